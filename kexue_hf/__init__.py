@@ -1,0 +1,53 @@
+"""kexue_hf: the models and methods of kexue.fm (科学空间) as first-class citizens of HuggingFace.
+
+`import kexue_hf` loads neither torch nor transformers. It arranges that our classes are registered with transformers'
+Auto classes the moment those are imported (at once where they already are); the names below load on first use.
+"""
+
+import importlib
+from typing import Any
+
+from kexue_hf._registration import install as _install_registration
+
+__version__ = "0.1.0"
+
+_LOCATIONS: dict[str, str] = {
+    "WoBertConfig": "kexue_hf.models.wobert.configuration_wobert",
+    "WoBertModel": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertPreTrainedModel": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForPreTraining": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForMaskedLM": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForSequenceClassification": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForTokenClassification": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForQuestionAnswering": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForMultipleChoice": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForNextSentencePrediction": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertTokenizer": "kexue_hf.models.wobert.tokenization_wobert",
+    "check_pairing": "kexue_hf._pairing",
+    "convert": "kexue_hf.conversion.convert",
+    "export": "kexue_hf.conversion.export",
+    "verify": "kexue_hf.conversion.verify",
+    "KexueError": "kexue_hf.errors",
+    "CheckpointError": "kexue_hf.errors",
+    "ConversionError": "kexue_hf.errors",
+    "OutputError": "kexue_hf.errors",
+    "InputError": "kexue_hf.errors",
+}
+
+__all__ = ["__version__", *_LOCATIONS]
+
+
+def __getattr__(name: str) -> Any:
+    location = _LOCATIONS.get(name)
+    if location is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(location), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+_install_registration()

@@ -1,0 +1,5 @@
+"""Registration with transformers' Auto classes, without importing them."""
+
+
+def install() -> None:
+    """Arrange the registration."""

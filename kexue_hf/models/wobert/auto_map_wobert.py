@@ -1,0 +1,20 @@
+"""Which Auto class loads which class of WoBERT, as data.
+
+One table for three readers: the registration with transformers, the `auto_map` of every saved configuration (so that
+a folder loads with `trust_remote_code=True` where this package is not installed), and the conversion, which writes
+that configuration without importing transformers.
+"""
+
+AUTO_MAP: dict[str, str] = {
+    "AutoConfig": "configuration_wobert.WoBertConfig",
+    "AutoModel": "modeling_wobert.WoBertModel",
+    "AutoModelForPreTraining": "modeling_wobert.WoBertForPreTraining",
+    "AutoModelForMaskedLM": "modeling_wobert.WoBertForMaskedLM",
+    "AutoModelForSequenceClassification": "modeling_wobert.WoBertForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_wobert.WoBertForTokenClassification",
+    "AutoModelForQuestionAnswering": "modeling_wobert.WoBertForQuestionAnswering",
+    "AutoModelForMultipleChoice": "modeling_wobert.WoBertForMultipleChoice",
+    "AutoModelForNextSentencePrediction": "modeling_wobert.WoBertForNextSentencePrediction",
+}
+
+TOKENIZER_AUTO_MAP: dict[str, list[str | None]] = {"AutoTokenizer": ["tokenization_wobert.WoBertTokenizer", None]}

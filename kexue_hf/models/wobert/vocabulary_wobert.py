@@ -1,0 +1,42 @@
+"""Reading a BERT `vocab.txt`, and the fingerprint by which a model recognises its vocabulary.
+
+Apart from the tokenizer because the conversion needs both and must not import transformers.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+
+def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Read a vocabulary file: one token a line, line number (from 0) = id.
+
+    Only the line end is stripped and no line is skipped: the released WoBERT vocabulary has an empty line that counts
+    as a token. Of a token that occurs twice the last id wins, as in bert4keras.
+
+    Raises:
+        ValueError: the file is not UTF-8 (names the line).
+    """
+    vocabulary: dict[str, int] = {}
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file):
+            try:
+                token = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number + 1}: not UTF-8 text ({error.reason}); a vocabulary is UTF-8, one token a line"
+                ) from None
+            vocabulary[token.rstrip("\r\n")] = number
+    return vocabulary
+
+
+def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
+    """SHA-256 (first 16 hex digits) of the tokens joined by line feeds, in the order of their ids.
+
+    Two vocabularies have the same fingerprint exactly if every id means the same token.
+    """
+    digest = hashlib.sha256()
+    for token in tokens_in_id_order:
+        digest.update(token.encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,5 @@
+import os
+
+# Before anything imports huggingface_hub: a test that reaches for the network fails instead of hanging.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
