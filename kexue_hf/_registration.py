@@ -1,5 +1,136 @@
-"""Registration with transformers' Auto classes, without importing them."""
+"""Registration with transformers' Auto classes, without importing them.
+
+transformers has no entry point for plugins: somebody must call `AutoModel.register(...)`, and the module that holds
+`AutoModel` loads torch. So importing this package only puts a finder in front of `sys.meta_path`, which lets the Auto
+modules load as they would and registers our classes right afterwards. Where they are loaded already, it happens at
+once. Each model's `auto_map_*.py` says what is registered where.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import ModuleType
+
+# Each has models/<model_type>/auto_map_<model_type>.py.
+MODEL_TYPES = ("wobert",)
 
 
 def install() -> None:
-    """Arrange the registration."""
+    """Arrange that our classes are registered when transformers' Auto modules are imported; now, where they are."""
+    if any(isinstance(finder, _PostImportFinder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _PostImportFinder())
+    for name in _ACTIONS:
+        if name in sys.modules:
+            # import_module and not sys.modules: it waits for another thread that is in the middle of this import.
+            importlib.import_module(name)
+            _state.loaded.append(name)
+    _register_loaded()
+
+
+class _State(threading.local):
+    """Per thread: the Auto modules in the middle of their import, and those loaded but not yet registered with.
+
+    They import each other, and importing transformers' BERT (which our classes derive from) needs all of them whole:
+    the registration has to wait until the outermost is done.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.registering = False
+        self.loaded: list[str] = []
+
+
+_state = _State()
+
+
+def _register_loaded() -> None:
+    if _state.depth or _state.registering:
+        return
+    _state.registering = True
+    try:
+        # Registering imports BERT, which may load further Auto modules: they join the queue.
+        while _state.loaded:
+            name = _state.loaded.pop(0)
+            _ACTIONS[name](sys.modules[name])
+    finally:
+        _state.registering = False
+
+
+class _PostImportFinder(importlib.abc.MetaPathFinder):
+    """Finds the Auto modules as everybody else would, and has the registration run after their own code."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _ACTIONS:
+            return None
+        for finder in sys.meta_path:
+            if finder is self or not hasattr(finder, "find_spec"):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    _run_after(spec.loader, fullname)
+                return spec
+        return None
+
+
+def _run_after(loader: importlib.abc.Loader, name: str) -> None:
+    # Patched on the instance, not wrapped: `inspect`, `pkgutil` and `__loader__` keep seeing the ordinary loader.
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        _state.depth += 1
+        try:
+            execute(module)
+        finally:
+            _state.depth -= 1
+        _state.loaded.append(name)
+        _register_loaded()
+
+    loader.exec_module = exec_module  # type: ignore[method-assign]
+
+
+def _auto_map(model_type: str) -> dict[str, str]:
+    module = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}")
+    mapping: dict[str, str] = module.AUTO_MAP
+    return mapping
+
+
+def _load(model_type: str, reference: str) -> type:
+    module_name, class_name = reference.split(".")
+    found: type = getattr(importlib.import_module(f"kexue_hf.models.{model_type}.{module_name}"), class_name)
+    return found
+
+
+def _register_configs(auto: ModuleType) -> None:
+    for model_type in MODEL_TYPES:
+        auto.AutoConfig.register(model_type, _load(model_type, _auto_map(model_type)["AutoConfig"]), exist_ok=True)
+
+
+def _register_tokenizers(auto: ModuleType) -> None:
+    for model_type in MODEL_TYPES:
+        module = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}")
+        tokenizer_class = _load(model_type, module.TOKENIZER_AUTO_MAP["AutoTokenizer"][0])
+        config_class = _load(model_type, _auto_map(model_type)["AutoConfig"])
+        auto.AutoTokenizer.register(config_class, tokenizer_class=tokenizer_class, exist_ok=True)
+
+
+def _register_models(auto: ModuleType) -> None:
+    for model_type in MODEL_TYPES:
+        mapping = _auto_map(model_type)
+        config_class = _load(model_type, mapping["AutoConfig"])
+        for auto_class, reference in mapping.items():
+            if auto_class != "AutoConfig":
+                getattr(auto, auto_class).register(config_class, _load(model_type, reference), exist_ok=True)
+
+
+_ACTIONS: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.models.auto.configuration_auto": _register_configs,
+    "transformers.models.auto.tokenization_auto": _register_tokenizers,
+    "transformers.models.auto.modeling_auto": _register_models,
+}
