@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
+from kexue_hf._pairing import guard_pipelines, guard_trainer
+
 # Each has models/<model_type>/auto_map_<model_type>.py.
 MODEL_TYPES = ("wobert",)
 
@@ -32,7 +34,7 @@ def install() -> None:
 
 
 class _State(threading.local):
-    """Per thread: the Auto modules in the middle of their import, and those loaded but not yet registered with.
+    """Per thread: how many of the modules are in the middle of their import, and which are loaded but not yet served.
 
     They import each other, and importing transformers' BERT (which our classes derive from) needs all of them whole:
     the registration has to wait until the outermost is done.
@@ -61,7 +63,7 @@ def _register_loaded() -> None:
 
 
 class _PostImportFinder(importlib.abc.MetaPathFinder):
-    """Finds the Auto modules as everybody else would, and has the registration run after their own code."""
+    """Finds the modules of `_ACTIONS` as everybody else would, and has the registration run after their own code."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -133,4 +135,6 @@ _ACTIONS: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.configuration_auto": _register_configs,
     "transformers.models.auto.tokenization_auto": _register_tokenizers,
     "transformers.models.auto.modeling_auto": _register_models,
+    "transformers.pipelines.base": guard_pipelines,
+    "transformers.trainer": guard_trainer,
 }

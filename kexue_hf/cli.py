@@ -5,36 +5,43 @@ once. An expected failure is one line on stderr and exit code 2, never a traceba
 """
 
 import sys
+from typing import NoReturn
 
 import typer
 
-from kexue_hf import cli_conversion
+from kexue_hf import cli_conversion, cli_doctor
 from kexue_hf.errors import KexueError
 
 app = typer.Typer(
     name="kexue-hf",
     help="Models and methods of kexue.fm for HuggingFace: convert original checkpoints, try, publish.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 cli_conversion.add_commands(app)
+cli_doctor.add_commands(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit the process with its code: 0, or 2 with one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments or ["--help"], standalone_mode=False)
     except KexueError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; nothing was written")
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        # A wrong option or argument; typer has moved the class of these errors between its versions.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()} (kexue-hf --help shows what there is)")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"kexue-hf: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 

@@ -68,7 +68,7 @@ class FirstTokenPooler(nn.Module):
 
 
 class WoBertModel(BertModel):
-    """The WoBERT encoder: ids [batch, length] -> states [batch, length, hidden] and, if it has a pooler, [batch, hidden].
+    """The WoBERT encoder: ids [batch, length] -> states [batch, length, hidden], and [batch, hidden] from the pooler.
 
     Args:
         config: the configuration.

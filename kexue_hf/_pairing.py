@@ -1,0 +1,88 @@
+"""The guard against a tokenizer that does not belong to the model.
+
+A character tokenizer beside a word checkpoint raises no error anywhere: every id it produces is valid, and the model
+answers garbage. So a configuration of ours records which vocabulary its weights were trained with, and whenever
+transformers brings a model and a tokenizer together (`pipeline`, `Trainer`) the two are compared.
+"""
+
+import functools
+import warnings
+from types import ModuleType
+from typing import Any
+
+from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
+
+
+class VocabularyMismatchWarning(UserWarning):
+    """A tokenizer and a model were paired that were not made for each other."""
+
+
+def check_pairing(model: Any, tokenizer: Any) -> list[str]:
+    """Compare a tokenizer with the vocabulary that a model's configuration records; warn about each difference.
+
+    Args:
+        model: a model, or its configuration. One whose configuration records no vocabulary passes.
+        tokenizer: any tokenizer of transformers.
+
+    Returns:
+        What does not fit, one sentence each; empty if all fits. The same is issued as `VocabularyMismatchWarning`.
+    """
+    config = getattr(model, "config", model)
+    expected_class = getattr(config, "tokenizer_class", None)
+    expected_fingerprint = getattr(config, "vocab_fingerprint", None)
+    problems = []
+    found_class = type(tokenizer).__name__
+    if expected_class and found_class != expected_class:
+        problems.append(
+            f"the model was trained with {expected_class}, this is a {found_class}, which cuts text in another way"
+        )
+    if len(tokenizer) > config.vocab_size:
+        problems.append(
+            f"the tokenizer knows {len(tokenizer):,} tokens, the model's embedding has {config.vocab_size:,} rows"
+        )
+    if expected_fingerprint and (found := _fingerprint(tokenizer)) != expected_fingerprint:
+        problems.append(
+            f"the model's vocabulary has the fingerprint {expected_fingerprint} ({config.vocab_size:,} tokens), "
+            f"the tokenizer's {found} ({len(tokenizer):,} tokens)"
+        )
+    if problems:
+        warnings.warn(
+            f"this tokenizer does not belong to this model, whose predictions will be meaningless: "
+            f"{'; '.join(problems)}. Load both from the same folder, the tokenizer with AutoTokenizer.",
+            VocabularyMismatchWarning,
+            stacklevel=3,
+        )
+    return problems
+
+
+def _fingerprint(tokenizer: Any) -> str:
+    own = getattr(tokenizer, "vocab_fingerprint", None)
+    if own is not None:
+        return str(own)
+    vocabulary = tokenizer.get_vocab()
+    return vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
+
+
+def guard_pipelines(module: ModuleType) -> None:
+    """Have every `Pipeline` in `transformers.pipelines.base` compare its model and tokenizer once it is made."""
+    _check_after_init(module.Pipeline, "tokenizer")
+
+
+def guard_trainer(module: ModuleType) -> None:
+    """Have every `Trainer` in `transformers.trainer` compare its model and tokenizer once it is made."""
+    _check_after_init(module.Trainer, "processing_class")
+
+
+def _check_after_init(cls: type, attribute: str) -> None:
+    init = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(init)
+    def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        model, tokenizer = getattr(self, "model", None), getattr(self, attribute, None)
+        config = getattr(model, "config", None)
+        # Only where the configuration says what it expects: other people's models are none of our business.
+        if getattr(config, "vocab_fingerprint", None) and hasattr(tokenizer, "get_vocab"):
+            check_pairing(model, tokenizer)
+
+    cls.__init__ = checked_init  # type: ignore[misc]

@@ -1,0 +1,136 @@
+"""`kexue-hf doctor`: what is installed, and whether a saved folder is whole. Needs neither torch nor transformers."""
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import struct
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kexue_hf.errors import InputError
+
+_PACKAGES = (
+    "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
+    "rjieba", "jieba", "h5py", "crc32c", "numpy", "typer",
+)  # fmt: skip
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add `doctor` to the command line."""
+    app.command()(doctor)
+
+
+def doctor(
+    folder: Annotated[Path | None, typer.Argument(help="A saved model folder to examine as well.")] = None,
+) -> None:
+    """Show the versions of what kexue_hf stands on; with FOLDER, check that the folder is complete and consistent."""
+    for name, version in installed_versions().items():
+        print(f"{name:16} {version or 'not installed'}")
+    print(f"{'python':16} {platform.python_version()} on {platform.platform()}")
+    fast = importlib.util.find_spec("rjieba") is not None
+    print(f"{'word segmenter':16} {'rjieba (fast)' if fast else 'jieba (pip install rjieba is 11 times faster)'}")
+    if folder is not None:
+        problems = examine_folder(folder)
+        if problems:
+            raise InputError(f"{folder}: {'; '.join(problems)}")
+        print(f"{folder}: configuration, weights, vocabulary and code fit together")
+
+
+def installed_versions() -> dict[str, str | None]:
+    """The versions of kexue_hf and its dependencies, None for what is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def examine_folder(folder: Path) -> list[str]:
+    """What is wrong with a saved model folder of ours, one phrase each; empty if nothing is.
+
+    Raises:
+        InputError: it is no folder, or has no readable config.json of a model that we know.
+    """
+    config = _read_config(folder)
+    model_type = config.get("model_type")
+    package_folder = Path(__file__).parent / "models" / str(model_type)
+    if not isinstance(model_type, str) or not package_folder.is_dir():
+        known = sorted(path.name for path in package_folder.parent.iterdir() if (path / "__init__.py").is_file())
+        raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
+    return [
+        *_code_problems(folder, config),
+        *_weight_problems(folder, config),
+        *_vocabulary_problems(folder, config),
+    ]
+
+
+def _read_config(folder: Path) -> dict[str, object]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: no config.json here; expected a folder written by save_pretrained or convert")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected a JSON object, found a {type(config).__name__}")
+    return config
+
+
+def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
+    auto_map = config.get("auto_map")
+    if not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
+        return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
+    modules = {str(reference).split(".")[0] for reference in auto_map.values()}
+    missing = sorted(f"{module}.py" for module in modules if not (folder / f"{module}.py").is_file())
+    return [f"the code that auto_map names is missing: {', '.join(missing)}"] if missing else []
+
+
+def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        sharded = (folder / "model.safetensors.index.json").is_file()
+        return [] if sharded else ["there is no model.safetensors"]
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size - 8:
+            return ["model.safetensors is truncated"]
+        try:
+            header = json.loads(file.read(length))
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return ["model.safetensors has a damaged header"]
+    problems = []
+    if 8 + length + end != size:
+        problems.append(f"model.safetensors has {size:,} bytes, its header speaks of {8 + length + end:,}")
+    for name, entry in tensors.items():
+        if name.endswith("embeddings.word_embeddings.weight") and entry["shape"][0] != config.get("vocab_size"):
+            problems.append(
+                f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {entry['shape'][0]} rows"
+            )
+    return problems
+
+
+def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
+    from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+
+    path = folder / "vocab.txt"
+    if not path.is_file():
+        return ["there is no vocab.txt"]
+    try:
+        vocabulary = load_vocabulary(path)
+    except ValueError as error:
+        return [str(error)]
+    expected = config.get("vocab_fingerprint")
+    found = vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
+    if expected and expected != found:
+        return [f"vocab.txt ({len(vocabulary):,} tokens) is not the vocabulary that the weights were trained with"]
+    return []
