@@ -1,0 +1,119 @@
+"""`kexue-hf convert`, `export` and `verify`. What they need is imported when they run: `--help` answers at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
+_CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
+_VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
+_OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
+_QUIET = typer.Option("--quiet", "-q", help="Print nothing but errors.")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the three commands to the application."""
+    app.command("convert")(convert_command)
+    app.command("export")(export_command)
+    app.command("verify")(verify_command)
+
+
+def convert_command(
+    source: Annotated[
+        str, typer.Argument(help="Folder as the original unpacks, checkpoint prefix, or Keras .h5/.weights file.")
+    ],
+    output: Annotated[str, typer.Argument(help="The folder to make.")],
+    family: Annotated[str, _FAMILY] = "auto",
+    config: Annotated[Path | None, _CONFIG] = None,
+    vocab: Annotated[Path | None, _VOCAB] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, _OVERWRITE] = False,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> None:
+    """Convert a TensorFlow checkpoint or Keras weights into a HuggingFace folder."""
+    from kexue_hf.conversion.convert import convert
+
+    report = convert(
+        source,
+        output,
+        family=family,
+        config=config,
+        vocab=vocab,
+        dtype=dtype,
+        license=license,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    if quiet:
+        return
+    typer.echo(f"{report.family} -> {report.output} ({report.architecture})")
+    typer.echo(f"mapped  {report.mapped} tensors, {report.parameters:,} parameters")
+    typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
+    for note in report.notes:
+        typer.echo(f"note    {note}")
+    typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
+    typer.echo("\nNext:\n  import kexue_hf")
+    typer.echo(f"  from transformers import AutoTokenizer, {report.auto_class}")
+    typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{report.output}")')
+    typer.echo(f'  model = {report.auto_class}.from_pretrained("{report.output}")')
+
+
+def export_command(
+    folder: Annotated[str, typer.Argument(help="A HuggingFace folder of ours.")],
+    output: Annotated[str, typer.Argument(help="The folder to make.")],
+    to: Annotated[str, typer.Option(help="tf (checkpoint) or keras (HDF5 weights).")] = "tf",
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
+    ] = None,
+    overwrite: Annotated[bool, _OVERWRITE] = False,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> None:
+    """Write a folder of ours back as a checkpoint that bert4keras loads."""
+    from kexue_hf.conversion.export import export
+
+    report = export(folder, output, to=to, dtype=dtype, overwrite=overwrite, progress=not quiet)
+    if quiet:
+        return
+    typer.echo(f"{report.family} -> {report.checkpoint}")
+    typer.echo(f"wrote   {report.mapped} tensors, {report.parameters:,} parameters, in {report.seconds:.2f} s")
+    typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
+    for note in report.notes:
+        typer.echo(f"note    {note}")
+    typer.echo(f"\nNext:\n{report.usage}")
+
+
+def verify_command(
+    folder: Annotated[str, typer.Argument(help="A converted folder.")],
+    against: Annotated[str, typer.Option(help="The checkpoint that it was made from.")],
+    config: Annotated[Path | None, _CONFIG] = None,
+    vocab: Annotated[Path | None, _VOCAB] = None,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> None:
+    """Compare a converted folder with its source: every tensor, the configuration and the vocabulary."""
+    from kexue_hf.conversion.verify import verify
+
+    report = verify(folder, against, config=config, vocab=vocab)
+    if report.differences:
+        typer.echo(f"{folder} differs from {against}:", err=True)
+        for difference in report.differences:
+            typer.echo(f"  {difference}", err=True)
+        raise typer.Exit(2)
+    if not quiet:
+        typer.echo(f"{folder} equals {against}: {report.compared} tensors, the configuration and the vocabulary")
+
+
+def _reasons(dropped: list[tuple[str, str]]) -> str:
+    """`: 2 x optimizer state (a, b, ...)`, one entry a reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in dropped:
+        by_reason.setdefault(reason, []).append(name)
+    return "".join(
+        f"{', ' if number else ': '}{len(names)} x {reason} ({', '.join(names[:2])}{', ...' if names[2:] else ''})"
+        for number, (reason, names) in enumerate(by_reason.items())
+    )

@@ -1,0 +1,260 @@
+"""TensorFlow checkpoint or Keras weights -> a HuggingFace folder, without TensorFlow, torch or transformers.
+
+Strict: every tensor is mapped or dropped on purpose, checksums are verified, shapes and the vocabulary are compared
+with the configuration; and the folder appears whole or not at all.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.conversion.element_types import BY_NAME, ElementType
+from kexue_hf.conversion.families import choose
+from kexue_hf.conversion.model_card import auto_class, model_card
+from kexue_hf.conversion.progress import progress_bar
+from kexue_hf.conversion.python_files import python_files
+from kexue_hf.conversion.safetensors_writer import write_safetensors
+from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
+from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
+from kexue_hf.conversion.source_files import SourceFiles, find_source
+from kexue_hf.conversion.staged_folder import check_output, staged_folder
+from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
+from kexue_hf.conversion.weight_source import WeightSource
+from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_from_keras, plan_from_tensorflow
+from kexue_hf.errors import InputError
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did: where the result lies, which family, what went into it and what was left behind."""
+
+    output: Path
+    family: str
+    architecture: str
+    auto_class: str
+    mapped: int
+    dropped: list[tuple[str, str]]
+    parameters: int
+    bytes: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source that was read as far as its plan: all that can be wrong with it, apart from the values, is right."""
+
+    files: SourceFiles
+    weights: WeightSource
+    table: WeightMap
+    config: SourceConfig
+    vocabulary: SourceVocabulary
+    plan: Plan
+
+    def __enter__(self) -> "OpenedSource":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.weights.close()
+
+
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    family: str = "auto",
+    config: str | os.PathLike[str] | None = None,
+    vocab: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+    license: str | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ConversionReport:
+    """Convert a checkpoint into a folder that every Auto class loads.
+
+    Args:
+        source: a folder as the originals unpack, a TensorFlow checkpoint prefix, or a Keras weight file.
+        output: the folder to make.
+        family: "auto", or the family that the checkpoint has to be of.
+        config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
+        dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as it is stored, bit for bit.
+        license: what the card says, as the Hub spells it ("apache-2.0").
+        overwrite: replace a model folder at `output`, when the new one is complete.
+        progress: show a bar on stderr.
+
+    Raises:
+        CheckpointError: the source is missing, damaged, or of another kind.
+        ConversionError: the source does not fit a model of the family, its configuration, or its vocabulary.
+        InputError: an argument is wrong, or does not decide between several files.
+        OutputError: the result cannot be written. Whatever is raised, nothing new is at `output`.
+    """
+    started = time.perf_counter()
+    check_output(output, overwrite=overwrite)
+    wanted = element_type(dtype)
+    with open_source(source, family=family, config=config, vocab=vocab) as opened:
+        plan = opened.plan
+        total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
+        fields, architecture = _config_fields(opened, wanted)
+        with staged_folder(output, overwrite=overwrite, need=total) as folder:
+            with progress_bar(total, show=progress) as on_bytes:
+                size = write_safetensors(folder / "model.safetensors", opened.weights, plan.moves, wanted, on_bytes)
+            _write_json(folder / "config.json", fields)
+            shutil.copyfile(opened.files.vocab, folder / "vocab.txt")
+            _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened))
+            for path in python_files(opened.table.FAMILY, _references(opened.table.FAMILY)):
+                shutil.copyfile(path, folder / path.name)
+            card = model_card(
+                Path(output).name, opened.table.FAMILY, architecture, opened.files.path.name, plan, license
+            )
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        return ConversionReport(
+            Path(output),
+            opened.table.FAMILY,
+            architecture,
+            auto_class(architecture),
+            len(plan.moves),
+            plan.dropped,
+            plan.parameters,
+            size,
+            time.perf_counter() - started,
+            _notes(opened),
+        )
+
+
+def open_source(
+    source: str | os.PathLike[str],
+    *,
+    family: str = "auto",
+    config: str | os.PathLike[str] | None = None,
+    vocab: str | os.PathLike[str] | None = None,
+) -> OpenedSource:
+    """Open a source and match its tensors with the model's parameters. Arguments and errors as `convert`."""
+    files = find_source(source, config, vocab)
+    raw = load_json_object(files.config)
+    weights, plan_of = _open_weights(files)
+    try:
+        table = choose(family, weights.tensors, raw)
+        settings = read_config(files.config, table)
+        plan = plan_of(table, settings.sizes)
+        vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"])
+    except BaseException:
+        weights.close()
+        raise
+    return OpenedSource(files, weights, table, settings, vocabulary, plan)
+
+
+def element_type(dtype: str | None) -> ElementType | None:
+    """The type that a `--dtype` names. InputError if it names none."""
+    if dtype is None:
+        return None
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}, or leave it out to keep what is stored")
+    return BY_NAME[dtype]
+
+
+def _open_weights(files: SourceFiles) -> tuple[WeightSource, Callable[[WeightMap, dict[str, int]], Plan]]:
+    if files.kind == "tensorflow":
+        checkpoint = TensorFlowCheckpoint(files.path)
+        return checkpoint, lambda table, sizes: plan_from_tensorflow(table, checkpoint.tensors, sizes)
+    from kexue_hf.conversion.keras_h5_reader import KerasWeights  # imports h5py
+
+    keras = KerasWeights(files.path)
+    return keras, lambda table, sizes: plan_from_keras(table, keras.tensors, keras.layers, sizes)
+
+
+def _config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
+    """The content of config.json, in the order in which transformers sorts it, and the architecture."""
+    plan, raw, family = opened.plan, opened.config.raw, opened.table.FAMILY
+    architecture = next(name for parts, name in opened.table.ARCHITECTURES if parts <= plan.parts)
+    hinted = raw.get("architectures")
+    if "classifier" in plan.parts and isinstance(hinted, list) and hinted[:1] and hinted[0] in _classifiers(family):
+        architecture = hinted[0]
+    pooling = raw.get("classifier_pooling")
+    stored = Counter[str]()
+    for move in plan.moves:
+        stored[move.type.name] += opened.weights.tensors[move.source].size
+    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}")
+    fields: dict[str, Any] = {
+        **opened.config.fields,
+        "add_pooling_layer": "pooler" in plan.parts,
+        "architectures": [architecture],
+        "auto_map": auto_map.AUTO_MAP,
+        "classifier_pooling": pooling
+        if pooling in ("cls", "pooler")
+        else "pooler"
+        if "pooler" in plan.parts
+        else "cls",
+        "dtype": wanted.name if wanted else stored.most_common(1)[0][0],
+        "model_type": family,
+        "pad_token_id": opened.vocabulary.ids["[PAD]"],
+        "tie_word_embeddings": True,
+        "tokenizer_class": auto_map.TOKENIZER_AUTO_MAP["AutoTokenizer"][0].rpartition(".")[2],
+        "vocab_fingerprint": opened.vocabulary.fingerprint,
+    }
+    if "classifier" in plan.parts:
+        labels = _labels(raw, plan.sizes["num_labels"])
+        fields |= {
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
+    return dict(sorted(fields.items())), architecture
+
+
+def _classifiers(family: str) -> tuple[str, ...]:
+    """The architectures whose head is called `classifier`: the tensors alone do not tell them apart."""
+    names = import_module(f"kexue_hf.models.{family}.auto_map_{family}").AUTO_MAP
+    heads = ("SequenceClassification", "TokenClassification", "MultipleChoice")
+    return tuple(names[f"AutoModelFor{head}"].rpartition(".")[2] for head in heads if f"AutoModelFor{head}" in names)
+
+
+def _labels(raw: dict[str, Any], count: int) -> list[str]:
+    """The classes' names, where the configuration has one for each."""
+    named = raw.get("id2label")
+    if isinstance(named, dict) and set(named) == {str(number) for number in range(count)}:
+        return [str(named[str(number)]) for number in range(count)]
+    return [f"LABEL_{number}" for number in range(count)]
+
+
+def _tokenizer_fields(opened: OpenedSource) -> dict[str, Any]:
+    """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
+    family = opened.table.FAMILY
+    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}").TOKENIZER_AUTO_MAP
+    fields = {
+        **opened.vocabulary.special,
+        "auto_map": auto_map,
+        "do_lower_case": True,
+        "model_max_length": opened.config.fields["max_position_embeddings"],
+        "tokenizer_class": auto_map["AutoTokenizer"][0].rpartition(".")[2],
+    }
+    return dict(sorted(fields.items()))
+
+
+def _references(family: str) -> list[str]:
+    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}")
+    return [*auto_map.AUTO_MAP.values(), auto_map.TOKENIZER_AUTO_MAP["AutoTokenizer"][0]]
+
+
+def _notes(opened: OpenedSource) -> list[str]:
+    notes = []
+    if opened.config.ignored:
+        notes.append(f"settings without a meaning for this model were left out: {', '.join(opened.config.ignored)}")
+    if not opened.vocabulary.has_words:
+        notes.append("the vocabulary has no Chinese word of two or more characters: is this a character BERT?")
+    if opened.vocabulary.special["mask_token"] is None:
+        notes.append("the vocabulary has no [MASK]: the tokenizer has no mask token")
+    if "pooler" not in opened.plan.parts:
+        notes.append("the checkpoint has no pooler: add_pooling_layer is false")
+    return notes
+
+
+def _write_json(path: Path, fields: dict[str, Any]) -> None:
+    path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

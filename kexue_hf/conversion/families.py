@@ -1,0 +1,102 @@
+"""Which family a checkpoint belongs to, told from the names and shapes of its tensors.
+
+A family that can be converted has a weight map; one that is only recognised is refused by name, because under the
+wrong map its tensors would either not fit or, worse, fit and mean something else.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, cast
+
+from kexue_hf.conversion.weight_source import StoredTensor
+from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.errors import ConversionError, InputError
+
+# family: (what it is, module of its weight map; None: recognised, not converted)
+FAMILIES: dict[str, tuple[str, str | None]] = {
+    "wobert": ("BERT layout (WoBERT, WoBERT+)", "kexue_hf.models.wobert.weight_map_wobert"),
+    "nezha": ("NEZHA, relative positions (WoNEZHA)", None),
+    "roformer": ("RoFormer, rotary positions", None),
+    "tta": ("T-TA", None),
+    "cln_matcher": ("a matcher with conditional layer normalization", None),
+    "xiangqi_gpt": ("a Chinese-chess language model", None),
+}
+
+_WORD = ("bert/embeddings/word_embeddings", "Embedding-Token/embeddings:0")
+_SEGMENT = ("bert/embeddings/token_type_embeddings", "Embedding-Segment/embeddings:0")
+_POSITION = ("bert/embeddings/position_embeddings", "Embedding-Position/embeddings:0")
+_XIANGQI_TOKENS = 20
+
+
+def load_weight_map(family: str) -> WeightMap:
+    """The weight map of a family. InputError if there is no such family or it cannot be converted."""
+    if family not in FAMILIES:
+        raise InputError(f"unknown family {family!r}; choose one of auto, {', '.join(_convertible())}")
+    module = FAMILIES[family][1]
+    if module is None:
+        raise InputError(
+            f"family {family} cannot be converted by this version; it converts {', '.join(_convertible())}"
+        )
+    return cast(WeightMap, importlib.import_module(module))
+
+
+def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> str:
+    """The family of a checkpoint.
+
+    Args:
+        tensors: the stored tensors, of a TensorFlow checkpoint or a Keras file.
+        config: its raw configuration, which decides between families with the same tensors.
+
+    Raises:
+        ConversionError: it is of no known family, or could be of several.
+    """
+    word = next((tensors[name] for name in _WORD if name in tensors), None)
+    if word is None:
+        shown = ", ".join(list(tensors)[:5]) or "none"
+        raise ConversionError(
+            f"no word embeddings ({_WORD[0]} or Embedding-Token) among its {len(tensors)} tensors ({shown}, ...): "
+            "not a BERT-like checkpoint that this package knows"
+        )
+    segments = any(name in tensors for name in _SEGMENT)
+    positions = any(name in tensors for name in _POSITION)
+    if sum(name.startswith("Embedding-Norm/") for name in tensors) > 2:
+        return "cln_matcher"
+    if word.shape[:1] == (_XIANGQI_TOKENS,):
+        return "xiangqi_gpt"
+    if positions and segments:
+        return "nezha" if config.get("use_relative_position") else "wobert"
+    if positions:
+        return "tta"
+    if config.get("use_relative_position"):
+        return "nezha"
+    raise ConversionError(
+        "the checkpoint has no position embeddings: it is a NEZHA (WoNEZHA), whose configuration would say "
+        "use_relative_position true, or a RoFormer; neither can be converted by this version"
+    )
+
+
+def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> WeightMap:
+    """The weight map to use: of the family that is asked for, or with "auto" of the one that is recognised.
+
+    Raises:
+        ConversionError, InputError: as above, or the checkpoint is recognised as another family than asked for.
+    """
+    if family != "auto":
+        table = load_weight_map(family)
+        found = recognise(tensors, config)
+        if found != family:
+            raise ConversionError(
+                f"--family {family} was asked for, but the checkpoint looks like {found} ({FAMILIES[found][0]})"
+            )
+        return table
+    found = recognise(tensors, config)
+    if FAMILIES[found][1] is None:
+        raise ConversionError(
+            f"the checkpoint is recognised as {found} ({FAMILIES[found][0]}), which this version does not convert; "
+            f"it converts {', '.join(_convertible())}"
+        )
+    return load_weight_map(found)
+
+
+def _convertible() -> list[str]:
+    return [family for family, (_, module) in FAMILIES.items() if module]

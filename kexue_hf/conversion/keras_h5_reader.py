@@ -1,0 +1,166 @@
+"""Reader of Keras 2 weight files (HDF5), as `model.save_weights` and `model.save` of Keras and tf.keras write them.
+
+The root (or its group `model_weights`, where the whole model was saved) has an attribute `layer_names`; each layer's
+group has an attribute `weight_names` that gives the order of its weights. Keras splits an attribute that is too long
+for HDF5 into `layer_names0`, `layer_names1`, ... HDF5 has no checksums here: a flipped bit in the values goes
+unnoticed, unlike in a TensorFlow checkpoint. Links that lead out of the file are refused.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from kexue_hf.conversion.element_types import ELEMENT_TYPES, ElementType
+from kexue_hf.conversion.weight_source import CHUNK, StoredTensor, WeightSource
+from kexue_hf.errors import CheckpointError
+
+# Deflate, the strongest filter that HDF5 always has, shrinks nothing by more than this.
+_HIGHEST_RATIO = 1100
+_MANY_LAYERS = 100_000
+# What h5py raises for a damaged file.
+_FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UnicodeError)
+
+
+class KerasWeights(WeightSource):
+    """A Keras weight file, open for reading. `layers` is [(layer, [names of its tensors in order])].
+
+    Raises:
+        CheckpointError: the file is unreadable, damaged, or has another layout.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = os.fspath(path)
+        self._sets: dict[str, Any] = {}
+        self.layers: list[tuple[str, list[str]]] = []
+        try:
+            self._file = h5py.File(path, "r")
+        except _FAILURES as error:
+            raise CheckpointError(f"{path}: not a readable HDF5 file: {_first_line(error)}") from None
+        try:
+            super().__init__(path, self._scan(path))
+        except _FAILURES as error:
+            self.close()
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{path}: not a readable Keras weight file: {_first_line(error)}") from None
+
+    def chunks(self, name: str) -> Iterator[np.ndarray]:
+        kind, data = self.readable(name), self._sets[name]
+        shape = self.tensors[name].shape
+        if not shape or 0 in shape:
+            yield from [self.array(name).reshape(-1)] if 0 not in shape else []
+            return
+        row = math.prod(shape[1:])
+        rows = max(1, CHUNK // (row * kind.size))
+        buffer = np.empty((min(rows, shape[0]), *shape[1:]), dtype=kind.numpy)
+        for start in range(0, shape[0], rows):
+            stop = min(start + rows, shape[0])
+            self._fill(name, data, buffer[: stop - start], np.s_[start:stop])
+            yield buffer[: stop - start].reshape(-1)
+
+    def array(self, name: str) -> np.ndarray:
+        kind, tensor = self.readable(name), self.tensors[name]
+        values = np.frombuffer(self._room(tensor.size), dtype=kind.numpy).reshape(tensor.shape)
+        if tensor.size:
+            self._fill(name, self._sets[name], values, ())
+        return values
+
+    def close(self) -> None:
+        self._sets.clear()
+        self._file.close()
+
+    def _fill(self, name: str, data: Any, values: np.ndarray, selection: object) -> None:
+        try:
+            data.read_direct(values, source_sel=selection)
+        except _FAILURES as error:
+            raise CheckpointError(f"{self.path}: tensor {name!r} cannot be read: {_first_line(error)}") from None
+
+    def _scan(self, path: str) -> dict[str, StoredTensor]:
+        tensors: dict[str, StoredTensor] = {}
+        root = self._file
+        if "layer_names" not in _names(root) and "model_weights" in root:
+            root = _own(self._file, "model_weights")
+            if "optimizer_weights" in self._file:
+                for name in _data_sets(_own(self._file, "optimizer_weights"), "optimizer_weights"):
+                    tensors[name] = StoredTensor(name, None, (), 0, "belongs to the optimizer")
+        if "layer_names" not in _names(root):
+            raise CheckpointError(
+                f"{path}: has no attribute layer_names: not a Keras 2 weight file (Keras 3 has another layout); "
+                "save the model with bert4keras' model.save_weights"
+            )
+        length = os.path.getsize(path)
+        for layer in _attribute(root, "layer_names"):
+            group, weights = _own(root, layer), []
+            for weight in _attribute(group, "weight_names"):
+                name = weight if weight not in tensors else f"{layer}/{weight}"
+                data = _own(group, weight)
+                if name in tensors or not isinstance(data, h5py.Dataset):
+                    raise CheckpointError(
+                        f"{path}: weight {weight!r} of layer {layer!r} occurs twice or is no data set"
+                    )
+                tensors[name] = _describe(path, name, data, length)
+                self._sets[name] = data
+                weights.append(name)
+            self.layers.append((layer, weights))
+        return tensors
+
+
+def _describe(path: str, name: str, data: Any, length: int) -> StoredTensor:
+    if data.shape is None:
+        raise CheckpointError(f"{path}: weight {name!r} is empty")
+    if data.is_virtual or data.external:
+        raise CheckpointError(f"{path}: weight {name!r} lies in another file, which is not followed")
+    kind, shape = _element_type(data.dtype), tuple(map(int, data.shape))
+    obstacle = "" if kind else f"has HDF5 type {data.dtype}, which holds no weights"
+    size = math.prod(shape) * (kind.size if kind else 0)
+    if size > _HIGHEST_RATIO * length:
+        raise CheckpointError(
+            f"{path}: weight {name!r} of shape {list(shape)} cannot fit into {length} bytes: damaged"
+        )
+    return StoredTensor(name, kind, shape, size, obstacle)
+
+
+def _element_type(dtype: np.dtype) -> ElementType | None:
+    """Our type for a numpy one of either byte order (HDF5 swaps the bytes as it reads)."""
+    spelling = f"{dtype.kind}{dtype.itemsize}"
+    return next((kind for kind in ELEMENT_TYPES if kind.numpy[1:] == spelling), None)
+
+
+def _own(group: Any, name: str) -> Any:
+    """The member of a group; refuses a link to another file."""
+    at = group
+    for part in name.split("/"):
+        if part and isinstance(at.get(part, getlink=True), h5py.ExternalLink):
+            raise CheckpointError(f"{group.file.filename}: {name!r} is a link to another file, which is not followed")
+        at = at[part] if part else at
+    return at
+
+
+def _names(group: Any) -> set[str]:
+    """The attributes, those in pieces by the name of the whole."""
+    return {name.rstrip("0123456789") for name in group.attrs}
+
+
+def _attribute(group: Any, name: str) -> list[str]:
+    """A list of names in an attribute, perhaps in pieces name0, name1, ..."""
+    pieces = [group.attrs[name]] if name in group.attrs else []
+    while f"{name}{len(pieces)}" in group.attrs and name not in group.attrs:
+        pieces.append(group.attrs[f"{name}{len(pieces)}"])
+    names = [item.decode("utf-8") if isinstance(item, bytes) else str(item) for piece in pieces for item in piece]
+    if len(names) > _MANY_LAYERS:
+        raise ValueError(f"{len(names)} entries in {name}")
+    return names
+
+
+def _data_sets(group: Any, prefix: str) -> list[str]:
+    found: list[str] = []
+    group.visititems(lambda name, item: found.append(f"{prefix}/{name}") if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

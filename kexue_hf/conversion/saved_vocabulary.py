@@ -1,0 +1,47 @@
+"""The vocabulary of a source: checked against the configuration, and what the tokenizer's configuration says of it."""
+
+import os
+from dataclasses import dataclass
+
+from kexue_hf.errors import ConversionError
+from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+
+_NEEDED = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+_WELCOME = {"mask_token": "[MASK]"}
+
+
+@dataclass(frozen=True)
+class SourceVocabulary:
+    """Token -> id, the fingerprint by which a model knows it, and its special tokens by their role."""
+
+    ids: dict[str, int]
+    fingerprint: str
+    special: dict[str, str | None]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether any Chinese word of two or more characters is in it; in a character BERT's none is."""
+        return any(len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token) for token in self.ids)
+
+
+def read_vocabulary(path: str | os.PathLike[str], size: int) -> SourceVocabulary:
+    """Read a vocabulary that has to have `size` lines.
+
+    Raises:
+        ConversionError: it has another number of lines, is not UTF-8, or lacks a special token.
+    """
+    try:
+        ids = load_vocabulary(path)
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
+    lines = max(ids.values(), default=-1) + 1
+    if lines != size:
+        raise ConversionError(
+            f"{path}: has {lines} tokens, the configuration says vocab_size {size}; give the vocabulary that the "
+            "weights were trained with (--vocab): with another one every word would get a wrong vector"
+        )
+    missing = [token for token in _NEEDED.values() if token not in ids]
+    if missing:
+        raise ConversionError(f"{path}: lacks {', '.join(missing)}; expected a BERT vocabulary, one token a line")
+    special = {role: token if token in ids else None for role, token in (_NEEDED | _WELCOME).items()}
+    return SourceVocabulary(ids, vocabulary_fingerprint(sorted(ids, key=ids.__getitem__)), special)

@@ -1,0 +1,93 @@
+"""Reads a `bert_config.json`, as Google's BERT and bert4keras have it, into the fields of our configuration."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.errors import ConversionError
+
+_LARGEST = 1 << 24
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """The raw JSON object, the fields that our configuration takes from it, and the keys that were not understood."""
+
+    raw: dict[str, Any]
+    fields: dict[str, Any]
+    ignored: tuple[str, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The integers: what shapes are made of."""
+        return {key: value for key, value in self.fields.items() if isinstance(value, int)}
+
+
+def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file with one JSON object. ConversionError if it is not."""
+    try:
+        if os.path.getsize(path) > _LARGEST:
+            raise ConversionError(f"{path}: too large for a configuration")
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConversionError):
+            raise
+        raise ConversionError(
+            f"{path}: not a JSON file: {error}; expected a configuration like bert_config.json"
+        ) from None
+    if not isinstance(value, dict):
+        raise ConversionError(f"{path}: expected a JSON object of settings, got a {type(value).__name__}")
+    return value
+
+
+def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
+    """Translate a configuration.
+
+    Raises:
+        ConversionError: it is not JSON, lacks a key, has a value of the wrong kind, or describes another network.
+    """
+    raw = load_json_object(path)
+    values = {table.CONFIG_ALIASES.get(key, key): value for key, value in raw.items()}
+    missing = [key for key in table.CONFIG_REQUIRED if key not in values]
+    if missing:
+        raise ConversionError(
+            f"{path}: lacks {', '.join(missing)}; expected the configuration that came with the checkpoint"
+        )
+    fields: dict[str, Any] = {key: values[key] for key in table.CONFIG_REQUIRED}
+    fields |= {key: values.get(key, default) for key, default in table.CONFIG_OPTIONAL.items()}
+    for key, value in fields.items():
+        default = table.CONFIG_OPTIONAL.get(key, 1)
+        if key == "hidden_act":
+            fields[key] = _activation(path, value, table)
+        elif isinstance(default, int):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConversionError(f"{path}: {key} should be a positive whole number, got {value!r:.60}")
+        elif not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            raise ConversionError(f"{path}: {key} should be a number from 0 to below 1, got {value!r:.60}")
+    if fields["hidden_size"] % fields["num_attention_heads"]:
+        raise ConversionError(
+            f"{path}: hidden_size {fields['hidden_size']} is not a multiple of num_attention_heads "
+            f"{fields['num_attention_heads']}"
+        )
+    for key, other in table.CONFIG_EQUAL.items():
+        if values.get(key) not in (None, fields[other]):
+            raise ConversionError(
+                f"{path}: {key} is {values[key]!r}, a {table.FAMILY} model has {other} {fields[other]}"
+            )
+    for key in table.CONFIG_OFF:
+        if values.get(key):
+            raise ConversionError(f"{path}: {key} is {values[key]!r}, which is another network than {table.FAMILY}")
+    used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF}
+    return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
+
+
+def _activation(path: str | os.PathLike[str], value: object, table: WeightMap) -> str:
+    name = table.ACTIVATIONS.get(value) if isinstance(value, str) else None
+    if name is None:
+        raise ConversionError(f"{path}: hidden_act should be one of {', '.join(table.ACTIVATIONS)}, got {value!r:.60}")
+    return name

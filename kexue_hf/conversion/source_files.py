@@ -1,0 +1,188 @@
+"""Finds what belongs to a source: the checkpoint itself, its configuration and its vocabulary.
+
+A file's kind is told by its first bytes, not by its name. What can hold code (pickles, archives of them) is recognised
+in order to be refused; nothing here ever loads one.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kexue_hf.errors import CheckpointError, InputError
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP, _GZIP, _PICKLE = b"PK\x03\x04", b"\x1f\x8b", b"\x80"
+_PARTS = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
+_KERAS_ENDINGS = (".h5", ".hdf5", ".weights")
+_DEEPEST = 2
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """A checkpoint ("tensorflow": `path` is its prefix; "keras": an HDF5 file), its configuration, its vocabulary."""
+
+    kind: str
+    path: Path
+    config: Path
+    vocab: Path
+
+
+def find_source(
+    source: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None = None,
+    vocab: str | os.PathLike[str] | None = None,
+) -> SourceFiles:
+    """Find the files of a source.
+
+    Args:
+        source: a folder as the originals unpack, a checkpoint prefix or one of a checkpoint's files, or a Keras file.
+        config, vocab: the configuration and the vocabulary, where they do not lie beside it.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is of a kind that is not read.
+        InputError: there are several, or the configuration or the vocabulary is not to be found.
+    """
+    path = Path(source)
+    if path.is_dir():
+        kind, path = _in_folder(path)
+    else:
+        kind, path = _from_path(path)
+    return SourceFiles(
+        kind,
+        path,
+        _companion(
+            config, path, "--config", "configuration", ("bert_config.json", "config.json"), r".*config.*\.json"
+        ),
+        _companion(vocab, path, "--vocab", "vocabulary", ("vocab.txt",), r".*vocab.*\.txt"),
+    )
+
+
+def _from_path(path: Path) -> tuple[str, Path]:
+    match = _PARTS.fullmatch(path.name)
+    prefix = path.with_name(match.group(1)) if match else path
+    if match or Path(f"{path}.index").exists():
+        return "tensorflow", prefix
+    if path.exists():
+        return "keras", _check_hdf5(path)
+    if _siblings(path, rf"{re.escape(path.name)}\.data-.*"):
+        raise CheckpointError(f"{path}.index: missing; it is the index of the checkpoint, keep its files together")
+    raise CheckpointError(f"{path}: no such file, folder or checkpoint prefix")
+
+
+def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
+    found = _candidates(folder)
+    if not found and depth < _DEEPEST:
+        below = [child for child in sorted(folder.iterdir()) if child.is_dir() and _holds_checkpoint(child, depth + 1)]
+        if len(below) == 1:
+            return _in_folder(below[0], depth + 1)
+        if below:
+            raise InputError(
+                f"{folder}: checkpoints lie in {', '.join(child.name for child in below)}; name one of them"
+            )
+    if not found:
+        orphans = _siblings(folder / "x", r".+\.data-\d{5}-of-\d{5}")
+        if orphans:
+            prefix = _PARTS.fullmatch(orphans[0].name)
+            raise CheckpointError(
+                f"{folder / (prefix.group(1) if prefix else '')}.index: missing; it is the index of the checkpoint "
+                f"whose data ({orphans[0].name}) lies there"
+            )
+        hint = (
+            "it is a HuggingFace folder already"
+            if (folder / "model.safetensors").exists()
+            else (
+                "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow) or an .h5/.weights file (Keras)"
+            )
+        )
+        raise CheckpointError(f"{folder}: holds no checkpoint: {hint}")
+    if len(found) > 1:
+        named = _named_by_state_file(folder)
+        found = [(kind, path) for kind, path in found if kind == "tensorflow" and path.name == named] or found
+    if len(found) > 1:
+        names = ", ".join(path.name for _, path in found)
+        raise InputError(f"{folder}: holds several checkpoints ({names}); name one of them")
+    kind, path = found[0]
+    return kind, path if kind == "tensorflow" else _check_hdf5(path)
+
+
+def _candidates(folder: Path) -> list[tuple[str, Path]]:
+    try:
+        names = sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error.strerror}") from None
+    prefixes = [("tensorflow", path.with_suffix("")) for path in names if path.suffix == ".index"]
+    return prefixes + [("keras", path) for path in names if path.suffix in _KERAS_ENDINGS and path.is_file()]
+
+
+def _holds_checkpoint(folder: Path, depth: int) -> bool:
+    if _candidates(folder):
+        return True
+    return depth < _DEEPEST and any(
+        _holds_checkpoint(child, depth + 1) for child in folder.iterdir() if child.is_dir()
+    )
+
+
+def _named_by_state_file(folder: Path) -> str | None:
+    """The checkpoint that TensorFlow's own `checkpoint` file calls the latest."""
+    try:
+        text = (folder / "checkpoint").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    match = re.search(r'^model_checkpoint_path:\s*"([^"\n]*)"', text, re.MULTILINE)
+    return os.path.basename(match.group(1)) if match else None
+
+
+def _check_hdf5(path: Path) -> Path:
+    """The path, if it is an HDF5 file."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: should be a plain file, and is not")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            # HDF5 allows for foreign bytes of 512, 1024, 2048, ... in front.
+            offset = 512
+            while start != _HDF5 and offset < min(path.stat().st_size, 1 << 20):
+                file.seek(offset)
+                if file.read(8) == _HDF5:
+                    return path
+                offset *= 2
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    if start == _HDF5:
+        return path
+    what = "is not an HDF5 file, and no TensorFlow checkpoint of that name lies there"
+    if start.startswith(_PICKLE):
+        what = "is a Python pickle, which can run code when it is loaded and is never loaded here"
+    elif start.startswith(_ZIP):
+        what = (
+            "is a zip archive (a PyTorch .bin, a Keras 3 .keras file?), which may hold a pickle and is not loaded here"
+        )
+    elif start.startswith(_GZIP):
+        what = "is a compressed file; unpack it first"
+    elif not start:
+        what = "is empty"
+    raise CheckpointError(f"{path}: {what}; expected a TensorFlow checkpoint or Keras weights (.h5, .weights)")
+
+
+def _companion(
+    given: str | os.PathLike[str] | None, path: Path, option: str, what: str, names: tuple[str, ...], pattern: str
+) -> Path:
+    if given is not None:
+        if not Path(given).is_file():
+            raise InputError(f"{given}: no such file (the {what}, {option})")
+        return Path(given)
+    for name in names:
+        if path.with_name(name).is_file():
+            return path.with_name(name)
+    others = [other for other in _siblings(path, pattern) if not other.name.startswith("tokenizer")]
+    if len(others) == 1:
+        return others[0]
+    listed = f" ({len(others)} files could be it)" if others else ""
+    raise InputError(f"{path.with_name(names[0])}: missing{listed}; name the {what} of the checkpoint with {option}")
+
+
+def _siblings(path: Path, pattern: str) -> list[Path]:
+    if not path.parent.is_dir():
+        return []
+    return sorted(other for other in path.parent.iterdir() if re.fullmatch(pattern, other.name))

@@ -1,0 +1,324 @@
+"""Applies a family's weight map: which stored tensor becomes which parameter, strictly.
+
+Every stored tensor is mapped, or dropped on purpose, or the conversion fails; every parameter that the configuration
+demands is there in the right shape, or the conversion fails. The tables are `models/<family>/weight_map_<family>.py`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kexue_hf.conversion.element_types import FLOATING, ElementType
+from kexue_hf.conversion.weight_source import StoredTensor
+from kexue_hf.errors import ConversionError
+
+Slot = tuple[tuple[str, ...], str, bool]
+"""A weight of a Keras layer: possible endings of its name, name in the model, transposed."""
+
+
+class WeightMap(Protocol):
+    """What a `weight_map_*` module holds; `models/wobert/weight_map_wobert.py` explains each table."""
+
+    FAMILY: str
+    PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]]
+    TENSORFLOW: dict[str, tuple[str, bool]]
+    KERAS: dict[str, tuple[Slot, ...]]
+    KERAS_HEAD: tuple[Slot, ...]
+    KERAS_HEAD_LAYER: str
+    DROPPED_TENSORFLOW: tuple[tuple[str, str], ...]
+    DROPPED_KERAS: tuple[tuple[str, str], ...]
+    PARTS_NEED: dict[str, tuple[str, ...]]
+    ARCHITECTURES: tuple[tuple[frozenset[str], str], ...]
+    BASE_PREFIX: str
+    TWINS: dict[str, str]
+    BUFFERS: tuple[str, ...]
+    CONFIG_REQUIRED: tuple[str, ...]
+    CONFIG_OPTIONAL: dict[str, float | int]
+    CONFIG_ALIASES: dict[str, str]
+    CONFIG_EQUAL: dict[str, str]
+    CONFIG_OFF: tuple[str, ...]
+    ACTIVATIONS: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One tensor's way: its name in the source and in the target, whether it is transposed, its shape there."""
+
+    source: str
+    target: str
+    transposed: bool
+    shape: tuple[int, ...]
+    type: ElementType
+
+
+@dataclass
+class Plan:
+    """All moves in the source's order, what is left behind (name, reason), and which parts the model has."""
+
+    moves: list[Move]
+    dropped: list[tuple[str, str]]
+    parts: frozenset[str]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        """The number of values that are moved."""
+        total = 0
+        for move in self.moves:
+            count = 1
+            for size in move.shape:
+                count *= size
+            total += count
+        return total
+
+
+def plan_from_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
+    """Match the variables of a TensorFlow checkpoint; `sizes` are the configuration's integers.
+
+    Raises:
+        ConversionError: a variable is unknown, missing or of another shape or type.
+    """
+    check_layer_count(table.TENSORFLOW, tensors, sizes)
+    targets = expand(table.TENSORFLOW, sizes)
+    found = {name: targets[name] for name in tensors if name in targets}
+    return _plan(
+        table, tensors, sizes, found, table.DROPPED_TENSORFLOW, {new: old for old, (new, _) in targets.items()}
+    )
+
+
+def plan_from_keras(
+    table: WeightMap,
+    tensors: Mapping[str, StoredTensor],
+    layers: Iterable[tuple[str, list[str]]],
+    sizes: Mapping[str, int],
+) -> Plan:
+    """Match the weights of a Keras file, layer by layer and in each layer by place. Arguments and errors as above.
+
+    Args:
+        layers: (name of the layer, the names of its weights in order).
+    """
+    layers = [(layer, weights) for layer, weights in layers if weights]
+    check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes)
+    known = expand(table.KERAS, sizes)
+    heads = [layer for layer, weights in layers if layer not in known and _fits(weights, table.KERAS_HEAD)]
+    slots = {**known, heads[0]: table.KERAS_HEAD} if len(heads) == 1 else known
+    found: dict[str, tuple[str, bool]] = {}
+    for layer, weights in layers:
+        if layer not in slots:
+            continue
+        if not _fits(weights, slots[layer]):
+            expected = ", ".join("/".join(endings) for endings, _, _ in slots[layer])
+            raise ConversionError(
+                f"Keras layer {layer!r} should hold the weights ({expected}), and holds "
+                f"({', '.join(_ending(weight) for weight in weights)}): this is not a {table.FAMILY} model"
+            )
+        found |= {
+            weight: (target, transposed) for weight, (_, target, transposed) in zip(weights, slots[layer], strict=True)
+        }
+    if len(heads) > 1:
+        raise ConversionError(
+            f"the file has {len(heads)} layers of its author's own ({', '.join(heads)}); one is read as the "
+            "classifier, more are not a model that this package knows"
+        )
+    names = {
+        target: f"{layer}, weight {place}" for layer, row in slots.items() for place, (_, target, _) in enumerate(row)
+    }
+    return _plan(table, tensors, sizes, found, table.DROPPED_KERAS, names)
+
+
+def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
+    """The way back: match our parameters with TensorFlow's variables. Errors as above."""
+    inverse = {new: (old, transposed) for old, (new, transposed) in expand(table.TENSORFLOW, sizes).items()}
+    return _reverse(table, tensors, sizes, inverse)
+
+
+def plan_to_keras(
+    table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
+) -> tuple[Plan, list[tuple[str, list[str]]]]:
+    """The way back to Keras; also the layers, each with the names of its weights, in the order of the file."""
+    inverse: dict[str, tuple[str, bool]] = {}
+    layers: list[tuple[str, list[str]]] = []
+    for layer, row in {**expand(table.KERAS, sizes), table.KERAS_HEAD_LAYER: table.KERAS_HEAD}.items():
+        names = _keras_names(layer, row)
+        layers.append((layer, names))
+        inverse |= {target: (name, transposed) for name, (_, target, transposed) in zip(names, row, strict=True)}
+    plan = _reverse(table, tensors, sizes, inverse)
+    written = {move.target for move in plan.moves}
+    return plan, [(layer, names) for layer, names in layers if names[0] in written]
+
+
+def _keras_names(layer: str, row: tuple[Slot, ...]) -> list[str]:
+    """`Layer/kernel:0`, or `Layer/dense_2/kernel:0` where the layer has several dense layers inside."""
+    several = sum(endings[0] == "kernel" for endings, _, _ in row) > 1
+    names, dense = [], 0
+    for endings, _, _ in row:
+        dense += several and endings[0] == "kernel"
+        names.append(f"{layer}/{f'dense_{dense}/' if several else ''}{endings[0]}:0")
+    return names
+
+
+def expand(rows: Mapping[str, object], sizes: Mapping[str, int]) -> dict:
+    """Write out a table that has `{n}` in it for every layer."""
+    out: dict[str, object] = {}
+    layered = {key: row for key, row in rows.items() if "{n}" in key}
+    first = min((position for position, key in enumerate(rows) if key in layered), default=0)
+    for key, row in list(rows.items())[:first]:
+        out[key] = row
+    for number in range(sizes["num_hidden_layers"]):
+        for key, row in layered.items():
+            out[key.replace("{n}", str(number))] = _numbered(row, number)
+    out |= {key: row for key, row in list(rows.items())[first:] if key not in layered}
+    return out
+
+
+def _numbered(value: object, number: int) -> object:
+    if isinstance(value, str):
+        return value.replace("{n}", str(number))
+    if isinstance(value, tuple):
+        return tuple(_numbered(part, number) for part in value)
+    return value
+
+
+def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[str, int]) -> None:
+    """Compare the layers that occur in names with the configuration; ConversionError if they differ.
+
+    Comes first: it bounds how far a table is written out by what is really there, and says more than a list of names.
+    """
+    patterns = [re.compile(re.escape(row).replace(r"\{n\}", r"(\d+)")) for row in rows if "{n}" in row]
+    numbers = set()
+    for name in names:
+        match = next((match for pattern in patterns if (match := pattern.fullmatch(name))), None)
+        if match:
+            numbers.add(int(match.group(1)))
+    if numbers != set(range(min(sizes["num_hidden_layers"], len(numbers) + 1))):
+        raise ConversionError(
+            f"the configuration says num_hidden_layers {sizes['num_hidden_layers']}, the checkpoint has "
+            f"{_spans(numbers)}; give the configuration that belongs to it (--config)"
+        )
+
+
+def _spans(numbers: set[int]) -> str:
+    ordered = sorted(numbers)
+    if not ordered:
+        return "no layers of that name"
+    if ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"layers {ordered[0]} to {ordered[-1]}"
+    return "layers " + ", ".join(map(str, ordered[:20]))
+
+
+def _ending(weight: str) -> str:
+    return weight.rsplit("/", 1)[-1].split(":")[0]
+
+
+def _fits(weights: list[str], row: tuple[Slot, ...]) -> bool:
+    return len(weights) == len(row) and all(
+        _ending(weight) in endings for weight, (endings, _, _) in zip(weights, row, strict=True)
+    )
+
+
+def _plan(
+    table: WeightMap,
+    tensors: Mapping[str, StoredTensor],
+    sizes: Mapping[str, int],
+    found: Mapping[str, tuple[str, bool]],
+    patterns: tuple[tuple[str, str], ...],
+    stored_names: Mapping[str, str],
+) -> Plan:
+    dropped, unknown = _sort_out((name for name in tensors if name not in found), patterns)
+    if unknown:
+        raise ConversionError(
+            f"{len(unknown)} of {len(tensors)} tensors are neither part of a {table.FAMILY} model nor known to be "
+            f"left behind: {_some(unknown)}; is this another model's checkpoint?"
+        )
+    parameters = expand(table.PARAMETERS, sizes)
+    all_sizes, parts = _parts(table, parameters, {target: tensors[name] for name, (target, _) in found.items()}, sizes)
+    targets = {target for target, _ in found.values()}
+    missing = [
+        stored_names.get(name, name) for name, (part, _) in parameters.items() if part in parts and name not in targets
+    ]
+    if missing:
+        raise ConversionError(f"{len(missing)} tensors are missing: {_some(missing)}; the checkpoint is not complete")
+    moves, wrong = [], []
+    for name, (target, transposed) in found.items():
+        expected = tuple(all_sizes[size] if isinstance(size, str) else size for size in parameters[target][1])
+        tensor = tensors[name]
+        if tensor.type is None or tensor.type.name not in FLOATING:
+            kind = f"has type {tensor.type.name}" if tensor.type else tensor.obstacle
+            raise ConversionError(f"tensor {name!r} should hold floating-point weights, but {kind}")
+        stored = expected[::-1] if transposed else expected
+        if tensor.shape != stored:
+            wrong.append(f"{name} is {list(tensor.shape)}, expected {list(stored)}")
+        moves.append(Move(name, target, transposed, expected, tensor.type))
+    if wrong:
+        raise ConversionError(
+            f"{len(wrong)} tensors have another shape than the configuration demands: {_some(wrong)}; give the "
+            "configuration that belongs to the checkpoint (--config)"
+        )
+    return Plan(moves, dropped, parts, all_sizes)
+
+
+def _parts(
+    table: WeightMap,
+    parameters: Mapping[str, tuple[str, tuple[str | int, ...]]],
+    found: Mapping[str, StoredTensor],
+    sizes: Mapping[str, int],
+) -> tuple[dict[str, int], frozenset[str]]:
+    """Which parts are there at all, and the sizes, with the number of classes read off the classifier's bias."""
+    parts = frozenset(parameters[target][0] for target in found) | {"encoder"}
+    for part, needed in table.PARTS_NEED.items():
+        absent = [other for other in needed if part in parts and other not in parts]
+        if absent:
+            raise ConversionError(
+                f"the checkpoint has a head ({part}) whose {absent[0]} is missing: it is not complete"
+            )
+    all_sizes = {"num_labels": 2, **sizes}
+    for target, tensor in found.items():
+        if "num_labels" in parameters[target][1] and len(tensor.shape) == 1:
+            all_sizes["num_labels"] = tensor.shape[0]
+    return all_sizes, parts
+
+
+def _reverse(
+    table: WeightMap,
+    tensors: Mapping[str, StoredTensor],
+    sizes: Mapping[str, int],
+    inverse: Mapping[str, tuple[str, bool]],
+) -> Plan:
+    """From our names to others. A base model's file lacks the prefix; a tied parameter may be stored twice."""
+    own = {name: canonical(table, name, inverse) for name in tensors}
+    twins = {name for name, full in own.items() if full in table.TWINS and table.TWINS[full] in set(own.values())}
+    stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
+    found = {name: inverse_row for name in stored if (inverse_row := inverse.get(own[name]))}
+    patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
+    names = {name: (own[name], False) for name in found}
+    plan = _plan(table, stored, sizes, names, patterns, {})
+    plan.dropped += [(name, f"the same as {table.TWINS[own[name]]}") for name in sorted(twins)]
+    plan.moves = [
+        Move(move.source, other, transposed, move.shape[::-1] if transposed else move.shape, move.type)
+        for move in plan.moves
+        for other, transposed in [found[move.source]]
+    ]
+    return plan
+
+
+def canonical(table: WeightMap, name: str, known: Iterable[str]) -> str:
+    """The full name of a parameter that may come from a base model's file."""
+    prefixed = table.BASE_PREFIX + name
+    return prefixed if name not in known and prefixed in known else name
+
+
+def _sort_out(names: Iterable[str], patterns: tuple[tuple[str, str], ...]) -> tuple[list[tuple[str, str]], list[str]]:
+    compiled = [(re.compile(pattern), reason) for pattern, reason in patterns]
+    dropped, unknown = [], []
+    for name in names:
+        reason = next((reason for pattern, reason in compiled if pattern.fullmatch(name)), None)
+        if reason is None:
+            unknown.append(name)
+        else:
+            dropped.append((name, reason))
+    return dropped, unknown
+
+
+def _some(items: list[str], limit: int = 8) -> str:
+    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")

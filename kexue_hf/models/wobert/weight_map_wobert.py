@@ -1,0 +1,235 @@
+"""How the tensors of a WoBERT are called: in TensorFlow checkpoints, in bert4keras' Keras files, and in our model.
+
+Data only. The conversion applies the tables in both directions; another family differs from this file in its tables.
+`{n}` stands for the number of a layer. The TensorFlow names are those of Google's BERT
+(github.com/google-research/bert: modeling.py, run_pretraining.py, run_classifier.py, run_squad.py), the Keras layers
+those of bert4keras.models.BERT.
+"""
+
+FAMILY = "wobert"
+
+# name in the model: (part of the model, shape in terms of the configuration)
+PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    "bert.embeddings.word_embeddings.weight": ("encoder", ("vocab_size", "hidden_size")),
+    "bert.embeddings.position_embeddings.weight": ("encoder", ("max_position_embeddings", "hidden_size")),
+    "bert.embeddings.token_type_embeddings.weight": ("encoder", ("type_vocab_size", "hidden_size")),
+    "bert.embeddings.LayerNorm.weight": ("encoder", ("hidden_size",)),
+    "bert.embeddings.LayerNorm.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.attention.self.query.weight": ("encoder", ("hidden_size", "hidden_size")),
+    "bert.encoder.layer.{n}.attention.self.query.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.attention.self.key.weight": ("encoder", ("hidden_size", "hidden_size")),
+    "bert.encoder.layer.{n}.attention.self.key.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.attention.self.value.weight": ("encoder", ("hidden_size", "hidden_size")),
+    "bert.encoder.layer.{n}.attention.self.value.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.attention.output.dense.weight": ("encoder", ("hidden_size", "hidden_size")),
+    "bert.encoder.layer.{n}.attention.output.dense.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.attention.output.LayerNorm.weight": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.attention.output.LayerNorm.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.intermediate.dense.weight": ("encoder", ("intermediate_size", "hidden_size")),
+    "bert.encoder.layer.{n}.intermediate.dense.bias": ("encoder", ("intermediate_size",)),
+    "bert.encoder.layer.{n}.output.dense.weight": ("encoder", ("hidden_size", "intermediate_size")),
+    "bert.encoder.layer.{n}.output.dense.bias": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.output.LayerNorm.weight": ("encoder", ("hidden_size",)),
+    "bert.encoder.layer.{n}.output.LayerNorm.bias": ("encoder", ("hidden_size",)),
+    "bert.pooler.dense.weight": ("pooler", ("hidden_size", "hidden_size")),
+    "bert.pooler.dense.bias": ("pooler", ("hidden_size",)),
+    "cls.predictions.transform.dense.weight": ("mlm", ("hidden_size", "hidden_size")),
+    "cls.predictions.transform.dense.bias": ("mlm", ("hidden_size",)),
+    "cls.predictions.transform.LayerNorm.weight": ("mlm", ("hidden_size",)),
+    "cls.predictions.transform.LayerNorm.bias": ("mlm", ("hidden_size",)),
+    "cls.predictions.bias": ("mlm", ("vocab_size",)),
+    "cls.seq_relationship.weight": ("nsp", (2, "hidden_size")),
+    "cls.seq_relationship.bias": ("nsp", (2,)),
+    "classifier.weight": ("classifier", ("num_labels", "hidden_size")),
+    "classifier.bias": ("classifier", ("num_labels",)),
+    "qa_outputs.weight": ("spans", (2, "hidden_size")),
+    "qa_outputs.bias": ("spans", (2,)),
+}
+
+# TensorFlow variable: (name in the model, whether the one is the other's transpose)
+TENSORFLOW: dict[str, tuple[str, bool]] = {
+    "bert/embeddings/word_embeddings": ("bert.embeddings.word_embeddings.weight", False),
+    "bert/embeddings/position_embeddings": ("bert.embeddings.position_embeddings.weight", False),
+    "bert/embeddings/token_type_embeddings": ("bert.embeddings.token_type_embeddings.weight", False),
+    "bert/embeddings/LayerNorm/gamma": ("bert.embeddings.LayerNorm.weight", False),
+    "bert/embeddings/LayerNorm/beta": ("bert.embeddings.LayerNorm.bias", False),
+    "bert/encoder/layer_{n}/attention/self/query/kernel": ("bert.encoder.layer.{n}.attention.self.query.weight", True),
+    "bert/encoder/layer_{n}/attention/self/query/bias": ("bert.encoder.layer.{n}.attention.self.query.bias", False),
+    "bert/encoder/layer_{n}/attention/self/key/kernel": ("bert.encoder.layer.{n}.attention.self.key.weight", True),
+    "bert/encoder/layer_{n}/attention/self/key/bias": ("bert.encoder.layer.{n}.attention.self.key.bias", False),
+    "bert/encoder/layer_{n}/attention/self/value/kernel": ("bert.encoder.layer.{n}.attention.self.value.weight", True),
+    "bert/encoder/layer_{n}/attention/self/value/bias": ("bert.encoder.layer.{n}.attention.self.value.bias", False),
+    "bert/encoder/layer_{n}/attention/output/dense/kernel": (
+        "bert.encoder.layer.{n}.attention.output.dense.weight",
+        True,
+    ),
+    "bert/encoder/layer_{n}/attention/output/dense/bias": (
+        "bert.encoder.layer.{n}.attention.output.dense.bias",
+        False,
+    ),
+    "bert/encoder/layer_{n}/attention/output/LayerNorm/gamma": (
+        "bert.encoder.layer.{n}.attention.output.LayerNorm.weight",
+        False,
+    ),
+    "bert/encoder/layer_{n}/attention/output/LayerNorm/beta": (
+        "bert.encoder.layer.{n}.attention.output.LayerNorm.bias",
+        False,
+    ),
+    "bert/encoder/layer_{n}/intermediate/dense/kernel": ("bert.encoder.layer.{n}.intermediate.dense.weight", True),
+    "bert/encoder/layer_{n}/intermediate/dense/bias": ("bert.encoder.layer.{n}.intermediate.dense.bias", False),
+    "bert/encoder/layer_{n}/output/dense/kernel": ("bert.encoder.layer.{n}.output.dense.weight", True),
+    "bert/encoder/layer_{n}/output/dense/bias": ("bert.encoder.layer.{n}.output.dense.bias", False),
+    "bert/encoder/layer_{n}/output/LayerNorm/gamma": ("bert.encoder.layer.{n}.output.LayerNorm.weight", False),
+    "bert/encoder/layer_{n}/output/LayerNorm/beta": ("bert.encoder.layer.{n}.output.LayerNorm.bias", False),
+    "bert/pooler/dense/kernel": ("bert.pooler.dense.weight", True),
+    "bert/pooler/dense/bias": ("bert.pooler.dense.bias", False),
+    "cls/predictions/transform/dense/kernel": ("cls.predictions.transform.dense.weight", True),
+    "cls/predictions/transform/dense/bias": ("cls.predictions.transform.dense.bias", False),
+    "cls/predictions/transform/LayerNorm/gamma": ("cls.predictions.transform.LayerNorm.weight", False),
+    "cls/predictions/transform/LayerNorm/beta": ("cls.predictions.transform.LayerNorm.bias", False),
+    "cls/predictions/output_bias": ("cls.predictions.bias", False),
+    # The heads that Google's scripts build by hand are stored [out, in] already.
+    "cls/seq_relationship/output_weights": ("cls.seq_relationship.weight", False),
+    "cls/seq_relationship/output_bias": ("cls.seq_relationship.bias", False),
+    "output_weights": ("classifier.weight", False),
+    "output_bias": ("classifier.bias", False),
+    "cls/squad/output_weights": ("qa_outputs.weight", False),
+    "cls/squad/output_bias": ("qa_outputs.bias", False),
+}
+
+# Keras layer: its weights in order, each (endings that bert4keras gave it over time, name in the model, transposed).
+# Dense layers inside a layer carry running numbers, so that place and ending identify a weight, and not its name.
+KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {
+    "Embedding-Token": ((("embeddings",), "bert.embeddings.word_embeddings.weight", False),),
+    "Embedding-Segment": ((("embeddings",), "bert.embeddings.token_type_embeddings.weight", False),),
+    "Embedding-Position": ((("embeddings",), "bert.embeddings.position_embeddings.weight", False),),
+    "Embedding-Norm": (
+        (("beta",), "bert.embeddings.LayerNorm.bias", False),
+        (("gamma",), "bert.embeddings.LayerNorm.weight", False),
+    ),
+    "Transformer-{n}-MultiHeadSelfAttention": (
+        (("kernel",), "bert.encoder.layer.{n}.attention.self.query.weight", True),
+        (("bias",), "bert.encoder.layer.{n}.attention.self.query.bias", False),
+        (("kernel",), "bert.encoder.layer.{n}.attention.self.key.weight", True),
+        (("bias",), "bert.encoder.layer.{n}.attention.self.key.bias", False),
+        (("kernel",), "bert.encoder.layer.{n}.attention.self.value.weight", True),
+        (("bias",), "bert.encoder.layer.{n}.attention.self.value.bias", False),
+        (("kernel",), "bert.encoder.layer.{n}.attention.output.dense.weight", True),
+        (("bias",), "bert.encoder.layer.{n}.attention.output.dense.bias", False),
+    ),
+    "Transformer-{n}-MultiHeadSelfAttention-Norm": (
+        (("beta",), "bert.encoder.layer.{n}.attention.output.LayerNorm.bias", False),
+        (("gamma",), "bert.encoder.layer.{n}.attention.output.LayerNorm.weight", False),
+    ),
+    "Transformer-{n}-FeedForward": (
+        (("kernel",), "bert.encoder.layer.{n}.intermediate.dense.weight", True),
+        (("bias",), "bert.encoder.layer.{n}.intermediate.dense.bias", False),
+        (("kernel",), "bert.encoder.layer.{n}.output.dense.weight", True),
+        (("bias",), "bert.encoder.layer.{n}.output.dense.bias", False),
+    ),
+    "Transformer-{n}-FeedForward-Norm": (
+        (("beta",), "bert.encoder.layer.{n}.output.LayerNorm.bias", False),
+        (("gamma",), "bert.encoder.layer.{n}.output.LayerNorm.weight", False),
+    ),
+    "Pooler-Dense": (
+        (("kernel",), "bert.pooler.dense.weight", True),
+        (("bias",), "bert.pooler.dense.bias", False),
+    ),
+    "NSP-Proba": (
+        (("kernel",), "cls.seq_relationship.weight", True),
+        (("bias",), "cls.seq_relationship.bias", False),
+    ),
+    "MLM-Dense": (
+        (("kernel",), "cls.predictions.transform.dense.weight", True),
+        (("bias",), "cls.predictions.transform.dense.bias", False),
+    ),
+    "MLM-Norm": (
+        (("beta",), "cls.predictions.transform.LayerNorm.bias", False),
+        (("gamma",), "cls.predictions.transform.LayerNorm.weight", False),
+    ),
+    # A BiasAdd up to bert4keras 0.10.8, a ScaleOffset without scale from 0.11 on.
+    "MLM-Bias": ((("bias", "beta"), "cls.predictions.bias", False),),
+}
+
+# The layers that a fine-tuning script adds have whatever name Keras or its author gave them. One such layer with these
+# weights is the classifier; more than one is somebody's own architecture.
+KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = (
+    (("kernel",), "classifier.weight", True),
+    (("bias",), "classifier.bias", False),
+)
+KERAS_HEAD_LAYER = "dense_1"
+
+# (pattern of whole names, why it is left behind)
+DROPPED_TENSORFLOW: tuple[tuple[str, str], ...] = (
+    (r".+/adam_[mv]", "slot of Google's AdamWeightDecayOptimizer"),
+    (r".+/(AdamWeightDecay|LAMB|Adam)\w*(_\d+)?", "optimizer slot"),
+    (r"(training|.*Adam\w*|.*Optimizer\w*)/.*", "optimizer state"),
+    (r"(beta[12]_power|bad_steps|good_steps|(current_)?loss_scale)(_\d+)?", "optimizer state"),
+    (r"(.*/)?global_step", "number of training steps"),
+    (r"(_CHECKPOINTABLE_OBJECT_GRAPH|save_counter/\.ATTRIBUTES/VARIABLE_VALUE)", "TensorFlow's book-keeping"),
+)
+DROPPED_KERAS: tuple[tuple[str, str], ...] = ((r"(optimizer_weights|top_level_model_weights)/.*", "optimizer state"),)
+
+# Part: parts without which it makes no sense.
+PARTS_NEED: dict[str, tuple[str, ...]] = {"nsp": ("pooler",)}
+
+# (parts that are there, class to open the folder with), the first that fits
+ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"classifier"}), "WoBertForSequenceClassification"),
+    (frozenset({"spans"}), "WoBertForQuestionAnswering"),
+    (frozenset({"pooler", "nsp", "mlm"}), "WoBertForPreTraining"),
+    (frozenset({"mlm"}), "WoBertForMaskedLM"),
+    (frozenset({"nsp"}), "WoBertForNextSentencePrediction"),
+    (frozenset(), "WoBertModel"),
+)
+
+# Prefix that a base model's own file lacks, and names that are another tensor's twin (safetensors stores one of them).
+BASE_PREFIX = "bert."
+TWINS: dict[str, str] = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+BUFFERS: tuple[str, ...] = (r"(bert\.)?embeddings\.(position_ids|token_type_ids)",)
+
+# Keys of bert_config.json. Required ones have no default.
+CONFIG_REQUIRED: tuple[str, ...] = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+)
+CONFIG_OPTIONAL: dict[str, float | int] = {
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+}
+# bert4keras' own spellings
+CONFIG_ALIASES: dict[str, str] = {
+    "max_position": "max_position_embeddings",
+    "segment_vocab_size": "type_vocab_size",
+    "dropout_rate": "hidden_dropout_prob",
+    "attention_dropout_rate": "attention_probs_dropout_prob",
+}
+# bert4keras' and Google's "gelu" is the exact one (erf).
+ACTIVATIONS: dict[str, str] = {
+    "gelu": "gelu",
+    "gelu_erf": "gelu",
+    "gelu_new": "gelu_new",
+    "gelu_tanh": "gelu_new",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+# Settings under which the network is another one: a key that has to equal another, and keys that have to be off.
+CONFIG_EQUAL: dict[str, str] = {"embedding_size": "hidden_size"}
+CONFIG_OFF: tuple[str, ...] = (
+    "use_relative_position",
+    "hierarchical_position",
+    "shared_segment_embeddings",
+    "residual_attention_scores",
+)
