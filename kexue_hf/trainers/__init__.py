@@ -1,0 +1,1 @@
+"""What training needs beyond transformers' Trainer: collators and callbacks, one file each."""

@@ -1,0 +1,58 @@
+"""Computing the scores of a masked language model at the masked positions only.
+
+An MLM head multiplies every token's state by the whole vocabulary, and 85 % of those scores meet the label -100 and
+are thrown away: with WoBERT's 33,586 words that is a fifth of the computation and, as [batch, length, vocabulary]
+floats, most of the memory. The loss needs none of them.
+
+It is done from outside, with hooks, for any model whose base model's states go straight into the head and whose loss
+ignores -100 (WoBERT, and transformers' BERT and its like); the model's class, code and saved folder stay the same.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+IGNORED = -100
+
+
+def score_masked_positions_only(model: nn.Module) -> list[RemovableHandle]:
+    """While `model` trains, let its head see the labelled positions only: loss and gradients are equal, the logits are
+    [1, labelled positions, vocabulary]. In evaluation mode, or without labels, nothing changes.
+
+    Args:
+        model: a masked language model (`AutoModelForMaskedLM`), not wrapped yet.
+
+    Returns:
+        The hooks' handles; `handle.remove()` on each restores the model.
+
+    Raises:
+        ValueError: the model has no base model to take the states from.
+    """
+    base = getattr(model, getattr(model, "base_model_prefix", ""), None)
+    if not isinstance(base, nn.Module):
+        raise ValueError(f"expected a model with a base model and a masked-word head, got {type(model).__name__}")
+    waiting: list[torch.Tensor] = []
+
+    def take_labels(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        waiting.clear()
+        labels = keywords.get("labels")
+        if module.training and labels is not None:
+            labelled = labels != IGNORED
+            waiting.append(labelled)
+            keywords = {**keywords, "labels": labels[labelled][None]}
+        return arguments, keywords
+
+    def select_states(module: nn.Module, arguments: tuple, output: Any) -> Any:
+        if waiting:
+            output.last_hidden_state = output.last_hidden_state[waiting.pop()][None]
+        return output
+
+    return [
+        model.register_forward_pre_hook(take_labels, with_kwargs=True),
+        base.register_forward_hook(select_states),
+    ]
+
+
+__all__ = ["score_masked_positions_only"]

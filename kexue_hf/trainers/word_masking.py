@@ -1,0 +1,117 @@
+"""Masking words for masked language modelling, dynamically, in the data loader.
+
+Differences from transformers' `DataCollatorForLanguageModeling`:
+
+* The unit is the word: all tokens of a word share one fate (hidden, replaced, left, or not chosen at all). Words come
+  from a `word_ids` column where there is one, else a token that starts with ## belongs to the token before it.
+* A random replacement is never a special token.
+* No state: a batch's random numbers are drawn from the seed and from the batch itself. The masks are therefore the
+  same with 0 or 8 loader workers and after a resumed run; they differ between epochs because shuffling composes other
+  batches (of one text, they do not); and a held-out set, which is not shuffled, is masked alike at every evaluation.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+IGNORED = -100
+
+
+class WordMaskingCollator:
+    """Pads a batch and chooses the words to be predicted.
+
+    Args:
+        tokenizer: any tokenizer with a mask and a padding token; only numbers are kept of it.
+        probability: share of the words that are chosen; at least one word of each text is.
+        hidden: share of the chosen words that become [MASK]; a like share of the rest, half of it, is replaced by
+            random tokens and the other half is left as it is (0.8 gives BERT's 80/10/10).
+        seed: of the random numbers.
+        pad_to_multiple_of: rounds the padded length up.
+
+    Raises:
+        ValueError: no mask token, or a share outside 0..1.
+
+    Example:
+        >>> collator = WordMaskingCollator(tokenizer, probability=0.15)
+        >>> batch = collator([{"input_ids": [2, 7, 8, 3]}, {"input_ids": [2, 9, 3]}])
+        >>> batch["labels"].shape  # [batch, length]; -100 where nothing is to be predicted
+        torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        probability: float = 0.15,
+        hidden: float = 0.8,
+        seed: int = 0,
+        pad_to_multiple_of: int = 1,
+    ) -> None:
+        if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+            raise ValueError(
+                "masking words needs a tokenizer with a mask token and a padding token, "
+                f"got mask_token={tokenizer.mask_token!r}, pad_token={tokenizer.pad_token!r}"
+            )
+        for name, share in (("probability", probability), ("hidden", hidden)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {share}")
+        self.mask_token_id: int = tokenizer.mask_token_id
+        self.pad_token_id: int = tokenizer.pad_token_id
+        self.probability, self.hidden, self.seed = probability, hidden, seed
+        self.pad_to_multiple_of = pad_to_multiple_of
+        size = len(tokenizer)
+        self.is_special = np.zeros(size, dtype=bool)
+        self.is_special[[i for i in tokenizer.all_special_ids if i < size]] = True
+        self.is_continuation = np.zeros(size, dtype=bool)
+        for token, index in tokenizer.get_vocab().items():
+            self.is_continuation[index] = token.startswith("##") and len(token) > 2
+        self.replacements = np.flatnonzero(~self.is_special)
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Texts, each a dict of `input_ids` and perhaps `token_type_ids` and `word_ids` (None or -1 for tokens of no
+        word), to `input_ids`, `attention_mask`, `labels` (and `token_type_ids`), int64 [batch, length]."""
+        length = max(len(feature["input_ids"]) for feature in features)
+        length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        ids = _padded([feature["input_ids"] for feature in features], length, self.pad_token_id)
+        attention = _padded([[1] * len(feature["input_ids"]) for feature in features], length, 0)
+        if "word_ids" in features[0]:
+            rows = [[-1 if word is None else word for word in feature["word_ids"]] for feature in features]
+            words = _padded(rows, length, -1)
+        else:
+            words = np.cumsum(~self.is_continuation[ids], axis=1)
+        labels, masked = self._mask(ids, words, maskable=(attention == 1) & (words >= 0) & ~self.is_special[ids])
+
+        batch = {"input_ids": masked, "attention_mask": attention, "labels": labels}
+        if "token_type_ids" in features[0]:
+            batch["token_type_ids"] = _padded([feature["token_type_ids"] for feature in features], length, 0)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def _mask(self, ids: np.ndarray, words: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and masked ids of ids [batch, length], given each token's word within its row."""
+        random = np.random.default_rng([self.seed, zlib.crc32(ids.tobytes())])
+        rows = np.arange(len(ids))[:, None]
+        # One draw for each word of each row, looked up by all tokens of the word.
+        lottery = random.random((len(ids), words.max() + 2))[rows, words]
+        fate = random.random((len(ids), words.max() + 2))[rows, words]
+        lottery = np.where(maskable, lottery, np.inf)
+        first_prize = lottery.min(axis=1, keepdims=True)
+        chosen = maskable & ((lottery < self.probability) | (lottery == first_prize))
+        if self.probability == 0:
+            chosen = np.zeros_like(chosen)
+        replacement = random.choice(self.replacements, size=ids.shape)
+        replaced_below = self.hidden + (1 - self.hidden) / 2
+        masked = np.where(chosen & (fate < self.hidden), self.mask_token_id, ids)
+        masked = np.where(chosen & (fate >= self.hidden) & (fate < replaced_below), replacement, masked)
+        return np.where(chosen, ids, IGNORED), masked
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
+    array = np.full((len(rows), length), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        array[index, : len(row)] = row
+    return array
+
+
+__all__ = ["IGNORED", "WordMaskingCollator"]
