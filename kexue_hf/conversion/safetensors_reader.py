@@ -56,6 +56,17 @@ class SafetensorsFile(WeightSource):
             rest -= len(piece)
             yield np.frombuffer(piece, dtype=kind.numpy)
 
+    def read_bytes(self, name: str, start: int, size: int) -> bytes:
+        """A stretch of a tensor's bytes. CheckpointError if the file ends before."""
+        self._file.seek(self._places[name] + start)
+        data = b""
+        while len(data) < size:
+            more = self._file.read(size - len(data))
+            if not more:
+                raise CheckpointError(f"{self.path}: ends inside tensor {name!r}: the file is truncated")
+            data += more
+        return data
+
     def close(self) -> None:
         self._file.close()
 

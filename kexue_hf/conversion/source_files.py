@@ -89,12 +89,10 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
                 f"whose data ({orphans[0].name}) lies there"
             )
         hint = (
-            "it is a HuggingFace folder already"
-            if (folder / "model.safetensors").exists()
-            else (
-                "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow) or an .h5/.weights file (Keras)"
-            )
+            "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow) or an .h5/.weights file (Keras)"
         )
+        if (folder / "model.safetensors").exists():
+            hint = "it is a HuggingFace folder already"
         raise CheckpointError(f"{folder}: holds no checkpoint: {hint}")
     if len(found) > 1:
         named = _named_by_state_file(folder)

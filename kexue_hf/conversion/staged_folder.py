@@ -20,7 +20,7 @@ from kexue_hf.errors import KexueError, OutputError
 _OURS = re.compile(
     r".*\.(safetensors|py)|(config|generation_config|tokenizer_config|tokenizer|special_tokens_map|added_tokens)\.json"
     r"|model\.safetensors\.index\.json|vocab\.txt|README\.md|\.gitattributes|training_args\.bin|__pycache__"
-    r"|bert_config\.json|checkpoint|bert_model\.ckpt\..*|best_model\.weights\.h5"
+    r"|bert_config\.json|checkpoint|bert_model\.ckpt\..*|best_model\.h5"
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -1,7 +1,7 @@
 """What every source of weights offers, whatever its file format: names, types, shapes, the values in small pieces.
 
 The readers of TensorFlow checkpoints, Keras files and safetensors files derive from `WeightSource`. Values come
-through buffers that are used again, so that reading a checkpoint of any size takes the memory of its largest matrix at most.
+through buffers that are used again, so that reading a checkpoint takes the memory of its largest matrix at most.
 """
 
 from collections.abc import Iterator

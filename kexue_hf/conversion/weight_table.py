@@ -26,6 +26,7 @@ class WeightMap(Protocol):
     KERAS: dict[str, tuple[Slot, ...]]
     KERAS_HEAD: tuple[Slot, ...]
     KERAS_HEAD_LAYER: str
+    KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...]
     DROPPED_TENSORFLOW: tuple[tuple[str, str], ...]
     DROPPED_KERAS: tuple[tuple[str, str], ...]
     PARTS_NEED: dict[str, tuple[str, ...]]
@@ -145,7 +146,13 @@ def plan_to_keras(
         inverse |= {target: (name, transposed) for name, (_, target, transposed) in zip(names, row, strict=True)}
     plan = _reverse(table, tensors, sizes, inverse)
     written = {move.target for move in plan.moves}
-    return plan, [(layer, names) for layer, names in layers if names[0] in written]
+    layers = [(layer, names) for layer, names in layers if names[0] in written]
+    order = next((order for parts, order in table.KERAS_ORDER if parts <= plan.parts), ())
+    places = sorted(place for place, (layer, _) in enumerate(layers) if layer in order)
+    moved = sorted((row for row in layers if row[0] in order), key=lambda row: order.index(row[0]))
+    for place, row in zip(places, moved, strict=True):
+        layers[place] = row
+    return plan, layers
 
 
 def _keras_names(layer: str, row: tuple[Slot, ...]) -> list[str]:
@@ -286,14 +293,16 @@ def _reverse(
     inverse: Mapping[str, tuple[str, bool]],
 ) -> Plan:
     """From our names to others. A base model's file lacks the prefix; a tied parameter may be stored twice."""
-    own = {name: canonical(table, name, inverse) for name in tensors}
-    twins = {name for name, full in own.items() if full in table.TWINS and table.TWINS[full] in set(own.values())}
+    own = {name: canonical(table, name, (*inverse, *table.TWINS)) for name in tensors}
+    present = set(own.values())
+    twins = {name: table.TWINS[full] for name, full in own.items() if table.TWINS.get(full) in present}
+    own = {name: table.TWINS.get(full, full) for name, full in own.items()}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
     found = {name: inverse_row for name in stored if (inverse_row := inverse.get(own[name]))}
     patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
     names = {name: (own[name], False) for name in found}
     plan = _plan(table, stored, sizes, names, patterns, {})
-    plan.dropped += [(name, f"the same as {table.TWINS[own[name]]}") for name in sorted(twins)]
+    plan.dropped += [(name, f"the same as {original}") for name, original in twins.items()]
     plan.moves = [
         Move(move.source, other, transposed, move.shape[::-1] if transposed else move.shape, move.type)
         for move in plan.moves

@@ -131,14 +131,6 @@ KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {
         (("beta",), "bert.encoder.layer.{n}.output.LayerNorm.bias", False),
         (("gamma",), "bert.encoder.layer.{n}.output.LayerNorm.weight", False),
     ),
-    "Pooler-Dense": (
-        (("kernel",), "bert.pooler.dense.weight", True),
-        (("bias",), "bert.pooler.dense.bias", False),
-    ),
-    "NSP-Proba": (
-        (("kernel",), "cls.seq_relationship.weight", True),
-        (("bias",), "cls.seq_relationship.bias", False),
-    ),
     "MLM-Dense": (
         (("kernel",), "cls.predictions.transform.dense.weight", True),
         (("bias",), "cls.predictions.transform.dense.bias", False),
@@ -149,6 +141,14 @@ KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {
     ),
     # A BiasAdd up to bert4keras 0.10.8, a ScaleOffset without scale from 0.11 on.
     "MLM-Bias": ((("bias", "beta"), "cls.predictions.bias", False),),
+    "Pooler-Dense": (
+        (("kernel",), "bert.pooler.dense.weight", True),
+        (("bias",), "bert.pooler.dense.bias", False),
+    ),
+    "NSP-Proba": (
+        (("kernel",), "cls.seq_relationship.weight", True),
+        (("bias",), "cls.seq_relationship.bias", False),
+    ),
 }
 
 # The layers that a fine-tuning script adds have whatever name Keras or its author gave them. One such layer with these
@@ -158,6 +158,12 @@ KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("bias",), "classifier.bias", False),
 )
 KERAS_HEAD_LAYER = "dense_1"
+
+# Keras reads layers by their place, and lists them by their distance from the outputs. (parts, order of these layers),
+# where it is not the order of the table.
+KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
+    (frozenset({"pooler", "nsp", "mlm"}), ("MLM-Dense", "MLM-Norm", "Pooler-Dense", "MLM-Bias", "NSP-Proba")),
+)
 
 # (pattern of whole names, why it is left behind)
 DROPPED_TENSORFLOW: tuple[tuple[str, str], ...] = (

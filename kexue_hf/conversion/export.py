@@ -1,0 +1,146 @@
+"""A HuggingFace folder of ours -> a TensorFlow checkpoint or Keras weights, for whoever still runs bert4keras."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.conversion.convert import element_type
+from kexue_hf.conversion.progress import progress_bar
+from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
+from kexue_hf.conversion.saved_vocabulary import read_vocabulary
+from kexue_hf.conversion.staged_folder import check_output, staged_folder
+from kexue_hf.conversion.tf_checkpoint_writer import write_state_file, write_tensorflow
+from kexue_hf.conversion.weight_table import plan_to_keras, plan_to_tensorflow
+from kexue_hf.errors import ConversionError, InputError
+
+CHECKPOINT = "bert_model.ckpt"
+# tf.keras takes HDF5 only under the ending .h5, and newer ones another layout under .weights.h5.
+KERAS_WEIGHTS = "best_model.h5"
+
+_BERT_KEYS = (
+    "attention_probs_dropout_prob",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "type_vocab_size",
+    "vocab_size",
+)
+# What the tensors do not tell, should the checkpoint be converted again; bert4keras passes over unknown keys.
+_EXTRA_KEYS = ("architectures", "classifier_pooling", "id2label")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote: the checkpoint's path, what went into it, what was left behind, how it is loaded."""
+
+    output: Path
+    checkpoint: Path
+    family: str
+    mapped: int
+    dropped: list[tuple[str, str]]
+    parameters: int
+    seconds: float
+    usage: str
+    notes: list[str] = field(default_factory=list)
+
+
+def export(
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    to: str = "tf",
+    *,
+    dtype: str | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ExportReport:
+    """Write a folder back in the original format, with `bert_config.json` and `vocab.txt` beside the weights.
+
+    Args:
+        folder: what `convert` or `save_pretrained` wrote.
+        output: the folder to make.
+        to: "tf" (bert_model.ckpt.*) or "keras" (best_model.h5).
+        dtype, overwrite, progress: as in `convert`.
+
+    Raises:
+        InputError, CheckpointError, ConversionError, OutputError: as `convert`.
+    """
+    started = time.perf_counter()
+    if to not in ("tf", "keras"):
+        raise InputError(f"--to {to}: choose tf or keras")
+    check_output(output, overwrite=overwrite)
+    wanted = element_type(dtype)
+    with open_folder(folder) as saved:
+        read_vocabulary(saved.path / "vocab.txt", saved.config.fields["vocab_size"])
+        tensors, sizes = saved.weights.tensors, saved.config.sizes
+        if saved.raw.get("tie_word_embeddings") is False:
+            raise ConversionError(
+                f"{folder}: has an output layer of its own (tie_word_embeddings false); the original format has only "
+                "the one that is shared with the word embeddings"
+            )
+        if to == "tf":
+            plan = plan_to_tensorflow(saved.table, tensors, sizes)
+        else:
+            plan, layers = plan_to_keras(saved.table, tensors, sizes)
+        total = sum(tensors[move.source].size for move in plan.moves)
+        name = CHECKPOINT if to == "tf" else KERAS_WEIGHTS
+        with staged_folder(output, overwrite=overwrite, need=total) as stage:
+            with progress_bar(total, show=progress) as on_bytes:
+                if to == "tf":
+                    write_tensorflow(stage / name, saved.weights, plan.moves, wanted, on_bytes)
+                    write_state_file(stage / name)
+                else:
+                    from kexue_hf.conversion.keras_h5_writer import write_keras  # imports h5py
+
+                    write_keras(stage / name, saved.weights, plan.moves, layers, wanted, on_bytes)
+            text = json.dumps(_bert_config(saved), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+            (stage / "bert_config.json").write_text(text, encoding="utf-8")
+            shutil.copyfile(saved.path / "vocab.txt", stage / "vocab.txt")
+        return ExportReport(
+            Path(output),
+            Path(output) / name,
+            saved.table.FAMILY,
+            len(plan.moves),
+            plan.dropped,
+            plan.parameters,
+            time.perf_counter() - started,
+            _usage(Path(output), to, plan.parts),
+            _notes(saved),
+        )
+
+
+def _bert_config(saved: SavedFolder) -> dict[str, Any]:
+    names = {ours: theirs for theirs, ours in reversed(saved.table.ACTIVATIONS.items())}
+    fields = {key: saved.config.fields[key] for key in _BERT_KEYS}
+    fields["hidden_act"] = names[fields["hidden_act"]]
+    return fields | {key: saved.raw[key] for key in _EXTRA_KEYS if saved.raw.get(key)}
+
+
+def _usage(output: Path, to: str, parts: frozenset[str]) -> str:
+    switches = {"pooler": "with_pool", "nsp": "with_nsp", "mlm": "with_mlm"}
+    heads = "".join(f", {switch}=True" for part, switch in switches.items() if part in parts)
+    lines = ["  from bert4keras.models import build_transformer_model"]
+    arguments = f'"{output}/bert_config.json"'
+    if to == "tf":
+        arguments += f', "{output}/{CHECKPOINT}"'
+    lines.append(f"  model = build_transformer_model({arguments}{heads})")
+    if to == "tf":
+        return "\n".join(lines)
+    if "classifier" in parts:
+        lines.append("  model = ...  # with your script's own Dense layer on top")
+    return "\n".join([*lines, f'  model.load_weights("{output}/{KERAS_WEIGHTS}")'])
+
+
+def _notes(saved: SavedFolder) -> list[str]:
+    epsilon = saved.config.fields["layer_norm_eps"]
+    if epsilon == saved.table.CONFIG_OPTIONAL["layer_norm_eps"]:
+        return []
+    return [f"layer_norm_eps is {epsilon}; bert4keras computes with its own 1e-12"]
