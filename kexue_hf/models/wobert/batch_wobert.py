@@ -1,0 +1,244 @@
+"""A batch of samples on its way to rows: analysed at once, cut to length, put between [CLS] and [SEP].
+
+Everything is a list of lists over the whole batch; per sample there is little more than a slice, for six thousand
+short texts are as many calls of whatever is done for each.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .analysis_wobert import Analysis, Analyzer
+from .encoding_wobert import Row, RowEncodings, Window, WoBertEncoding, encode_row
+from .truncation_wobert import truncated_windows
+
+# A sequence: a text, a text that comes in words, or ids.
+Input = str | list[str] | list[int]
+
+
+class Batch:
+    """Samples of one sequence each, or of two.
+
+    Args:
+        analyzer: of the tokenizer.
+        firsts: the first (or only) sequence of each sample.
+        seconds: the second of each, None for a sample of one; None if all samples are of one.
+        special: whether special tokens in texts are recognised.
+        spans: whether spans are wanted.
+        cls_sep: the ids of [CLS] and [SEP], None to leave them out.
+    """
+
+    def __init__(
+        self,
+        analyzer: Analyzer,
+        firsts: list[Input],
+        seconds: list[Input | None] | None,
+        special: bool,
+        spans: bool,
+        cls_sep: tuple[int, int] | None,
+    ) -> None:
+        self.analyzer = analyzer
+        self.firsts = firsts
+        self.seconds = seconds
+        self.special = special
+        self.cls_sep = cls_sep
+        self.rows: list[Row] | None = None  # None: every sample is one row, whole.
+        self.ids, self.spans = _analyse_batch(analyzer, firsts, special, spans)
+        self.pair_ids: list[list[int] | None] | None = None
+        self.pair_spans: list[Any] | None = None
+        if seconds is not None:
+            there = [i for i, second in enumerate(seconds) if second is not None]
+            ids, found = _analyse_batch(analyzer, [seconds[i] for i in there], special, spans)
+            self.pair_ids, self.pair_spans = [None] * len(firsts), [None] * len(firsts)
+            for i, pair_ids, pair_spans in zip(there, ids, found or ids, strict=True):
+                self.pair_ids[i], self.pair_spans[i] = pair_ids, pair_spans
+
+    def truncate(self, max_length: int, strategy: str, side: str, stride: int, overflow: bool) -> None:
+        """Cut the samples into rows of at most `max_length` tokens, special ones included."""
+        rows: list[Row] = []
+        for number, ids in enumerate(self.ids):
+            lengths = [len(ids)]
+            if self.pair_ids is not None and (pair := self.pair_ids[number]) is not None:
+                lengths.append(len(pair))
+            room = max(0, max_length - (len(lengths) + 1 if self.cls_sep else 0))
+            rows += [
+                Row(number, windows) for windows in truncated_windows(lengths, room, strategy, side, stride, overflow)
+            ]
+        self.rows = rows
+
+    def input_ids(self) -> list[list[int]]:
+        return self._assemble(self.ids, self.pair_ids, self.cls_sep)
+
+    def offsets(self) -> list[list[Any]]:
+        assert self.spans is not None
+        return self._assemble(self.spans, self.pair_spans, self.cls_sep and ((0, 0), (0, 0)))
+
+    def special_mask(self) -> list[list[int]]:
+        return self._assemble(*self._filled(0, 0), self.cls_sep and (1, 1))
+
+    def type_ids(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Token types of rows like `rows`: 0 up to the first [SEP], 1 behind."""
+        if self.pair_ids is None:
+            return [[0] * len(row) for row in rows]
+        firsts = self._assemble(self.ids, [None] * len(self.ids), self.cls_sep)
+        return [[0] * len(first) + [1] * (len(row) - len(first)) for first, row in zip(firsts, rows, strict=True)]
+
+    def samples(self) -> list[int]:
+        """For each row the number of its sample."""
+        return list(range(len(self.ids))) if self.rows is None else [row.sample for row in self.rows]
+
+    def _filled(self, first: int, second: int) -> tuple[list[list[int]], list[list[int] | None] | None]:
+        """Values as many as there are tokens."""
+        firsts = [[first] * len(ids) for ids in self.ids]
+        if self.pair_ids is None:
+            return firsts, None
+        return firsts, [None if ids is None else [second] * len(ids) for ids in self.pair_ids]
+
+    def _assemble(self, values: Sequence[Any], pair_values: Sequence[Any] | None, around: Any) -> list[list[Any]]:
+        """Rows of one value a token, with those of [CLS] and [SEP] (`around`) where they belong."""
+        if self.rows is None and pair_values is None:
+            if around is None:
+                return [list(row) for row in values]
+            before, after = around
+            return [[before, *row, after] for row in values]
+        assembled = []
+        for sample, windows in self.rows or [Row(i, ()) for i in range(len(values))]:
+            pair = None if pair_values is None else pair_values[sample]
+            parts = [values[sample]] if pair is None else [values[sample], pair]
+            if windows:
+                parts = [part[slice(*window)] for part, window in zip(parts, windows, strict=False)]
+            row = [] if around is None else [around[0]]
+            for part in parts:
+                row += part
+                if around is not None:
+                    row.append(around[1])
+            assembled.append(row)
+        return assembled
+
+    def encodings(
+        self,
+        rows: Sequence[Sequence[int]],
+        target: int | None,
+        side: str,
+        pad: tuple[int, int],
+        token_of: Callable[[int], str],
+    ) -> RowEncodings:
+        """The objects behind `word_ids()` and its like, for rows like `rows` that are padded to `target`."""
+        lengths = [len(row) for row in rows]
+
+        def make(number: int) -> WoBertEncoding:
+            sample = number if self.rows is None else self.rows[number].sample
+            found = [self._analyse(self.firsts[sample])]
+            if self.seconds is not None and (second := self.seconds[sample]) is not None:
+                found.append(self._analyse(second))
+            windows = tuple(Window(0, len(analysis.ids)) for analysis in found)
+            if self.rows is not None:
+                windows = self.rows[number].windows
+            missing = 0 if target is None else max(0, target - lengths[number])
+            padding = (missing, 0) if side == "left" else (0, missing)
+            return encode_row(windows, found, token_of, self.cls_sep, padding, pad)
+
+        return RowEncodings(len(rows), make)
+
+    def _analyse(self, sequence: Input) -> Analysis:
+        if isinstance(sequence, str):
+            return self.analyzer.analyse(sequence, self.special)
+        if sequence and not isinstance(sequence[0], str):
+            return Analysis(list(sequence), [(0, 0)] * len(sequence), list(range(len(sequence))))
+        return self.analyzer.analyse_words(sequence, self.special)  # type: ignore[arg-type]
+
+
+def _analyse_batch(
+    analyzer: Analyzer, sequences: list[Any], special: bool, spans: bool
+) -> tuple[list[list[int]], list[Any] | None]:
+    """Ids, and spans if wanted, of sequences of any kind."""
+    if all(type(sequence) is str for sequence in sequences):
+        return analyzer.batch_spans(sequences, special) if spans else (analyzer.batch_ids(sequences, special), None)
+    all_ids: list[list[int]] = []
+    all_spans: list[Any] = []
+    for sequence in sequences:
+        if isinstance(sequence, str):
+            parts = [sequence]
+        elif sequence and not isinstance(sequence[0], str):
+            all_ids.append(list(sequence))
+            all_spans.append([(0, 0)] * len(sequence))
+            continue
+        else:
+            parts = sequence
+        ids, found = _analyse_batch(analyzer, parts, special, spans) if parts else ([], [])
+        all_ids.append([index for part in ids for index in part])
+        all_spans.append([span for part in found or () for span in part])
+    return all_ids, all_spans if spans else None
+
+
+def read_inputs(text: Any, pair: Any, in_words: bool) -> tuple[list[Input], list[Input | None] | None, bool]:
+    """Sort out what was passed to the tokenizer: first sequences, second sequences, and whether it was a batch.
+
+    A sequence is a string, a list of words (`in_words`), or a list of ids; a batch is a list of sequences or of pairs.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text, pair = _as_list(text), _as_list(pair)
+    if not _is_batch(text, in_words):
+        return [_sequence(text, in_words)], None if pair is None else [_sequence(pair, in_words)], False
+    if pair is not None and (not isinstance(pair, (list, tuple)) or len(pair) != len(text)):
+        raise ValueError(
+            f"of a batch of {len(text)} texts, text_pair must be a list of {len(text)} texts, got "
+            f"{len(pair) if isinstance(pair, (list, tuple)) else type(pair).__name__}"
+        )
+    if pair is None and all(type(sample) is str for sample in text):
+        return list(text), None, True
+    firsts: list[Input] = []
+    seconds: list[Input | None] = []
+    for number, sample in enumerate(text):
+        second = None if pair is None else pair[number]
+        sample = _as_list(sample)
+        if second is None and _is_pair(sample, in_words):
+            sample, second = sample
+        elif isinstance(sample, (list, tuple)) and len(sample) == 1 and isinstance(sample[0], str) and not in_words:
+            sample = sample[0]
+        firsts.append(_sequence(sample, in_words))
+        seconds.append(None if second is None else _sequence(_as_list(second), in_words))
+    return firsts, seconds if any(second is not None for second in seconds) else None, True
+
+
+def _as_list(value: Any) -> Any:
+    """Arrays and columns (numpy, pandas, datasets) as lists."""
+    if value is None or isinstance(value, (str, list, tuple)):
+        return value
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)) else value
+
+
+def _is_batch(text: Any, in_words: bool) -> bool:
+    if not isinstance(text, (list, tuple)):
+        return False
+    if not text:
+        return not in_words
+    return isinstance(_as_list(text[0]), (list, tuple)) or (not in_words and isinstance(text[0], str))
+
+
+def _is_pair(sample: Any, in_words: bool) -> bool:
+    """Whether a member of a batch is a pair; of words only a tuple is one, for a list is a text."""
+    if not isinstance(sample, (list, tuple)) or len(sample) != 2 or (in_words and not isinstance(sample, tuple)):
+        return False
+    kinds = (list, tuple) if in_words else (str, list, tuple)
+    return all(isinstance(part, kinds) for part in sample)
+
+
+def _sequence(value: Any, in_words: bool) -> Input:
+    if isinstance(value, str):
+        return [value] if in_words else value
+    if isinstance(value, (list, tuple)):
+        if in_words and all(isinstance(word, str) for word in value):
+            return list(value)
+        if not any(isinstance(item, (str, list, tuple)) or item is None for item in value):
+            return [int(item) for item in value]
+    raise ValueError(
+        "a text must be a string, a list of words with is_split_into_words=True, or a list of ids, and a batch a list "
+        f"of these or of pairs of them; got {type(value).__name__}: {str(value)[:60]!r}"
+    )
+
+
+__all__ = ["Batch", "read_inputs"]

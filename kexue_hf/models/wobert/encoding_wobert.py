@@ -1,0 +1,194 @@
+"""What stands behind `word_ids()`, `char_to_token()` and their like: one object for each row of a batch.
+
+The same attributes and methods as `tokenizers.Encoding`, which transformers' BatchEncoding reads. Nobody pays for them
+who does not ask: a row is analysed again, with words, when it is first asked for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+from .analysis_wobert import Analysis, Span
+
+
+class Window(NamedTuple):
+    """The part of a sequence that a row holds: tokens start ... end-1."""
+
+    start: int
+    end: int
+
+
+class Row(NamedTuple):
+    """Where a row comes from: the number of its sample, and its window of each sequence of that sample."""
+
+    sample: int
+    windows: tuple[Window, ...]
+
+
+class WoBertEncoding:
+    """One row: its tokens and where they come from. Spans and words are None or (0, 0) at added tokens.
+
+    `word_ids` number the words within their sequence, `offsets` count characters within their sequence (within the
+    given word, where the text came in words).
+    """
+
+    def __init__(
+        self,
+        ids: list[int],
+        type_ids: list[int],
+        tokens: list[str],
+        offsets: list[Span],
+        attention_mask: list[int],
+        word_ids: list[int | None],
+        sequence_ids: list[int | None],
+        n_sequences: int,
+    ) -> None:
+        self.ids = ids
+        self.type_ids = type_ids
+        self.tokens = tokens
+        self.offsets = offsets
+        self.attention_mask = attention_mask
+        self.word_ids = word_ids
+        self.sequence_ids = sequence_ids
+        self.n_sequences = n_sequences
+        self.overflowing: list[WoBertEncoding] = []
+
+    @property
+    def words(self) -> list[int | None]:
+        return self.word_ids
+
+    @property
+    def special_tokens_mask(self) -> list[int]:
+        return [int(sequence is None) for sequence in self.sequence_ids]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"WoBertEncoding(num_tokens={len(self)}, n_sequences={self.n_sequences})"
+
+    def token_to_sequence(self, token: int) -> int | None:
+        return self.sequence_ids[token]
+
+    def token_to_word(self, token: int) -> int | None:
+        return self.word_ids[token]
+
+    def token_to_chars(self, token: int) -> Span | None:
+        return None if self.sequence_ids[token] is None else self.offsets[token]
+
+    def char_to_token(self, char: int, sequence_index: int = 0) -> int | None:
+        for token, (start, end) in enumerate(self.offsets):
+            if start <= char < end and self.sequence_ids[token] == sequence_index:
+                return token
+        return None
+
+    def char_to_word(self, char: int, sequence_index: int = 0) -> int | None:
+        token = self.char_to_token(char, sequence_index)
+        return None if token is None else self.word_ids[token]
+
+    def word_to_tokens(self, word: int, sequence_index: int = 0) -> Span | None:
+        tokens = [
+            token
+            for token, number in enumerate(self.word_ids)
+            if number == word and self.sequence_ids[token] == sequence_index
+        ]
+        return (tokens[0], tokens[-1] + 1) if tokens else None
+
+    def word_to_chars(self, word: int, sequence_index: int = 0) -> Span | None:
+        tokens = self.word_to_tokens(word, sequence_index)
+        return None if tokens is None else (self.offsets[tokens[0]][0], self.offsets[tokens[1] - 1][1])
+
+
+class RowEncodings(Sequence[WoBertEncoding]):
+    """The encodings of all rows of a batch, made when asked for.
+
+    Args:
+        rows: how many there are.
+        make: makes the encoding of one.
+    """
+
+    def __init__(self, rows: int, make: Callable[[int], WoBertEncoding]) -> None:
+        self._made: list[WoBertEncoding | None] = [None] * rows
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> WoBertEncoding: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[WoBertEncoding]: ...
+    def __getitem__(self, index: int | slice) -> WoBertEncoding | list[WoBertEncoding]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        made = self._made[index]
+        if made is None:
+            made = self._made[index] = self._make(index % len(self))
+        return made
+
+    def __iter__(self) -> Iterator[WoBertEncoding]:
+        return (self[i] for i in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To another process go the rows, not the tokenizer that would make them.
+        return list, (list(self),)
+
+
+def encode_row(
+    windows: Sequence[Window],
+    analyses: Sequence[Analysis],
+    token_of: Callable[[int], str],
+    cls_sep: tuple[int, int] | None,
+    padding: tuple[int, int],
+    pad: tuple[int, int],
+) -> WoBertEncoding:
+    """The encoding of one row.
+
+    Args:
+        windows: of each of its sequences.
+        analyses: of each of its sequences, whole.
+        token_of: id -> token.
+        cls_sep: ids of [CLS] and [SEP], None without them.
+        padding: how many [PAD] on the left and on the right.
+        pad: id and token type of [PAD].
+    """
+    ids: list[int] = []
+    types: list[int] = []
+    offsets: list[Span] = []
+    words: list[int | None] = []
+    sequences: list[int | None] = []
+
+    def special(index: int, type_id: int, times: int = 1) -> None:
+        ids.extend([index] * times)
+        types.extend([type_id] * times)
+        offsets.extend([(0, 0)] * times)
+        words.extend([None] * times)
+        sequences.extend([None] * times)
+
+    special(*pad, padding[0])
+    if cls_sep is not None:
+        special(cls_sep[0], 0)
+    for number, (window, found) in enumerate(zip(windows, analyses, strict=True)):
+        part = slice(*window)
+        size = window.end - window.start
+        ids += found.ids[part]
+        types += [number] * size
+        offsets += found.spans[part]
+        words += found.words[part]
+        sequences += [number] * size
+        if cls_sep is not None:
+            special(cls_sep[1], number)
+    length = len(ids) - padding[0]
+    special(*pad, padding[1])
+    return WoBertEncoding(
+        ids=ids,
+        type_ids=types,
+        tokens=[token_of(index) for index in ids],
+        offsets=offsets,
+        attention_mask=[0] * padding[0] + [1] * length + [0] * padding[1],
+        word_ids=words,
+        sequence_ids=sequences,
+        n_sequences=len(windows),
+    )
+
+
+__all__ = ["Row", "RowEncodings", "Window", "WoBertEncoding", "encode_row"]

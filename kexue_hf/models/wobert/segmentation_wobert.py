@@ -1,0 +1,145 @@
+"""Chinese words by jieba with HMM off, from a segmenter of one's own.
+
+`rjieba` (Rust) where it is installed, `jieba` (Python) elsewhere: both hold the same dictionary and compute the same
+best path, and the differences that remain (characters that count as Chinese, lone surrogates, the frequency that a
+user's word gets) are settled here, so that the cuts are the same. Neither reads jieba's global state nor changes it,
+and no cache file is read or written: jieba's own lies in a directory that every user of the machine can write to.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+# jieba looks words up only within runs of these characters.
+_WORD_CHARS = "\u4e00-\u9fd5a-zA-Z0-9+#&._%\\-"
+_IN_RUN = re.compile(f"[{_WORD_CHARS}]+")
+# rjieba extends those runs by the rest of the CJK ideographs, and takes no lone surrogates.
+_ONLY_RJIEBA = re.compile("[\ud800-\udfff\u3400-\u4dbf\u9fd6-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
+# In no run of either, and no character of a text.
+_STAND_IN = "\uffff"
+# The frequency of a user's word. The commonest word of jieba's dictionary has 318,825 of 60,101,967: a word with more
+# than 318,825**2 / 60,101,967 = 1,691 beats every path of two or more words.
+_USER_FREQUENCY = 2000
+
+Cut = Callable[[str], list[str]]
+
+
+class Segmenter:
+    """Cuts normalised text into words; their concatenation is the text.
+
+    Args:
+        user_words: words to be cut as one unit. One that jieba would look up gets a frequency with which it wins
+            against its parts (in a sentence it still competes with words that overlap it, as jieba's own user words
+            do). One with a character at which jieba always cuts ("·", a space excepted) is found before jieba runs.
+        backend: `"rjieba"`, `"jieba"`, or the first of the two that is installed.
+
+    Raises:
+        ImportError: the backend, or both, are not installed.
+        ValueError: another backend.
+    """
+
+    def __init__(self, user_words: Iterable[str] = (), backend: str | None = None) -> None:
+        user_words = list(user_words)
+        looked_up = [word for word in user_words if _IN_RUN.fullmatch(word)]
+        found_before = [word for word in user_words if not _IN_RUN.fullmatch(word)]
+        self.backend, module = _installed(backend)
+        self._cut = (_rjieba_cut if self.backend == "rjieba" else _jieba_cut)(module, looked_up)
+        # Longest first, for alternation takes the first that matches.
+        found_before.sort(key=len, reverse=True)
+        self._found_before = re.compile("|".join(map(re.escape, found_before))) if found_before else None
+
+    def __call__(self, text: str) -> list[str]:
+        if self._found_before is None:
+            return self._cut(text)
+        words: list[str] = []
+        position = 0
+        for match in self._found_before.finditer(text):
+            if match.start() > position:
+                words += self._cut(text[position : match.start()])
+            words.append(match.group())
+            position = match.end()
+        if position < len(text):
+            words += self._cut(text[position:])
+        return words
+
+
+def _installed(backend: str | None) -> tuple[str, Any]:
+    """The first segmenter that can be imported, or the one asked for: its name and its module."""
+    if backend not in (None, "rjieba", "jieba"):
+        raise ValueError(f"backend must be 'rjieba' or 'jieba', got {backend!r}")
+    for name in ("rjieba", "jieba") if backend is None else (backend,):
+        try:
+            return name, importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ImportError(
+        "WoBertTokenizer cuts Chinese text into words and needs a segmenter, but "
+        f"{backend or 'neither rjieba nor jieba'} is {'not ' if backend else ''}installed: "
+        f"pip install {backend or 'rjieba (fast), or pip install jieba'}"
+    )
+
+
+def _add(words: Sequence[str], cut: Cut, add: Callable[[str], None]) -> None:
+    """Make every word one unit: give those that are cut the user frequency, until none is."""
+    added: set[str] = set()
+    while cut_up := [word for word in words if word not in added and len(cut(word)) > 1]:
+        # Again, for a new word may be a part of one that was whole before.
+        for word in cut_up:
+            add(word)
+        added.update(cut_up)
+
+
+def _rjieba_cut(rjieba: Any, user_words: Sequence[str]) -> Cut:
+    segmenter = rjieba.Jieba()
+    bare_cut: Callable[[str, bool], list[str]] = segmenter.cut
+    uneven = _ONLY_RJIEBA.search
+
+    def cut(text: str) -> list[str]:
+        if uneven(text) is None:
+            return bare_cut(text, False)
+        words = []
+        position = 0
+        for word in bare_cut(_ONLY_RJIEBA.sub(_STAND_IN, text), False):
+            words.append(text[position : position + len(word)])
+            position += len(word)
+        return words
+
+    def add(word: str) -> None:
+        segmenter.add_word(word, _USER_FREQUENCY, None)
+
+    _add(user_words, cut, add)
+    return cut
+
+
+_jieba_dictionary: tuple[dict[str, int], int] | None = None
+
+
+def _jieba_cut(jieba: Any, user_words: Sequence[str]) -> Cut:
+    global _jieba_dictionary
+    segmenter: Any = jieba.Tokenizer()
+    # As initialize() would, but from the dictionary itself: initialize() unmarshals a cache file in the common
+    # temporary directory, which anybody on the machine may have put there. No lock, which a fork could leave locked:
+    # two threads at worst read the dictionary twice.
+    dictionary = _jieba_dictionary or segmenter.gen_pfdict(segmenter.get_dict_file())
+    _jieba_dictionary = dictionary
+    segmenter.FREQ, segmenter.total = dictionary
+    segmenter.initialized = True
+    if user_words:
+        segmenter.FREQ = dict(segmenter.FREQ)
+
+    def add(word: str) -> None:
+        # Not jieba's add_word, which counts the old frequency twice.
+        segmenter.total += _USER_FREQUENCY - segmenter.FREQ.get(word, 0)
+        for end in range(1, len(word)):
+            segmenter.FREQ.setdefault(word[:end], 0)
+        segmenter.FREQ[word] = _USER_FREQUENCY
+
+    def cut(text: str) -> list[str]:
+        return list(segmenter.cut(text, HMM=False))
+
+    _add(user_words, cut, add)
+    return cut
+
+
+__all__ = ["Segmenter"]

@@ -1,0 +1,435 @@
+"""WoBERT's tokenizer: jieba's words, and word pieces for those that the vocabulary lacks.
+
+Departs from a BERT tokenizer in its unit (https://kexue.fm/archives/7758): the text is normalised, cut into words by
+jieba (HMM off), and a word that is in the vocabulary is one token. The ids are those of bert4keras'
+`Tokenizer(vocabulary, do_lower_case=True, pre_tokenize=lambda s: jieba.lcut(s, HMM=False))`, except that special
+tokens in the text, which the original takes apart, are recognised as everywhere in transformers.
+
+Departs from transformers' `PythonBackend` in that it is aligned: `return_offsets_mapping`, `word_ids()`,
+`char_to_token()`, `return_overflowing_tokens` with `stride` behave as in the Rust tokenizers, and hence `is_fast` is
+true. A Python pre-tokenizer has no place in a tokenizer.json, so there is none: `vocab.txt` and
+`tokenizer_config.json` are all there is.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from transformers import BatchEncoding
+from transformers.tokenization_python import PythonBackend
+from transformers.tokenization_utils_base import AddedToken, TruncationStrategy
+from transformers.utils import PaddingStrategy
+
+from .analysis_wobert import Analyzer, SpecialToken
+from .auto_map_wobert import TOKENIZER_AUTO_MAP
+from .batch_wobert import Batch, read_inputs
+from .decoding_wobert import join_tokens
+from .normalization_wobert import Normalizer
+from .truncation_wobert import truncated_windows
+from .vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+
+VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
+
+
+class _Unhashed:
+    """One attribute outside `__dict__`, which `datasets` hashes as it is, __getstate__ or not."""
+
+    __slots__ = ("_made",)
+
+
+class WoBertTokenizer(_Unhashed, PythonBackend):
+    r"""Word-level Chinese tokenizer.
+
+    Args:
+        vocab_file (`str`, *optional*): path of a `vocab.txt`, one token a line, line number from 0 = id.
+        vocab (`dict` or `list`, *optional*): the vocabulary itself, instead of the file: token -> id, or the tokens in
+            the order of their ids.
+        do_lower_case (`bool`, *optional*, defaults to `True`): lower-case, NFD, drop combining marks.
+        user_words (`list` of `str`, *optional*): words that the segmenter is to cut as one unit. Saved with the
+            tokenizer. A word that the vocabulary lacks still goes through word pieces: to give it an id of its own,
+            `add_tokens` it instead (and resize the model's embeddings).
+
+    What differs from other tokenizers: `word_ids()` counts the words of the segmenter (those that leave a token), or
+    the given words with `is_split_into_words`; offsets are in characters of the raw text; `tokenize()` returns
+    `[UNK]` for a word that cannot be spelt; `truncation="longest_first"` on a pair takes tokens from the longer one,
+    from the first where they are equal, like the original.
+
+    Raises:
+        ValueError: no or both vocabularies, an unreadable one, one without `[UNK]`; a bad user word.
+        ImportError: neither rjieba nor jieba is installed (when the first text is cut).
+    """
+
+    vocab_files_names = VOCAB_FILES_NAMES
+    model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # noqa: RUF012 (transformers' own form)
+    _auto_class = "AutoTokenizer"
+    # What pipelines ask of a Rust tokenizer to tell word pieces from words.
+    _tokenizer = SimpleNamespace(model=SimpleNamespace(continuing_subword_prefix="##"))
+    # The analyzer, made on first use, and the state of this tokenizer for which it was made.
+    _made: tuple[Any, Analyzer] | None
+
+    def __init__(
+        self,
+        vocab_file: str | os.PathLike[str] | None = None,
+        vocab: Mapping[str, int] | Sequence[str] | None = None,
+        do_lower_case: bool = True,
+        user_words: Iterable[str] = (),
+        unk_token: str | AddedToken = "[UNK]",
+        sep_token: str | AddedToken = "[SEP]",
+        pad_token: str | AddedToken = "[PAD]",
+        cls_token: str | AddedToken = "[CLS]",
+        mask_token: str | AddedToken = "[MASK]",
+        **kwargs: Any,
+    ) -> None:
+        self._made = None
+        self.vocab = _vocabulary(vocab_file, vocab)
+        self.ids_to_tokens = {index: token for token, index in self.vocab.items()}
+        if str(unk_token) not in self.vocab:
+            raise ValueError(
+                f"the vocabulary of {len(self.vocab):,} tokens has no {str(unk_token)!r}, the token for what it "
+                f"cannot spell: is it a BERT vocab.txt? Pass unk_token= if it has another name"
+            )
+        self.do_lower_case = do_lower_case
+        self._user_words: tuple[str, ...] = ()
+        kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **TOKENIZER_AUTO_MAP}
+        # Set here and not only in the files, so that a subclass or a caller may choose others.
+        kwargs.setdefault("special_tokens_pattern", "cls_sep")
+        kwargs.setdefault("token_type_ids_pattern", "bert_style")
+        super().__init__(
+            do_lower_case=do_lower_case,
+            user_words=_as_words(user_words),
+            unk_token=unk_token,
+            sep_token=sep_token,
+            pad_token=pad_token,
+            cls_token=cls_token,
+            mask_token=mask_token,
+            **kwargs,
+        )
+        self.add_words(user_words)
+
+    # --- vocabulary
+
+    @property
+    def is_fast(self) -> bool:
+        """True: offsets, words and overflowing rows are there, which is what is asked by this name."""
+        return True
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the vocabulary without added tokens: the highest id + 1."""
+        return max(self.ids_to_tokens) + 1
+
+    @property
+    def vocab_fingerprint(self) -> str:
+        """Fingerprint of the vocabulary without added tokens, as a model's config records it."""
+        return vocabulary_fingerprint(self.ids_to_tokens[index] for index in sorted(self.ids_to_tokens))
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token -> id, added tokens included. Ids that no text leads to (lines that occur again) have placeholders."""
+        vocab = dict(self.vocab)
+        if len(vocab) < self.vocab_size:
+            vocab.update((f"[no token {i}]", i) for i in range(self.vocab_size) if i not in self.ids_to_tokens)
+        vocab.update(self._added_tokens_encoder)
+        return vocab
+
+    def _convert_token_to_id(self, token: str) -> int:
+        index = self.vocab.get(token)
+        return self.vocab[str(self.unk_token)] if index is None else index
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return self.ids_to_tokens.get(index, str(self.unk_token))
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str]:
+        """Write `vocab.txt` in `save_directory`; returns its path.
+
+        Raises:
+            ValueError: a token has a line end in it (from a `vocab=` argument), which the file cannot hold.
+        """
+        name = (f"{filename_prefix}-" if filename_prefix else "") + VOCAB_FILES_NAMES["vocab_file"]
+        path = os.path.join(save_directory, name)
+        last = self.ids_to_tokens[self.vocab_size - 1]
+        lines = []
+        for index in range(self.vocab_size):
+            # An id without a token gets a line that occurs again further down: reading lets the last one win.
+            token = self.ids_to_tokens.get(index, last)
+            if token.rstrip("\r\n") != token or "\n" in token:
+                raise ValueError(f"token {index}, {token!r}, has a line end in it: a vocab.txt has one token a line")
+            lines.append(token + "\n")
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+        return (path,)
+
+    @classmethod
+    def _from_pretrained(cls, resolved_vocab_files: dict[str, Any], *args: Any, **kwargs: Any) -> "WoBertTokenizer":
+        vocab_file = resolved_vocab_files.get("vocab_file")
+        tokenizer = super()._from_pretrained(resolved_vocab_files, *args, **kwargs)
+        if vocab_file is not None:
+            tokenizer._warn_of_other_config(os.path.join(os.path.dirname(vocab_file), "config.json"))
+        return tokenizer
+
+    def _warn_of_other_config(self, path: str) -> None:
+        """Warn if the model's config beside the vocabulary was made for another one."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                config = json.load(file)
+            size, fingerprint = config.get("vocab_size"), config.get("vocab_fingerprint")
+        except (OSError, ValueError, AttributeError):
+            return  # No config, or none that this tokenizer could judge.
+        fits = fingerprint == self.vocab_fingerprint if fingerprint else size in (None, len(self))
+        if fits and (size is None or size >= len(self)):
+            return
+        warnings.warn(
+            f"this vocabulary does not belong to the model beside it, whose predictions will be meaningless: the "
+            f"vocabulary has {len(self)} tokens and the fingerprint {self.vocab_fingerprint}, {path} says vocab_size "
+            f"{size} and vocab_fingerprint {fingerprint}. Use the vocab.txt that the model was trained with",
+            stacklevel=2,
+        )
+
+    # --- the segmenter's words
+
+    @property
+    def user_words(self) -> list[str]:
+        """The words given by the user, in the order of their coming."""
+        return list(self._user_words)
+
+    def add_words(self, words: Iterable[str]) -> int:
+        """Have the segmenter cut these words as one unit; returns how many are new.
+
+        They are normalised as texts are, so that case does not matter. In a sentence a word competes with those that
+        overlap it, as in jieba. The vocabulary stays as it is: a word that it lacks becomes word pieces.
+
+        Raises:
+            ValueError: a word is not a string, or empty, or holds white space or a special token.
+        """
+        words = _as_words(words)
+        for word in words:
+            self._check_user_word(word)
+        merged = tuple(dict.fromkeys((*self._user_words, *words)))
+        new = len(merged) - len(self._user_words)
+        self._user_words = merged
+        return new
+
+    def _check_user_word(self, word: str) -> None:
+        if not isinstance(word, str):
+            raise ValueError(f"a user word must be a string, got {word!r} of type {type(word).__name__}")
+        if any(char.isspace() for char in word):
+            raise ValueError(f"a user word must not hold white space, got {word!r}: add its parts, or add_tokens it")
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            raise ValueError(f"a user word must be valid Unicode, got {word!r}, which has a lone surrogate")
+        if not Normalizer(self.do_lower_case)(word):
+            raise ValueError(f"a user word must have a character left after normalisation, got {word!r}")
+        for token in (*self.all_special_tokens, *self._added_tokens_encoder):
+            if token in word:
+                raise ValueError(
+                    f"a user word must not hold a special or added token, got {word!r}, which has {token!r}"
+                )
+
+    def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
+        """Nothing: added tokens are found by the analyzer, which notices new ones by itself."""
+
+    @property
+    def _analyzer(self) -> Analyzer:
+        """The analyzer for the present state of this tokenizer."""
+        special = self.all_special_tokens
+        state = (self.do_lower_case, self._user_words, special, len(self._added_tokens_encoder), str(self.unk_token))
+        made = self._made
+        # A fresh copy lacks the slot altogether, and transformers' __getattr__ then returns its descriptor.
+        if isinstance(made, tuple) and made[0] == state:
+            return made[1]
+        tokens = []
+        for token, index in {
+            **{t: self.convert_tokens_to_ids(t) for t in special},
+            **self._added_tokens_encoder,
+        }.items():
+            flags = self._added_tokens_decoder.get(index, AddedToken(token, normalized=False))
+            tokens.append(
+                SpecialToken(
+                    index,
+                    token,
+                    flags.single_word,
+                    flags.lstrip,
+                    flags.rstrip,
+                    flags.normalized and self.do_lower_case,
+                )
+            )
+        analyzer = Analyzer(self.vocab, self.vocab[str(self.unk_token)], self.do_lower_case, self._user_words, tokens)
+        self._made = (state, analyzer)
+        return analyzer
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._made = None
+
+    # --- encoding
+
+    def tokenize(
+        self, text: str, pair: str | None = None, add_special_tokens: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """The tokens of a text as strings; `[UNK]` for a word that cannot be spelt."""
+        special = not kwargs.get("split_special_tokens", self.split_special_tokens)
+        ids = self._analyzer.ids(_as_text(text), special)
+        pair_ids = None if pair is None else self._analyzer.ids(_as_text(pair), special)
+        if add_special_tokens:
+            return self.convert_ids_to_tokens(self.build_inputs_with_special_tokens(ids, pair_ids))
+        return self.convert_ids_to_tokens(ids + (pair_ids or []))
+
+    def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
+        return self.tokenize(text, split_special_tokens=True)
+
+    def _encode_plus(
+        self,
+        text: Any,
+        text_pair: Any = None,
+        add_special_tokens: bool = True,
+        padding_strategy: PaddingStrategy = PaddingStrategy.DO_NOT_PAD,
+        truncation_strategy: TruncationStrategy = TruncationStrategy.DO_NOT_TRUNCATE,
+        max_length: int | None = None,
+        stride: int = 0,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_tensors: Any = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_offsets_mapping: bool = False,
+        return_length: bool = False,
+        verbose: bool = True,
+        split_special_tokens: bool | None = None,
+        **kwargs: Any,
+    ) -> BatchEncoding:
+        """What `__call__` and `encode` end in. Everything is done for the whole batch at once."""
+        firsts, seconds, batched = read_inputs(text, text_pair, is_split_into_words)
+        recognise = not (self.split_special_tokens if split_special_tokens is None else split_special_tokens)
+        cls_sep = (self.cls_token_id, self.sep_token_id) if add_special_tokens else None
+        batch = Batch(self._analyzer, firsts, seconds, recognise, return_offsets_mapping, cls_sep)
+        max_kept = None if truncation_strategy == TruncationStrategy.DO_NOT_TRUNCATE else max_length
+        if max_kept is not None:
+            batch.truncate(
+                max_kept, truncation_strategy.value, self.truncation_side, stride, return_overflowing_tokens
+            )
+
+        rows = batch.input_ids()
+        self._eventual_warn_about_too_long_sequence(max(rows, key=len, default=[]), max_kept, verbose)
+        target = _padded_length(rows, padding_strategy, max_length, pad_to_multiple_of)
+        side = padding_side or self.padding_side
+        if side not in ("left", "right"):
+            raise ValueError(f"padding_side must be 'left' or 'right', got {side!r}")
+
+        def pad(values: list[list[Any]], filling: Any) -> list[list[Any]]:
+            if target is None:
+                return values
+            if side == "right":
+                return [row + [filling] * (target - len(row)) for row in values]
+            return [[filling] * (target - len(row)) + row for row in values]
+
+        data: dict[str, Any] = {"input_ids": pad(rows, self.pad_token_id)}
+        names = self.model_input_names
+        if "token_type_ids" in names if return_token_type_ids is None else return_token_type_ids:
+            data["token_type_ids"] = pad(batch.type_ids(rows), self.pad_token_type_id)
+        if "attention_mask" in names if return_attention_mask is None else return_attention_mask:
+            data["attention_mask"] = pad([[1] * len(row) for row in rows], 0)
+        if return_special_tokens_mask:
+            data["special_tokens_mask"] = pad(batch.special_mask(), 1)
+        if return_offsets_mapping:
+            data["offset_mapping"] = pad(batch.offsets(), (0, 0))
+        if return_length:
+            data["length"] = [len(row) for row in data["input_ids"]]
+        if return_overflowing_tokens:
+            data["overflow_to_sample_mapping"] = batch.samples()
+        encodings = batch.encodings(
+            rows, target, side, (self.pad_token_id, self.pad_token_type_id), self.convert_ids_to_tokens
+        )
+        # One text is one row; but one that may overflow is a batch of rows, as with the Rust tokenizers.
+        if not batched and not return_overflowing_tokens and return_tensors is None:
+            data = {key: value[0] for key, value in data.items()}
+        return BatchEncoding(data, encodings, tensor_type=return_tensors, n_sequences=1 if seconds is None else 2)
+
+    def truncate_sequences(
+        self,
+        ids: list[int],
+        pair_ids: list[int] | None = None,
+        num_tokens_to_remove: int = 0,
+        truncation_strategy: str | TruncationStrategy = "longest_first",
+        stride: int = 0,
+    ) -> tuple[list[int], list[int] | None, list[int]]:
+        """Cut ids (and those of a pair) as `__call__` does; for `prepare_for_model`. Returns also what was cut off."""
+        if num_tokens_to_remove <= 0:
+            return ids, pair_ids, []
+        lengths = [len(ids)] if pair_ids is None else [len(ids), len(pair_ids)]
+        strategy = TruncationStrategy(truncation_strategy).value
+        (windows,) = truncated_windows(
+            lengths, max(0, sum(lengths) - num_tokens_to_remove), strategy, self.truncation_side, 0, False
+        )
+        cut = [sequence[slice(*window)] for sequence, window in zip((ids, pair_ids or []), windows, strict=False)]
+        overflowing: list[int] = []
+        if pair_ids is None or strategy != "longest_first":
+            whole, left = (ids, cut[0]) if strategy != "only_second" else (pair_ids or [], cut[-1])
+            window = min(len(whole), len(whole) - len(left) + stride)
+            overflowing = whole[:window] if self.truncation_side == "left" else whole[len(whole) - window :]
+        return cut[0], cut[1] if pair_ids is not None else None, overflowing
+
+    # --- decoding
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        """Readable text: no spaces between Chinese words, `##` pieces joined, spaces between English words."""
+        return join_tokens(tokens, frozenset((*self.all_special_tokens, *self._added_tokens_encoder)))
+
+
+def _vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
+    """The vocabulary of the constructor's arguments: token -> id."""
+    if (vocab_file is None) == (vocab is None):
+        raise ValueError(
+            "WoBertTokenizer needs a vocabulary: either vocab_file=, the path of a vocab.txt, or vocab=, "
+            + ("and not both" if vocab is not None else "but the folder or the call has neither")
+        )
+    if vocab_file is not None:
+        try:
+            return load_vocabulary(vocab_file)
+        except OSError as error:
+            raise ValueError(f"cannot read the vocabulary {vocab_file}: {error.strerror or error}") from error
+    if isinstance(vocab, Mapping):
+        vocabulary = dict(vocab)
+        ids = set(vocabulary.values())
+        if len(ids) < len(vocabulary) or not all(type(index) is int and index >= 0 for index in ids):
+            raise ValueError("vocab= as a dict maps every token to an id of its own, an integer from 0 on")
+    else:
+        vocabulary = {token: index for index, token in enumerate(vocab)}
+    for token in vocabulary:
+        if not isinstance(token, str):
+            raise ValueError(f"a token must be a string, got {token!r} of type {type(token).__name__}")
+    return vocabulary
+
+
+def _as_words(words: Any) -> list[Any]:
+    if isinstance(words, str):
+        raise ValueError(f"user words are a list of strings, got the one string {words!r}: put it in brackets")
+    return list(words or ())
+
+
+def _as_text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"a text must be a string, got {type(text).__name__}")
+    return text
+
+
+def _padded_length(
+    rows: list[list[int]], strategy: PaddingStrategy, max_length: int | None, multiple: int | None
+) -> int | None:
+    """How long every row is to become; None for as long as it is."""
+    if strategy == PaddingStrategy.DO_NOT_PAD or not rows:
+        return None
+    longest = max(map(len, rows))
+    target = max_length if strategy == PaddingStrategy.MAX_LENGTH and max_length is not None else longest
+    if multiple:
+        target += -target % multiple
+    return target
+
+
+__all__ = ["WoBertTokenizer"]
