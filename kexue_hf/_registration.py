@@ -22,8 +22,8 @@ MODEL_TYPES = ("wobert",)
 
 def install() -> None:
     """Arrange that our classes are registered when transformers' Auto modules are imported; now, where they are."""
-    if any(isinstance(finder, _PostImportFinder) for finder in sys.meta_path):
-        return
+    # By name: a package that was imported anew has a new class of the same name, and replaces the old one's finder.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != _PostImportFinder.__name__]
     sys.meta_path.insert(0, _PostImportFinder())
     for name in _ACTIONS:
         if name in sys.modules:
@@ -34,10 +34,10 @@ def install() -> None:
 
 
 class _State(threading.local):
-    """Per thread: how many of the modules are in the middle of their import, and which are loaded but not yet served.
+    """Per thread: how many modules are in the middle of their import, and which of `_ACTIONS` have yet to be served.
 
-    They import each other, and importing transformers' BERT (which our classes derive from) needs all of them whole:
-    the registration has to wait until the outermost is done.
+    transformers' modules import each other in circles (decorating a BERT class imports the Auto modules), and our
+    classes derive from theirs: nothing can be registered before the outermost of all these imports is done.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ def _register_loaded() -> None:
         return
     _state.registering = True
     try:
-        # Registering imports BERT, which may load further Auto modules: they join the queue.
+        # Registering imports BERT, which may load further modules that are waited for: they join the queue.
         while _state.loaded:
             name = _state.loaded.pop(0)
             _ACTIONS[name](sys.modules[name])
@@ -63,25 +63,25 @@ def _register_loaded() -> None:
 
 
 class _PostImportFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of `_ACTIONS` as everybody else would, and has the registration run after their own code."""
+    """Finds transformers' modules and ours as everybody else would, and watches their execution."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in _ACTIONS:
+        if not fullname.startswith(("transformers.", "kexue_hf.models.")):
             return None
-        for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            if not hasattr(finder, "find_spec"):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
-                if spec.loader is not None:
-                    _run_after(spec.loader, fullname)
+                if hasattr(spec.loader, "exec_module"):
+                    _watch(spec.loader, fullname)
                 return spec
         return None
 
 
-def _run_after(loader: importlib.abc.Loader, name: str) -> None:
+def _watch(loader: importlib.abc.Loader, name: str) -> None:
     # Patched on the instance, not wrapped: `inspect`, `pkgutil` and `__loader__` keep seeing the ordinary loader.
     execute = loader.exec_module
 
@@ -91,7 +91,8 @@ def _run_after(loader: importlib.abc.Loader, name: str) -> None:
             execute(module)
         finally:
             _state.depth -= 1
-        _state.loaded.append(name)
+        if name in _ACTIONS:
+            _state.loaded.append(name)
         _register_loaded()
 
     loader.exec_module = exec_module  # type: ignore[method-assign]

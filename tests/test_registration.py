@@ -3,6 +3,7 @@
 Each case runs in a process of its own. Run this file alone: pytest tests/test_registration.py
 """
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -59,17 +60,58 @@ from transformers import AutoConfig, AutoModel""",
 }
 
 
+# Loads torch, which takes longest and knows nothing of us, once, and runs each line of its input (code, as JSON) in a
+# fork of its own; answers with the exit status and what the code printed.
+FORK_SERVER = """
+import json, os, sys, torch, traceback
+for line in sys.stdin:
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.dup2(writer, 1); os.dup2(writer, 2)
+        try:
+            exec(compile(json.loads(line), "<case>", "exec"), {"__name__": "__main__"})
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush(); sys.stderr.flush()
+        os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as output:
+        text = output.read()
+    status = os.wait()[1]
+    print(json.dumps([status, text]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run_case():
+    """A function that runs code in a process where nothing but torch is imported and returns what it prints."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", FORK_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def run(code: str) -> str:
+        server.stdin.write(json.dumps(code) + "\n")
+        server.stdin.flush()
+        status, text = json.loads(server.stdout.readline())
+        assert status == 0, text
+        return text.strip()
+
+    yield run
+    server.stdin.close()
+    server.wait(timeout=30)
+
+
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-def test_auto_classes_know_us_in_any_order_of_imports(order: str) -> None:
-    code = f"""{order}
+def test_auto_classes_know_us_in_any_order_of_imports(order: str, run_case) -> None:
+    printed = run_case(f"""{order}
 config = AutoConfig.for_model("wobert", **{CONFIG})
 print(type(AutoModel.from_config(config)).__name__, type(config).__name__)
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 print(TOKENIZER_MAPPING[type(config)])
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.strip().splitlines()
+""")
+    first, second = printed.splitlines()[-2:]
     assert first == "WoBertModel WoBertConfig"
     assert "WoBertTokenizer" in second
 

@@ -54,7 +54,7 @@ def _cross_entropy(
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
-    """What all WoBERT classes share; `isinstance` holds for those built on it, the heads derive from BERT's."""
+    """What all WoBERT classes share: their configuration."""
 
     config: WoBertConfig
     config_class = WoBertConfig
@@ -67,7 +67,7 @@ class FirstTokenPooler(nn.Module):
         return hidden_states[:, 0]
 
 
-class WoBertModel(BertModel):
+class WoBertModel(WoBertPreTrainedModel, BertModel):
     """The WoBERT encoder: ids [batch, length] -> states [batch, length, hidden], and [batch, hidden] from the pooler.
 
     Args:
@@ -75,19 +75,15 @@ class WoBertModel(BertModel):
         add_pooling_layer: whether to build the pooler; by default what `config.add_pooling_layer` says.
     """
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModel"
 
     def __init__(self, config: WoBertConfig, add_pooling_layer: bool | None = None) -> None:
         super().__init__(config, config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer)
 
 
-class WoBertForPreTraining(BertForPreTraining):
+class WoBertForPreTraining(WoBertPreTrainedModel, BertForPreTraining):
     """WoBERT with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForPreTraining"
 
     @can_return_tuple
@@ -134,11 +130,9 @@ class WoBertForPreTraining(BertForPreTraining):
         return outputs
 
 
-class WoBertForMaskedLM(BertForMaskedLM):
+class WoBertForMaskedLM(WoBertPreTrainedModel, BertForMaskedLM):
     """WoBERT with the masked-word head, tied to the word embeddings."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForMaskedLM"
 
     @can_return_tuple
@@ -173,11 +167,9 @@ class WoBertForMaskedLM(BertForMaskedLM):
         return outputs
 
 
-class WoBertForNextSentencePrediction(BertForNextSentencePrediction):
+class WoBertForNextSentencePrediction(WoBertPreTrainedModel, BertForNextSentencePrediction):
     """WoBERT with the next-sentence head."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForNextSentencePrediction"
 
     @can_return_tuple
@@ -212,11 +204,9 @@ class WoBertForNextSentencePrediction(BertForNextSentencePrediction):
         return outputs
 
 
-class WoBertForSequenceClassification(BertForSequenceClassification):
+class WoBertForSequenceClassification(WoBertPreTrainedModel, BertForSequenceClassification):
     """WoBERT with a classifier of whole texts, over what `config.classifier_pooling` names."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForSequenceClassification"
 
     def __init__(self, config: WoBertConfig) -> None:
@@ -281,11 +271,9 @@ class WoBertForSequenceClassification(BertForSequenceClassification):
         return total / torch.as_tensor(num_items_in_batch, device=total.device)
 
 
-class WoBertForMultipleChoice(BertForMultipleChoice):
+class WoBertForMultipleChoice(WoBertPreTrainedModel, BertForMultipleChoice):
     """WoBERT that chooses one of several texts, over what `config.classifier_pooling` names."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForMultipleChoice"
 
     def __init__(self, config: WoBertConfig) -> None:
@@ -325,11 +313,9 @@ class WoBertForMultipleChoice(BertForMultipleChoice):
         return outputs
 
 
-class WoBertForTokenClassification(BertForTokenClassification):
+class WoBertForTokenClassification(WoBertPreTrainedModel, BertForTokenClassification):
     """WoBERT with a classifier of every token."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForTokenClassification"
 
     @can_return_tuple
@@ -364,11 +350,9 @@ class WoBertForTokenClassification(BertForTokenClassification):
         return outputs
 
 
-class WoBertForQuestionAnswering(BertForQuestionAnswering):
+class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering):
     """WoBERT that finds the span of the text which answers a question."""
 
-    config: WoBertConfig
-    config_class = WoBertConfig
     _auto_class = "AutoModelForQuestionAnswering"
 
     @can_return_tuple

@@ -198,7 +198,8 @@ def test_compiled_and_exported_models_agree(head: str) -> None:
     dynamic = {
         name: {0: torch.export.Dim.AUTO, value.dim() - 1: torch.export.Dim.AUTO} for name, value in batch.items()
     }
-    exported = torch.export.export(model, (), batch, dynamic_shapes={"kwargs": dynamic}, strict=False).module()
+    exported = torch.export.export(model, (), batch, dynamic_shapes=dynamic, strict=False).module()
+    torch._dynamo.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     other_size = {name: value[:4, ..., :7] for name, value in batch.items()}
     for inputs in (batch, other_size):
