@@ -4,7 +4,7 @@ Everything is a list of lists over the whole batch; per sample there is little m
 short texts are as many calls of whatever is done for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .analysis_wobert import Analysis, Analyzer
@@ -42,75 +42,90 @@ class Batch:
         self.special = special
         self.cls_sep = cls_sep
         self.rows: list[Row] | None = None  # None: every sample is one row, whole.
-        self.ids, self.spans = _analyse_batch(analyzer, firsts, special, spans)
+        # First sequences come with [CLS] and [SEP] at once, the second without.
+        self.ids, self.spans = _analyse_batch(analyzer, firsts, special, spans, cls_sep)
         self.pair_ids: list[list[int] | None] | None = None
         self.pair_spans: list[Any] | None = None
         if seconds is not None:
             there = [i for i, second in enumerate(seconds) if second is not None]
-            ids, found = _analyse_batch(analyzer, [seconds[i] for i in there], special, spans)
+            ids, found = _analyse_batch(analyzer, [seconds[i] for i in there], special, spans, None)
             self.pair_ids, self.pair_spans = [None] * len(firsts), [None] * len(firsts)
             for i, pair_ids, pair_spans in zip(there, ids, found or ids, strict=True):
                 self.pair_ids[i], self.pair_spans[i] = pair_ids, pair_spans
 
     def truncate(self, max_length: int, strategy: str, side: str, stride: int, overflow: bool) -> None:
         """Cut the samples into rows of at most `max_length` tokens, special ones included."""
+        if self.pair_ids is None and max(map(len, self.ids), default=0) <= max_length:
+            return
         rows: list[Row] = []
         for number, ids in enumerate(self.ids):
-            lengths = [len(ids)]
+            lengths = [len(ids) - (2 if self.cls_sep else 0)]
             if self.pair_ids is not None and (pair := self.pair_ids[number]) is not None:
                 lengths.append(len(pair))
             room = max(0, max_length - (len(lengths) + 1 if self.cls_sep else 0))
-            rows += [
-                Row(number, windows) for windows in truncated_windows(lengths, room, strategy, side, stride, overflow)
-            ]
+            for windows in truncated_windows(lengths, room, strategy, side, stride, overflow):
+                rows.append(Row(number, windows))
         self.rows = rows
 
     def input_ids(self) -> list[list[int]]:
-        return self._assemble(self.ids, self.pair_ids, self.cls_sep)
+        cls, sep = self.cls_sep or (0, 0)
+        return self._assemble(self.ids, self.pair_ids, cls, sep, sep)
 
     def offsets(self) -> list[list[Any]]:
-        assert self.spans is not None
-        return self._assemble(self.spans, self.pair_spans, self.cls_sep and ((0, 0), (0, 0)))
+        """Spans of the tokens of each row; (0, 0) at [CLS] and [SEP]."""
+        assert self.spans is not None, "spans were not wanted"
+        return self._assemble(self.spans, self.pair_spans, (0, 0), (0, 0), (0, 0))
 
     def special_mask(self) -> list[list[int]]:
-        return self._assemble(*self._filled(0, 0), self.cls_sep and (1, 1))
+        """1 at the [CLS] and [SEP] of each row, not at special tokens of its text."""
+        if self.cls_sep is None:
+            firsts = [[0] * len(ids) for ids in self.ids]
+        else:
+            firsts = [[1, *[0] * (len(ids) - 2), 1] for ids in self.ids]
+        return self._assemble(firsts, self._pairs_of(0), 1, 1, 1)
 
     def type_ids(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
         """Token types of rows like `rows`: 0 up to the first [SEP], 1 behind."""
         if self.pair_ids is None:
             return [[0] * len(row) for row in rows]
-        firsts = self._assemble(self.ids, [None] * len(self.ids), self.cls_sep)
-        return [[0] * len(first) + [1] * (len(row) - len(first)) for first, row in zip(firsts, rows, strict=True)]
+        return self._assemble([[0] * len(ids) for ids in self.ids], self._pairs_of(1), 0, 0, 1)
 
     def samples(self) -> list[int]:
         """For each row the number of its sample."""
         return list(range(len(self.ids))) if self.rows is None else [row.sample for row in self.rows]
 
-    def _filled(self, first: int, second: int) -> tuple[list[list[int]], list[list[int] | None] | None]:
-        """Values as many as there are tokens."""
-        firsts = [[first] * len(ids) for ids in self.ids]
+    def _pairs_of(self, value: int) -> list[list[int] | None] | None:
+        """This value for each token of the second sequences."""
         if self.pair_ids is None:
-            return firsts, None
-        return firsts, [None if ids is None else [second] * len(ids) for ids in self.pair_ids]
+            return None
+        return [None if ids is None else [value] * len(ids) for ids in self.pair_ids]
 
-    def _assemble(self, values: Sequence[Any], pair_values: Sequence[Any] | None, around: Any) -> list[list[Any]]:
-        """Rows of one value a token, with those of [CLS] and [SEP] (`around`) where they belong."""
-        if self.rows is None and pair_values is None:
-            if around is None:
-                return [list(row) for row in values]
-            before, after = around
-            return [[before, *row, after] for row in values]
+    def _assemble(
+        self, firsts: list[Any], seconds: list[Any] | None, cls: Any, sep: Any, last_sep: Any
+    ) -> list[list[Any]]:
+        """Rows of one value a token.
+
+        Args:
+            firsts: values of the first sequences, those of [CLS] and [SEP] around them included.
+            seconds: of the second sequences, without.
+            cls: value of [CLS], for a row that is cut.
+            sep: of the [SEP] of the first sequence, likewise.
+            last_sep: of the [SEP] of the second sequence.
+        """
+        if self.rows is None and seconds is None:
+            return firsts
+        framed = self.cls_sep is not None
         assembled = []
-        for sample, windows in self.rows or [Row(i, ()) for i in range(len(values))]:
-            pair = None if pair_values is None else pair_values[sample]
-            parts = [values[sample]] if pair is None else [values[sample], pair]
+        for sample, windows in self.rows or [Row(number, ()) for number in range(len(firsts))]:
+            row = firsts[sample]
+            second = None if seconds is None else seconds[sample]
             if windows:
-                parts = [part[slice(*window)] for part, window in zip(parts, windows, strict=False)]
-            row = [] if around is None else [around[0]]
-            for part in parts:
-                row += part
-                if around is not None:
-                    row.append(around[1])
+                start, end = windows[0]
+                row = [cls, *row[start + 1 : end + 1], sep] if framed else row[start:end]
+                if second is not None:
+                    second = second[slice(*windows[1])]
+            if second is not None:
+                row = [*row, *second, last_sep] if framed else [*row, *second]
             assembled.append(row)
         return assembled
 
@@ -142,32 +157,47 @@ class Batch:
     def _analyse(self, sequence: Input) -> Analysis:
         if isinstance(sequence, str):
             return self.analyzer.analyse(sequence, self.special)
-        if sequence and not isinstance(sequence[0], str):
-            return Analysis(list(sequence), [(0, 0)] * len(sequence), list(range(len(sequence))))
+        if _is_ids(sequence):
+            return Analysis(list(map(int, sequence)), [(0, 0)] * len(sequence), list(range(len(sequence))))
         return self.analyzer.analyse_words(sequence, self.special)  # type: ignore[arg-type]
 
 
 def _analyse_batch(
-    analyzer: Analyzer, sequences: list[Any], special: bool, spans: bool
+    analyzer: Analyzer, sequences: list[Any], special: bool, spans: bool, cls_sep: tuple[int, int] | None
 ) -> tuple[list[list[int]], list[Any] | None]:
-    """Ids, and spans if wanted, of sequences of any kind."""
+    """Ids, and spans if wanted, of sequences of any kind, between [CLS] and [SEP] if these are given."""
     if all(type(sequence) is str for sequence in sequences):
-        return analyzer.batch_spans(sequences, special) if spans else (analyzer.batch_ids(sequences, special), None)
+        return analyzer.batch(sequences, special, spans, cls_sep)
+    words = [word for sequence in sequences for word in _words_of(sequence)]
+    ids, found = analyzer.batch(words, special, spans)
+    of_words: Iterator[tuple[list[int], list[Any]]] = iter(zip(ids, found or ids, strict=True))
     all_ids: list[list[int]] = []
     all_spans: list[Any] = []
     for sequence in sequences:
-        if isinstance(sequence, str):
-            parts = [sequence]
-        elif sequence and not isinstance(sequence[0], str):
-            all_ids.append(list(sequence))
-            all_spans.append([(0, 0)] * len(sequence))
-            continue
-        else:
-            parts = sequence
-        ids, found = _analyse_batch(analyzer, parts, special, spans) if parts else ([], [])
-        all_ids.append([index for part in ids for index in part])
-        all_spans.append([span for part in found or () for span in part])
+        row: list[int] = []
+        row_spans: list[Any] = []
+        if _is_ids(sequence):
+            row, row_spans = list(sequence), [(0, 0)] * len(sequence)
+        for _ in _words_of(sequence):
+            word_ids, word_spans = next(of_words)
+            row += word_ids
+            row_spans += word_spans
+        if cls_sep is not None:
+            row, row_spans = [cls_sep[0], *row, cls_sep[1]], [(0, 0), *row_spans, (0, 0)]
+        all_ids.append(row)
+        all_spans.append(row_spans)
     return all_ids, all_spans if spans else None
+
+
+def _is_ids(sequence: Any) -> bool:
+    return not isinstance(sequence, str) and len(sequence) > 0 and not isinstance(sequence[0], str)
+
+
+def _words_of(sequence: Any) -> list[str]:
+    """The strings that a sequence consists of: itself, its words, or none."""
+    if isinstance(sequence, str):
+        return [sequence]
+    return [] if _is_ids(sequence) else sequence
 
 
 def read_inputs(text: Any, pair: Any, in_words: bool) -> tuple[list[Input], list[Input | None] | None, bool]:

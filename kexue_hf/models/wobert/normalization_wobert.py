@@ -7,8 +7,13 @@ neighbours (a final sigma; marks that canonical ordering moves) are noticed when
 texts that hold one take a careful path.
 """
 
+import re
 import unicodedata
 
+# A character that may change: all but those of the ranges of ordinary Chinese text of which none does.
+_may_change = re.compile(
+    "[^\t\n\r -@\\[-~\u2010-\u2027\u3000-\u3029\u3030-\u303f\u4e00-\u9fff\uff00-\uff20\uff3b-\uffef]"
+).search
 # Bound on the table: a text of every character there is must not fill the memory.
 _TABLE_LIMIT = 1 << 16
 
@@ -44,7 +49,7 @@ class Normalizer:
 
     def __call__(self, text: str) -> str:
         """The normal form of `text`, which may be shorter or longer than it."""
-        if not self.lower:
+        if not self.lower or _may_change(text) is None:
             return text
         normal = text.translate(self._table)
         contextual = self._table.contextual
@@ -56,7 +61,7 @@ class Normalizer:
         """Whether character i of `normal`, the normal form of `text`, comes from character i of `text` for all i."""
         if len(text) != len(normal):
             return False
-        if not self.lower:
+        if not self.lower or _may_change(text) is None:
             return True
         # Of equal length, and yet shifted: something was dropped and something else grew. Or moved.
         table = self._table

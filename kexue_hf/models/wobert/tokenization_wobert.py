@@ -272,11 +272,11 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     ) -> list[str]:
         """The tokens of a text as strings; `[UNK]` for a word that cannot be spelt."""
         special = not kwargs.get("split_special_tokens", self.split_special_tokens)
-        ids = self._analyzer.ids(_as_text(text), special)
-        pair_ids = None if pair is None else self._analyzer.ids(_as_text(pair), special)
+        texts = [_as_text(text)] if pair is None else [_as_text(text), _as_text(pair)]
+        ids, *pairs = self._analyzer.batch(texts, special)[0]
         if add_special_tokens:
-            return self.convert_ids_to_tokens(self.build_inputs_with_special_tokens(ids, pair_ids))
-        return self.convert_ids_to_tokens(ids + (pair_ids or []))
+            return self.convert_ids_to_tokens(self.build_inputs_with_special_tokens(ids, *pairs))
+        return self.convert_ids_to_tokens(sum(pairs, ids))
 
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
         return self.tokenize(text, split_special_tokens=True)
