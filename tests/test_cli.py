@@ -41,7 +41,7 @@ assert not heavy, heavy
     ("arguments", "message"),
     [
         (("no-such-command",), "no-such-command"),
-        (("convert",), "SOURCE"),
+        (("convert",), "Missing argument"),
         (("convert", "no-such-folder", "x", "--no-such-option"), "no-such-option"),
         (("doctor", "no-such-folder"), "no config.json here"),
     ],

@@ -1,7 +1,5 @@
 """transformers' pipelines over WoBERT models and tokenizer."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from transformers import pipeline
