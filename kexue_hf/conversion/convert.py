@@ -104,17 +104,17 @@ def convert(
         plan = opened.plan
         total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = _config_fields(opened, wanted)
-        with staged_folder(output, overwrite=overwrite, need=total) as folder:
+        files = opened.files
+        sources = (files.path, files.config, files.vocab)
+        with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as folder:
             with progress_bar(total, show=progress) as on_bytes:
                 size = write_safetensors(folder / "model.safetensors", opened.weights, plan.moves, wanted, on_bytes)
             _write_json(folder / "config.json", fields)
-            shutil.copyfile(opened.files.vocab, folder / "vocab.txt")
+            shutil.copyfile(files.vocab, folder / "vocab.txt")
             _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened))
             for path in python_files(opened.table.FAMILY, _references(opened.table.FAMILY)):
                 shutil.copyfile(path, folder / path.name)
-            card = model_card(
-                Path(output).name, opened.table.FAMILY, architecture, opened.files.path.name, plan, license
-            )
+            card = model_card(Path(output).name, opened.table.FAMILY, architecture, files.path.name, plan, license)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),
@@ -228,12 +228,20 @@ def _tokenizer_fields(opened: OpenedSource) -> dict[str, Any]:
     """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
     family = opened.table.FAMILY
     auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}").TOKENIZER_AUTO_MAP
+    ids, special = opened.vocabulary.ids, opened.vocabulary.special
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     fields = {
-        **opened.vocabulary.special,
+        **special,
+        "added_tokens_decoder": {
+            str(ids[token]): {"content": token, **flags}
+            for token in sorted(filter(None, special.values()), key=ids.__getitem__)
+        },
         "auto_map": auto_map,
+        "backend": "custom",
         "do_lower_case": True,
         "model_max_length": opened.config.fields["max_position_embeddings"],
         "tokenizer_class": auto_map["AutoTokenizer"][0].rpartition(".")[2],
+        "user_words": [],
     }
     return dict(sorted(fields.items()))
 

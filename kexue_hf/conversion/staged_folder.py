@@ -11,14 +11,15 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kexue_hf.errors import KexueError, OutputError
 
 # What a model folder is made of. --overwrite replaces a folder of these; anything else in it is somebody's own.
 _OURS = re.compile(
-    r".*\.(safetensors|py)|(config|generation_config|tokenizer_config|tokenizer|special_tokens_map|added_tokens)\.json"
+    r"model(-\d+-of-\d+)?\.safetensors|\w+_(wobert|nezha|tta|performer_bert|cln_matcher|xiangqi_gpt|simsiam)\.py"
+    r"|(config|generation_config|tokenizer_config|tokenizer|special_tokens_map|added_tokens)\.json"
     r"|model\.safetensors\.index\.json|vocab\.txt|README\.md|\.gitattributes|training_args\.bin|__pycache__"
     r"|bert_config\.json|checkpoint|bert_model\.ckpt\..*|best_model\.h5"
 )
@@ -26,19 +27,25 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextlib.contextmanager
-def staged_folder(output: str | os.PathLike[str], *, overwrite: bool = False, need: int = 0) -> Iterator[Path]:
+def staged_folder(
+    output: str | os.PathLike[str], *, overwrite: bool = False, need: int = 0, keep: Iterable[Path] = ()
+) -> Iterator[Path]:
     """A folder to write into; when the block ends without an error, it becomes `output`.
 
     Args:
         overwrite: replace a folder that is there and holds nothing but a model. One that is empty is always replaced.
         need: bytes that will be written; refused at once if the disk has less.
+        keep: files that are read meanwhile: a folder that holds one of them is not replaced.
 
     Raises:
         OutputError: `output` is in use, holds other things, or cannot be written, or the disk is full. What was at
             `output` before is still there.
     """
     target = Path(os.path.realpath(output))
-    check_output(target, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
+    for path in keep:
+        if target in Path(os.path.realpath(path)).parents:
+            raise OutputError(f"{output}: holds the source ({path}), which would be lost; name another folder")
     created = _make_parents(target)
     stage, lock = None, None
     try:
@@ -50,6 +57,7 @@ def staged_folder(output: str | os.PathLike[str], *, overwrite: bool = False, ne
         if free < need:
             raise OutputError(f"{output}: {need:,} bytes are needed, the disk has {free:,} left; free some space")
         yield stage
+        check_output(output, overwrite=overwrite)  # somebody else may have written there meanwhile
         _publish(stage, target)
         created = []
     except OSError as error:
@@ -84,6 +92,8 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
     others = [
         name for name in there if not _OURS.fullmatch(name) or ((target / name).is_dir() and name != "__pycache__")
     ]
+    if there and not {"config.json", "bert_config.json"} & set(there):
+        others = there
     if others:
         raise OutputError(
             f"{output}: holds what is no part of a model ({', '.join(others[:5])}{', ...' if others[5:] else ''}) and "
