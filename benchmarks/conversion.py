@@ -177,7 +177,7 @@ def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
     equal = "not compared: no --peer-python"
     if peer:
         for name in ("kexue-hf convert", "TensorFlow"):
-            run(commands[name][:-1] + ["--quiet", "--overwrite"] if name == "kexue-hf convert" else commands[name])
+            run([*commands[name], "--overwrite"] if name == "kexue-hf convert" else commands[name])
         equal = compare(work / "out-tensorflow", work / "out-ours" / "model.safetensors")
     median = {name: statistics.median(values) for name, values in seconds.items()}
     ours = median["kexue-hf convert"]
@@ -189,6 +189,7 @@ def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
         "machine": machine("numpy", "crc32c", "safetensors", "torch") | {"peer": peer_versions(peer)},
         "checkpoint": {"parameters": parameters, "bytes": os.path.getsize(data), "page cache": "warm"},
         "seconds": {name: summary(values) for name, values in seconds.items()},
+        "about peak RSS": "no process shows less than this script's own, from which it is forked (about 45 MB)",
         "peak RSS in MB": {name: summary(values, 1) for name, values in memory.items()},
         "ratios": ratios,
         "wanted": WANTED,
@@ -199,9 +200,8 @@ def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
 def peer_versions(peer: str | None) -> str:
     if not peer:
         return "TensorFlow was not measured: no --peer-python was given"
-    code = "import platform, importlib.metadata as m; print(platform.python_version(), *(f'{p} {v}' for p in "
-    code += "('tensorflow', 'tensorflow-cpu', 'safetensors', 'numpy') for v in [next((d.version for d in m.distributions() "
-    code += "if d.metadata['Name'] == p), None)] if v))"
+    code = "import platform, tensorflow, safetensors, numpy\n"
+    code += "print(platform.python_version(), *(f'{m.__name__} {m.__version__}' for m in (tensorflow, safetensors, numpy)))"
     return "Python " + run([peer, "-c", code])[2].strip()
 
 

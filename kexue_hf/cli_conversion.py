@@ -1,9 +1,13 @@
 """`kexue-hf convert`, `export` and `verify`. What they need is imported when they run: `--help` answers at once."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kexue_hf.errors import OutputError
 
 _FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
 _CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
@@ -17,6 +21,15 @@ def add_commands(app: typer.Typer) -> None:
     app.command("convert")(convert_command)
     app.command("export")(export_command)
     app.command("verify")(verify_command)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is one line and exit code 2, as any end without a result; typer alone would exit with 130 in silence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise OutputError("interrupted; nothing was written") from None
 
 
 def convert_command(
@@ -39,17 +52,18 @@ def convert_command(
     """Convert a TensorFlow checkpoint or Keras weights into a HuggingFace folder."""
     from kexue_hf.conversion.convert import convert
 
-    report = convert(
-        source,
-        output,
-        family=family,
-        config=config,
-        vocab=vocab,
-        dtype=dtype,
-        license=license,
-        overwrite=overwrite,
-        progress=not quiet,
-    )
+    with _interruptible():
+        report = convert(
+            source,
+            output,
+            family=family,
+            config=config,
+            vocab=vocab,
+            dtype=dtype,
+            license=license,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
     if quiet:
         return
     typer.echo(f"{report.family} -> {report.output} ({report.architecture})")
@@ -77,7 +91,8 @@ def export_command(
     """Write a folder of ours back as a checkpoint that bert4keras loads."""
     from kexue_hf.conversion.export import export
 
-    report = export(folder, output, to=to, dtype=dtype, overwrite=overwrite, progress=not quiet)
+    with _interruptible():
+        report = export(folder, output, to=to, dtype=dtype, overwrite=overwrite, progress=not quiet)
     if quiet:
         return
     typer.echo(f"{report.family} -> {report.checkpoint}")
@@ -98,7 +113,8 @@ def verify_command(
     """Compare a converted folder with its source: every tensor, the configuration and the vocabulary."""
     from kexue_hf.conversion.verify import verify
 
-    report = verify(folder, against, config=config, vocab=vocab)
+    with _interruptible():
+        report = verify(folder, against, config=config, vocab=vocab)
     if report.differences:
         typer.echo(f"{folder} differs from {against}:", err=True)
         for difference in report.differences:

@@ -107,7 +107,9 @@ def edit_bundle(prefix: Path, edit: Callable[[dict[str, tuple[str, np.ndarray]]]
     """Read a checkpoint, let `edit` change its tensors, and write it again."""
     with TensorFlowCheckpoint(prefix) as checkpoint:
         tensors = {
-            name: (tensor.type.name, checkpoint.read(name)) for name, tensor in checkpoint.tensors.items() if tensor.type
+            name: (tensor.type.name, checkpoint.read(name))
+            for name, tensor in checkpoint.tensors.items()
+            if tensor.type
         }
     edit(tensors)
     make_bundle(prefix, tensors)

@@ -1,4 +1,4 @@
-"""What the writers write, the readers read, for any names, shapes, types and cuts; and transposing twice is nothing."""
+"""What the writers write, the readers read, for any names, shapes, types and cuts; transposed matrices as well."""
 
 import tempfile
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Decompression against a compressor written here: greedy, with copies of all three kinds."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,10 +58,8 @@ def test_a_cut_stream_is_refused(pair: tuple[bytes, bytes], data: st.DataObject)
 
 @given(st.binary(max_size=200))
 def test_noise_never_does_worse_than_value_error(noise: bytes) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert len(decompress(noise)) <= 24 * len(noise)
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize(

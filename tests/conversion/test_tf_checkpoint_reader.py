@@ -56,7 +56,9 @@ def test_shapes(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shards", [1, 2, 7])
 def test_several_data_files(shards: int, tmp_path: Path) -> None:
-    tensors = {f"v{number:02d}": ("float32", RANDOM.standard_normal((number + 1, 3)).astype("<f4")) for number in range(9)}
+    tensors = {
+        f"v{number:02d}": ("float32", RANDOM.standard_normal((number + 1, 3)).astype("<f4")) for number in range(9)
+    }
     make_bundle(tmp_path / "m", tensors, shards=shards)
     for name, values in read_all(tmp_path / "m").items():
         np.testing.assert_array_equal(values, tensors[name][1])

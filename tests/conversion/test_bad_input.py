@@ -1,0 +1,367 @@
+"""Whatever is wrong with a source or a place: one line, exit code 2, no traceback, nothing at OUTPUT."""
+
+import errno
+import gzip
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from kexue_hf.cli import main
+from kexue_hf.conversion import safetensors_writer
+from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy
+
+PREFIX = "bert_model.ckpt"
+DATA = f"{PREFIX}.data-00000-of-00001"
+
+
+class Bomb:
+    """Unpickling it leaves a trace."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("pickle-was-loaded",)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the command line, which has to fail as it should; its line on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("kexue-hf: error: ") and "Traceback" not in captured.err
+    return captured.err
+
+
+def overwrite(path: Path, position: int, data: bytes) -> None:
+    content = bytearray(path.read_bytes())
+    content[position : position + len(data) if position + len(data) else None] = data
+    path.write_bytes(content)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    fields = json.loads(path.read_text())
+    fields.update(changes)
+    path.write_text(json.dumps({key: value for key, value in fields.items() if value is not ...}))
+
+
+def truncate(path: Path, size: int) -> None:
+    with open(path, "r+b") as file:
+        file.truncate(size)
+
+
+def replace_tensor(folder: Path, name: str, array: np.ndarray | None) -> None:
+    def edit(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
+        if array is None:
+            del tensors[name]
+        else:
+            tensors[name] = ("float32", array)
+
+    edit_bundle(folder / PREFIX, edit)
+
+
+CHECKPOINT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing_index": (lambda f: (f / f"{PREFIX}.index").unlink(), "bert_model.ckpt.index: missing"),
+    "missing_shard": (lambda f: (f / DATA).unlink(), f"{DATA}: missing"),
+    "truncated_shard": (lambda f: truncate(f / DATA, 1000), "the file is truncated"),
+    "empty_shard": (lambda f: truncate(f / DATA, 0), "the file is truncated"),
+    "flipped_byte": (lambda f: overwrite(f / DATA, 5000, b"\xff\xfe\xfd"), "checksum of tensor"),
+    "empty_index": (lambda f: truncate(f / f"{PREFIX}.index", 0), "0 bytes are too few"),
+    "truncated_index": (lambda f: truncate(f / f"{PREFIX}.index", 1500), "wrong magic number"),
+    "wrong_magic": (lambda f: overwrite(f / f"{PREFIX}.index", -8, b"\0" * 8), "wrong magic number"),
+    "flipped_index_byte": (lambda f: overwrite(f / f"{PREFIX}.index", 700, b"\xff"), "checksum of the block at 0"),
+    "absurd_block": (
+        lambda f: overwrite(f / f"{PREFIX}.index", -48, b"\xff\xff\xff\xff\xff\xff\x7f" * 4),
+        "lies outside its",
+    ),
+    "index_is_a_folder": (
+        lambda f: ((f / f"{PREFIX}.index").unlink(), (f / f"{PREFIX}.index").mkdir()),
+        "should be a plain file",
+    ),
+    "index_is_a_pipe": (
+        lambda f: ((f / f"{PREFIX}.index").unlink(), os.mkfifo(f / f"{PREFIX}.index")),
+        "should be a plain file",
+    ),
+    "index_is_a_pickle": (
+        lambda f: (f / f"{PREFIX}.index").write_bytes(pickle.dumps(Bomb()) + b" " * 50),
+        "wrong magic number",
+    ),
+    "missing_tensor": (
+        lambda f: replace_tensor(f, "bert/encoder/layer_1/output/LayerNorm/beta", None),
+        "1 tensors are missing: bert/encoder/layer_1/output/LayerNorm/beta",
+    ),
+    "tensor_of_another_shape": (
+        lambda f: replace_tensor(f, "bert/pooler/dense/kernel", np.zeros((48, 47), "<f4")),
+        "bert/pooler/dense/kernel is [48, 47], expected [48, 48]",
+    ),
+    "unknown_tensor": (lambda f: replace_tensor(f, "mine", np.zeros(3, "<f4")), "neither part of a wobert model"),
+    "no_config": (
+        lambda f: (f / "bert_config.json").unlink(),
+        "name the configuration of the checkpoint with --config",
+    ),
+    "config_not_json": (lambda f: (f / "bert_config.json").write_text("{oops"), "not a JSON file"),
+    "config_not_text": (lambda f: (f / "bert_config.json").write_bytes(b"\xff\xfe\x80"), "not a JSON file"),
+    "config_a_list": (lambda f: (f / "bert_config.json").write_text("[1]"), "expected a JSON object"),
+    "config_very_deep": (lambda f: (f / "bert_config.json").write_text("[" * 100_000), "not a JSON file"),
+    "config_lacks_a_key": (lambda f: edit_json(f / "bert_config.json", hidden_size=...), "lacks hidden_size"),
+    "config_without_activation": (lambda f: edit_json(f / "bert_config.json", hidden_act=...), "lacks hidden_act"),
+    "unknown_activation": (lambda f: edit_json(f / "bert_config.json", hidden_act="magic"), "got 'magic'"),
+    "size_is_text": (lambda f: edit_json(f / "bert_config.json", hidden_size="48"), "positive whole number, got '48'"),
+    "size_is_negative": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=-1), "positive whole number"),
+    "absurd_layers": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=10**12), "layers 0 to 2"),
+    "absurd_size": (lambda f: edit_json(f / "bert_config.json", intermediate_size=10**18), "another shape"),
+    "heads_do_not_divide": (lambda f: edit_json(f / "bert_config.json", num_attention_heads=5), "not a multiple"),
+    "factorised_embedding": (lambda f: edit_json(f / "bert_config.json", embedding_size=8), "embedding_size is 8"),
+    "other_network": (lambda f: edit_json(f / "bert_config.json", use_relative_position=True), "recognised as nezha"),
+    "fewer_layers": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=2), "has layers 0 to 2"),
+    "vocab_size_differs": (lambda f: edit_json(f / "bert_config.json", vocab_size=346), "is [347, 48], expected [346"),
+    "no_vocab": (lambda f: (f / "vocab.txt").unlink(), "--vocab"),
+    "vocab_too_long": (lambda f: (f / "vocab.txt").open("a").write("x\n"), "has 348 tokens"),
+    "vocab_empty": (lambda f: truncate(f / "vocab.txt", 0), "has 0 tokens"),
+    "vocab_not_utf8": (lambda f: overwrite(f / "vocab.txt", 0, b"\xff"), "not UTF-8"),
+    "vocab_without_specials": (lambda f: overwrite(f / "vocab.txt", 0, b"[PUD]"), "lacks [PAD]"),
+}
+
+
+@pytest.mark.parametrize("damage", CHECKPOINT_DAMAGE)
+def test_damaged_checkpoints(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
+    change, message = CHECKPOINT_DAMAGE[damage]
+    change(source)
+    assert message in run(capsys, "convert", source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def edit_h5(path: Path, edit: Callable[[h5py.File], object]) -> None:
+    with h5py.File(path, "r+") as file:
+        edit(file)
+
+
+def external_link(file: h5py.File) -> None:
+    del file["dense_13"]
+    file["dense_13"] = h5py.ExternalLink("/etc/other.h5", "/dense_13")
+
+
+def external_storage(file: h5py.File) -> None:
+    del file["dense_13/dense_13/bias:0"]
+    file["dense_13"].create_dataset("dense_13/bias:0", (5,), "<f4", external=[("/etc/hostname", 0, 20)])
+
+
+def unallocated(file: h5py.File) -> None:
+    del file["dense_13/dense_13/bias:0"]
+    file["dense_13"].create_dataset("dense_13/bias:0", (2**40,), "<f4", chunks=(1024,))
+
+
+KERAS_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "not_h5": (lambda p: p.write_bytes(b"hello there, no weights"), "is not an HDF5 file"),
+    "empty": (lambda p: p.write_bytes(b""), "is empty"),
+    "pickle": (lambda p: p.write_bytes(pickle.dumps(Bomb())), "is a Python pickle"),
+    "old_pickle": (lambda p: p.write_bytes(pickle.dumps(Bomb(), protocol=0)), "is not an HDF5 file"),
+    "zip": (lambda p: zipfile.ZipFile(p, "w").writestr("data.pkl", pickle.dumps(Bomb())), "is a zip archive"),
+    "gzip": (lambda p: p.write_bytes(gzip.compress(p.read_bytes())), "unpack it first"),
+    "truncated": (lambda p: truncate(p, 100_000), "not a readable HDF5 file"),
+    "only_a_signature": (lambda p: truncate(p, 8), "not a readable HDF5 file"),
+    "no_layer_names": (lambda p: edit_h5(p, lambda f: f.attrs.pop("layer_names")), "no attribute layer_names"),
+    "missing_group": (lambda p: edit_h5(p, lambda f: f.pop("Embedding-Norm")), "not a readable Keras weight file"),
+    "missing_weight": (
+        lambda p: edit_h5(p, lambda f: f.pop("Embedding-Norm/Embedding-Norm/beta:0")),
+        "not a readable Keras weight file",
+    ),
+    "group_for_a_weight": (
+        lambda p: edit_h5(
+            p, lambda f: (f.pop("dense_13/dense_13/bias:0"), f.create_group("dense_13/dense_13/bias:0"))
+        ),
+        "is no data set",
+    ),
+    "link_to_another_file": (lambda p: edit_h5(p, external_link), "is a link to another file"),
+    "data_in_another_file": (lambda p: edit_h5(p, external_storage), "lies in another file"),
+    "absurd_shape": (lambda p: edit_h5(p, unallocated), "cannot fit into"),
+    "layer_lost": (
+        lambda p: edit_h5(
+            p, lambda f: f.attrs.create("layer_names", [n for n in f.attrs["layer_names"] if n != b"Embedding-Token"])
+        ),
+        "no word embeddings",
+    ),
+    "head_lost": (
+        lambda p: edit_h5(
+            p, lambda f: f["Transformer-1-FeedForward-Norm"].attrs.create("weight_names", np.array([], "S1"))
+        ),
+        "2 tensors are missing: Transformer-1-FeedForward-Norm, weight 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", KERAS_DAMAGE)
+def test_damaged_keras_files(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = golden_copy("wobert_keras_h5", tmp_path / "in")
+    change, message = KERAS_DAMAGE[damage]
+    change(source / "best_model.weights")
+    monkeypatch.chdir(tmp_path)
+    assert message in run(capsys, "convert", source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere", "no such file, folder or checkpoint prefix"),
+        ("empty", "holds no checkpoint"),
+        ("empty/bert_model.ckpt", "no such file"),
+    ],
+)
+def test_no_source_at_all(source: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert message in run(capsys, "convert", tmp_path / source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("--dtype", "int8"), "choose one of float32, float16, bfloat16"),
+        (("--family", "bort"), "unknown family"),
+        (("--config", "nowhere.json"), "no such file (the configuration, --config)"),
+        (("--vocab", "nowhere.txt"), "no such file (the vocabulary, --vocab)"),
+    ],
+    ids=lambda value: value[0][2:] if isinstance(value, tuple) else "",
+)
+def test_wrong_options(command: tuple[str, str], message: str, tmp_path: Path, capsys: Any) -> None:
+    assert message in run(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "out", *command)
+    assert list(tmp_path.iterdir()) == []
+
+
+def a_file(path: Path) -> Path:
+    path.write_text("mine")
+    return path
+
+
+PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a_file": (lambda t: a_file(t / "file"), "is a file"),
+    "below_a_file": (lambda t: a_file(t / "file") / "out", "cannot be written"),
+    "in_proc": (lambda t: Path("/proc/kexue/out"), "cannot be written"),
+    "the_root": (lambda t: Path("/"), "not a place for a model folder"),
+    "name_too_long": (lambda t: t / ("x" * 300), "File name too long"),
+    "in_use": (lambda t: a_file(t / "file").parent, "exists and is not empty"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("command", ["convert", "export"])
+def test_places_that_cannot_be_written(command: str, place: str, tmp_path: Path, capsys: Any) -> None:
+    source: Path = GOLDEN / "wobert_tf_ckpt"
+    if command == "export":
+        main_ok("convert", source, tmp_path / "folder")
+        source = tmp_path / "folder"
+    where, message = PLACES[place]
+    (tmp_path / "w").mkdir()
+    target = where(tmp_path / "w")
+    before = sorted(path.name for path in (tmp_path / "w").iterdir())
+    assert message in run(capsys, command, source, target)
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == before
+
+
+def main_ok(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments), "--quiet"])
+    assert not stop.value.code
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "Permission denied" in run(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "locked" / "out")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO], ids=["full", "quota", "broken"])
+def test_a_write_that_fails_half_way(code: int, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = 0
+
+    def write_all(file: Any, data: Any) -> None:
+        nonlocal written
+        written += len(data)
+        if written > 100_000:
+            raise OSError(code, os.strerror(code))
+        file.write(data)
+
+    monkeypatch.setattr(safetensors_writer, "write_all", write_all)
+    line = run(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "deep" / "out")
+    assert ("the disk is full" in line) == (code != errno.EIO) and os.strerror(code) in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_really_refuses(tmp_path: Path) -> None:
+    """The same through the kernel: the process may write no file of more than 100 kB."""
+    command = [sys.executable, "-m", "kexue_hf.cli", "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert done.returncode == 2
+    assert "the disk is full (File too large)" in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert "the disk has 1,000 left" in run(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no_config": (lambda f: (f / "config.json").unlink(), "config.json: missing"),
+    "no_weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read: No such file"),
+    "no_vocab": (lambda f: (f / "vocab.txt").unlink(), "No such file"),
+    "other_model": (lambda f: edit_json(f / "config.json", model_type="gpt2"), "unknown family 'gpt2'"),
+    "no_model_type": (lambda f: edit_json(f / "config.json", model_type=...), "lacks model_type"),
+    "truncated_weights": (lambda f: truncate(f / "model.safetensors", 100_000), "lies outside it: truncated?"),
+    "absurd_header": (lambda f: overwrite(f / "model.safetensors", 0, b"\xff" * 8), "does not fit into"),
+    "header_not_json": (lambda f: overwrite(f / "model.safetensors", 8, b"oops"), "not a readable safetensors file"),
+    "weights_are_a_pickle": (
+        lambda f: (f / "model.safetensors").write_bytes(pickle.dumps(Bomb())),
+        "not a readable safetensors file",
+    ),
+    "untied": (lambda f: edit_json(f / "config.json", tie_word_embeddings=False), "an output layer of its own"),
+    "in_several_files": (
+        lambda f: (f / "model.safetensors.index.json").write_text("{}"),
+        "the weights are in several files",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", FOLDER_DAMAGE)
+def test_folders_that_cannot_be_exported(damage: str, tmp_path: Path, capsys: Any) -> None:
+    main_ok("convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    change, message = FOLDER_DAMAGE[damage]
+    change(tmp_path / "in")
+    assert message in run(capsys, "export", tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_export_to_something_else(tmp_path: Path, capsys: Any) -> None:
+    assert "choose tf or keras" in run(capsys, "export", tmp_path, tmp_path / "out", "--to", "onnx")
+
+
+def test_verify_lists_every_difference_and_exits_with_2(tmp_path: Path, capsys: Any) -> None:
+    main_ok("convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    edit_json(tmp_path / "out" / "config.json", intermediate_size=113, vocab_fingerprint="x")
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(tmp_path / "out"), "--against", str(GOLDEN / "wobert_tf_ckpt")])
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and len(lines) == 3
+    assert "intermediate_size is 113, from the source 112" in lines[1]

@@ -1,0 +1,375 @@
+"""convert, export and verify on the golden checkpoints: what comes out, and that it is the same again the way back."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from kexue_hf.conversion.convert import convert
+from kexue_hf.conversion.export import export
+from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from kexue_hf.conversion.verify import verify
+from kexue_hf.errors import ConversionError, InputError, KexueError, OutputError
+from kexue_hf.models.wobert.auto_map_wobert import AUTO_MAP
+from tests.conversion.checkpoints import CONVERTED, GOLDEN, edit_bundle, golden_copy, read_all
+from tests.shared_data import SHARED, needs_shared
+
+
+def values(folder: Path) -> dict[str, np.ndarray]:
+    with SafetensorsFile(folder / "model.safetensors") as weights:
+        return {name: weights.read(name) for name in weights.tensors}
+
+
+def config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+EXPECTED = {
+    "wobert_tf_ckpt": {
+        "architectures": ["WoBertForPreTraining"],
+        "add_pooling_layer": True,
+        "classifier_pooling": "pooler",
+    },
+    "wobert_mlm_only_tf_ckpt": {
+        "architectures": ["WoBertForMaskedLM"],
+        "add_pooling_layer": False,
+        "classifier_pooling": "cls",
+    },
+    "wobert_keras_h5": {
+        "architectures": ["WoBertForSequenceClassification"],
+        "add_pooling_layer": False,
+        "classifier_pooling": "cls",
+        "id2label": {str(number): f"LABEL_{number}" for number in range(5)},
+    },
+}
+
+
+@pytest.mark.parametrize("case", CONVERTED)
+def test_configuration(case: str, tmp_path: Path) -> None:
+    convert(GOLDEN / case, tmp_path / "out")
+    found = config(tmp_path / "out")
+    source = json.loads((GOLDEN / case / "bert_config.json").read_text())
+    expected = {**source, **EXPECTED[case], "auto_map": AUTO_MAP, "model_type": "wobert", "dtype": "float32"}
+    assert {key: found.get(key) for key in expected} == expected
+    assert found["tokenizer_class"] == "WoBertTokenizer" and found["layer_norm_eps"] == 1e-12
+
+
+def test_every_kernel_is_transposed_and_nothing_else(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    source, ours = read_all(GOLDEN / "wobert_tf_ckpt" / "bert_model.ckpt"), values(tmp_path / "out")
+    layer = "bert/encoder/layer_2"
+    np.testing.assert_array_equal(
+        ours["bert.encoder.layer.2.attention.self.key.weight"], source[f"{layer}/attention/self/key/kernel"].T
+    )
+    np.testing.assert_array_equal(
+        ours["bert.encoder.layer.2.output.LayerNorm.weight"], source[f"{layer}/output/LayerNorm/gamma"]
+    )
+    np.testing.assert_array_equal(ours["cls.seq_relationship.weight"], source["cls/seq_relationship/output_weights"])
+    np.testing.assert_array_equal(
+        ours["bert.embeddings.word_embeddings.weight"], source["bert/embeddings/word_embeddings"]
+    )
+    assert len(ours) == len(source) == 62
+
+
+def test_the_report_counts(tmp_path: Path) -> None:
+    report = convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    assert (report.mapped, report.parameters, report.dropped) == (62, 85549, [])
+    assert report.bytes == (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert (report.family, report.architecture, report.auto_class) == (
+        "wobert",
+        "WoBertForPreTraining",
+        "AutoModelForPreTraining",
+    )
+
+
+@pytest.mark.parametrize("case", CONVERTED)
+def test_tokenizer_and_model_write_the_same_files(case: str, tmp_path: Path) -> None:
+    """What convert writes without transformers is what `save_pretrained` writes with it."""
+    import kexue_hf
+
+    out, again = tmp_path / "out", tmp_path / "again"
+    architecture = convert(GOLDEN / case, out).architecture
+    length = config(out)["max_position_embeddings"]
+    kexue_hf.WoBertTokenizer(str(GOLDEN / case / "vocab.txt"), model_max_length=length).save_pretrained(again)
+    model = getattr(kexue_hf, architecture).from_pretrained(out)
+    model.save_pretrained(again)
+    assert json.loads((out / "tokenizer_config.json").read_text()) == json.loads(
+        (again / "tokenizer_config.json").read_text()
+    )
+    assert (out / "vocab.txt").read_bytes() == (again / "vocab.txt").read_bytes()
+    assert {p.name for p in again.glob("*.py")} == {p.name for p in out.glob("*.py")}
+    for path in again.glob("*.py"):
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    saved, ours = config(again), config(out)
+    assert {key: value for key, value in ours.items() if saved.get(key) != value} == {}
+    first, second = values(out), values(again)
+    assert first.keys() == second.keys()
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+def test_the_card_names_source_task_and_both_ways_to_load(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "my-wobert", license="apache-2.0")
+    text = (tmp_path / "my-wobert" / "README.md").read_text(encoding="utf-8")
+    for part in ("license: apache-2.0", "pipeline_tag: fill-mask", "`bert_model.ckpt`", "85,549", "trust_remote_code"):
+        assert part in text
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(text)
+    assert card.data.library_name == "transformers" and card.data.language == "zh"
+    convert(GOLDEN / "wobert_keras_h5", tmp_path / "other")
+    text = (tmp_path / "other" / "README.md").read_text(encoding="utf-8")
+    assert "license" not in text and "pipeline_tag: text-classification" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".", "bert_model.ckpt", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"],
+    ids=["folder", "prefix", "index", "data"],
+)
+def test_ways_to_name_a_checkpoint(name: str, tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+    assert convert(source / name, tmp_path / "out").mapped == 42
+
+
+def test_a_folder_inside_the_folder(tmp_path: Path) -> None:
+    golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in" / "chinese_wobert_L-12_H-768_A-12")
+    assert convert(tmp_path / "in", tmp_path / "out").mapped == 42
+
+
+def test_the_state_file_decides_between_checkpoints(tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+    for path in list(source.glob("bert_model.ckpt.*")):
+        shutil.copyfile(path, path.with_name(path.name.replace("bert_model.ckpt", "model.ckpt-10")))
+    with pytest.raises(InputError, match=r"several checkpoints \(bert_model.ckpt, model.ckpt-10\)"):
+        convert(source, tmp_path / "out")
+    (source / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/model.ckpt-10"\n')
+    convert(source, tmp_path / "out")
+    assert "`model.ckpt-10`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_configuration_and_vocabulary_from_elsewhere(tmp_path: Path) -> None:
+    source = golden_copy("wobert_keras_h5", tmp_path / "in")
+    for name in ("bert_config.json", "vocab.txt"):
+        (source / name).rename(tmp_path / f"my_{name}")
+    with pytest.raises(InputError, match="--config"):
+        convert(source, tmp_path / "out")
+    with pytest.raises(InputError, match="--vocab"):
+        convert(source, tmp_path / "out", config=tmp_path / "my_bert_config.json")
+    options = {"config": tmp_path / "my_bert_config.json", "vocab": tmp_path / "my_vocab.txt"}
+    assert convert(source / "best_model.weights", tmp_path / "out", **options).mapped == 39
+
+
+@pytest.mark.parametrize("case", CONVERTED)
+@pytest.mark.parametrize("to", ["tf", "keras"])
+def test_export_and_back_is_bit_equal(case: str, to: str, tmp_path: Path) -> None:
+    first, back, second = tmp_path / "first", tmp_path / "back", tmp_path / "second"
+    convert(GOLDEN / case, first)
+    report = export(first, back, to)
+    convert(back, second)
+    one, two = values(first), values(second)
+    assert one.keys() == two.keys() and report.mapped == len(one)
+    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+    assert config(first) == config(second)
+    assert verify(first, back).differences == []
+
+
+def test_export_writes_the_original_data_file_again(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    export(tmp_path / "out", tmp_path / "back")
+    name = "bert_model.ckpt.data-00000-of-00001"
+    assert (tmp_path / "back" / name).read_bytes() == (GOLDEN / "wobert_tf_ckpt" / name).read_bytes()
+    assert 'model_checkpoint_path: "bert_model.ckpt"' in (tmp_path / "back" / "checkpoint").read_text()
+    source = json.loads((GOLDEN / "wobert_tf_ckpt" / "bert_config.json").read_text())
+    written = json.loads((tmp_path / "back" / "bert_config.json").read_text())
+    assert {key: written[key] for key in source} == source
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("to", ["tf", "keras"])
+def test_half_precision_there_and_back(dtype: str, to: str, tmp_path: Path) -> None:
+    report = convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "half", dtype=dtype)
+    assert report.bytes < 200_000 and config(tmp_path / "half")["dtype"] == dtype
+    assert verify(tmp_path / "half", GOLDEN / "wobert_tf_ckpt").differences == []
+    export(tmp_path / "half", tmp_path / "back", to)
+    assert verify(tmp_path / "half", tmp_path / "back").differences == []
+
+
+def test_other_heads_come_back_as_what_they_were(tmp_path: Path) -> None:
+    """Token classification and choice share the tensor names of text classification."""
+    import kexue_hf
+
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    for name in (
+        "WoBertForTokenClassification",
+        "WoBertForQuestionAnswering",
+        "WoBertModel",
+        "WoBertForMultipleChoice",
+    ):
+        model = getattr(kexue_hf, name).from_pretrained(tmp_path / "out")
+        model.save_pretrained(tmp_path / name)
+        shutil.copyfile(tmp_path / "out" / "vocab.txt", tmp_path / name / "vocab.txt")
+        export(tmp_path / name, tmp_path / f"{name}-tf")
+        assert convert(tmp_path / f"{name}-tf", tmp_path / f"{name}-again").architecture == name
+        assert verify(tmp_path / f"{name}-again", tmp_path / f"{name}-tf").differences == []
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("wonezha_tf_ckpt", "recognised as nezha"),
+        ("roformer_tf_ckpt", "no position embeddings"),
+        ("tta_tf_ckpt", "recognised as tta"),
+        ("sohu_matcher_keras_h5", "recognised as cln_matcher"),
+        ("cchess_lm_keras_h5/best_model.weights", "recognised as xiangqi_gpt"),
+        ("cchess_lm_keras_h5", "several checkpoints"),
+        ("wobert_from_bert/bert_model.weights", r"\[257, 32\], expected \[243, 32\]"),
+    ],
+)
+def test_other_families_are_recognised_and_refused(source: str, message: str, tmp_path: Path) -> None:
+    assert SHARED is not None
+    with pytest.raises(KexueError, match=message):
+        convert(SHARED / "golden" / source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_shared
+def test_a_character_bert_is_converted_with_a_note(tmp_path: Path) -> None:
+    assert SHARED is not None
+    report = convert(SHARED / "golden" / "wobert_from_bert" / "bert_model.ckpt", tmp_path / "out")
+    assert any("is this a character BERT?" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [("nezha", "cannot be converted by this version"), ("bort", "unknown family 'bort'")],
+)
+def test_families_that_cannot_be_asked_for(family: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out", family=family)
+
+
+def test_optimizer_state_is_dropped_and_listed(tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+
+    def train(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
+        for name, (kind, array) in list(tensors.items()):
+            tensors[f"{name}/adam_m"] = tensors[f"{name}/adam_v"] = (kind, array)
+        tensors["global_step"] = ("int64", np.int64(5))
+
+    edit_bundle(source / "bert_model.ckpt", train)
+    report = convert(source, tmp_path / "out")
+    assert (report.mapped, len(report.dropped)) == (42, 85)
+    assert ("global_step", "number of training steps") in report.dropped
+
+
+def test_a_whole_keras_model_file(tmp_path: Path) -> None:
+    """`model.save` keeps the weights in a group and the optimizer beside it."""
+    source = golden_copy("wobert_keras_h5", tmp_path / "in")
+    with h5py.File(source / "best_model.weights") as old, h5py.File(source / "whole.h5", "w") as new:
+        group = new.create_group("model_weights")
+        for name in old:
+            old.copy(name, group)
+        for name, value in old.attrs.items():
+            group.attrs[name] = value
+        new["optimizer_weights/Adam/iterations:0"] = np.int64(3)
+    (source / "best_model.weights").unlink()
+    report = convert(source, tmp_path / "out")
+    assert report.mapped == 39
+    assert report.dropped == [("optimizer_weights/Adam/iterations:0", "optimizer state")]
+    assert verify(tmp_path / "out", GOLDEN / "wobert_keras_h5").differences == []
+
+
+def test_compressed_and_big_endian_data_sets(tmp_path: Path) -> None:
+    source = golden_copy("wobert_keras_h5", tmp_path / "in")
+    with h5py.File(source / "best_model.weights", "r+") as file:
+        for group, compressed in (("Embedding-Token", True), ("Transformer-0-FeedForward", False)):
+            for name in file[group].attrs["weight_names"]:
+                array = file[group][name][()]
+                del file[group][name]
+                options = {"compression": "gzip", "chunks": True} if compressed else {}
+                file[group].create_dataset(name, data=array, dtype=None if compressed else ">f4", **options)
+    convert(source, tmp_path / "out")
+    assert verify(tmp_path / "out", GOLDEN / "wobert_keras_h5").differences == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("tensor", r"tensor bert.pooler.dense.weight: 1 of 2,304 values differ"),
+        ("config", "num_attention_heads is 2, from the source 4"),
+        ("vocabulary", "another vocabulary than the source's"),
+        ("fingerprint", "vocab_fingerprint is 0123"),
+    ],
+)
+def test_verify_finds_what_was_changed(change: str, message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    convert(GOLDEN / "wobert_tf_ckpt", folder)
+    if change == "tensor":
+        with SafetensorsFile(folder / "model.safetensors") as weights:
+            place = weights._places["bert.pooler.dense.weight"] + 100
+        with open(folder / "model.safetensors", "r+b") as file:
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+    elif change == "vocabulary":
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        lines[100], lines[101] = lines[101], lines[100]
+        (folder / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
+    else:
+        fields = config(folder)
+        fields |= {"num_attention_heads": 2} if change == "config" else {"vocab_fingerprint": "0123"}
+        (folder / "config.json").write_text(json.dumps(fields))
+    (difference,) = verify(folder, GOLDEN / "wobert_tf_ckpt").differences
+    assert message in difference
+
+
+def test_float16_that_would_overflow_is_refused(tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+
+    def grow(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
+        kind, array = tensors["cls/predictions/output_bias"]
+        tensors["cls/predictions/output_bias"] = (kind, array + np.float32(1e6))
+
+    edit_bundle(source / "bert_model.ckpt", grow)
+    with pytest.raises(ConversionError, match="too large for float16; choose --dtype bfloat16"):
+        convert(source, tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
+    convert(source, tmp_path / "out", dtype="bfloat16")
+
+
+def test_overwriting(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(GOLDEN / "wobert_tf_ckpt", out)
+    with pytest.raises(OutputError, match="--overwrite"):
+        convert(GOLDEN / "wobert_keras_h5", out)
+    convert(GOLDEN / "wobert_keras_h5", out, overwrite=True)
+    assert config(out)["architectures"] == ["WoBertForSequenceClassification"]
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"no part of a model \(notes.txt\)"):
+        convert(GOLDEN / "wobert_tf_ckpt", out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_that_holds_the_source_is_never_replaced(tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+    for where in (source, tmp_path):
+        with pytest.raises(OutputError):
+            convert(source, where, overwrite=True)
+    convert(source, tmp_path / "out")
+    with pytest.raises(OutputError, match="holds the source"):
+        export(tmp_path / "out", tmp_path / "out", overwrite=True)
+    assert convert(source, tmp_path / "out", overwrite=True).mapped == 42
+
+
+def test_an_empty_folder_and_missing_parents_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "a" / "b" / "out")
+    assert {path.name for path in tmp_path.rglob("config.json")} == {"config.json"}

@@ -1,0 +1,98 @@
+"""Ctrl-C and SIGKILL half-way through a conversion: nothing at OUTPUT, and the next run cleans up.
+
+The process is slowed down from outside: a wrapper patches the function that writes, so that the signal certainly meets
+a half-written file.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kexue_hf.conversion.convert import convert
+from kexue_hf.conversion.export import export
+from tests.conversion.checkpoints import GOLDEN
+
+SLOW = """
+import sys, time
+from kexue_hf.conversion import safetensors_writer, tf_checkpoint_writer
+write_all = safetensors_writer.write_all
+def slow(file, data):
+    write_all(file, data)
+    time.sleep(0.1)
+safetensors_writer.write_all = tf_checkpoint_writer.write_all = slow
+from kexue_hf.cli import main
+main(sys.argv[1:])
+"""
+
+
+def start_and_wait(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a slow run, and return when a file of weights is being written."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        written = [path for path in folder.glob(".out.partial-*/*") if path.stat().st_size > 5000]
+        if written:
+            return process
+        time.sleep(0.01)
+    process.kill()
+    raise AssertionError(f"nothing was being written: {process.communicate()}")
+
+
+@pytest.fixture(params=["convert", "export"])
+def arguments(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    (tmp_path / "work").mkdir()
+    source: Path = GOLDEN / "wobert_tf_ckpt"
+    if request.param == "export":
+        source = tmp_path / "folder"
+        convert(GOLDEN / "wobert_tf_ckpt", source)
+    return [request.param, str(source), str(tmp_path / "work" / "out")]
+
+
+def test_ctrl_c(arguments: list[str], tmp_path: Path) -> None:
+    process = start_and_wait(tmp_path / "work", *arguments)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert stderr.splitlines() == ["kexue-hf: error: interrupted; nothing was written"]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_sigkill_and_the_next_run(arguments: list[str], tmp_path: Path) -> None:
+    process = start_and_wait(tmp_path / "work", *arguments)
+    process.kill()
+    process.communicate(timeout=30)
+    (leftover,) = (tmp_path / "work").iterdir()
+    assert leftover.name.startswith(".out.partial-")
+    command, source, output = arguments
+    (convert if command == "convert" else export)(source, output)
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["out"]
+
+
+def test_sigkill_leaves_what_was_to_be_replaced(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_keras_h5", tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    process = start_and_wait(tmp_path, "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out"), "--overwrite")
+    process.kill()
+    process.communicate(timeout=30)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_two_runs_at_once_do_not_clean_up_after_each_other(tmp_path: Path) -> None:
+    first = start_and_wait(tmp_path, "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out"))
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        convert(GOLDEN / "wobert_keras_h5", tmp_path / "out")
+        assert len(list(tmp_path.glob(".out.partial-*"))) == 1
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    _, stderr = first.communicate(timeout=60)
+    assert first.returncode == 2 and "exists and is not empty" in stderr
+    assert '"WoBertForSequenceClassification"' in (tmp_path / "out" / "config.json").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,95 @@
+"""What TensorFlow and bert4keras make of our exports, where an interpreter that has them is at hand.
+
+    KEXUE_TF_PYTHON=/path/to/python pytest tests/conversion/test_peers.py
+
+bert4keras is taken from that interpreter, or from the folder in KEXUE_BERT4KERAS (an unpacked source distribution).
+Oracle: the outputs that bert4keras itself gave for the golden checkpoints.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kexue_hf.conversion.convert import convert
+from kexue_hf.conversion.export import export
+from kexue_hf.conversion.verify import verify
+from tests.conversion.checkpoints import CONVERTED, GOLDEN
+
+PYTHON = os.environ.get("KEXUE_TF_PYTHON")
+pytestmark = pytest.mark.skipif(not PYTHON, reason="KEXUE_TF_PYTHON names no interpreter with TensorFlow")
+
+READ = """
+import json, sys
+import numpy as np, tensorflow as tf
+ours, golden = (tf.train.load_checkpoint(path) for path in sys.argv[1:3])
+names = golden.get_variable_to_shape_map()
+assert ours.get_variable_to_shape_map() == names
+assert ours.get_variable_to_dtype_map() == golden.get_variable_to_dtype_map()
+assert all(np.array_equal(ours.get_tensor(name), golden.get_tensor(name)) for name in names)
+assert tf.train.latest_checkpoint(sys.argv[1].rpartition("/")[0]) == sys.argv[1]
+print(json.dumps(len(names)))
+"""
+
+RUN = """
+import json, os, sys
+os.environ.update(TF_KERAS="1", TF_USE_LEGACY_KERAS="1")
+if os.environ.get("KEXUE_BERT4KERAS"):
+    sys.path.insert(0, os.environ["KEXUE_BERT4KERAS"])
+import numpy as np
+from bert4keras.backend import keras
+from bert4keras.models import build_transformer_model
+case, folder, weights, saved = sys.argv[1:5]
+golden = sys.argv[5]
+inputs, outputs = (np.load(f"{golden}/{name}.npz") for name in ("inputs", "outputs"))
+heads, names = {
+    "wobert_tf_ckpt": (dict(with_pool=True, with_nsp=True, with_mlm="linear"), ["nsp_probs", "mlm_logits"]),
+    "wobert_mlm_only_tf_ckpt": (dict(with_mlm="linear"), ["mlm_logits"]),
+    "wobert_keras_h5": ({}, ["class_probs"]),
+}[case]
+checkpoint = weights if weights.endswith(".ckpt") else None
+model = build_transformer_model(f"{folder}/bert_config.json", checkpoint, **heads)
+if case == "wobert_keras_h5" and not checkpoint:
+    state = keras.layers.Lambda(lambda x: x[:, 0])(model.output)
+    model = keras.models.Model(model.inputs, keras.layers.Dense(5, activation="softmax")(state))
+elif case == "wobert_keras_h5":
+    names = ["hidden_2"]
+if not checkpoint:
+    model.load_weights(weights)
+found = model.predict([inputs["b0_token_ids"], inputs["b0_segment_ids"]], verbose=0)
+found = found if isinstance(found, list) else [found]
+model.save_weights(saved)
+print(json.dumps({n: float(abs(x - outputs["b0_" + n]).max()) for n, x in zip(names, found)}))
+"""
+
+
+def run(code: str, *arguments: object) -> str:
+    done = subprocess.run([str(PYTHON), "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    if done.returncode and "No module named 'bert4keras'" in done.stderr:
+        pytest.skip("bert4keras is not installed there")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("case", ["wobert_tf_ckpt", "wobert_mlm_only_tf_ckpt"])
+def test_tensorflow_reads_our_checkpoint(case: str, tmp_path: Path) -> None:
+    convert(GOLDEN / case, tmp_path / "folder")
+    report = export(tmp_path / "folder", tmp_path / "back")
+    assert json.loads(run(READ, report.checkpoint, GOLDEN / case / "bert_model.ckpt")) == report.mapped
+
+
+@pytest.mark.parametrize("to", ["tf", "keras"])
+@pytest.mark.parametrize("case", CONVERTED)
+def test_bert4keras_computes_the_golden_outputs_with_our_files(case: str, to: str, tmp_path: Path) -> None:
+    convert(GOLDEN / case, tmp_path / "folder")
+    report = export(tmp_path / "folder", tmp_path / "back", to)
+    saved = tmp_path / "saved.h5"
+    errors = json.loads(run(RUN, case, tmp_path / "back", report.checkpoint, saved, GOLDEN / case))
+    assert errors and max(errors.values()) < 5e-5
+    if case != "wobert_keras_h5" or to == "keras":  # what this bert4keras writes is read again
+        options = {
+            name: GOLDEN / case / file for name, file in (("config", "bert_config.json"), ("vocab", "vocab.txt"))
+        }
+        assert verify(tmp_path / "folder", saved, **options).differences == []
