@@ -201,7 +201,8 @@ def peer_versions(peer: str | None) -> str:
     if not peer:
         return "TensorFlow was not measured: no --peer-python was given"
     code = "import platform, tensorflow, safetensors, numpy\n"
-    code += "print(platform.python_version(), *(f'{m.__name__} {m.__version__}' for m in (tensorflow, safetensors, numpy)))"
+    code += "modules = tensorflow, safetensors, numpy\n"
+    code += "print(platform.python_version(), *(f'{m.__name__} {m.__version__}' for m in modules))"
     return "Python " + run([peer, "-c", code])[2].strip()
 
 

@@ -52,6 +52,11 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
     """
     word = next((tensors[name] for name in _WORD if name in tensors), None)
     if word is None:
+        if any(name.endswith("/.ATTRIBUTES/VARIABLE_VALUE") for name in tensors):
+            raise ConversionError(
+                "the checkpoint is one of tf.keras' objects, whose tensors have no names of their own; load it there, "
+                "and save it with model.save_weights under the ending .h5, or with bert4keras' save_weights_as_checkpoint"
+            )
         shown = ", ".join(list(tensors)[:5]) or "none"
         raise ConversionError(
             f"no word embeddings ({_WORD[0]} or Embedding-Token) among its {len(tensors)} tensors ({shown}, ...): "

@@ -24,8 +24,10 @@ class SourceVocabulary:
         return any(len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token) for token in self.ids)
 
 
-def read_vocabulary(path: str | os.PathLike[str], size: int) -> SourceVocabulary:
-    """Read a vocabulary that has to have `size` lines.
+def read_vocabulary(
+    path: str | os.PathLike[str], size: int, authority: str = "the configuration says vocab_size"
+) -> SourceVocabulary:
+    """Read a vocabulary that has to have `size` lines, because `authority` says so.
 
     Raises:
         ConversionError: it has another number of lines, is not UTF-8, or lacks a special token.
@@ -37,7 +39,7 @@ def read_vocabulary(path: str | os.PathLike[str], size: int) -> SourceVocabulary
     lines = max(ids.values(), default=-1) + 1
     if lines != size:
         raise ConversionError(
-            f"{path}: has {lines} tokens, the configuration says vocab_size {size}; give the vocabulary that the "
+            f"{path}: has {lines} tokens, {authority} {size}; give the vocabulary that the "
             "weights were trained with (--vocab): with another one every word would get a wrong vector"
         )
     missing = [token for token in _NEEDED.values() if token not in ids]

@@ -237,6 +237,21 @@ def test_other_families_are_recognised_and_refused(source: str, message: str, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_of_keras_objects_is_refused_with_advice(tmp_path: Path) -> None:
+    """What tf.keras writes where the file name does not end in .h5: positions in an object graph instead of names."""
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+
+    def rename(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
+        rows = list(tensors.values())
+        tensors.clear()
+        for number, row in enumerate(rows):
+            tensors[f"layer_with_weights-{number}/kernel/.ATTRIBUTES/VARIABLE_VALUE"] = row
+
+    edit_bundle(source / "bert_model.ckpt", rename)
+    with pytest.raises(ConversionError, match=r"under the ending .h5"):
+        convert(source, tmp_path / "out")
+
+
 @needs_shared
 def test_a_character_bert_is_converted_with_a_note(tmp_path: Path) -> None:
     assert SHARED is not None

@@ -1,0 +1,19 @@
+"""WoBERT+ (2021-03, 50,000 words):
+
+    python conversion/wobert_plus.py chinese_wobert_plus_L-12_H-768_A-12 wobert-plus-base
+
+As WoBERT, with a vocabulary built anew and four times the batch: 250k steps (https://github.com/ZhuiyiTechnology/WoBERT).
+"""
+
+from recipe import Recipe
+
+RECIPE = Recipe(
+    name="chinese_wobert_plus_L-12_H-768_A-12",
+    source="https://github.com/ZhuiyiTechnology/WoBERT",
+    license="apache-2.0",
+    family="wobert",
+    vocab_size=50000,
+)
+
+if __name__ == "__main__":
+    RECIPE.main()

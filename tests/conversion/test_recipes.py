@@ -1,0 +1,56 @@
+"""The recipes: right data for the released checkpoints, and they refuse any other folder."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kexue_hf.conversion.saved_vocabulary import read_vocabulary
+from kexue_hf.errors import ConversionError
+from tests.conversion.checkpoints import GOLDEN
+from tests.shared_data import SHARED, needs_shared
+
+FOLDER = Path(__file__).resolve().parents[2] / "conversion"
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "recipe")
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", FOLDER / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_converts_its_checkpoint_and_no_other(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load(name, monkeypatch).RECIPE
+    with pytest.raises(ConversionError, match=f"has 347 tokens, {recipe.name} has {recipe.vocab_size}"):
+        recipe.run(str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    tiny = replace(recipe, vocab_size=347)
+    assert tiny.run(str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out")).parameters == 85549
+    assert "license: apache-2.0" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_script_and_in_the_table(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / f"{name}.py"), str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "holds no checkpoint" in done.stderr and "Traceback" not in done.stderr
+    assert f"python conversion/{name}.py" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["wobert", "wobert_plus"])
+def test_the_released_vocabularies_have_that_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SHARED is not None
+    path = SHARED / "golden" / "tokenizer" / f"{name}_vocab.txt"
+    assert read_vocabulary(path, load(name, monkeypatch).RECIPE.vocab_size).has_words
