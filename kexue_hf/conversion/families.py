@@ -55,7 +55,7 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
         if any(name.endswith("/.ATTRIBUTES/VARIABLE_VALUE") for name in tensors):
             raise ConversionError(
                 "the checkpoint is one of tf.keras' objects, whose tensors have no names of their own; load it there, "
-                "and save it with model.save_weights under the ending .h5, or with bert4keras' save_weights_as_checkpoint"
+                "and save it with model.save_weights under the ending .h5, or as bert4keras saves a checkpoint"
             )
         shown = ", ".join(list(tensors)[:5]) or "none"
         raise ConversionError(
