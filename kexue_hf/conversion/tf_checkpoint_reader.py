@@ -55,16 +55,29 @@ class TensorFlowCheckpoint(WeightSource):
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
         kind = self.readable(name)
+        for piece in self._pieces(name, None):
+            yield np.frombuffer(piece, dtype=kind.numpy)
+
+    def array(self, name: str) -> np.ndarray:
+        kind, tensor = self.readable(name), self.tensors[name]
+        room = self._room(tensor.size)
+        for _ in self._pieces(name, room):
+            pass
+        return np.frombuffer(room, dtype=kind.numpy).reshape(tensor.shape)
+
+    def _pieces(self, name: str, room: memoryview | None) -> Iterator[memoryview]:
+        """Read a tensor's bytes piece by piece, into `room` or again and again into the same chunk, and check them."""
         entry = self._entries[name]
         file = self._files[entry.shard]
         file.seek(entry.offset)
         crc = done = 0
         while done < entry.size:
-            piece = self._chunk[: min(CHUNK, entry.size - done)]
+            size = min(CHUNK, entry.size - done)
+            piece = self._chunk[:size] if room is None else room[done : done + size]
             self._fill(piece, file, name)
             crc = crc32c(piece, crc)
-            done += len(piece)
-            yield np.frombuffer(piece, dtype=kind.numpy)
+            done += size
+            yield piece
         if mask(crc) != entry.crc:
             raise CheckpointError(
                 f"{self._shard_path(entry.shard)}: checksum of tensor {name!r} does not match: the file is damaged; "
