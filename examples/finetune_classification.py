@@ -206,6 +206,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         figures["macro_f1"] = measured["eval_macro_f1"]
     trainer.save_model()
     if trainer.is_world_process_zero():
+        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
+        (Path(arguments.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        trainer.create_model_card(tasks="text-classification", tags=[config.model_type])
         for name, value in figures.items():
             print(f"{name:>20}: {value:.4f}" if isinstance(value, float) else f"{name:>20}: {value}")
         print(f"saved to {arguments.output_dir}")

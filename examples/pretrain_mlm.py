@@ -221,6 +221,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         figures["held_out_accuracy"] = measured["eval_accuracy"]
     trainer.save_model()
     if trainer.is_world_process_zero():
+        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
+        (folder / "training_args.bin").unlink(missing_ok=True)
         for name, value in figures.items():
             print(f"{name:>20}: {value:.4f}" if isinstance(value, float) else f"{name:>20}: {value}")
         if options.report:

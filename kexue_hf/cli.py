@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from kexue_hf import cli_conversion, cli_doctor
+from kexue_hf import cli_conversion, cli_demo, cli_doctor
 from kexue_hf.errors import KexueError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli_demo.add_commands(app)
 cli_conversion.add_commands(app)
 cli_doctor.add_commands(app)
 

@@ -1,0 +1,121 @@
+"""Does pre-training help? The packaged tiny WoBERT against the same network with random weights, on review sentiment.
+
+    python benchmarks/finetune_sentiment.py --data ../shared/data/sentiment
+
+Both are fine-tuned by examples/finetune_classification.py with the same rows, order, steps and learning rates; each
+contender's figure is that of the better of the learning rates, by its mean over the seeds. Writes
+results/finetune_sentiment.json, and docs/finetune_sentiment.svg where matplotlib is installed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from importlib import resources, util
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# training rows: (passes over them, seeds)
+PLAN = {500: (10, 3), 2000: (5, 3), 10_000: (3, 1)}
+LEARNING_RATES = (5e-4,)
+CONTENDERS = ("pretrained", "random weights")
+
+
+def measure(model: Path, data: Path, rows: int, epochs: int, seed: int, rate: float, scratch: bool) -> dict[str, Any]:
+    from transformers import HfArgumentParser, TrainingArguments
+
+    from examples import finetune_classification as script
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [f"--model={model}", f"--train_file={data / 'train.jsonl'}", f"--eval_file={data / 'dev.jsonl'}"]
+        arguments += [f"--output_dir={folder}", f"--max_train_rows={rows}", f"--seed={seed}", "--batch_size=32"]
+        arguments += [f"--num_train_epochs={epochs}", f"--learning_rate={rate}", "--warmup_steps=0.1"]
+        arguments += ["--max_length=96", "--per_device_eval_batch_size=64", "--save_strategy=no", "--report_to=none"]
+        arguments += ["--disable_tqdm=True", "--use_cpu"]
+        arguments += ["--from_scratch"] if scratch else []
+        return script.run(
+            *HfArgumentParser((script.Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
+        )
+
+
+def picture(result: dict[str, Any], path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 3.2))
+    for name in CONTENDERS:
+        cells = [result["rows"][size][name] for size in result["rows"]]
+        sizes = [int(size) for size in result["rows"]]
+        axes.plot(sizes, [100 * cell["median_accuracy"] for cell in cells], marker="o", label=name)
+        for size, cell in zip(sizes, cells, strict=True):
+            axes.scatter([size] * len(cell["accuracies"]), [100 * a for a in cell["accuracies"]], s=8, color="grey")
+    axes.axhline(100 * result["majority_accuracy"], linestyle=":", color="black", label="majority")
+    axes.set(xscale="log", xlabel="training rows", ylabel="held-out accuracy, %")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "finetune_sentiment.json")
+    options = parser.parse_args()
+
+    import torch
+    import transformers
+
+    from kexue_hf import convert
+
+    result: dict[str, Any] = {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "rows": {},
+    }
+    with tempfile.TemporaryDirectory() as folder, resources.as_file(resources.files("kexue_hf") / "assets") as assets:
+        model = convert(assets / "wobert_tiny", Path(folder) / "tiny", dtype="float32").output
+        for size, (epochs, seeds) in PLAN.items():
+            cells: dict[str, Any] = {}
+            for name in CONTENDERS:
+                tried = {
+                    rate: [
+                        measure(model, options.data, size, epochs, seed, rate, scratch=name != "pretrained")
+                        for seed in range(seeds)
+                    ]
+                    for rate in LEARNING_RATES
+                }
+                rate = max(tried, key=lambda r: statistics.mean(run["accuracy"] for run in tried[r]))
+                runs = tried[rate]
+                cells[name] = {
+                    "epochs": epochs,
+                    "learning_rate": rate,
+                    "median_accuracy": statistics.median(run["accuracy"] for run in runs),
+                    "accuracies": [run["accuracy"] for run in runs],
+                    "median_macro_f1": statistics.median(run["macro_f1"] for run in runs),
+                    "seconds": [run["seconds"] for run in runs],
+                    "all_learning_rates": {str(r): [run["accuracy"] for run in rs] for r, rs in tried.items()},
+                }
+                result["majority_accuracy"] = runs[0]["majority_accuracy"]
+                result["held_out_rows"] = runs[0]["held_out_rows"]
+            cells["difference"] = cells["pretrained"]["median_accuracy"] - cells["random weights"]["median_accuracy"]
+            result["rows"][str(size)] = cells
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result["rows"], indent=2))
+    if util.find_spec("matplotlib"):
+        picture(result, ROOT / "docs" / "finetune_sentiment.svg")
+
+
+if __name__ == "__main__":
+    main()

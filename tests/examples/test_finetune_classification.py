@@ -1,0 +1,120 @@
+"""examples/finetune_classification.py on two dozen rows and a network of a few thousand weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from examples import finetune_classification as script
+from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
+from kexue_hf.models.wobert.build_vocabulary_wobert import build_vocabulary, count_corpus
+
+ROWS = [
+    {"text": f"{word}{number}次", "label": label}
+    for number in range(12)
+    for word, label in (("喜欢", "好"), ("讨厌", "坏"))
+]
+TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--save_strategy=no", "--learning_rate=1e-2"]
+
+
+def write_jsonl(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked language model with random weights, saved with its tokenizer."""
+    folder = tmp_path_factory.mktemp("encoder")
+    vocabulary = build_vocabulary(count_corpus(row["text"] for row in ROWS), 200)
+    config = WoBertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
+    )
+    WoBertForMaskedLM(config).save_pretrained(folder)
+    WoBertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    return folder
+
+
+def arguments(encoder: Path, train: Path, output: Path, *options: str) -> list[str]:
+    return [f"--model={encoder}", f"--train_file={train}", f"--output_dir={output}", *TRAINING, *options]
+
+
+@pytest.mark.parametrize("options", [[], ["--from_scratch"]], ids=["pretrained", "from scratch"])
+def test_learns_and_saves_a_folder_that_loads(encoder, tmp_path, capsys, options):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    report = tmp_path / "report.json"
+    options = [f"--eval_file={train}", "--num_train_epochs=15", "--batch-size=8", f"--report={report}", *options]
+    script.main(arguments(encoder, train, tmp_path / "out", *options))
+    figures = json.loads(report.read_text())
+    assert figures["majority_accuracy"] == 0.5 and figures["accuracy"] == 1 and figures["macro_f1"] == 1
+    output = capsys.readouterr().out
+    assert "majority_accuracy: 0.5000" in output and "macro_f1: 1.0000" in output
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.label2id == {"坏": 0, "好": 1}
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == model.config.vocab_size
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"README.md", "modeling_wobert.py", "tokenization_wobert.py"} <= names
+    assert not [name for name in names if name.endswith(".bin")]
+
+
+def test_csv_with_other_columns(encoder, tmp_path):
+    content = "评价,分数\n" + "".join(f'"{row["text"]},好",{5 if row["label"] == "好" else 10}\n' for row in ROWS)
+    (tmp_path / "train.csv").write_text("\ufeff" + content, encoding="utf-8")
+    options = ["--text-column=评价", "--label-column=分数", "--num_train_epochs=1", "--max_train_rows=10"]
+    script.main(arguments(encoder, tmp_path / "train.csv", tmp_path / "out", *options))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["id2label"] == {"0": "5", "1": "10"}  # numbers in the order of numbers
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a", "label": 1}\n{"text": "a", "lab": 1}\n', r"line 2: no column 'label' \(found text, lab\)"),
+        ('{"text": "a", "label": 1}\n\n{"text": \n', r"line 3: not JSON"),
+        ("[1]\n", r"line 1: expected a JSON object, got list"),
+        ('{"text": 3, "label": 1}\n', r"line 1: 'text' must be a string, got int"),
+        ('{"text": "a", "label": 0.5}\n', r"line 1: 'label' must be a name or a whole number, got 0.5"),
+        ('{"text": "a", "label": true}\n', r"must be a name or a whole number, got true"),
+        ('{"text": "a", "label": 1}\n', r"needs two labels at least, found only '1'"),
+        ("", r"holds no rows"),
+        (b"\xff\xfe", r"not UTF-8"),
+    ],
+    ids=["no column", "not json", "no object", "text", "float", "bool", "one label", "empty", "not utf-8"],
+)
+def test_bad_lines_are_one_line_and_exit_code_2(encoder, tmp_path, capsys, content, message):
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(encoder, path, tmp_path / "out"))
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert "\n" not in error and "train.jsonl" in error
+    with pytest.raises(script.InputError, match=message):
+        script.run(*_parsed(arguments(encoder, path, tmp_path / "out")))
+
+
+def _parsed(values: list[str]) -> tuple:
+    from transformers import HfArgumentParser, TrainingArguments
+
+    return HfArgumentParser((script.Options, TrainingArguments)).parse_args_into_dataclasses(values)
+
+
+def test_an_unknown_held_out_label_is_named(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    other = write_jsonl(tmp_path / "dev.jsonl", [{"text": "a", "label": "中"}])
+    with pytest.raises(SystemExit):
+        script.main(arguments(encoder, train, tmp_path / "out", f"--eval_file={other}"))
+    assert "label '中' does not occur in" in capsys.readouterr().err
+
+
+def test_macro_f1_is_the_mean_over_classes():
+    predicted, expected = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
+    # class 0: 2 * 1 / (2 + 2); class 1: 2 * 2 / (3 + 3); class 2 occurs nowhere
+    assert script.measures(predicted, expected, 3) == {"accuracy": 0.6, "macro_f1": pytest.approx((0.5 + 2 / 3) / 2)}

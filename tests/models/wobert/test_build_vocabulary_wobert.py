@@ -1,0 +1,84 @@
+"""Building a vocabulary: order, counts, determinism, and that the tokenizer makes words of it."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from kexue_hf import WoBertTokenizer
+from kexue_hf.models.wobert.build_vocabulary_wobert import (
+    SPECIAL_TOKENS,
+    CorpusCounts,
+    build_vocabulary,
+    count_corpus,
+    dictionary_frequencies,
+    save_vocabulary,
+)
+
+TEXTS = ["实验结果表明，该方法是有效的。", "实验结果不错。", "本文的实验用BERT模型，Bert很好。", "龘"]
+
+
+@pytest.fixture(scope="module")
+def dictionary() -> Counter[str]:
+    return dictionary_frequencies()
+
+
+def test_counts_are_of_normalised_text():
+    counts = count_corpus(iter(TEXTS))
+    assert counts.words["bert"] == 2 and "BERT" not in counts.words
+    assert counts.characters["b"] == 2 and "B" not in counts.characters
+    assert counts.characters["。"] == 3 and counts.words["。"] == 0
+
+
+def test_order_and_counts(dictionary):
+    counts = count_corpus(TEXTS)
+    vocabulary = build_vocabulary(counts, 10_000, min_character_count=2, dictionary=dictionary)
+    assert tuple(vocabulary[:5]) == SPECIAL_TOKENS
+    assert len(set(vocabulary)) == len(vocabulary)
+    assert "龘" not in vocabulary and "验" in vocabulary and "##a" in vocabulary and "##验" not in vocabulary
+    words = [token for token in vocabulary if len(token) > 1 and token[0] not in "[#"]
+    assert [counts.words[word] for word in words] == sorted((counts.words[word] for word in words), reverse=True)
+    assert set(words) == set(counts.words)
+
+
+def test_words_fill_what_size_is_left(dictionary):
+    counts = count_corpus(TEXTS)
+    everything = build_vocabulary(counts, 10_000, dictionary=dictionary)
+    assert build_vocabulary(counts, len(everything) - 3, dictionary=dictionary) == everything[:-3]
+    assert "不错" not in build_vocabulary(counts, 10_000, min_word_count=2, dictionary=dictionary)
+
+
+def test_the_order_of_the_texts_does_not_matter(dictionary):
+    forward, backward = count_corpus(TEXTS), count_corpus(TEXTS[::-1])
+    assert build_vocabulary(forward, 300, dictionary=dictionary) == build_vocabulary(
+        backward, 300, dictionary=dictionary
+    )
+
+
+def test_the_dictionary_alone_gives_its_commonest_words(dictionary):
+    vocabulary = build_vocabulary(CorpusCounts(), 20_000, min_character_count=1, dictionary=dictionary)
+    assert len(vocabulary) == 20_000 and {"中国", "我们", "的"} <= set(vocabulary)
+
+
+def test_the_dictionary_can_be_weighed_in(dictionary):
+    counts = count_corpus(TEXTS)
+    without = build_vocabulary(counts, 1000, dictionary=dictionary)
+    weighted = build_vocabulary(counts, 1000, min_word_count=0, dictionary=dictionary, dictionary_weight=1.0)
+    assert "中国" not in without and "中国" in weighted and "实验" in weighted
+
+
+def test_refuses_a_size_that_holds_no_characters(dictionary):
+    with pytest.raises(ValueError, match=r"a vocabulary of 50 tokens was asked for.*ask for more tokens"):
+        build_vocabulary(count_corpus(TEXTS), 50, dictionary=dictionary)
+
+
+def test_the_tokenizer_makes_words_of_it(tmp_path, dictionary):
+    save_vocabulary(build_vocabulary(count_corpus(TEXTS), 500, dictionary=dictionary), tmp_path / "vocab.txt")
+    tokenizer = WoBertTokenizer(vocab_file=tmp_path / "vocab.txt")
+    assert tokenizer.tokenize("该方法有效") == ["该", "方法", "有效"]
+
+
+def test_imports_no_torch():
+    code = "import sys; import kexue_hf.models.wobert.build_vocabulary_wobert; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -1,0 +1,153 @@
+"""The masking of words: shares, invariants, reproducibility.
+
+The collator's promises are checked against its inputs; no other implementation is the oracle.
+"""
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from kexue_hf.trainers.word_masking import IGNORED, WordMaskingCollator
+
+WORDS = [f"词{i}" for i in range(200)]
+PIECES = [f"##p{i}" for i in range(20)]
+VOCABULARY = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES])}
+FIRST_PIECE = VOCABULARY[PIECES[0]]
+
+
+class Tokenizer(SimpleNamespace):
+    mask_token, mask_token_id, pad_token, pad_token_id, all_special_ids = "[MASK]", 4, "[PAD]", 0, [0, 1, 2, 3, 4]
+
+    def get_vocab(self) -> dict[str, int]:
+        return VOCABULARY
+
+    def __len__(self) -> int:
+        return len(VOCABULARY)
+
+
+def texts(number: int, seed: int = 0) -> list[dict[str, list[int]]]:
+    """Texts of words of one to three pieces, [CLS] and [SEP] around them and an [UNK] in them."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(number):
+        ids = [2]
+        for _ in range(random.integers(5, 40)):
+            ids.append(int(random.integers(5, FIRST_PIECE)))
+            ids.extend(random.integers(FIRST_PIECE, len(VOCABULARY), size=random.integers(0, 3)).tolist())
+        rows.append({"input_ids": [*ids, 1, 3]})
+    return rows
+
+
+@pytest.fixture
+def collator() -> WordMaskingCollator:
+    return WordMaskingCollator(Tokenizer(), probability=0.15)
+
+
+def test_shares(collator):
+    batch = collator(texts(4000))
+    originals = batch["labels"].where(batch["labels"] != IGNORED, batch["input_ids"])
+    starts = (originals >= 5) & (originals < FIRST_PIECE)
+    chosen = (batch["labels"] != IGNORED) & starts
+    assert chosen.sum() / starts.sum() == pytest.approx(0.15, abs=0.01)
+    hidden = (batch["input_ids"] == 4) & chosen
+    left = (batch["input_ids"] == batch["labels"]) & chosen
+    assert hidden.sum() / chosen.sum() == pytest.approx(0.8, abs=0.02)
+    assert left.sum() / chosen.sum() == pytest.approx(0.1, abs=0.02)
+
+
+def test_what_is_not_chosen_stays_and_labels_are_the_originals(collator):
+    rows = texts(50)
+    batch = collator(rows)
+    for row, ids, labels, attention in zip(
+        rows, batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+    ):
+        length = len(row["input_ids"])
+        original = torch.tensor(row["input_ids"])
+        chosen = labels[:length] != IGNORED
+        assert torch.equal(labels[:length][chosen], original[chosen])
+        assert torch.equal(ids[:length][~chosen], original[~chosen])
+        assert attention.sum() == length and (labels[length:] == IGNORED).all() and (ids[length:] == 0).all()
+
+
+def test_special_tokens_are_neither_chosen_nor_put_in(collator):
+    rows = texts(2000)
+    batch = collator(rows)
+    chosen = batch["labels"] != IGNORED
+    assert (batch["labels"][chosen] >= 5).all()
+    put_in = batch["input_ids"][chosen & (batch["input_ids"] != 4)]
+    assert len(put_in) > 1000 and (put_in >= 5).all()
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["word_ids", "pieces"])
+def test_a_word_shares_one_fate(collator, given):
+    rows = texts(200)
+    for row in rows:
+        ids = np.array(row["input_ids"])
+        row["words"] = np.cumsum(ids < FIRST_PIECE)
+        if given:
+            # Words of the given kind are longer: two at a time.
+            row["words"] = row["words"] // 2
+            row["word_ids"] = [None if i < 5 else int(w) for i, w in zip(ids, row["words"], strict=True)]
+    batch = collator(rows)
+    several = 0
+    for row, ids, labels in zip(rows, batch["input_ids"].numpy(), batch["labels"].numpy(), strict=True):
+        original = np.array(row["input_ids"])
+        for word in set(row["words"]):
+            tokens = np.flatnonzero((row["words"] == word) & (original >= 5))
+            several += len(tokens) > 1
+            assert len({bool(labels[t] != IGNORED) for t in tokens}) <= 1
+            assert len({bool(ids[t] == 4) for t in tokens}) <= 1
+    assert several > 100
+
+
+def test_every_text_has_a_word_to_predict():
+    batch = WordMaskingCollator(Tokenizer(), probability=0.01)([{"input_ids": [2, 7, 3]}, {"input_ids": [2, 9, 8, 3]}])
+    assert ((batch["labels"] != IGNORED).sum(1) >= 1).all()
+
+
+def test_a_text_of_special_tokens_alone_has_none(collator):
+    batch = collator([{"input_ids": [2, 3]}, {"input_ids": [2, 1, 3]}])
+    assert (batch["labels"] == IGNORED).all()
+
+
+def test_reproducible_and_picklable(collator):
+    rows = texts(20)
+    again = pickle.loads(pickle.dumps(collator))
+    collator(texts(20, seed=1))  # whatever it did before
+    assert torch.equal(collator(rows)["input_ids"], again(rows)["input_ids"])
+    other = WordMaskingCollator(Tokenizer(), probability=0.15, seed=1)
+    assert not torch.equal(other(rows)["input_ids"], collator(rows)["input_ids"])
+    # Other company, another mask: an epoch later the batches are others.
+    alone, together = collator(rows[:2])["labels"][0], collator([rows[0], rows[2]])["labels"][0]
+    length = len(rows[0]["input_ids"])
+    assert not torch.equal(alone[:length], together[:length])
+
+
+def test_loader_workers_change_nothing(collator):
+    batches = [list(DataLoader(texts(32), batch_size=8, collate_fn=collator, num_workers=n)) for n in (0, 2)]
+    for here, there in zip(*batches, strict=True):
+        assert all(torch.equal(here[name], there[name]) for name in here)
+
+
+def test_token_types_and_multiples_are_kept():
+    collator = WordMaskingCollator(Tokenizer(), pad_to_multiple_of=8)
+    batch = collator([{"input_ids": [2, 7, 3, 8, 3], "token_type_ids": [0, 0, 0, 1, 1]}])
+    assert batch["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 0, 0, 0]]
+    assert all(tensor.shape == (1, 8) and tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+@pytest.mark.parametrize("arguments", [{"probability": 1.5}, {"hidden": -0.1}], ids=str)
+def test_refuses_shares_that_are_none(arguments):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
+        WordMaskingCollator(Tokenizer(), **arguments)
+
+
+def test_refuses_a_tokenizer_without_mask():
+    tokenizer = Tokenizer()
+    tokenizer.mask_token = tokenizer.mask_token_id = None
+    with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):
+        WordMaskingCollator(tokenizer)
