@@ -114,7 +114,9 @@ def convert(
             _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened))
             for path in python_files(opened.table.FAMILY, _references(opened.table.FAMILY)):
                 shutil.copyfile(path, folder / path.name)
-            card = model_card(Path(output).name, opened.table.FAMILY, architecture, files.path.name, plan, license)
+            card = model_card(
+                Path(os.path.realpath(output)).name, opened.table.FAMILY, architecture, files.path.name, plan, license
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),

@@ -12,6 +12,7 @@ from kexue_hf.conversion.convert import element_type
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
 from kexue_hf.conversion.saved_vocabulary import read_vocabulary
+from kexue_hf.conversion.source_config import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.tf_checkpoint_writer import write_state_file, write_tensorflow
 from kexue_hf.conversion.weight_table import plan_to_keras, plan_to_tensorflow
@@ -34,8 +35,6 @@ _BERT_KEYS = (
     "type_vocab_size",
     "vocab_size",
 )
-# What the tensors do not tell, should the checkpoint be converted again; bert4keras passes over unknown keys.
-_EXTRA_KEYS = ("architectures", "classifier_pooling", "id2label")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def export(
     check_output(output, overwrite=overwrite)
     wanted = element_type(dtype)
     with open_folder(folder) as saved:
-        read_vocabulary(saved.path / "vocab.txt", saved.config.fields["vocab_size"])
+        read_vocabulary(saved.path / "vocab.txt", saved.config.fields["vocab_size"], "config.json says vocab_size")
         tensors, sizes = saved.weights.tensors, saved.config.sizes
         if saved.raw.get("tie_word_embeddings") is False:
             raise ConversionError(
@@ -121,7 +120,7 @@ def _bert_config(saved: SavedFolder) -> dict[str, Any]:
     names = {ours: theirs for theirs, ours in reversed(saved.table.ACTIVATIONS.items())}
     fields = {key: saved.config.fields[key] for key in _BERT_KEYS}
     fields["hidden_act"] = names[fields["hidden_act"]]
-    return fields | {key: saved.raw[key] for key in _EXTRA_KEYS if saved.raw.get(key)}
+    return fields | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
 
 
 def _usage(output: Path, to: str, parts: frozenset[str]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 
+# What the tensors do not tell. `export` writes them, `convert` looks at them, bert4keras passes over unknown keys.
+HINTS = ("architectures", "classifier_pooling", "id2label")
 _LARGEST = 1 << 24
 
 
@@ -82,7 +84,7 @@ def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
     for key in table.CONFIG_OFF:
         if values.get(key):
             raise ConversionError(f"{path}: {key} is {values[key]!r}, which is another network than {table.FAMILY}")
-    used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF}
+    used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
 
 

@@ -2,7 +2,7 @@
 
 A kernel is stored [in, out] on one side and [out, in] on the other. It is turned in strips of 128 rows of the result,
 so that no second copy of the matrix exists. A strip's columns are gathered first, which reads the matrix in runs, and
-then turned in squares that fit into the innermost cache: 0.05 s for the 340 MB of a base model's kernels, where a plain
+then turned in squares that fit into the innermost cache: 0.05 s for the 340 MB of a base model's kernels, where
 `strip[:] = columns.T` takes 0.36 s.
 """
 

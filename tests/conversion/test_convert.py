@@ -237,6 +237,49 @@ def test_other_families_are_recognised_and_refused(source: str, message: str, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "left_out"),
+    [
+        (
+            {
+                "directionality": "bidi",
+                "pooler_fc_size": 768,
+                "pooler_type": "first_token_transform",
+                "embedding_size": 32,
+            },
+            "directionality, pooler_fc_size, pooler_type",
+        ),
+        ({"use_relative_position": False, "hierarchical_position": None}, None),
+        ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "model_type"),
+    ],
+    ids=["google", "switched_off", "transformers"],
+)
+def test_settings_that_mean_nothing_here_are_left_out_with_a_note(
+    keys: dict[str, Any], left_out: str | None, tmp_path: Path
+) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+    fields = json.loads((source / "bert_config.json").read_text())
+    (source / "bert_config.json").write_text(json.dumps(fields | keys))
+    notes = convert(source, tmp_path / "out").notes
+    assert [note for note in notes if "left out" in note] == (
+        [f"settings without a meaning for this model were left out: {left_out}"] if left_out else []
+    )
+    assert not keys.keys() & config(tmp_path / "out").keys() - {"architectures", "model_type"}
+
+
+def test_bert4keras_own_spellings_and_defaults_of_settings(tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+    fields = json.loads((source / "bert_config.json").read_text())
+    fields["max_position"] = fields.pop("max_position_embeddings")
+    fields["dropout_rate"] = fields.pop("hidden_dropout_prob") + 0.1
+    del fields["type_vocab_size"], fields["initializer_range"]
+    (source / "bert_config.json").write_text(json.dumps(fields))
+    convert(source, tmp_path / "out")
+    found = config(tmp_path / "out")
+    assert (found["max_position_embeddings"], found["hidden_dropout_prob"]) == (32, 0.2)
+    assert (found["type_vocab_size"], found["initializer_range"]) == (2, 0.02)
+
+
 def test_a_checkpoint_of_keras_objects_is_refused_with_advice(tmp_path: Path) -> None:
     """What tf.keras writes where the file name does not end in .h5: positions in an object graph instead of names."""
     source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
