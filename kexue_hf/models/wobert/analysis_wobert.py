@@ -71,6 +71,8 @@ class _Records(dict[str, bytes]):
         super().__init__(self._seed)
 
     def __missing__(self, word: str) -> bytes:
+        if word in self._seed:  # Another thread is starting the cache over.
+            return self._seed[word]
         if len(word) > 1 and _all_chinese(word):
             records = b"".join(map(self.__getitem__, word))
         else:
@@ -206,8 +208,7 @@ class Analyzer:
         else:
             ids[around[0::2]], ids[around[1::2]] = cls_sep
         bounds = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        flat = ids.tolist()
-        all_ids = [flat[start:end] for start, end in bounds]
+        all_ids = [ids[start:end].tolist() for start, end in bounds]
         if not spans:
             return all_ids, None
         # Positions in the joined text, where a separator has two records and one character.

@@ -31,7 +31,7 @@ class Segmenter:
     Args:
         user_words: words to be cut as one unit. One that jieba would look up gets a frequency with which it wins
             against its parts (in a sentence it still competes with words that overlap it, as jieba's own user words
-            do). One with a character at which jieba always cuts ("·", a space excepted) is found before jieba runs.
+            do). One with a character at which jieba always cuts, such as "·", is found before jieba runs.
         backend: `"rjieba"`, `"jieba"`, or the first of the two that is installed.
 
     Raises:

@@ -86,6 +86,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         self._made = None
         self.vocab = _vocabulary(vocab_file, vocab)
         self.ids_to_tokens = {index: token for token, index in self.vocab.items()}
+        self._vocab_size = max(self.ids_to_tokens, default=-1) + 1
         if str(unk_token) not in self.vocab:
             raise ValueError(
                 f"the vocabulary of {len(self.vocab):,} tokens has no {str(unk_token)!r}, the token for what it "
@@ -119,7 +120,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     @property
     def vocab_size(self) -> int:
         """Size of the vocabulary without added tokens: the highest id + 1."""
-        return max(self.ids_to_tokens) + 1
+        return self._vocab_size
 
     @property
     def vocab_fingerprint(self) -> str:
@@ -177,6 +178,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             size, fingerprint = config.get("vocab_size"), config.get("vocab_fingerprint")
         except (OSError, ValueError, AttributeError):
             return  # No config, or none that this tokenizer could judge.
+        if not isinstance(size, int):
+            size = None
         fits = fingerprint == self.vocab_fingerprint if fingerprint else size in (None, len(self))
         if fits and (size is None or size >= len(self)):
             return
@@ -308,6 +311,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         firsts, seconds, batched = read_inputs(text, text_pair, is_split_into_words)
         recognise = not (self.split_special_tokens if split_special_tokens is None else split_special_tokens)
         cls_sep = (self.cls_token_id, self.sep_token_id) if add_special_tokens else None
+        if cls_sep is not None and None in cls_sep:
+            raise ValueError("this tokenizer has no cls_token or no sep_token: set them, or add_special_tokens=False")
         batch = Batch(self._analyzer, firsts, seconds, recognise, return_offsets_mapping, cls_sep)
         max_kept = None if truncation_strategy == TruncationStrategy.DO_NOT_TRUNCATE else max_length
         if max_kept is not None:

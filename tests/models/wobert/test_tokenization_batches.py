@@ -110,6 +110,13 @@ def test_what_is_no_text_is_refused(tokenizer, bad):
         tokenizer.tokenize(3)
 
 
+def test_without_cls_there_are_no_special_tokens_to_add():
+    tokenizer = WoBertTokenizer(vocab=oracle.make_vocabulary(), cls_token=None)
+    with pytest.raises(ValueError, match="no cls_token"):
+        tokenizer("今天")
+    assert len(tokenizer("今天", add_special_tokens=False)["input_ids"]) == 1
+
+
 def test_a_batch_of_pairs_needs_as_many_seconds(tokenizer):
     with pytest.raises(ValueError, match="batch of 2 texts, text_pair must be a list of 2 texts, got 1"):
         tokenizer(["今天", "天气"], ["今天"])

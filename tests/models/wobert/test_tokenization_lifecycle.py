@@ -305,6 +305,9 @@ def test_added_tokens_are_found_in_the_text():
     assert found["offset_mapping"] == found.encodings[0].offsets
     assert "[E1]" not in tokenizer.decode(found["input_ids"], skip_special_tokens=True)
     assert tokenizer.tokenize("[E1]", split_special_tokens=True) == ["[", "e", "##1", "]"]
+    nested = make()
+    nested.add_special_tokens({"extra_special_tokens": ["<e", "<e1>", "<e1"]})
+    assert nested.tokenize("<e1><e1<e") == ["<e1>", "<e1", "<e"]
     single = make()
     single.add_tokens([AddedToken("ab", single_word=True, normalized=False)])
     assert single.tokenize("ab xaby ab。") == ["ab", "x", "##a", "##b", "##y", "ab", "。"]
@@ -446,7 +449,7 @@ def test_workers_of_a_data_loader(tokenizer, method):
     assert rows == expected
 
 
-def test_threads_share_a_tokenizer(monkeypatch):
+def test_threads_share_a_tokenizer(monkeypatch, request):
     from kexue_hf.models.wobert import analysis_wobert
 
     monkeypatch.setattr(analysis_wobert, "_CACHED_WORDS", 20)  # Caches that are emptied all the time.
@@ -456,11 +459,15 @@ def test_threads_share_a_tokenizer(monkeypatch):
     failures = []
 
     def work():
-        for _ in range(5):
-            found = tokenizer(texts, return_offsets_mapping=True)
-            if found.data != expected.data:
-                failures.append(found)
+        try:
+            for _ in range(5):
+                assert tokenizer(texts, return_offsets_mapping=True).data == expected.data
+        except BaseException as error:
+            failures.append(error)
 
+    interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(interval))
+    sys.setswitchinterval(1e-6)
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
