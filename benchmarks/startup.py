@@ -1,6 +1,6 @@
 """What importing the package and asking the command line for help cost, in whole processes.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import os

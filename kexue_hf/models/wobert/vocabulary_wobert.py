@@ -24,7 +24,7 @@ def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
                 token = raw.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"{path}, line {number + 1}: not UTF-8 ({error.reason}); a vocabulary is UTF-8 text, one token a line"
+                    f"{path}, line {number + 1}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
                 ) from None
             vocabulary[token.rstrip("\r\n")] = number
     return vocabulary

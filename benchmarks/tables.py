@@ -1,0 +1,124 @@
+"""Write README's tables from benchmarks/results/*.json.
+
+    python benchmarks/tables.py            # rewrite README.md and README.zh.md
+    python benchmarks/tables.py --check    # exit 1 if they are not what the results say
+
+A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def result(name: str) -> dict[str, Any]:
+    """The content of benchmarks/results/<name>.json."""
+    content: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def tokenizer(language: str) -> str:
+    found = result("tokenizer")
+    speed = found["MB/s (median)"]
+    base = speed.get("bert4keras")
+    names = {
+        "ours": ("**WoBertTokenizer**", "**WoBertTokenizer**"),
+        "ours, with offsets": ("**WoBertTokenizer, with offsets**", "**WoBertTokenizer，带偏移**"),
+        "bert4keras": ("bert4keras' Tokenizer with jieba", "bert4keras 的 Tokenizer 加 jieba"),
+        "RoFormerTokenizer": ("transformers' RoFormerTokenizer", "transformers 的 RoFormerTokenizer"),
+        "RoFormerTokenizer, with offsets": ("RoFormerTokenizer, with offsets", "RoFormerTokenizer，带偏移"),
+        "BertTokenizer (characters, Rust)": ("BertTokenizer (characters, Rust)", "BertTokenizer（按字，Rust）"),
+    }
+    rows = [
+        [names[name][language == "zh"], f"{speed[name]:.2f}", f"{speed[name] / base:.1f}" if base else "–"]
+        for name in names
+        if name in speed
+    ]
+    size = f"{found['texts']['number']:,}"
+    head = {
+        "en": [f"Tokenising {size} reviews, one core", "MB/s", "times bert4keras"],
+        "zh": [f"切分 {size} 条评论，单核", "MB/s", "相对 bert4keras 的倍数"],
+    }
+    return table(head[language], rows)
+
+
+def conversion(language: str) -> str:
+    found = result("conversion")
+    names = {
+        "kexue-hf convert": ("**`kexue-hf convert`**, whole process", "**`kexue-hf convert`**，整个进程"),
+        "TensorFlow": ("TensorFlow: load, transpose, save", "TensorFlow：读取、转置、保存"),
+        "cp": ("`cp` of the file", "`cp` 同一文件"),
+        "import torch": ("`import torch` alone", "仅 `import torch`"),
+    }
+    memory = found["peak RSS in MB"]
+    rows = [
+        [names[name][language == "zh"], f"{found['seconds'][name]['median']:.2f}", f"{memory[name]['median']:.0f}"]
+        for name in names
+        if name in found["seconds"]
+    ]
+    parameters = f"{found['checkpoint']['parameters'] / 1e6:.1f}"
+    head = {
+        "en": [f"Converting {parameters}M parameters (450 MB, warm cache)", "s", "peak MB"],
+        "zh": [f"转换 {parameters}M 参数（450 MB，已缓存）", "秒", "内存峰值 MB"],
+    }
+    return table(head[language], rows)
+
+
+def startup(language: str) -> str:
+    found = result("startup")["processes"]
+    rows = [[f"`{name}`", f"{values['median']:.2f}"] for name, values in found.items()]
+    return table({"en": ["Whole process", "s"], "zh": ["整个进程", "秒"]}[language], rows)
+
+
+def parity(language: str) -> str:
+    found = result("parity")
+    rows = [[name, f"{case['largest']:.1e}"] for name, case in found["cases"].items()]
+    head = {
+        "en": ["Golden checkpoint of the original code", f"largest deviation (allowed {found['tolerance']:.0e})"],
+        "zh": ["原始代码的基准检查点", f"最大偏差（允许 {found['tolerance']:.0e}）"],
+    }
+    return table(head[language], rows)
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "tokenizer": tokenizer,
+    "conversion": conversion,
+    "startup": startup,
+    "parity": parity,
+}
+
+
+def rendered(language: str) -> str:
+    """A README with its tables made anew."""
+    text = READMES[language].read_text("utf-8")
+    return MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]](language)}{match[3]}", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is out of date")
+    check = parser.parse_args().check
+    for language, path in READMES.items():
+        new = rendered(language)
+        if new == path.read_text("utf-8"):
+            continue
+        if check:
+            raise SystemExit(f"{path.name} is out of date: run python benchmarks/tables.py")
+        path.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
