@@ -11,6 +11,7 @@ true. A Python pre-tokenizer has no place in a tokenizer.json, so there is none:
 `tokenizer_config.json` are all there is.
 """
 
+import contextlib
 import json
 import os
 import warnings
@@ -25,13 +26,16 @@ from transformers.utils import PaddingStrategy
 
 from .analysis_wobert import Analyzer, SpecialToken
 from .auto_map_wobert import TOKENIZER_AUTO_MAP
-from .batch_wobert import Batch, read_inputs
+from .batch_wobert import Batch, collector_waiting, read_inputs
 from .decoding_wobert import join_tokens
 from .normalization_wobert import Normalizer
 from .truncation_wobert import truncated_windows
 from .vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
 
 VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
+
+# From so many texts on the garbage collector has to wait.
+_LARGE_BATCH = 64
 
 
 class _Unhashed:
@@ -284,7 +288,13 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
         return self.tokenize(text, split_special_tokens=True)
 
-    def _encode_plus(
+    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+        """What `__call__` and `encode` end in."""
+        many = isinstance(text, Sequence) and not isinstance(text, str) and len(text) >= _LARGE_BATCH
+        with collector_waiting() if many else contextlib.nullcontext():
+            return self._encode_batch(text, text_pair, **kwargs)
+
+    def _encode_batch(
         self,
         text: Any,
         text_pair: Any = None,
@@ -307,7 +317,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         split_special_tokens: bool | None = None,
         **kwargs: Any,
     ) -> BatchEncoding:
-        """What `__call__` and `encode` end in. Everything is done for the whole batch at once."""
+        """Encode one text or many. Everything is done for the whole batch at once."""
         firsts, seconds, batched = read_inputs(text, text_pair, is_split_into_words)
         recognise = not (self.split_special_tokens if split_special_tokens is None else split_special_tokens)
         cls_sep = (self.cls_token_id, self.sep_token_id) if add_special_tokens else None
