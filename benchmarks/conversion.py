@@ -149,6 +149,7 @@ def main() -> None:
 
 def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
     """Run everything; the content of the result file."""
+    load_before = round(os.getloadavg()[0], 2)
     source = work / "source"
     source.mkdir()
     parameters = make_checkpoint(source)
@@ -187,6 +188,7 @@ def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
     return {
         "what": "checkpoint to safetensors, whole processes; seconds, peak RSS in MB",
         "machine": machine("numpy", "crc32c", "safetensors", "torch") | {"peer": peer_versions(peer)},
+        "other load": {"load average before": load_before, "load average after": round(os.getloadavg()[0], 2)},
         "checkpoint": {"parameters": parameters, "bytes": os.path.getsize(data), "page cache": "warm"},
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "about peak RSS": "no process shows less than this script's own, from which it is forked (about 45 MB)",
