@@ -10,7 +10,7 @@ from recipe import Recipe
 RECIPE = Recipe(
     name="chinese_wobert_plus_L-12_H-768_A-12",
     source="https://github.com/ZhuiyiTechnology/WoBERT",
-    license="apache-2.0",
+    license="unknown",
     family="wobert",
     vocab_size=50000,
 )

@@ -28,7 +28,7 @@ def model_card(name: str, family: str, architecture: str, source: str, plan: Pla
         *front,
         f"# {name}",
         "",
-        f"A {family} model, converted with [kexue-hf](https://pypi.org/project/kexue-hf/) from the checkpoint "
+        f"A {family} model, converted with kexue_hf from the checkpoint "
         f"`{source}`, bit for bit: {len(plan.moves)} tensors with {plan.parameters:,} parameters; "
         f"{len(plan.dropped)} tensors that are no part of the model (optimizer state, counters) were left behind.",
         "",
