@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # training rows: (passes over them, seeds)
-PLAN = {500: (10, 3), 2000: (5, 3), 10_000: (3, 1)}
-LEARNING_RATES = (5e-4,)
+PLAN = {200: (10, 3), 1000: (5, 3), 10_000: (2, 1)}
+LEARNING_RATES = (2e-4, 5e-4)
 CONTENDERS = ("pretrained", "random weights")
 
 
@@ -34,10 +34,10 @@ def measure(model: Path, data: Path, rows: int, epochs: int, seed: int, rate: fl
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = [f"--model={model}", f"--train_file={data / 'train.jsonl'}", f"--eval_file={data / 'dev.jsonl'}"]
-        arguments += [f"--output_dir={folder}", f"--max_train_rows={rows}", f"--seed={seed}", "--batch_size=32"]
+        arguments += [f"--output_dir={folder}", f"--max_train_rows={rows}", f"--seed={seed}", "--batch_size=16"]
         arguments += [f"--num_train_epochs={epochs}", f"--learning_rate={rate}", "--warmup_steps=0.1"]
-        arguments += ["--max_length=96", "--per_device_eval_batch_size=64", "--save_strategy=no", "--report_to=none"]
-        arguments += ["--disable_tqdm=True", "--use_cpu"]
+        arguments += ["--max_length=64", "--per_device_eval_batch_size=64", "--save_strategy=no", "--report_to=none"]
+        arguments += ["--disable_tqdm=True", "--use_cpu", "--bf16", "--attention=eager"]
         arguments += ["--from_scratch"] if scratch else []
         return script.run(
             *HfArgumentParser((script.Options, TrainingArguments)).parse_args_into_dataclasses(arguments)

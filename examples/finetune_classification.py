@@ -48,7 +48,9 @@ class Options:
     max_length: int = field(default=128, metadata={"help": "tokens of a text; longer ones are cut"})
     max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
-    attention: str = field(default="sdpa", metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2"})
+    attention: str = field(
+        default="sdpa", metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2"}
+    )
     from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
 

@@ -23,13 +23,22 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
-from transformers import AutoModelForMaskedLM, AutoTokenizer, HfArgumentParser, Trainer, TrainingArguments, set_seed
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoTokenizer,
+    HfArgumentParser,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
-from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
+from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.models.wobert.build_vocabulary_wobert import build_vocabulary, count_corpus, save_vocabulary
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
+from kexue_hf.trainers.next_segment import NextSegmentCollator
 from kexue_hf.trainers.word_masking import IGNORED, WordMaskingCollator
 
 # A sentence with the mark that ends it and the quotation marks that close after it.
@@ -55,6 +64,7 @@ class Options:
     )
     max_length: int = field(default=128, metadata={"help": "tokens in a row, [CLS] and [SEP] included"})
     mask_probability: float = field(default=0.15, metadata={"help": "share of the words to be predicted"})
+    next_segment: bool = field(default=False, metadata={"help": "train [CLS] as well, by BERT's next-sentence task"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
     report: str | None = field(default=None, metadata={"help": "write the final figures to this JSON file"})
@@ -149,15 +159,26 @@ def new_model(options: Options, texts: Iterable[str], folder: Path, seed: int) -
         max_position_embeddings=options.max_length,
         hidden_dropout_prob=options.dropout,
         attention_probs_dropout_prob=options.dropout,
-        add_pooling_layer=False,
+        add_pooling_layer=options.next_segment,
         attn_implementation=options.attention,
     )
-    return WoBertForMaskedLM(config), tokenizer
+    return (WoBertForPreTraining if options.next_segment else WoBertForMaskedLM)(config), tokenizer
 
 
 def accuracy(prediction: Any) -> dict[str, float]:
-    labelled = prediction.label_ids != IGNORED
-    return {"accuracy": float((prediction.predictions == prediction.label_ids)[labelled].mean())}
+    if not isinstance(prediction.label_ids, tuple):
+        labelled = prediction.label_ids != IGNORED
+        return {"accuracy": float((prediction.predictions == prediction.label_ids)[labelled].mean())}
+    words, segments = (p == label for p, label in zip(prediction.predictions, prediction.label_ids, strict=True))
+    return {
+        "accuracy": float(words[prediction.label_ids[0] != IGNORED].mean()),
+        "next_segment_accuracy": float(segments.mean()),
+    }
+
+
+def best_guess(logits: Any, labels: Any) -> Any:
+    """Ids instead of scores, which would fill the memory: [batch, length] (and, for the segments, [batch])."""
+    return tuple(part.argmax(-1) for part in logits) if isinstance(logits, tuple) else logits.argmax(-1)
 
 
 def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
@@ -179,10 +200,12 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             model, tokenizer = new_model(options, (row["text"] for row in texts), folder, arguments.seed)
         else:
             tokenizer = AutoTokenizer.from_pretrained(options.model)
-            model = AutoModelForMaskedLM.from_pretrained(options.model, attn_implementation=options.attention)
+            auto_class = AutoModelForPreTraining if options.next_segment else AutoModelForMaskedLM
+            extra = {"add_pooling_layer": True} if options.next_segment else {}
+            model = auto_class.from_pretrained(options.model, attn_implementation=options.attention, **extra)
     score_masked_positions_only(model)
 
-    packer = Packer(tokenizer, options.max_length)
+    packer = Packer(tokenizer, options.max_length - options.next_segment)  # one [SEP] more between the segments
     data: dict[str, Any] = {}
     with arguments.main_process_first(desc="tokenising"):
         data["train"] = texts.map(packer, batched=True, remove_columns=["text"])
@@ -192,15 +215,16 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.streaming:
         data["train"] = data["train"].shuffle(seed=arguments.seed, buffer_size=10_000)
 
+    collator_class = NextSegmentCollator if options.next_segment else WordMaskingCollator
     arguments.remove_unused_columns = False  # the collator wants word_ids, which no model's forward takes
     trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=data["train"],
         eval_dataset=data.get("held-out"),
-        data_collator=WordMaskingCollator(tokenizer, options.mask_probability, seed=arguments.seed),
+        data_collator=collator_class(tokenizer, options.mask_probability, seed=arguments.seed),
         processing_class=tokenizer,
-        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+        preprocess_logits_for_metrics=best_guess,
         compute_metrics=accuracy,
     )
     checkpoint = get_last_checkpoint(str(folder)) if options.resume else None
@@ -219,6 +243,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         figures["held_out_loss"] = measured["eval_loss"]
         figures["held_out_perplexity"] = math.exp(min(measured["eval_loss"], 700))
         figures["held_out_accuracy"] = measured["eval_accuracy"]
+        if options.next_segment:  # the loss is then of both tasks
+            figures["held_out_next_segment_accuracy"] = measured["eval_next_segment_accuracy"]
     trainer.save_model()
     if trainer.is_world_process_zero():
         # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
