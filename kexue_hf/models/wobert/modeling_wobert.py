@@ -6,9 +6,14 @@ this departs from them:
 * The pooler is optional (`config.add_pooling_layer`): the released checkpoints were trained on masked language
   modelling only and have none.
 * `config.classifier_pooling="cls"` classifies the last hidden state of [CLS] itself, as bert4keras' scripts do.
-* Losses are right under gradient accumulation and data parallelism: with `num_items_in_batch` (which `Trainer` passes)
-  a loss is the sum over the items divided by that number. BERT's own heads accept the argument and ignore it, so that
-  accumulating over N micro-batches makes their loss and gradients N times too large.
+* The loss of a head with one tensor of `labels` is the same under gradient accumulation and data parallelism as in
+  one batch: given `num_items_in_batch` (which `Trainer` counts and passes) it is the sum over the items divided by
+  that number. BERT's own heads accept the argument and ignore it, so that accumulating over N micro-batches makes
+  their loss and gradients N times too large. Two heads have labels that `Trainer` does not count: question answering
+  averages over micro-batches, and the next-sentence part of pre-training is weighted by each micro-batch's share of
+  masked words.
+* Losses are computed in float32 (or more) whatever the weights are: a sum over a large batch overflows float16.
+* A saved configuration says whether the saved weights have a pooler.
 """
 
 from typing import Any
@@ -27,30 +32,35 @@ from transformers import (
     BertModel,
     BertPreTrainedModel,
 )
-from transformers.modeling_outputs import (
-    MaskedLMOutput,
-    MultipleChoiceModelOutput,
-    NextSentencePredictorOutput,
-    QuestionAnsweringModelOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_wobert import WoBertConfig
 
 
 def _cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None, ignore_index: int = -100
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Cross entropy of logits [..., classes] and labels [...]: the mean over the labels that are not `ignore_index`,
-    or their sum divided by `num_items_in_batch`, the number of labels in the whole accumulated, distributed batch."""
+    """Cross entropy of logits [..., classes] and labels [...]: the mean over the labels that are not -100, or their
+    sum divided by `num_items_in_batch`, the number of such labels in the whole accumulated, distributed batch."""
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
-    if num_items_in_batch is None:
-        return functional.cross_entropy(logits, labels, ignore_index=ignore_index)
-    total = functional.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
-    return total / torch.as_tensor(num_items_in_batch, device=total.device)
+    reduction = "mean" if num_items_in_batch is None else "sum"
+    return _divide(functional.cross_entropy(_widen(logits), labels, reduction=reduction), num_items_in_batch)
+
+
+def _widen(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def _divide(loss: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:
+    return loss if num_items_in_batch is None else loss / torch.as_tensor(num_items_in_batch, device=loss.device)
+
+
+def _with_loss(outputs: Any, loss: torch.Tensor) -> Any:
+    # Made anew: a loss set afterwards would come last in a tuple, where everybody expects it first.
+    return type(outputs)(**{**outputs, "loss": loss})
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
@@ -58,6 +68,56 @@ class WoBertPreTrainedModel(BertPreTrainedModel):
 
     config: WoBertConfig
     config_class = WoBertConfig
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As in all of transformers; the saved configuration says whether these weights have a pooler."""
+        said = self.config.add_pooling_layer
+        self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
+        try:
+            return super().save_pretrained(*args, **kwargs)
+        finally:
+            self.config.add_pooling_layer = said
+
+
+class _HeadWithLabels(WoBertPreTrainedModel):
+    """Before a BERT head in the order of bases: that head's outputs, with our loss. Subclasses say what they score."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Any:
+        """See the class for the shapes of `logits` and `labels`; the other inputs are BERT's.
+
+        Args:
+            num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
+                sum / this number instead of their mean.
+        """
+        outputs = super().forward(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            return_dict=True,
+            **kwargs,
+        )
+        if labels is None:
+            return outputs
+        loss = self._loss(outputs.logits, labels.to(outputs.logits.device), num_items_in_batch)
+        return _with_loss(outputs, loss)
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        return _cross_entropy(logits, labels, num_items_in_batch)
 
 
 class FirstTokenPooler(nn.Module):
@@ -97,7 +157,7 @@ class WoBertForPreTraining(WoBertPreTrainedModel, BertForPreTraining):
         labels: torch.Tensor | None = None,
         next_sentence_label: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BertForPreTrainingOutput:
         """Scores of every token's word [batch, length, vocabulary] and of the second sentence [batch, 2].
 
@@ -121,91 +181,38 @@ class WoBertForPreTraining(WoBertPreTrainedModel, BertForPreTraining):
         if labels is not None:
             losses.append(_cross_entropy(outputs.prediction_logits, labels, num_items_in_batch))
         if next_sentence_label is not None:
-            next_sentence_loss = _cross_entropy(outputs.seq_relationship_logits, next_sentence_label, None)
+            next_sentence_loss = _cross_entropy(outputs.seq_relationship_logits, next_sentence_label)
             if labels is not None and num_items_in_batch is not None:
                 next_sentence_loss = next_sentence_loss * (labels.ne(-100).sum() / num_items_in_batch)
             losses.append(next_sentence_loss)
-        if losses:
-            outputs.loss = torch.stack([loss.reshape(()) for loss in losses]).sum()
-        return outputs
+        return _with_loss(outputs, torch.stack(losses).sum()) if losses else outputs
 
 
-class WoBertForMaskedLM(WoBertPreTrainedModel, BertForMaskedLM):
-    """WoBERT with the masked-word head, tied to the word embeddings."""
+class WoBertForMaskedLM(_HeadWithLabels, BertForMaskedLM):
+    """WoBERT with the masked-word head, tied to the word embeddings.
+
+    `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where no loss is wanted.
+    """
 
     _auto_class = "AutoModelForMaskedLM"
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> MaskedLMOutput:
-        """Scores [batch, length, vocabulary], before the softmax.
 
-        Args:
-            labels: ids [batch, length], -100 where no loss is wanted.
-            num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then sum / number.
-        """
-        outputs = super().forward(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        if labels is not None:
-            outputs.loss = _cross_entropy(outputs.logits, labels, num_items_in_batch)
-        return outputs
+class WoBertForNextSentencePrediction(_HeadWithLabels, BertForNextSentencePrediction):
+    """WoBERT with the next-sentence head.
 
-
-class WoBertForNextSentencePrediction(WoBertPreTrainedModel, BertForNextSentencePrediction):
-    """WoBERT with the next-sentence head."""
+    `logits` [batch, 2], class 0 is "the second sentence follows the first"; `labels` classes [batch].
+    """
 
     _auto_class = "AutoModelForNextSentencePrediction"
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> NextSentencePredictorOutput:
-        """Scores [batch, 2]: class 0 is "the second sentence follows the first".
 
-        Args:
-            labels: classes [batch].
-            num_items_in_batch: pairs in the whole accumulated batch; the loss is then sum / number.
-        """
-        outputs = super().forward(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        if labels is not None:
-            outputs.loss = _cross_entropy(outputs.logits, labels, num_items_in_batch)
-        return outputs
+class WoBertForSequenceClassification(_HeadWithLabels, BertForSequenceClassification):
+    """WoBERT with a classifier of whole texts, over what `config.classifier_pooling` names.
 
-
-class WoBertForSequenceClassification(WoBertPreTrainedModel, BertForSequenceClassification):
-    """WoBERT with a classifier of whole texts, over what `config.classifier_pooling` names."""
+    `logits` [batch, num_labels]; `labels` classes [batch], values [batch] or [batch, num_labels] for regression, or
+    zeros and ones [batch, num_labels] (float) for multi-label: which of them, `config.problem_type` says, or else the
+    first batch's labels.
+    """
 
     _auto_class = "AutoModelForSequenceClassification"
 
@@ -213,39 +220,6 @@ class WoBertForSequenceClassification(WoBertPreTrainedModel, BertForSequenceClas
         super().__init__(config)
         if config.classifier_pooling == "cls":
             self.bert.pooler = FirstTokenPooler()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutput:
-        """Scores [batch, num_labels], before the softmax.
-
-        Args:
-            labels: classes [batch], values [batch] or [batch, num_labels] for regression, or zeros and ones
-                [batch, num_labels] (float) for multi-label; which of them, `config.problem_type` says, or the first
-                batch's labels.
-            num_items_in_batch: entries of the labels in the whole accumulated batch; the loss is then sum / number.
-        """
-        outputs = super().forward(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        if labels is not None:
-            outputs.loss = self._loss(outputs.logits, labels.to(outputs.logits.device), num_items_in_batch)
-        return outputs
 
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
@@ -264,15 +238,17 @@ class WoBertForSequenceClassification(WoBertPreTrainedModel, BertForSequenceClas
             if self.config.problem_type == "regression"
             else functional.binary_cross_entropy_with_logits
         )
-        labels = labels.to(logits.dtype).reshape(logits.shape)
-        if num_items_in_batch is None:
-            return loss_function(logits, labels)
-        total = loss_function(logits, labels, reduction="sum")
-        return total / torch.as_tensor(num_items_in_batch, device=total.device)
+        logits = _widen(logits)
+        reduction = "mean" if num_items_in_batch is None else "sum"
+        loss = loss_function(logits, labels.to(logits.dtype).reshape(logits.shape), reduction=reduction)
+        return _divide(loss, num_items_in_batch)
 
 
-class WoBertForMultipleChoice(WoBertPreTrainedModel, BertForMultipleChoice):
-    """WoBERT that chooses one of several texts, over what `config.classifier_pooling` names."""
+class WoBertForMultipleChoice(_HeadWithLabels, BertForMultipleChoice):
+    """WoBERT that chooses one of several texts, over what `config.classifier_pooling` names.
+
+    Inputs [batch, choices, length]; `logits` [batch, choices]; `labels` the right choice of each row [batch].
+    """
 
     _auto_class = "AutoModelForMultipleChoice"
 
@@ -281,73 +257,14 @@ class WoBertForMultipleChoice(WoBertPreTrainedModel, BertForMultipleChoice):
         if config.classifier_pooling == "cls":
             self.bert.pooler = FirstTokenPooler()
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> MultipleChoiceModelOutput:
-        """Scores [batch, choices] of inputs [batch, choices, length].
 
-        Args:
-            labels: the right choice of each row [batch].
-            num_items_in_batch: rows in the whole accumulated batch; the loss is then sum / number.
-        """
-        outputs = super().forward(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        if labels is not None:
-            outputs.loss = _cross_entropy(outputs.logits, labels, num_items_in_batch)
-        return outputs
+class WoBertForTokenClassification(_HeadWithLabels, BertForTokenClassification):
+    """WoBERT with a classifier of every token.
 
-
-class WoBertForTokenClassification(WoBertPreTrainedModel, BertForTokenClassification):
-    """WoBERT with a classifier of every token."""
+    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where no loss is wanted.
+    """
 
     _auto_class = "AutoModelForTokenClassification"
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
-    ) -> TokenClassifierOutput:
-        """Scores [batch, length, num_labels], before the softmax.
-
-        Args:
-            labels: classes [batch, length], -100 where no loss is wanted.
-            num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then sum / number.
-        """
-        outputs = super().forward(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
-        if labels is not None:
-            outputs.loss = _cross_entropy(outputs.logits, labels, num_items_in_batch)
-        return outputs
 
 
 class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering):
@@ -366,7 +283,7 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
         """Scores of every token as the start and as the end of the answer, [batch, length] each.
 
@@ -383,15 +300,15 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
             return_dict=True,
             **kwargs,
         )
-        if start_positions is not None and end_positions is not None:
-            length = outputs.start_logits.shape[1]
-            losses = []
-            for logits, positions in ((outputs.start_logits, start_positions), (outputs.end_logits, end_positions)):
-                positions = positions.reshape(-1)
-                positions = positions.masked_fill((positions < 0) | (positions >= length), -100)
-                losses.append(_cross_entropy(logits, positions, num_items_in_batch))
-            outputs.loss = (losses[0] + losses[1]) / 2
-        return outputs
+        if start_positions is None or end_positions is None:
+            return outputs
+        length = outputs.start_logits.shape[1]
+        losses = []
+        for logits, positions in ((outputs.start_logits, start_positions), (outputs.end_logits, end_positions)):
+            positions = positions.reshape(-1)
+            positions = positions.masked_fill((positions < 0) | (positions >= length), -100)
+            losses.append(_cross_entropy(logits, positions, num_items_in_batch))
+        return _with_loss(outputs, (losses[0] + losses[1]) / 2)
 
 
 __all__ = [

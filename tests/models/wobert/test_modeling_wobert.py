@@ -259,8 +259,59 @@ def test_losses_equal_berts_own(head: str) -> None:
     plain = getattr(transformers, head.removeprefix("Wo"))(model.config).eval()
     plain.load_state_dict(model.state_dict())
     batch = tiny_batch(head)
-    torch.testing.assert_close(model(**batch).loss, plain(**batch).loss)
-    assert isinstance(model(**batch, return_dict=False), tuple)
+    ours, theirs = model(**batch, return_dict=False), plain(**batch, return_dict=False)
+    assert isinstance(ours, tuple) and model(**batch).keys() == plain(**batch).keys()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_next_sentence_part_is_weighted_by_the_share_of_masked_words() -> None:
+    batch = tiny_batch("WoBertForPreTraining")
+    model = tiny_model("WoBertForPreTraining").double()
+    words = {name: value for name, value in batch.items() if name != "next_sentence_label"}
+    pairs = {name: value for name, value in batch.items() if name != "labels"}
+    torch.testing.assert_close(model(**batch).loss, model(**words).loss + model(**pairs).loss)
+    items = batch["labels"].ne(-100).sum()
+    part = {name: value[:2] for name, value in batch.items()}
+    share = part["labels"].ne(-100).sum() / items
+    next_sentence = model(**{name: value[:2] for name, value in pairs.items()}).loss
+    masked_words = model(**{name: value[:2] for name, value in words.items()}, num_items_in_batch=items).loss
+    torch.testing.assert_close(
+        model(**part, num_items_in_batch=items).loss, masked_words + share * next_sentence, check_dtype=False
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_loss_of_half_precision_weights_is_computed_in_float32(dtype: torch.dtype) -> None:
+    """40,000 labels of about log 50 each: their sum overflows float16."""
+    model = tiny_model("WoBertForTokenClassification", num_labels=50).to(dtype)
+    inputs = {"input_ids": torch.ones(1300, 31, dtype=torch.long), "labels": torch.ones(1300, 31, dtype=torch.long)}
+    with torch.no_grad():
+        loss = model(**inputs, num_items_in_batch=1300 * 31).loss
+        logits = model(input_ids=inputs["input_ids"]).logits.float()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, functional.cross_entropy(logits.flatten(0, 1), inputs["labels"].flatten()))
+
+
+@pytest.mark.parametrize(
+    ("head", "changes", "pooler"),
+    [
+        ("WoBertModel", {}, True),
+        ("WoBertModel", {"add_pooling_layer": False}, False),
+        ("WoBertForMaskedLM", {}, False),
+        ("WoBertForSequenceClassification", {}, True),
+        ("WoBertForSequenceClassification", {"add_pooling_layer": False}, True),
+        ("WoBertForSequenceClassification", {"classifier_pooling": "cls"}, False),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_saved_configuration_says_whether_there_is_a_pooler(head, changes, pooler, tmp_path: Path) -> None:
+    model = tiny_model(head, **changes)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["add_pooling_layer"] is pooler
+    assert model.config.add_pooling_layer is changes.get("add_pooling_layer", True)
+    base, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert (base.pooler is not None) is pooler and not info["missing_keys"]
 
 
 @pytest.mark.parametrize(
