@@ -19,7 +19,7 @@ from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.families import choose
 from kexue_hf.conversion.model_card import auto_class, model_card
 from kexue_hf.conversion.progress import progress_bar
-from kexue_hf.conversion.python_files import python_files
+from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
 from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
 from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
@@ -105,14 +105,14 @@ def convert(
         total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = _config_fields(opened, wanted)
         files = opened.files
-        sources = (files.path, files.config, files.vocab)
+        sources = (Path(source), files.path.parent, files.config, files.vocab, *opened.weights.files)
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as folder:
             with progress_bar(total, show=progress) as on_bytes:
                 size = write_safetensors(folder / "model.safetensors", opened.weights, plan.moves, wanted, on_bytes)
             _write_json(folder / "config.json", fields)
             shutil.copyfile(files.vocab, folder / "vocab.txt")
             _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened))
-            for path in python_files(opened.table.FAMILY, _references(opened.table.FAMILY)):
+            for path in python_files(opened.table.FAMILY, references(opened.table.FAMILY)):
                 shutil.copyfile(path, folder / path.name)
             card = model_card(
                 Path(os.path.realpath(output)).name, opened.table.FAMILY, architecture, files.path.name, plan, license
@@ -246,11 +246,6 @@ def _tokenizer_fields(opened: OpenedSource) -> dict[str, Any]:
         "user_words": [],
     }
     return dict(sorted(fields.items()))
-
-
-def _references(family: str) -> list[str]:
-    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}")
-    return [*auto_map.AUTO_MAP.values(), auto_map.TOKENIZER_AUTO_MAP["AutoTokenizer"][0]]
 
 
 def _notes(opened: OpenedSource) -> list[str]:

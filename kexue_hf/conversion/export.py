@@ -91,7 +91,8 @@ def export(
             plan, layers = plan_to_keras(saved.table, tensors, sizes)
         total = sum(tensors[move.source].size for move in plan.moves)
         name = CHECKPOINT if to == "tf" else KERAS_WEIGHTS
-        with staged_folder(output, overwrite=overwrite, need=total, keep=(saved.path / "model.safetensors",)) as stage:
+        sources = (saved.path, *saved.weights.files, saved.path / "config.json", saved.path / "vocab.txt")
+        with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as stage:
             with progress_bar(total, show=progress) as on_bytes:
                 if to == "tf":
                     write_tensorflow(stage / name, saved.weights, plan.moves, wanted, on_bytes)

@@ -31,11 +31,11 @@ _XIANGQI_TOKENS = 20
 def load_weight_map(family: str) -> WeightMap:
     """The weight map of a family. InputError if there is no such family or it cannot be converted."""
     if family not in FAMILIES:
-        raise InputError(f"unknown family {family!r}; choose one of auto, {', '.join(_convertible())}")
+        raise InputError(f"unknown family {family!r}; choose one of auto, {', '.join(convertible())}")
     module = FAMILIES[family][1]
     if module is None:
         raise InputError(
-            f"family {family} cannot be converted by this version; it converts {', '.join(_convertible())}"
+            f"family {family} cannot be converted by this version; it converts {', '.join(convertible())}"
         )
     return cast(WeightMap, importlib.import_module(module))
 
@@ -98,10 +98,11 @@ def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str
     if FAMILIES[found][1] is None:
         raise ConversionError(
             f"the checkpoint is recognised as {found} ({FAMILIES[found][0]}), which this version does not convert; "
-            f"it converts {', '.join(_convertible())}"
+            f"it converts {', '.join(convertible())}"
         )
     return load_weight_map(found)
 
 
-def _convertible() -> list[str]:
+def convertible() -> list[str]:
+    """The families that this version converts."""
     return [family for family, (_, module) in FAMILIES.items() if module]

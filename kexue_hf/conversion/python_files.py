@@ -6,12 +6,25 @@ Found as transformers finds them when it saves a model: from the modules that th
 
 import re
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 
 import kexue_hf.models
+from kexue_hf.conversion.families import convertible
 from kexue_hf.errors import ConversionError
 
 _IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\s", re.MULTILINE)
+
+
+def names_of_python_files() -> frozenset[str]:
+    """The names of the files that `python_files` finds for any family that is converted."""
+    return frozenset(path.name for family in convertible() for path in python_files(family, references(family)))
+
+
+def references(family: str) -> list[str]:
+    """Every class that a family's auto_map names, as "modeling_wobert.WoBertModel"."""
+    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}")
+    return [*auto_map.AUTO_MAP.values(), auto_map.TOKENIZER_AUTO_MAP["AutoTokenizer"][0]]
 
 
 def python_files(family: str, references: Iterable[str]) -> list[Path]:

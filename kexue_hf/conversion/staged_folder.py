@@ -12,17 +12,20 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
+from kexue_hf.conversion.python_files import names_of_python_files
 from kexue_hf.errors import KexueError, OutputError
 
 # What a model folder is made of. --overwrite replaces a folder of these; anything else in it is somebody's own.
 _OURS = re.compile(
-    r"model(-\d+-of-\d+)?\.safetensors|\w+_(wobert|nezha|tta|performer_bert|cln_matcher|xiangqi_gpt|simsiam)\.py"
-    r"|(config|generation_config|tokenizer_config|tokenizer|special_tokens_map|added_tokens)\.json"
+    r"model(-\d+-of-\d+)?\.safetensors|(config|generation_config|tokenizer_config|tokenizer|special_tokens_map|added_tokens)\.json"
     r"|model\.safetensors\.index\.json|vocab\.txt|README\.md|\.gitattributes|training_args\.bin|__pycache__"
-    r"|bert_config\.json|checkpoint|bert_model\.ckpt\..*|best_model\.h5"
+    r"|bert_config\.json|checkpoint|bert_model\.ckpt\.(index|meta|data-\d{5}-of-\d{5})|best_model\.h5"
 )
+_MOST_LINKS = 40
+_MOST_TRIES = 100
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -35,7 +38,8 @@ def staged_folder(
     Args:
         overwrite: replace a folder that is there and holds nothing but a model. One that is empty is always replaced.
         need: bytes that will be written; refused at once if the disk has less.
-        keep: files that are read meanwhile: a folder that holds one of them is not replaced.
+        keep: files and folders that are read meanwhile: a folder that holds one of them, or a link on the way to one,
+            is not replaced.
 
     Raises:
         OutputError: `output` is in use, holds other things, or cannot be written, or the disk is full. What was at
@@ -43,16 +47,12 @@ def staged_folder(
     """
     target = Path(os.path.realpath(output))
     check_output(output, overwrite=overwrite)
-    for path in keep:
-        if target in Path(os.path.realpath(path)).parents:
-            raise OutputError(f"{output}: holds the source ({path}), which would be lost; name another folder")
+    _check_kept(output, target, keep)
     created = _make_parents(target)
     stage, lock = None, None
     try:
         _remove_leftovers(target)
-        stage = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
-        os.mkdir(stage)
-        lock = _lock(stage)
+        stage, lock = _make_stage(target)
         free = shutil.disk_usage(stage).free
         if free < need:
             raise OutputError(f"{output}: {need:,} bytes are needed, the disk has {free:,} left; free some space")
@@ -76,6 +76,8 @@ def staged_folder(
 
 def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Raise OutputError unless a result may be put at `output`."""
+    if not os.fspath(output):
+        raise OutputError("OUTPUT is empty; name the folder to make")
     target = Path(os.path.realpath(output))
     if not target.name:
         raise OutputError(f"{output}: not a place for a model folder")
@@ -89,9 +91,7 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise OutputError(_explain(output, error)) from None
     if there and not overwrite:
         raise OutputError(f"{output}: exists and is not empty; name another folder, or replace it with --overwrite")
-    others = [
-        name for name in there if not _OURS.fullmatch(name) or ((target / name).is_dir() and name != "__pycache__")
-    ]
+    others = [name for name in there if not _is_ours(name) or ((target / name).is_dir() and name != "__pycache__")]
     if there and not {"config.json", "bert_config.json"} & set(there):
         others = there
     if others:
@@ -99,6 +99,46 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
             f"{output}: holds what is no part of a model ({', '.join(others[:5])}{', ...' if others[5:] else ''}) and "
             "would be lost; name another folder, or move it away"
         )
+
+
+@cache
+def _python_files() -> frozenset[str]:
+    return names_of_python_files()
+
+
+def _is_ours(name: str) -> bool:
+    return bool(_OURS.fullmatch(name)) or name in _python_files()
+
+
+def _check_kept(output: object, target: Path, keep: Iterable[Path]) -> None:
+    """Refuse to replace `target` if something to keep is it, or is in it, by name or along its links."""
+    try:
+        there = os.stat(target)
+    except OSError:
+        return  # Nothing is there that could be lost.
+    for path in keep:
+        for place in _places(path):
+            for folder in (place, *place.parents):
+                try:
+                    same = os.path.samestat(os.stat(folder), there)
+                except OSError:
+                    continue
+                if same:
+                    raise OutputError(f"{output}: holds the source ({path}), which would be lost; name another folder")
+
+
+def _places(path: Path) -> list[Path]:
+    """Where a path leads through: as it is named, and every link from there to the file."""
+    places = [Path(os.path.abspath(path)), Path(os.path.realpath(path))]
+    at = os.fspath(path)
+    for _ in range(_MOST_LINKS):
+        folder, name = os.path.split(os.path.abspath(at))
+        at = os.path.join(os.path.realpath(folder), name)
+        places.append(Path(at))
+        if not os.path.islink(at):
+            break
+        at = os.path.join(os.path.dirname(at), os.readlink(at))
+    return places
 
 
 def _make_parents(target: Path) -> list[Path]:
@@ -115,19 +155,48 @@ def _make_parents(target: Path) -> list[Path]:
     return missing
 
 
+def _make_stage(target: Path) -> tuple[Path, int | None]:
+    """A new folder to write into, and the lock on it.
+
+    Until it is locked, it looks like a left-over, and another run may be removing it: then a new one is made.
+    """
+    for _ in range(_MOST_TRIES):
+        stage = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+        os.mkdir(stage)
+        try:
+            lock = _lock(stage)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        try:
+            if lock is None or os.path.samestat(os.fstat(lock), os.stat(stage)):
+                return stage, lock
+        except FileNotFoundError:
+            pass
+        if lock is not None:
+            os.close(lock)
+    raise OutputError(f"{target}: another process removes whatever is made beside it; try again when it has ended")
+
+
 def _remove_leftovers(target: Path) -> None:
     pattern = re.compile(re.escape(f".{target.name}.partial-") + "[0-9a-f]{8}")
     for name in os.listdir(target.parent):
         if pattern.fullmatch(name):
             leftover = target.with_name(name)
-            lock = _lock(leftover)
+            try:
+                lock = _lock(leftover)
+            except (BlockingIOError, FileNotFoundError):
+                continue
             if lock is not None:
                 shutil.rmtree(leftover, ignore_errors=True)
                 os.close(lock)
 
 
 def _lock(folder: Path) -> int | None:
-    """An open, locked descriptor of a folder; None if somebody else holds it, or the system has no such locks."""
+    """An open, locked descriptor of a folder; None if the system has no such locks.
+
+    Raises:
+        BlockingIOError: somebody else holds it. FileNotFoundError: the folder is gone.
+    """
     try:
         import fcntl
     except ImportError:
@@ -136,9 +205,11 @@ def _lock(folder: Path) -> int | None:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            raise
         return None
     return descriptor
 

@@ -11,9 +11,11 @@ kills the process with SIGBUS instead of raising an error.
 
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from io import FileIO
+from pathlib import Path
 
 import numpy as np
 from crc32c import crc32c
@@ -83,6 +85,12 @@ class TensorFlowCheckpoint(WeightSource):
                 f"{self._shard_path(entry.shard)}: checksum of tensor {name!r} does not match: the file is damaged; "
                 "copy or download it again"
             )
+
+    @property
+    def files(self) -> list[Path]:
+        prefix = Path(self._prefix)
+        part = re.compile(re.escape(prefix.name) + r"\.(index|meta|data-\d{5}-of-\d{5})")
+        return sorted(path for path in prefix.parent.iterdir() if part.fullmatch(path.name))
 
     def close(self) -> None:
         while self._files:

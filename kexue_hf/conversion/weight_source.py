@@ -6,6 +6,7 @@ through buffers that are used again, so that reading a checkpoint takes the memo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,11 @@ class WeightSource:
         if tensor.type is None:
             raise CheckpointError(f"{self.path}: tensor {name!r} {tensor.obstacle}")
         return tensor.type
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that the tensors come from."""
+        return [Path(self.path)]
 
     def close(self) -> None:
         """Close the files."""

@@ -246,10 +246,12 @@ def a_file(path: Path) -> Path:
     return path
 
 
-PLACES: dict[str, tuple[Callable[[Path], Path], str]] = {
+NO_NAME = ""
+PLACES: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     "a_file": (lambda t: a_file(t / "file"), "is a file"),
     "below_a_file": (lambda t: a_file(t / "file") / "out", "cannot be written"),
     "in_proc": (lambda t: Path("/proc/kexue/out"), "cannot be written"),
+    "no_name": (lambda t: NO_NAME, "OUTPUT is empty; name the folder to make"),
     "the_root": (lambda t: Path("/"), "not a place for a model folder"),
     "name_too_long": (lambda t: t / ("x" * 300), "File name too long"),
     "in_use": (lambda t: a_file(t / "file").parent, "exists and is not empty"),

@@ -426,6 +426,86 @@ def test_a_folder_that_holds_the_source_is_never_replaced(tmp_path: Path) -> Non
     assert convert(source, tmp_path / "out", overwrite=True).mapped == 42
 
 
+LINKED: dict[str, tuple[str, ...]] = {
+    "index": ("bert_model.ckpt.index",),
+    "shard": ("bert_model.ckpt.data-00000-of-00001",),
+    "configuration": ("bert_config.json",),
+    "vocabulary": ("vocab.txt",),
+}
+
+
+@pytest.mark.parametrize("chain", [False, True], ids=["link", "link_of_a_link"])
+@pytest.mark.parametrize("linked", LINKED)
+def test_a_folder_that_holds_the_source_of_links_is_never_replaced(linked: str, chain: bool, tmp_path: Path) -> None:
+    """With a chain, the links lead through the folder that would be replaced, and out again."""
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
+    convert(source, tmp_path / "out")
+    (tmp_path / "far").mkdir()
+    for name in LINKED[linked]:
+        (source / name).rename(tmp_path / ("far" if chain else "out") / name)
+        if chain:
+            (tmp_path / "out" / name).unlink(missing_ok=True)
+            (tmp_path / "out" / name).symlink_to(Path("..", "far", name))
+        (source / name).symlink_to(Path("..", "out", name))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for folder in ("in", "in/bert_model.ckpt"):
+        with pytest.raises(OutputError, match="holds the source"):
+            convert(tmp_path / folder, tmp_path / "out", overwrite=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("way", ["itself", "a_link_to_it", "relative", "through_a_link"])
+def test_a_source_folder_of_links_is_never_replaced(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout of the Hub's cache: the folder has nothing but links to files elsewhere."""
+    snapshot = tmp_path / "snapshots" / "1"
+    convert(GOLDEN / "wobert_tf_ckpt", snapshot)
+    (tmp_path / "blobs").mkdir()
+    for path in list(snapshot.iterdir()):
+        path.rename(tmp_path / "blobs" / path.name)
+        path.symlink_to(tmp_path / "blobs" / path.name)
+    (tmp_path / "link").symlink_to(snapshot)
+    monkeypatch.chdir(snapshot.parent)
+    source, target = {
+        "itself": (snapshot, snapshot),
+        "a_link_to_it": (snapshot, tmp_path / "link"),
+        "relative": (Path("1"), snapshot),
+        "through_a_link": (tmp_path / "link", snapshot),
+    }[way]
+    with pytest.raises(OutputError, match="holds the source"):
+        export(source, target, overwrite=True)
+    assert (snapshot / "model.safetensors").is_symlink()
+    for path in (tmp_path / "blobs").glob("bert_*"):
+        path.unlink()
+    back = tmp_path / "back"
+    export(source, back)
+    for path in list(back.iterdir()):
+        path.rename(tmp_path / "blobs" / f"back-{path.name}")
+        path.symlink_to(tmp_path / "blobs" / f"back-{path.name}")
+    with pytest.raises(OutputError, match="holds the source"):
+        convert(back, back, overwrite=True)
+    assert all(path.is_symlink() for path in back.iterdir())
+
+
+def test_links_to_elsewhere_keep_no_other_folder(tmp_path: Path) -> None:
+    source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "far")
+    (tmp_path / "in").mkdir()
+    for path in source.iterdir():
+        (tmp_path / "in" / path.name).symlink_to(path)
+    convert(tmp_path / "in", tmp_path / "in" / "out")
+    assert convert(tmp_path / "in", tmp_path / "in" / "out", overwrite=True).mapped == 42
+
+
+@pytest.mark.parametrize("name", ["train_wobert.py", "my_nezha.py", "bert_model.ckpt.notes", "modeling_wobert.pyc"])
+def test_files_of_somebody_else_are_never_replaced(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(GOLDEN / "wobert_tf_ckpt", out)
+    assert (out / "modeling_wobert.py").exists()
+    (out / name).write_text("mine")
+    with pytest.raises(OutputError, match="no part of a model"):
+        convert(GOLDEN / "wobert_tf_ckpt", out, overwrite=True)
+    assert (out / name).read_text() == "mine"
+
+
 def test_an_empty_folder_and_missing_parents_are_fine(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")

@@ -4,6 +4,7 @@ The process is slowed down from outside: a wrapper patches the function that wri
 a half-written file.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from kexue_hf.conversion import staged_folder as module
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
+from kexue_hf.conversion.staged_folder import staged_folder
 from tests.conversion.checkpoints import GOLDEN
 
 SLOW = """
@@ -95,4 +98,42 @@ def test_two_runs_at_once_do_not_clean_up_after_each_other(tmp_path: Path) -> No
     _, stderr = first.communicate(timeout=60)
     assert first.returncode == 2 and "exists and is not empty" in stderr
     assert '"WoBertForSequenceClassification"' in (tmp_path / "out" / "config.json").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("moment", ["before_it_is_opened", "before_it_is_locked", "while_it_is_removed"])
+def test_a_folder_not_yet_locked_may_be_removed_by_another_run(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process does at that moment is done here, once, in between."""
+    mkdir, flock, held = os.mkdir, fcntl.flock, list[int]()
+    met = 0
+
+    def meet(wanted: str) -> bool:
+        nonlocal met
+        met += wanted == moment
+        return wanted == moment and met == 1
+
+    def make(path: Path, *arguments: int) -> None:
+        mkdir(path, *arguments)
+        if meet("before_it_is_opened"):
+            module._remove_leftovers(tmp_path / "out")
+        if meet("while_it_is_removed"):
+            held.append(os.open(path, os.O_RDONLY))
+            flock(held[0], fcntl.LOCK_EX)
+
+    def lock(descriptor: int, operation: int) -> None:
+        if meet("before_it_is_locked"):
+            module._remove_leftovers(tmp_path / "out")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(module.os, "mkdir", make)
+    monkeypatch.setattr(fcntl, "flock", lock)
+    with staged_folder(tmp_path / "out") as folder:
+        assert met >= 1
+        (folder / "config.json").write_text("{}")
+    for descriptor in held:
+        os.close(descriptor)
+    assert (tmp_path / "out" / "config.json").read_text() == "{}"
+    module._remove_leftovers(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
