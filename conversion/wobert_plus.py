@@ -2,7 +2,8 @@
 
     python conversion/wobert_plus.py chinese_wobert_plus_L-12_H-768_A-12 wobert-plus-base
 
-As WoBERT, with a vocabulary built anew and four times the batch: 250k steps (https://github.com/ZhuiyiTechnology/WoBERT).
+As WoBERT, with a vocabulary built anew, trained on for longer: 250k steps of batch 256, learning rate 1e-5, where
+WoBERT's 1M steps of 16 come to about 60k of that batch (https://github.com/ZhuiyiTechnology/WoBERT).
 """
 
 from recipe import Recipe
