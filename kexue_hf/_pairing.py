@@ -30,17 +30,20 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
     config = getattr(model, "config", model)
     expected_class = getattr(config, "tokenizer_class", None)
     expected_fingerprint = getattr(config, "vocab_fingerprint", None)
+    if expected_fingerprint is None:
+        return []
     problems = []
-    found_class = type(tokenizer).__name__
-    if expected_class and found_class != expected_class:
+    # By name: a copy from the Hub has a class of its own, and a subclass cuts as its base does.
+    if expected_class and expected_class not in {base.__name__ for base in type(tokenizer).__mro__}:
         problems.append(
-            f"the model was trained with {expected_class}, this is a {found_class}, which cuts text in another way"
+            f"the model was trained with {expected_class}, this is a {type(tokenizer).__name__}, "
+            f"which cuts text in another way"
         )
     if len(tokenizer) > config.vocab_size:
         problems.append(
             f"the tokenizer knows {len(tokenizer):,} tokens, the model's embedding has {config.vocab_size:,} rows"
         )
-    if expected_fingerprint and (found := _fingerprint(tokenizer)) != expected_fingerprint:
+    if (found := _fingerprint(tokenizer)) != expected_fingerprint:
         problems.append(
             f"the model's vocabulary has the fingerprint {expected_fingerprint} ({config.vocab_size:,} tokens), "
             f"the tokenizer's {found} ({len(tokenizer):,} tokens)"
@@ -75,14 +78,15 @@ def guard_trainer(module: ModuleType) -> None:
 
 def _check_after_init(cls: type, attribute: str) -> None:
     init = cls.__init__  # type: ignore[misc]
+    if getattr(init, "is_guarded", False):
+        return
 
     @functools.wraps(init)
     def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         model, tokenizer = getattr(self, "model", None), getattr(self, attribute, None)
-        config = getattr(model, "config", None)
-        # Only where the configuration says what it expects: other people's models are none of our business.
-        if getattr(config, "vocab_fingerprint", None) and hasattr(tokenizer, "get_vocab"):
+        if model is not None and hasattr(tokenizer, "get_vocab"):
             check_pairing(model, tokenizer)
 
+    checked_init.is_guarded = True  # type: ignore[attr-defined]
     cls.__init__ = checked_init  # type: ignore[misc]

@@ -89,11 +89,12 @@ def _watch(loader: importlib.abc.Loader, name: str) -> None:
         _state.depth += 1
         try:
             execute(module)
+            if name in _ACTIONS:
+                _state.loaded.append(name)
         finally:
             _state.depth -= 1
-        if name in _ACTIONS:
-            _state.loaded.append(name)
-        _register_loaded()
+            # Also where this import failed: those that it began and that went well are there to stay.
+            _register_loaded()
 
     loader.exec_module = exec_module  # type: ignore[method-assign]
 

@@ -5,19 +5,35 @@ once. An expected failure is one line on stderr and exit code 2, never a traceba
 """
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from kexue_hf import cli_conversion, cli_demo, cli_doctor
+from kexue_hf import __version__, cli_conversion, cli_demo, cli_doctor
 from kexue_hf.errors import KexueError
 
 app = typer.Typer(
     name="kexue-hf",
-    help="Models and methods of kexue.fm for HuggingFace: convert original checkpoints, try, publish.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Models and methods of kexue.fm for HuggingFace: convert original checkpoints, try, publish."""
+
+
 cli_demo.add_commands(app)
 cli_conversion.add_commands(app)
 cli_doctor.add_commands(app)
@@ -26,12 +42,16 @@ cli_doctor.add_commands(app)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit the process with its code: 0, or 2 with one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe that cannot show Chinese shows something else instead of ending the work.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         code = app(args=arguments or ["--help"], standalone_mode=False)
     except KexueError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing was written")
+        _fail("interrupted")
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except Exception as error:
@@ -39,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
         if not hasattr(error, "format_message"):
             raise
         _fail(f"{error.format_message()} (kexue-hf --help shows what there is)")
+    if code == 130:  # What typer makes of Ctrl-C, without a word.
+        _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
+from kexue_hf._registration import MODEL_TYPES
 from kexue_hf.errors import InputError
 
 _PACKAGES = (
     "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
     "rjieba", "jieba", "h5py", "crc32c", "numpy", "typer",
 )  # fmt: skip
+_EMBEDDING = "embeddings.word_embeddings.weight"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -30,13 +32,20 @@ def doctor(
     for name, version in installed_versions().items():
         print(f"{name:16} {version or 'not installed'}")
     print(f"{'python':16} {platform.python_version()} on {platform.platform()}")
-    fast = importlib.util.find_spec("rjieba") is not None
-    print(f"{'word segmenter':16} {'rjieba (fast)' if fast else 'jieba (pip install rjieba is 11 times faster)'}")
+    print(f"{'word segmenter':16} {_segmenter()}")
     if folder is not None:
         problems = examine_folder(folder)
         if problems:
             raise InputError(f"{folder}: {'; '.join(problems)}")
-        print(f"{folder}: configuration, weights, vocabulary and code fit together")
+        print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
+
+
+def _segmenter() -> str:
+    if importlib.util.find_spec("rjieba") is not None:
+        return "rjieba"
+    if importlib.util.find_spec("jieba") is not None:
+        return "jieba (rjieba gives the same words much faster: pip install rjieba)"
+    return "none: pip install rjieba"
 
 
 def installed_versions() -> dict[str, str | None]:
@@ -50,6 +59,10 @@ def installed_versions() -> dict[str, str | None]:
     return versions
 
 
+def _unread(folder: Path) -> str:
+    return "" if (folder / "model.safetensors").is_file() else " (the weights are in shards, which were not examined)"
+
+
 def examine_folder(folder: Path) -> list[str]:
     """What is wrong with a saved model folder of ours, one phrase each; empty if nothing is.
 
@@ -58,10 +71,10 @@ def examine_folder(folder: Path) -> list[str]:
     """
     config = _read_config(folder)
     model_type = config.get("model_type")
-    package_folder = Path(__file__).parent / "models" / str(model_type)
-    if not isinstance(model_type, str) or not package_folder.is_dir():
-        known = sorted(path.name for path in package_folder.parent.iterdir() if (path / "__init__.py").is_file())
-        raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
+    if model_type not in MODEL_TYPES:
+        raise InputError(
+            f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(MODEL_TYPES)}"
+        )
     return [
         *_code_problems(folder, config),
         *_weight_problems(folder, config),
@@ -106,16 +119,14 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
             header = json.loads(file.read(length))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            rows = {entry["shape"][0] for name, entry in tensors.items() if name.endswith(_EMBEDDING)}
+        except (ValueError, LookupError, TypeError, AttributeError):
             return ["model.safetensors has a damaged header"]
     problems = []
     if 8 + length + end != size:
         problems.append(f"model.safetensors has {size:,} bytes, its header speaks of {8 + length + end:,}")
-    for name, entry in tensors.items():
-        if name.endswith("embeddings.word_embeddings.weight") and entry["shape"][0] != config.get("vocab_size"):
-            problems.append(
-                f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {entry['shape'][0]} rows"
-            )
+    for count in rows - {config.get("vocab_size")}:
+        problems.append(f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {count} rows")
     return problems
 
 
@@ -131,6 +142,9 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
         return [str(error)]
     expected = config.get("vocab_fingerprint")
     found = vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
+    size, rows = max(vocabulary.values(), default=-1) + 1, config.get("vocab_size")
     if expected and expected != found:
-        return [f"vocab.txt ({len(vocabulary):,} tokens) is not the vocabulary that the weights were trained with"]
+        return [f"vocab.txt ({size:,} tokens) is not the vocabulary that the weights were trained with"]
+    if isinstance(rows, int) and (size > rows or (not expected and size != rows)):
+        return [f"vocab.txt has {size:,} tokens, config.json says vocab_size {rows:,}"]
     return []

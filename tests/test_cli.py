@@ -54,11 +54,28 @@ def test_a_wrong_call_is_one_line_and_exit_code_2(arguments: tuple[str, ...], me
     assert "Traceback" not in done.stderr
 
 
+def test_version() -> None:
+    from kexue_hf import __version__
+
+    assert run("--version").stdout.strip() == __version__
+
+
+def test_ctrl_c_is_one_line_and_exit_code_2() -> None:
+    code = """
+import kexue_hf.cli_doctor, kexue_hf.cli
+def interrupted(folder): raise KeyboardInterrupt
+kexue_hf.cli_doctor.examine_folder = interrupted
+kexue_hf.cli.main(["doctor", "x"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.strip() == "kexue-hf: error: interrupted"
+
+
 def test_our_errors_are_builtin_errors_too() -> None:
     from kexue_hf import errors
 
     for name, base in (("CheckpointError", ValueError), ("ConversionError", ValueError), ("OutputError", OSError)):
-        assert issubclass(getattr(errors, name), (KexueError, base))
+        assert issubclass(getattr(errors, name), KexueError)
         assert issubclass(getattr(errors, name), base)
 
 
@@ -94,6 +111,11 @@ def edit_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def write_header(folder: Path, header: dict[str, object]) -> None:
+    content = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(content).to_bytes(8, "little") + content)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
@@ -113,6 +135,11 @@ def test_doctor_finds_nothing_wrong_with_what_we_save(folder: Path) -> None:
         (lambda f: truncate(f / "model.safetensors"), "its header speaks of"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "truncated"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"), "damaged header"),
+        (
+            lambda f: write_header(f, {"x.embeddings.word_embeddings.weight": {"data_offsets": [0, 0]}}),
+            "damaged header",
+        ),
+        (lambda f: edit_config(f, vocab_fingerprint=None, vocab_size=9), "vocab.txt has 6 tokens"),
         (lambda f: edit_config(f, vocab_size=7), "vocab_size 7, the embedding has 6 rows"),
         (lambda f: (f / "vocab.txt").unlink(), "no vocab.txt"),
         (lambda f: (f / "vocab.txt").write_text("a\nb\n"), "not the vocabulary"),
@@ -127,8 +154,14 @@ def test_doctor_names_what_is_wrong(damage, message: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [("{", "not JSON"), ("[]", "expected a JSON object"), ('{"model_type": "gpt2"}', "model_type is 'gpt2'")],
-    ids=["broken", "list", "foreign"],
+    [
+        ("{", "not JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"model_type": "gpt2"}', "model_type is 'gpt2'"),
+        ('{"model_type": ""}', "model_type is ''"),
+        ('{"model_type": ["wobert"]}', "model_type is"),
+    ],
+    ids=["broken", "list", "foreign", "empty", "no_name"],
 )
 def test_doctor_refuses_what_is_not_ours(config: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(config)

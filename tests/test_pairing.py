@@ -75,6 +75,26 @@ def test_added_tokens_do_not_count_as_another_vocabulary(model, tmp_path: Path) 
     assert check_pairing(model, tokenizer) == []
 
 
+def test_a_subclass_and_a_configuration_without_a_vocabulary_pass(model, tmp_path: Path) -> None:
+    class MyTokenizer(WoBertTokenizer):
+        pass
+
+    assert check_pairing(model, MyTokenizer(write(tmp_path, WORDS))) == []
+    model.config.vocab_fingerprint = None
+    assert check_pairing(model, WoBertTokenizer(write(tmp_path, MORE))) == []
+
+
+def test_importing_anew_does_not_warn_twice(model, tmp_path: Path) -> None:
+    import importlib
+
+    import kexue_hf
+
+    importlib.reload(kexue_hf)
+    with pytest.warns(VocabularyMismatchWarning) as caught:
+        pipeline("fill-mask", model=model, tokenizer=BertTokenizer(write(tmp_path, WORDS)))
+    assert len([warning for warning in caught if warning.category is VocabularyMismatchWarning]) == 1
+
+
 def test_other_models_are_left_alone(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     from transformers import BertConfig, BertForMaskedLM
 

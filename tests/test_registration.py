@@ -49,6 +49,18 @@ ORDERS = {
 import sys, kexue_hf
 for name in [name for name in sys.modules if name.startswith("kexue_hf")]: del sys.modules[name]
 import kexue_hf; from transformers import AutoConfig, AutoModel""",
+    "after_a_failed_import": """
+import sys, types, kexue_hf, importlib.util
+import transformers.models
+folder = __import__("pathlib").Path(__import__("tempfile").mkdtemp())
+(folder / "broken.py").write_text("from transformers import AutoModel; import no_such_module")
+transformers.models.__path__.append(str(folder))
+try:
+    import transformers.models.broken
+    raise SystemExit("imported")
+except ModuleNotFoundError:
+    pass
+from transformers import AutoConfig, AutoModel""",
     "in_threads": """
 import threading, kexue_hf
 def load():
