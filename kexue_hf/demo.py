@@ -22,7 +22,7 @@ from kexue_hf.errors import OutputError
 MASKED_SENTENCES = (
     "实验结果[MASK]，该方法是有效的。",
     "本文[MASK]了一种新的图像分割方法。",
-    "北京是[MASK]的首都。",
+    "宝玉[MASK]道：“你来了。”",
 )
 DEFAULT_OUTPUT = "kexue-demo"
 LEARNING_RATE = 1e-3
@@ -179,9 +179,8 @@ def _fine_tune(source: Path, output: Path, samples: Path, explain: Say, seed: in
 
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    # dropout helps where the data are few; the small model was pre-trained without.
     model = AutoModelForSequenceClassification.from_pretrained(
-        source, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids, hidden_dropout_prob=0.1
+        source, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids
     )
     data = {
         part: Dataset.from_dict(

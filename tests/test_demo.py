@@ -25,6 +25,7 @@ def test_masks_are_filled_sensibly(demo):
     words = {sentence: [word for word, _ in result.fills[sentence]] for sentence in MASKED_SENTENCES}
     assert "表明" in words[MASKED_SENTENCES[0]]
     assert "提出" in words[MASKED_SENTENCES[1]]
+    assert "笑" in words[MASKED_SENTENCES[2]]
     for answers in result.fills.values():
         assert all(0 < probability <= 1 for _, probability in answers)
 
