@@ -24,6 +24,7 @@ _LOCATIONS: dict[str, str] = {
     "WoBertForNextSentencePrediction": "kexue_hf.models.wobert.modeling_wobert",
     "WoBertTokenizer": "kexue_hf.models.wobert.tokenization_wobert",
     "check_pairing": "kexue_hf._pairing",
+    "VocabularyMismatchWarning": "kexue_hf.models.wobert.vocabulary_wobert",
     "convert": "kexue_hf.conversion.convert",
     "export": "kexue_hf.conversion.export",
     "verify": "kexue_hf.conversion.verify",

@@ -10,11 +10,7 @@ import warnings
 from types import ModuleType
 from typing import Any
 
-from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
-
-
-class VocabularyMismatchWarning(UserWarning):
-    """A tokenizer and a model were paired that were not made for each other."""
+from kexue_hf.models.wobert.vocabulary_wobert import VocabularyMismatchWarning, vocabulary_fingerprint
 
 
 def check_pairing(model: Any, tokenizer: Any) -> list[str]:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer, Trainer, TrainingArguments, pipeline
 
-from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, check_pairing
-from kexue_hf._pairing import VocabularyMismatchWarning
+from kexue_hf import VocabularyMismatchWarning, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, check_pairing
 from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
