@@ -8,6 +8,10 @@ import os
 from collections.abc import Iterable
 
 
+class VocabularyMismatchWarning(UserWarning):
+    """A tokenizer and a model came together that were not made for each other."""
+
+
 def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
     """Read a vocabulary file: one token a line, line number (from 0) = id.
 
