@@ -90,7 +90,11 @@ class Batch:
                 self.pair_ids[i], self.pair_spans[i] = pair_ids, pair_spans
 
     def truncate(self, max_length: int, strategy: str, side: str, stride: int, overflow: bool) -> None:
-        """Cut the samples into rows of at most `max_length` tokens, special ones included."""
+        """Cut the samples into rows of at most `max_length` tokens, special ones included.
+
+        Raises:
+            ValueError: there is no room for the special tokens; as in `truncated_windows`.
+        """
         if self.pair_ids is None and max(map(len, self.ids), default=0) <= max_length:
             return
         rows: list[Row] = []
@@ -98,8 +102,14 @@ class Batch:
             lengths = [len(ids) - (2 if self.cls_sep else 0)]
             if self.pair_ids is not None and (pair := self.pair_ids[number]) is not None:
                 lengths.append(len(pair))
-            room = max(0, max_length - (len(lengths) + 1 if self.cls_sep else 0))
-            for windows in truncated_windows(lengths, room, strategy, side, stride, overflow):
+            special = len(lengths) + 1 if self.cls_sep else 0
+            if max_length < special:
+                raise ValueError(
+                    f"max_length must have room for the {special} special tokens around a "
+                    f"{'text' if len(lengths) == 1 else 'pair of texts'}, got {max_length}: use a larger one, or "
+                    f"add_special_tokens=False"
+                )
+            for windows in truncated_windows(lengths, max_length - special, strategy, side, stride, overflow):
                 rows.append(Row(number, windows))
         self.rows = rows
 

@@ -5,7 +5,10 @@ who does not ask: a row is analysed again, with words, when it is first asked fo
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, overload
+
+import numpy as np
 
 from .analysis_wobert import Analysis, Span
 
@@ -76,26 +79,47 @@ class WoBertEncoding:
         return None if self.sequence_ids[token] is None else self.offsets[token]
 
     def char_to_token(self, char: int, sequence_index: int = 0) -> int | None:
-        for token, (start, end) in enumerate(self.offsets):
-            if start <= char < end and self.sequence_ids[token] == sequence_index:
-                return token
-        return None
+        tokens = self._tokens_of_chars.get(sequence_index, ())
+        token = int(tokens[char]) if 0 <= char < len(tokens) else -1
+        return None if token < 0 else token
 
     def char_to_word(self, char: int, sequence_index: int = 0) -> int | None:
         token = self.char_to_token(char, sequence_index)
         return None if token is None else self.word_ids[token]
 
     def word_to_tokens(self, word: int, sequence_index: int = 0) -> Span | None:
-        tokens = [
-            token
-            for token, number in enumerate(self.word_ids)
-            if number == word and self.sequence_ids[token] == sequence_index
-        ]
-        return (tokens[0], tokens[-1] + 1) if tokens else None
+        return self._tokens_of_words.get((sequence_index, word))
 
     def word_to_chars(self, word: int, sequence_index: int = 0) -> Span | None:
         tokens = self.word_to_tokens(word, sequence_index)
         return None if tokens is None else (self.offsets[tokens[0]][0], self.offsets[tokens[1] - 1][1])
+
+    # Both are asked for in a loop over a text, so that looking through the row each time would be quadratic.
+
+    @cached_property
+    def _tokens_of_chars(self) -> dict[int, np.ndarray]:
+        """For each sequence and each of its characters the first token that has it, or -1."""
+        tokens = {}
+        for sequence in {sequence for sequence in self.sequence_ids if sequence is not None}:
+            spans = [
+                (token, *span)
+                for token, (span, of) in enumerate(zip(self.offsets, self.sequence_ids, strict=True))
+                if of == sequence
+            ]
+            first = np.full(max(end for _, _, end in spans), -1, dtype=np.int32)
+            for token, start, end in reversed(spans):
+                first[start:end] = token
+            tokens[sequence] = first
+        return tokens
+
+    @cached_property
+    def _tokens_of_words(self) -> dict[tuple[int | None, int], Span]:
+        """For each sequence and word its first token, and the one behind its last."""
+        tokens: dict[tuple[int | None, int], Span] = {}
+        for token, (word, sequence) in enumerate(zip(self.word_ids, self.sequence_ids, strict=True)):
+            if word is not None:
+                tokens[sequence, word] = (tokens.get((sequence, word), (token, 0))[0], token + 1)
+        return tokens
 
 
 class RowEncodings(Sequence[WoBertEncoding]):

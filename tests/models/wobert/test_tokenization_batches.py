@@ -244,6 +244,22 @@ def test_a_sequence_too_short_to_be_cut_is_named(tokenizer):
         tokenizer("今天", LONG, truncation="only_first", max_length=10)
 
 
+@pytest.mark.parametrize(
+    ("texts", "needed"),
+    [(["今天天气"], 2), ([""], 2), (["今天", "天气"], 3), ([["今天", ("今天", "天气")]], 3)],
+    ids=["text", "empty", "pair", "mixed"],
+)
+@pytest.mark.parametrize("overflow", [False, True], ids=["one-row", "overflow"])
+def test_max_length_has_room_for_the_special_tokens(tokenizer, texts, needed, overflow):
+    options = {"truncation": True, "return_overflowing_tokens": overflow}
+    with pytest.raises(ValueError, match=f"room for the {needed} special tokens .*, got {needed - 1}"):
+        tokenizer(*texts, max_length=needed - 1, **options)
+    rows = tokenizer(*texts, max_length=needed, **options)["input_ids"]
+    assert all(len(row) <= needed for row in (rows if isinstance(rows[0], list) else [rows]))
+    bare = tokenizer("今天天气", max_length=1, add_special_tokens=False, **options)["input_ids"]
+    assert bare[0] if overflow else bare
+
+
 def test_truncation_of_pairs_says_nothing(tokenizer, caplog):
     logging.enable_propagation()
     try:
@@ -289,6 +305,47 @@ def test_word_ids_count_the_words_of_the_segmenter(tokenizer):
     assert found.char_to_word(15) == 7
     assert found.token_to_word(0, 9) == 7
     assert [found.token_to_sequence(i) for i in (0, 1, 12)] == [None, 0, 1]
+
+
+@pytest.mark.parametrize("in_words", [False, True], ids=["text", "in-words"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_looking_up_is_looking_through(tokenizer, in_words, side):
+    texts = (
+        [["今天", "한국 hello", "", "É"], ["wor", "world", "今天"]]
+        if in_words
+        else ["각ΑΣ  hello\ufb01 3.14", "今天wor"]
+    )
+    batch = tokenizer(
+        [tuple(texts)], is_split_into_words=in_words, padding="max_length", max_length=40, padding_side=side
+    )
+    row = batch.encodings[0]
+    tokens = list(enumerate(zip(row.offsets, row.word_ids, row.sequence_ids, strict=True)))
+    for sequence in range(3):
+        for n in range(-1, 20):
+            having = [t for t, ((start, end), _, of) in tokens if start <= n < end and of == sequence]
+            assert row.char_to_token(n, sequence) == (having[0] if having else None)
+            of_word = [t for t, (_, word, of) in tokens if word == n and of == sequence]
+            assert row.word_to_tokens(n, sequence) == ((of_word[0], of_word[-1] + 1) if of_word else None)
+
+
+def test_looking_up_every_character_takes_linear_time(tokenizer):
+    """Counted, not timed: how often the spans of a long row are walked through."""
+    row = tokenizer("今天天气，hello" * 200).encodings[0]
+    walked = {"offsets": 0, "word_ids": 0}
+
+    class Counting(list):
+        def __init__(self, name, values):
+            super().__init__(values)
+            self.name = name
+
+        def __iter__(self):
+            walked[self.name] += 1
+            return super().__iter__()
+
+    row.offsets, row.word_ids = Counting("offsets", row.offsets), Counting("word_ids", row.word_ids)
+    for char in range(2000):
+        row.word_to_chars(row.char_to_word(char))
+    assert max(walked.values()) == 1
 
 
 def test_characters_and_tokens_lead_to_each_other(tokenizer):
