@@ -3,7 +3,8 @@
 The root (or its group `model_weights`, where the whole model was saved) has an attribute `layer_names`; each layer's
 group has an attribute `weight_names` that gives the order of its weights. Keras splits an attribute that is too long
 for HDF5 into `layer_names0`, `layer_names1`, ... HDF5 has no checksums here: a flipped bit in the values goes
-unnoticed, unlike in a TensorFlow checkpoint. Links that lead out of the file are refused.
+unnoticed, unlike in a TensorFlow checkpoint. Whatever may lead out of the file is refused: soft and external links,
+virtual data sets, external storage. Keras writes none of them.
 """
 
 import math
@@ -82,9 +83,9 @@ class KerasWeights(WeightSource):
     def _scan(self, path: str) -> dict[str, StoredTensor]:
         tensors: dict[str, StoredTensor] = {}
         root = self._file
-        if "layer_names" not in _names(root) and "model_weights" in root:
+        if "layer_names" not in _names(root) and _has(root, "model_weights"):
             root = _own(self._file, "model_weights")
-            if "optimizer_weights" in self._file:
+            if _has(self._file, "optimizer_weights"):
                 for name in _data_sets(_own(self._file, "optimizer_weights"), "optimizer_weights"):
                     tensors[name] = StoredTensor(name, None, (), 0, "belongs to the optimizer")
         if "layer_names" not in _names(root):
@@ -131,13 +132,20 @@ def _element_type(dtype: np.dtype) -> ElementType | None:
 
 
 def _own(group: Any, name: str) -> Any:
-    """The member of a group; refuses a link to another file."""
+    """The member of a group; refuses links, which may lead to another file, if only by way of a second one."""
     at = group
-    for part in name.split("/"):
-        if part and isinstance(at.get(part, getlink=True), h5py.ExternalLink):
-            raise CheckpointError(f"{group.file.filename}: {name!r} is a link to another file, which is not followed")
-        at = at[part] if part else at
+    for part in filter(None, name.split("/")):
+        if _has(at, part) and at.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
+            raise CheckpointError(
+                f"{group.file.filename}: {name!r} is a link, perhaps to another file, which is not followed"
+            )
+        at = at[part]
     return at
+
+
+def _has(group: Any, name: str) -> bool:
+    """Whether a group has a member; `in` would follow links in order to say so."""
+    return bool(group.id.links.exists(name.encode()))
 
 
 def _names(group: Any) -> set[str]:

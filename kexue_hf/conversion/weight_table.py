@@ -13,6 +13,9 @@ from kexue_hf.conversion.element_types import FLOATING, ElementType
 from kexue_hf.conversion.weight_source import StoredTensor
 from kexue_hf.errors import ConversionError
 
+_GIVE = "give the configuration that belongs to it (--config)"
+_MEND = "mend config.json, or save the model again"
+
 Slot = tuple[tuple[str, ...], str, bool]
 """A weight of a Keras layer: possible endings of its name, name in the model, transposed."""
 
@@ -80,11 +83,11 @@ def plan_from_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], 
     Raises:
         ConversionError: a variable is unknown, missing or of another shape or type.
     """
-    check_layer_count(table.TENSORFLOW, tensors, sizes)
+    check_layer_count(table.TENSORFLOW, tensors, sizes, _GIVE)
     targets = expand(table.TENSORFLOW, sizes)
     found = {name: targets[name] for name in tensors if name in targets}
     return _plan(
-        table, tensors, sizes, found, table.DROPPED_TENSORFLOW, {new: old for old, (new, _) in targets.items()}
+        table, tensors, sizes, found, table.DROPPED_TENSORFLOW, {new: old for old, (new, _) in targets.items()}, _GIVE
     )
 
 
@@ -100,7 +103,7 @@ def plan_from_keras(
         layers: (name of the layer, the names of its weights in order).
     """
     layers = [(layer, weights) for layer, weights in layers if weights]
-    check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes)
+    check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _GIVE)
     known = expand(table.KERAS, sizes)
     heads = [layer for layer, weights in layers if layer not in known and _fits(weights, table.KERAS_HEAD)]
     slots = {**known, heads[0]: table.KERAS_HEAD} if len(heads) == 1 else known
@@ -125,11 +128,12 @@ def plan_from_keras(
     names = {
         target: f"{layer}, weight {place}" for layer, row in slots.items() for place, (_, target, _) in enumerate(row)
     }
-    return _plan(table, tensors, sizes, found, table.DROPPED_KERAS, names)
+    return _plan(table, tensors, sizes, found, table.DROPPED_KERAS, names, _GIVE)
 
 
 def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """The way back: match our parameters with TensorFlow's variables. Errors as above."""
+    _check_own_layer_count(table, tensors, sizes)
     inverse = {new: (old, transposed) for old, (new, transposed) in expand(table.TENSORFLOW, sizes).items()}
     return _reverse(table, tensors, sizes, inverse)
 
@@ -137,13 +141,24 @@ def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], si
 def plan_to_keras(
     table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
 ) -> tuple[Plan, list[tuple[str, list[str]]]]:
-    """The way back to Keras; also the layers, each with the names of its weights, in the order of the file."""
+    """The way back to Keras; also the layers, each with the names of its weights, in the order of the file.
+
+    Raises:
+        ConversionError: as above, or the model has a head that no layer of bert4keras is for.
+    """
+    _check_own_layer_count(table, tensors, sizes)
     inverse: dict[str, tuple[str, bool]] = {}
     layers: list[tuple[str, list[str]]] = []
     for layer, row in {**expand(table.KERAS, sizes), table.KERAS_HEAD_LAYER: table.KERAS_HEAD}.items():
         names = _keras_names(layer, row)
         layers.append((layer, names))
         inverse |= {target: (name, transposed) for name, (_, target, transposed) in zip(names, row, strict=True)}
+    homeless = [name for name in tensors if name in table.PARAMETERS and name not in inverse]
+    if homeless:
+        raise ConversionError(
+            f"bert4keras has no layer for the head {homeless[0].partition('.')[0]} ({_some(homeless)}); export the "
+            "model as a TensorFlow checkpoint (--to tf)"
+        )
     plan = _reverse(table, tensors, sizes, inverse)
     written = {move.target for move in plan.moves}
     layers = [(layer, names) for layer, names in layers if names[0] in written]
@@ -187,7 +202,7 @@ def _numbered(value: object, number: int) -> object:
     return value
 
 
-def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[str, int]) -> None:
+def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[str, int], advice: str) -> None:
     """Compare the layers that occur in names with the configuration; ConversionError if they differ.
 
     Comes first: it bounds how far a table is written out by what is really there, and says more than a list of names.
@@ -201,8 +216,14 @@ def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[
     if numbers != set(range(min(sizes["num_hidden_layers"], len(numbers) + 1))):
         raise ConversionError(
             f"the configuration says num_hidden_layers {sizes['num_hidden_layers']}, the checkpoint has "
-            f"{_spans(numbers)}; give the configuration that belongs to it (--config)"
+            f"{_spans(numbers)}; {advice}"
         )
+
+
+def _check_own_layer_count(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> None:
+    """The same for a folder of ours, whose names may lack the prefix."""
+    names = [*tensors, *(table.BASE_PREFIX + name for name in tensors)]
+    check_layer_count(table.PARAMETERS, names, sizes, _MEND)
 
 
 def _spans(numbers: set[int]) -> str:
@@ -231,6 +252,7 @@ def _plan(
     found: Mapping[str, tuple[str, bool]],
     patterns: tuple[tuple[str, str], ...],
     stored_names: Mapping[str, str],
+    advice: str,
 ) -> Plan:
     dropped, unknown = _sort_out((name for name in tensors if name not in found), patterns)
     if unknown:
@@ -259,8 +281,7 @@ def _plan(
         moves.append(Move(name, target, transposed, expected, tensor.type))
     if wrong:
         raise ConversionError(
-            f"{len(wrong)} tensors have another shape than the configuration demands: {_some(wrong)}; give the "
-            "configuration that belongs to the checkpoint (--config)"
+            f"{len(wrong)} tensors have another shape than the configuration demands: {_some(wrong)}; {advice}"
         )
     return Plan(moves, dropped, parts, all_sizes)
 
@@ -301,7 +322,7 @@ def _reverse(
     found = {name: inverse_row for name in stored if (inverse_row := inverse.get(own[name]))}
     patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
     names = {name: (own[name], False) for name in found}
-    plan = _plan(table, stored, sizes, names, patterns, {})
+    plan = _plan(table, stored, sizes, names, patterns, {}, _MEND)
     plan.dropped += [(name, f"the same as {original}") for name, original in twins.items()]
     plan.moves = [
         Move(move.source, other, transposed, move.shape[::-1] if transposed else move.shape, move.type)
