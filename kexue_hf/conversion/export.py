@@ -2,16 +2,16 @@
 
 import json
 import os
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.convert import element_type
+from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.saved_vocabulary import read_vocabulary
+from kexue_hf.conversion.saved_tokenizer import FILES
 from kexue_hf.conversion.source_config import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.tf_checkpoint_writer import write_state_file, write_tensorflow
@@ -63,6 +63,8 @@ def export(
 ) -> ExportReport:
     """Write a folder back in the original format, with `bert_config.json` and `vocab.txt` beside the weights.
 
+    Tokens that were added to the tokenizer become lines of `vocab.txt`; what the format cannot say is in the notes.
+
     Args:
         folder: what `convert` or `save_pretrained` wrote.
         output: the folder to make.
@@ -78,7 +80,6 @@ def export(
     check_output(output, overwrite=overwrite)
     wanted = element_type(dtype)
     with open_folder(folder) as saved:
-        read_vocabulary(saved.path / "vocab.txt", saved.config.fields["vocab_size"], "config.json says vocab_size")
         tensors, sizes = saved.weights.tensors, saved.config.sizes
         if saved.raw.get("tie_word_embeddings") is False:
             raise ConversionError(
@@ -89,9 +90,14 @@ def export(
             plan = plan_to_tensorflow(saved.table, tensors, sizes)
         else:
             plan, layers = plan_to_keras(saved.table, tensors, sizes)
+        vocabulary = export_vocabulary(saved)
         total = sum(tensors[move.source].size for move in plan.moves)
         name = CHECKPOINT if to == "tf" else KERAS_WEIGHTS
-        sources = (saved.path, *saved.weights.files, saved.path / "config.json", saved.path / "vocab.txt")
+        sources = (
+            saved.path,
+            *saved.weights.files,
+            *(saved.path / name for name in ("config.json", "vocab.txt", *FILES)),
+        )
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as stage:
             with progress_bar(total, show=progress) as on_bytes:
                 if to == "tf":
@@ -103,7 +109,7 @@ def export(
                     write_keras(stage / name, saved.weights, plan.moves, layers, wanted, on_bytes)
             text = json.dumps(_bert_config(saved), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
             (stage / "bert_config.json").write_text(text, encoding="utf-8")
-            shutil.copyfile(saved.path / "vocab.txt", stage / "vocab.txt")
+            (stage / "vocab.txt").write_bytes(vocabulary.content)
         return ExportReport(
             Path(output),
             Path(output) / name,
@@ -113,7 +119,7 @@ def export(
             plan.parameters,
             time.perf_counter() - started,
             _usage(Path(output), to, plan.parts),
-            _notes(saved),
+            _notes(saved) + vocabulary.notes,
         )
 
 

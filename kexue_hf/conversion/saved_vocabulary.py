@@ -25,9 +25,9 @@ class SourceVocabulary:
 
 
 def read_vocabulary(
-    path: str | os.PathLike[str], size: int, authority: str = "the configuration says vocab_size"
+    path: str | os.PathLike[str], size: int | None, authority: str = "the configuration says vocab_size"
 ) -> SourceVocabulary:
-    """Read a vocabulary that has to have `size` lines, because `authority` says so.
+    """Read a vocabulary that has to have `size` lines (None: any number), because `authority` says so.
 
     Raises:
         ConversionError: it has another number of lines, is not UTF-8, or lacks a special token.
@@ -37,7 +37,7 @@ def read_vocabulary(
     except (OSError, ValueError) as error:
         raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
     lines = max(ids.values(), default=-1) + 1
-    if lines != size:
+    if size is not None and lines != size:
         raise ConversionError(
             f"{path}: has {lines} tokens, {authority} {size}; give the vocabulary that the "
             "weights were trained with (--vocab): with another one every word would get a wrong vector"

@@ -1,0 +1,120 @@
+"""The `vocab.txt` that goes with exported weights: a line for every row of the embeddings.
+
+A model of ours may have more rows than its `vocab.txt` has lines: for tokens that were added to the tokenizer
+(`add_tokens`, `resize_token_embeddings`), and for rows that only round the matrix up (`pad_to_multiple_of`). The
+original format knows neither, so that the former become lines and the latter get names that occur in no text.
+"""
+
+from dataclasses import dataclass
+
+from kexue_hf.conversion.saved_folder import SavedFolder
+from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
+from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
+from kexue_hf.errors import ConversionError
+
+# So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
+_MOST_PADDING = 127
+
+
+@dataclass(frozen=True)
+class ExportedVocabulary:
+    """The file's content, and what it cannot say, as notes for the report."""
+
+    content: bytes
+    notes: list[str]
+
+
+def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
+    """Put the vocabulary of a folder together. The weights have to have been compared with `vocab_size` before.
+
+    Raises:
+        ConversionError: the vocabulary is missing, is another model's, or has a token that cannot be a line.
+    """
+    path, rows = saved.path / "vocab.txt", saved.config.fields["vocab_size"]
+    vocabulary = read_vocabulary(path, None)
+    tokenizer = read_tokenizer(saved.path)
+    lines = max(vocabulary.ids.values()) + 1
+    if lines > rows:
+        raise ConversionError(
+            f"{path}: has {lines} tokens, the model has embeddings for {rows}: it is another model's; put the "
+            "vocabulary there that the weights were trained with"
+        )
+    new = {index: token for index, token in tokenizer.added.items() if lines <= index < rows}
+    if rows > lines:
+        _check_that_it_belongs(saved, vocabulary, rows - lines - len(new))
+    taken = set(vocabulary.ids)
+    for token in new.values():
+        _check_line(saved, token, taken)
+        taken.add(token)
+    further = [new[index] if index in new else _filler(index, taken) for index in range(lines, rows)]
+    content = path.read_bytes()
+    if further and not content.endswith(b"\n"):
+        content += b"\n"
+    content += "".join(f"{token}\n" for token in further).encode("utf-8")
+    lost = [token for index, token in sorted(tokenizer.added.items()) if index >= rows]
+    return ExportedVocabulary(content, _notes(tokenizer, list(new.values()), rows - lines - len(new), lost))
+
+
+def _check_that_it_belongs(saved: SavedFolder, vocabulary: SourceVocabulary, padding: int) -> None:
+    """A shorter vocabulary may as well be another model's."""
+    recorded, rows = saved.raw.get("vocab_fingerprint"), saved.config.fields["vocab_size"]
+    if recorded == vocabulary.fingerprint or (recorded is None and padding <= _MOST_PADDING):
+        return
+    reason = (
+        f"{padding} of them have no token in it nor among the added ones"
+        if recorded is None
+        else f"its fingerprint is {vocabulary.fingerprint}, config.json says vocab_fingerprint {recorded}"
+    )
+    raise ConversionError(
+        f"{saved.path / 'vocab.txt'}: is not the vocabulary of this model, which has {rows} embeddings: {reason}; "
+        "put the vocabulary there that the weights were trained with"
+    )
+
+
+def _check_line(saved: SavedFolder, token: str, taken: set[str]) -> None:
+    problem = None
+    if "\n" in token or token.rstrip("\r") != token:
+        problem = "has a line end in it"
+    elif any("\ud800" <= char <= "\udfff" for char in token):
+        problem = "is no valid Unicode"
+    elif token in taken:
+        problem = "has an id in vocab.txt already"
+    if problem:
+        raise ConversionError(f"{saved.path}: the added token {token!r:.60} {problem}: vocab.txt cannot hold it")
+
+
+def _filler(index: int, taken: set[str]) -> str:
+    """A name for a row without a token, as BERT names its own; entered in `taken`."""
+    while f"[unused{index}]" in taken:
+        index += 1
+    taken.add(f"[unused{index}]")
+    return f"[unused{index}]"
+
+
+def _notes(tokenizer: SavedTokenizer, new: list[str], padding: int, lost: list[str]) -> list[str]:
+    notes = []
+    if new:
+        notes.append(
+            f"{len(new)} added tokens became lines of vocab.txt ({_some(new)}); the segmenter knows nothing of them: "
+            "give it those that are words (jieba.add_word)"
+        )
+    if padding:
+        notes.append(f"{padding} rows of the embeddings that belong to no token are called [unused...] in vocab.txt")
+    if lost:
+        notes.append(f"{len(lost)} added tokens have no row in the embeddings and were left out ({_some(lost)})")
+    if tokenizer.user_words:
+        notes.append(
+            f"the tokenizer's {len(tokenizer.user_words)} user_words are not in vocab.txt "
+            f"({_some(tokenizer.user_words)}): give them to the segmenter (jieba.add_word), and to the tokenizer "
+            "(add_words) if you convert back"
+        )
+    if not tokenizer.do_lower_case:
+        notes.append(
+            "the tokenizer does not lower-case, which vocab.txt cannot say: use bert4keras' Tokenizer with "
+            "do_lower_case=False, and --cased if you convert back"
+        )
+    return notes
+
+
+def _some(tokens: list[str] | tuple[str, ...]) -> str:
+    return ", ".join(tokens[:3]) + (", ..." if tokens[3:] else "")
