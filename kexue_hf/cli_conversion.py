@@ -46,6 +46,9 @@ def convert_command(
     license: Annotated[
         str | None, typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
     ] = None,
+    cased: Annotated[
+        bool, typer.Option("--cased", help="The vocabulary tells capitals apart: do not lower-case.")
+    ] = False,
     overwrite: Annotated[bool, _OVERWRITE] = False,
     quiet: Annotated[bool, _QUIET] = False,
 ) -> None:
@@ -61,6 +64,7 @@ def convert_command(
             vocab=vocab,
             dtype=dtype,
             license=license,
+            cased=cased,
             overwrite=overwrite,
             progress=not quiet,
         )

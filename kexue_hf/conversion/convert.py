@@ -17,7 +17,7 @@ from typing import Any
 
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.families import choose
-from kexue_hf.conversion.model_card import auto_class, model_card
+from kexue_hf.conversion.model_card import auto_class, check_license, model_card
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
@@ -76,6 +76,7 @@ def convert(
     vocab: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     license: str | None = None,
+    cased: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> ConversionReport:
@@ -88,6 +89,7 @@ def convert(
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as it is stored, bit for bit.
         license: what the card says, as the Hub spells it ("apache-2.0").
+        cased: the vocabulary tells capitals apart: the tokenizer is not to lower-case.
         overwrite: replace a model folder at `output`, when the new one is complete.
         progress: show a bar on stderr.
 
@@ -99,6 +101,7 @@ def convert(
     """
     started = time.perf_counter()
     check_output(output, overwrite=overwrite)
+    check_license(license)
     wanted = element_type(dtype)
     with open_source(source, family=family, config=config, vocab=vocab) as opened:
         plan = opened.plan
@@ -111,12 +114,11 @@ def convert(
                 size = write_safetensors(folder / "model.safetensors", opened.weights, plan.moves, wanted, on_bytes)
             _write_json(folder / "config.json", fields)
             shutil.copyfile(files.vocab, folder / "vocab.txt")
-            _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened))
+            _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, cased))
             for path in python_files(opened.table.FAMILY, references(opened.table.FAMILY)):
                 shutil.copyfile(path, folder / path.name)
-            card = model_card(
-                Path(os.path.realpath(output)).name, opened.table.FAMILY, architecture, files.path.name, plan, license
-            )
+            name = Path(os.path.realpath(output)).name
+            card = model_card(name, opened.table.FAMILY, architecture, files.path.name, plan, license, wanted)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),
@@ -226,7 +228,7 @@ def _labels(raw: dict[str, Any], count: int) -> list[str]:
     return [f"LABEL_{number}" for number in range(count)]
 
 
-def _tokenizer_fields(opened: OpenedSource) -> dict[str, Any]:
+def _tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
     """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
     family = opened.table.FAMILY
     auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}").TOKENIZER_AUTO_MAP
@@ -240,7 +242,7 @@ def _tokenizer_fields(opened: OpenedSource) -> dict[str, Any]:
         },
         "auto_map": auto_map,
         "backend": "custom",
-        "do_lower_case": True,
+        "do_lower_case": not cased,
         "model_max_length": opened.config.fields["max_position_embeddings"],
         "tokenizer_class": auto_map["AutoTokenizer"][0].rpartition(".")[2],
         "user_words": [],

@@ -1,6 +1,15 @@
 """The README.md of a converted folder: what it is, where it came from, how it is loaded."""
 
+import json
+import re
+
+from kexue_hf.conversion.element_types import ElementType
 from kexue_hf.conversion.weight_table import Plan
+from kexue_hf.errors import InputError
+
+_LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
+# What YAML reads as a text without quotes.
+_PLAIN = re.compile(r"(?!(y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9.+_-]*", re.IGNORECASE)
 
 _PIPELINES = {
     "ForPreTraining": "fill-mask",
@@ -12,24 +21,43 @@ _PIPELINES = {
 _AUTO_CLASSES = {"ForNextSentencePrediction": "AutoModelForNextSentencePrediction", "Model": "AutoModel"}
 
 
-def model_card(name: str, family: str, architecture: str, source: str, plan: Plan, license: str | None) -> str:
+def check_license(license: str | None) -> None:
+    """Raise InputError unless it is an identifier, as the Hub spells licences, or None."""
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise InputError(f"--license {license!r:.60}: expected an identifier as the Hub spells it, like apache-2.0")
+
+
+def model_card(
+    name: str,
+    family: str,
+    architecture: str,
+    source: str,
+    plan: Plan,
+    license: str | None,
+    dtype: ElementType | None = None,
+) -> str:
     """Render the card.
 
     Args:
         name: of the folder. source: name of the checkpoint's file. architecture: the class that opens the folder.
         license: an identifier of the Hub ("apache-2.0"); left out where it is not known.
+        dtype: what the tensors were cast to; None if they are as they were.
     """
+    # A folder's name may be bytes that are no text.
+    name, source = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, source))
+    call = json.dumps(name, ensure_ascii=False)
     task = next((task for ending, task in _PIPELINES.items() if architecture.endswith(ending)), "feature-extraction")
     auto = auto_class(architecture)
     front = ["---", "library_name: transformers", "language: zh"]
-    front += [f"license: {license}"] if license else []
+    if license:
+        front.append(f"license: {license if _PLAIN.fullmatch(license) else json.dumps(license)}")
     front += [f"pipeline_tag: {task}", "tags:", f"- {family}", "- kexue-hf", "---"]
     lines = [
         *front,
         f"# {name}",
         "",
         f"A {family} model, converted with kexue_hf from the checkpoint "
-        f"`{source}`, bit for bit: {len(plan.moves)} tensors with {plan.parameters:,} parameters; "
+        f"`{source}`, {_values(plan, dtype)}: {len(plan.moves)} tensors with {plan.parameters:,} parameters; "
         f"{len(plan.dropped)} tensors that are no part of the model (optimizer state, counters) were left behind.",
         "",
         "## Load it",
@@ -38,8 +66,8 @@ def model_card(name: str, family: str, architecture: str, source: str, plan: Pla
         "import kexue_hf  # pip install kexue-hf",
         f"from transformers import AutoTokenizer, {auto}",
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
-        f'model = {auto}.from_pretrained("{name}")',
+        f"tokenizer = AutoTokenizer.from_pretrained({call})",
+        f"model = {auto}.from_pretrained({call})",
         "```",
         "",
         "Without the package, by the code that lies in this folder (needs `pip install jieba` or `rjieba`):",
@@ -47,14 +75,22 @@ def model_card(name: str, family: str, architecture: str, source: str, plan: Pla
         "```python",
         f"from transformers import AutoTokenizer, {auto}",
         "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}", trust_remote_code=True)',
-        f'model = {auto}.from_pretrained("{name}", trust_remote_code=True)',
+        f"tokenizer = AutoTokenizer.from_pretrained({call}, trust_remote_code=True)",
+        f"model = {auto}.from_pretrained({call}, trust_remote_code=True)",
         "```",
         "",
         "The tokenizer belongs to the weights: its unit is the word, and a character tokenizer would feed the model "
         "ids that mean something else.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _values(plan: Plan, dtype: ElementType | None) -> str:
+    """What became of the values. A tensor that had the type already is as it was."""
+    if dtype is None or all(move.type == dtype for move in plan.moves):
+        return "bit for bit"
+    others = sorted({move.type.name for move in plan.moves} - {dtype.name})
+    return f"cast from {' and '.join(others)} to {dtype.name}"
 
 
 def auto_class(architecture: str) -> str:

@@ -36,6 +36,8 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
         InputError: there is no such folder, or its model is of no family that is converted.
         CheckpointError: its weights are missing or damaged. ConversionError: its config.json does not do.
     """
+    if not os.fspath(folder):
+        raise InputError("FOLDER is empty; name a folder that convert or save_pretrained wrote")
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise InputError(f"{path / 'config.json'}: missing; expected a folder that convert or save_pretrained wrote")

@@ -43,6 +43,8 @@ def find_source(
         CheckpointError: there is no checkpoint, or it is of a kind that is not read.
         InputError: there are several, or the configuration or the vocabulary is not to be found.
     """
+    if not os.fspath(source):
+        raise InputError("SOURCE is empty; name a folder, a checkpoint prefix or a Keras file")
     path = Path(source)
     if path.is_dir():
         kind, path = _in_folder(path)

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -152,6 +153,32 @@ def external_link(file: h5py.File) -> None:
     file["dense_13"] = h5py.ExternalLink("/etc/other.h5", "/dense_13")
 
 
+def soft_link(at: str) -> Callable[[h5py.File], object]:
+    """A link at that place to where a link to another file is; that file is there, and would do."""
+
+    def edit(file: h5py.File) -> None:
+        other = Path(file.filename).with_name("other")
+        with h5py.File(other, "w") as new:
+            file.copy(at, new, "there")
+        del file[at]
+        file["far"] = h5py.ExternalLink(str(other), "/there")
+        file[at] = h5py.SoftLink("/far")
+
+    return edit
+
+
+def link_inside(file: h5py.File) -> None:
+    file.move("dense_13", "other")
+    file["dense_13"] = h5py.SoftLink("/other")
+
+
+def virtual(file: h5py.File) -> None:
+    del file["dense_13/dense_13/bias:0"]
+    layout = h5py.VirtualLayout((5,), "<f4")
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "x", (5,), "<f4")
+    file["dense_13"].create_virtual_dataset("dense_13/bias:0", layout)
+
+
 def external_storage(file: h5py.File) -> None:
     del file["dense_13/dense_13/bias:0"]
     file["dense_13"].create_dataset("dense_13/bias:0", (5,), "<f4", external=[("/etc/hostname", 0, 20)])
@@ -183,7 +210,14 @@ KERAS_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "is no data set",
     ),
-    "link_to_another_file": (lambda p: edit_h5(p, external_link), "is a link to another file"),
+    "link_to_another_file": (lambda p: edit_h5(p, external_link), "is a link, perhaps to another file"),
+    "link_to_a_link": (lambda p: edit_h5(p, soft_link("dense_13")), "is a link, perhaps to another file"),
+    "link_in_a_layer": (
+        lambda p: edit_h5(p, soft_link("dense_13/dense_13/bias:0")),
+        "is a link, perhaps to another file",
+    ),
+    "link_inside_the_file": (lambda p: edit_h5(p, link_inside), "is a link, perhaps to another file"),
+    "virtual_data": (lambda p: edit_h5(p, virtual), "lies in another file"),
     "data_in_another_file": (lambda p: edit_h5(p, external_storage), "lies in another file"),
     "absurd_shape": (lambda p: edit_h5(p, unallocated), "cannot fit into"),
     "layer_lost": (
@@ -233,6 +267,9 @@ def test_no_source_at_all(source: str, message: str, tmp_path: Path, capsys: pyt
         (("--family", "bort"), "unknown family"),
         (("--config", "nowhere.json"), "no such file (the configuration, --config)"),
         (("--vocab", "nowhere.txt"), "no such file (the vocabulary, --vocab)"),
+        (("--license", "foo: bar"), "expected an identifier as the Hub spells it, like apache-2.0"),
+        (("--license", "mit\ntags: x"), "expected an identifier as the Hub spells it, like apache-2.0"),
+        (("--license", ""), "expected an identifier as the Hub spells it, like apache-2.0"),
     ],
     ids=lambda value: value[0][2:] if isinstance(value, tuple) else "",
 )
@@ -325,6 +362,32 @@ def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path: Path, capsys:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_name_for_a_source(tmp_path: Path, capsys: Any) -> None:
+    assert "SOURCE is empty" in run(capsys, "convert", "", tmp_path / "out")
+    assert "FOLDER is empty" in run(capsys, "export", "", tmp_path / "out")
+
+
+def drop_lines(path: Path, count: int) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:-count]), encoding="utf-8")
+
+
+def tokenizer(**fields: Any) -> Callable[[Path], object]:
+    """Change of a folder: settings of the tokenizer, and one row of the embeddings more than tokens for it."""
+
+    def edit(folder: Path) -> None:
+        drop_lines(folder / "vocab.txt", 1)
+        edit_json(folder / "config.json", vocab_fingerprint=...)
+        edit_json(folder / "tokenizer_config.json", **fields)
+
+    return edit
+
+
+def lose_tokens(folder: Path) -> None:
+    edit_json(folder / "config.json", vocab_fingerprint=...)
+    drop_lines(folder / "vocab.txt", 128)
+
+
 FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_config": (lambda f: (f / "config.json").unlink(), "config.json: missing"),
     "no_weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read: No such file"),
@@ -339,6 +402,40 @@ FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "not a readable safetensors file",
     ),
     "untied": (lambda f: edit_json(f / "config.json", tie_word_embeddings=False), "an output layer of its own"),
+    "absurd_layers": (
+        lambda f: edit_json(f / "config.json", num_hidden_layers=10**8),
+        "says num_hidden_layers 100000000, the checkpoint has layers 0 to 2; mend config.json",
+    ),
+    "absurd_vocabulary": (lambda f: edit_json(f / "config.json", vocab_size=10**15), "expected [1000000000000000"),
+    "too_many_tokens": (
+        lambda f: (f / "vocab.txt").open("a").write("x\n"),
+        "has 348 tokens, the model has embeddings for 347: it is another model's",
+    ),
+    "a_token_lost": (
+        lambda f: drop_lines(f / "vocab.txt", 1),
+        "is not the vocabulary of this model, which has 347 embeddings: its fingerprint is",
+    ),
+    "many_tokens_lost": (lose_tokens, "128 of them have no token in it nor among the added ones"),
+    "added_tokens_a_list": (tokenizer(added_tokens_decoder=[1]), "added_tokens_decoder should be an object"),
+    "added_token_without_id": (tokenizer(added_tokens_decoder={"x": "y"}), "should have an id from 0 on, got 'x'"),
+    "added_token_no_text": (tokenizer(added_tokens_decoder={"346": {"content": 5}}), "should be a text, got 5"),
+    "added_token_of_two_lines": (
+        tokenizer(added_tokens_decoder={"346": {"content": "a\nb"}}),
+        "has a line end in it: vocab.txt cannot hold it",
+    ),
+    "added_token_known": (
+        tokenizer(added_tokens_decoder={"346": {"content": "[CLS]"}}),
+        "'[CLS]' has an id in vocab.txt already",
+    ),
+    "added_token_half_a_character": (
+        tokenizer(added_tokens_decoder={"346": {"content": "\ud800"}}),
+        "is no valid Unicode: vocab.txt cannot hold it",
+    ),
+    "user_words_a_number": (tokenizer(user_words=5), "user_words should be a list"),
+    "tokenizer_not_json": (
+        lambda f: (f / "tokenizer_config.json").write_text("{oops"),
+        "tokenizer_config.json: not a JSON file",
+    ),
     "in_several_files": (
         lambda f: (f / "model.safetensors.index.json").write_text("{}"),
         "the weights are in several files",
@@ -353,6 +450,18 @@ def test_folders_that_cannot_be_exported(damage: str, tmp_path: Path, capsys: An
     change(tmp_path / "in")
     assert message in run(capsys, "export", tmp_path / "in", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_keras_has_no_layer_for_questions(tmp_path: Path, capsys: Any) -> None:
+    import kexue_hf
+
+    main_ok("convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    kexue_hf.WoBertForQuestionAnswering.from_pretrained(tmp_path / "in").save_pretrained(tmp_path / "qa")
+    shutil.copyfile(tmp_path / "in" / "vocab.txt", tmp_path / "qa" / "vocab.txt")
+    capsys.readouterr()
+    line = run(capsys, "export", tmp_path / "qa", tmp_path / "out", "--to", "keras")
+    assert "bert4keras has no layer for the head qa_outputs" in line and "--to tf" in line
+    main_ok("export", tmp_path / "qa", tmp_path / "out", "--to", "tf")
 
 
 def test_export_to_something_else(tmp_path: Path, capsys: Any) -> None:

@@ -1,6 +1,8 @@
 """convert, export and verify on the golden checkpoints: what comes out, and that it is the same again the way back."""
 
+import ast
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
@@ -125,6 +128,51 @@ def test_the_card_names_source_task_and_both_ways_to_load(tmp_path: Path) -> Non
     assert "license" not in text and "pipeline_tag: text-classification" in text
 
 
+@pytest.mark.parametrize("license", ["no", "0x1f", "1e5", "2020-01-01", "Null", "0bsd", "bsd-3-clause", "c-uda"])
+def test_a_license_is_a_text_in_yaml(license: str, tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_mlm_only_tf_ckpt", tmp_path / "out", license=license)
+    front = (tmp_path / "out" / "README.md").read_text(encoding="utf-8").split("---\n")[1]
+    assert yaml.safe_load(front)["license"] == license
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "says"),
+    [
+        ("float32", None, "bit for bit"),
+        ("float32", "float32", "bit for bit"),
+        ("float32", "float16", "cast from float32 to float16"),
+        ("float32", "bfloat16", "cast from float32 to bfloat16"),
+        ("float16", None, "bit for bit"),
+        ("float16", "float32", "cast from float16 to float32"),
+    ],
+)
+def test_the_card_tells_whether_the_values_were_cast(
+    stored: str, dtype: str | None, says: str, tmp_path: Path
+) -> None:
+    convert(GOLDEN / "wobert_mlm_only_tf_ckpt", tmp_path / "first", dtype=stored)
+    export(tmp_path / "first", tmp_path / "in")
+    convert(tmp_path / "in", tmp_path / "out", dtype=dtype)
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f", {says}: 42 tensors" in text and ("bit for bit" in text) == (says == "bit for bit")
+
+
+@pytest.mark.parametrize("name", ["a b'中\"$x\\", os.fsdecode(b"no-text-\xff")], ids=["quotes", "bytes"])
+def test_the_card_of_a_folder_with_an_odd_name(name: str, tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_mlm_only_tf_ckpt", tmp_path / name)
+    text = (tmp_path / name / "README.md").read_text(encoding="utf-8")
+    shown = name.replace(os.fsdecode(b"\xff"), "\N{REPLACEMENT CHARACTER}")
+    calls = [node for block in text.split("```")[1::2] for node in ast.walk(ast.parse(block.removeprefix("python")))]
+    names = [node.args[0] for node in calls if isinstance(node, ast.Call)]
+    assert len(names) == 4 and all(isinstance(found, ast.Constant) and found.value == shown for found in names)
+
+
+@pytest.mark.parametrize("cased", [False, True], ids=["lower_cased", "cased"])
+def test_capitals(cased: bool, tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out", cased=cased)
+    fields = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    assert fields["do_lower_case"] is not cased
+
+
 @pytest.mark.parametrize(
     "name",
     [".", "bert_model.ckpt", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"],
@@ -186,6 +234,85 @@ def test_export_writes_the_original_data_file_again(tmp_path: Path) -> None:
     source = json.loads((GOLDEN / "wobert_tf_ckpt" / "bert_config.json").read_text())
     written = json.loads((tmp_path / "back" / "bert_config.json").read_text())
     assert {key: written[key] for key in source} == source
+
+
+@pytest.mark.parametrize("fingerprint", [True, False], ids=["fingerprint", "no_fingerprint"])
+@pytest.mark.parametrize("to", ["tf", "keras"])
+@pytest.mark.parametrize(
+    ("added", "multiple", "rows"),
+    [(["深度学习", "[new]"], None, 349), (["深度学习", "[new]"], 64, 384), ([], 64, 384)],
+    ids=["added", "added_and_padded", "padded"],
+)
+def test_added_tokens_and_padding_become_lines_of_the_vocabulary(
+    added: list[str], multiple: int | None, rows: int, to: str, fingerprint: bool, tmp_path: Path
+) -> None:
+    import kexue_hf
+
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    lines = (tmp_path / "in" / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n")
+    tokenizer = kexue_hf.WoBertTokenizer(str(tmp_path / "in" / "vocab.txt"))
+    assert tokenizer.add_tokens(added) == len(added)
+    model = kexue_hf.WoBertForPreTraining.from_pretrained(tmp_path / "in")
+    model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=multiple)
+    model.save_pretrained(tmp_path / "grown")
+    tokenizer.save_pretrained(tmp_path / "grown")
+    if not fingerprint:
+        fields = config(tmp_path / "grown")
+        del fields["vocab_fingerprint"]
+        (tmp_path / "grown" / "config.json").write_text(json.dumps(fields))
+        # A file may as well end without a line end.
+        (tmp_path / "grown" / "vocab.txt").write_text(lines, encoding="utf-8")
+    notes = export(tmp_path / "grown", tmp_path / "back", to).notes
+    found = (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    assert found[:347] == lines.split("\n") and found[347 : 347 + len(added)] == added
+    assert found[-1] == "" and len(found) == rows + 1 and len(set(found[347:])) == rows - 347 + 1
+    assert any("2 added tokens became lines" in note for note in notes) == bool(added)
+    padding = rows - 347 - len(added)
+    assert any(f"{padding} rows of the embeddings" in note for note in notes) == bool(padding)
+    convert(tmp_path / "back", tmp_path / "again")
+    one, two = values(tmp_path / "grown"), values(tmp_path / "again")
+    assert one.keys() == two.keys() and all(one[name].tobytes() == two[name].tobytes() for name in one)
+    again = kexue_hf.WoBertTokenizer.from_pretrained(tmp_path / "again")
+    assert again.convert_tokens_to_ids(added) == tokenizer.convert_tokens_to_ids(added)
+    assert again("今天天气").input_ids == tokenizer("今天天气").input_ids
+
+
+def test_names_of_padding_that_are_taken_are_not_used_again(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    lines = (tmp_path / "in" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    lines[-4:] = ["[unused345]", "[unused346]"]
+    (tmp_path / "in" / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
+    fields = config(tmp_path / "in")
+    del fields["vocab_fingerprint"]
+    (tmp_path / "in" / "config.json").write_text(json.dumps(fields))
+    export(tmp_path / "in", tmp_path / "back")
+    found = (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert found[-4:] == ["[unused345]", "[unused346]", "[unused347]", "[unused348]"]
+
+
+def test_added_tokens_of_an_older_file_and_such_without_a_row(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    lines = (tmp_path / "in" / "vocab.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "in" / "vocab.txt").write_text("".join(lines[:-1]), encoding="utf-8")
+    (tmp_path / "in" / "config.json").write_text(json.dumps(config(tmp_path / "in") | {"vocab_fingerprint": None}))
+    (tmp_path / "in" / "added_tokens.json").write_text('{"深度学习": 346, "more": 347}', encoding="utf-8")
+    notes = export(tmp_path / "in", tmp_path / "back").notes
+    assert (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8").splitlines()[346:] == ["深度学习"]
+    assert "1 added tokens have no row in the embeddings and were left out (more)" in notes
+
+
+def test_what_a_vocabulary_cannot_say_is_in_the_notes(tmp_path: Path) -> None:
+    import kexue_hf
+
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    assert export(tmp_path / "in", tmp_path / "plain").notes == []
+    tokenizer = kexue_hf.WoBertTokenizer(
+        str(tmp_path / "in" / "vocab.txt"), do_lower_case=False, user_words=["深度学习", "科学空间"]
+    )
+    tokenizer.save_pretrained(tmp_path / "in")
+    words, case = export(tmp_path / "in", tmp_path / "back").notes
+    assert "2 user_words are not in vocab.txt (深度学习, 科学空间)" in words
+    assert "does not lower-case" in case and "--cased" in case
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -1,4 +1,4 @@
-"""Mutated checkpoints: the reader raises CheckpointError or returns exactly what was stored; nothing else, and soon.
+"""Mutated checkpoints: the reader raises CheckpointError or returns exactly what was stored; nothing else.
 
 300 mutants by default; KEXUE_FUZZ=2000 for the full run. Two kinds: blind damage (the checksums have to catch it), and
 damage to the index whose checksums were made right again, so that it reaches the parsers behind them. Values that come
@@ -8,8 +8,9 @@ out of the second kind may differ (the index then really says so), but never cra
 import os
 import random
 import resource
+import signal
 import struct
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ MUTANTS = int(os.environ.get("KEXUE_FUZZ", "300"))
 BATCHES = 10
 INDEX, DATA = "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"
 INTERESTING = [0, 1, 0x7F, 0x80, 0xFF]
-SLOWEST = 5.0
+HANGS = 600  # seconds for a batch, which takes less than one: only a parser that never ends takes more
 MEMORY = 256 * 1024  # kB that all mutants of a batch together may add to the process
 
 
@@ -80,6 +81,20 @@ def original() -> dict[str, np.ndarray]:
     return read_all(GOLDEN / "wobert_tf_ckpt" / "bert_model.ckpt")
 
 
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    """A parser in an endless loop fails the test instead of keeping the run for ever."""
+
+    def stop(*_: object) -> None:
+        pytest.fail(f"still parsing after {HANGS} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(HANGS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_no_mutant_passes_for_the_original(batch: int, original: dict[str, np.ndarray], tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
@@ -92,7 +107,6 @@ def test_no_mutant_passes_for_the_original(batch: int, original: dict[str, np.nd
             (source / name).write_bytes(good[name])
         for name in chance.choice([(INDEX,), (DATA,), (INDEX, DATA)]):
             (source / name).write_bytes(mutate(good[name], chance))
-        started = time.monotonic()
         try:
             values = read_all(source / "bert_model.ckpt")
         except CheckpointError:
@@ -100,7 +114,6 @@ def test_no_mutant_passes_for_the_original(batch: int, original: dict[str, np.nd
         else:
             for name, array in values.items():
                 assert array.dtype == original[name].dtype and array.tobytes() == original[name].tobytes(), name
-        assert time.monotonic() - started < SLOWEST
     assert refused > MUTANTS // BATCHES // 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
 
@@ -119,13 +132,11 @@ def test_mutants_with_good_checksums(batch: int, tmp_path: Path) -> None:
             size = min(chance.choice([1, 1, 2, 8]), len(good) - 48 - at)
             body[at : at + size] = chance.choice([chance.randbytes(size), bytes([chance.choice(INTERESTING)]) * size])
         (source / INDEX).write_bytes(mend(bytes(body)))
-        started = time.monotonic()
         try:
             with open_source(source):
                 parsed += 1
             read_all(source / "bert_model.ckpt")
         except KexueError as error:
             parsed += "checksum of the block" not in str(error)
-        assert time.monotonic() - started < SLOWEST
     assert parsed > MUTANTS // BATCHES // 2, "the mended checksums are not: the parsers were not reached"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
