@@ -2,7 +2,7 @@
 
 The tokenizer drops white space, so this decides where it must have been. Chinese needs none; two neighbouring words
 of letters or digits were parted by something; after a comma or a full stop of English there was a space unless digits
-stand on both sides.
+stand on both sides. Special tokens are no text, and stand between spaces.
 """
 
 from collections.abc import Iterable
@@ -13,23 +13,30 @@ from .wordpiece_wobert import is_cjk
 _SPACE_AFTER = frozenset(",.!?;:")
 
 
-def join_tokens(tokens: Iterable[str], special: frozenset[str] = frozenset()) -> str:
-    """One string of the tokens; those in `special` count as English words."""
+def join_tokens(
+    tokens: Iterable[str], special: frozenset[str] = frozenset(), whole: frozenset[str] = frozenset()
+) -> str:
+    """One string of the tokens.
+
+    Args:
+        tokens: words, and pieces that continue a word behind `##`.
+        special: tokens with a space on both sides, whatever stands there; only a piece follows one directly.
+        whole: tokens that are no pieces, also if they start with `##`.
+    """
     parts: list[str] = []
-    before = ""  # The last two characters that decide about the space; "a" for a special token.
+    before = ""  # The last two characters, which decide about the space; " " where one must follow.
     for token in tokens:
         if not token:
             continue
         if token in special:
-            if before and _is_wordlike(before[-1]):
+            if parts:
                 parts.append(" ")
             parts.append(token)
-            before = "a"
+            before = " "
             continue
-        continues = len(token) > 2 and token.startswith("##")
-        if continues:
+        if len(token) > 2 and token.startswith("##") and token not in whole:
             token = token[2:]
-        elif before and _wants_space(before, token[0]):
+        elif before == " " or (before and _wants_space(before, token[0])):
             parts.append(" ")
         parts.append(token)
         before = (before + token)[-2:]

@@ -30,12 +30,20 @@ from .batch_wobert import Batch, collector_waiting, read_inputs
 from .decoding_wobert import join_tokens
 from .normalization_wobert import Normalizer
 from .truncation_wobert import truncated_windows
-from .vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+from .vocabulary_wobert import VocabularyMismatchWarning, load_vocabulary, vocabulary_fingerprint
 
 VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
 
 # From so many texts on the garbage collector has to wait.
 _LARGE_BATCH = 64
+
+# What `is_fast` may lead one to ask for, and why it is not there.
+_ONLY_RUST = {
+    "backend_tokenizer": "it cuts words in Python and has no Rust tokenizer behind it, whatever is_fast says: call "
+    "it, or use its get_vocab, add_tokens and add_words",
+    "train_new_from_iterator": "its vocabulary is counted, not trained: make one with count_corpus and "
+    "build_vocabulary of kexue_hf.models.wobert.build_vocabulary_wobert, and pass it as vocab=",
+}
 
 
 class _Unhashed:
@@ -54,7 +62,10 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         do_lower_case (`bool`, *optional*, defaults to `True`): lower-case, NFD, drop combining marks.
         user_words (`list` of `str`, *optional*): words that the segmenter is to cut as one unit. Saved with the
             tokenizer. A word that the vocabulary lacks still goes through word pieces: to give it an id of its own,
-            `add_tokens` it instead (and resize the model's embeddings).
+            `add_tokens` it instead (and resize the model's embeddings). Special and added tokens are found before
+            words are, so that a word which holds one has no effect.
+        unk_token (`str` or `None`, *optional*, defaults to `"[UNK]"`): the token for what cannot be spelt. Without one
+            nothing can be encoded.
 
     What differs from other tokenizers: `word_ids()` counts the words of the segmenter (those that leave a token), or
     the given words with `is_split_into_words`; offsets are in characters of the raw text; `tokenize()` returns
@@ -62,7 +73,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     from the first where they are equal, like the original.
 
     Raises:
-        ValueError: no or both vocabularies, an unreadable one, one without `[UNK]`; a bad user word.
+        ValueError: no or both vocabularies, an unreadable one, one without `unk_token`; a bad user word.
         ImportError: neither rjieba nor jieba is installed (when the first text is cut).
     """
 
@@ -80,7 +91,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         vocab: Mapping[str, int] | Sequence[str] | None = None,
         do_lower_case: bool = True,
         user_words: Iterable[str] = (),
-        unk_token: str | AddedToken = "[UNK]",
+        unk_token: str | AddedToken | None = "[UNK]",
         sep_token: str | AddedToken = "[SEP]",
         pad_token: str | AddedToken = "[PAD]",
         cls_token: str | AddedToken = "[CLS]",
@@ -91,20 +102,27 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         self.vocab = _vocabulary(vocab_file, vocab)
         self.ids_to_tokens = {index: token for token, index in self.vocab.items()}
         self._vocab_size = max(self.ids_to_tokens, default=-1) + 1
-        if str(unk_token) not in self.vocab:
+        added = {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
+        if unk_token is not None and str(unk_token) not in self.vocab and str(unk_token) not in added:
             raise ValueError(
                 f"the vocabulary of {len(self.vocab):,} tokens has no {str(unk_token)!r}, the token for what it "
                 f"cannot spell: is it a BERT vocab.txt? Pass unk_token= if it has another name"
             )
         self.do_lower_case = do_lower_case
+        words = _as_words(user_words)
         self._user_words: tuple[str, ...] = ()
-        kwargs["auto_map"] = {**(kwargs.get("auto_map") or {}), **TOKENIZER_AUTO_MAP}
+        # A subclass has its own entry, which save_pretrained writes where it can copy the file that has the class.
+        auto_map = {name: to for name, to in (kwargs.pop("auto_map", None) or {}).items() if name != "AutoTokenizer"}
+        if type(self).__name__ == "WoBertTokenizer":
+            auto_map.update(TOKENIZER_AUTO_MAP)
+        if auto_map:
+            kwargs["auto_map"] = auto_map
         # Set here and not only in the files, so that a subclass or a caller may choose others.
         kwargs.setdefault("special_tokens_pattern", "cls_sep")
         kwargs.setdefault("token_type_ids_pattern", "bert_style")
         super().__init__(
             do_lower_case=do_lower_case,
-            user_words=_as_words(user_words),
+            user_words=words,
             unk_token=unk_token,
             sep_token=sep_token,
             pad_token=pad_token,
@@ -112,7 +130,14 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             mask_token=mask_token,
             **kwargs,
         )
-        self.add_words(user_words)
+        # Not by add_words, which refuses words that hold a token: in a saved tokenizer the token may be the younger.
+        self._check_user_words(words)
+        self._user_words = tuple(dict.fromkeys(words))
+
+    def __getattr__(self, key: str) -> Any:
+        if key in _ONLY_RUST:
+            raise AttributeError(f"{type(self).__name__} has no {key}: {_ONLY_RUST[key]}")
+        return super().__getattr__(key)
 
     # --- vocabulary
 
@@ -141,10 +166,24 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
 
     def _convert_token_to_id(self, token: str) -> int:
         index = self.vocab.get(token)
-        return self.vocab[str(self.unk_token)] if index is None else index
+        return self._unk_id() if index is None else index
 
     def _convert_id_to_token(self, index: int) -> str:
-        return self.ids_to_tokens.get(index, str(self.unk_token))
+        token = self.ids_to_tokens.get(index)
+        return self.unk_token or "" if token is None else token
+
+    def _unk_id(self) -> int:
+        """The id of the token for what cannot be spelt; it may be an added one."""
+        token = self.unk_token
+        index = None if token is None else self._added_tokens_encoder.get(token, self.vocab.get(token))
+        if index is None:
+            raise ValueError(
+                f"unk_token, the token for what cannot be spelt, is {token!r}, "
+                f"{'and' if token is None else 'which is neither in the vocabulary nor an added token, and'} nothing "
+                f"can be encoded without one: set it to a token that is there, such as '[UNK]', or "
+                f"add_special_tokens({{'unk_token': ...}})"
+            )
+        return index
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str]:
         """Write `vocab.txt` in `save_directory`; returns its path.
@@ -175,22 +214,31 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         return tokenizer
 
     def _warn_of_other_config(self, path: str) -> None:
-        """Warn if the model's config beside the vocabulary was made for another one."""
+        """Warn if the model's config beside the vocabulary was made for another one.
+
+        Added tokens do not count: those that come with the call that loads wait for the model to be resized.
+        """
         try:
             with open(path, encoding="utf-8") as file:
                 config = json.load(file)
             size, fingerprint = config.get("vocab_size"), config.get("vocab_fingerprint")
         except (OSError, ValueError, AttributeError):
             return  # No config, or none that this tokenizer could judge.
-        if not isinstance(size, int):
-            size = None
-        fits = fingerprint == self.vocab_fingerprint if fingerprint else size in (None, len(self))
-        if fits and (size is None or size >= len(self)):
+        if fingerprint:
+            if fingerprint == self.vocab_fingerprint:
+                return
+            problem = (
+                f"it has {self.vocab_size} tokens and the fingerprint {self.vocab_fingerprint}, {path} says "
+                f"vocab_size {size} and vocab_fingerprint {fingerprint}"
+            )
+        elif isinstance(size, int) and self.vocab_size > size:
+            problem = f"it has {self.vocab_size} tokens, {path} says vocab_size {size}"
+        else:
             return
         warnings.warn(
-            f"this vocabulary does not belong to the model beside it, whose predictions will be meaningless: the "
-            f"vocabulary has {len(self)} tokens and the fingerprint {self.vocab_fingerprint}, {path} says vocab_size "
-            f"{size} and vocab_fingerprint {fingerprint}. Use the vocab.txt that the model was trained with",
+            f"this vocabulary does not belong to the model beside it, whose predictions will be meaningless: "
+            f"{problem}. Use the vocab.txt that the model was trained with",
+            VocabularyMismatchWarning,
             stacklevel=2,
         )
 
@@ -204,47 +252,61 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     def add_words(self, words: Iterable[str]) -> int:
         """Have the segmenter cut these words as one unit; returns how many are new.
 
-        They are normalised as texts are, so that case does not matter. In a sentence a word competes with those that
-        overlap it, as in jieba. The vocabulary stays as it is: a word that it lacks becomes word pieces.
+        They are normalised as texts are, so that case does not matter: "ABC" and "abc" are one. In a sentence a word
+        competes with those that overlap it, as in jieba. The vocabulary stays as it is: a word that it lacks becomes
+        word pieces.
 
         Raises:
             ValueError: a word is not a string, or empty, or holds white space or a special token.
         """
         words = _as_words(words)
-        for word in words:
-            self._check_user_word(word)
+        self._check_user_words(words, (*self.all_special_tokens, *self._added_tokens_encoder))
+        # As they came, for do_lower_case may change; but what the segmenter sees is what counts.
         merged = tuple(dict.fromkeys((*self._user_words, *words)))
-        new = len(merged) - len(self._user_words)
+        normalize = Normalizer(self.do_lower_case)
+        new = len(set(map(normalize, merged))) - len(set(map(normalize, self._user_words)))
         self._user_words = merged
         return new
 
-    def _check_user_word(self, word: str) -> None:
-        if not isinstance(word, str):
-            raise ValueError(f"a user word must be a string, got {word!r} of type {type(word).__name__}")
-        if any(char.isspace() for char in word):
-            raise ValueError(f"a user word must not hold white space, got {word!r}: add its parts, or add_tokens it")
-        if any("\ud800" <= char <= "\udfff" for char in word):
-            raise ValueError(f"a user word must be valid Unicode, got {word!r}, which has a lone surrogate")
-        if not Normalizer(self.do_lower_case)(word):
-            raise ValueError(f"a user word must have a character left after normalisation, got {word!r}")
-        for token in (*self.all_special_tokens, *self._added_tokens_encoder):
-            if token in word:
+    def _check_user_words(self, words: Iterable[Any], tokens: Sequence[str] = ()) -> None:
+        normalize = Normalizer(self.do_lower_case)
+        for word in words:
+            if not isinstance(word, str):
+                raise ValueError(f"a user word must be a string, got {word!r} of type {type(word).__name__}")
+            if any(char.isspace() for char in word):
                 raise ValueError(
-                    f"a user word must not hold a special or added token, got {word!r}, which has {token!r}"
+                    f"a user word must not hold white space, got {word!r}: add its parts, or add_tokens it"
                 )
+            if any("\ud800" <= char <= "\udfff" for char in word):
+                raise ValueError(f"a user word must be valid Unicode, got {word!r}, which has a lone surrogate")
+            if not normalize(word):
+                raise ValueError(f"a user word must have a character left after normalisation, got {word!r}")
+            for token in tokens:
+                if token in word:
+                    raise ValueError(
+                        f"a user word must not hold a special or added token, got {word!r}, which has {token!r}"
+                    )
 
     def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
-        """Nothing: added tokens are found by the analyzer, which notices new ones by itself."""
+        """No trie, for the analyzer finds the added tokens: a new one for the tokens and flags there are now."""
+        self._made = None
+
+    def _update_total_vocab_size(self) -> None:
+        """Also called where `added_tokens_decoder` is set, which calls nothing else."""
+        self._made = None
+        super()._update_total_vocab_size()
 
     @property
     def _analyzer(self) -> Analyzer:
         """The analyzer for the present state of this tokenizer."""
         special = self.all_special_tokens
-        state = (self.do_lower_case, self._user_words, special, len(self._added_tokens_encoder), str(self.unk_token))
+        # The number of added tokens: a shallow copy shares them, and may add one that this tokenizer is not told of.
+        state = (self.do_lower_case, self._user_words, special, len(self._added_tokens_encoder), self.unk_token)
         made = self._made
         # A fresh copy lacks the slot altogether, and transformers' __getattr__ then returns its descriptor.
         if isinstance(made, tuple) and made[0] == state:
             return made[1]
+        unk_id = self._unk_id()
         tokens = []
         for token, index in {
             **{t: self.convert_tokens_to_ids(t) for t in special},
@@ -261,7 +323,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
                     flags.normalized and self.do_lower_case,
                 )
             )
-        analyzer = Analyzer(self.vocab, self.vocab[str(self.unk_token)], self.do_lower_case, self._user_words, tokens)
+        analyzer = Analyzer(self.vocab, unk_id, self.do_lower_case, self._user_words, tokens)
         self._made = (state, analyzer)
         return analyzer
 
@@ -344,7 +406,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
                 return [row + [filling] * (target - len(row)) for row in values]
             return [[filling] * (target - len(row)) + row for row in values]
 
-        data: dict[str, Any] = {"input_ids": pad(rows, self.pad_token_id)}
+        pad_id = self.pad_token_id
+        data: dict[str, Any] = {"input_ids": pad(rows, pad_id)}
         names = self.model_input_names
         if "token_type_ids" in names if return_token_type_ids is None else return_token_type_ids:
             data["token_type_ids"] = pad(batch.type_ids(rows), self.pad_token_type_id)
@@ -358,9 +421,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             data["length"] = [len(row) for row in data["input_ids"]]
         if return_overflowing_tokens:
             data["overflow_to_sample_mapping"] = batch.samples()
-        encodings = batch.encodings(
-            rows, target, side, (self.pad_token_id, self.pad_token_type_id), self.convert_ids_to_tokens
-        )
+        encodings = batch.encodings(rows, target, side, (pad_id, self.pad_token_type_id), self.convert_ids_to_tokens)
         # One text is one row; but one that may overflow is a batch of rows, as with the Rust tokenizers.
         if not batched and not return_overflowing_tokens and return_tensors is None:
             data = {key: value[0] for key, value in data.items()}
@@ -393,8 +454,12 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     # --- decoding
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Readable text: no spaces between Chinese words, `##` pieces joined, spaces between English words."""
-        return join_tokens(tokens, frozenset((*self.all_special_tokens, *self._added_tokens_encoder)))
+        """Readable text: no spaces between Chinese words, `##` pieces joined, spaces between English words.
+
+        A special token stands between spaces, as in BertTokenizer: `[CLS] 今天 [MASK] 好 [SEP]`. An added token that
+        is not special is a word like others.
+        """
+        return join_tokens(tokens, frozenset(self.all_special_tokens), frozenset(self._added_tokens_encoder))
 
 
 def _vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:

@@ -46,14 +46,17 @@ def test_ordinary_text_comes_back(text):
         (["#", "#", "x"], "##x"),
         (["か", "な"], "かな"),
         (["", "今天"], "今天"),
-        (["[CLS]", "今天", "[MASK]", "好", "[SEP]", "[PAD]"], "[CLS]今天[MASK]好[SEP] [PAD]"),
+        (["[CLS]", "今天", "[MASK]", "好", "[SEP]", "[PAD]"], "[CLS] 今天 [MASK] 好 [SEP] [PAD]"),
+        (["[CLS]", "[UNK]", "在", "，", "[MASK]", "。", "[SEP]"], "[CLS] [UNK] 在， [MASK] 。 [SEP]"),
+        (["今天", "[MASK]", "##ing", "a"], "今天 [MASK]ing a"),
+        (["我", "苏剑林", "在", "##not", "new", "new"], "我苏剑林在##not new new"),
         (["hello", "[MASK]", "world"], "hello [MASK] world"),
         ([], ""),
     ],
     ids=str,
 )
 def test_where_spaces_go(tokens, expected):
-    assert join_tokens(tokens, frozenset(oracle.SPECIAL)) == expected
+    assert join_tokens(tokens, frozenset(oracle.SPECIAL), frozenset(["苏剑林", "##not", "new"])) == expected
 
 
 @settings(max_examples=300, deadline=None)
@@ -69,8 +72,17 @@ def test_reading_again_gives_the_same_text(text):
 def test_batches_and_skipping(text):
     rows = TOKENIZER([text, "今天"], padding=True, return_tensors="np")["input_ids"]
     assert TOKENIZER.batch_decode(rows, skip_special_tokens=True)[1] == "今天"
-    assert TOKENIZER.decode(rows[1]).startswith("[CLS]今天[SEP]")
+    assert TOKENIZER.decode(rows[1]).startswith("[CLS] 今天 [SEP]")
     assert TOKENIZER.decode(6 if TOKENIZER.ids_to_tokens[6] else 7) == TOKENIZER.ids_to_tokens[6]
+
+
+def test_special_tokens_stand_between_spaces_and_added_ones_as_words_do():
+    tokenizer = WoBertTokenizer(vocab=oracle.make_vocabulary())
+    tokenizer.add_tokens(["苏剑林"])
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<e>"]})
+    assert tokenizer.decode(tokenizer("今天<e>苏剑林在[MASK]，")["input_ids"]) == (
+        "[CLS] 今天 <e> 苏剑林在 [MASK] ， [SEP]"
+    )
 
 
 def test_conversions():

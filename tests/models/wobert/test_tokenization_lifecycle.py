@@ -6,6 +6,7 @@ Oracle: the tokenizer before.
 import contextlib
 import copy
 import gc
+import importlib
 import json
 import logging
 import multiprocessing
@@ -27,7 +28,11 @@ from transformers import AddedToken, AutoTokenizer
 from kexue_hf.models.wobert import batch_wobert
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 from kexue_hf.models.wobert.tokenization_wobert import WoBertTokenizer
-from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+from kexue_hf.models.wobert.vocabulary_wobert import (
+    VocabularyMismatchWarning,
+    load_vocabulary,
+    vocabulary_fingerprint,
+)
 from tests.models.wobert import tokenizer_oracle as oracle
 from tests.models.wobert.tokenizer_collate import Collate
 from tests.models.wobert.tokenizer_texts import ORDINARY
@@ -118,6 +123,52 @@ def test_a_folder_loads_where_this_package_is_not_installed(tokenizer, tmp_path)
     assert outcome(WoBertTokenizer.from_pretrained(tmp_path / "again")) == outcome(tokenizer)
 
 
+SUBCLASS = """
+import json, sys
+from kexue_hf.models.wobert.tokenization_wobert import WoBertTokenizer
+from tests.models.wobert import tokenizer_oracle as oracle
+class MyTokenizer(WoBertTokenizer):
+    def tokenize(self, text, *args, **kwargs):
+        return super().tokenize(text.replace("X", ""), *args, **kwargs)
+if __name__ == "__main__":
+    WoBertTokenizer(vocab=oracle.make_vocabulary()).save_pretrained(sys.argv[1] + "/ours")
+    for made in (MyTokenizer(vocab=oracle.make_vocabulary()), MyTokenizer.from_pretrained(sys.argv[1] + "/ours")):
+        made.save_pretrained(sys.argv[1] + "/mine")
+        print(json.dumps(json.load(open(sys.argv[1] + "/mine/tokenizer_config.json")).get("auto_map")))
+        print(json.dumps(MyTokenizer.from_pretrained(sys.argv[1] + "/mine").tokenize("今X天")))
+"""
+
+
+def test_a_subclass_of_a_notebook_names_no_file_that_is_not_there(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SUBCLASS, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [None, ["今天"]] * 2
+    assert "defined in __main__" in done.stderr
+    assert not (tmp_path / "mine" / "tokenization_wobert.py").exists()
+
+
+def test_a_subclass_of_a_module_brings_its_file(tmp_path, monkeypatch):
+    (tmp_path / "my_words.py").write_text(SUBCLASS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    module = importlib.import_module("my_words")
+    monkeypatch.delitem(sys.modules, "my_words")
+    monkeypatch.setitem(sys.modules, "my_words", module)
+    folder = tmp_path / "saved"
+    module.MyTokenizer(vocab=oracle.make_vocabulary()).save_pretrained(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["auto_map"] == {"AutoTokenizer": ["my_words.MyTokenizer", None]}
+    loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    assert type(loaded).__name__ == "MyTokenizer"
+    assert loaded.tokenize("今X天") == ["今天"]
+
+
 def test_only_one_vocabulary(tmp_path):
     with pytest.raises(ValueError, match=r"either vocab_file=, .*neither"):
         WoBertTokenizer()
@@ -194,29 +245,38 @@ def test_a_config_that_fits_is_silent(tokenizer, tmp_path):
         {"vocab_size": size},
         {"vocab_size": size, "vocab_fingerprint": fingerprint},
         {"vocab_size": size + 6, "vocab_fingerprint": fingerprint},
+        {"vocab_size": size + 6},
     ):
         write_config(tmp_path, **config)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             WoBertTokenizer.from_pretrained(tmp_path)
+            # The model can be resized only once the tokenizer is there.
+            WoBertTokenizer.from_pretrained(tmp_path, extra_special_tokens=["<e>"])
     (tmp_path / "config.json").write_text("no json", encoding="utf-8")
     WoBertTokenizer.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"vocab_size": 21128}, {"vocab_fingerprint": "0123456789abcdef"}, {"vocab_size": 7}],
-    ids=["size", "content", "too-small"],
+    [
+        {"vocab_fingerprint": "0123456789abcdef"},
+        {"vocab_size": 21128, "vocab_fingerprint": "0123456789abcdef"},
+        {"vocab_size": 7, "vocab_fingerprint": None},
+    ],
+    ids=["content", "content-and-size", "too-small"],
 )
 def test_a_config_of_another_vocabulary_is_warned_of(tokenizer, tmp_path, change):
     tokenizer.save_pretrained(tmp_path)
     config = {"vocab_size": tokenizer.vocab_size, "vocab_fingerprint": tokenizer.vocab_fingerprint}
-    write_config(tmp_path, **({**config, **change} if change != {"vocab_size": 21128} else change))
-    with pytest.warns(UserWarning, match="does not belong to the model beside it") as caught:
+    write_config(tmp_path, **{**config, **change})
+    with pytest.warns(VocabularyMismatchWarning, match="does not belong to the model beside it") as caught:
         WoBertTokenizer.from_pretrained(tmp_path)
     (warning,) = [w for w in caught if "does not belong" in str(w.message)]
-    for named in (tokenizer.vocab_size, tokenizer.vocab_fingerprint, *change.values()):
-        assert str(named) in str(warning.message)
+    for key, value in change.items():
+        if value is not None:
+            assert f"{key} {value}" in str(warning.message)
+            assert str(getattr(tokenizer, key)) in str(warning.message)
 
 
 # --- user words and added tokens
@@ -264,6 +324,9 @@ def test_user_words_are_normalised_and_counted_once():
     tokenizer = make()
     assert tokenizer.add_words(["苏剑林", "苏剑林", "ÉCOLE-新"]) == 2
     assert tokenizer.add_words(["苏剑林"]) == 0
+    assert tokenizer.add_words(["ABC", "abc"]) == 1
+    assert tokenizer.add_words(["Abc", "abcd"]) == 1
+    assert make(do_lower_case=False).add_words(["ABC", "abc"]) == 2
     found = tokenizer("école-新 苏剑林")
     assert found.word_ids()[1:-1] == [*[0] * (len(found.tokens()) - 5), *[1] * 3]
     tokenizer.do_lower_case = False
@@ -280,10 +343,9 @@ def test_user_words_are_normalised_and_counted_once():
         (["苏\u3000"], "white space"),
         ([3], "must be a string, got 3 of type int"),
         ([None], "must be a string"),
-        (["x[MASK]y"], "has '\\[MASK\\]'"),
         (["苏\ud800"], "lone surrogate"),
     ],
-    ids=["string", "empty", "mark", "space", "wide-space", "number", "none", "special", "surrogate"],
+    ids=["string", "empty", "mark", "space", "wide-space", "number", "none", "surrogate"],
 )
 def test_bad_user_words_are_refused(words, message):
     tokenizer = make()
@@ -293,6 +355,29 @@ def test_bad_user_words_are_refused(words, message):
     with pytest.raises(ValueError, match=message):
         make(user_words=words)
     assert (tokenizer.user_words, outcome(tokenizer)) == ([], before)
+
+
+@pytest.mark.parametrize("word", ["x[MASK]y", "科学空间", "大科学空间站"])
+def test_words_that_hold_a_token_are_refused(word):
+    tokenizer = make(user_words=USER_WORDS)
+    tokenizer.add_tokens(["科学空间"])
+    with pytest.raises(ValueError, match=r"a special or added token, got .*, which has '(\[MASK\]|科学空间)'"):
+        tokenizer.add_words(["今天天气", word])
+    assert tokenizer.user_words == USER_WORDS
+
+
+@pytest.mark.parametrize("token", ["学习", "深度学习模型"], ids=["part", "whole"])
+def test_words_that_hold_a_younger_token_do_no_harm(token, tmp_path):
+    tokenizer = make()
+    tokenizer.add_words(["深度学习模型", "苏剑林"])
+    tokenizer.add_tokens([token])
+    text = "苏剑林的深度学习模型"
+    assert token in tokenizer.tokenize(text)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.user_words == ["深度学习模型", "苏剑林"]
+    assert outcome(loaded, text) == outcome(tokenizer, text)
+    assert loaded.tokenize(text, split_special_tokens=True) == tokenizer.tokenize(text, split_special_tokens=True)
 
 
 def test_added_tokens_are_found_in_the_text():
@@ -322,6 +407,59 @@ def test_special_tokens_may_change():
     tokenizer.add_special_tokens({"mask_token": "<m>"})
     assert tokenizer.tokenize("<m>") == ["<m>"]
     assert tokenizer.mask_token_id == len(oracle.make_vocabulary())
+
+
+def test_flags_of_an_added_token_may_change(tmp_path):
+    tokenizer = make()
+    text = "今天 <e>  天气"
+
+    def span():
+        (start, end) = tokenizer(text, return_offsets_mapping=True)["offset_mapping"][2]
+        return text[start:end]
+
+    tokenizer.add_tokens(["<e>"])
+    assert span() == "<e>"
+    tokenizer.add_tokens([AddedToken("<e>", lstrip=True)])
+    assert span() == " <e>"
+    tokenizer.added_tokens_decoder = {tokenizer.convert_tokens_to_ids("<e>"): AddedToken("<e>", rstrip=True)}
+    assert span() == "<e>  "
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = WoBertTokenizer.from_pretrained(tmp_path)
+    assert span() == "<e>  "
+
+
+def test_the_token_for_the_unknown_may_be_an_added_one(tmp_path):
+    tokenizer = make()
+    tokenizer.add_special_tokens({"unk_token": "<unk>"})
+    new = len(oracle.make_vocabulary())
+    assert tokenizer("今天鿿", add_special_tokens=False)["input_ids"][-1] == tokenizer.unk_token_id == new
+    assert tokenizer.convert_tokens_to_ids("没有的") == new
+    assert tokenizer.convert_ids_to_tokens([10**6]) == ["<unk>"]
+    tokenizer.save_pretrained(tmp_path)
+    assert outcome(AutoTokenizer.from_pretrained(tmp_path), "今天鿿") == outcome(tokenizer, "今天鿿")
+
+
+@pytest.mark.parametrize("unk", [None, "<nowhere>"], ids=str)
+def test_without_a_token_for_the_unknown_nothing_is_encoded(unk):
+    tokenizer = make()
+    tokenizer("今天")
+    tokenizer.unk_token = unk
+    for call in (tokenizer, tokenizer.tokenize, tokenizer.convert_tokens_to_ids):
+        with pytest.raises(ValueError, match=f"unk_token, .*, is {unk!r}, .*add_special_tokens"):
+            call("没有的")
+    tokenizer.unk_token = "[UNK]"
+    assert outcome(tokenizer) == outcome(make())
+
+
+def test_a_folder_without_a_token_for_the_unknown_loads(tmp_path):
+    tokenizer = make()
+    tokenizer.unk_token = None
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.unk_token is None
+    assert loaded.decode([6, 10**6, 6]) == tokenizer.decode([6, 6])
+    with pytest.raises(ValueError, match=r"unk_token, .*, is None"):
+        loaded("今天")
 
 
 def test_jieba_itself_neither_rules_nor_suffers():
@@ -504,6 +642,15 @@ def test_a_fork_during_a_batch_has_a_garbage_collector():
             os._exit(0 if gc.isenabled() else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("train_new_from_iterator", "build_vocabulary"), ("backend_tokenizer", "no Rust tokenizer")]
+)
+def test_it_says_what_it_has_not(tokenizer, name, advice):
+    assert not hasattr(tokenizer, name)
+    with pytest.raises(AttributeError, match=f"WoBertTokenizer has no {name}: .*{advice}"):
+        getattr(tokenizer, name)
 
 
 def test_it_says_what_it_can_do(tokenizer):
