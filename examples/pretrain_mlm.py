@@ -134,7 +134,7 @@ class Packer:
         )
         for index, ids in enumerate(encoded["input_ids"]):
             words = encoded.word_ids(index)
-            # A special token in the text is of no word and stands alone, to be left alone.
+            # Tokens that another tokenizer counts to no word.
             known = [(i, w) for i, w in zip(ids, words, strict=True) if w is not None]
             if known:
                 yield [i for i, _ in known], [w for _, w in known]
@@ -152,6 +152,7 @@ def new_model(options: Options, texts: Iterable[str], folder: Path, seed: int) -
     set_seed(seed)
     config = WoBertConfig(
         vocab_size=len(tokenizer),
+        vocab_fingerprint=tokenizer.vocab_fingerprint,
         hidden_size=options.hidden_size,
         num_hidden_layers=options.num_hidden_layers,
         num_attention_heads=options.num_attention_heads,
@@ -203,7 +204,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             auto_class = AutoModelForPreTraining if options.next_segment else AutoModelForMaskedLM
             extra = {"add_pooling_layer": True} if options.next_segment else {}
             model = auto_class.from_pretrained(options.model, attn_implementation=options.attention, **extra)
-    score_masked_positions_only(model)
+    if arguments.n_gpu <= 1:  # nn.DataParallel cannot gather scores of different numbers of positions
+        score_masked_positions_only(model)
 
     packer = Packer(tokenizer, options.max_length - options.next_segment)  # one [SEP] more between the segments
     data: dict[str, Any] = {}

@@ -6,6 +6,7 @@ floats, most of the memory. The loss needs none of them.
 
 It is done from outside, with hooks, for any model whose base model's states go straight into the head and whose loss
 ignores -100 (WoBERT, and transformers' BERT and its like); the model's class, code and saved folder stay the same.
+Not for `nn.DataParallel`, whose replicas share the hooks and whose gathering wants as many scores from each.
 """
 
 from typing import Any

@@ -81,11 +81,14 @@ class WordMaskingCollator:
             words = _padded(rows, length, -1)
         else:
             words = np.cumsum(~self.is_continuation[ids], axis=1)
+        if "token_type_ids" in features[0]:
+            types = _padded([feature["token_type_ids"] for feature in features], length, 0)
+            words = _numbered_on(words, types)
         labels, masked = self._mask(ids, words, maskable=(attention == 1) & (words >= 0) & ~self.is_special[ids])
 
         batch = {"input_ids": masked, "attention_mask": attention, "labels": labels}
         if "token_type_ids" in features[0]:
-            batch["token_type_ids"] = _padded([feature["token_type_ids"] for feature in features], length, 0)
+            batch["token_type_ids"] = types
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
     def _mask(self, ids: np.ndarray, words: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +108,15 @@ class WordMaskingCollator:
         masked = np.where(chosen & (fate < self.hidden), self.mask_token_id, ids)
         masked = np.where(chosen & (fate >= self.hidden) & (fate < replaced_below), replacement, masked)
         return np.where(chosen, ids, IGNORED), masked
+
+
+def _numbered_on(words: np.ndarray, types: np.ndarray) -> np.ndarray:
+    """Words [batch, length] in which those of a pair's second text, if numbered from 0 again, follow the first's."""
+    count = np.where(types == 0, words, -1).max(axis=1, keepdims=True) + 1
+    second = (types > 0) & (words >= 0)
+    again = (second & (words < count)).any(axis=1, keepdims=True)
+    numbered: np.ndarray = words + (second & again) * count
+    return numbered
 
 
 def _padded(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:

@@ -104,6 +104,15 @@ def test_a_word_shares_one_fate(collator, given):
     assert several > 100
 
 
+def test_words_of_a_pair_with_the_same_number_have_fates_of_their_own():
+    collator = WordMaskingCollator(Tokenizer(), probability=0.5)
+    ids = [2, *range(5, 15), 3, *range(20, 30), 3]
+    words = [-1, *range(10), -1, *range(10), -1]
+    row = {"input_ids": ids, "word_ids": words, "token_type_ids": [0] * 12 + [1] * 11}
+    labels = collator([row])["labels"][0].numpy() != IGNORED
+    assert (labels[1:11] != labels[12:22]).any()
+
+
 def test_every_text_has_a_word_to_predict():
     batch = WordMaskingCollator(Tokenizer(), probability=0.01)([{"input_ids": [2, 7, 3]}, {"input_ids": [2, 9, 8, 3]}])
     assert ((batch["labels"] != IGNORED).sum(1) >= 1).all()
