@@ -11,6 +11,7 @@ from kexue_hf.conversion.saved_folder import SavedFolder
 from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
 from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
 from kexue_hf.errors import ConversionError
+from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 
 # So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
 _MOST_PADDING = 127
@@ -18,9 +19,11 @@ _MOST_PADDING = 127
 
 @dataclass(frozen=True)
 class ExportedVocabulary:
-    """The file's content, and what it cannot say, as notes for the report."""
+    """The file's content, its fingerprint, that of the folder's own `vocab.txt`, and what it cannot say, as notes."""
 
     content: bytes
+    fingerprint: str
+    own_fingerprint: str
     notes: list[str]
 
 
@@ -52,7 +55,12 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         content += b"\n"
     content += "".join(f"{token}\n" for token in further).encode("utf-8")
     lost = [token for index, token in sorted(tokenizer.added.items()) if index >= rows]
-    return ExportedVocabulary(content, _notes(tokenizer, list(new.values()), rows - lines - len(new), lost))
+    return ExportedVocabulary(
+        content,
+        vocabulary_fingerprint([*sorted(vocabulary.ids, key=vocabulary.ids.__getitem__), *further]),
+        vocabulary.fingerprint,
+        _notes(tokenizer, list(new.values()), rows - lines - len(new), lost),
+    )
 
 
 def _check_that_it_belongs(saved: SavedFolder, vocabulary: SourceVocabulary, padding: int) -> None:

@@ -2,14 +2,13 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from kexue_hf.conversion.convert import OpenedSource, open_source
 from kexue_hf.conversion.element_types import FLOATING
+from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.saved_vocabulary import read_vocabulary
 from kexue_hf.conversion.transfer import transfer
 from kexue_hf.conversion.weight_table import Move, canonical
 from kexue_hf.errors import ConversionError
@@ -81,16 +80,17 @@ def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:
 
 
 def _compare_vocabularies(saved: SavedFolder, source: OpenedSource) -> list[str]:
-    differences = []
-    expected = source.vocabulary.fingerprint
-    recorded = saved.raw.get("vocab_fingerprint")
-    if recorded != expected:
-        differences.append(f"config.json: vocab_fingerprint is {recorded}, from the source {expected}")
-    path = Path(saved.path) / "vocab.txt"
+    """A model that has grown since may be the source's: as `export` writes it out, added tokens and all."""
+    if saved.config.fields["vocab_size"] != source.config.fields["vocab_size"]:
+        return []  # Reported already; and a size that no tensor has confirmed is not to be trusted.
+    expected, recorded = source.vocabulary.fingerprint, saved.raw.get("vocab_fingerprint")
     try:
-        found = read_vocabulary(path, saved.config.fields["vocab_size"]).fingerprint
+        found = export_vocabulary(saved)
     except ConversionError as error:
-        return [*differences, str(error)]
-    if found != expected:
-        differences.append(f"{path}: another vocabulary than the source's")
+        return [str(error)]
+    differences = []
+    if recorded not in (expected, found.own_fingerprint if found.fingerprint == expected else expected):
+        differences.append(f"config.json: vocab_fingerprint is {recorded}, from the source {expected}")
+    if found.fingerprint != expected:
+        differences.append(f"{saved.path / 'vocab.txt'}: another vocabulary than the source's")
     return differences

@@ -269,6 +269,10 @@ def test_added_tokens_and_padding_become_lines_of_the_vocabulary(
     assert any("2 added tokens became lines" in note for note in notes) == bool(added)
     padding = rows - 347 - len(added)
     assert any(f"{padding} rows of the embeddings" in note for note in notes) == bool(padding)
+    differences = verify(tmp_path / "grown", tmp_path / "back").differences
+    assert [difference.split(",")[0] for difference in differences] == (
+        [] if fingerprint else ["config.json: vocab_fingerprint is None"]
+    )
     convert(tmp_path / "back", tmp_path / "again")
     one, two = values(tmp_path / "grown"), values(tmp_path / "again")
     assert one.keys() == two.keys() and all(one[name].tobytes() == two[name].tobytes() for name in one)
@@ -512,6 +516,13 @@ def test_verify_finds_what_was_changed(change: str, message: str, tmp_path: Path
         (folder / "config.json").write_text(json.dumps(fields))
     (difference,) = verify(folder, GOLDEN / "wobert_tf_ckpt").differences
     assert message in difference
+
+
+def test_verify_believes_no_absurd_size(tmp_path: Path) -> None:
+    convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config(tmp_path / "out") | {"vocab_size": 10**15}))
+    differences = verify(tmp_path / "out", GOLDEN / "wobert_tf_ckpt").differences
+    assert differences == ["config.json: vocab_size is 1000000000000000, from the source 347"]
 
 
 def test_float16_that_would_overflow_is_refused(tmp_path: Path) -> None:
