@@ -60,7 +60,7 @@ def run_demo(out: Path | None = None, *, quiet: bool = False, seed: int = 0, epo
     folder = _make_folder(out)
     explain: Say = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
     explain("kexue-hf demo: from a TensorFlow checkpoint to a classifier for the Hub, without network or TensorFlow\n")
-    with _quiet_libraries(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
+    with _quiet_libraries(), _one_thread(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
         model_folder = _convert(assets / "wobert_tiny", folder / "wobert-tiny", explain)
         fills = _fill_masks(model_folder, explain)
         classifier_folder = folder / "wobert-tiny-papers"
@@ -116,6 +116,20 @@ def _quiet_libraries() -> Iterator[None]:
             logging.enable_progress_bar()
         if dataset_bars:
             datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: the network is too small to gain from more, and on a busy machine threads that wait for
+    each other made the demo ten times slower."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _convert(source: Path, output: Path, explain: Say) -> Path:
