@@ -93,11 +93,35 @@ def parity(language: str) -> str:
     return table(head[language], rows)
 
 
+def finetune(language: str) -> str:
+    found = result("finetuning")["tasks"]
+    names = {
+        "random weights": {"en": "random weights", "zh": "随机权重"},
+        "packaged": {"en": "the packaged tiny model", "zh": "自带的极小模型"},
+        "packaged, adapted": {"en": "adapted to the text", "zh": "先在该类文本上继续预训练"},
+    }
+    tasks = {"fields of papers": "论文领域", "review sentiment": "评论情感", "rows": "条"}
+    rows = []
+    for task, cells in found.items():
+        label = task
+        if language == "zh":
+            for english, chinese in tasks.items():
+                label = label.replace(english, chinese)
+        row = [label, f"{cells['random weights']['majority_accuracy']:.1%}"]
+        rows.append([*row, *(f"{cells[name]['mean_accuracy']:.1%}" if name in cells else "" for name in names)])
+    head = {
+        "en": ["Fine-tuning, held-out accuracy", "commonest label"],
+        "zh": ["微调，留出集准确率", "最常见标签"],
+    }
+    return table([*head[language], *(name[language] for name in names.values())], rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "tokenizer": tokenizer,
     "conversion": conversion,
     "startup": startup,
     "parity": parity,
+    "finetune": finetune,
 }
 
 

@@ -272,7 +272,7 @@ def _card(name: str, labels: list[str], rows: dict[str, list[Any]], accuracy: fl
 
     data = ModelCardData(
         language="zh",
-        license="apache-2.0",
+        license="cc-by-sa-4.0",
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["wobert", "kexue-hf"],

@@ -1,0 +1,57 @@
+"""How well the packaged tiny WoBERT fills in masked words and tells whether two segments belong together, held out.
+
+    python benchmarks/tiny_model.py --text dev.jsonl
+
+The text is JSON objects with `text`, of documents that the model was not trained on. Evaluation is that of
+examples/pretrain_mlm.py: 15 % of the words masked; both heads, so the loss is of both tasks. Adds the entry `packaged`
+to results/pretrain_tiny.json, beside the reports of the training's stages.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, required=True)
+    text = parser.parse_args().text
+
+    from transformers import HfArgumentParser, TrainingArguments
+
+    from examples import pretrain_mlm
+    from kexue_hf import convert
+
+    with tempfile.TemporaryDirectory() as folder, resources.as_file(resources.files("kexue_hf") / "assets") as assets:
+        report = convert(assets / "wobert_tiny", Path(folder) / "tiny", dtype="float32")
+        arguments = [f"--model={report.output}", f"--train_file={text}", f"--validation_file={text}", "--next_segment"]
+        # One step at rate 0 leaves the weights as they are.
+        arguments += [f"--output_dir={folder}/out", "--max_steps=1", "--learning_rate=0", "--save_strategy=no"]
+        arguments += ["--report_to=none", "--disable_tqdm=True", "--use_cpu"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            figures = pretrain_mlm.run(
+                *HfArgumentParser((pretrain_mlm.Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
+            )
+    result = json.loads((RESULTS / "pretrain_tiny.json").read_text("utf-8"))
+    result["packaged"] = {
+        "what": "the float16 checkpoint, converted to float32, on held-out text; the loss is of both tasks",
+        "machine": machine("torch", "transformers"),
+        "parameters": report.parameters,
+        **{name: round(value, 4) for name, value in figures.items() if name.startswith("held_out")},
+    }
+    write_result("pretrain_tiny", result)
+    print(json.dumps(result["packaged"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
