@@ -52,7 +52,7 @@ def test_the_folder_is_ready_for_the_hub(demo):
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert set(config["label2id"]) == {"人文社科", "农学", "医学", "工学"}
-    assert "license: apache-2.0" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "license: cc-by-sa-4.0" in (folder / "README.md").read_text(encoding="utf-8")
     classify = pipeline(
         "text-classification",
         model=AutoModelForSequenceClassification.from_pretrained(folder),
