@@ -169,12 +169,12 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     config = AutoConfig.from_pretrained(
         options.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids
     )
+    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+    how = {"dtype": "float32", "attn_implementation": options.attention}
     if options.from_scratch:
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=options.attention)
+        model = AutoModelForSequenceClassification.from_config(config, **how)
     else:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            options.model, config=config, attn_implementation=options.attention
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(options.model, config=config, **how)
     length = min(options.max_length, getattr(config, "max_position_embeddings", options.max_length))
 
     data = {

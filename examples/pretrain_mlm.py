@@ -203,7 +203,10 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             tokenizer = AutoTokenizer.from_pretrained(options.model)
             auto_class = AutoModelForPreTraining if options.next_segment else AutoModelForMaskedLM
             extra = {"add_pooling_layer": True} if options.next_segment else {}
-            model = auto_class.from_pretrained(options.model, attn_implementation=options.attention, **extra)
+            # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+            model = auto_class.from_pretrained(
+                options.model, dtype="float32", attn_implementation=options.attention, **extra
+            )
     if arguments.n_gpu <= 1:  # nn.DataParallel cannot gather scores of different numbers of positions
         score_masked_positions_only(model)
 

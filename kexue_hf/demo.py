@@ -7,6 +7,7 @@ labelled openings of papers. No network. What it does is what a user would do, w
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 import time
 import warnings
@@ -60,11 +61,19 @@ def run_demo(out: Path | None = None, *, quiet: bool = False, seed: int = 0, epo
     folder = _make_folder(out)
     explain: Say = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
     explain("kexue-hf demo: from a TensorFlow checkpoint to a classifier for the Hub, without network or TensorFlow\n")
-    with _quiet_libraries(), _one_thread(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
-        model_folder = _convert(assets / "wobert_tiny", folder / "wobert-tiny", explain)
-        fills = _fill_masks(model_folder, explain)
-        classifier_folder = folder / "wobert-tiny-papers"
-        accuracy, majority = _fine_tune(model_folder, classifier_folder, assets / "samples", explain, seed, epochs)
+    model_folder, classifier_folder = folder / "wobert-tiny", folder / "wobert-tiny-papers"
+    try:
+        with _quiet_libraries(), _one_thread(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
+            _convert(assets / "wobert_tiny", model_folder, explain)
+            fills = _fill_masks(model_folder, explain)
+            accuracy, majority = _fine_tune(model_folder, classifier_folder, assets / "samples", explain, seed, epochs)
+    except BaseException:
+        # Half a demo is of no use to anybody, and would be in the way of the next one.
+        for made in (model_folder, classifier_folder):
+            shutil.rmtree(made, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
     result = DemoResult(model_folder, classifier_folder, fills, accuracy, majority, time.perf_counter() - started)
     if quiet:
         for sentence, words in fills.items():

@@ -80,3 +80,13 @@ def test_an_unwritable_place_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "cannot write to" in error and "--out" in error
+
+
+def test_an_interrupted_demo_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kexue_hf.demo._fine_tune", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()

@@ -130,7 +130,7 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            _notes(opened),
+            _notes(opened, fields["dtype"]),
         )
 
 
@@ -250,8 +250,10 @@ def _tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
     return dict(sorted(fields.items()))
 
 
-def _notes(opened: OpenedSource) -> list[str]:
+def _notes(opened: OpenedSource, dtype: str) -> list[str]:
     notes = []
+    if dtype in ("float16", "bfloat16"):
+        notes.append(f"the weights are {dtype}: to train them, load with dtype='float32' or convert --dtype float32")
     if opened.config.ignored:
         notes.append(f"settings without a meaning for this model were left out: {', '.join(opened.config.ignored)}")
     if not opened.vocabulary.has_words:

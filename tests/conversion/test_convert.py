@@ -649,3 +649,10 @@ def test_an_empty_folder_and_missing_parents_are_fine(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "a" / "b" / "out")
     assert {path.name for path in tmp_path.rglob("config.json")} == {"config.json"}
+
+
+def test_half_precision_is_noted(tmp_path: Path) -> None:
+    report = convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "half", dtype="float16")
+    assert any("load with dtype='float32'" in note for note in report.notes)
+    report = convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "full")
+    assert not any("float16" in note for note in report.notes)

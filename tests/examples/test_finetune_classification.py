@@ -64,6 +64,17 @@ def test_learns_and_saves_a_folder_that_loads(encoder, tmp_path, capsys, options
     assert not [name for name in names if name.endswith(".bin")]
 
 
+@pytest.mark.parametrize("options", [[], ["--from_scratch"]], ids=["pretrained", "from scratch"])
+def test_a_half_precision_folder_is_trained_in_float32(encoder, tmp_path, options):
+    import torch
+
+    AutoModelForSequenceClassification.from_pretrained(encoder, dtype=torch.float16).save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "half")
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    script.main(arguments(tmp_path / "half", train, tmp_path / "out", "--max_steps=1", *options))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
+
+
 def test_csv_with_other_columns(encoder, tmp_path):
     content = "评价,分数\n" + "".join(f'"{row["text"]},好",{5 if row["label"] == "好" else 10}\n' for row in ROWS)
     (tmp_path / "train.csv").write_text("\ufeff" + content, encoding="utf-8")
