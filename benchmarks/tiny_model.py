@@ -1,10 +1,11 @@
 """How well the packaged tiny WoBERT fills in masked words and tells whether two segments belong together, held out.
 
-    python benchmarks/tiny_model.py --text dev.jsonl
+    python benchmarks/tiny_model.py --text dev.jsonl --reports first.json second.json third.json fourth.json
 
 The text is JSON objects with `text`, of documents that the model was not trained on. Evaluation is that of
-examples/pretrain_mlm.py: 15 % of the words masked; both heads, so the loss is of both tasks. Adds the entry `packaged`
-to results/pretrain_tiny.json, beside the reports of the training's stages.
+examples/pretrain_mlm.py: 15 % of the words masked; both heads, so the loss is of both tasks. The reports are what that
+script wrote with --report in each stage of the training (kexue_hf/assets/README.md); without them, those of the last
+time stay. Writes results/pretrain_tiny.json.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True)
-    text = parser.parse_args().text
+    parser.add_argument("--reports", type=Path, nargs="*", default=[])
+    options = parser.parse_args()
+    text = options.text
 
     from transformers import HfArgumentParser, TrainingArguments
 
@@ -42,7 +45,8 @@ def main() -> None:
             figures = pretrain_mlm.run(
                 *HfArgumentParser((pretrain_mlm.Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
             )
-    result = json.loads((RESULTS / "pretrain_tiny.json").read_text("utf-8"))
+    stages = [json.loads(path.read_text("utf-8")) for path in options.reports]
+    result = {"stages": stages or json.loads((RESULTS / "pretrain_tiny.json").read_text("utf-8"))["stages"]}
     result["packaged"] = {
         "what": "the float16 checkpoint, converted to float32, on held-out text; the loss is of both tasks",
         "machine": machine("torch", "transformers"),

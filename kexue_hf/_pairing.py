@@ -73,6 +73,7 @@ def guard_trainer(module: ModuleType) -> None:
 
 
 def _check_after_init(cls: type, attribute: str) -> None:
+    # The ignores: mypy takes a class's __init__ for fixed, and a function for something without attributes.
     init = cls.__init__  # type: ignore[misc]
     if getattr(init, "is_guarded", False):
         return

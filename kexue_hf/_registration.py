@@ -96,7 +96,7 @@ def _watch(loader: importlib.abc.Loader, name: str) -> None:
             # Also where this import failed: those that it began and that went well are there to stay.
             _register_loaded()
 
-    loader.exec_module = exec_module  # type: ignore[method-assign]
+    loader.exec_module = exec_module  # type: ignore[method-assign]  # on purpose, see above
 
 
 def _auto_map(model_type: str) -> dict[str, str]:

@@ -205,7 +205,7 @@ class Batch:
             return self.analyzer.analyse(sequence, self.special)
         if _is_ids(sequence):
             return Analysis(list(map(int, sequence)), [(0, 0)] * len(sequence), list(range(len(sequence))))
-        return self.analyzer.analyse_words(sequence, self.special)  # type: ignore[arg-type]
+        return self.analyzer.analyse_words(sequence, self.special)  # type: ignore[arg-type]  # what remains is a list of words
 
 
 def _analyse_batch(
