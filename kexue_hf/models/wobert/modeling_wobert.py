@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import (
     BertForMaskedLM,
     BertForMultipleChoice,
@@ -38,29 +37,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_wobert import WoBertConfig
-
-
-def _cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-) -> torch.Tensor:
-    """Cross entropy of logits [..., classes] and labels [...]: the mean over the labels that are not -100, or their
-    sum divided by `num_items_in_batch`, the number of such labels in the whole accumulated, distributed batch."""
-    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
-    reduction = "mean" if num_items_in_batch is None else "sum"
-    return _divide(functional.cross_entropy(_widen(logits), labels, reduction=reduction), num_items_in_batch)
-
-
-def _widen(logits: torch.Tensor) -> torch.Tensor:
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-
-
-def _divide(loss: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:
-    return loss if num_items_in_batch is None else loss / torch.as_tensor(num_items_in_batch, device=loss.device)
-
-
-def _with_loss(outputs: Any, loss: torch.Tensor) -> Any:
-    # Made anew: a loss set afterwards would come last in a tuple, where everybody expects it first.
-    return type(outputs)(**{**outputs, "loss": loss})
+from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, with_loss
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
@@ -112,12 +89,12 @@ class _HeadWithLabels(WoBertPreTrainedModel):
         if labels is None:
             return outputs
         loss = self._loss(outputs.logits, labels.to(outputs.logits.device), num_items_in_batch)
-        return _with_loss(outputs, loss)
+        return with_loss(outputs, loss)
 
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
-        return _cross_entropy(logits, labels, num_items_in_batch)
+        return cross_entropy(logits, labels, num_items_in_batch)
 
 
 class FirstTokenPooler(nn.Module):
@@ -177,15 +154,10 @@ class WoBertForPreTraining(WoBertPreTrainedModel, BertForPreTraining):
             return_dict=True,
             **kwargs,
         )
-        losses = []
-        if labels is not None:
-            losses.append(_cross_entropy(outputs.prediction_logits, labels, num_items_in_batch))
-        if next_sentence_label is not None:
-            next_sentence_loss = _cross_entropy(outputs.seq_relationship_logits, next_sentence_label)
-            if labels is not None and num_items_in_batch is not None:
-                next_sentence_loss = next_sentence_loss * (labels.ne(-100).sum() / num_items_in_batch)
-            losses.append(next_sentence_loss)
-        return _with_loss(outputs, torch.stack(losses).sum()) if losses else outputs
+        loss = pretraining_loss(
+            outputs.prediction_logits, outputs.seq_relationship_logits, labels, next_sentence_label, num_items_in_batch
+        )
+        return outputs if loss is None else with_loss(outputs, loss)
 
 
 class WoBertForMaskedLM(_HeadWithLabels, BertForMaskedLM):
@@ -224,24 +196,7 @@ class WoBertForSequenceClassification(_HeadWithLabels, BertForSequenceClassifica
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
-        if self.config.problem_type is None:
-            if self.num_labels == 1:
-                self.config.problem_type = "regression"
-            elif labels.dtype in (torch.long, torch.int):
-                self.config.problem_type = "single_label_classification"
-            else:
-                self.config.problem_type = "multi_label_classification"
-        if self.config.problem_type == "single_label_classification":
-            return _cross_entropy(logits, labels, num_items_in_batch)
-        loss_function = (
-            functional.mse_loss
-            if self.config.problem_type == "regression"
-            else functional.binary_cross_entropy_with_logits
-        )
-        logits = _widen(logits)
-        reduction = "mean" if num_items_in_batch is None else "sum"
-        loss = loss_function(logits, labels.to(logits.dtype).reshape(logits.shape), reduction=reduction)
-        return _divide(loss, num_items_in_batch)
+        return text_classification_loss(logits, labels, self.config, num_items_in_batch)
 
 
 class WoBertForMultipleChoice(_HeadWithLabels, BertForMultipleChoice):
@@ -302,13 +257,8 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
         )
         if start_positions is None or end_positions is None:
             return outputs
-        length = outputs.start_logits.shape[1]
-        losses = []
-        for logits, positions in ((outputs.start_logits, start_positions), (outputs.end_logits, end_positions)):
-            positions = positions.reshape(-1)
-            positions = positions.masked_fill((positions < 0) | (positions >= length), -100)
-            losses.append(_cross_entropy(logits, positions, num_items_in_batch))
-        return _with_loss(outputs, (losses[0] + losses[1]) / 2)
+        loss = span_loss(outputs.start_logits, outputs.end_logits, start_positions, end_positions, num_items_in_batch)
+        return with_loss(outputs, loss)
 
 
 __all__ = [
