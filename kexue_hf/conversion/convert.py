@@ -193,7 +193,7 @@ def _config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[di
         "architectures": [architecture],
         "auto_map": auto_map.AUTO_MAP,
         "classifier_pooling": pooling
-        if pooling in ("cls", "pooler")
+        if pooling in ("cls", "mean", "pooler")
         else "pooler"
         if "pooler" in plan.parts
         else "cls",

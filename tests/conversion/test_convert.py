@@ -61,6 +61,15 @@ def test_configuration(case: str, tmp_path: Path) -> None:
     assert found["tokenizer_class"] == "WoBertTokenizer" and found["layer_norm_eps"] == 1e-12
 
 
+@pytest.mark.parametrize(("said", "kept"), [("mean", "mean"), ("cls", "cls"), ("max", "pooler"), (None, "pooler")])
+def test_a_configuration_may_say_what_a_classifier_reads(said: str | None, kept: str, tmp_path: Path) -> None:
+    source = golden_copy("wobert_tf_ckpt", tmp_path / "source")
+    raw = json.loads((source / "bert_config.json").read_text()) | {"classifier_pooling": said}
+    (source / "bert_config.json").write_text(json.dumps(raw))
+    convert(source, tmp_path / "out")
+    assert config(tmp_path / "out")["classifier_pooling"] == kept
+
+
 def test_every_kernel_is_transposed_and_nothing_else(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
     source, ours = read_all(GOLDEN / "wobert_tf_ckpt" / "bert_model.ckpt"), values(tmp_path / "out")

@@ -20,7 +20,8 @@ class WoBertConfig(BertConfig):
     Args:
         classifier_pooling (`str`, *optional*, defaults to `"pooler"`):
             What `WoBertForSequenceClassification` and `WoBertForMultipleChoice` classify: `"pooler"` is BERT's
-            tanh(dense([CLS])), `"cls"` the last hidden state of [CLS] itself, as bert4keras' fine-tuning scripts do.
+            tanh(dense([CLS])), `"cls"` the last hidden state of [CLS] itself, as bert4keras' fine-tuning scripts do,
+            `"mean"` the mean of the last hidden states of all tokens that are not padding.
         add_pooling_layer (`bool`, *optional*, defaults to `True`):
             Whether the checkpoint has a pooler. False for one that was trained on masked language modelling only;
             `WoBertModel` then has none either. `WoBertForPreTraining`, `WoBertForNextSentencePrediction` and
@@ -30,7 +31,7 @@ class WoBertConfig(BertConfig):
             vocabulary is warned about when it meets the model.
 
     Raises:
-        ValueError: `classifier_pooling` is neither of the two.
+        ValueError: `classifier_pooling` is none of the three.
     """
 
     model_type = "wobert"
@@ -43,8 +44,8 @@ class WoBertConfig(BertConfig):
     tokenizer_class: str | None = "WoBertTokenizer"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.classifier_pooling not in ("pooler", "cls"):
-            raise ValueError(f"classifier_pooling must be 'pooler' or 'cls', got {self.classifier_pooling!r}")
+        if self.classifier_pooling not in ("pooler", "cls", "mean"):
+            raise ValueError(f"classifier_pooling must be 'pooler', 'cls' or 'mean', got {self.classifier_pooling!r}")
         # transformers would record the one class that is being saved; with all of them in the file every Auto class
         # loads the folder where this package is not installed.
         kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}

@@ -5,7 +5,8 @@ this departs from them:
 
 * The pooler is optional (`config.add_pooling_layer`): the released checkpoints were trained on masked language
   modelling only and have none.
-* `config.classifier_pooling="cls"` classifies the last hidden state of [CLS] itself, as bert4keras' scripts do.
+* `config.classifier_pooling="cls"` classifies the last hidden state of [CLS] itself, as bert4keras' scripts do;
+  `"mean"` the mean of all tokens' last hidden states, padding left out.
 * The loss of a head with one tensor of `labels` is the same under gradient accumulation and data parallelism as in
   one batch: given `num_items_in_batch` (which `Trainer` counts and passes) it is the sum over the items divided by
   that number. BERT's own heads accept the argument and ignore it, so that accumulating over N micro-batches makes
@@ -37,7 +38,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_wobert import WoBertConfig
-from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, with_loss
+from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen, with_loss
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
@@ -102,6 +103,45 @@ class FirstTokenPooler(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states[:, 0]
+
+
+def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+
+    Args:
+        hidden_states: of any floating type; the sum is made in float32 or wider.
+        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
+            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
+            None means that all are. A row without real tokens has the mean 0.
+    """
+    states = widen(hidden_states)
+    if attention_mask is None:
+        return states.mean(1).to(hidden_states.dtype)
+    if attention_mask.dim() == 2:
+        real = attention_mask != 0
+    else:
+        real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
+        real = real.flatten(1, -2).any(1)
+    real = real.to(states.device)[..., None]
+    # Not times the mask: what is left out may be infinite in float16.
+    mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+    return mean.to(hidden_states.dtype)
+
+
+def _put_mean_in_pooler_output(encoder: nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
+    """A forward hook, because BERT's heads read `pooler_output`, and a pooler is not given the mask."""
+    mean = masked_mean(outputs[0], args[1] if len(args) > 1 else kwargs.get("attention_mask"))
+    if isinstance(outputs, tuple):
+        return outputs[0], mean, *outputs[1:]
+    return type(outputs)(**{**outputs, "pooler_output": mean})
+
+
+def _set_pooling(encoder: BertModel, pooling: str) -> None:
+    if pooling == "cls":
+        encoder.pooler = FirstTokenPooler()
+    elif pooling == "mean":
+        encoder.pooler = None
+        encoder.register_forward_hook(_put_mean_in_pooler_output, with_kwargs=True)
 
 
 class WoBertModel(WoBertPreTrainedModel, BertModel):
@@ -190,8 +230,7 @@ class WoBertForSequenceClassification(_HeadWithLabels, BertForSequenceClassifica
 
     def __init__(self, config: WoBertConfig) -> None:
         super().__init__(config)
-        if config.classifier_pooling == "cls":
-            self.bert.pooler = FirstTokenPooler()
+        _set_pooling(self.bert, config.classifier_pooling)
 
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
@@ -209,8 +248,7 @@ class WoBertForMultipleChoice(_HeadWithLabels, BertForMultipleChoice):
 
     def __init__(self, config: WoBertConfig) -> None:
         super().__init__(config)
-        if config.classifier_pooling == "cls":
-            self.bert.pooler = FirstTokenPooler()
+        _set_pooling(self.bert, config.classifier_pooling)
 
 
 class WoBertForTokenClassification(_HeadWithLabels, BertForTokenClassification):

@@ -308,6 +308,7 @@ def test_the_loss_of_half_precision_weights_is_computed_in_float32(dtype: torch.
         ("WoBertForSequenceClassification", {}, True),
         ("WoBertForSequenceClassification", {"add_pooling_layer": False}, True),
         ("WoBertForSequenceClassification", {"classifier_pooling": "cls"}, False),
+        ("WoBertForSequenceClassification", {"classifier_pooling": "mean"}, False),
     ],
     ids=lambda value: str(value),
 )
@@ -367,8 +368,8 @@ def test_cls_pooling_is_a_dense_on_the_raw_state(head: str) -> None:
 
 
 def test_a_configuration_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(ValueError, match=r"classifier_pooling must be 'pooler' or 'cls', got 'mean'"):
-        tiny_config(classifier_pooling="mean")
+    with pytest.raises(ValueError, match=r"classifier_pooling must be 'pooler', 'cls' or 'mean', got 'max'"):
+        tiny_config(classifier_pooling="max")
 
 
 def test_a_configuration_names_every_auto_class(tmp_path: Path) -> None:
