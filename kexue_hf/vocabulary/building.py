@@ -1,0 +1,86 @@
+"""Building a vocabulary for WoBERT: the characters of a text, and the words that earn a row of their own.
+
+The released vocabularies (https://kexue.fm/archives/7758) are a character vocabulary without its ## Chinese pieces,
+plus the most frequent words of jieba's dictionary (`extending` does just that). Here the counts of a corpus decide and
+jieba's own frequencies break ties, or, weighted, stand in for a corpus that is small or absent. Nothing is learnt.
+
+The order of the result: special tokens, ASCII characters, ## pieces of ASCII letters and digits, other characters by
+count, words by score. Equal inputs give equal vocabularies.
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+
+from kexue_hf.vocabulary.counting import CorpusCounts, dictionary_frequencies
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ASCII_CHARACTERS = tuple(chr(code) for code in range(33, 127) if not chr(code).isupper())
+ASCII_PIECES = tuple(f"##{character}" for character in ASCII_CHARACTERS if character.isalnum())
+# Punctuation that Chinese text uses and a small corpus may lack.
+CHINESE_PUNCTUATION = tuple("，。、；：？！“”‘’（）《》〈〉【】「」『』—…·￥～")
+
+
+def build_vocabulary(
+    counts: CorpusCounts,
+    size: int,
+    min_character_count: int = 1,
+    min_word_count: int = 1,
+    dictionary: Counter[str] | None = None,
+    dictionary_weight: float = 0.0,
+) -> list[str]:
+    """The vocabulary, a list of `size` tokens at most (fewer where characters and words run out), in order of id.
+
+    A word's score is count + dictionary_weight * (dictionary frequency, scaled to as many words as the corpus has);
+    ties go to the dictionary's more frequent word, then to the earlier code point.
+
+    Args:
+        counts: of the corpus, see `count_corpus`; an empty `CorpusCounts()` uses the dictionary alone.
+        size: the number of tokens wanted, special tokens included.
+        min_character_count: characters that occur less often are left to [UNK].
+        min_word_count: words whose score is lower are left to their characters.
+        dictionary: see `dictionary_frequencies`, which is also the default; `Counter()` for none.
+        dictionary_weight: 0 counts the corpus only; 1 weighs dictionary and corpus alike.
+
+    Raises:
+        ValueError: `size` does not even hold the special tokens, ASCII and the wanted characters.
+    """
+    dictionary = dictionary_frequencies() if dictionary is None else dictionary
+    tokens = dict.fromkeys((*SPECIAL_TOKENS, *ASCII_CHARACTERS, *ASCII_PIECES))
+    characters = Counter(dict.fromkeys(CHINESE_PUNCTUATION, 0))
+    characters.update({c: n for c, n in counts.characters.items() if n >= min_character_count and _is_visible(c)})
+    if not counts.characters:
+        for word, frequency in dictionary.items():
+            characters.update({character: frequency for character in word if _is_visible(character)})
+    tokens.update(dict.fromkeys(sorted(characters, key=lambda c: (-characters[c], c))))
+    if len(tokens) > size:
+        raise ValueError(
+            f"a vocabulary of {size} tokens was asked for, but special tokens, ASCII and the characters that occur "
+            f"at least {min_character_count} times are {len(tokens)}: ask for more tokens or a higher minimum count"
+        )
+
+    total_words, total_dictionary = counts.words.total(), dictionary.total()
+    scale = dictionary_weight * (total_words or total_dictionary) / max(total_dictionary, 1)
+    if not total_words:
+        scale = 1.0
+    scores = {word: float(count) for word, count in counts.words.items()}
+    if scale:
+        for word, frequency in dictionary.items():
+            scores[word] = scores.get(word, 0.0) + scale * frequency
+    words = [word for word, score in scores.items() if score >= min_word_count and word not in tokens]
+    words.sort(key=lambda word: (-scores[word], -dictionary.get(word, 0), word))
+    return [*tokens, *words[: size - len(tokens)]]
+
+
+def save_vocabulary(vocabulary: Iterable[str], path: str | os.PathLike[str]) -> None:
+    """Write `vocab.txt`: UTF-8, one token a line, line number (from 0) = id."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{token}\n" for token in vocabulary)
+
+
+def _is_visible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+__all__ = ["SPECIAL_TOKENS", "build_vocabulary", "save_vocabulary"]

@@ -1,0 +1,122 @@
+"""Counting words: what jieba cuts without its hidden Markov model, which is how the tokenizer cuts.
+
+Every word that is counted can therefore occur. Memory is bounded: beyond a number of different words (web text has
+new strings of letters and digits without end) the rarest are forgotten, and it is recorded how much a count may lack.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kexue_hf.models.wobert.normalization_wobert import Normalizer
+from kexue_hf.models.wobert.segmentation_wobert import Segmenter
+
+# Different words that are kept, about 100 bytes each: jieba's dictionary has 349,046.
+MOST_WORDS = 4_000_000
+# Characters that are cut at once.
+_CHUNK = 1 << 16
+# Between texts that are cut at once: jieba always cuts there.
+_BETWEEN = "\n"
+
+
+@dataclass
+class CorpusCounts:
+    """How often each character and each word (of two characters or more) occurs in a text, normalised.
+
+    A word's true count is at most `forgotten` higher; 0 unless the corpus had more different words than are kept.
+    """
+
+    characters: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    forgotten: int = 0
+
+
+def count_corpus(
+    texts: Iterable[str],
+    cut: Callable[[str], Iterable[str]] | None = None,
+    *,
+    lower: bool = True,
+    most_words: int = MOST_WORDS,
+) -> CorpusCounts:
+    """Count the characters and words of `texts` (the iterable may be a stream of any size).
+
+    Args:
+        texts: raw texts; they are normalised as the tokenizer does (lower case, accents gone).
+        cut: segmenter of a normalised text; by default the tokenizer's own.
+        lower: whether to normalise; False for a tokenizer with `do_lower_case=False`.
+        most_words: different words to keep in memory; beyond, the rarer half is forgotten.
+    """
+    normalize = Normalizer(lower)
+    counts = CorpusCounts()
+    # Somebody else's segmenter may not part texts at the line feed.
+    cut, room = (cut, 0) if cut else (Segmenter(), _CHUNK)
+    waiting: list[str] = []
+    size = 0
+    for text in texts:
+        waiting.append(normalize(text))
+        size += len(text)
+        if size >= room:
+            _count(waiting, cut, counts, most_words)
+            waiting, size = [], 0
+    _count(waiting, cut, counts, most_words)
+    _keep_words(counts)
+    return counts
+
+
+def dictionary_frequencies(lower: bool = True) -> Counter[str]:
+    """The words of jieba's dictionary, normalised, and their frequencies in the text that jieba was made from.
+
+    Args:
+        lower: whether to normalise; False for a tokenizer with `do_lower_case=False`.
+    """
+    import jieba
+
+    normalize = Normalizer(lower)
+    frequencies: Counter[str] = Counter()
+    # Read as a file: jieba's own loader would write a cache, and would mark every prefix as a word.
+    with open(os.path.join(os.path.dirname(jieba.__file__), "dict.txt"), encoding="utf-8") as file:
+        for line in file:
+            word, frequency = line.split(" ", 2)[:2]
+            word = normalize(word)
+            if is_word(word):
+                frequencies[word] += int(frequency)
+    return frequencies
+
+
+def is_word(text: str) -> bool:
+    """Two letters or digits at least and nothing else: what is worth a row and is looked up as a whole."""
+    return len(text) > 1 and text.isalnum()
+
+
+def _count(texts: list[str], cut: Callable[[str], Iterable[str]], counts: CorpusCounts, most_words: int) -> None:
+    joined = _BETWEEN.join(texts)
+    if not joined:
+        return
+    counts.characters.update(joined)
+    counts.characters[_BETWEEN] -= len(texts) - 1
+    # Punctuation and single characters are counted along and dropped later, all at once: faster than one by one.
+    counts.words.update(cut(joined))
+    if len(counts.words) > most_words:
+        _keep_words(counts)
+        _forget(counts, most_words)
+
+
+def _keep_words(counts: CorpusCounts) -> None:
+    for word in [word for word in counts.words if not is_word(word)]:
+        del counts.words[word]
+    counts.characters += Counter()  # without those of count 0
+
+
+def _forget(counts: CorpusCounts, most_words: int) -> None:
+    """Drop the rarest words until at most half of the room is taken; all of one count go together."""
+    if len(counts.words) <= most_words:
+        return
+    ordered = sorted(counts.words.values(), reverse=True)
+    limit = ordered[most_words // 2]
+    for word in [word for word, count in counts.words.items() if count <= limit]:
+        del counts.words[word]
+    counts.forgotten += limit
+
+
+__all__ = ["MOST_WORDS", "CorpusCounts", "count_corpus", "dictionary_frequencies", "is_word"]

@@ -1,0 +1,84 @@
+"""A file of one's own words in jieba's format: one a line, `word [frequency] [tag]`.
+
+Departs from jieba, which takes whatever it is given: a line that cannot become a word is an error, with its number.
+Frequency and tag are read over: a user's word gets the frequency with which the segmenter cuts it as one.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+
+from kexue_hf.errors import InputError
+from kexue_hf.models.wobert.normalization_wobert import Normalizer
+
+_LINE = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")
+_SHOWN = 5
+
+
+def read_user_dictionary(
+    path: str | os.PathLike[str], special_tokens: Sequence[str] = (), lower: bool = True
+) -> list[str]:
+    """The words of a file, as they are written there; empty lines are passed over.
+
+    Args:
+        special_tokens: what may be in no word, since it is found before words are.
+        lower: whether the tokenizer lower-cases, so that "ABC" and "abc" are the same word.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, or has words that cannot be (with their lines).
+    """
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror} (the user dictionary)") from None
+    normalize = Normalizer(lower)
+    words: dict[str, tuple[int, str]] = {}
+    problems: list[str] = []
+    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start} "
+                "of the line); convert the file, for example: iconv -f gb18030 -t utf-8"
+            ) from None
+        if not text:
+            continue
+        match = _LINE.fullmatch(text)
+        word = match.group(1) if match else text
+        normal = normalize(word)
+        if problem := word_problem(word, normal, special_tokens):
+            problems.append(f"line {number}: {word!r:.60} {problem}")
+        elif normal in words:
+            problems.append(f"line {number}: {word!r:.60} is the word of line {words[normal][0]} again")
+        else:
+            words[normal] = (number, word)
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise InputError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}; expected one word a line: word [freq] [tag]")
+    return [word for _, word in words.values()]
+
+
+def word_problem(word: str, normal: str, special_tokens: Sequence[str]) -> str | None:
+    """Why a text can be no word of a vocabulary; None if it can.
+
+    Args:
+        word: as it came. normal: its normal form.
+        special_tokens: what may not be in it.
+    """
+    if not word:
+        return "is empty"
+    if any(char.isspace() for char in word):
+        return "holds white space"
+    if any("\ud800" <= char <= "\udfff" for char in word):
+        return "is no valid Unicode (half a surrogate pair)"
+    if not normal:
+        return "has no character left after normalisation"
+    if normal.startswith("##"):
+        return "begins with ##, which marks a word piece"
+    token = next((token for token in special_tokens if token and token in word), None)
+    return f"holds the special token {token}" if token else None
+
+
+__all__ = ["read_user_dictionary", "word_problem"]
