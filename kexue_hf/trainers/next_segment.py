@@ -3,7 +3,8 @@
 Masked words alone never ask anything of [CLS]: what a classifier reads there is then no summary, and a small model
 pre-trained so can fall behind random weights. Here each text is cut in two, [CLS] A [SEP] B [SEP]; half of a batch's
 texts exchange their second parts, and [CLS] tells which. (BERT draws its pairs when the data is made; exchanging them
-in the batch gives new ones in every epoch, for nothing.)
+in the batch gives new ones in every epoch, for nothing. Which texts exchange depends on the batch: unlike the masks,
+it is not the same where other numbers of processes or accumulated steps compose other batches.)
 """
 
 import zlib
@@ -36,15 +37,15 @@ class NextSegmentCollator(WordMaskingCollator):
             firsts.append((ids[:middle], words[:middle]))
             seconds.append((ids[middle:], words[middle:]))
         checksum = zlib.crc32(np.concatenate([np.asarray(first[0], dtype=np.int64) for first in firsts]).tobytes())
-        random = np.random.default_rng([self.seed, 1, checksum])
+        random = np.random.default_rng([self.seed, 1, checksum, int(features[0].get("epoch", 0))])
         moved = random.permutation(len(features))[: len(features) // 2]
         # One alone cannot exchange with itself.
         moved = moved if len(moved) > 1 else moved[:0]
         order = np.arange(len(features))
         order[moved] = np.roll(moved, 1)
         longest = max(len(feature["input_ids"]) for feature in features) + 1
-        pairs = []
-        for (ids, words), second in zip(firsts, order, strict=True):
+        pairs: list[dict[str, Any]] = []
+        for feature, (ids, words), second in zip(features, firsts, order, strict=True):
             other_ids, other_words = seconds[second]
             room = longest - 3 - len(ids)
             # Words are numbered within a row: those of the second part go on after the first's.
@@ -53,6 +54,7 @@ class NextSegmentCollator(WordMaskingCollator):
             other_words = [-1 if w is None or w < 0 else w + start for w in other_words[:room]]
             pairs.append(
                 {
+                    **{name: feature[name] for name in ("row", "epoch") if name in feature},
                     "input_ids": [self.cls_token_id, *ids, self.sep_token_id, *other_ids, self.sep_token_id],
                     "word_ids": [-1, *words, -1, *other_words, -1],
                     "token_type_ids": [0] * (len(ids) + 2) + [1] * (len(other_ids) + 1),

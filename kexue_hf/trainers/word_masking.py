@@ -5,17 +5,21 @@ Differences from transformers' `DataCollatorForLanguageModeling`:
 * The unit is the word: all tokens of a word share one fate (hidden, replaced, left, or not chosen at all). Words come
   from a `word_ids` column where there is one, else a token that starts with ## belongs to the token before it.
 * A random replacement is never a special token.
-* No state: a batch's random numbers are drawn from the seed and from the batch itself. The masks are therefore the
-  same with 0 or 8 loader workers and after a resumed run; they differ between epochs because shuffling composes other
-  batches (of one text, they do not); and a held-out set, which is not shuffled, is masked alike at every evaluation.
+* No state. A text that brings its number `row` and the pass `epoch` (the data of `kexue_hf.corpora.row_order` do) is
+  masked by a function of seed, epoch and row: alike in whatever batch, process or loader worker it is, in a resumed
+  run, and anew in each epoch. Texts without a number are masked by a function of the seed and of the whole batch:
+  alike with 0 or 8 loader workers and after a resumed run; anew in each epoch because shuffling composes other batches
+  (of one text, it does not). A held-out set, which is not shuffled, is masked alike at every evaluation.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+from kexue_hf.corpora.row_order import random_of
 
 IGNORED = -100
 
@@ -70,8 +74,11 @@ class WordMaskingCollator:
         self.replacements = np.flatnonzero(~self.is_special)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Texts, each a dict of `input_ids` and perhaps `token_type_ids` and `word_ids` (None or -1 for tokens of no
-        word), to `input_ids`, `attention_mask`, `labels` (and `token_type_ids`), int64 [batch, length]."""
+        """Texts to `input_ids`, `attention_mask`, `labels` (and `token_type_ids`), int64 [batch, length].
+
+        Each text is a dict of `input_ids` and perhaps `token_type_ids`, `word_ids` (None or -1 for tokens of no word),
+        `row` and `epoch` (what its masks are drawn from).
+        """
         length = max(len(feature["input_ids"]) for feature in features)
         length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
         ids = _padded([feature["input_ids"] for feature in features], length, self.pad_token_id)
@@ -84,26 +91,49 @@ class WordMaskingCollator:
         if "token_type_ids" in features[0]:
             types = _padded([feature["token_type_ids"] for feature in features], length, 0)
             words = _numbered_on(words, types)
-        labels, masked = self._mask(ids, words, maskable=(attention == 1) & (words >= 0) & ~self.is_special[ids])
+        lengths = [len(feature["input_ids"]) for feature in features]
+        draws = self._draws(self._generators(features, ids), words, lengths)
+        labels, masked = self._mask(ids, (attention == 1) & (words >= 0) & ~self.is_special[ids], *draws)
 
         batch = {"input_ids": masked, "attention_mask": attention, "labels": labels}
         if "token_type_ids" in features[0]:
             batch["token_type_ids"] = types
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
-    def _mask(self, ids: np.ndarray, words: np.ndarray, maskable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and masked ids of ids [batch, length], given each token's word within its row."""
-        random = np.random.default_rng([self.seed, zlib.crc32(ids.tobytes())])
-        rows = np.arange(len(ids))[:, None]
-        # One draw for each word of each row, looked up by all tokens of the word.
-        lottery = random.random((len(ids), words.max() + 2))[rows, words]
-        fate = random.random((len(ids), words.max() + 2))[rows, words]
+    def _generators(self, features: Sequence[dict[str, Any]], ids: np.ndarray) -> Iterator[np.random.Generator]:
+        """A source of random numbers for each text."""
+        if "row" in features[0]:
+            for feature in features:
+                # Another word of the counter than the order of rows uses.
+                yield random_of(self.seed, int(feature.get("epoch", 0)), 2, int(feature["row"]))
+        else:
+            random = np.random.default_rng([self.seed, zlib.crc32(ids.tobytes())])
+            for _ in features:
+                yield random
+
+    def _draws(
+        self, generators: Iterable[np.random.Generator], words: np.ndarray, lengths: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lottery and fate (uniform, one for all tokens of a word) and replacement of each token [batch, length]."""
+        lottery, fate, replacement = np.ones(words.shape), np.ones(words.shape), np.zeros(words.shape, dtype=np.int64)
+        for row, (random, length) in enumerate(zip(generators, lengths, strict=True)):
+            # As many numbers as the text asks for: the others of its batch make no difference.
+            own = words[row, :length]
+            draws = random.random((2, own.max() + 2))
+            lottery[row, :length], fate[row, :length] = draws[:, own]
+            places = (random.random(length) * len(self.replacements)).astype(np.int64)
+            replacement[row, :length] = self.replacements[places]
+        return lottery, fate, replacement
+
+    def _mask(
+        self, ids: np.ndarray, maskable: np.ndarray, lottery: np.ndarray, fate: np.ndarray, replacement: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and masked ids of ids [batch, length], given each token's draws."""
         lottery = np.where(maskable, lottery, np.inf)
         first_prize = lottery.min(axis=1, keepdims=True)
         chosen = maskable & ((lottery < self.probability) | (lottery == first_prize))
         if self.probability == 0:
             chosen = np.zeros_like(chosen)
-        replacement = random.choice(self.replacements, size=ids.shape)
         replaced_below = self.hidden + (1 - self.hidden) / 2
         masked = np.where(chosen & (fate < self.hidden), self.mask_token_id, ids)
         masked = np.where(chosen & (fate >= self.hidden) & (fate < replaced_below), replacement, masked)

@@ -1,0 +1,129 @@
+"""Documents into rows of at most `max_length` tokens, sentences kept whole. Two ways:
+
+* `FullRows` (RoBERTa's FULL-SENTENCES): whole sentences fill a row one after the other, over the ends of documents,
+  with [SEP] between documents. Nearly no padding. The parts of a row see each other: attention crosses documents.
+* `Segments` (what WoBERT itself was trained on, `text_process` of https://github.com/ZhuiyiTechnology/WoBERT): a row
+  is a part of one document, its sentences (up to 。 or the end of a line) joined while they have no more than
+  `characters` characters together, by default 1.3 x max_length, since a word is longer than a character. Rows differ
+  in length, so batches should be of rows of similar length. What is left of a segment of more tokens than fit is
+  dropped, as there; fewer characters drop less.
+
+Both number the words of a row from 0, which is what the masking of whole words wants.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+# A sentence with the mark that ends it and the quotation marks that close after it.
+SENTENCE = re.compile(r"[^。！？\n]*[。！？\n]+[”’」』）]*|[^。！？\n]+")
+LINE_OR_SENTENCE = re.compile(r"[^。\n]*[。\n]|[^。\n]+")
+Row = tuple[list[int], list[int]]  # ids, and the word of each (-1: none)
+
+
+def split_segments(text: str, characters: int) -> Iterator[str]:
+    """Parts of at most `characters` characters, ending where a sentence ends; only a longer sentence is cut."""
+    start = end = 0
+    for match in LINE_OR_SENTENCE.finditer(text):
+        if end > start and match.end() - start > characters:
+            yield text[start:end]
+            start = end
+        end = match.end()
+        while end - start > characters:
+            yield text[start : start + characters]
+            start += characters
+    if end > start:
+        yield text[start:end]
+
+
+def encoded_words(tokenizer: Any, texts: list[str]) -> Iterator[Row]:
+    """Ids and words of each text, without special tokens around it."""
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    for index, ids in enumerate(encoded["input_ids"]):
+        words = encoded.word_ids(index)
+        # Tokens that another tokenizer counts to no word are left out.
+        known = [(i, w) for i, w in zip(ids, words, strict=True) if w is not None]
+        yield [i for i, _ in known], [w for _, w in known]
+
+
+class Segments:
+    """A row for each segment: for `datasets`' batched `map`, or for single texts. See the module."""
+
+    def __init__(self, tokenizer: Any, max_length: int, characters: int | None = None) -> None:
+        self.tokenizer, self.room = tokenizer, max_length - 2
+        self.characters = characters or max(1, int(1.3 * max_length))
+
+    def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Segments that are still to be encoded, as {"text", "length" in characters}."""
+        for text in texts:
+            for segment in split_segments(text, self.characters):
+                if not segment.isspace():
+                    yield {"text": segment, "length": len(segment)}
+
+    def encode(self, segments: list[str]) -> list[dict[str, Any]]:
+        """A row of each segment."""
+        return [
+            _row(self.tokenizer, ids[: self.room], words[: self.room])
+            for ids, words in encoded_words(self.tokenizer, segments)
+        ]
+
+    def __call__(self, batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        segments = [segment["text"] for segment in self.split(batch["text"])]
+        return _columns(self.encode(segments) if segments else [])
+
+
+class FullRows:
+    """Rows filled with whole sentences: for `datasets`' batched `map`, or for a stream of texts. See the module."""
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.tokenizer, self.room = tokenizer, max_length - 2
+
+    def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The rows of a stream of texts."""
+        for ids, words in self._rows(texts):
+            yield _row(self.tokenizer, ids, words)
+
+    def __call__(self, batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        return _columns(list(self.split(batch["text"])))
+
+    def _rows(self, texts: Iterable[str]) -> Iterator[Row]:
+        row: Row = ([], [])
+        next_word = 0
+        for text in texts:
+            sentences = SENTENCE.findall(text)
+            encoded = (found for found in encoded_words(self.tokenizer, sentences) if found[0]) if sentences else ()
+            for position, (ids, words) in enumerate(encoded):
+                numbers = [next_word + word for word in words]
+                next_word = numbers[-1] + 1
+                separator = 1 if position == 0 and row[0] else 0
+                if row[0] and len(row[0]) + separator + len(ids) > self.room:
+                    yield row
+                    row, separator = ([], []), 0
+                if separator:
+                    row[0].append(self.tokenizer.sep_token_id)
+                    row[1].append(-1)
+                row[0].extend(ids)
+                row[1].extend(numbers)
+                while len(row[0]) > self.room:
+                    yield row[0][: self.room], row[1][: self.room]
+                    row = row[0][self.room :], row[1][self.room :]
+        if row[0]:
+            yield row
+
+
+def _row(tokenizer: Any, ids: list[int], words: list[int]) -> dict[str, Any]:
+    start = words[0] if words else 0
+    return {
+        "input_ids": [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id],
+        "word_ids": [-1, *(word - start if word >= 0 else -1 for word in words), -1],
+        "length": len(ids) + 2,
+    }
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in ("input_ids", "word_ids", "length")}
+
+
+Packer = Callable[[dict[str, list[str]]], dict[str, list[Any]]]
+
+__all__ = ["FullRows", "Packer", "Segments", "encoded_words", "split_segments"]

@@ -1,0 +1,144 @@
+"""A corpus by name: files, globs, folders, or a data set of the Hub; as a table on the disk or as a stream.
+
+load_corpus(["wiki/*.jsonl.gz", "news.parquet"])    # a datasets.Dataset with the one column `text`
+stream_corpus(["wikimedia/wikipedia:20231101.zh"])  # an iterable of texts, read anew at each iteration
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_from_disk
+
+from kexue_hf.corpora.text_files import is_text_file, read_texts
+from kexue_hf.errors import InputError, KexueError
+
+HUB_NAME = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?")
+EXPECTED = (
+    "expected .txt, .jsonl, .json or .parquet files (perhaps .gz, .bz2, .xz, .zst), a folder of them, a folder of "
+    "datasets.save_to_disk, or a data set of the Hub as name or name:config"
+)
+
+
+def load_corpus(names: Sequence[str], column: str = "text", num_proc: int | None = None) -> Dataset:
+    """All texts as one table, kept in the cache of `datasets` until the files change.
+
+    Args:
+        names: files, globs, folders (of such files, or of `datasets.save_to_disk`), or Hub data sets `name[:config]`,
+            of which the split `train` is taken.
+        column: where the text is, in all but .txt files.
+        num_proc: how many files to read at a time.
+
+    Raises:
+        InputError: nothing has that name, it holds no text, or a file is bad (its line is named).
+    """
+    tables = []
+    for files, name in _resolved(names):
+        if files:
+            # Size and time of each file are part of what the cache goes by.
+            versions = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+            several = {"num_proc": min(num_proc or 1, len(files))} if (num_proc or 1) > 1 and len(files) > 1 else {}
+            try:
+                table = Dataset.from_generator(
+                    _rows,
+                    features=Features({"text": Value("string")}),
+                    gen_kwargs={"files": versions, "column": column},
+                    **several,
+                )
+            except Exception as error:
+                raise _ours(error) or error from None
+        else:
+            table = _table(name, column, streaming=False)
+        if not len(table):
+            raise InputError(f"{name} holds no text")
+        tables.append(table)
+    return concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+
+class TextStream:
+    """The texts of a corpus, read anew at each iteration; nothing is kept. See `stream_corpus`."""
+
+    def __init__(self, names: Sequence[str], column: str = "text") -> None:
+        self.parts: list[tuple[list[str], Any]] = [
+            (files, None if files else _table(name, column, streaming=True)) for files, name in _resolved(names)
+        ]
+        self.column = column
+
+    def __iter__(self) -> Iterator[str]:
+        for files, table in self.parts:
+            yield from read_texts(files, self.column) if files else (row["text"] for row in table)
+
+
+def stream_corpus(names: Sequence[str], column: str = "text") -> Iterable[str]:
+    """As `load_corpus`, but without a copy on the disk: for what is too large to store, or for a short look.
+
+    Raises:
+        InputError: nothing has that name; and, while it is read, as `load_corpus`.
+    """
+    return TextStream(names, column)
+
+
+def _resolved(names: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Each name with its files; no files for what `datasets` opens by itself."""
+    for name in names:
+        path = Path(name)
+        if path.is_dir() and not any((path / mark).exists() for mark in ("state.json", "dataset_dict.json")):
+            files = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_text_file(file))
+            if not files:
+                raise InputError(f"{name}: a folder without text; {EXPECTED}")
+            yield files, name
+        elif path.is_dir():
+            yield [], name
+        elif path.exists() or glob.has_magic(name):
+            files = [name] if path.exists() else sorted(glob.glob(name, recursive=True))
+            if not files:
+                raise InputError(f"{name}: no file has such a name")
+            for file in files:
+                if not is_text_file(file):
+                    raise InputError(f"{file}: {EXPECTED}")
+            yield files, name
+        elif is_text_file(name) or not HUB_NAME.fullmatch(name):
+            raise InputError(f"{name} does not exist; {EXPECTED}")
+        else:
+            yield [], name
+
+
+def _table(name: str, column: str, streaming: bool) -> Any:
+    """A folder of save_to_disk or a Hub data set, with the one column `text`."""
+    if Path(name).is_dir():
+        data = load_from_disk(name)
+        if isinstance(data, DatasetDict):
+            if "train" not in data:
+                raise InputError(f"{name}: has no split train, only {', '.join(data)}; name the folder of one")
+            data = data["train"]
+        data = data.to_iterable_dataset() if streaming else data
+    else:
+        match = HUB_NAME.fullmatch(name)
+        assert match is not None  # _resolved has looked
+        try:
+            data = load_dataset(match["name"], match["config"], split="train", streaming=streaming)
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"{name} is no file here, and not to be had from the Hub ({reason[0]})") from error
+    columns = data.column_names or list(next(iter(data)))
+    if column not in columns:
+        raise InputError(f"{name}: has no column {column!r}, only {', '.join(columns)}; name one with --text_column")
+    return data.select_columns([column]).rename_columns({} if column == "text" else {column: "text"})
+
+
+def _rows(files: list[tuple[str, int, int]], column: str) -> Iterator[dict[str, str]]:
+    for text in read_texts([name for name, _, _ in files], column):
+        yield {"text": text}
+
+
+def _ours(error: BaseException | None) -> KexueError | None:
+    """The error of ours that another one was raised from."""
+    while error is not None and not isinstance(error, KexueError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+__all__ = ["TextStream", "load_corpus", "stream_corpus"]

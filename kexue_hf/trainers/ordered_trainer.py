@@ -1,0 +1,118 @@
+"""transformers' Trainer, with the data in one order that neither devices nor interruptions change.
+
+What differs from `Trainer`: the batches come from `kexue_hf.corpora.row_order`, whole global batches first, shared out
+afterwards. So the losses of N processes, of accumulated batches, and of a run that was killed and resumed are those of
+one process in one go (up to the order in which floating-point numbers are added; with dropout, whose random numbers
+belong to the process, only the resumed run's are). A stream is bucketed by length too, and skips what it has trained
+on without making batches of it.
+"""
+
+import os
+import zlib
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from kexue_hf.corpora.row_order import Batches, Share, Stream, Table
+from kexue_hf.trainers.whole_checkpoints import MarkWhole, check_same_order, last_whole_checkpoint
+
+
+class TableLoader(DataLoader):
+    """A loader that hands the epoch on to its batches (Trainer calls it so)."""
+
+    def set_epoch(self, epoch: int) -> None:
+        batches: Any = self.batch_sampler
+        batches.set_epoch(epoch)
+
+
+class OrderedTrainer(Trainer):
+    """[`Trainer`] for rows of tokens; arguments as there, but:
+
+    Args:
+        train_dataset: a [`Table`] or a [`Stream`]. A table's order is `args.train_sampling_strategy` (random,
+            sequential, group_by_length); `length_column_name` must be one of its columns for the last.
+        data_collator: best one that draws masks from `row` and `epoch`, as [`WordMaskingCollator`] does.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.args.remove_unused_columns = False  # collators want word_ids, row and epoch, which no model takes
+        self.facts = self._facts()
+        self.add_callback(MarkWhole(self.facts))
+
+    def get_train_dataloader(self) -> DataLoader:
+        loading = {
+            "collate_fn": self.data_collator,
+            "num_workers": self.args.dataloader_num_workers,
+            "pin_memory": self.args.dataloader_pin_memory,
+            "persistent_workers": self.args.dataloader_persistent_workers,
+            "prefetch_factor": self.args.dataloader_prefetch_factor,
+        }
+        data = self.train_dataset
+        if isinstance(data, Stream):
+            return DataLoader(data, batch_size=None, **loading)
+        by_length = self.args.train_sampling_strategy == "group_by_length"
+        lengths = data.column(self.args.length_column_name) if by_length else None
+        strategy = str(self.args.train_sampling_strategy)
+        batches = Batches(len(data), share_of(self.args), self._seed(), strategy, lengths)
+        return TableLoader(data, batch_sampler=batches, **loading)
+
+    def resume(self) -> Any:
+        """Train, on from the last whole checkpoint in `output_dir` if there is one.
+
+        Raises:
+            InputError: its rows came in another order than these would.
+        """
+        found = last_whole_checkpoint(str(self.args.output_dir))
+        if found is None:
+            return self.train()
+        checkpoint, recorded = found
+        check_same_order(self.facts, recorded, checkpoint)
+        if isinstance(self.train_dataset, Stream):
+            # Trainer would draw and throw away every batch.
+            self.train_dataset.start = recorded["step"] * self.args.gradient_accumulation_steps
+            self.args.ignore_data_skip = True
+        return self.train(resume_from_checkpoint=checkpoint)
+
+    def _seed(self) -> int:
+        return int(self.args.seed if self.args.data_seed is None else self.args.data_seed)
+
+    def _facts(self) -> dict[str, Any]:
+        """What the order of the rows depends on."""
+        facts: dict[str, Any] = {
+            "rows of a step": share_of(self.args).rows,
+            "seed": self._seed(),
+            "order": str(self.args.train_sampling_strategy),
+        }
+        if isinstance(self.train_dataset, Table):
+            facts["rows"] = len(self.train_dataset)
+            if self.args.length_column_name in self.train_dataset.data.column_names:
+                # Another corpus, or the same otherwise cut, has other lengths.
+                lengths = self.train_dataset.column(self.args.length_column_name)
+                facts["checksum of lengths"] = zlib.crc32(lengths.astype("<i8").tobytes())
+        elif isinstance(self.train_dataset, Stream):
+            facts["shuffled rows"] = self.train_dataset.batches * self.train_dataset.share.rows
+        return facts
+
+
+def share_of(args: Any) -> Share:
+    """This process' part of each step, by transformers' TrainingArguments."""
+    # nn.DataParallel divides one process' batches among several GPUs.
+    batch_size = args.per_device_train_batch_size * max(1, args.n_gpu)
+    return Share(batch_size, args.gradient_accumulation_steps, args.process_index, args.world_size)
+
+
+def asked_for_processes_that_are_not_there() -> bool:
+    """Was the script started by `accelerate launch --cpu --num_processes N`, which starts one process only?
+
+    accelerate (checked: 1.15, commands/launch.py:launch_command) leaves several processes on CPUs to MPI, and without
+    `--mpirun_hostfile` starts a single one without a word. `--multi_gpu` instead of `--cpu` starts them on CPUs too.
+    """
+    set_by_launcher = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    started = any(name in os.environ for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS"))
+    return set_by_launcher and not started and not torch.distributed.is_initialized()
+
+
+__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "share_of"]
