@@ -17,6 +17,7 @@ _LOCATIONS: dict[str, str] = {
     "WoBertPreTrainedModel": "kexue_hf.models.wobert.modeling_wobert",
     "WoBertForPreTraining": "kexue_hf.models.wobert.modeling_wobert",
     "WoBertForMaskedLM": "kexue_hf.models.wobert.modeling_wobert",
+    "WoBertForCausalLM": "kexue_hf.models.wobert.modeling_wobert",
     "WoBertForSequenceClassification": "kexue_hf.models.wobert.modeling_wobert",
     "WoBertForTokenClassification": "kexue_hf.models.wobert.modeling_wobert",
     "WoBertForQuestionAnswering": "kexue_hf.models.wobert.modeling_wobert",

@@ -10,6 +10,7 @@ AUTO_MAP: dict[str, str] = {
     "AutoModel": "modeling_wobert.WoBertModel",
     "AutoModelForPreTraining": "modeling_wobert.WoBertForPreTraining",
     "AutoModelForMaskedLM": "modeling_wobert.WoBertForMaskedLM",
+    "AutoModelForCausalLM": "modeling_wobert.WoBertForCausalLM",
     "AutoModelForSequenceClassification": "modeling_wobert.WoBertForSequenceClassification",
     "AutoModelForTokenClassification": "modeling_wobert.WoBertForTokenClassification",
     "AutoModelForQuestionAnswering": "modeling_wobert.WoBertForQuestionAnswering",

@@ -39,6 +39,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_wobert import WoBertConfig
 from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen, with_loss
+from .unilm_wobert import UniLmGenerationMixin
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
@@ -209,6 +210,15 @@ class WoBertForMaskedLM(_HeadWithLabels, BertForMaskedLM):
     _auto_class = "AutoModelForMaskedLM"
 
 
+class WoBertForCausalLM(UniLmGenerationMixin, WoBertPreTrainedModel, BertForMaskedLM):
+    """WoBERT that writes on from a prompt, as a UniLM; the weights and their names are those of `WoBertForMaskedLM`.
+
+    `logits` [batch, length, vocabulary] are of the token after each; `labels` ids [batch, length], shifted inside.
+    """
+
+    _auto_class = "AutoModelForCausalLM"
+
+
 class WoBertForNextSentencePrediction(_HeadWithLabels, BertForNextSentencePrediction):
     """WoBERT with the next-sentence head.
 
@@ -300,6 +310,7 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
 
 
 __all__ = [
+    "WoBertForCausalLM",
     "WoBertForMaskedLM",
     "WoBertForMultipleChoice",
     "WoBertForNextSentencePrediction",
