@@ -17,7 +17,7 @@ from types import ModuleType
 from kexue_hf._pairing import guard_pipelines, guard_trainer
 
 # Each has models/<model_type>/auto_map_<model_type>.py.
-MODEL_TYPES = ("wobert",)
+MODEL_TYPES = ("wobert", "nezha")
 
 
 def install() -> None:
@@ -119,7 +119,10 @@ def _register_configs(auto: ModuleType) -> None:
 def _register_tokenizers(auto: ModuleType) -> None:
     for model_type in MODEL_TYPES:
         module = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}")
-        tokenizer_class = _load(model_type, module.TOKENIZER_AUTO_MAP["AutoTokenizer"][0])
+        if hasattr(module, "TOKENIZER_AUTO_MAP"):
+            tokenizer_class = _load(model_type, module.TOKENIZER_AUTO_MAP["AutoTokenizer"][0])
+        else:
+            tokenizer_class = getattr(importlib.import_module("transformers"), module.NATIVE_TOKENIZER)
         config_class = _load(model_type, _auto_map(model_type)["AutoConfig"])
         auto.AutoTokenizer.register(config_class, tokenizer_class=tokenizer_class, exist_ok=True)
 

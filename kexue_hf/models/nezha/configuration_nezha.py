@@ -1,0 +1,65 @@
+"""NEZHA configuration: BERT's, with relative positions (https://huggingface.co/papers/1909.00204).
+
+Fields and defaults are those of transformers 4, which had this model, so that its repositories on the Hub load again;
+and those that our WoBERT has: whether there is a pooler, what a classifier reads, and which vocabulary it belongs to.
+"""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig
+
+from .auto_map_nezha import AUTO_MAP
+
+
+@strict
+class NezhaConfig(BertConfig):
+    r"""Configuration of the NEZHA models; all of [`BertConfig`]'s fields, and:
+
+    Args:
+        max_relative_position (`int`, *optional*, defaults to 64):
+            Distance from which on all are the same distance.
+        max_position_embeddings (`int`, *optional*, defaults to 512):
+            The length that the model was trained with. There is no table of positions: longer texts run too.
+        classifier_dropout (`float`, *optional*, defaults to 0.1):
+            Dropout before a head's linear layer; `None` means `hidden_dropout_prob`.
+        classifier_pooling (`str`, *optional*, defaults to `"pooler"`):
+            What `NezhaForSequenceClassification` and `NezhaForMultipleChoice` classify: `"pooler"` is BERT's
+            tanh(dense([CLS])), `"cls"` the last hidden state of [CLS] itself, `"mean"` the mean of all tokens' last
+            hidden states, padding left out.
+        add_pooling_layer (`bool`, *optional*, defaults to `True`):
+            Whether the checkpoint has a pooler. `NezhaForPreTraining`, `NezhaForNextSentencePrediction` and
+            `classifier_pooling="pooler"` always have one, newly initialised where the checkpoint has none.
+        vocab_fingerprint (`str`, *optional*):
+            Hash of the vocabulary that the weights belong to. A tokenizer with another one is warned about.
+
+    Raises:
+        ValueError: `classifier_pooling` is none of the three, `max_relative_position` is below 1, or a decoder is
+            asked for.
+    """
+
+    model_type = "nezha"
+    _auto_class = "AutoConfig"
+
+    vocab_size: int = 21128
+    max_relative_position: int = 64
+    classifier_dropout: float | int | None = 0.1
+    bos_token_id: int | None = 2
+    eos_token_id: int | list[int] | None = 3
+    classifier_pooling: str = "pooler"
+    add_pooling_layer: bool = True
+    vocab_fingerprint: str | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.classifier_pooling not in ("pooler", "cls", "mean"):
+            raise ValueError(f"classifier_pooling must be 'pooler', 'cls' or 'mean', got {self.classifier_pooling!r}")
+        if self.max_relative_position < 1:
+            raise ValueError(f"max_relative_position must be at least 1, got {self.max_relative_position}")
+        if self.is_decoder or self.add_cross_attention:
+            raise ValueError("NEZHA is an encoder only: is_decoder and add_cross_attention must be False")
+        # As in WoBERT: with all classes in the file every Auto class loads the folder without this package.
+        kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
+        super().__post_init__(**kwargs)
+
+
+__all__ = ["NezhaConfig"]
