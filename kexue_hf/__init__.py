@@ -39,6 +39,7 @@ _LOCATIONS: dict[str, str] = {
     "convert": "kexue_hf.conversion.convert",
     "export": "kexue_hf.conversion.export",
     "verify": "kexue_hf.conversion.verify",
+    "extend": "kexue_hf.conversion.extend",
     "KexueError": "kexue_hf.errors",
     "CheckpointError": "kexue_hf.errors",
     "ConversionError": "kexue_hf.errors",

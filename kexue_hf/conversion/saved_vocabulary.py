@@ -42,6 +42,11 @@ def read_vocabulary(
             f"{path}: has {lines} tokens, {authority} {size}; give the vocabulary that the "
             "weights were trained with (--vocab): with another one every word would get a wrong vector"
         )
+    return source_vocabulary(path, ids)
+
+
+def source_vocabulary(path: str | os.PathLike[str], ids: dict[str, int]) -> SourceVocabulary:
+    """A vocabulary of BERT's kind; ConversionError if it lacks a special token (`path` is where it came from)."""
     missing = [token for token in _NEEDED.values() if token not in ids]
     if missing:
         raise ConversionError(f"{path}: lacks {', '.join(missing)}; expected a BERT vocabulary, one token a line")

@@ -15,6 +15,8 @@ from kexue_hf.errors import ConversionError
 
 _GIVE = "give the configuration that belongs to it (--config)"
 _MEND = "mend config.json, or save the model again"
+_OLD_NORM = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
+_NORM = {"gamma": "weight", "beta": "bias"}
 
 Slot = tuple[tuple[str, ...], str, bool]
 """A weight of a Keras layer: possible endings of its name, name in the model, transposed."""
@@ -129,6 +131,30 @@ def plan_from_keras(
         target: f"{layer}, weight {place}" for layer, row in slots.items() for place, (_, target, _) in enumerate(row)
     }
     return _plan(table, tensors, sizes, found, table.DROPPED_KERAS, names, _GIVE)
+
+
+def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
+    """Match the tensors of a safetensors folder that transformers wrote, whose names are the model's own.
+
+    A base model's file lacks the prefix, a tied parameter may be stored twice, and folders from before 2019 call the
+    parameters of a layer norm gamma and beta. Arguments and errors as above.
+    """
+    _check_own_layer_count(table, tensors, sizes)
+    parameters = expand(table.PARAMETERS, sizes)
+    modern = {name: _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name) for name in tensors}
+    full = {name: canonical(table, new, (*parameters, *table.TWINS)) for name, new in modern.items()}
+    twins = {name: table.TWINS[own] for name, own in full.items() if own in table.TWINS}
+    stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
+    # A file may have a twin only, under the name that is not ours.
+    lone = {
+        name: own for name, own in twins.items() if own not in {full[other] for other in stored} and own in parameters
+    }
+    stored |= {name: tensors[name] for name in lone}
+    found = {name: (own, False) for name in stored if (own := lone.get(name, full[name])) in parameters}
+    patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
+    plan = _plan(table, stored, sizes, found, patterns, {}, _MEND)
+    plan.dropped += [(name, f"the same as {own}") for name, own in twins.items() if name not in lone]
+    return plan
 
 
 def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:

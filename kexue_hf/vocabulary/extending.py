@@ -53,10 +53,11 @@ def choose_words(
             one that is more to the front in the order of code points.
         pieces_of: ids of the pieces of a word; one with `unk_id` among them is left out.
     """
-    further = ties or {}
-    ordered = sorted(
-        (word for word in counts if word not in known), key=lambda word: (-counts[word], -further.get(word, 0), word)
-    )
+    # Sorts keep the order of equals: the last one decides first.
+    ordered = sorted(word for word in counts if word not in known)
+    if ties:
+        ordered.sort(key=lambda word: ties.get(word, 0), reverse=True)
+    ordered.sort(key=counts.__getitem__, reverse=True)
     chosen: list[str] = []
     for word in ordered:
         if len(chosen) >= number:

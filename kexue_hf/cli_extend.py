@@ -1,0 +1,88 @@
+"""`kexue-hf extend`. What it needs is imported when it runs: `--help` answers at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kexue_hf.cli_conversion import _CONFIG, _OVERWRITE, _QUIET, _VOCAB, _interruptible
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("extend")(extend_command)
+
+
+def extend_command(
+    source: Annotated[
+        str,
+        typer.Argument(help="A BERT: folder of transformers, folder as the original unpacks, checkpoint prefix, .h5."),
+    ],
+    output: Annotated[str, typer.Argument(help="The folder to make.")],
+    words: Annotated[int, typer.Option(help="How many words to add, the most frequent ones.")] = 20_000,
+    corpus: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Text to count the words of (.txt, .jsonl, .parquet; give it again for more files).",
+            show_default="jieba's dictionary",
+        ),
+    ] = None,
+    text_column: Annotated[str, typer.Option(help="Where the text is, in all but .txt files.")] = "text",
+    user_dict: Annotated[
+        Path | None,
+        typer.Option(help="Words to add and to cut as one: a word a line, as jieba's.", show_default=False),
+    ] = None,
+    config: Annotated[Path | None, _CONFIG] = None,
+    vocab: Annotated[Path | None, _VOCAB] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored")] = None,
+    license: Annotated[
+        str | None, typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
+    ] = None,
+    cased: Annotated[
+        bool | None,
+        typer.Option("--cased/--uncased", help="Do not lower-case, or do.", show_default="as the source's tokenizer"),
+    ] = None,
+    overwrite: Annotated[bool, _OVERWRITE] = False,
+    quiet: Annotated[bool, _QUIET] = False,
+) -> None:
+    """Make a word-based model (WoBERT) of a character BERT."""
+    from kexue_hf.conversion.extend import extend
+
+    with _interruptible():
+        report = extend(
+            source,
+            output,
+            words=words,
+            corpus=corpus or (),
+            text_column=text_column,
+            user_dict=user_dict,
+            config=config,
+            vocab=vocab,
+            dtype=dtype,
+            license=license,
+            cased=cased,
+            overwrite=overwrite,
+            progress=not quiet,
+        )
+    if quiet:
+        return
+    own = f", {report.user_words:,} of them from {user_dict}" if user_dict is not None else ""
+    typer.echo(f"{source} -> {report.output} ({report.architecture}, {report.vocab_size:,} tokens)")
+    typer.echo(f"kept    {report.kept:,} tokens")
+    typer.echo(f"dropped {len(report.dropped):,} tokens{_examples(report.dropped)}")
+    typer.echo(f"added   {len(report.words):,} words{own}{_examples(report.words)}")
+    for note in report.notes:
+        typer.echo(f"note    {note}")
+    typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
+    typer.echo("\nNext: train it further on masked words.\n  import kexue_hf")
+    typer.echo(f"  from transformers import AutoTokenizer, {report.auto_class}")
+    typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{report.output}")')
+    typer.echo(f'  model = {report.auto_class}.from_pretrained("{report.output}")')
+
+
+def _examples(tokens: list[str]) -> str:
+    """`: a, b, ..., y, z`"""
+    if not tokens:
+        return ""
+    shown = tokens if len(tokens) <= 6 else [*tokens[:3], "...", *tokens[-3:]]
+    return f": {', '.join(shown)}"

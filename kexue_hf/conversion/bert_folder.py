@@ -1,0 +1,124 @@
+"""Opens a BERT in the form of transformers (config.json, safetensors, a tokenizer) as a source like any other.
+
+Nothing that could run code is loaded: a folder that has its weights only as a pickle (`pytorch_model.bin`) is refused.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.conversion.convert import OpenedSource
+from kexue_hf.conversion.families import FAMILIES, load_weight_map
+from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
+from kexue_hf.conversion.source_config import load_json_object, read_config
+from kexue_hf.conversion.source_files import SourceFiles
+from kexue_hf.conversion.tokenizer_files import FolderVocabulary, read_folder_vocabulary
+from kexue_hf.conversion.weight_source import WeightSource
+from kexue_hf.conversion.weight_table import WeightMap, plan_from_saved
+from kexue_hf.errors import CheckpointError, ConversionError, InputError
+
+# model_type of transformers: our family. Others have the same name here and there.
+_FAMILY_OF = {"bert": "wobert"}
+_DECODER = "cls.predictions.decoder.weight"
+
+
+def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[str] | None) -> bool:
+    """Whether a source is a folder that transformers wrote, and not an original checkpoint.
+
+    Raises:
+        CheckpointError: its weights are there as a pickle only.
+    """
+    folder = Path(source)
+    if config is not None or not folder.is_dir() or not (folder / "config.json").is_file():
+        return False
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+        return True
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles and not list(folder.glob("*.index")):
+        raise CheckpointError(
+            f"{pickles[0]}: is a Python pickle, which can run code when it is loaded and is never loaded here; make "
+            'it safetensors first: python -c "from transformers import AutoModelForPreTraining as M, AutoTokenizer '
+            f"as T; M.from_pretrained('{folder}').save_pretrained('NEW'); "
+            f"T.from_pretrained('{folder}').save_pretrained('NEW')\""
+        )
+    return False
+
+
+def open_bert_folder(
+    source: str | os.PathLike[str], vocab: str | os.PathLike[str] | None = None
+) -> tuple[OpenedSource, FolderVocabulary]:
+    """Open a folder of transformers and match its tensors with our model's parameters.
+
+    Returns:
+        the source, its configuration in our terms; and its tokenizer's vocabulary.
+
+    Raises:
+        InputError: it is no BERT, or has no vocabulary.
+        CheckpointError: its weights are damaged. ConversionError: something in it does not fit the rest.
+    """
+    folder = Path(source)
+    raw = load_json_object(folder / "config.json")
+    table = _weight_map(folder, raw)
+    settings = read_config(folder / "config.json", table)
+    found = read_folder_vocabulary(folder, Path(vocab) if vocab is not None else None, settings.fields["vocab_size"])
+    recorded = raw.get("vocab_fingerprint")
+    if recorded and recorded not in (found.vocabulary.fingerprint, _without_added(found)):
+        raise ConversionError(
+            f"{found.path}: its fingerprint is {found.vocabulary.fingerprint}, config.json says vocab_fingerprint "
+            f"{recorded}: it is another model's; give the one that the weights were trained with (--vocab)"
+        )
+    weights = open_safetensors(folder)
+    try:
+        plan = plan_from_saved(table, weights.tensors, settings.sizes)
+        _check_tied(weights, raw, [move.target for move in plan.moves])
+    except BaseException:
+        weights.close()
+        raise
+    files = SourceFiles("safetensors", folder / WEIGHTS, folder / "config.json", found.path)
+    # What another class of BERT said of itself holds for ours.
+    raw = raw | {"architectures": [_our_name(name) for name in raw.get("architectures") or [] if name]}
+    # The other settings of a config.json of transformers are its own: nothing that was not understood.
+    settings = replace(settings, raw=raw, ignored=())
+    return OpenedSource(files, weights, table, settings, found.vocabulary, plan), found
+
+
+def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:
+    kind = raw.get("model_type")
+    family = _FAMILY_OF.get(kind, kind) if isinstance(kind, str) else None
+    if family not in FAMILIES or FAMILIES[family][1] is None:
+        known = sorted({*_FAMILY_OF, *(name for name, (_, module) in FAMILIES.items() if module)})
+        raise InputError(f"{folder / 'config.json'}: model_type is {kind!r:.60}, expected one of {', '.join(known)}")
+    if raw.get("position_embedding_type", "absolute") not in (None, "absolute"):
+        raise ConversionError(
+            f"{folder / 'config.json'}: position_embedding_type is {raw['position_embedding_type']!r}, which is "
+            f"another network than {family}"
+        )
+    if raw.get("is_decoder") or raw.get("add_cross_attention"):
+        raise ConversionError(
+            f"{folder / 'config.json'}: is_decoder or add_cross_attention is on; expected an encoder"
+        )
+    return load_weight_map(family)
+
+
+def _check_tied(weights: WeightSource, raw: dict[str, Any], targets: list[str]) -> None:
+    if raw.get("tie_word_embeddings", True) is False and _DECODER in weights.tensors:
+        raise ConversionError(
+            f"{weights.path}: {_DECODER} is not tied to the embeddings (tie_word_embeddings is false), which no model "
+            "of this package can hold; tie them and save the model again"
+        )
+
+
+def _without_added(found: FolderVocabulary) -> str:
+    """The fingerprint as our tokenizer counts it: of `vocab.txt` alone."""
+    from kexue_hf.conversion.saved_vocabulary import read_vocabulary
+
+    return read_vocabulary(found.path, None).fingerprint if found.path.suffix == ".txt" else ""
+
+
+def _our_name(architecture: object) -> str:
+    name = str(architecture)
+    return "Wo" + name if name.startswith("Bert") else name
+
+
+__all__ = ["is_saved_folder", "open_bert_folder"]
