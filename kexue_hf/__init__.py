@@ -40,6 +40,7 @@ _LOCATIONS: dict[str, str] = {
     "export": "kexue_hf.conversion.export",
     "verify": "kexue_hf.conversion.verify",
     "extend": "kexue_hf.conversion.extend",
+    "add_words": "kexue_hf.vocabulary.adding",
     "KexueError": "kexue_hf.errors",
     "CheckpointError": "kexue_hf.errors",
     "ConversionError": "kexue_hf.errors",

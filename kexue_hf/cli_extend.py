@@ -23,7 +23,7 @@ def extend_command(
     corpus: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Text to count the words of (.txt, .jsonl, .parquet; give it again for more files).",
+            help="File or folder to count words in (.txt, .jsonl, .parquet); may be given several times.",
             show_default="jieba's dictionary",
         ),
     ] = None,

@@ -68,7 +68,7 @@ class ExtensionReport:
 
 @dataclass(frozen=True)
 class _Tokenizer:
-    """What the source's tokenizer passes on: flags of added tokens, words for the segmenter, whether it lower-cases."""
+    """What lives on of the source's tokenizer: added tokens and their flags, words for the segmenter, lower-casing."""
 
     added: dict[str, dict[str, bool]]
     user_words: tuple[str, ...]
@@ -110,8 +110,8 @@ def extend(
             checkpoint as `convert` takes it. One that is word-based already keeps its words.
         output: the folder to make.
         words: how many words to add, the most frequent that the vocabulary lacks.
-        corpus: files (.txt a text a line, .jsonl, .json, .parquet, perhaps compressed) whose words are counted;
-            without any, the frequencies of jieba's dictionary decide.
+        corpus: files or folders of them (.txt a text a line, .jsonl, .json, .parquet, perhaps compressed) whose words
+            are counted, numbers left out; without any, the frequencies of jieba's dictionary decide.
         text_column: where the text is, in all but .txt files.
         user_dict: a file of further words, all of which are added, and which the tokenizer cuts as one: one a line, in
             jieba's format.
@@ -137,7 +137,7 @@ def extend(
     wanted = element_type(dtype)
     opened, tokenizer = _open(source, config, vocab, cased)
     with opened:
-        choice = _choose(opened, tokenizer, words, list(corpus), text_column, user_dict, progress)
+        choice = _choose(opened, tokenizer, words, corpus, text_column, user_dict, progress)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan
         total = sum(grown.weights.tensors[move.source].size for move in plan.moves)
@@ -236,7 +236,7 @@ def _choose(
     opened: OpenedSource,
     tokenizer: _Tokenizer,
     number: int,
-    corpus: list[str | os.PathLike[str]],
+    corpus: Sequence[str | os.PathLike[str]],
     column: str,
     user_dict: str | os.PathLike[str] | None,
     progress: bool,
@@ -246,9 +246,7 @@ def _choose(
     reserved = [*dict.fromkeys((*special, *tokenizer.added))]
     # First what may be wrong with a small file, then the long work.
     own = read_user_dictionary(user_dict, reserved, lower) if user_dict is not None else []
-    for path in corpus:
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such file (the corpus, --corpus)")
+    corpus = [file for path in corpus for file in _corpus_files(Path(path))]
     kept = keep_tokens(vocabulary.ids, SPECIAL_TOKENS, reserved, words=vocabulary.has_words)
     ids = {token: index for index, token in enumerate(kept)}
     normalize = Normalizer(lower)
@@ -261,7 +259,9 @@ def _choose(
         if corpus:
             with _counting(progress) as seen:
                 counts = count_corpus(_texts(corpus, column, seen), lower=lower)
-            words = choose_words(counts.words, number, ids, pieces_of, ids["[UNK]"], dictionary)
+            # The character vocabulary has the common numbers.
+            seldom = {word: count for word, count in counts.words.items() if not word.isdecimal()}
+            words = choose_words(seldom, number, ids, pieces_of, ids["[UNK]"], dictionary)
             if counts.forgotten and words and counts.words[words[-1]] <= counts.forgotten:
                 notes.append(
                     f"the corpus has so many different words that the rarest were not all counted: words with fewer "
@@ -313,6 +313,18 @@ def _counting(progress: bool) -> Any:
     from tqdm import tqdm
 
     return tqdm(unit=" characters", unit_scale=True, desc="counting words", leave=False)
+
+
+def _corpus_files(path: Path) -> list[Path]:
+    """A file, or the files of text in a folder."""
+    from kexue_hf.corpora.text_files import FORMS, is_text_file
+
+    found = [path] if path.is_file() else sorted(filter(is_text_file, path.iterdir())) if path.is_dir() else []
+    if not found or not all(map(is_text_file, found)):
+        raise InputError(
+            f"{path}: expected a file of text ({', '.join(FORMS)}, perhaps .gz) or a folder of such files"
+        )
+    return found
 
 
 def _texts(corpus: Sequence[str | os.PathLike[str]], column: str, bar: Any) -> Iterable[str]:

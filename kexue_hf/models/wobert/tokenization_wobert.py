@@ -42,7 +42,7 @@ _ONLY_RUST = {
     "backend_tokenizer": "it cuts words in Python and has no Rust tokenizer behind it, whatever is_fast says: call "
     "it, or use its get_vocab, add_tokens and add_words",
     "train_new_from_iterator": "its vocabulary is counted, not trained: make one with count_corpus and "
-    "build_vocabulary of kexue_hf.models.wobert.build_vocabulary_wobert, and pass it as vocab=",
+    "build_vocabulary of kexue_hf.vocabulary, and pass it as vocab=",
 }
 
 
@@ -61,9 +61,9 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             the order of their ids.
         do_lower_case (`bool`, *optional*, defaults to `True`): lower-case, NFD, drop combining marks.
         user_words (`list` of `str`, *optional*): words that the segmenter is to cut as one unit. Saved with the
-            tokenizer. A word that the vocabulary lacks still goes through word pieces: to give it an id of its own,
-            `add_tokens` it instead (and resize the model's embeddings). Special and added tokens are found before
-            words are, so that a word which holds one has no effect.
+            tokenizer. A word that the vocabulary lacks still goes through word pieces: to give it an id of its own and
+            the model a row for it, use `kexue_hf.add_words`. Special and added tokens are found before words are, so
+            that a word which holds one has no effect.
         unk_token (`str` or `None`, *optional*, defaults to `"[UNK]"`): the token for what cannot be spelt. Without one
             nothing can be encoded.
 
@@ -268,6 +268,53 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         self._user_words = merged
         return new
 
+    def grow_vocabulary(self, words: Iterable[str]) -> dict[str, int]:
+        """Give each of these words an id of its own, after all others, and have the segmenter cut it as one unit.
+
+        They are tokens like all others and not `added_tokens`, which are searched for in every text before it is cut
+        and would match inside longer words. A model needs new rows for them: `kexue_hf.add_words` does both. Other
+        threads may encode meanwhile: what they get are the old tokens or the new ones.
+
+        Returns:
+            the words in their normal form (case does not matter, see `add_words`) with their ids.
+
+        Raises:
+            ValueError: words are in the vocabulary already, are given twice, begin with `##`, or are refused by
+                `add_words`. Names them; nothing has changed.
+        """
+        words, tokens = _as_words(words), (*self.all_special_tokens, *self._added_tokens_encoder)
+        normalize = Normalizer(self.do_lower_case)
+        added = {index: token for token, index in self._added_tokens_encoder.items() if index >= self.vocab_size}
+        first = max(self.vocab_size - 1, *added) + 1 if added else self.vocab_size
+        new: dict[str, int] = {}
+        problems = []
+        for word in words:
+            try:
+                self._check_user_words([word], tokens)
+                normal = normalize(word)
+                if normal in self.vocab:
+                    raise ValueError(f"{word!r} is in the vocabulary already (id {self.vocab[normal]})")
+                if normal in new:
+                    raise ValueError(f"{word!r} is given twice")
+                if normal.startswith("##"):
+                    raise ValueError(f"{word!r} begins with ##, which marks a word piece")
+            except ValueError as error:
+                problems.append(str(error))
+            else:
+                new[normal] = first + len(new)
+        if problems:
+            more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+            raise ValueError(f"words cannot be added to the vocabulary: {'; '.join(problems[:10])}{more}")
+        # Added tokens in between become lines of the vocabulary, as special tokens are. In new dictionaries, for
+        # copies of this tokenizer and the analyzer share the old ones; the ids last, when everything else knows them.
+        vocab = {**self.vocab, **{token: index for index, token in sorted(added.items())}, **new}
+        self._user_words = tuple(dict.fromkeys((*self._user_words, *words)))
+        self.ids_to_tokens = {index: token for token, index in vocab.items()}
+        self.vocab = vocab
+        self._vocab_size = first + len(new)
+        self._update_total_vocab_size()
+        return new
+
     def _check_user_words(self, words: Iterable[Any], tokens: Sequence[str] = ()) -> None:
         normalize = Normalizer(self.do_lower_case)
         for word in words:
@@ -301,7 +348,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         """The analyzer for the present state of this tokenizer."""
         special = self.all_special_tokens
         # The number of added tokens: a shallow copy shares them, and may add one that this tokenizer is not told of.
-        state = (self.do_lower_case, self._user_words, special, len(self._added_tokens_encoder), self.unk_token)
+        added = len(self._added_tokens_encoder)
+        state = (self.do_lower_case, self._user_words, special, added, self.unk_token, self._vocab_size)
         made = self._made
         # A fresh copy lacks the slot altogether, and transformers' __getattr__ then returns its descriptor.
         if isinstance(made, tuple) and made[0] == state:
