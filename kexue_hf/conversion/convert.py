@@ -11,15 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kexue_hf.conversion.constants import WithConstants, constants, moves
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.families import choose
 from kexue_hf.conversion.model_card import auto_class, check_license, model_card
 from kexue_hf.conversion.progress import progress_bar
-from kexue_hf.conversion.python_files import python_files, references
+from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
 from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
 from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
@@ -111,14 +111,18 @@ def convert(
         sources = (Path(source), files.path.parent, files.config, files.vocab, *opened.weights.files)
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as folder:
             with progress_bar(total, show=progress) as on_bytes:
-                size = write_safetensors(folder / "model.safetensors", opened.weights, plan.moves, wanted, on_bytes)
+                moved = [*plan.moves, *plan.constants]
+                size = write_safetensors(folder / "model.safetensors", opened.weights, moved, wanted, on_bytes)
             _write_json(folder / "config.json", fields)
             shutil.copyfile(files.vocab, folder / "vocab.txt")
             _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, cased))
-            for path in python_files(opened.table.FAMILY, references(opened.table.FAMILY)):
+            used = references(opened.table.FAMILY, opened.vocabulary.kind)
+            for path in python_files(opened.table.FAMILY, used):
                 shutil.copyfile(path, folder / path.name)
             name = Path(os.path.realpath(output)).name
-            card = model_card(name, opened.table.FAMILY, architecture, files.path.name, plan, license, wanted)
+            card = model_card(
+                name, opened.table.FAMILY, architecture, files.path.name, plan, license, wanted, opened.vocabulary.kind
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),
@@ -130,7 +134,7 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            _notes(opened, fields["dtype"]),
+            _notes(opened, fields["dtype"], family),
         )
 
 
@@ -150,6 +154,9 @@ def open_source(
         settings = read_config(files.config, table)
         plan = plan_of(table, settings.sizes)
         vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"])
+        added = constants(table.CONSTANTS_SAVED, settings.sizes)
+        if added:
+            weights, plan.constants = WithConstants(weights, added), moves(added)
     except BaseException:
         weights.close()
         raise
@@ -177,31 +184,35 @@ def _open_weights(files: SourceFiles) -> tuple[WeightSource, Callable[[WeightMap
 
 def _config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
     """The content of config.json, in the order in which transformers sorts it, and the architecture."""
-    plan, raw, family = opened.plan, opened.config.raw, opened.table.FAMILY
-    architecture = next(name for parts, name in opened.table.ARCHITECTURES if parts <= plan.parts)
+    plan, raw, table = opened.plan, opened.config.raw, opened.table
+    architecture = next(name for parts, name in table.ARCHITECTURES if parts <= plan.parts)
     hinted = raw.get("architectures")
-    if "classifier" in plan.parts and isinstance(hinted, list) and hinted[:1] and hinted[0] in _classifiers(family):
+    if "classifier" in plan.parts and isinstance(hinted, list) and hinted[:1] and hinted[0] in table.CLASSIFIERS:
         architecture = hinted[0]
     pooling = raw.get("classifier_pooling")
     stored = Counter[str]()
     for move in plan.moves:
         stored[move.type.name] += opened.weights.tensors[move.source].size
-    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}")
-    fields: dict[str, Any] = {
-        **opened.config.fields,
+    derived: dict[str, Any] = {
         "add_pooling_layer": "pooler" in plan.parts,
-        "architectures": [architecture],
-        "auto_map": auto_map.AUTO_MAP,
         "classifier_pooling": pooling
         if pooling in ("cls", "mean", "pooler")
         else "pooler"
         if "pooler" in plan.parts
         else "cls",
+    }
+    if "auto_map" in table.CONFIG_DERIVED:
+        derived["auto_map"] = auto_map(table.MODEL_TYPE)
+    fields: dict[str, Any] = {
+        **opened.config.fields,
+        **{key: value for key, value in derived.items() if key in table.CONFIG_DERIVED},
+        **table.CONFIG_FIXED,
+        "architectures": [architecture],
         "dtype": wanted.name if wanted else stored.most_common(1)[0][0],
-        "model_type": family,
+        "model_type": table.MODEL_TYPE,
         "pad_token_id": opened.vocabulary.ids["[PAD]"],
         "tie_word_embeddings": True,
-        "tokenizer_class": auto_map.TOKENIZER_AUTO_MAP["AutoTokenizer"][0].rpartition(".")[2],
+        "tokenizer_class": table.TOKENIZERS[opened.vocabulary.kind].rpartition(".")[2],
         "vocab_fingerprint": opened.vocabulary.fingerprint,
     }
     if "classifier" in plan.parts:
@@ -211,13 +222,6 @@ def _config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[di
             "label2id": {label: number for number, label in enumerate(labels)},
         }
     return dict(sorted(fields.items())), architecture
-
-
-def _classifiers(family: str) -> tuple[str, ...]:
-    """The architectures whose head is called `classifier`: the tensors alone do not tell them apart."""
-    names = import_module(f"kexue_hf.models.{family}.auto_map_{family}").AUTO_MAP
-    heads = ("SequenceClassification", "TokenClassification", "MultipleChoice")
-    return tuple(names[f"AutoModelFor{head}"].rpartition(".")[2] for head in heads if f"AutoModelFor{head}" in names)
 
 
 def _labels(raw: dict[str, Any], count: int) -> list[str]:
@@ -230,8 +234,7 @@ def _labels(raw: dict[str, Any], count: int) -> list[str]:
 
 def _tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
     """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
-    family = opened.table.FAMILY
-    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}").TOKENIZER_AUTO_MAP
+    reference = opened.table.TOKENIZERS[opened.vocabulary.kind]
     ids, special = opened.vocabulary.ids, opened.vocabulary.special
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     fields = {
@@ -240,27 +243,34 @@ def _tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
             str(ids[token]): {"content": token, **flags}
             for token in sorted(filter(None, special.values()), key=ids.__getitem__)
         },
-        "auto_map": auto_map,
-        "backend": "custom",
         "do_lower_case": not cased,
         "model_max_length": opened.config.fields["max_position_embeddings"],
-        "tokenizer_class": auto_map["AutoTokenizer"][0].rpartition(".")[2],
-        "user_words": [],
+        "tokenizer_class": reference.rpartition(".")[2],
     }
+    if "/" in reference:
+        fields |= {
+            "auto_map": {"AutoTokenizer": [reference.rpartition("/")[2], None]},
+            "backend": "custom",
+            "user_words": [],
+        }
     return dict(sorted(fields.items()))
 
 
-def _notes(opened: OpenedSource, dtype: str) -> list[str]:
+def _notes(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
     notes = []
+    if opened.table.CAVEAT and asked == "auto":
+        notes.append(opened.table.CAVEAT)
     if dtype in ("float16", "bfloat16"):
         notes.append(f"the weights are {dtype}: to train them, load with dtype='float32' or convert --dtype float32")
     if opened.config.ignored:
         notes.append(f"settings without a meaning for this model were left out: {', '.join(opened.config.ignored)}")
     if not opened.vocabulary.has_words:
-        notes.append("the vocabulary has no Chinese word of two or more characters: is this a character BERT?")
+        tokenizer = opened.table.TOKENIZERS["characters"]
+        advice = "is this a character BERT?" if "/" in tokenizer else f"its tokenizer is {tokenizer}"
+        notes.append(f"the vocabulary has no Chinese word of two or more characters: {advice}")
     if opened.vocabulary.special["mask_token"] is None:
         notes.append("the vocabulary has no [MASK]: the tokenizer has no mask token")
-    if "pooler" not in opened.plan.parts:
+    if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
 

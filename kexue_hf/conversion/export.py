@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kexue_hf.conversion.constants import WithConstants, constants, moves
 from kexue_hf.conversion.convert import element_type
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.progress import progress_bar
@@ -15,26 +16,16 @@ from kexue_hf.conversion.saved_tokenizer import FILES
 from kexue_hf.conversion.source_config import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.tf_checkpoint_writer import write_state_file, write_tensorflow
-from kexue_hf.conversion.weight_table import plan_to_keras, plan_to_tensorflow
+from kexue_hf.conversion.weight_source import WeightSource
+from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_to_keras, plan_to_tensorflow
 from kexue_hf.errors import ConversionError, InputError
 
 CHECKPOINT = "bert_model.ckpt"
 # tf.keras takes HDF5 only under the ending .h5, and newer ones another layout under .weights.h5.
 KERAS_WEIGHTS = "best_model.h5"
 
-_BERT_KEYS = (
-    "attention_probs_dropout_prob",
-    "hidden_act",
-    "hidden_dropout_prob",
-    "hidden_size",
-    "initializer_range",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "type_vocab_size",
-    "vocab_size",
-)
+# bert4keras computes with its own, and has no key for it.
+_NOT_EXPORTED = ("layer_norm_eps",)
 
 
 @dataclass(frozen=True)
@@ -81,6 +72,7 @@ def export(
     wanted = element_type(dtype)
     with open_folder(folder) as saved:
         tensors, sizes = saved.weights.tensors, saved.config.sizes
+        weights: WeightSource = saved.weights
         if saved.raw.get("tie_word_embeddings") is False:
             raise ConversionError(
                 f"{folder}: has an output layer of its own (tie_word_embeddings false); the original format has only "
@@ -90,6 +82,7 @@ def export(
             plan = plan_to_tensorflow(saved.table, tensors, sizes)
         else:
             plan, layers = plan_to_keras(saved.table, tensors, sizes)
+            weights = _add_constants(saved, plan, layers)
         vocabulary = export_vocabulary(saved)
         total = sum(tensors[move.source].size for move in plan.moves)
         name = CHECKPOINT if to == "tf" else KERAS_WEIGHTS
@@ -101,12 +94,13 @@ def export(
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as stage:
             with progress_bar(total, show=progress) as on_bytes:
                 if to == "tf":
-                    write_tensorflow(stage / name, saved.weights, plan.moves, wanted, on_bytes)
+                    write_tensorflow(stage / name, weights, plan.moves, wanted, on_bytes)
                     write_state_file(stage / name)
                 else:
                     from kexue_hf.conversion.keras_h5_writer import write_keras  # imports h5py
 
-                    write_keras(stage / name, saved.weights, plan.moves, layers, wanted, on_bytes)
+                    moved = [*plan.moves, *plan.constants]
+                    write_keras(stage / name, weights, moved, layers, wanted, on_bytes)
             text = json.dumps(_bert_config(saved), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
             (stage / "bert_config.json").write_text(text, encoding="utf-8")
             (stage / "vocab.txt").write_bytes(vocabulary.content)
@@ -118,25 +112,37 @@ def export(
             plan.dropped,
             plan.parameters,
             time.perf_counter() - started,
-            _usage(Path(output), to, plan.parts),
+            _usage(Path(output), to, plan.parts, saved.table),
             _notes(saved) + vocabulary.notes,
         )
 
 
 def _bert_config(saved: SavedFolder) -> dict[str, Any]:
     names = {ours: theirs for theirs, ours in reversed(saved.table.ACTIVATIONS.items())}
-    fields = {key: saved.config.fields[key] for key in _BERT_KEYS}
+    fields = {key: value for key, value in saved.config.fields.items() if key not in _NOT_EXPORTED}
     fields["hidden_act"] = names[fields["hidden_act"]]
-    return fields | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
+    return fields | saved.table.CONFIG_TELLING | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
 
 
-def _usage(output: Path, to: str, parts: frozenset[str]) -> str:
+def _add_constants(saved: SavedFolder, plan: Plan, layers: list[tuple[str, list[str]]]) -> WeightSource:
+    """Let the constants of the original's layers be part of the plan: Keras reads layers by their place."""
+    names = {f"{layer}/embeddings:0": function for layer, function in saved.table.CONSTANTS_KERAS.items()}
+    added = constants(names, saved.config.sizes)
+    plan.constants = moves(added)
+    place = next(number for number, (layer, _) in enumerate(layers) if layer.startswith("Transformer-"))
+    layers[place:place] = [(name.partition("/")[0], [name]) for name in added]
+    return WithConstants(saved.weights, added)
+
+
+def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> str:
     switches = {"pooler": "with_pool", "nsp": "with_nsp", "mlm": "with_mlm"}
     heads = "".join(f", {switch}=True" for part, switch in switches.items() if part in parts)
     lines = ["  from bert4keras.models import build_transformer_model"]
     arguments = f'"{output}/bert_config.json"'
     if to == "tf":
         arguments += f', "{output}/{CHECKPOINT}"'
+    if table.KERAS_MODEL != "bert":
+        arguments += f', model="{table.KERAS_MODEL}"'
     lines.append(f"  model = build_transformer_model({arguments}{heads})")
     if to == "tf":
         return "\n".join(lines)

@@ -4,6 +4,7 @@ import json
 import re
 
 from kexue_hf.conversion.element_types import ElementType
+from kexue_hf.conversion.families import load_weight_map
 from kexue_hf.conversion.weight_table import Plan
 from kexue_hf.errors import InputError
 
@@ -35,6 +36,7 @@ def model_card(
     plan: Plan,
     license: str | None,
     dtype: ElementType | None = None,
+    vocabulary: str = "words",
 ) -> str:
     """Render the card.
 
@@ -42,6 +44,7 @@ def model_card(
         name: of the folder. source: name of the checkpoint's file. architecture: the class that opens the folder.
         license: an identifier of the Hub ("apache-2.0"); left out where it is not known.
         dtype: what the tensors were cast to; None if they are as they were.
+        vocabulary: what its tokens are, "words" or "characters".
     """
     # A folder's name may be bytes that are no text.
     name, source = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, source))
@@ -62,27 +65,50 @@ def model_card(
         "",
         "## Load it",
         "",
-        "```python",
-        "import kexue_hf  # pip install kexue-hf",
-        f"from transformers import AutoTokenizer, {auto}",
-        "",
-        f"tokenizer = AutoTokenizer.from_pretrained({call})",
-        f"model = {auto}.from_pretrained({call})",
-        "```",
-        "",
-        "Without the package, by the code that lies in this folder (needs `pip install jieba` or `rjieba`):",
-        "",
-        "```python",
-        f"from transformers import AutoTokenizer, {auto}",
-        "",
-        f"tokenizer = AutoTokenizer.from_pretrained({call}, trust_remote_code=True)",
-        f"model = {auto}.from_pretrained({call}, trust_remote_code=True)",
-        "```",
-        "",
-        "The tokenizer belongs to the weights: its unit is the word, and a character tokenizer would feed the model "
-        "ids that mean something else.",
+        *_loading(family, vocabulary, auto, call),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
+    """How the folder is loaded, by whose classes they are: ours travel with it, transformers' are everywhere."""
+    table = load_weight_map(family)
+    own_model, own_tokenizer = "auto_map" in table.CONFIG_DERIVED, "/" in table.TOKENIZERS[vocabulary]
+    if not own_model and not own_tokenizer:
+        return [*_code(auto, call), "", _UNITS[vocabulary]]
+    lines = _code(auto, call, "import kexue_hf  # pip install kexue-hf")
+    needs = " (needs `pip install jieba` or `rjieba`)" if own_tokenizer else ""
+    lines += ["", f"Without the package, by the code that lies in this folder{needs}:", ""]
+    lines += _code(auto, call, tokenizer=own_tokenizer, model=own_model)
+    if not own_model:
+        lines += [
+            "",
+            "The model is transformers' own and loads anyhow; its tokenizer does not: without the package and without "
+            "`trust_remote_code=True` AutoTokenizer refuses. `RoFormerTokenizer` cuts words in a similar way, not in "
+            "the same.",
+        ]
+    return [*lines, "", _UNITS[vocabulary]]
+
+
+_UNITS = {
+    "words": "The tokenizer belongs to the weights: its unit is the word, and a character tokenizer would feed the "
+    "model ids that mean something else.",
+    "characters": "The tokenizer belongs to the weights: its unit is the character.",
+}
+
+
+def _code(auto: str, call: str, first: str = "", tokenizer: bool = False, model: bool = False) -> list[str]:
+    """The lines that load both; `tokenizer` and `model` say which of them trusts the folder's code."""
+    trust = {False: "", True: ", trust_remote_code=True"}
+    return [
+        "```python",
+        *([first] if first else []),
+        f"from transformers import AutoTokenizer, {auto}",
+        "",
+        f"tokenizer = AutoTokenizer.from_pretrained({call}{trust[tokenizer]})",
+        f"model = {auto}.from_pretrained({call}{trust[model]})",
+        "```",
+    ]
 
 
 def _values(plan: Plan, dtype: ElementType | None) -> str:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import kexue_hf.models
-from kexue_hf.conversion.families import convertible
+from kexue_hf.conversion.families import convertible, load_weight_map
 from kexue_hf.errors import ConversionError
 
 _IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\s", re.MULTILINE)
@@ -21,30 +21,47 @@ def names_of_python_files() -> frozenset[str]:
     return frozenset(path.name for family in convertible() for path in python_files(family, references(family)))
 
 
-def references(family: str) -> list[str]:
-    """Every class that a family's auto_map names, as "modeling_wobert.WoBertModel"."""
-    auto_map = import_module(f"kexue_hf.models.{family}.auto_map_{family}")
-    return [*auto_map.AUTO_MAP.values(), auto_map.TOKENIZER_AUTO_MAP["AutoTokenizer"][0]]
+def references(family: str, vocabulary: str = "words") -> list[str]:
+    """Every class of ours that a folder of the family names, as "modeling_wobert.WoBertModel".
+
+    Args:
+        vocabulary: what its tokens are, "words" or "characters": which tokenizer it has.
+    """
+    table = load_weight_map(family)
+    own = auto_map(table.MODEL_TYPE).values() if "auto_map" in table.CONFIG_DERIVED else ()
+    tokenizer = table.TOKENIZERS[vocabulary]
+    return [*own, tokenizer] if "/" in tokenizer else [*own]
+
+
+def auto_map(model_type: str) -> dict[str, str]:
+    """Which Auto class loads which class of a model of ours."""
+    mapping: dict[str, str] = import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}").AUTO_MAP
+    return mapping
 
 
 def python_files(family: str, references: Iterable[str]) -> list[Path]:
     """The files behind references like "modeling_wobert.WoBertModel", and every file that they import, by name.
 
+    A reference is to the family's own folder, or to another model's ("wobert/tokenization_wobert.WoBertTokenizer").
+
     Raises:
         ConversionError: one is not installed.
     """
-    folder = Path(kexue_hf.models.__path__[0]) / family
-    wanted = [reference.partition(".")[0] for reference in references]
+    models = Path(kexue_hf.models.__path__[0])
+    wanted = []
+    for reference in references:
+        folder, _, name = reference.rpartition("/")
+        wanted.append((folder or family, name.partition(".")[0]))
     found: dict[str, Path] = {}
     while wanted:
-        name = wanted.pop()
+        folder, name = wanted.pop()
         if name in found:
             continue
-        path = folder / f"{name}.py"
+        path = models / folder / f"{name}.py"
         try:
             text = path.read_text(encoding="utf-8")
         except OSError:
             raise ConversionError(f"{path}: missing; this installation of kexue_hf is not complete") from None
         found[name] = path
-        wanted += _IMPORT.findall(text)
+        wanted += [(folder, other) for other in _IMPORT.findall(text)]
     return [found[name] for name in sorted(found)]

@@ -19,6 +19,11 @@ class SourceVocabulary:
     special: dict[str, str | None]
 
     @property
+    def kind(self) -> str:
+        """What its tokens are: "words" or "characters"."""
+        return "words" if self.has_words else "characters"
+
+    @property
     def has_words(self) -> bool:
         """Whether any Chinese word of two or more characters is in it; in a character BERT's none is."""
         return any(len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token) for token in self.ids)

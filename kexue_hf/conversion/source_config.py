@@ -84,7 +84,7 @@ def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
     for key in table.CONFIG_OFF:
         if values.get(key):
             raise ConversionError(f"{path}: {key} is {values[key]!r}, which is another network than {table.FAMILY}")
-    used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *HINTS}
+    used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *table.CONFIG_TELLING, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
 
 

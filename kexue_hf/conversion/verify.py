@@ -41,9 +41,10 @@ def verify(
         family = saved.table.FAMILY
         with open_source(against, family=family, config=config, vocab=vocab) as source:
             differences = _compare_configs(saved, source) + _compare_vocabularies(saved, source)
-            known = {move.target for move in source.plan.moves} | set(saved.table.TWINS)
+            moved = [*source.plan.moves, *source.plan.constants]
+            known = {move.target for move in moved} | set(saved.table.TWINS)
             own = {canonical(saved.table, name, known): name for name in saved.weights.tensors}
-            for move in source.plan.moves:
+            for move in moved:
                 differences += _compare(saved, source, move, own.get(move.target))
             extra = sorted(set(own) - known)
             differences += [f"tensor {own[name]} is in the folder and not in the source" for name in extra]

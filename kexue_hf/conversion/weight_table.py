@@ -7,7 +7,7 @@ demands is there in the right shape, or the conversion fails. The tables are `mo
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from kexue_hf.conversion.element_types import FLOATING, ElementType
 from kexue_hf.conversion.weight_source import StoredTensor
@@ -26,6 +26,9 @@ class WeightMap(Protocol):
     """What a `weight_map_*` module holds; `models/wobert/weight_map_wobert.py` explains each table."""
 
     FAMILY: str
+    MODEL_TYPE: str
+    KERAS_MODEL: str
+    TOKENIZERS: dict[str, str]
     PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]]
     TENSORFLOW: dict[str, tuple[str, bool]]
     KERAS: dict[str, tuple[Slot, ...]]
@@ -36,9 +39,16 @@ class WeightMap(Protocol):
     DROPPED_KERAS: tuple[tuple[str, str], ...]
     PARTS_NEED: dict[str, tuple[str, ...]]
     ARCHITECTURES: tuple[tuple[frozenset[str], str], ...]
+    CLASSIFIERS: tuple[str, ...]
+    CONSTANTS_SAVED: dict[str, str]
+    CONSTANTS_KERAS: dict[str, str]
     BASE_PREFIX: str
     TWINS: dict[str, str]
     BUFFERS: tuple[str, ...]
+    CONFIG_DERIVED: tuple[str, ...]
+    CONFIG_FIXED: dict[str, Any]
+    CONFIG_TELLING: dict[str, Any]
+    CAVEAT: str
     CONFIG_REQUIRED: tuple[str, ...]
     CONFIG_OPTIONAL: dict[str, float | int]
     CONFIG_ALIASES: dict[str, str]
@@ -60,12 +70,16 @@ class Move:
 
 @dataclass
 class Plan:
-    """All moves in the source's order, what is left behind (name, reason), and which parts the model has."""
+    """All moves in the source's order, what is left behind (name, reason), and which parts the model has.
+
+    `constants` are tensors that the target stores and the source has not (conversion/constants.py).
+    """
 
     moves: list[Move]
     dropped: list[tuple[str, str]]
     parts: frozenset[str]
     sizes: dict[str, int] = field(default_factory=dict)
+    constants: list[Move] = field(default_factory=list)
 
     @property
     def parameters(self) -> int:
@@ -107,7 +121,11 @@ def plan_from_keras(
     layers = [(layer, weights) for layer, weights in layers if weights]
     check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _GIVE)
     known = expand(table.KERAS, sizes)
-    heads = [layer for layer, weights in layers if layer not in known and _fits(weights, table.KERAS_HEAD)]
+    heads = [
+        layer
+        for layer, weights in layers
+        if table.KERAS_HEAD and layer not in known and _fits(weights, table.KERAS_HEAD)
+    ]
     slots = {**known, heads[0]: table.KERAS_HEAD} if len(heads) == 1 else known
     found: dict[str, tuple[str, bool]] = {}
     for layer, weights in layers:
@@ -175,7 +193,8 @@ def plan_to_keras(
     _check_own_layer_count(table, tensors, sizes)
     inverse: dict[str, tuple[str, bool]] = {}
     layers: list[tuple[str, list[str]]] = []
-    for layer, row in {**expand(table.KERAS, sizes), table.KERAS_HEAD_LAYER: table.KERAS_HEAD}.items():
+    heads = {table.KERAS_HEAD_LAYER: table.KERAS_HEAD} if table.KERAS_HEAD else {}
+    for layer, row in {**expand(table.KERAS, sizes), **heads}.items():
         names = _keras_names(layer, row)
         layers.append((layer, names))
         inverse |= {target: (name, transposed) for name, (_, target, transposed) in zip(names, row, strict=True)}

@@ -361,8 +361,6 @@ def test_other_heads_come_back_as_what_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("wonezha_tf_ckpt", "recognised as nezha"),
-        ("roformer_tf_ckpt", "no position embeddings"),
         ("tta_tf_ckpt", "recognised as tta"),
         ("sohu_matcher_keras_h5", "recognised as cln_matcher"),
         ("cchess_lm_keras_h5/best_model.weights", "recognised as xiangqi_gpt"),
@@ -444,7 +442,7 @@ def test_a_character_bert_is_converted_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "message"),
-    [("nezha", "cannot be converted by this version"), ("bort", "unknown family 'bort'")],
+    [("tta", "cannot be converted by this version"), ("bort", "unknown family 'bort'")],
 )
 def test_families_that_cannot_be_asked_for(family: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):

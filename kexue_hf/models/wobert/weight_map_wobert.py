@@ -6,7 +6,19 @@ Data only. The conversion applies the tables in both directions; another family 
 those of bert4keras.models.BERT.
 """
 
+from typing import Any
+
 FAMILY = "wobert"
+MODEL_TYPE = "wobert"
+# What bert4keras' build_transformer_model calls the network.
+KERAS_MODEL = "bert"
+
+# What the vocabulary consists of: the tokenizer that the folder gets. With a slash it is one of ours, by the folder of
+# its model and its module, else one of transformers'.
+TOKENIZERS: dict[str, str] = {
+    "words": "wobert/tokenization_wobert.WoBertTokenizer",
+    "characters": "wobert/tokenization_wobert.WoBertTokenizer",
+}
 
 # name in the model: (part of the model, shape in terms of the configuration)
 PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]] = {
@@ -189,6 +201,18 @@ ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset(), "WoBertModel"),
 )
 
+# The architectures whose head is called `classifier`: the tensors alone do not tell them apart.
+CLASSIFIERS: tuple[str, ...] = (
+    "WoBertForSequenceClassification",
+    "WoBertForTokenClassification",
+    "WoBertForMultipleChoice",
+)
+
+# Tensors that are functions of the configuration, by the function's name (conversion/constants.py): those that our
+# file holds and the original has not, and the Keras layers that the original holds and our file has not.
+CONSTANTS_SAVED: dict[str, str] = {}
+CONSTANTS_KERAS: dict[str, str] = {}
+
 # Prefix that a base model's own file lacks, and names that are another tensor's twin (safetensors stores one of them).
 BASE_PREFIX = "bert."
 TWINS: dict[str, str] = {
@@ -196,6 +220,11 @@ TWINS: dict[str, str] = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 BUFFERS: tuple[str, ...] = (r"(bert\.)?embeddings\.(position_ids|token_type_ids)",)
+
+# What config.json says beyond the sizes: of what the checkpoint tells, the fields that this configuration has; and
+# fields that are the same in every model of the family.
+CONFIG_DERIVED: tuple[str, ...] = ("add_pooling_layer", "auto_map", "classifier_pooling")
+CONFIG_FIXED: dict[str, Any] = {}
 
 # Keys of bert_config.json. Required ones have no default.
 CONFIG_REQUIRED: tuple[str, ...] = (
@@ -239,3 +268,7 @@ CONFIG_OFF: tuple[str, ...] = (
     "shared_segment_embeddings",
     "residual_attention_scores",
 )
+# Settings that tell the family, with the value that bert_config.json has.
+CONFIG_TELLING: dict[str, Any] = {}
+# What the user has to know who did not name the family.
+CAVEAT: str = ""

@@ -1,0 +1,74 @@
+"""Tensors that are functions of the configuration: one format stores them where the other computes them.
+
+Weight maps name them in `CONSTANTS_SAVED` and `CONSTANTS_KERAS`. A source that lacks them is read through
+`WithConstants`, as if it had them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kexue_hf.conversion.element_types import BY_NAME
+from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
+from kexue_hf.conversion.weight_table import Move
+
+
+def _angles(rows: int, sizes: Mapping[str, int]) -> np.ndarray:
+    dim = sizes["hidden_size"] // sizes["num_attention_heads"]
+    return np.arange(rows)[:, None] / np.power(10000.0, np.arange(0, dim, 2) / dim)
+
+
+def _relative_sinusoids(sizes: Mapping[str, int]) -> np.ndarray:
+    """NEZHA's: sines and cosines alternate; a row for each distance."""
+    angles = _angles(2 * sizes["max_relative_position"] + 1, sizes)
+    return np.stack((np.sin(angles), np.cos(angles)), axis=-1).reshape(len(angles), -1)
+
+
+def _rotary_sinusoids(sizes: Mapping[str, int]) -> np.ndarray:
+    """transformers' RoFormer's: all sines, then all cosines; a row for each position."""
+    angles = _angles(sizes["max_position_embeddings"], sizes)
+    return np.concatenate((np.sin(angles), np.cos(angles)), axis=-1)
+
+
+_FUNCTIONS: dict[str, Callable[[Mapping[str, int]], np.ndarray]] = {
+    "relative_sinusoids": _relative_sinusoids,
+    "rotary_sinusoids": _rotary_sinusoids,
+}
+
+
+def constants(names: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Compute them, float32: {name of the tensor: name of its function} -> {name of the tensor: values}."""
+    return {name: _FUNCTIONS[function](sizes).astype(np.float32) for name, function in names.items()}
+
+
+def moves(values: Mapping[str, np.ndarray]) -> list[Move]:
+    """The moves that write them."""
+    return [Move(name, name, False, array.shape, BY_NAME["float32"]) for name, array in values.items()]
+
+
+class WithConstants(WeightSource):
+    """A source of weights, and constants as further tensors of it."""
+
+    def __init__(self, source: WeightSource, values: Mapping[str, np.ndarray]) -> None:
+        added = {
+            name: StoredTensor(name, BY_NAME["float32"], array.shape, array.nbytes) for name, array in values.items()
+        }
+        super().__init__(source.path, {**source.tensors, **added})
+        self._source = source
+        self._values = values
+
+    def chunks(self, name: str) -> Iterator[np.ndarray]:
+        if name in self._values:
+            return iter((self._values[name].reshape(-1),))
+        return self._source.chunks(name)
+
+    def array(self, name: str) -> np.ndarray:
+        return self._values[name] if name in self._values else self._source.array(name)
+
+    @property
+    def files(self) -> list[Path]:
+        return self._source.files
+
+    def close(self) -> None:
+        self._source.close()

@@ -1,0 +1,70 @@
+"""How the tensors of a NEZHA are called: as WoBERT's, without positions.
+
+`weight_map_wobert.py` explains each table. This file does not travel to the Hub, so that it may take another model's
+tables and change them.
+"""
+
+from typing import Any
+
+from kexue_hf.models.wobert import weight_map_wobert as bert
+
+FAMILY = "nezha"
+MODEL_TYPE = "nezha"
+KERAS_MODEL = "nezha"
+
+TOKENIZERS: dict[str, str] = {
+    "words": "wobert/tokenization_wobert.WoBertTokenizer",
+    "characters": "BertTokenizer",
+}
+
+
+def _own(name: str) -> str:
+    return "nezha." + name.removeprefix("bert.") if name.startswith("bert.") else name
+
+
+_POSITIONS = "bert.embeddings.position_embeddings.weight"
+
+PARAMETERS = {_own(name): row for name, row in bert.PARAMETERS.items() if name != _POSITIONS}
+TENSORFLOW = {
+    theirs: (_own(name), transposed) for theirs, (name, transposed) in bert.TENSORFLOW.items() if name != _POSITIONS
+}
+KERAS = {
+    layer: tuple((endings, _own(name), transposed) for endings, name, transposed in row)
+    for layer, row in bert.KERAS.items()
+    if layer != "Embedding-Position"
+}
+KERAS_HEAD = bert.KERAS_HEAD
+KERAS_HEAD_LAYER = bert.KERAS_HEAD_LAYER
+KERAS_ORDER = bert.KERAS_ORDER
+
+DROPPED_TENSORFLOW = (
+    *bert.DROPPED_TENSORFLOW,
+    (r".*/relative_position\w*(/.*)?", "constant table of relative positions"),
+)
+DROPPED_KERAS = (*bert.DROPPED_KERAS, (r"Embedding-Relative-Position/.*", "constant table of relative positions"))
+
+PARTS_NEED = bert.PARTS_NEED
+ARCHITECTURES = tuple((parts, name.replace("WoBert", "Nezha")) for parts, name in bert.ARCHITECTURES)
+CLASSIFIERS = tuple(name.replace("WoBert", "Nezha") for name in bert.CLASSIFIERS)
+
+CONSTANTS_SAVED: dict[str, str] = {}
+CONSTANTS_KERAS: dict[str, str] = {"Embedding-Relative-Position": "relative_sinusoids"}
+
+BASE_PREFIX = "nezha."
+TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
+# What transformers 4 stored.
+BUFFERS = (
+    r"(nezha\.)?embeddings\.token_type_ids",
+    r"(nezha\.)?encoder\.layer\.\d+\.attention\.self\.relative_positions_encoding\.positions_encoding",
+)
+
+CONFIG_DERIVED = bert.CONFIG_DERIVED
+CONFIG_FIXED: dict[str, Any] = {}
+CONFIG_REQUIRED = bert.CONFIG_REQUIRED
+CONFIG_OPTIONAL: dict[str, float | int] = {**bert.CONFIG_OPTIONAL, "max_relative_position": 64}
+CONFIG_ALIASES = bert.CONFIG_ALIASES
+ACTIVATIONS = bert.ACTIVATIONS
+CONFIG_EQUAL = bert.CONFIG_EQUAL
+CONFIG_OFF = tuple(key for key in bert.CONFIG_OFF if key != "use_relative_position")
+CONFIG_TELLING: dict[str, Any] = {"use_relative_position": True}
+CAVEAT: str = ""

@@ -1,0 +1,1 @@
+"""RoFormer: a BERT with rotary positions (https://kexue.fm/archives/8265). The model is transformers' own."""

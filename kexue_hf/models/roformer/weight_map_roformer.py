@@ -1,0 +1,74 @@
+"""How the tensors of a RoFormer are called: as WoBERT's, without positions, with the heads that transformers' has.
+
+`weight_map_wobert.py` explains each table. The result opens with transformers' own classes (`RoFormerForMaskedLM`), so
+that it holds the table of rotations which they save, and nothing of ours but the tokenizer of words.
+"""
+
+from typing import Any
+
+from kexue_hf.models.wobert import weight_map_wobert as bert
+
+FAMILY = "roformer"
+MODEL_TYPE = "roformer"
+KERAS_MODEL = "roformer"
+
+TOKENIZERS: dict[str, str] = {
+    "words": "wobert/tokenization_wobert.WoBertTokenizer",
+    "characters": "BertTokenizer",
+}
+
+_PARTS = ("encoder", "mlm")
+
+
+def _own(name: str) -> str:
+    return "roformer." + name.removeprefix("bert.") if name.startswith("bert.") else name
+
+
+def _has(name: str) -> bool:
+    return "position_embeddings" not in name and bert.PARAMETERS[name][0] in _PARTS
+
+
+PARAMETERS = {_own(name): row for name, row in bert.PARAMETERS.items() if _has(name)}
+TENSORFLOW = {theirs: (_own(name), transposed) for theirs, (name, transposed) in bert.TENSORFLOW.items() if _has(name)}
+KERAS = {
+    layer: tuple((endings, _own(name), transposed) for endings, name, transposed in row)
+    for layer, row in bert.KERAS.items()
+    if all(_has(name) for _, name, _ in row)
+}
+# transformers classifies with two layers, where the scripts have one.
+KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = ()
+KERAS_HEAD_LAYER = ""
+KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
+
+_NO_POOLER = "transformers' RoFormer has neither a pooler nor a next-sentence head"
+DROPPED_TENSORFLOW = (*bert.DROPPED_TENSORFLOW, (r"(bert/pooler|cls/seq_relationship)/.*", _NO_POOLER))
+DROPPED_KERAS = (*bert.DROPPED_KERAS, (r"(Pooler-Dense|NSP-Proba)/.*", _NO_POOLER))
+
+PARTS_NEED: dict[str, tuple[str, ...]] = {}
+ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"mlm"}), "RoFormerForMaskedLM"),
+    (frozenset(), "RoFormerModel"),
+)
+CLASSIFIERS: tuple[str, ...] = ()
+
+CONSTANTS_SAVED: dict[str, str] = {"roformer.encoder.embed_positions.weight": "rotary_sinusoids"}
+CONSTANTS_KERAS: dict[str, str] = {}
+
+BASE_PREFIX = "roformer."
+TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
+BUFFERS = (r"(roformer\.)?encoder\.embed_positions\.weight",)
+
+# The configuration is transformers' own: it keeps a key that it does not know, as our guard of tokenizers needs it.
+CONFIG_DERIVED: tuple[str, ...] = ()
+CONFIG_FIXED: dict[str, Any] = {"rotary_value": False}
+CONFIG_REQUIRED = bert.CONFIG_REQUIRED
+CONFIG_OPTIONAL = bert.CONFIG_OPTIONAL
+CONFIG_ALIASES = bert.CONFIG_ALIASES
+ACTIVATIONS = bert.ACTIVATIONS
+CONFIG_EQUAL = bert.CONFIG_EQUAL
+CONFIG_OFF = (*bert.CONFIG_OFF, "rotary_value")
+CONFIG_TELLING: dict[str, Any] = {}
+CAVEAT = (
+    "no positions are stored and the configuration says nothing of relative ones, so that it was read as a RoFormer; "
+    "if it is a NEZHA, convert again with --family nezha"
+)
