@@ -1,10 +1,11 @@
-"""Texts to ids and spans: normalise, cut into words, look each word up in a cache of what it becomes.
+"""Texts to ids and spans: normalise, cut into words, look each word up.
 
-The fast core of the tokenizer. A whole chunk of texts is cut at once, and every word then stands for a few bytes, the
-ids and lengths of its pieces, that wait in a bounded cache; joined, they are one array of the chunk, whose cumulative
-sum gives all spans. The (start, end) tuples come out of a table that all texts share, for it is the allocation of a
-million small tuples that costs. `analyse` computes the same for one text in plain Python, with words; the tests hold
-one against the other.
+The fast core of the tokenizer. A whole chunk of texts is cut at once, and all else is done for every character of the
+chunk together: the id of the token that begins there, or that none does, and its length. `WordTable` knows characters
+and short words, an array of them at a time; the rest is asked for, word by word, in a bounded cache of what words
+become. The lists of a batch share their integers and their (start, end) tuples, for it is the allocation of a million
+small objects that costs. A few short texts go through the cache alone. `analyse` computes the same for one text in
+plain Python, with words; the tests hold one against the other.
 """
 
 import re
@@ -15,22 +16,26 @@ import numpy as np
 
 from .normalization_wobert import Normalizer
 from .segmentation_wobert import Segmenter
+from .word_table_wobert import ASK, NONE, WordTable, all_chinese, codes_of
 from .wordpiece_wobert import WordPieces
 
 Span = tuple[int, int]
 
-# Words in the cache beside the vocabulary, and the longest that is worth keeping: a corpus must not fill the memory.
+# Words in the cache, and the longest that is worth keeping: a corpus must not fill the memory.
 _CACHED_WORDS = 1 << 17
 _CACHED_LENGTH = 64
 # Characters that are cut at once, about.
 _CHUNK = 1 << 16
 # Between the texts of a chunk: a noncharacter, at which both segmenters and the normaliser part what is around it.
 _SEPARATOR = "\uffff"
+# Texts that come to less than this in all are faster one by one: measured, in characters, and what a text costs.
+_SMALL = 2000
+_TEXT_COSTS = 30
 # Spans (start, start + length) that are shared: start and length below these.
 _SHARED_STARTS = 2048
 _SHARED_LENGTHS = 16
-# Words of which every character is a word of its own to BERT.
-_all_chinese = re.compile("[\u4e00-\u9fff]+").fullmatch
+# Ids below this are Python integers once and for all: a batch makes a million of them else.
+_SHARED_NUMBERS = 1 << 16
 
 
 class Analysis(NamedTuple):
@@ -58,38 +63,27 @@ class SpecialToken(NamedTuple):
 class _Records(dict[str, bytes]):
     """Word -> its records, computed on first sight; starts over when it is full.
 
-    A record is two int32: (id, n) for a token of n characters, (-1, -n) for n characters that belong to none. The
-    separator has two records of n = 0, which become [SEP] of one text and [CLS] of the next.
+    A record is two int32: (id, n) for a token of n characters, (-1, -n) for n characters that belong to none.
     """
 
     def __init__(self, pieces: WordPieces) -> None:
+        super().__init__()
         self._pieces = pieces
-        vocabulary = pieces.vocabulary
-        packed = np.array([(index, len(word)) for word, index in vocabulary.items()], dtype=np.int32).tobytes()
-        self._seed = {word: packed[8 * i : 8 * i + 8] for i, word in enumerate(vocabulary)}
-        self._seed[_SEPARATOR] = bytes(16)
-        super().__init__(self._seed)
 
     def __missing__(self, word: str) -> bytes:
-        if word in self._seed:  # Another thread is starting the cache over.
-            return self._seed[word]
-        if len(word) > 1 and _all_chinese(word):
-            records = b"".join(map(self.__getitem__, word))
-        else:
-            flat = []
-            position = 0
-            for index, start, end in self._pieces(word):
-                if start > position:
-                    flat += [-1, position - start]
-                flat += [index, end - start]
-                position = end
-            if position < len(word):
-                flat += [-1, position - len(word)]
-            records = np.array(flat, dtype=np.int32).tobytes()
+        flat = []
+        position = 0
+        for index, start, end in self._pieces(word):
+            if start > position:
+                flat += [NONE, position - start]
+            flat += [index, end - start]
+            position = end
+        if position < len(word):
+            flat += [NONE, position - len(word)]
+        records = np.array(flat, dtype=np.int32).tobytes()
         if len(word) <= _CACHED_LENGTH:
-            if len(self) >= len(self._seed) + _CACHED_WORDS:
+            if len(self) >= _CACHED_WORDS:
                 self.clear()
-                self.update(self._seed)
             self[word] = records
         return records
 
@@ -116,9 +110,13 @@ class Analyzer:
         backend: str | None = None,
     ) -> None:
         self.normalize = Normalizer(lower)
-        self.segment = Segmenter(dict.fromkeys(map(self.normalize, user_words)), backend)
+        words = list(dict.fromkeys(map(self.normalize, user_words)))
+        self.segment = Segmenter(words, backend)
+        # A word with the separator in it would be found across texts.
+        self._joins = not any(_SEPARATOR in word for word in words)
         self.pieces = WordPieces(vocabulary, unk_id)
         self._records = _Records(self.pieces)
+        self._table = WordTable(vocabulary, unk_id)
         special_tokens = list(special_tokens)
         self._raw_special = _SpecialFinder([t for t in special_tokens if not t.normalized])
         self._normalized_special = _SpecialFinder(
@@ -172,69 +170,119 @@ class Analyzer:
     ) -> tuple[list[list[int]], list[list[Span]] | None]:
         """`batch` of texts without special tokens."""
         all_ids: list[list[int]] = []
-        all_spans: list[list[Span]] | None = [] if spans else None
+        all_spans: list[list[Span]] = []
         first = size = 0
-        for number, text in enumerate(texts):
+        for number, text in enumerate(texts, 1):
             size += len(text)
-            if size >= _CHUNK or number == len(texts) - 1:
-                ids, found = self._chunk(texts[first : number + 1], spans, cls_sep)
+            if size >= _CHUNK or number == len(texts):
+                many = self._joins and size + _TEXT_COSTS * (number - first) >= _SMALL
+                ids, found = (self._chunk if many else self._one_by_one)(texts[first:number], spans, cls_sep)
                 all_ids += ids
-                if all_spans is not None and found is not None:
-                    all_spans += found
-                first, size = number + 1, 0
-        return all_ids, all_spans
+                all_spans += found
+                first, size = number, 0
+        return all_ids, all_spans if spans else None
 
     def _chunk(
         self, texts: Sequence[str], spans: bool, cls_sep: tuple[int, int] | None
-    ) -> tuple[list[list[int]], list[list[Span]] | None]:
-        """`_plain` of texts that are cut at once."""
+    ) -> tuple[list[list[int]], list[list[Span]]]:
+        """`_plain` of texts that are cut at once; no spans if none are wanted."""
         normals = list(map(self.normalize, texts))
-        joined = _SEPARATOR.join(normals)
-        if len(texts) > 1 and joined.count(_SEPARATOR) != len(texts) - 1:
-            rows = [self._chunk([text], spans, cls_sep) for text in texts]
-            return [row[0][0] for row in rows], [row[1][0] for row in rows if row[1]] if spans else None
-        look_up = self._records.__getitem__
-        if len(texts) == 1 and _SEPARATOR in joined:
-            look_up = self._record_of_text
-        raw = b"".join([bytes(8), *map(look_up, self.segment(joined)), bytes(8)])
-        record = np.frombuffer(raw, dtype=np.int32).reshape(-1, 2)
-        step = record[:, 1]
-        kept = step >= 0
-        ids = record[kept, 0]
-        around = np.flatnonzero(step[kept] == 0)  # the places of [CLS], [SEP], [CLS], ... [SEP]
-        starts, ends = around[0::2], around[1::2] + 1
-        if cls_sep is None:
-            starts, ends = starts + 1, ends - 1
-        else:
-            ids[around[0::2]], ids[around[1::2]] = cls_sep
-        bounds = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        all_ids = [ids[start:end].tolist() for start, end in bounds]
-        if not spans:
-            return all_ids, None
-        # Positions in the joined text, where a separator has two records and one character.
-        length = np.abs(step).astype(np.int64)
-        length[np.flatnonzero(step == 0)[2::2]] = 1
-        end_of = np.cumsum(length)[kept]
-        start_of = end_of - step[kept]
-        base = np.cumsum([0, *(len(normal) + 1 for normal in normals[:-1])])
-        offset = np.repeat(base, np.diff(around)[0::2] + 1)
-        start_of -= offset
-        end_of -= offset
-        for number, (text, normal) in enumerate(zip(texts, normals, strict=True)):
-            if normal is not text and not self.normalize.is_aligned(text, normal):
-                part = slice(around[2 * number] + 1, around[2 * number + 1])
-                source = np.array(self.normalize.sources(text), dtype=np.int64)
-                start_of[part], end_of[part] = source[start_of[part]], source[end_of[part] - 1] + 1
-        start_of[around] = end_of[around] = 0
-        tuples = _tuples(start_of, end_of)
-        return all_ids, [tuples[start:end] for start, end in bounds]
+        joined = _SEPARATOR + (2 * _SEPARATOR).join(normals) + _SEPARATOR
+        lengths = np.array(list(map(len, normals)), dtype=np.int64)
+        base = np.cumsum(lengths + 2) - lengths - 1  # of each text, where it begins
+        # For each character of the joined text: the id of the token that begins there, and the length of that token.
+        codes = codes_of(joined)
+        ids = self._table.characters[codes]
+        sizes = np.ones(len(ids), dtype=np.int64) if spans else None
+        ids[base - 1], ids[base + lengths] = cls_sep or (NONE, NONE)
+        self._find(self.segment(joined), codes, ids, sizes)
+        start = np.flatnonzero(ids >= 0)
+        firsts, lasts = np.searchsorted(start, base - 1), np.searchsorted(start, base + lengths, "right")
+        bounds = list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+        numbers = _numbers(ids[start])
+        all_ids = [numbers[first:last].tolist() for first, last in bounds]
+        if sizes is None:
+            return all_ids, []
+        end = start + sizes[start]
+        offset = np.repeat(base, lasts - firsts)
+        start -= offset
+        end -= offset
+        if cls_sep is not None:
+            for around in (firsts, lasts - 1):
+                start[around] = end[around] = 0
+        inner = 0 if cls_sep is None else 1
+        for text, normal, (first, last) in zip(texts, normals, bounds, strict=True):
+            if normal is not text:
+                part = slice(first + inner, last - inner)
+                start[part], end[part] = self._in_raw(text, normal, start[part], end[part])
+        tuples = _tuples(start, end)
+        return all_ids, [tuples[first:last] for first, last in bounds]
 
-    def _record_of_text(self, word: str) -> bytes:
-        """The records of a word of a text in which the separator is a character like any other."""
-        if word != _SEPARATOR:
-            return self._records[word]
-        flat = [n for index, start, end in self.pieces(word) for n in (index, end - start)] or [-1, -1]
-        return np.array(flat, dtype=np.int32).tobytes()
+    def _find(self, words: list[str], codes: np.ndarray, ids: np.ndarray, sizes: np.ndarray | None) -> None:
+        """Put the tokens of words where these begin: `ids`, which has those of all characters, and `sizes`."""
+        length = np.fromiter(map(len, words), np.int64, len(words))
+        start = np.cumsum(length) - length
+        unknown = ids[start] == ASK
+        many = np.flatnonzero(length > 1)
+        first, size = start[many], length[many]
+        found = self._table.find(codes, first, size)
+        # Of those that are not there, the Chinese ones become characters, as `ids` has them already.
+        lacking = np.flatnonzero(found < 0)
+        unknown[many] = False
+        unknown[many[lacking]] = ~all_chinese(codes, first[lacking], size[lacking])
+        there = np.flatnonzero(found >= 0)
+        first, size = first[there], size[there]
+        ids[first] = found[there]
+        if sizes is not None:
+            sizes[first] = size
+        for place in range(1, int(size.max(initial=0))):
+            ids[first[size > place] + place] = NONE
+        # The rest by the dictionary: single characters that are new, longer words, Latin ones.
+        asked = np.flatnonzero(unknown)
+        if not len(asked):
+            return
+        size = length[asked]
+        single = start[asked[size == 1]]
+        places = np.arange(size.sum()) + np.repeat(start[asked] - np.cumsum(size) + size, size)
+        records = np.frombuffer(self._look_up([words[i] for i in asked.tolist()]), dtype=np.int32).reshape(-1, 2)
+        steps = np.abs(records[:, 1])
+        begin = places[np.cumsum(steps) - steps]
+        ids[places] = NONE
+        ids[begin] = records[:, 0]
+        if sizes is not None:
+            sizes[begin] = steps
+        self._table.learn(codes[single], ids[single])
+
+    def _one_by_one(
+        self, texts: Sequence[str], spans: bool, cls_sep: tuple[int, int] | None
+    ) -> tuple[list[list[int]], list[list[Span]]]:
+        """`_chunk` of a few short texts, for which its hundred calls of numpy cost more than they save."""
+        all_ids, all_spans = [], []
+        for text in texts:
+            normal = self.normalize(text)
+            records = self._look_up(self.segment(normal))
+            ids = memoryview(records).cast("i").tolist()[::2]
+            if NONE in ids:
+                ids = [index for index in ids if index != NONE]
+            all_ids.append(ids if cls_sep is None else [cls_sep[0], *ids, cls_sep[1]])
+            if spans:
+                step = np.frombuffer(records, dtype=np.int32)[1::2]
+                kept = step > 0
+                end = np.cumsum(np.abs(step), dtype=np.int64)[kept]
+                tuples = _tuples(*self._in_raw(text, normal, end - step[kept], end))
+                all_spans.append(tuples if cls_sep is None else [(0, 0), *tuples, (0, 0)])
+        return all_ids, all_spans
+
+    def _look_up(self, words: Iterable[str]) -> bytes:
+        """The records of words, one after the other."""
+        return b"".join(map(self._records.__getitem__, words))
+
+    def _in_raw(self, text: str, normal: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in the normal form of a text as positions in the text."""
+        if normal is text or self.normalize.is_aligned(text, normal):
+            return start, end
+        source = np.array(self.normalize.sources(text), dtype=np.int64)
+        return source[start], source[end - 1] + 1
 
     def _has_special(self, text: str) -> bool:
         if self._raw_special.search is not None and self._raw_special.search(text) is not None:
@@ -330,6 +378,17 @@ class _SpecialFinder:
             position = start = end
         if position < len(text):
             yield position, len(text), None
+
+
+_shared_numbers: np.ndarray | None = None
+
+
+def _numbers(ids: np.ndarray) -> np.ndarray:
+    """The same as an array of Python integers that all texts share, if they are small enough."""
+    global _shared_numbers
+    if _shared_numbers is None:
+        _shared_numbers = np.arange(_SHARED_NUMBERS).astype(object)
+    return _shared_numbers[ids] if ids.max(initial=0) < _SHARED_NUMBERS else ids
 
 
 _shared_spans: np.ndarray | None = None

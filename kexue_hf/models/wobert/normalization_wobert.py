@@ -14,6 +14,8 @@ import unicodedata
 _may_change = re.compile(
     "[^\t\n\r -@\\[-~\u2010-\u2027\u3000-\u3029\u3030-\u303f\u4e00-\u9fff\uff00-\uff20\uff3b-\uffef]"
 ).search
+# The same without the letters of the alphabet, of any width, which only become small.
+_changes_otherwise = re.compile("[^\t\n\r -~\u2010-\u2027\u3000-\u3029\u3030-\u303f\u4e00-\u9fff\uff00-\uffef]").search
 # Bound on the table: a text of every character there is must not fill the memory.
 _TABLE_LIMIT = 1 << 16
 
@@ -51,6 +53,8 @@ class Normalizer:
         """The normal form of `text`, which may be shorter or longer than it."""
         if not self.lower or _may_change(text) is None:
             return text
+        if _changes_otherwise(text) is None:
+            return text.lower()
         normal = text.translate(self._table)
         contextual = self._table.contextual
         if contextual and not contextual.isdisjoint(text):
@@ -61,7 +65,7 @@ class Normalizer:
         """Whether character i of `normal`, the normal form of `text`, comes from character i of `text` for all i."""
         if len(text) != len(normal):
             return False
-        if not self.lower or _may_change(text) is None:
+        if not self.lower or _changes_otherwise(text) is None:
             return True
         # Of equal length, and yet shifted: something was dropped and something else grew. Or moved.
         table = self._table
