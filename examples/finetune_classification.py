@@ -3,6 +3,8 @@
     python examples/finetune_classification.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\
         --output_dir my-classifier --learning_rate 5e-5 --num_train_epochs 3
 
+That rate is for a network of BERT's size; a tiny one wants 5e-4 or more, and --classifier_pooling mean.
+
 --train_file and --eval_file are .jsonl (one object a line), .csv (with a header), or, with --dataset NAME, splits of a
 data set of the Hub. Labels are numbers or names; names are kept in the configuration. All of transformers'
 TrainingArguments are options. Prints the held-out accuracy and macro-F1 beside what always answering the training
@@ -16,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset, load_dataset
@@ -50,6 +52,13 @@ class Options:
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
     attention: str = field(
         default="sdpa", metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2"}
+    )
+    classifier_pooling: Literal["pooler", "cls", "mean"] | None = field(
+        default=None,
+        metadata={
+            "help": "what the classifier reads: BERT's pooler, the state of [CLS], or the mean of all tokens' states, "
+            "which is better for small networks; by default what the model's configuration says"
+        },
     )
     from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
@@ -169,6 +178,10 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     config = AutoConfig.from_pretrained(
         options.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids
     )
+    if options.classifier_pooling is not None:
+        if not hasattr(config, "classifier_pooling"):
+            raise InputError(f"--classifier_pooling: {options.model} is a {config.model_type}, which has one way only")
+        config.classifier_pooling = options.classifier_pooling
     # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
     how = {"dtype": "float32", "attn_implementation": options.attention}
     if options.from_scratch:

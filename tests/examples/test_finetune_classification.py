@@ -9,7 +9,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from examples import finetune_classification as script
 from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
-from kexue_hf.models.wobert.build_vocabulary_wobert import build_vocabulary, count_corpus
+from kexue_hf.vocabulary.building import build_vocabulary
+from kexue_hf.vocabulary.counting import count_corpus
 
 ROWS = [
     {"text": f"{word}{number}次", "label": label}
@@ -115,6 +116,27 @@ def _parsed(values: list[str]) -> tuple:
     from transformers import HfArgumentParser, TrainingArguments
 
     return HfArgumentParser((script.Options, TrainingArguments)).parse_args_into_dataclasses(values)
+
+
+def test_what_the_classifier_reads_is_an_option(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    script.main(arguments(encoder, train, tmp_path / "out", "--max_steps=1", "--classifier_pooling=mean"))
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.classifier_pooling == "mean" and model.bert.pooler is None
+    with pytest.raises(SystemExit):
+        script.main(arguments(encoder, train, tmp_path / "bad", "--classifier_pooling=max"))
+    assert "invalid choice: 'max'" in capsys.readouterr().err
+
+
+def test_a_model_without_that_choice_says_so(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "bert")
+    config = {**json.loads((encoder / "config.json").read_text()), "model_type": "bert"}
+    del config["classifier_pooling"], config["auto_map"]
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit):
+        script.main(arguments(tmp_path / "bert", train, tmp_path / "out", "--classifier_pooling=mean"))
+    assert "is a bert, which has one way only" in capsys.readouterr().err
 
 
 def test_an_unknown_held_out_label_is_named(encoder, tmp_path, capsys):

@@ -143,6 +143,9 @@ def _set_pooling(encoder: BertModel, pooling: str) -> None:
     elif pooling == "mean":
         encoder.pooler = None
         encoder.register_forward_hook(_put_mean_in_pooler_output, with_kwargs=True)
+    elif pooling != "pooler":
+        # The configuration checks what it is made from, not what is set afterwards, as from_pretrained does.
+        raise ValueError(f"classifier_pooling must be 'pooler', 'cls' or 'mean', got {pooling!r}")
 
 
 class WoBertModel(WoBertPreTrainedModel, BertModel):

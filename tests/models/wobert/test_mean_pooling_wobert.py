@@ -157,6 +157,13 @@ def test_compiled_exported_and_replicated_models_agree(head: str) -> None:
             torch.testing.assert_close(run(**inputs).logits, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_an_unknown_pooling_is_refused_also_when_it_is_set_later(head: str, tmp_path: Path) -> None:
+    mean_model(head).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"must be 'pooler', 'cls' or 'mean', got 'max'"):
+        getattr(kexue_hf, head).from_pretrained(tmp_path, classifier_pooling="max")
+
+
 def test_it_survives_saving_and_has_no_weights_of_its_own(tmp_path: Path) -> None:
     model = mean_model(classifier_dropout=0.0)
     names = set(mean_model().state_dict())
