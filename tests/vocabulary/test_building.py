@@ -7,14 +7,8 @@ from collections import Counter
 import pytest
 
 from kexue_hf import WoBertTokenizer
-from kexue_hf.models.wobert.build_vocabulary_wobert import (
-    SPECIAL_TOKENS,
-    CorpusCounts,
-    build_vocabulary,
-    count_corpus,
-    dictionary_frequencies,
-    save_vocabulary,
-)
+from kexue_hf.vocabulary.building import SPECIAL_TOKENS, build_vocabulary, save_vocabulary
+from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus, dictionary_frequencies
 
 TEXTS = ["实验结果表明，该方法是有效的。", "实验结果不错。", "本文的实验用BERT模型，Bert很好。", "龘"]
 
@@ -80,5 +74,5 @@ def test_the_tokenizer_makes_words_of_it(tmp_path, dictionary):
 
 
 def test_imports_no_torch():
-    code = "import sys; import kexue_hf.models.wobert.build_vocabulary_wobert; print('torch' in sys.modules)"
+    code = "import sys; import kexue_hf.vocabulary.building; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

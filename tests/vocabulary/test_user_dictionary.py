@@ -1,0 +1,46 @@
+"""A user's own words: jieba's format, and one clear line for what cannot be a word."""
+
+import pytest
+
+from kexue_hf.errors import InputError
+from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
+
+
+def read(tmp_path, content: bytes | str, **options):
+    path = tmp_path / "words.txt"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_user_dictionary(path, ["[MASK]", "<e1>"], **options)
+
+
+def test_jiebas_format(tmp_path):
+    content = "\ufeff大模型\r\n机器学习 10\n深度学习 10 nz\n  云计算 nz \n\nC++\nT恤 3 n\n"
+    assert read(tmp_path, content) == ["大模型", "机器学习", "深度学习", "云计算", "C++", "T恤"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("好\n机器 学习\n", "line 2: '机器 学习' holds white space"),
+        ("机器 学习 3 nz\n", "line 1: '机器 学习' holds white space"),
+        ("好词\n[MASK]词\n", r"line 2: '\[MASK\]词' holds the special token \[MASK\]"),
+        ("<e1>\n", "line 1: '<e1>' holds the special token <e1>"),
+        ("ABC\n好词\nabc\n", "line 3: 'abc' is the word of line 1 again"),
+        ("##化\n", "line 1: '##化' begins with ##, which marks a word piece"),
+        ("\u0301\n", "line 1: '.*' has no character left after normalisation"),
+        (b"\xe5\xa5\xbd\n\xc4\xe3\xba\xc3\n", r"line 2: not UTF-8 \(byte 0xc4 at position 0 of the line\); convert"),
+        ("甲 乙\n" * 7, r"line 5: .*; and 2 more; expected one word a line"),
+    ],
+    ids=["space", "space_frequency", "special", "added", "twice", "piece", "mark", "encoding", "many"],
+)
+def test_bad_lines(tmp_path, content, problem):
+    with pytest.raises(InputError, match=problem):
+        read(tmp_path, content)
+
+
+def test_cased_words_differ(tmp_path):
+    assert read(tmp_path, "ABC\nabc\n", lower=False) == ["ABC", "abc"]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_user_dictionary(tmp_path / "none.txt")
