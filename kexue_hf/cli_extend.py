@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli_conversion import _CONFIG, _OVERWRITE, _QUIET, _VOCAB, _interruptible
+from kexue_hf.cli_conversion import _CONFIG, _FAMILY, _OVERWRITE, _QUIET, _VOCAB, _interruptible
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -32,6 +32,7 @@ def extend_command(
         Path | None,
         typer.Option(help="Words to add and to cut as one: a word a line, as jieba's.", show_default=False),
     ] = None,
+    family: Annotated[str, _FAMILY] = "auto",
     config: Annotated[Path | None, _CONFIG] = None,
     vocab: Annotated[Path | None, _VOCAB] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored")] = None,
@@ -56,6 +57,7 @@ def extend_command(
             corpus=corpus or (),
             text_column=text_column,
             user_dict=user_dict,
+            family=family,
             config=config,
             vocab=vocab,
             dtype=dtype,

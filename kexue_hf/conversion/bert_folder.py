@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kexue_hf.conversion.constants import WithConstants, constants, moves
 from kexue_hf.conversion.convert import OpenedSource
 from kexue_hf.conversion.families import FAMILIES, load_weight_map
 from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
@@ -46,9 +47,12 @@ def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[st
 
 
 def open_bert_folder(
-    source: str | os.PathLike[str], vocab: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str], family: str = "auto", vocab: str | os.PathLike[str] | None = None
 ) -> tuple[OpenedSource, FolderVocabulary]:
     """Open a folder of transformers and match its tensors with our model's parameters.
+
+    Args:
+        family: "auto", or the family that it has to be of. vocab: a `vocab.txt` from elsewhere.
 
     Returns:
         the source, its configuration in our terms; and its tokenizer's vocabulary.
@@ -60,6 +64,8 @@ def open_bert_folder(
     folder = Path(source)
     raw = load_json_object(folder / "config.json")
     table = _weight_map(folder, raw)
+    if family not in ("auto", table.FAMILY):
+        raise ConversionError(f"--family {family} was asked for, but {folder} is a {table.FAMILY}")
     settings = read_config(folder / "config.json", table)
     found = read_folder_vocabulary(folder, Path(vocab) if vocab is not None else None, settings.fields["vocab_size"])
     recorded = raw.get("vocab_fingerprint")
@@ -71,7 +77,10 @@ def open_bert_folder(
     weights = open_safetensors(folder)
     try:
         plan = plan_from_saved(table, weights.tensors, settings.sizes)
-        _check_tied(weights, raw, [move.target for move in plan.moves])
+        _check_tied(weights, raw)
+        added = constants(table.CONSTANTS_SAVED, settings.sizes)
+        if added:
+            weights, plan.constants = WithConstants(weights, added), moves(added)
     except BaseException:
         weights.close()
         raise
@@ -101,7 +110,7 @@ def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:
     return load_weight_map(family)
 
 
-def _check_tied(weights: WeightSource, raw: dict[str, Any], targets: list[str]) -> None:
+def _check_tied(weights: WeightSource, raw: dict[str, Any]) -> None:
     if raw.get("tie_word_embeddings", True) is False and _DECODER in weights.tensors:
         raise ConversionError(
             f"{weights.path}: {_DECODER} is not tied to the embeddings (tie_word_embeddings is false), which no model "

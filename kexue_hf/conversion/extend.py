@@ -95,6 +95,7 @@ def extend(
     corpus: Sequence[str | os.PathLike[str]] = (),
     text_column: str = "text",
     user_dict: str | os.PathLike[str] | None = None,
+    family: str = "auto",
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
@@ -115,6 +116,7 @@ def extend(
         text_column: where the text is, in all but .txt files.
         user_dict: a file of further words, all of which are added, and which the tokenizer cuts as one: one a line, in
             jieba's format.
+        family: "auto", or the family that the source has to be of, as for `convert`.
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor's type.
         license: what the card says, as the Hub spells it ("apache-2.0").
@@ -135,28 +137,29 @@ def extend(
     check_output(output, overwrite=overwrite)
     check_license(license)
     wanted = element_type(dtype)
-    opened, tokenizer = _open(source, config, vocab, cased)
+    opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
         choice = _choose(opened, tokenizer, words, corpus, text_column, user_dict, progress)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan
         total = sum(grown.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = conversion._config_fields(grown, wanted)
-        files, family = grown.files, grown.table.FAMILY
+        files, found = grown.files, grown.table.FAMILY
         inputs = (*corpus, *([user_dict] if user_dict is not None else []))
         keep = (Path(source), files.path.parent, files.config, files.vocab, *grown.weights.files, *map(Path, inputs))
         with staged_folder(output, overwrite=overwrite, need=total, keep=keep) as folder:
             with progress_bar(total, show=progress) as on_bytes:
-                size = write_safetensors(folder / "model.safetensors", grown.weights, plan.moves, wanted, on_bytes)
+                moved = [*plan.moves, *plan.constants]
+                size = write_safetensors(folder / "model.safetensors", grown.weights, moved, wanted, on_bytes)
             conversion._write_json(folder / "config.json", fields)
             with open(folder / "vocab.txt", "w", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{token}\n" for token in (*choice.kept, *choice.words))
             conversion._write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
-            for path in python_files(family, references(family)):
+            for path in python_files(found, references(found, grown.vocabulary.kind)):
                 shutil.copyfile(path, folder / path.name)
             card = extended_card(
                 Path(os.path.realpath(output)).name,
-                family,
+                found,
                 architecture,
                 Path(os.path.abspath(source)).name,
                 len(choice.kept),
@@ -171,7 +174,7 @@ def extend(
         kept = set(choice.kept)
         return ExtensionReport(
             Path(output),
-            family,
+            found,
             architecture,
             auto_class(architecture),
             len(choice.kept),
@@ -182,7 +185,10 @@ def extend(
             plan.dropped,
             size,
             time.perf_counter() - started,
-            [*choice.notes, *_notes(grown, fields["dtype"])],
+            [
+                *choice.notes,
+                *conversion._notes(grown, fields["dtype"], family if files.kind != "safetensors" else found),
+            ],
         )
 
 
@@ -220,6 +226,7 @@ def grow(
 
 def _open(
     source: str | os.PathLike[str],
+    family: str,
     config: str | os.PathLike[str] | None,
     vocab: str | os.PathLike[str] | None,
     cased: bool | None,
@@ -227,8 +234,8 @@ def _open(
     if not os.fspath(source):
         raise InputError("SOURCE is empty; name a folder, a checkpoint prefix or a Keras file")
     if not is_saved_folder(source, config):
-        return open_source(source, config=config, vocab=vocab), _Tokenizer({}, (), not cased)
-    opened, found = open_bert_folder(source, vocab)
+        return open_source(source, family=family, config=config, vocab=vocab), _Tokenizer({}, (), not cased)
+    opened, found = open_bert_folder(source, family, vocab)
     return opened, _Tokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
 
 
@@ -345,11 +352,6 @@ def _tokenizer_fields(opened: OpenedSource, tokenizer: _Tokenizer, choice: _Choi
     fields["added_tokens_decoder"] = dict(sorted(decoder.items(), key=lambda item: int(item[0])))
     fields["user_words"] = choice.user_words
     return fields
-
-
-def _notes(opened: OpenedSource, dtype: str) -> list[str]:
-    # What `convert` remarks of a vocabulary without words cannot be said of this one.
-    return conversion._notes(opened, dtype)
 
 
 def _some(words: Sequence[str], limit: int = 5) -> str:
