@@ -103,7 +103,7 @@ class UniLmGenerationMixin(GenerationMixin):
     create_masks_for_generate = staticmethod(unilm_mask)
 
     def __init__(self, config: Any) -> None:
-        super().__init__(config)  # type: ignore[call-arg]  # the next class in the order of bases is a model
+        super().__init__(config)
         self._complete_generation_config(None)
 
     @can_return_tuple

@@ -1,0 +1,237 @@
+"""Teach a masked language model to write one text from another, as a UniLM: titles from abstracts, say.
+
+    pip install "kexue-hf[examples]"
+    python examples/finetune_title.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\
+        --source_column abstract --target_column title --output_dir my-titles --learning_rate 5e-4 \\
+        --num_train_epochs 20
+
+Data files are .jsonl, one object a line. All of transformers' TrainingArguments are options. At the end the model
+writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1 over characters, spaces left out,
+lower case, mean over the rows), beside that of the source's first sentence. Saves a folder with model and tokenizer
+that loads anywhere with AutoModelForCausalLM.
+"""
+
+import json
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    HfArgumentParser,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+import kexue_hf  # noqa: F401  (registers our models with the Auto classes)
+from kexue_hf.errors import InputError, KexueError
+from kexue_hf.trainers.seq_to_seq import UniLmCollator
+from kexue_hf.trainers.target_positions import score_target_positions_only
+
+# Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
+FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)
+
+
+@dataclass
+class Options:
+    model: str = field(metadata={"help": "folder or Hub name of a model with a masked-word head"})
+    train_file: str = field(metadata={"help": ".jsonl"})
+    eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
+    source_column: str = field(default="abstract", metadata={"help": "what is read"})
+    target_column: str = field(default="title", metadata={"help": "what is written"})
+    max_length: int = field(default=128, metadata={"help": "tokens of source and target; the source is cut to fit"})
+    max_target_length: int = field(default=40, metadata={"help": "tokens of a target: training cuts, writing stops"})
+    num_beams: int = field(default=4, metadata={"help": "1 takes the best word each time"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
+    batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
+    dropout: float | None = field(default=None, metadata={"help": "in place of the model's own"})
+    attention: str = field(default="sdpa", metadata={"help": "sdpa, or eager (faster for bf16 on a CPU)"})
+    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    report: str | None = field(default=None, metadata={"help": "write figures and what was written to this JSON file"})
+
+
+class Characters:
+    """rouge-score's own tokenizer keeps a-z and 0-9 only."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return [character for character in text.lower() if not character.isspace()]
+
+
+def rouge_l(references: list[str], written: list[str]) -> list[float]:
+    """ROUGE-L, F1 over characters, of each pair.
+
+    Raises:
+        InputError: rouge-score is not installed.
+    """
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise InputError('scoring needs the package rouge-score: pip install "kexue-hf[examples]"') from None
+    scorer = RougeScorer(["rougeL"], tokenizer=Characters())
+    return [scorer.score(*pair)["rougeL"].fmeasure for pair in zip(references, written, strict=True)]
+
+
+def read_pairs(path: str, source_column: str, target_column: str) -> list[tuple[str, str]]:
+    """The (source, target) pairs of a .jsonl file.
+
+    Raises:
+        InputError: naming file and line: no such file, not UTF-8, a line that is not an object, a missing column, a
+            value that is not a string or empty.
+    """
+    pairs = []
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for line, content in enumerate(file, 1):
+                if not content.strip():
+                    continue
+                try:
+                    row = json.loads(content)
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{path}, line {line}: not JSON ({error.msg}, column {error.colno})") from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{path}, line {line}: expected a JSON object, got {type(row).__name__}")
+                for column in (source_column, target_column):
+                    if column not in row:
+                        found = ", ".join(map(str, row)) or "nothing"
+                        raise InputError(
+                            f"{path}, line {line}: no column {column!r} (found {found}); "
+                            f"see --source_column, --target_column"
+                        )
+                    if not isinstance(row[column], str) or not row[column].strip():
+                        raise InputError(
+                            f"{path}, line {line}: {column!r} must be a text, got {json.dumps(row[column])}"
+                        )
+                pairs.append((row[source_column], row[target_column]))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a .jsonl file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    if not pairs:
+        raise InputError(f"{path} holds no rows; expected one object with {source_column} and {target_column} a line")
+    return pairs
+
+
+@torch.no_grad()
+def write(model: Any, tokenizer: Any, sources: list[str], options: Options, batch_size: int = 16) -> list[str]:
+    """What the model writes for each source."""
+    model.eval()
+    room = options.max_length - options.max_target_length - 1
+    written = []
+    for start in range(0, len(sources), batch_size):
+        batch = tokenizer(
+            sources[start : start + batch_size],
+            truncation=True,
+            max_length=room,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+        ).to(model.device)
+        ids = model.generate(**batch, max_new_tokens=options.max_target_length, num_beams=options.num_beams)
+        written += tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return written
+
+
+def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
+    """Train, write for the held-out rows, save model and tokenizer to `output_dir`, and return the figures."""
+    if options.batch_size is not None:
+        arguments.per_device_train_batch_size = options.batch_size
+    if not 0 < options.max_target_length <= options.max_length - 5:
+        raise InputError(
+            f"expected --max_target_length from 1 to --max_length - 5, got {options.max_target_length} and "
+            f"{options.max_length}"
+        )
+    pairs = {"train": read_pairs(options.train_file, options.source_column, options.target_column)}
+    if options.eval_file:
+        pairs["held-out"] = read_pairs(options.eval_file, options.source_column, options.target_column)
+        # Before the training, which would be lost if the scorer were missing.
+        leads = [FIRST_SENTENCE.match(source).group(0) for source, _ in pairs["held-out"]]
+        references = [target for _, target in pairs["held-out"]]
+        lead_scores = rouge_l(references, leads)
+
+    set_seed(arguments.seed)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    changes = {}
+    if options.dropout is not None:
+        changes = {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
+    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+    model = AutoModelForCausalLM.from_pretrained(
+        options.model, dtype="float32", attn_implementation=options.attention, **changes
+    )
+    if options.max_length > model.config.max_position_embeddings:
+        raise InputError(
+            f"expected --max_length of at most {model.config.max_position_embeddings}, which is how many positions "
+            f"{options.model} has, got {options.max_length}"
+        )
+    data = Dataset.from_dict(
+        {
+            "input_ids": tokenizer([s for s, _ in pairs["train"]], truncation=True, max_length=options.max_length)[
+                "input_ids"
+            ],
+            "labels": tokenizer([t for _, t in pairs["train"]], add_special_tokens=False)["input_ids"],
+        }
+    )
+    if options.max_train_rows is not None and options.max_train_rows < len(data):
+        data = data.shuffle(seed=arguments.seed).select(range(options.max_train_rows))
+    score_target_positions_only(model)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        data_collator=UniLmCollator(tokenizer, options.max_length, options.max_target_length),
+        processing_class=tokenizer,
+    )
+    checkpoint = (
+        get_last_checkpoint(arguments.output_dir) if options.resume and Path(arguments.output_dir).exists() else None
+    )
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    figures: dict[str, Any] = {
+        "train_rows": len(data),
+        "steps": result.global_step,
+        "train_loss": result.training_loss,
+        "seconds": result.metrics["train_runtime"],
+    }
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
+        (Path(arguments.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        if "held-out" in pairs:
+            started = time.perf_counter()
+            written = write(model, tokenizer, [source for source, _ in pairs["held-out"]], options)
+            scores = rouge_l(references, written)
+            figures["held_out_rows"] = len(scores)
+            figures["lead_rouge_l"] = sum(lead_scores) / len(lead_scores)
+            figures["rouge_l"] = sum(scores) / len(scores)
+            figures["writing_seconds"] = time.perf_counter() - started
+        for name, value in figures.items():
+            print(f"{name:>16}: {value:.4f}" if isinstance(value, float) else f"{name:>16}: {value}")
+        print(f"saved to {arguments.output_dir}")
+        if "held-out" in pairs:
+            figures["rows"] = [
+                {"expected": reference, "written": text, "first sentence": lead, "rouge_l": round(score, 4)}
+                for reference, text, lead, score in zip(references, written, leads, scores, strict=True)
+            ]
+        if options.report:
+            content = json.dumps(figures, indent=2, ensure_ascii=False)
+            Path(options.report).write_text(content + "\n", encoding="utf-8")
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
+    try:
+        run(options, training)
+    except KexueError as error:
+        print(f"finetune_title: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""examples/finetune_title.py on two dozen rows and a network of a few thousand weights."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from examples import finetune_title as script
+from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
+
+THINGS = "猫狗马牛羊鸡鸭鹅鱼虫鸟象"
+ROWS = [{"abstract": f"有一只{thing}。它在这里。", "title": thing} for thing in THINGS]
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"有一只它在这里。", *THINGS]
+TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--save_strategy=no", "--max_length=20"]
+
+
+def write_jsonl(path: Path, rows: list) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked language model with random weights, saved with its tokenizer."""
+    folder = tmp_path_factory.mktemp("model")
+    config = WoBertConfig(
+        vocab_size=len(TOKENS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=24,
+        initializer_range=0.1,
+    )
+    WoBertForMaskedLM(config).save_pretrained(folder)
+    WoBertTokenizer(vocab={token: index for index, token in enumerate(TOKENS)}).save_pretrained(folder)
+    return folder
+
+
+def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("rouge_score")
+    rows = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    script.main(
+        [
+            *(f"--model={model}", f"--train_file={rows}", f"--eval_file={rows}", f"--output_dir={tmp_path / 'out'}"),
+            *("--num_train_epochs=100", "--learning_rate=5e-3", "--dropout=0", "--max_target_length=4"),
+            *(f"--report={tmp_path / 'report.json'}", "--batch-size=12", *TRAINING),
+        ]
+    )
+    figures = json.loads((tmp_path / "report.json").read_text())
+    # The first sentence has five characters, one of them the title.
+    assert figures["lead_rouge_l"] == pytest.approx(2 / 6)
+    assert figures["rouge_l"] > 0.9 and len(figures["rows"]) == len(ROWS)
+    output = capsys.readouterr().out
+    assert "lead_rouge_l: 0.3333" in output and "rouge_l: " in output
+    assert not (tmp_path / "out" / "training_args.bin").exists()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    encoded = tokenizer(ROWS[3]["abstract"], return_tensors="pt")
+    ids = AutoModelForCausalLM.from_pretrained(tmp_path / "out").generate(**encoded, num_beams=2)
+    assert tokenizer.decode(ids[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True) == "牛"
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"abstract": "有"}], [], "line 1: no column 'title' (found abstract); see --source_column"),
+        ([ROWS[0], {"abstract": "有", "title": 3}], [], "line 2: 'title' must be a text, got 3"),
+        ([{"abstract": " ", "title": "猫"}], [], "line 1: 'abstract' must be a text"),
+        ([["有", "猫"]], [], "line 1: expected a JSON object, got list"),
+        ([], [], "holds no rows"),
+        (ROWS, ["--max_length=30"], "--max_length of at most 24"),
+        (ROWS, ["--max_target_length=16"], "--max_target_length from 1 to --max_length - 5, got 16 and 20"),
+        (ROWS, ["--eval_file=nowhere.jsonl"], "nowhere.jsonl: No such file"),
+    ],
+    ids=["column", "number", "empty", "list", "no rows", "too long", "no room", "no file"],
+)
+def test_one_line_for_bad_input(model: Path, tmp_path: Path, capsys, rows, options, message) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", rows)
+    arguments = [f"--model={model}", f"--train_file={file}", f"--output_dir={tmp_path / 'out'}", *TRAINING]
+    with pytest.raises(SystemExit) as stopped:
+        script.main([*arguments, "--max_target_length=4", *options])
+    error = capsys.readouterr().err.strip()
+    assert stopped.value.code == 2 and message in error
+    assert error.splitlines()[-1].startswith("finetune_title: error: ")
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe"], ids=["not JSON", "not UTF-8"])
+def test_a_file_that_is_something_else(model: Path, tmp_path: Path, capsys, content: bytes) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(content)
+    with pytest.raises(SystemExit):
+        script.main([f"--model={model}", f"--train_file={tmp_path / 'rows.jsonl'}", f"--output_dir={tmp_path}"])
+    assert "rows.jsonl" in capsys.readouterr().err
+
+
+def test_a_missing_scorer_is_said_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    file = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    with pytest.raises(SystemExit) as stopped:
+        script.main([f"--model={model}", f"--train_file={file}", f"--eval_file={file}", f"--output_dir={tmp_path}"])
+    assert stopped.value.code == 2 and 'pip install "kexue-hf[examples]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("提出3.5米的方法.结果好.", "提出3.5米的方法."),
+        ("目的：研究。方法：", "目的：研究。"),
+        ("没有句号", "没有句号"),
+    ],
+)
+def test_the_first_sentence(text: str, first: str) -> None:
+    assert script.FIRST_SENTENCE.match(text).group(0) == first
+
+
+def test_rouge_is_over_characters() -> None:
+    pytest.importorskip("rouge_score")
+    assert script.rouge_l(["基于A的方法", "猫"], ["基于 a 法", "狗"]) == [pytest.approx(2 * 4 / (6 + 4)), 0]
