@@ -16,6 +16,7 @@ kexue_hf/trainers/ordered_trainer.py). docs/pretraining.md: several devices, opt
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -39,7 +40,6 @@ from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.models.wobert.build_vocabulary_wobert import build_vocabulary, count_corpus
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
 from kexue_hf.trainers.next_segment import NextSegmentCollator
 from kexue_hf.trainers.ordered_trainer import (
@@ -49,6 +49,8 @@ from kexue_hf.trainers.ordered_trainer import (
 )
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, write_whole
 from kexue_hf.trainers.word_masking import IGNORED, WordMaskingCollator
+from kexue_hf.vocabulary.building import build_vocabulary
+from kexue_hf.vocabulary.counting import count_corpus
 
 # Six bytes a token in the cache instead of sixteen.
 ROWS = Features({"input_ids": List(Value("int32")), "word_ids": List(Value("int16")), "length": Value("int32")})
@@ -100,6 +102,11 @@ def check(options: Options, arguments: TrainingArguments) -> None:
         raise InputError(f"--pack must be rows or segments, got {options.pack!r}")
     if "tensorboard" in arguments.report_to and not is_tensorboard_available():
         raise InputError("--report_to tensorboard needs another package: pip install tensorboard")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > arguments.world_size:
+        raise InputError(
+            f"{launched} processes were started that do not know of each other, for want of GPUs: add --use_cpu"
+        )
     if asked_for_processes_that_are_not_there():
         print(
             "pretrain_mlm: warning: this is one process, but accelerate seems to have been asked for several: use "
@@ -113,7 +120,7 @@ def new_model(options: Options, texts: Iterable[str], folder: Path, arguments: T
     path = Path(options.vocabulary or folder / "vocab.txt")
     # A resumed run goes on with its vocabulary; of several processes, the others find the one that the first has made.
     made = path.exists() and (options.resume or arguments.process_index > 0)
-    if options.vocabulary is None and not made:
+    if not options.vocabulary and not made:
         tokens = build_vocabulary(count_corpus(texts), options.vocab_size, options.min_character_count)
         write_whole(path, "".join(f"{token}\n" for token in tokens))
     tokenizer = WoBertTokenizer(vocab_file=str(path))

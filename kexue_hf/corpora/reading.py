@@ -49,7 +49,8 @@ def load_corpus(names: Sequence[str], column: str = "text", num_proc: int | None
                     **several,
                 )
             except Exception as error:
-                raise _ours(error) or error from None
+                empty = InputError(f"{name} holds no text") if "corresponds to no data" in str(error) else None
+                raise _ours(error) or empty or error from None
         else:
             table = _table(name, column, streaming=False)
         if not len(table):

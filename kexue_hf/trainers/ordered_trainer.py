@@ -12,10 +12,14 @@ import zlib
 from typing import Any
 
 import torch
+from accelerate.state import DistributedType, PartialState
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from kexue_hf.corpora.row_order import Batches, Share, Stream, Table
+from kexue_hf.trainers.tied_sharding import shard
 from kexue_hf.trainers.whole_checkpoints import MarkWhole, check_same_order, last_whole_checkpoint
 
 
@@ -42,6 +46,25 @@ class OrderedTrainer(Trainer):
         self.facts = self._facts()
         self.add_callback(MarkWhole(self.facts))
 
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        # accelerate (checked: 1.15, state.py:AcceleratorState) turns FSDP on for every kind of device but CPUs, where
+        # it trains with plain DDP and says nothing. torch's FSDP2 works there.
+        state: Any = self.accelerator.state
+        if self.args.fsdp_plugin_args is not None and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            if state.mixed_precision != "no":
+                state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
+            state.distributed_type = DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.is_fsdp_enabled = True
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
+        # Before the optimizer exists, which holds the divided weights then.
+        if self.is_fsdp_enabled and not isinstance(self.model, FSDPModule):
+            shard(self.model, self.accelerator.state.fsdp_plugin, self.args.device)
+        return super().create_optimizer(*arguments, **options)
+
     def get_train_dataloader(self) -> DataLoader:
         loading = {
             "collate_fn": self.data_collator,
@@ -49,6 +72,8 @@ class OrderedTrainer(Trainer):
             "pin_memory": self.args.dataloader_pin_memory,
             "persistent_workers": self.args.dataloader_persistent_workers,
             "prefetch_factor": self.args.dataloader_prefetch_factor,
+            # Starting a loader draws a number; not of those that dropout goes on with after a stop.
+            "generator": torch.Generator(),
         }
         data = self.train_dataset
         if isinstance(data, Stream):

@@ -1,21 +1,22 @@
 """examples/pretrain_mlm.py on a few sentences and a network of a few thousand weights.
 
-Oracles: an uninterrupted run for a resumed one, one large batch for accumulated and distributed small ones.
+Oracle: one process in one go with large batches, for accumulated, distributed, sharded, killed and resumed runs.
 """
 
 import json
 import os
-import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoTokenizer, TrainerCallback
 
 from examples import pretrain_mlm
-from kexue_hf.models.wobert.build_vocabulary_wobert import CorpusCounts
-from tests.examples.row_masking import RowMaskingCollator
+from kexue_hf.vocabulary.building import SPECIAL_TOKENS, save_vocabulary
 
 SENTENCES = [
     "实验结果表明，该方法是有效的。",
@@ -23,9 +24,13 @@ SENTENCES = [
     "北京是中国的首都，人口很多。",
     "他说今天天气很好。",
 ]
-TINY = ["--hidden_size=16", "--num_hidden_layers=1", "--num_attention_heads=2", "--vocab_size=300", "--dropout=0.1"]
-TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--logging_steps=1", "--min_character_count=1"]
-TRAINING += ["--learning_rate=1e-2", "--max_length=24"]
+TINY = ["--hidden_size=16", "--num_hidden_layers=1", "--num_attention_heads=2"]
+TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--logging_steps=1", "--learning_rate=1e-2"]
+TRAINING += ["--max_length=24"]
+STREAM = ["--streaming", "--shuffle_buffer=20"]
+SEGMENTS = ["--pack=segments", "--train_sampling_strategy=group_by_length"]
+# More than one pass over the rows.
+LONG = ["--max_steps=12", "--save_steps=5", "--lr_scheduler_type=constant"]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +39,27 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.jsonl"
     rows = [{"text": "".join(SENTENCES[(i + j) % 4] for j in range(1 + i % 5)) + f"第{i}段。"} for i in range(48)]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    # Made once, not from jieba's dictionary in every run.
+    vocabulary = [
+        *SPECIAL_TOKENS,
+        *dict.fromkeys("".join(SENTENCES) + "0123456789第段"),
+        "实验",
+        "方法",
+        "图像",
+        "天气",
+    ]
+    save_vocabulary(vocabulary, path.with_name("vocab.txt"))
     return path
+
+
+def arguments(text: Path, output: Path, *options: str) -> list[str]:
+    vocabulary = f"--vocabulary={text.with_name('vocab.txt')}"
+    return [f"--train_file={text}", f"--output_dir={output}", vocabulary, *TINY, *TRAINING, *options]
 
 
 def train(text: Path, output: Path, *options: str) -> list[float]:
     """Run the script; the losses of all steps."""
-    pretrain_mlm.main([f"--train_file={text}", f"--output_dir={output}", *TINY, *TRAINING, *options])
+    pretrain_mlm.main(arguments(text, output, *options))
     return losses(output)
 
 
@@ -49,8 +69,23 @@ def losses(output: Path) -> list[float]:
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
+@pytest.fixture(scope="module")
+def in_one_go(text: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """One process, batches of 8, 12 steps."""
+    return train(text, tmp_path_factory.mktemp("whole"), *LONG, "--batch_size=8")
+
+
 def test_learns_reports_and_saves(text, tmp_path, capsys):
-    options = ["--max-steps=40", "--batch-size=8", f"--validation_file={text}", f"--report={tmp_path / 'report.json'}"]
+    # A vocabulary made of the text.
+    options = [
+        "--vocabulary=",
+        "--vocab_size=300",
+        "--min_character_count=1",
+        "--max-steps=40",
+        "--batch-size=8",
+        f"--validation_file={text}",
+        f"--report={tmp_path / 'report.json'}",
+    ]
     found = train(text, tmp_path / "out", *options)
     assert sum(found[-5:]) < 0.8 * sum(found[:5])
     report = json.loads((tmp_path / "report.json").read_text())
@@ -59,69 +94,140 @@ def test_learns_reports_and_saves(text, tmp_path, capsys):
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert len(tokenizer) == model.config.vocab_size
-    assert not (tmp_path / "out" / "training_args.bin").exists()
+    assert not list((tmp_path / "out").rglob("training_args.bin"))
 
 
-@pytest.mark.parametrize("streaming", [False, True], ids=["map", "stream"])
-def test_a_resumed_run_is_the_uninterrupted_one(text, tmp_path, streaming):
-    options = ["--max_steps=6", "--batch_size=4", "--save_steps=3", *(["--streaming"] if streaming else [])]
+class Killed(BaseException):
+    """As abrupt as a signal: nothing of the script's handles it."""
+
+
+class KillAfter(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **objects):
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--batch_size=8"],
+        ["--batch_size=4", "--gradient_accumulation_steps=2", "--next_segment", *SEGMENTS],
+        STREAM,
+        [*STREAM, *SEGMENTS, "--dataloader_num_workers=2"],
+    ],
+    ids=["rows", "accumulated segments, next segment", "stream of rows", "stream of segments, workers"],
+)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch, capsys, options):
+    options = [*LONG, "--dropout=0.1", *options]
     whole = train(text, tmp_path / "whole", *options)
-    resumed = tmp_path / "resumed"
-    shutil.copytree(tmp_path / "whole" / "checkpoint-3", resumed / "checkpoint-3")
-    shutil.copy(tmp_path / "whole" / "vocab.txt", resumed)
-    assert train(text, resumed, *options, "--resume") == pytest.approx(whole, rel=1e-6)
-    assert len(whole) == 6 and len(set(whole)) == 6
+    assert len(whole) == 12 == len(set(whole))
+
+    kind = pretrain_mlm.OrderedTrainer
+    monkeypatch.setattr(pretrain_mlm, "OrderedTrainer", lambda **named: kind(**named, callbacks=[KillAfter(8)]))
+    with pytest.raises(Killed):
+        train(text, tmp_path / "stopped", *options, "--resume")
+    assert "no checkpoint" in capsys.readouterr().out
+    monkeypatch.setattr(pretrain_mlm, "OrderedTrainer", kind)
+    # What a kill leaves that hits while a checkpoint is written.
+    (tmp_path / "stopped" / "checkpoint-7").mkdir()
+    assert train(text, tmp_path / "stopped", *options, "--resume") == whole
 
 
-def test_accumulated_batches_are_one_large_batch(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain_mlm, "WordMaskingCollator", RowMaskingCollator)
-    options = ["--max_steps=5", "--save_steps=5", "--dropout=0.0"]
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((2, 4), []), ((4, 2), [*STREAM, *SEGMENTS]), ((4, 2), SEGMENTS)],
+    ids=["rows", "stream of segments", "segments"],
+)
+def test_accumulated_batches_are_one_large_batch(text, tmp_path, shape, options):
+    options = [*LONG, *options]
     large = train(text, tmp_path / "large", *options, "--batch_size=8")
-    small = train(text, tmp_path / "small", *options, "--batch_size=2", "--gradient_accumulation_steps=4")
-    # The losses after the first tell that the gradients were equal too. Trainer logs four digits.
-    assert small == pytest.approx(large, rel=1e-4)
+    shape = [f"--batch_size={shape[0]}", f"--gradient_accumulation_steps={shape[1]}", "--dataloader_num_workers=1"]
+    # The losses after the first tell that the gradients were equal too.
+    assert train(text, tmp_path / "small", *options, *shape) == pytest.approx(large, rel=1e-5)
 
 
-def test_two_processes_are_one(text, tmp_path, monkeypatch):
-    # In order: how rows are shuffled depends on the number of processes.
-    options = ["--max_steps=4", "--save_steps=4", "--dropout=0.0", "--train_sampling_strategy=sequential"]
-    # torchrun and not accelerate launch, whose processes on a CPU are started by MPI.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(Path(__file__).with_name("row_masking.py")), f"--train_file={text}", *TINY, *TRAINING, *options]
-    command += [f"--output_dir={tmp_path / 'two'}", "--batch_size=4"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+def start_two(runs: list[list[str]]) -> Iterator[subprocess.Popen]:
+    """Start the runs in two processes that find each other over a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for rank in ("0", "1"):
+        yield subprocess.Popen(
+            [sys.executable, "-m", "tests.examples.one_of_two", json.dumps(runs)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={
+                **os.environ,
+                **{"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            },
+        )
 
-    monkeypatch.setattr(pretrain_mlm, "WordMaskingCollator", RowMaskingCollator)
-    one = train(text, tmp_path / "one", *options, "--batch_size=8")
-    assert losses(tmp_path / "two") == pytest.approx(one, rel=1e-4)
+
+@pytest.fixture(scope="module")
+def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three runs of two processes, one after the other: to the end, sharded, and killed by SIGKILL after a checkpoint.
+
+    In one start, since importing the libraries takes longer than all the rest.
+    """
+    folder = tmp_path_factory.mktemp("two")
+    outputs = {name: folder / name for name in ("plain", "sharded", "killed")}
+    common = [*LONG, "--batch_size=4"]
+    runs = [
+        arguments(text, outputs["plain"], *common),
+        arguments(text, outputs["sharded"], *common, "--fsdp"),
+        arguments(text, outputs["killed"], *common, "--max_steps=100000"),
+    ]
+    processes = list(start_two(runs))
+    try:
+        deadline = time.monotonic() + 240
+        while not (outputs["killed"] / "checkpoint-5" / "progress.json").exists():
+            if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
+                for process in processes:
+                    process.kill()
+                pytest.fail("\n".join(process.communicate()[1].decode()[-3000:] for process in processes))
+            time.sleep(0.02)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return outputs
+
+
+def test_two_processes_are_one(two_processes, in_one_go):
+    assert losses(two_processes["plain"]) == pytest.approx(in_one_go, rel=1e-5)
+
+
+def test_sharded_weights_are_whole_ones(two_processes, in_one_go):
+    assert losses(two_processes["sharded"]) == pytest.approx(in_one_go, rel=1e-5)
+    # It was FSDP indeed, and what it saved is complete: the folder, and each checkpoint.
+    assert (two_processes["sharded"] / "checkpoint-12" / "pytorch_model_fsdp.bin").exists()
+    plain = AutoModelForMaskedLM.from_pretrained(two_processes["plain"]).state_dict()
+    for folder in ("", "checkpoint-12"):
+        found, info = AutoModelForMaskedLM.from_pretrained(two_processes["sharded"] / folder, output_loading_info=True)
+        assert not info["missing_keys"]
+        for name, weight in found.state_dict().items():
+            assert weight.numpy() == pytest.approx(plain[name].numpy(), abs=1e-4), name
+
+
+def test_what_two_killed_processes_leave_one_goes_on_with(text, two_processes, in_one_go):
+    output = two_processes["killed"]
+    for late in output.glob("checkpoint-*"):  # it went on a little after the first
+        if late.name != "checkpoint-5":
+            (late / "progress.json").unlink(missing_ok=True)
+    assert train(text, output, *LONG, "--batch_size=8", "--resume") == pytest.approx(in_one_go, rel=1e-5)
 
 
 def test_goes_on_from_a_folder(text, tmp_path):
     train(text, tmp_path / "first", "--max_steps=2", "--save_steps=2")
-    found = train(text, tmp_path / "second", f"--model={tmp_path / 'first'}", "--max_steps=2", "--save_steps=2")
+    options = ["--max_steps=2", "--save_steps=2", "--dropout=0.1"]
+    found = train(text, tmp_path / "second", f"--model={tmp_path / 'first'}", *options)
     assert len(found) == 2
-
-
-def test_rows_keep_sentences_and_lose_nothing(text, tmp_path):
-    from kexue_hf import WoBertTokenizer
-    from kexue_hf.models.wobert.build_vocabulary_wobert import build_vocabulary
-
-    tokenizer = WoBertTokenizer(vocab=build_vocabulary(CorpusCounts(), 12_000))
-    texts = [json.loads(line)["text"] for line in text.read_text(encoding="utf-8").splitlines()]
-    rows = pretrain_mlm.Packer(tokenizer, 24)({"text": texts})
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    assert all(len(ids) <= 24 and ids[0] == cls and ids[-1] == sep for ids in rows["input_ids"])
-    content = [i for ids in rows["input_ids"] for i in ids if i not in (cls, sep)]
-    assert content == [i for t in texts for i in tokenizer(t, add_special_tokens=False)["input_ids"]]
-    stops = sum(tokenizer.convert_ids_to_tokens(ids[-2]) == "。" for ids in rows["input_ids"])
-    assert stops == len(rows["input_ids"])  # no sentence here is longer than a row
-    for ids, words in zip(rows["input_ids"], rows["word_ids"], strict=True):
-        assert len(ids) == len(words) and min(w for w in words if w >= 0) == 0
-        assert [w == -1 for w in words] == [i in (cls, sep) for i in ids]
-    long = pretrain_mlm.Packer(tokenizer, 8)({"text": ["实验" * 20]})
-    assert [len(ids) for ids in long["input_ids"]] == [8, 8, 8, 4]
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "second").config.hidden_dropout_prob == 0.1
 
 
 @pytest.mark.parametrize(
@@ -129,14 +235,53 @@ def test_rows_keep_sentences_and_lose_nothing(text, tmp_path):
     [
         (["--train_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (["--streaming"], "a stream has no known length"),
-        (["--text_column=body"], "has no column 'body', only text"),
+        (["--text_column=body"], "line 1: has no column 'body', only text"),
         (["--max_length=2"], "--max_length must leave room"),
+        (["--pack=tight"], "--pack must be rows or segments, got 'tight'"),
+        (["--batch_size=640"], "rows, a step takes 640"),
+        (["--report_to=tensorboard"], "needs another package: pip install tensorboard"),
     ],
-    ids=["no file", "endless stream", "no column", "too short"],
+    ids=["no file", "endless stream", "no column", "too short", "no packing", "large batch", "no tensorboard"],
 )
-def test_one_clear_line(text, tmp_path, capsys, options, message):
+def test_one_clear_line(text, tmp_path, capsys, monkeypatch, options, message):
+    monkeypatch.setattr(pretrain_mlm, "is_tensorboard_available", lambda: False)
+    assert message in failure(capsys, arguments(text, tmp_path / "out", *options))
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["table", "stream"])
+def test_a_corpus_that_is_not_utf8_is_named_with_its_line(tmp_path, capsys, streaming):
+    path = tmp_path / "old.txt"
+    path.write_bytes("\n".join(SENTENCES * 20).encode() + "\n北京".encode("gb18030"))
+    options = ["--max_steps=50", "--dataloader_num_workers=1", *STREAM, f"--vocabulary={tmp_path / 'vocab.txt'}"]
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n北\n京\n", encoding="utf-8")
+    error = failure(capsys, arguments(path, tmp_path / "out", *(options if streaming else [])))
+    assert f"pretrain_mlm: error: {path}, line 81: not UTF-8 (byte 0xb1 at position 0 of the line); convert" in error
+
+
+def test_resuming_otherwise_is_refused(text, tmp_path, capsys):
+    train(text, tmp_path, "--max_steps=1", "--save_steps=1", "--batch_size=4")
+    error = failure(capsys, arguments(text, tmp_path, "--max_steps=2", "--batch_size=8", "--resume"))
+    assert "checkpoint-1 was made with rows of a step 4, now it is 8" in error and "--model" in error
+
+
+def test_processes_that_do_not_know_of_each_other_are_said(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = [option for option in arguments(text, tmp_path) if option != "--use_cpu"]
+    assert "2 processes were started that do not know of each other" in failure(capsys, options)
+
+
+def test_accelerate_that_starts_one_process_only_is_said(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    error = failure(capsys, arguments(text, tmp_path, "--pack=rows", "--batch_size=640"), lines=2)
+    assert "warning: this is one process, but" in error
+
+
+def failure(capsys: pytest.CaptureFixture, options: list[str], lines: int = 1) -> str:
+    """What the script says on stderr when it ends with code 2."""
     with pytest.raises(SystemExit) as exit_:
-        pretrain_mlm.main([f"--train_file={text}", f"--output_dir={tmp_path / 'out'}", *TINY, *TRAINING, *options])
+        pretrain_mlm.main(options)
     assert exit_.value.code == 2
-    error = capsys.readouterr().err
-    assert f"pretrain_mlm: error: {error.split('error: ')[-1]}" in error and message in error
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pretrain_mlm")]
+    assert len(error) == lines and not error[-1].endswith(":")
+    return "\n".join(error)

@@ -136,6 +136,30 @@ def test_reproducible_and_picklable(collator):
     assert not torch.equal(alone[:length], together[:length])
 
 
+def test_a_numbered_row_is_masked_alike_in_any_company_and_anew_in_each_pass(collator):
+    rows = [{**row, "row": number, "epoch": 0} for number, row in enumerate(texts(20))]
+    together = collator(rows)
+    for index, row in enumerate(rows):
+        alone = collator([row])
+        for name, values in alone.items():
+            length = values.shape[1]
+            assert torch.equal(values[0], together[name][index, :length]), name
+    later = collator([{**row, "epoch": 1} for row in rows])
+    other = collator([{**row, "row": row["row"] + 1} for row in rows])
+    for masks in (later, other):
+        assert not any(torch.equal(*pair) for pair in zip(masks["labels"], together["labels"], strict=True))
+
+
+def test_numbered_rows_keep_the_shares():
+    rows = [{**row, "row": number, "epoch": 3} for number, row in enumerate(texts(2000))]
+    batch = WordMaskingCollator(Tokenizer(), probability=0.15)(rows)
+    chosen = batch["labels"] != IGNORED
+    hidden, left = ((batch["input_ids"] == ids) & chosen for ids in (4, batch["labels"]))
+    assert hidden.sum() / chosen.sum() == pytest.approx(0.8, abs=0.02)
+    assert left.sum() / chosen.sum() == pytest.approx(0.1, abs=0.02)
+    assert (batch["input_ids"][chosen & ~hidden] >= 5).all()
+
+
 def test_loader_workers_change_nothing(collator):
     batches = [list(DataLoader(texts(32), batch_size=8, collate_fn=collator, num_workers=n)) for n in (0, 2)]
     for here, there in zip(*batches, strict=True):
