@@ -37,6 +37,7 @@ def find(table, asked):
 @example(known=["\x00\x00", "a\x00", "\x00\x00\x00\x00"], others=["\x00\x00\x00", "\x00a", "a\x00\x00"])
 @example(known=["\U00010000a", "\uffffa", "\ufffea"], others=["😀a", "\ufffda"])
 @example(known=[], others=["今天"])
+@example(known=["今天今天今", "今天今天"], others=["今天今天a", "今天今天天", "今天今"])
 def test_words_are_found_as_in_a_dictionary(known, others):
     for multiplier in (word_table_wobert._MULTIPLIER, np.uint64(1)):  # The second puts all of them in one slot.
         with pytest.MonkeyPatch.context() as patch:
@@ -118,4 +119,6 @@ def test_two_vocabularies_do_not_meet():
 def test_ids_too_large_to_be_shared(way, monkeypatch):
     monkeypatch.setattr(analysis_wobert, "_SMALL", way)
     vocabulary = {"[UNK]": 0, "今天": 2**31 - 1, "天": 65536, "气": 65535}
-    assert Analyzer(vocabulary, 0).batch(["今天，天气", "气"])[0] == [[2**31 - 1, 0, 65536, 65535], [65535]]
+    analyzer = Analyzer(vocabulary, 0)
+    assert analyzer.batch(["今天，天气", "气"])[0] == [[2**31 - 1, 0, 65536, 65535], [65535]]
+    assert analyzer.batch(["天", "气"])[0] == [[65536], [65535]]
