@@ -25,6 +25,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     HfArgumentParser,
+    NoRepeatNGramLogitsProcessor,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -33,6 +34,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 import kexue_hf  # noqa: F401  (registers our models with the Auto classes)
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
 
@@ -50,6 +52,8 @@ class Options:
     max_length: int = field(default=128, metadata={"help": "tokens of source and target; the source is cut to fit"})
     max_target_length: int = field(default=40, metadata={"help": "tokens of a target: training cuts, writing stops"})
     num_beams: int = field(default=4, metadata={"help": "1 takes the best word each time"})
+    no_repeat: int = field(default=0, metadata={"help": "write no so many words in a row twice; 0: no such rule"})
+    source_words_only: bool = field(default=False, metadata={"help": "write only words that occur in the source"})
     max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
     dropout: float | None = field(default=None, metadata={"help": "in place of the model's own"})
@@ -134,8 +138,19 @@ def write(model: Any, tokenizer: Any, sources: list[str], options: Options, batc
             padding_side="left",
             return_tensors="pt",
         ).to(model.device)
-        ids = model.generate(**batch, max_new_tokens=options.max_target_length, num_beams=options.num_beams)
-        written += tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        length = batch["input_ids"].shape[1]
+        rules = []
+        if options.no_repeat:
+            rules.append(ContinuationOnly(NoRepeatNGramLogitsProcessor(options.no_repeat), length))
+        if options.source_words_only:
+            rules.append(PromptWordsOnly(length, [tokenizer.sep_token_id]))
+        ids = model.generate(
+            **batch,
+            max_new_tokens=options.max_target_length,
+            num_beams=options.num_beams,
+            logits_processor=rules,
+        )
+        written += tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
     return written
 
 
