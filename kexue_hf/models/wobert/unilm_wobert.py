@@ -307,7 +307,10 @@ class UniLmGenerationMixin(GenerationMixin):
         found = None
         if folder is not None and self.generation_config.eos_token_id is None:
             place = {name: options[name] for name in names if options.get(name) is not None}
-            found = cached_file(folder, "vocab.txt", **place, _raise_exceptions_for_missing_entries=False)
+            # A folder without this file generates as well, without the defaults that depend on it.
+            lenient = ("missing_entries", "connection_errors", "gated_repo")
+            place.update({f"_raise_exceptions_for_{trouble}": False for trouble in lenient})
+            found = cached_file(folder, "vocab.txt", **place)
         self._complete_generation_config(found)
 
     def _complete_generation_config(self, vocabulary_file: str | None) -> None:
