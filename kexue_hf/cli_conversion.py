@@ -9,11 +9,11 @@ import typer
 
 from kexue_hf.errors import OutputError
 
-_FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
-_CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
-_VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
-_OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
-_QUIET = typer.Option("--quiet", "-q", help="Print nothing but errors.")
+FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
+CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
+VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
+OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
+QUIET = typer.Option("--quiet", "-q", help="Print nothing but errors.")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Ctrl-C is one line and exit code 2, as any end without a result; typer alone would exit with 130 in silence."""
     try:
         yield
@@ -37,9 +37,9 @@ def convert_command(
         str, typer.Argument(help="Folder as the original unpacks, checkpoint prefix, or Keras .h5/.weights file.")
     ],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
-    family: Annotated[str, _FAMILY] = "auto",
-    config: Annotated[Path | None, _CONFIG] = None,
-    vocab: Annotated[Path | None, _VOCAB] = None,
+    family: Annotated[str, FAMILY] = "auto",
+    config: Annotated[Path | None, CONFIG] = None,
+    vocab: Annotated[Path | None, VOCAB] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
     ] = None,
@@ -49,13 +49,13 @@ def convert_command(
     cased: Annotated[
         bool, typer.Option("--cased", help="The vocabulary tells capitals apart: do not lower-case.")
     ] = False,
-    overwrite: Annotated[bool, _OVERWRITE] = False,
-    quiet: Annotated[bool, _QUIET] = False,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Convert a TensorFlow checkpoint or Keras weights into a HuggingFace folder."""
     from kexue_hf.conversion.convert import convert
 
-    with _interruptible():
+    with interruptible():
         report = convert(
             source,
             output,
@@ -89,13 +89,13 @@ def export_command(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
     ] = None,
-    overwrite: Annotated[bool, _OVERWRITE] = False,
-    quiet: Annotated[bool, _QUIET] = False,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Write a folder of ours back as a checkpoint that bert4keras loads."""
     from kexue_hf.conversion.export import export
 
-    with _interruptible():
+    with interruptible():
         report = export(folder, output, to=to, dtype=dtype, overwrite=overwrite, progress=not quiet)
     if quiet:
         return
@@ -110,14 +110,14 @@ def export_command(
 def verify_command(
     folder: Annotated[str, typer.Argument(help="A converted folder.")],
     against: Annotated[str, typer.Option(help="The checkpoint that it was made from.")],
-    config: Annotated[Path | None, _CONFIG] = None,
-    vocab: Annotated[Path | None, _VOCAB] = None,
-    quiet: Annotated[bool, _QUIET] = False,
+    config: Annotated[Path | None, CONFIG] = None,
+    vocab: Annotated[Path | None, VOCAB] = None,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Compare a converted folder with its source: every tensor, the configuration and the vocabulary."""
     from kexue_hf.conversion.verify import verify
 
-    with _interruptible():
+    with interruptible():
         report = verify(folder, against, config=config, vocab=vocab)
     if report.differences:
         typer.echo(f"{folder} differs from {against}:", err=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli_conversion import _CONFIG, _FAMILY, _OVERWRITE, _QUIET, _VOCAB, _interruptible
+from kexue_hf.cli_conversion import CONFIG, FAMILY, OVERWRITE, QUIET, VOCAB, interruptible
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -32,9 +32,9 @@ def extend_command(
         Path | None,
         typer.Option(help="Words to add and to cut as one: a word a line, as jieba's.", show_default=False),
     ] = None,
-    family: Annotated[str, _FAMILY] = "auto",
-    config: Annotated[Path | None, _CONFIG] = None,
-    vocab: Annotated[Path | None, _VOCAB] = None,
+    family: Annotated[str, FAMILY] = "auto",
+    config: Annotated[Path | None, CONFIG] = None,
+    vocab: Annotated[Path | None, VOCAB] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored")] = None,
     license: Annotated[
         str | None, typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
@@ -43,13 +43,13 @@ def extend_command(
         bool | None,
         typer.Option("--cased/--uncased", help="Do not lower-case, or do.", show_default="as the source's tokenizer"),
     ] = None,
-    overwrite: Annotated[bool, _OVERWRITE] = False,
-    quiet: Annotated[bool, _QUIET] = False,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+    quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a word-based model (WoBERT) of a character BERT."""
     from kexue_hf.conversion.extend import extend
 
-    with _interruptible():
+    with interruptible():
         report = extend(
             source,
             output,

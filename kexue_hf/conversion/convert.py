@@ -106,16 +106,16 @@ def convert(
     with open_source(source, family=family, config=config, vocab=vocab) as opened:
         plan = opened.plan
         total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
-        fields, architecture = _config_fields(opened, wanted)
+        fields, architecture = config_fields(opened, wanted)
         files = opened.files
         sources = (Path(source), files.path.parent, files.config, files.vocab, *opened.weights.files)
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as folder:
             with progress_bar(total, show=progress) as on_bytes:
                 moved = [*plan.moves, *plan.constants]
                 size = write_safetensors(folder / "model.safetensors", opened.weights, moved, wanted, on_bytes)
-            _write_json(folder / "config.json", fields)
+            write_json(folder / "config.json", fields)
             shutil.copyfile(files.vocab, folder / "vocab.txt")
-            _write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, cased))
+            write_json(folder / "tokenizer_config.json", tokenizer_fields(opened, cased))
             used = references(opened.table.FAMILY, opened.vocabulary.kind)
             for path in python_files(opened.table.FAMILY, used):
                 shutil.copyfile(path, folder / path.name)
@@ -134,7 +134,7 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            _notes(opened, fields["dtype"], family),
+            notes_on(opened, fields["dtype"], family),
         )
 
 
@@ -182,7 +182,7 @@ def _open_weights(files: SourceFiles) -> tuple[WeightSource, Callable[[WeightMap
     return keras, lambda table, sizes: plan_from_keras(table, keras.tensors, keras.layers, sizes)
 
 
-def _config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
+def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
     """The content of config.json, in the order in which transformers sorts it, and the architecture."""
     plan, raw, table = opened.plan, opened.config.raw, opened.table
     architecture = next(name for parts, name in table.ARCHITECTURES if parts <= plan.parts)
@@ -232,7 +232,7 @@ def _labels(raw: dict[str, Any], count: int) -> list[str]:
     return [f"LABEL_{number}" for number in range(count)]
 
 
-def _tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
+def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
     """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
     reference = opened.table.TOKENIZERS[opened.vocabulary.kind]
     ids, special = opened.vocabulary.ids, opened.vocabulary.special
@@ -256,7 +256,8 @@ def _tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
     return dict(sorted(fields.items()))
 
 
-def _notes(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
+def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
+    """What its user should know of a result, one sentence each; `asked` is the family that was asked for."""
     notes = []
     if opened.table.CAVEAT and asked == "auto":
         notes.append(opened.table.CAVEAT)
@@ -275,5 +276,6 @@ def _notes(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
     return notes
 
 
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
+def write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Write a JSON file as transformers does, but for its characters, which stay readable."""
     path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,9 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion import convert as conversion
 from kexue_hf.conversion.bert_folder import is_saved_folder, open_bert_folder
-from kexue_hf.conversion.convert import OpenedSource, element_type, open_source
+from kexue_hf.conversion.convert import (
+    OpenedSource,
+    config_fields,
+    element_type,
+    notes_on,
+    open_source,
+    tokenizer_fields,
+    write_json,
+)
 from kexue_hf.conversion.extended_card import extended_card
 from kexue_hf.conversion.grown_weights import GrownWeights
 from kexue_hf.conversion.model_card import auto_class, check_license
@@ -143,7 +150,7 @@ def extend(
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan
         total = sum(grown.weights.tensors[move.source].size for move in plan.moves)
-        fields, architecture = conversion._config_fields(grown, wanted)
+        fields, architecture = config_fields(grown, wanted)
         files, found = grown.files, grown.table.FAMILY
         inputs = (*corpus, *([user_dict] if user_dict is not None else []))
         keep = (Path(source), files.path.parent, files.config, files.vocab, *grown.weights.files, *map(Path, inputs))
@@ -151,10 +158,10 @@ def extend(
             with progress_bar(total, show=progress) as on_bytes:
                 moved = [*plan.moves, *plan.constants]
                 size = write_safetensors(folder / "model.safetensors", grown.weights, moved, wanted, on_bytes)
-            conversion._write_json(folder / "config.json", fields)
+            write_json(folder / "config.json", fields)
             with open(folder / "vocab.txt", "w", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{token}\n" for token in (*choice.kept, *choice.words))
-            conversion._write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
+            write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
             for path in python_files(found, references(found, grown.vocabulary.kind)):
                 shutil.copyfile(path, folder / path.name)
             card = extended_card(
@@ -187,7 +194,7 @@ def extend(
             time.perf_counter() - started,
             [
                 *choice.notes,
-                *conversion._notes(grown, fields["dtype"], family if files.kind != "safetensors" else found),
+                *notes_on(grown, fields["dtype"], family if files.kind != "safetensors" else found),
             ],
         )
 
@@ -344,7 +351,7 @@ def _texts(corpus: Sequence[str | os.PathLike[str]], column: str, bar: Any) -> I
 
 
 def _tokenizer_fields(opened: OpenedSource, tokenizer: _Tokenizer, choice: _Choice) -> dict[str, Any]:
-    fields = conversion._tokenizer_fields(opened, cased=not tokenizer.lower)
+    fields = tokenizer_fields(opened, cased=not tokenizer.lower)
     decoder = dict(fields["added_tokens_decoder"])
     for token, flags in tokenizer.added.items():
         index = str(opened.vocabulary.ids[token])
