@@ -71,9 +71,11 @@ def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
                 raise ConversionError(f"{path}: {key} should be a positive whole number, got {value!r:.60}")
         elif not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
             raise ConversionError(f"{path}: {key} should be a number from 0 to below 1, got {value!r:.60}")
-    if fields["hidden_size"] % fields["num_attention_heads"]:
+    divisor = fields["num_attention_heads"] * table.HEAD_SIZE_MULTIPLE
+    if fields["hidden_size"] % divisor:
+        times = f"{table.HEAD_SIZE_MULTIPLE} times " if table.HEAD_SIZE_MULTIPLE > 1 else ""
         raise ConversionError(
-            f"{path}: hidden_size {fields['hidden_size']} is not a multiple of num_attention_heads "
+            f"{path}: hidden_size {fields['hidden_size']} is not a multiple of {times}num_attention_heads "
             f"{fields['num_attention_heads']}"
         )
     for key, other in table.CONFIG_EQUAL.items():

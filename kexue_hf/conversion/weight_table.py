@@ -47,6 +47,7 @@ class WeightMap(Protocol):
     BUFFERS: tuple[str, ...]
     CONFIG_DERIVED: tuple[str, ...]
     CONFIG_FIXED: dict[str, Any]
+    HEAD_SIZE_MULTIPLE: int
     CONFIG_TELLING: dict[str, Any]
     CAVEAT: str
     CONFIG_REQUIRED: tuple[str, ...]

@@ -20,7 +20,7 @@ from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
 from kexue_hf.conversion.varint import write_varint
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CONVERTED = ("wobert_tf_ckpt", "wobert_mlm_only_tf_ckpt", "wobert_keras_h5")
+CONVERTED = ("wobert_tf_ckpt", "wobert_mlm_only_tf_ckpt", "wobert_keras_h5", "wonezha_tf_ckpt", "roformer_tf_ckpt")
 
 Tensors = Mapping[str, tuple[str, np.ndarray]]
 """name -> (name of the element type, values in its storage type)"""

@@ -48,7 +48,15 @@ heads, names = {
     "wobert_tf_ckpt": (dict(with_pool=True, with_nsp=True, with_mlm="linear"), ["nsp_probs", "mlm_logits"]),
     "wobert_mlm_only_tf_ckpt": (dict(with_mlm="linear"), ["mlm_logits"]),
     "wobert_keras_h5": ({}, ["class_probs"]),
+    "wonezha_tf_ckpt": (
+        dict(model="nezha", with_pool=True, with_nsp=True, with_mlm="linear"), ["nsp_probs", "mlm_logits"]
+    ),
+    "roformer_tf_ckpt": (dict(model="roformer", with_mlm="linear"), ["mlm_logits"]),
 }[case]
+import bert4keras.models
+if heads.get("model", "bert") not in ("bert", "nezha") and not hasattr(bert4keras.models, "RoFormer"):
+    print("null")
+    raise SystemExit
 checkpoint = weights if weights.endswith(".ckpt") else None
 model = build_transformer_model(f"{folder}/bert_config.json", checkpoint, **heads)
 if case == "wobert_keras_h5" and not checkpoint:
@@ -73,7 +81,7 @@ def run(code: str, *arguments: object) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("case", ["wobert_tf_ckpt", "wobert_mlm_only_tf_ckpt"])
+@pytest.mark.parametrize("case", [case for case in CONVERTED if case.endswith("ckpt")])
 def test_tensorflow_reads_our_checkpoint(case: str, tmp_path: Path) -> None:
     convert(GOLDEN / case, tmp_path / "folder")
     report = export(tmp_path / "folder", tmp_path / "back")
@@ -87,6 +95,8 @@ def test_bert4keras_computes_the_golden_outputs_with_our_files(case: str, to: st
     report = export(tmp_path / "folder", tmp_path / "back", to)
     saved = tmp_path / "saved.h5"
     errors = json.loads(run(RUN, case, tmp_path / "back", report.checkpoint, saved, GOLDEN / case))
+    if errors is None:
+        pytest.skip("this bert4keras is older than RoFormer")
     assert errors and max(errors.values()) < 5e-5
     if case != "wobert_keras_h5" or to == "keras":  # what this bert4keras writes is read again
         options = {

@@ -66,5 +66,6 @@ CONFIG_ALIASES = bert.CONFIG_ALIASES
 ACTIVATIONS = bert.ACTIVATIONS
 CONFIG_EQUAL = bert.CONFIG_EQUAL
 CONFIG_OFF = tuple(key for key in bert.CONFIG_OFF if key != "use_relative_position")
+HEAD_SIZE_MULTIPLE = 2
 CONFIG_TELLING: dict[str, Any] = {"use_relative_position": True}
 CAVEAT: str = ""

@@ -67,6 +67,7 @@ CONFIG_ALIASES = bert.CONFIG_ALIASES
 ACTIVATIONS = bert.ACTIVATIONS
 CONFIG_EQUAL = bert.CONFIG_EQUAL
 CONFIG_OFF = (*bert.CONFIG_OFF, "rotary_value")
+HEAD_SIZE_MULTIPLE = 2
 CONFIG_TELLING: dict[str, Any] = {}
 CAVEAT = (
     "no positions are stored and the configuration says nothing of relative ones, so that it was read as a RoFormer; "

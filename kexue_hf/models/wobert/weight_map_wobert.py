@@ -268,6 +268,8 @@ CONFIG_OFF: tuple[str, ...] = (
     "shared_segment_embeddings",
     "residual_attention_scores",
 )
+# What the size of a head has to be a multiple of: sines and cosines come in pairs.
+HEAD_SIZE_MULTIPLE = 1
 # Settings that tell the family, with the value that bert_config.json has.
 CONFIG_TELLING: dict[str, Any] = {}
 # What the user has to know who did not name the family.
