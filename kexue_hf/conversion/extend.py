@@ -8,8 +8,7 @@ at all, as with `convert`.
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,9 @@ from kexue_hf.conversion.safetensors_writer import write_safetensors
 from kexue_hf.conversion.saved_vocabulary import source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_table import Move, expand
+from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
-from kexue_hf.models.wobert.normalization_wobert import Normalizer
-from kexue_hf.models.wobert.segmentation_wobert import Segmenter
-from kexue_hf.vocabulary.counting import count_corpus, dictionary_frequencies
-from kexue_hf.vocabulary.extending import choose_words, keep_tokens, speller
-from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = 20_000
 _VOCABULARY = "vocab_size"
 
@@ -71,27 +65,6 @@ class ExtensionReport:
     def vocab_size(self) -> int:
         """The number of tokens of the new vocabulary."""
         return self.kept + len(self.words)
-
-
-@dataclass(frozen=True)
-class _Tokenizer:
-    """What lives on of the source's tokenizer: added tokens and their flags, words for the segmenter, lower-casing."""
-
-    added: dict[str, dict[str, bool]]
-    user_words: tuple[str, ...]
-    lower: bool
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The new vocabulary: kept tokens with their rows, new words, the pieces of each, and words for the segmenter."""
-
-    kept: dict[str, int]
-    words: list[str]
-    pieces: list[list[int]]
-    new_user_words: int
-    user_words: list[str]
-    notes: list[str]
 
 
 def extend(
@@ -146,7 +119,7 @@ def extend(
     wanted = element_type(dtype)
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
-        choice = _choose(opened, tokenizer, words, corpus, text_column, user_dict, progress)
+        choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan
         total = sum(grown.weights.tensors[move.source].size for move in plan.moves)
@@ -237,120 +210,16 @@ def _open(
     config: str | os.PathLike[str] | None,
     vocab: str | os.PathLike[str] | None,
     cased: bool | None,
-) -> tuple[OpenedSource, _Tokenizer]:
+) -> tuple[OpenedSource, SourceTokenizer]:
     if not os.fspath(source):
         raise InputError("SOURCE is empty; name a folder, a checkpoint prefix or a Keras file")
     if not is_saved_folder(source, config):
-        return open_source(source, family=family, config=config, vocab=vocab), _Tokenizer({}, (), not cased)
+        return open_source(source, family=family, config=config, vocab=vocab), SourceTokenizer({}, (), not cased)
     opened, found = open_bert_folder(source, family, vocab)
-    return opened, _Tokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
+    return opened, SourceTokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
 
 
-def _choose(
-    opened: OpenedSource,
-    tokenizer: _Tokenizer,
-    number: int,
-    corpus: Sequence[str | os.PathLike[str]],
-    column: str,
-    user_dict: str | os.PathLike[str] | None,
-    progress: bool,
-) -> _Choice:
-    lower, vocabulary = tokenizer.lower, opened.vocabulary
-    special = [token for token in vocabulary.special.values() if token]
-    reserved = [*dict.fromkeys((*special, *tokenizer.added))]
-    # First what may be wrong with a small file, then the long work.
-    own = read_user_dictionary(user_dict, reserved, lower) if user_dict is not None else []
-    corpus = [file for path in corpus for file in _corpus_files(Path(path))]
-    kept = keep_tokens(vocabulary.ids, SPECIAL_TOKENS, reserved, words=vocabulary.has_words)
-    ids = {token: index for index, token in enumerate(kept)}
-    normalize = Normalizer(lower)
-    segmenter = Segmenter(map(normalize, tokenizer.user_words)) if vocabulary.has_words else None
-    pieces_of = speller(ids, ids["[UNK]"], lower, segmenter)
-    notes: list[str] = []
-    words: list[str] = []
-    if number:
-        dictionary = dictionary_frequencies(lower)
-        if corpus:
-            with _counting(progress) as seen:
-                counts = count_corpus(_texts(corpus, column, seen), lower=lower)
-            # The character vocabulary has the common numbers.
-            seldom = {word: count for word, count in counts.words.items() if not word.isdecimal()}
-            words = choose_words(seldom, number, ids, pieces_of, ids["[UNK]"], dictionary)
-            if counts.forgotten and words and counts.words[words[-1]] <= counts.forgotten:
-                notes.append(
-                    f"the corpus has so many different words that the rarest were not all counted: words with fewer "
-                    f"than {counts.forgotten} occurrences may be missing"
-                )
-        else:
-            words = choose_words(dictionary, number, ids, pieces_of, ids["[UNK]"])
-        if len(words) < number:
-            notes.append(
-                f"{len(words):,} of {number:,} words were found: {'the corpus' if corpus else 'the dictionary'} has "
-                "no more that the vocabulary lacks and can spell"
-            )
-    new = _new_user_words(own, normalize, {*ids, *words}, ids["[UNK]"], pieces_of, notes)
-    words = [*words, *new]
-    merged = [*dict.fromkeys((*tokenizer.user_words, *own))]
-    return _Choice(kept, words, [pieces_of(word) for word in words], len(new), merged, notes)
-
-
-def _new_user_words(
-    own: list[str],
-    normalize: Normalizer,
-    known: set[str],
-    unk_id: int,
-    pieces_of: Callable[[str], list[int]],
-    notes: list[str],
-) -> list[str]:
-    """The user's words that need a row, normalised; what is worth knowing of the others goes into the notes."""
-    normal = [normalize(word) for word in own]
-    there = [word for word in normal if word in known]
-    new = [word for word in normal if word not in known]
-    if empty := [word for word in new if not pieces_of(word)]:
-        raise InputError(f"words of the user dictionary leave no token: {', '.join(map(repr, empty[:5]))}")
-    if there:
-        notes.append(f"{len(there)} words of the user dictionary have a token already: {_some(there)}")
-    if strange := [word for word in new if unk_id in pieces_of(word)]:
-        notes.append(
-            f"{len(strange)} words of the user dictionary have characters that the vocabulary lacks, their vectors "
-            f"begin at [UNK]'s: {_some(strange)}"
-        )
-    return new
-
-
-def _counting(progress: bool) -> Any:
-    """A bar over characters read, where somebody is looking; its total is not known beforehand."""
-    import sys
-
-    if not progress or not sys.stderr.isatty():
-        return nullcontext(None)
-    from tqdm import tqdm
-
-    return tqdm(unit=" characters", unit_scale=True, desc="counting words", leave=False)
-
-
-def _corpus_files(path: Path) -> list[Path]:
-    """A file, or the files of text in a folder."""
-    from kexue_hf.corpora.text_files import FORMS, is_text_file
-
-    found = [path] if path.is_file() else sorted(filter(is_text_file, path.iterdir())) if path.is_dir() else []
-    if not found or not all(map(is_text_file, found)):
-        raise InputError(
-            f"{path}: expected a file of text ({', '.join(FORMS)}, perhaps .gz) or a folder of such files"
-        )
-    return found
-
-
-def _texts(corpus: Sequence[str | os.PathLike[str]], column: str, bar: Any) -> Iterable[str]:
-    from kexue_hf.corpora.text_files import read_texts
-
-    for text in read_texts([os.fspath(path) for path in corpus], column):
-        if bar is not None:
-            bar.update(len(text))
-        yield text
-
-
-def _tokenizer_fields(opened: OpenedSource, tokenizer: _Tokenizer, choice: _Choice) -> dict[str, Any]:
+def _tokenizer_fields(opened: OpenedSource, tokenizer: SourceTokenizer, choice: Choice) -> dict[str, Any]:
     fields = tokenizer_fields(opened, cased=not tokenizer.lower)
     decoder = dict(fields["added_tokens_decoder"])
     for token, flags in tokenizer.added.items():
@@ -359,7 +228,3 @@ def _tokenizer_fields(opened: OpenedSource, tokenizer: _Tokenizer, choice: _Choi
     fields["added_tokens_decoder"] = dict(sorted(decoder.items(), key=lambda item: int(item[0])))
     fields["user_words"] = choice.user_words
     return fields
-
-
-def _some(words: Sequence[str], limit: int = 5) -> str:
-    return ", ".join(words[:limit]) + (f", ... ({len(words) - limit} more)" if len(words) > limit else "")

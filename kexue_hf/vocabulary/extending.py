@@ -4,6 +4,7 @@ Its tokens are the source's without what a word model never meets (bert4keras' `
 the most frequent words that are not among them. Departs from the original where that took rows for nothing: words are
 normalised as texts are ("T恤" would never be met), single characters are no words, and a word with a character that
 the vocabulary lacks is left out. Of the 20,000 words of the released vocabulary these are 510, most of them mojibake.
+`kexue-hf extend` also leaves out the 27 that the segmenter always cuts up.
 """
 
 import unicodedata
@@ -51,7 +52,7 @@ def choose_words(
     Args:
         counts: word -> how often, see `counting`. Of equal counts the word with more `ties` comes first, then the
             one that is more to the front in the order of code points.
-        pieces_of: ids of the pieces of a word; one with `unk_id` among them is left out.
+        pieces_of: ids of the pieces of a word; one that has none, or `unk_id` among them, is left out.
     """
     # Sorts keep the order of equals: the last one decides first.
     ordered = sorted(word for word in counts if word not in known)

@@ -29,13 +29,16 @@ from transformers import (
 
 import kexue_hf
 from kexue_hf.conversion import extend as extend_module
-from kexue_hf.conversion.convert import open_source
+from kexue_hf.conversion import word_choice
+from kexue_hf.conversion.convert import convert, open_source
 from kexue_hf.conversion.element_types import BY_NAME
 from kexue_hf.conversion.extend import extend, grow
 from kexue_hf.conversion.grown_weights import GrownWeights
 from kexue_hf.conversion.safetensors_reader import SafetensorsFile
 from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
+from kexue_hf.vocabulary.building import SPECIAL_TOKENS
+from kexue_hf.vocabulary.counting import dictionary_frequencies
 from kexue_hf.vocabulary.extending import keep_tokens, speller
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 
@@ -51,10 +54,10 @@ def lines(name: str) -> list[str]:
 @pytest.fixture(autouse=True, scope="module")
 def read_dictionary_once():
     """jieba's dictionary takes half a second to read."""
-    read = extend_module.dictionary_frequencies
-    extend_module.dictionary_frequencies = functools.cache(read)
+    read = word_choice.dictionary_frequencies
+    word_choice.dictionary_frequencies = functools.cache(read)
     yield
-    extend_module.dictionary_frequencies = read
+    word_choice.dictionary_frequencies = read
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +178,7 @@ def test_the_tokenizer_makes_words_of_texts(golden):
 
 def test_the_functions_alone(tmp_path):
     with open_source(CASE / "bert_model.ckpt", vocab=CASE / "vocab.txt") as source:
-        kept = keep_tokens(source.vocabulary.ids, extend_module.SPECIAL_TOKENS)
+        kept = keep_tokens(source.vocabulary.ids, SPECIAL_TOKENS)
         pieces_of = speller({token: index for index, token in enumerate(kept)}, 1)
         grown = grow(source, kept, ["他们"], [pieces_of("他们")])
         found = grown.weights.read("bert/embeddings/word_embeddings")
@@ -260,6 +263,31 @@ def test_shards_old_names_and_twins_are_the_same_model(bert, tmp_path):
     for other in results[1:]:
         assert other.keys() == results[0].keys()
         assert all(np.array_equal(other[name], values) for name, values in results[0].items())
+
+
+@pytest.mark.parametrize("family", ["nezha", "roformer"])
+def test_other_families(family, tmp_path):
+    """An original checkpoint, and the folder that `convert` makes of it, become the same folder."""
+    source = GOLDEN / {"nezha": "wonezha_tf_ckpt", "roformer": "roformer_tf_ckpt"}[family]
+    convert(source, tmp_path / "converted")
+    report = extend(source, tmp_path / "direct", words=6)
+    assert report.family == family and len(report.words) == 6
+    extend(tmp_path / "converted", tmp_path / "out", words=6, family=family)
+    one, other = weights_of(tmp_path / "direct"), weights_of(tmp_path / "out")
+    assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    tokenizer, model = (auto.from_pretrained(tmp_path / "out") for auto in (AutoTokenizer, AutoModelForMaskedLM))
+    assert type(tokenizer).__name__ == "WoBertTokenizer" and kexue_hf.check_pairing(model, tokenizer) == []
+    assert tokenizer.tokenize(report.words[0]) == [report.words[0]]
+    new = kexue_hf.add_words(model, tokenizer, [report.words[0] + report.words[1]])
+    row = model.get_input_embeddings().weight
+    assert torch.allclose(row[-1], row[-7:-5].mean(0), atol=1e-7) and list(new.values()) == [report.vocab_size]
+
+
+def test_words_that_are_always_cut_up_get_no_row(bert, tmp_path):
+    report = extend(bert(), tmp_path / "out", words=300)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert {"大中"} & set(dictionary_frequencies()) and "大中" not in report.words
+    assert [tokenizer.tokenize(word) for word in report.words] == [[word] for word in report.words]
 
 
 def test_words_of_a_corpus_and_of_the_user(bert, tmp_path):

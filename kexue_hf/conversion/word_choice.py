@@ -1,0 +1,158 @@
+"""Which words `extend` adds: the frequent ones that a vocabulary lacks, and its user's own."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.conversion.saved_vocabulary import SourceVocabulary
+from kexue_hf.errors import InputError
+from kexue_hf.models.wobert.normalization_wobert import Normalizer
+from kexue_hf.models.wobert.segmentation_wobert import Segmenter
+from kexue_hf.vocabulary.building import SPECIAL_TOKENS
+from kexue_hf.vocabulary.counting import count_corpus, dictionary_frequencies
+from kexue_hf.vocabulary.extending import choose_words, keep_tokens, speller
+from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
+
+
+@dataclass(frozen=True)
+class SourceTokenizer:
+    """What lives on of the source's tokenizer: added tokens and their flags, words for the segmenter, lower-casing."""
+
+    added: dict[str, dict[str, bool]]
+    user_words: tuple[str, ...]
+    lower: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The new vocabulary: kept tokens with their rows, new words, the pieces of each, and words for the segmenter."""
+
+    kept: dict[str, int]
+    words: list[str]
+    pieces: list[list[int]]
+    new_user_words: int
+    user_words: list[str]
+    notes: list[str]
+
+
+def choose(
+    vocabulary: SourceVocabulary,
+    tokenizer: SourceTokenizer,
+    number: int,
+    corpus: Sequence[str | os.PathLike[str]],
+    column: str,
+    user_dict: str | os.PathLike[str] | None,
+    progress: bool,
+) -> Choice:
+    """Decide on the new vocabulary. Arguments and errors as those of `extend`.
+
+    Args:
+        number: of words, beside those of the user. column: of the corpus' files, where the text is.
+        progress: show a bar while the corpus is counted.
+    """
+    lower = tokenizer.lower
+    special = [token for token in vocabulary.special.values() if token]
+    reserved = [*dict.fromkeys((*special, *tokenizer.added))]
+    # First what may be wrong with a small file, then the long work.
+    own = read_user_dictionary(user_dict, reserved, lower) if user_dict is not None else []
+    corpus = [file for path in corpus for file in _corpus_files(Path(path))]
+    kept = keep_tokens(vocabulary.ids, SPECIAL_TOKENS, reserved, words=vocabulary.has_words)
+    ids = {token: index for index, token in enumerate(kept)}
+    normalize = Normalizer(lower)
+    segmenter = Segmenter(map(normalize, tokenizer.user_words))
+    pieces_of = speller(ids, ids["[UNK]"], lower, segmenter if vocabulary.has_words else None)
+    notes: list[str] = []
+    words: list[str] = []
+    if number:
+        dictionary = dictionary_frequencies(lower)
+        if corpus:
+            with _counting(progress) as seen:
+                counts = count_corpus(_texts(corpus, column, seen), lower=lower)
+            # The character vocabulary has the common numbers.
+            seldom = {word: count for word, count in counts.words.items() if not word.isdecimal()}
+            words = choose_words(seldom, number, ids, pieces_of, ids["[UNK]"], dictionary)
+            if counts.forgotten and words and counts.words[words[-1]] <= counts.forgotten:
+                notes.append(
+                    f"the corpus has so many different words that the rarest were not all counted: words with fewer "
+                    f"than {counts.forgotten} occurrences may be missing"
+                )
+        else:
+            # Some words of the dictionary are always cut up: their parts are so much more frequent.
+            words = choose_words(
+                dictionary,
+                number,
+                ids,
+                lambda word: pieces_of(word) if segmenter(word) == [word] else (),
+                ids["[UNK]"],
+            )
+        if len(words) < number:
+            notes.append(
+                f"{len(words):,} of {number:,} words were found: {'the corpus' if corpus else 'the dictionary'} has "
+                "no more that the vocabulary lacks and can spell"
+            )
+    new = _new_user_words(own, normalize, {*ids, *words}, ids["[UNK]"], pieces_of, notes)
+    words = [*words, *new]
+    merged = [*dict.fromkeys((*tokenizer.user_words, *own))]
+    return Choice(kept, words, [pieces_of(word) for word in words], len(new), merged, notes)
+
+
+def _new_user_words(
+    own: list[str],
+    normalize: Normalizer,
+    known: set[str],
+    unk_id: int,
+    pieces_of: Callable[[str], list[int]],
+    notes: list[str],
+) -> list[str]:
+    """The user's words that need a row, normalised; what is worth knowing of the others goes into the notes."""
+    normal = [normalize(word) for word in own]
+    there = [word for word in normal if word in known]
+    new = [word for word in normal if word not in known]
+    if empty := [word for word in new if not pieces_of(word)]:
+        raise InputError(f"words of the user dictionary leave no token: {', '.join(map(repr, empty[:5]))}")
+    if there:
+        notes.append(f"{len(there)} words of the user dictionary have a token already: {_some(there)}")
+    if strange := [word for word in new if unk_id in pieces_of(word)]:
+        notes.append(
+            f"{len(strange)} words of the user dictionary have characters that the vocabulary lacks, their vectors "
+            f"begin at [UNK]'s: {_some(strange)}"
+        )
+    return new
+
+
+def _counting(progress: bool) -> Any:
+    """A bar over characters read, where somebody is looking; its total is not known beforehand."""
+    if not progress or not sys.stderr.isatty():
+        return nullcontext(None)
+    from tqdm import tqdm
+
+    return tqdm(unit=" characters", unit_scale=True, desc="counting words", leave=False)
+
+
+def _corpus_files(path: Path) -> list[Path]:
+    """A file, or the files of text in a folder."""
+    from kexue_hf.corpora.text_files import FORMS, is_text_file
+
+    found = [path] if path.is_file() else sorted(filter(is_text_file, path.iterdir())) if path.is_dir() else []
+    if not found or not all(map(is_text_file, found)):
+        raise InputError(
+            f"{path}: expected a file of text ({', '.join(FORMS)}, perhaps .gz) or a folder of such files"
+        )
+    return found
+
+
+def _texts(corpus: Sequence[str | os.PathLike[str]], column: str, bar: Any) -> Iterable[str]:
+    from kexue_hf.corpora.text_files import read_texts
+
+    for text in read_texts([os.fspath(path) for path in corpus], column):
+        if bar is not None:
+            bar.update(len(text))
+        yield text
+
+
+def _some(words: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(words[:limit]) + (f", ... ({len(words) - limit} more)" if len(words) > limit else "")
