@@ -17,6 +17,8 @@ _PACKAGES = (
     "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
     "rjieba", "jieba", "h5py", "crc32c", "numpy", "typer",
 )  # fmt: skip
+# Models of transformers' own that may have a tokenizer of ours.
+_NATIVE = ("roformer",)
 _EMBEDDING = "embeddings.word_embeddings.weight"
 
 
@@ -71,10 +73,9 @@ def examine_folder(folder: Path) -> list[str]:
     """
     config = _read_config(folder)
     model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise InputError(
-            f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(MODEL_TYPES)}"
-        )
+    known = (*MODEL_TYPES, *_NATIVE)
+    if model_type not in known:
+        raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
     return [
         *_code_problems(folder, config),
         *_weight_problems(folder, config),
@@ -97,11 +98,23 @@ def _read_config(folder: Path) -> dict[str, object]:
 
 def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
     auto_map = config.get("auto_map")
-    if not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
-        return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
-    modules = {str(reference).split(".")[0] for reference in auto_map.values()}
+    modules = _tokenizer_modules(folder)
+    if config.get("model_type") not in _NATIVE:
+        if not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
+            return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
+        modules |= {str(reference).split(".")[0] for reference in auto_map.values()}
     missing = sorted(f"{module}.py" for module in modules if not (folder / f"{module}.py").is_file())
     return [f"the code that auto_map names is missing: {', '.join(missing)}"] if missing else []
+
+
+def _tokenizer_modules(folder: Path) -> set[str]:
+    """The modules that the tokenizer's auto_map names: none for a tokenizer of transformers' own."""
+    try:
+        fields = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        references = fields["auto_map"]["AutoTokenizer"]
+        return {str(reference).split(".")[0] for reference in references if reference}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
@@ -133,18 +146,25 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
 def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
 
-    path = folder / "vocab.txt"
-    if not path.is_file():
+    path = next((folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None)
+    if path is None:
         return ["there is no vocab.txt"]
     try:
-        vocabulary = load_vocabulary(path)
+        vocabulary = load_vocabulary(path) if path.suffix == ".txt" else _json_vocabulary(folder)
     except ValueError as error:
         return [str(error)]
     expected = config.get("vocab_fingerprint")
     found = vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
     size, rows = max(vocabulary.values(), default=-1) + 1, config.get("vocab_size")
     if expected and expected != found:
-        return [f"vocab.txt ({size:,} tokens) is not the vocabulary that the weights were trained with"]
+        return [f"{path.name} ({size:,} tokens) is not the vocabulary that the weights were trained with"]
     if isinstance(rows, int) and (size > rows or (not expected and size != rows)):
-        return [f"vocab.txt has {size:,} tokens, config.json says vocab_size {rows:,}"]
+        return [f"{path.name} has {size:,} tokens, config.json says vocab_size {rows:,}"]
     return []
+
+
+def _json_vocabulary(folder: Path) -> dict[str, int]:
+    """The vocabulary of a tokenizer of transformers' own, which has no `vocab.txt`. ValueError if it has none."""
+    from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
+
+    return read_folder_vocabulary(folder, None, 1 << 31).vocabulary.ids

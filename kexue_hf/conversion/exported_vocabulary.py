@@ -6,10 +6,12 @@ original format knows neither, so that the former become lines and the latter ge
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from kexue_hf.conversion.saved_folder import SavedFolder
 from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
 from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
+from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 
@@ -33,8 +35,8 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
     Raises:
         ConversionError: the vocabulary is missing, is another model's, or has a token that cannot be a line.
     """
-    path, rows = saved.path / "vocab.txt", saved.config.fields["vocab_size"]
-    vocabulary = read_vocabulary(path, None)
+    rows = saved.config.fields["vocab_size"]
+    path, vocabulary, content = _read(saved, rows)
     tokenizer = read_tokenizer(saved.path)
     lines = max(vocabulary.ids.values()) + 1
     if lines > rows:
@@ -50,7 +52,6 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         _check_line(saved, token, taken)
         taken.add(token)
     further = [new[index] if index in new else _filler(index, taken) for index in range(lines, rows)]
-    content = path.read_bytes()
     if further and not content.endswith(b"\n"):
         content += b"\n"
     content += "".join(f"{token}\n" for token in further).encode("utf-8")
@@ -61,6 +62,18 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         vocabulary.fingerprint,
         _notes(tokenizer, list(new.values()), rows - lines - len(new), lost),
     )
+
+
+def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes]:
+    """The vocabulary and its file's content. transformers 5 saves its own tokenizers as `tokenizer.json` alone."""
+    path = saved.path / "vocab.txt"
+    if path.is_file() or not (saved.path / "tokenizer.json").is_file():
+        return path, read_vocabulary(path, None), path.read_bytes()
+    found = read_folder_vocabulary(saved.path, None, rows)
+    tokens = {index: token for token, index in found.vocabulary.ids.items()}
+    taken = set(found.vocabulary.ids)
+    lines = [tokens[index] if index in tokens else _filler(index, taken) for index in range(max(tokens) + 1)]
+    return found.path, found.vocabulary, "".join(f"{token}\n" for token in lines).encode("utf-8")
 
 
 def _check_that_it_belongs(saved: SavedFolder, vocabulary: SourceVocabulary, padding: int) -> None:

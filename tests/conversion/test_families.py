@@ -1,6 +1,7 @@
 """NEZHA and RoFormer: recognised, converted to the original code's outputs, and told apart from what they are not."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, RoFormerForMaskedLM
+from transformers import AutoModelForMaskedLM, AutoTokenizer, RoFormerForMaskedLM
 
+from kexue_hf.cli_doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.families import convertible, load_weight_map
@@ -206,3 +208,32 @@ def test_the_model_has_exactly_these_parameters(case: str, family: str, tmp_path
     own = {name: tuple(value.shape) for name, value in model.named_parameters() if name not in table.TWINS}
     assert own == stored
     assert set(stored) <= {*expand(table.PARAMETERS, {"num_hidden_layers": 3}), *table.CONSTANTS_SAVED}
+
+
+@pytest.mark.parametrize("case", ["wonezha_tf_ckpt", "roformer_tf_ckpt"])
+def test_a_character_model_that_transformers_saved_goes_back(case: str, tmp_path: Path) -> None:
+    """transformers saves its BertTokenizer as tokenizer.json, without a vocab.txt."""
+    source = golden_copy(case, tmp_path / "in")
+    vocabulary = source / "vocab.txt"
+    lines = vocabulary.read_text(encoding="utf-8").splitlines()
+    plain = [
+        token if len(token) == 1 or token.isascii() or token.startswith("##") else f"[unused{number}]"
+        for number, token in enumerate(lines)
+    ]
+    vocabulary.chmod(0o644)
+    vocabulary.write_text("".join(f"{token}\n" for token in plain), encoding="utf-8")
+    convert(source, tmp_path / "out")
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "saved")
+    AutoTokenizer.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "vocab.txt").exists()
+    assert examine_folder(tmp_path / "out") == [] == examine_folder(tmp_path / "saved")
+    export(tmp_path / "saved", tmp_path / "back")
+    assert (tmp_path / "back" / "vocab.txt").read_bytes() == vocabulary.read_bytes()
+    assert verify(tmp_path / "saved", tmp_path / "back").differences == []
+
+
+def test_doctor_misses_the_tokenizers_code(roformer: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(roformer, tmp_path / "copy")
+    assert examine_folder(copy) == []
+    (copy / "tokenization_wobert.py").unlink()
+    assert examine_folder(copy) == ["the code that auto_map names is missing: tokenization_wobert.py"]
