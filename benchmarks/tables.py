@@ -96,24 +96,33 @@ def parity(language: str) -> str:
 def finetune(language: str) -> str:
     found = result("finetuning")["tasks"]
     names = {
+        "bag of words": {"en": "bag of words", "zh": "词袋"},
         "random weights": {"en": "random weights", "zh": "随机权重"},
         "packaged": {"en": "the packaged tiny model", "zh": "自带的极小模型"},
         "packaged, adapted": {"en": "adapted to the text", "zh": "先在该类文本上继续预训练"},
     }
     tasks = {"fields of papers": "论文领域", "review sentiment": "评论情感", "rows": "条"}
     rows = []
-    for task, cells in found.items():
+    for task, measured in found.items():
         label = task
         if language == "zh":
             for english, chinese in tasks.items():
                 label = label.replace(english, chinese)
-        row = [label, f"{cells['random weights']['majority_accuracy']:.1%}"]
-        rows.append([*row, *(f"{cells[name]['mean_accuracy']:.1%}" if name in cells else "" for name in names)])
+        row = [label, f"{measured['majority_accuracy']:.1%}"]
+        rows.append([*row, *(_with_error(measured["contenders"].get(name)) for name in names)])
     head = {
         "en": ["Fine-tuning, held-out accuracy", "commonest label"],
         "zh": ["微调，留出集准确率", "最常见标签"],
     }
     return table([*head[language], *(name[language] for name in names.values())], rows)
+
+
+def _with_error(cell: dict[str, Any] | None) -> str:
+    """A mean in percent and its standard error, which a single run has not."""
+    if cell is None:
+        return ""
+    error = cell["standard_error"]
+    return f"{cell['mean_accuracy']:.1%}" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
 TABLES: dict[str, Callable[[str], str]] = {
