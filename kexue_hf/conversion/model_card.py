@@ -84,8 +84,7 @@ def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
         lines += [
             "",
             "The model is transformers' own and loads anyhow; its tokenizer does not: without the package and without "
-            "`trust_remote_code=True` AutoTokenizer refuses. `RoFormerTokenizer` cuts words in a similar way, not in "
-            "the same.",
+            "`trust_remote_code=True` AutoTokenizer refuses.",
         ]
     return [*lines, "", _UNITS[vocabulary]]
 
