@@ -1,6 +1,6 @@
-"""Write README's tables from benchmarks/results/*.json.
+"""Write the tables of README and docs/pretraining.md from benchmarks/results/*.json.
 
-    python benchmarks/tables.py            # rewrite README.md and README.zh.md
+    python benchmarks/tables.py            # rewrite README.md, README.zh.md and docs/pretraining.md
     python benchmarks/tables.py --check    # exit 1 if they are not what the results say
 
 A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
@@ -15,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+DOCUMENTS = [*READMES.items(), ("en", ROOT / "docs" / "pretraining.md")]
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -125,18 +126,73 @@ def _with_error(cell: dict[str, Any] | None) -> str:
     return f"{cell['mean_accuracy']:.1%}" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
+def pretraining_losses(language: str) -> str:
+    found = result("pretraining")["losses"]["runs"]
+    rows = []
+    for name, run in found.items():
+        shown = [f"{run['losses'][step - 1]:.6f}" for step in (1, 15, 16, 40)]
+        if "compared with" in run:
+            differences = [run[f"largest difference of {what}"] for what in ("losses", "weights")]
+            shown += ["0" if value == 0 else f"{value:.1e}" for value in differences]
+            rows.append([f"{name} (against {run['compared with']})", *shown])
+        else:
+            rows.append([f"**{name}**", *shown, "", ""])
+    head = ["Run", "loss of step 1", "15", "16", "40", "largest difference of all 40", "of the final weights"]
+    return table(head, rows)
+
+
+def pretraining_held_out(language: str) -> str:
+    found = result("pretraining")["held_out"]
+    losses, accuracies = found["held-out loss"], found["held-out accuracy"]
+    rows = [[f"{int(step):,}", f"{losses[step]:.3f}", f"{accuracies[step]:.1%}"] for step in losses]
+    return table(["Steps", "held-out loss", "accuracy"], rows)
+
+
+def pretraining_speed(language: str) -> str:
+    rows = []
+    for name, cell in result("pretraining")["speed"]["cells"].items():
+        tokens, characters = cell["tokens/s"], cell["characters/s"]
+        ratio = characters["ours"] / characters["transformers"]
+        row = [f"{cell['parameters'] / 1e6:.1f}M", f"{tokens['ours']:,}", f"{tokens['transformers']:,}"]
+        row += [f"{characters['ours']:,}", f"{characters['transformers']:,}", f"{ratio:.2f}"]
+        rows.append([name, *row, f"{cell['GFLOP per token, ours']:.3f}", f"{cell['GFLOP/s, ours']:.0f}"])
+    head = ["Size, row", "weights", "tokens/s", "transformers", "characters/s", "transformers", "ratio"]
+    return table([*head, "GFLOP a token", "GFLOP/s"], rows)
+
+
+def pretraining_reading(language: str) -> str:
+    found = result("pretraining")["reading"]["MB/s"]
+    return table(["One core", "MB/s"], [[name, f"{speed['median']:.1f}"] for name, speed in found.items()])
+
+
+def pretraining_cost(language: str) -> str:
+    cost = result("pretraining")["cost"]
+    rows, counts = [], []
+    for name, gpu in cost["GPUs"].items():
+        hours = [*gpu["hours of a pass"].values(), gpu["hours of WoBERT's schedule on one"]]
+        counts = [f"hours on {number}" for number in gpu["hours of a pass"]]
+        figures = [f"{gpu['peak TFLOP/s']:g}", f"{gpu['tokens/s of one']:,}", *(f"{value:.1f}" for value in hours)]
+        rows.append([name, *figures])
+    return table(["Estimate", "peak TFLOP/s", "tokens/s of one", *counts, "WoBERT's schedule on 1"], rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "tokenizer": tokenizer,
     "conversion": conversion,
     "startup": startup,
     "parity": parity,
     "finetune": finetune,
+    "pretraining_losses": pretraining_losses,
+    "pretraining_held_out": pretraining_held_out,
+    "pretraining_speed": pretraining_speed,
+    "pretraining_reading": pretraining_reading,
+    "pretraining_cost": pretraining_cost,
 }
 
 
-def rendered(language: str) -> str:
-    """A README with its tables made anew."""
-    text = READMES[language].read_text("utf-8")
+def rendered(path: Path, language: str) -> str:
+    """A document with its tables made anew."""
+    text = path.read_text("utf-8")
     return MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]](language)}{match[3]}", text)
 
 
@@ -144,8 +200,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a table is out of date")
     check = parser.parse_args().check
-    for language, path in READMES.items():
-        new = rendered(language)
+    for language, path in DOCUMENTS:
+        new = rendered(path, language)
         if new == path.read_text("utf-8"):
             continue
         if check:
