@@ -256,8 +256,13 @@ def test_shards_old_names_and_twins_are_the_same_model(bert, tmp_path):
     renamed["cls.predictions.decoder.bias"] = renamed["cls.predictions.bias"].clone()
     renamed["bert.embeddings.position_ids"] = torch.arange(40)[None]
     save_file(renamed, old / "model.safetensors")
+    # A tied tensor under its other name alone.
+    lone = tmp_path / "lone"
+    shutil.copytree(whole, lone)
+    tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
+    save_file(tensors, lone / "model.safetensors")
     results = []
-    for number, source in enumerate((whole, shards, old)):
+    for number, source in enumerate((whole, shards, old, lone)):
         extend(source, tmp_path / f"out{number}", words=5)
         results.append(weights_of(tmp_path / f"out{number}"))
     for other in results[1:]:
