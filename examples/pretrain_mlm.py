@@ -190,7 +190,12 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     # The first process reads and tokenises, the others find it in the cache.
     with arguments.main_process_first(desc="data"):
         folder.mkdir(parents=True, exist_ok=True)
-        texts: Any = (stream_corpus if options.streaming else load_corpus)(options.train_file, options.text_column)
+        workers = options.preprocessing_num_proc
+        texts: Any = (
+            stream_corpus(options.train_file, options.text_column)
+            if options.streaming
+            else load_corpus(options.train_file, options.text_column, workers)
+        )
         if options.model is None:
             model, tokenizer = new_model(options, texts if options.streaming else texts["text"], folder, arguments)
         else:

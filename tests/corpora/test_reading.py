@@ -47,6 +47,12 @@ def test_table_and_stream_hold_the_same(folder, monkeypatch, names, column, expe
     assert "".join(stream) == expected == "".join(stream)  # read anew
 
 
+def test_several_files_are_read_at_a_time_in_the_same_order(tmp_path):
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text(f"{number}\n", encoding="utf-8")
+    assert load_corpus([str(tmp_path)], num_proc=2)["text"][:] == list("01234")
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     path = tmp_path / "a.txt"
     for text in ("一", "一二"):
