@@ -3,12 +3,15 @@
 Each case runs in a process of its own. Run this file alone: pytest tests/test_registration.py
 """
 
+import importlib
 import json
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from kexue_hf._registration import MODEL_TYPES
 
 CONFIG = "dict(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)"
 
@@ -176,11 +179,12 @@ def test_public_names_are_what_the_package_says() -> None:
         _ = kexue_hf.no_such_name
 
 
-def test_exported_names_agree_with_the_auto_map() -> None:
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_exported_names_agree_with_the_auto_map(model_type: str) -> None:
     import kexue_hf
-    from kexue_hf.models.wobert.auto_map_wobert import AUTO_MAP, TOKENIZER_AUTO_MAP
 
-    references = [*AUTO_MAP.values(), TOKENIZER_AUTO_MAP["AutoTokenizer"][0]]
-    for reference in references:
-        module, name = reference.split(".")
-        assert kexue_hf._LOCATIONS[name] == f"kexue_hf.models.wobert.{module}"
+    module = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}")
+    own_tokenizer = getattr(module, "TOKENIZER_AUTO_MAP", {}).get("AutoTokenizer", [])
+    for reference in (*module.AUTO_MAP.values(), *filter(None, own_tokenizer)):
+        file, name = reference.split(".")
+        assert kexue_hf._LOCATIONS[name] == f"kexue_hf.models.{model_type}.{file}"

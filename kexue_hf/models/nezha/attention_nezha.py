@@ -8,13 +8,14 @@ Two ways to the same numbers:
 
 * `relative_attention` (eager): q T^T gives a query's score at each of the 2n + 1 distances, which are then gathered to
   its keys; the probabilities are summed up by distance, and the sums multiplied by T. Beyond BERT's own attention
-  that keeps [batch, heads, length, length + 2 (2n + 1)] values: 0.15 GB for 8 texts of 512 tokens and 12 heads in
-  float32, where the [batch, heads, length, length, dim] of a direct computation were 6.4 GB.
+  that takes about one more [batch, heads, length, length], two in training, and [batch, heads, length, 2n + 1]. For 8
+  texts of 512 tokens, 12 heads, float32, the peak of a layer was measured at 293 MB where BERT's is 207 MB, with the
+  backward pass at 500 MB and 318 MB.
 * `fused_relative_attention` (sdpa): while no distance is clipped (up to n + 1 tokens), a sinusoid of k - j is a
   rotation of the sinusoid of k by an angle that depends on j alone. The rows T[k] are appended to the keys and to the
-  values, the queries and the outputs are rotated, and torch's fused kernel does the rest on heads of twice the width:
-  no [length, length] is made at all. Longer texts have clipped distances, and the kernel does not give out the
-  probabilities that their values need: they take the first way.
+  values, the queries and the outputs are rotated, and torch's fused kernel does the rest on heads of twice the width.
+  That spares the [length, length]; a base model on a CPU takes the same time either way. Longer texts have clipped
+  distances, and the kernel does not give out the probabilities that their values need: they take the first way.
 """
 
 import math
