@@ -126,6 +126,68 @@ def _with_error(cell: dict[str, Any] | None) -> str:
     return f"{cell['mean_accuracy']:.1%}" + ("" if error is None else f" ± {100 * error:.1f}")
 
 
+def title(language: str) -> str:
+    found = result("title")["rouge_l"]
+    names = {
+        "first sentence": ("the abstract's first sentence", "摘要的第一句"),
+        "tiny WoBERT, titles only": ("the packaged tiny model, titles only", "自带的极小模型，只学标题"),
+        "tiny WoBERT, copying and titles": (
+            "**the packaged tiny model, copying first**",
+            "**自带的极小模型，先学抄写**",
+        ),
+    }
+    rows = [[names[name][language == "zh"], f"{100 * found[name]:.1f}"] for name in names if name in found]
+    head = {
+        "en": ["Titles of held-out abstracts", "ROUGE-L"],
+        "zh": ["为留出的摘要写标题", "ROUGE-L"],
+    }
+    return table(head[language], rows)
+
+
+def extend(language: str) -> str:
+    found = result("extend")
+    names = {
+        "kexue-hf extend": ("**`kexue-hf extend`**", "**`kexue-hf extend`**"),
+        "transformers": (
+            "transformers: `add_tokens`, `resize_token_embeddings`, a loop",
+            "transformers：`add_tokens`、`resize_token_embeddings` 加循环",
+        ),
+        "cp": ("`cp` of the file", "`cp` 同一文件"),
+    }
+    rows = [
+        [
+            names[name][language == "zh"],
+            f"{found['seconds'][name]['median']:.1f}",
+            f"{found['peak RSS in MB'][name]['median']:.0f}" if name in found["peak RSS in MB"] else "–",
+        ]
+        for name in names
+    ]
+    head = {
+        "en": ["20,000 words for a base-size BERT, whole process", "s", "peak MB"],
+        "zh": ["给 base 大小的 BERT 加 20,000 个词，整个进程", "秒", "内存峰值 MB"],
+    }
+    return table(head[language], rows)
+
+
+def wobert_speed(language: str) -> str:
+    found = result("wobert_speed")
+    post = found["the post's (GPU)"]
+    rows = [
+        [
+            f"{length}",
+            f"{cells['token ratio']:.2f}",
+            *(f"{cells['speed of words'][order]:.2f}" for order in ("as they come", "sorted by length")),
+            f"{post[length]:.2f}",
+        ]
+        for length, cells in found["lengths"].items()
+    ]
+    head = {
+        "en": ["Characters of a text", "characters' tokens / words'", "speed, as they come", "sorted", "the post's"],
+        "zh": ["文本字数", "字的 token 数 / 词的", "速度倍数：原顺序", "按长度排序", "原文报告"],
+    }
+    return table(head[language], rows)
+
+
 def pretraining_losses(language: str) -> str:
     found = result("pretraining")["losses"]["runs"]
     rows = []
@@ -187,6 +249,9 @@ TABLES: dict[str, Callable[[str], str]] = {
     "pretraining_speed": pretraining_speed,
     "pretraining_reading": pretraining_reading,
     "pretraining_cost": pretraining_cost,
+    "title": title,
+    "extend": extend,
+    "wobert_speed": wobert_speed,
 }
 
 
