@@ -135,6 +135,10 @@ def title(language: str) -> str:
             "**the packaged tiny model, copying first**",
             "**自带的极小模型，先学抄写**",
         ),
+        "tiny WoBERT, copying and titles, source words only": (
+            "the same, writing only words of the abstract",
+            "同上，只写摘要中出现的词",
+        ),
     }
     rows = [[names[name][language == "zh"], f"{100 * found[name]:.1f}"] for name in names if name in found]
     head = {
