@@ -4,9 +4,8 @@ A text is a prompt (token type 0) and its continuation (token type 1). A prompt 
 sides; a continuation token sees the prompt, its own past and itself. The weights are a masked language model's as they
 are. What this adds to them is the mask, `generate()` and the shifted loss. How it departs from transformers' decoders:
 
-* The mask comes from `token_type_ids`. The rule is bert4keras', i sees j iff cumsum(types)[j] <= cumsum(types)[i], for
-  every input that is a prompt and then a continuation. After a continuation token all others count as continuation,
-  whatever their type: by the bare rule a 0 after a 1 would be seen by tokens before it.
+* The mask comes from `token_type_ids`, by bert4keras' rule. After a continuation token all others count as
+  continuation, whatever their type.
 * Without `token_type_ids` the whole input is prompt. `generate()` gives what it adds the type 1.
 * Positions count real tokens only, so a prompt padded on the left gets the answer that it gets alone.
 * `generate()` takes right padding as well (it moves it to the left), stops at [SEP] or where the positions end, and
@@ -21,74 +20,15 @@ import warnings
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import DynamicCache, GenerationConfig, GenerationMixin
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import cached_file, can_return_tuple
 
 from .losses_wobert import cross_entropy
+from .unilm_mask_wobert import first_disorder, unilm_mask
 from .vocabulary_wobert import load_vocabulary
 
 NEVER_WRITTEN = re.compile(r"\[(CLS|MASK|PAD|UNK|unused\d+)\]")
-
-
-def unilm_mask(
-    config: Any,
-    inputs_embeds: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    past_key_values: Any = None,
-    token_type_ids: torch.Tensor | None = None,
-    **_: Any,
-) -> Any:
-    """The attention mask of the new tokens over all tokens, as the configured attention implementation wants it.
-
-    Args:
-        inputs_embeds: [batch, new, any]; only shape, type and device are read.
-        attention_mask: [batch, past + new], 0 for padding; one of 4 dimensions is returned as it is.
-        past_key_values: the cache. Everything in it precedes the new tokens and is seen by all of them.
-        token_type_ids: [batch, new]; None means that all are prompt.
-    """
-    batch, new = inputs_embeds.shape[:2]
-    blocks = None
-    # A single token sees all before it and itself, whichever part it belongs to.
-    if new > 1:
-        prompt = torch.ones(batch, new, dtype=torch.bool, device=inputs_embeds.device)
-        if token_type_ids is not None:
-            prompt = ~_is_continuation(token_type_ids.to(inputs_embeds.device), attention_mask)
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
-        # Tokens of one block (not -1) see each other, all others their past.
-        blocks = functional.pad(torch.where(prompt, 0, -1), (int(past), 0), value=-1)
-    return create_causal_mask(
-        config=config,
-        inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
-        past_key_values=past_key_values,
-        block_sequence_ids=blocks,
-        allow_is_causal_skip=False,
-    )
-
-
-def _is_continuation(token_type_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """[batch, new], True from the first real token of a type other than 0 on."""
-    later = token_type_ids > 0
-    if attention_mask is not None and attention_mask.dim() == 2:
-        later = later & (attention_mask[:, -later.shape[1] :] != 0)
-    return later.cumsum(-1) > 0
-
-
-def _first_disorder(token_type_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> str | None:
-    """What is wrong if a real token of type 0 follows one of another type, or None."""
-    wrong = _is_continuation(token_type_ids, attention_mask) & (token_type_ids == 0)
-    if attention_mask is not None and attention_mask.dim() == 2:
-        wrong = wrong & (attention_mask[:, -wrong.shape[1] :] != 0)
-    if not bool(wrong.any()):
-        return None
-    row, column = wrong.nonzero()[0].tolist()
-    return (
-        f"token_type_ids: expected the prompt's 0s and then the continuation's 1s, but in row {row} a 0 comes after a "
-        f"1, at token {column}; put the prompt first, or leave token_type_ids out if all is prompt"
-    )
 
 
 class UniLmGenerationMixin(GenerationMixin):
@@ -147,7 +87,7 @@ class UniLmGenerationMixin(GenerationMixin):
         watched = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         # A warning and no error: the answer is well defined, and transformers' own tests feed random types.
         if watched and token_type_ids is not None and length > 1:
-            disorder = _first_disorder(token_type_ids, attention_mask)
+            disorder = first_disorder(token_type_ids, attention_mask)
             if disorder is not None:
                 warnings.warn(f"{disorder}; it is taken for a 1", UserWarning, stacklevel=2)
         if use_cache and past_key_values is None:
@@ -256,7 +196,7 @@ class UniLmGenerationMixin(GenerationMixin):
             raise ValueError(
                 f"expected token_type_ids of the prompt's shape {tuple(mask.shape)}, got {tuple(types.shape)}"
             )
-        elif (disorder := _first_disorder(types, mask)) is not None:
+        elif (disorder := first_disorder(types, mask)) is not None:
             raise ValueError(disorder)
         options["attention_mask"], options["token_type_ids"] = mask, types
         if bool((mask[:, -1] == 0).any()):
@@ -330,4 +270,4 @@ class UniLmGenerationMixin(GenerationMixin):
                 setattr(settings, name, value)
 
 
-__all__ = ["UniLmGenerationMixin", "unilm_mask"]
+__all__ = ["UniLmGenerationMixin"]
