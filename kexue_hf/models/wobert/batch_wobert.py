@@ -6,16 +6,21 @@ short texts are as many calls of whatever is done for each.
 
 import contextlib
 import gc
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .analysis_wobert import Analysis, Analyzer
-from .encoding_wobert import Row, RowEncodings, Window, WoBertEncoding, encode_row
+from .encoding_wobert import Row, RowEncodings, Window, WoBertEncoding
 from .truncation_wobert import truncated_windows
 
 # A sequence: a text, a text that comes in words, or ids.
 Input = str | list[str] | list[int]
+
+# Characters that are analysed at once when a row of theirs is asked for, about; and what a text counts besides.
+_BLOCK = 1 << 14
+_TEXT_COUNTS = 16
 
 # One entry for each call that has the garbage collector wait.
 _waiting: list[None] = []
@@ -185,27 +190,64 @@ class Batch:
     ) -> RowEncodings:
         """The objects behind `word_ids()` and its like, for rows like `rows` that are padded to `target`."""
         lengths = [len(row) for row in rows]
+        analysed: dict[int, list[Analysis]] = {}
 
         def make(number: int) -> WoBertEncoding:
             sample = number if self.rows is None else self.rows[number].sample
-            found = [self._analyse(self.firsts[sample])]
-            if self.seconds is not None and (second := self.seconds[sample]) is not None:
-                found.append(self._analyse(second))
+            if sample not in analysed:
+                self._analyse_from(sample, analysed)
+            found = analysed[sample]
             windows = tuple(Window(0, len(analysis.ids)) for analysis in found)
             if self.rows is not None:
                 windows = self.rows[number].windows
             missing = 0 if target is None else max(0, target - lengths[number])
             padding = (missing, 0) if side == "left" else (0, missing)
-            return encode_row(windows, found, token_of, self.cls_sep, padding, pad)
+            return WoBertEncoding(windows, found, token_of, self.cls_sep, padding, pad)
 
         return RowEncodings(len(rows), make)
 
-    def _analyse(self, sequence: Input) -> Analysis:
-        if isinstance(sequence, str):
-            return self.analyzer.analyse(sequence, self.special)
+    def _analyse_from(self, sample: int, analysed: dict[int, list[Analysis]]) -> None:
+        """Analyse a block of samples from this one on: whoever asks for one row mostly asks for the next."""
+        sequences: list[Input] = []
+        of_sample: list[int] = []
+        size = 0
+        for number in range(sample, len(self.firsts)):
+            if number in analysed or size >= _BLOCK:
+                break
+            for sequence in (self.firsts[number], None if self.seconds is None else self.seconds[number]):
+                if sequence is not None:
+                    sequences.append(sequence)
+                    of_sample.append(number)
+                    size += _TEXT_COUNTS + sum(map(len, _words_of(sequence)))
+        block: dict[int, list[Analysis]] = {}
+        with collector_waiting():
+            found = _analyses(self.analyzer, sequences, self.special)
+        for number, analysis in zip(of_sample, found, strict=True):
+            block.setdefault(number, []).append(analysis)
+        # At once, for another thread may look whether a sample is there, and finds all of its sequences.
+        analysed.update(block)
+
+
+def _analyses(analyzer: Analyzer, sequences: list[Any], special: bool) -> list[Analysis]:
+    """Analyses of sequences of any kind; where a text comes in words: spans within these, and their numbers."""
+    if all(isinstance(sequence, str) for sequence in sequences):
+        return analyzer.analyses(sequences, special)
+    if any(isinstance(sequence, str) for sequence in sequences):
+        return [_analyses(analyzer, [sequence], special)[0] for sequence in sequences]
+    ids, spans = analyzer.batch([word for sequence in sequences for word in _words_of(sequence)], special, True)
+    assert spans is not None
+    of_words = zip(ids, spans, strict=True)
+    results = []
+    for sequence in sequences:
+        result = Analysis([], [], [])
         if _is_ids(sequence):
-            return Analysis(list(map(int, sequence)), [(0, 0)] * len(sequence), list(range(len(sequence))))
-        return self.analyzer.analyse_words(sequence, self.special)  # type: ignore[arg-type]  # what remains is a list of words
+            result = Analysis(list(map(int, sequence)), [(0, 0)] * len(sequence), list(range(len(sequence))))
+        for number, (word_ids, word_spans) in enumerate(itertools.islice(of_words, len(_words_of(sequence)))):
+            result.ids.extend(word_ids)
+            result.spans.extend(word_spans)
+            result.words.extend([number] * len(word_ids))
+        results.append(result)
+    return results
 
 
 def _analyse_batch(

@@ -1,7 +1,7 @@
 """What stands behind `word_ids()`, `char_to_token()` and their like: one object for each row of a batch.
 
 The same attributes and methods as `tokenizers.Encoding`, which transformers' BatchEncoding reads. Nobody pays for them
-who does not ask: a row is analysed again, with words, when it is first asked for.
+who does not ask: texts are analysed again, with words, when a row is first asked for, and then a block of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +11,19 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from .analysis_wobert import Analysis, Span
+
+# What there is to know of a row.
+_STATE = (
+    "ids",
+    "type_ids",
+    "tokens",
+    "offsets",
+    "attention_mask",
+    "word_ids",
+    "sequence_ids",
+    "n_sequences",
+    "overflowing",
+)
 
 
 class Window(NamedTuple):
@@ -32,28 +45,91 @@ class WoBertEncoding:
 
     `word_ids` number the words within their sequence, `offsets` count characters within their sequence (within the
     given word, where the text came in words).
+
+    Args:
+        windows: of each of its sequences.
+        analyses: of each of its sequences, whole.
+        token_of: id -> token.
+        cls_sep: ids of [CLS] and [SEP], None without them.
+        padding: how many [PAD] on the left and on the right.
+        pad: id and token type of [PAD].
     """
 
     def __init__(
         self,
-        ids: list[int],
-        type_ids: list[int],
-        tokens: list[str],
-        offsets: list[Span],
-        attention_mask: list[int],
-        word_ids: list[int | None],
-        sequence_ids: list[int | None],
-        n_sequences: int,
+        windows: Sequence[Window],
+        analyses: Sequence[Analysis],
+        token_of: Callable[[int], str],
+        cls_sep: tuple[int, int] | None,
+        padding: tuple[int, int],
+        pad: tuple[int, int],
     ) -> None:
-        self.ids = ids
-        self.type_ids = type_ids
-        self.tokens = tokens
-        self.offsets = offsets
-        self.attention_mask = attention_mask
-        self.word_ids = word_ids
-        self.sequence_ids = sequence_ids
-        self.n_sequences = n_sequences
+        self.n_sequences = len(windows)
         self.overflowing: list[WoBertEncoding] = []
+        self._parts = [slice(*window) for window in windows]
+        self._sizes = [window.end - window.start for window in windows]
+        self._analyses = analyses
+        self._token_of = token_of
+        self._cls_sep = cls_sep
+        self._padding = padding
+        self._pad = pad
+
+    # Each of these is made when asked for: who wants words does not pay for the others.
+
+    @cached_property
+    def ids(self) -> list[int]:
+        cls, sep = self._cls_sep or (None, None)
+        parts = [found.ids[part] for found, part in zip(self._analyses, self._parts, strict=True)]
+        return self._row(parts, cls, sep, self._pad[0])
+
+    @cached_property
+    def type_ids(self) -> list[int]:
+        row = self._row([[number] * size for number, size in enumerate(self._sizes)], 0, None, self._pad[1])
+        if self._cls_sep is not None:
+            # The [SEP] of a sequence is of its type.
+            place = self._padding[0]
+            for number, size in enumerate(self._sizes):
+                place += size + 1
+                row[place] = number
+        return row
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        return [self._token_of(index) for index in self.ids]
+
+    @cached_property
+    def offsets(self) -> list[Span]:
+        parts = [found.spans[part] for found, part in zip(self._analyses, self._parts, strict=True)]
+        return self._row(parts, (0, 0), (0, 0), (0, 0))
+
+    @cached_property
+    def attention_mask(self) -> list[int]:
+        return self._row([[1] * size for size in self._sizes], 1, 1, 0)
+
+    @cached_property
+    def word_ids(self) -> list[int | None]:
+        parts = [found.words[part] for found, part in zip(self._analyses, self._parts, strict=True)]
+        return self._row(parts, None, None, None)
+
+    @cached_property
+    def sequence_ids(self) -> list[int | None]:
+        return self._row([[number] * size for number, size in enumerate(self._sizes)], None, None, None)
+
+    def _row(self, parts: Sequence[Sequence[Any]], cls: Any, sep: Any, pad: Any) -> list[Any]:
+        """The values of the tokens of each sequence, with those of the added tokens."""
+        row = [pad] * self._padding[0]
+        if self._cls_sep is not None:
+            row.append(cls)
+        for part in parts:
+            row += part
+            if self._cls_sep is not None:
+                row.append(sep)
+        row += [pad] * self._padding[1]
+        return row
+
+    def __getstate__(self) -> dict[str, Any]:
+        # To another process goes the row, not the tokenizer that knows its tokens, nor what was cut off.
+        return {name: getattr(self, name) for name in _STATE}
 
     @property
     def words(self) -> list[int | None]:
@@ -157,62 +233,4 @@ class RowEncodings(Sequence[WoBertEncoding]):
         return list, (list(self),)
 
 
-def encode_row(
-    windows: Sequence[Window],
-    analyses: Sequence[Analysis],
-    token_of: Callable[[int], str],
-    cls_sep: tuple[int, int] | None,
-    padding: tuple[int, int],
-    pad: tuple[int, int],
-) -> WoBertEncoding:
-    """The encoding of one row.
-
-    Args:
-        windows: of each of its sequences.
-        analyses: of each of its sequences, whole.
-        token_of: id -> token.
-        cls_sep: ids of [CLS] and [SEP], None without them.
-        padding: how many [PAD] on the left and on the right.
-        pad: id and token type of [PAD].
-    """
-    ids: list[int] = []
-    types: list[int] = []
-    offsets: list[Span] = []
-    words: list[int | None] = []
-    sequences: list[int | None] = []
-
-    def special(index: int, type_id: int, times: int = 1) -> None:
-        ids.extend([index] * times)
-        types.extend([type_id] * times)
-        offsets.extend([(0, 0)] * times)
-        words.extend([None] * times)
-        sequences.extend([None] * times)
-
-    special(*pad, padding[0])
-    if cls_sep is not None:
-        special(cls_sep[0], 0)
-    for number, (window, found) in enumerate(zip(windows, analyses, strict=True)):
-        part = slice(*window)
-        size = window.end - window.start
-        ids += found.ids[part]
-        types += [number] * size
-        offsets += found.spans[part]
-        words += found.words[part]
-        sequences += [number] * size
-        if cls_sep is not None:
-            special(cls_sep[1], number)
-    length = len(ids) - padding[0]
-    special(*pad, padding[1])
-    return WoBertEncoding(
-        ids=ids,
-        type_ids=types,
-        tokens=[token_of(index) for index in ids],
-        offsets=offsets,
-        attention_mask=[0] * padding[0] + [1] * length + [0] * padding[1],
-        word_ids=words,
-        sequence_ids=sequences,
-        n_sequences=len(windows),
-    )
-
-
-__all__ = ["Row", "RowEncodings", "Window", "WoBertEncoding", "encode_row"]
+__all__ = ["Row", "RowEncodings", "Window", "WoBertEncoding"]

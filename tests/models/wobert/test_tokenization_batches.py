@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import logging
 
+from kexue_hf.models.wobert import analysis_wobert, batch_wobert
+from kexue_hf.models.wobert.analysis_wobert import Analyzer
 from kexue_hf.models.wobert.tokenization_wobert import WoBertTokenizer
 from kexue_hf.models.wobert.truncation_wobert import truncated_windows
 from tests.models.wobert import tokenizer_oracle as oracle
@@ -401,3 +403,73 @@ def test_any_batch_is_consistent(batch, max_length, stride):
 
 
 TOKENIZER = WoBertTokenizer(vocab=oracle.make_vocabulary())
+
+
+# --- words of many rows at once
+
+
+WITH_SPECIAL = st.lists(texts | st.sampled_from(["[MASK]", "[SEP]", "[CLS] ", "\uffff", "É", " "]), max_size=4).map(
+    "".join
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    samples=st.lists(
+        WITH_SPECIAL
+        | st.tuples(WITH_SPECIAL, WITH_SPECIAL)
+        | st.lists(st.integers(0, 20), min_size=1, max_size=4).map(tuple),
+        min_size=1,
+        max_size=6,
+    ),
+    split=st.booleans(),
+    block=st.sampled_from([1, 40, 10**6]),
+    order=st.randoms(use_true_random=False),
+)
+def test_rows_are_analysed_together_as_each_by_itself(samples, split, block, order):
+    """Whichever row is asked for first, and wherever a block ends."""
+    samples = ["今天", *samples]
+    analyse = TOKENIZER._analyzer.analyse
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch_wobert, "_BLOCK", block)
+        patch.setattr(analysis_wobert, "_SMALL", 0)
+        batch = TOKENIZER(samples, split_special_tokens=split)
+        for number in order.sample(range(len(samples)), len(samples)):
+            sample = samples[number]
+            words, spans = [None], [(0, 0)]
+            if isinstance(sample, tuple) and isinstance(sample[0], int):
+                words, spans = [None, *range(len(sample)), None], [(0, 0)] * (len(sample) + 2)
+            else:
+                for part in [sample] if isinstance(sample, str) else sample:
+                    found = analyse(part, not split)
+                    words, spans = [*words, *found.words, None], [*spans, *found.spans, (0, 0)]
+            assert batch.word_ids(number) == words
+            assert batch.encodings[number].offsets == spans
+            assert batch.encodings[number].ids == batch["input_ids"][number]
+
+
+@settings(max_examples=50, deadline=None)
+@given(samples=st.lists(st.lists(WITH_SPECIAL, min_size=1, max_size=4), min_size=1, max_size=4))
+def test_rows_that_come_in_words_are_analysed_together(samples):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analysis_wobert, "_SMALL", 0)
+        batch = TOKENIZER(samples, is_split_into_words=True)
+        for number, sample in enumerate(samples):
+            found = [TOKENIZER._analyzer.analyse(word) for word in sample]
+            words = [position for position, word in enumerate(found) for _ in word.ids]
+            assert batch.word_ids(number) == [None, *words, None]
+            assert batch.encodings[number].offsets[1:-1] == [span for word in found for span in word.spans]
+
+
+def test_words_are_asked_for_a_block_at_a_time(tokenizer, monkeypatch):
+    """Counted, not timed: nobody pays who does not ask; and once for a block, whatever of its rows is asked for."""
+    calls = []
+    many = Analyzer.analyses
+    monkeypatch.setattr(Analyzer, "analyses", lambda *args: calls.append(len(args[1])) or many(*args))
+    monkeypatch.setattr(Analyzer, "analyse", None)  # Nothing is left to plain Python.
+    batch = tokenizer([LONG] * 600, truncation=True, max_length=16, return_overflowing_tokens=True, padding=True)
+    assert not calls
+    for number in range(len(batch["input_ids"])):
+        batch.word_ids(number)
+        batch.encodings[number].tokens  # noqa: B018  # Asks nobody.
+    assert sum(calls) == 600 and 1 < len(calls) < 10

@@ -87,6 +87,7 @@ def test_chunks_of_texts_are_the_texts(cls_sep, batch, size):
         patch.setattr(analysis_wobert, "_CHUNK", size)
         ids, spans = ANALYZER.batch(batch, False, True, cls_sep)
         assert ANALYZER.batch(batch, False, False, cls_sep) == (ids, None)
+        assert ANALYZER.analyses(batch, False) == [ANALYZER.analyse(text, False) for text in batch]
     frame = ([], []) if cls_sep is None else ([cls_sep[0]], [cls_sep[1]])
     around = [] if cls_sep is None else [(0, 0)]
     for text, row, row_spans in itertools.zip_longest(batch, ids, spans):
@@ -105,6 +106,7 @@ def test_user_words_are_found_within_texts_only(word):
     batch = ["a", "b今天", "", "今天b", *[f"a{word}b", word, "今天", "苏剑林"] * 50]
     assert len("".join(batch)) + 30 * len(batch) > analysis_wobert._SMALL
     assert analyzer.batch(batch)[0] == [analyzer.analyse(text).ids for text in batch]
+    assert analyzer.analyses(batch) == [analyzer.analyse(text) for text in batch]
 
 
 def test_two_vocabularies_do_not_meet():
