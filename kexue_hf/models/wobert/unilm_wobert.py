@@ -7,14 +7,18 @@ are. What this adds to them is the mask, `generate()` and the shifted loss. How 
 * The mask comes from `token_type_ids`, by bert4keras' rule. After a continuation token all others count as
   continuation, whatever their type.
 * Without `token_type_ids` the whole input is prompt. `generate()` gives what it adds the type 1.
-* Positions count real tokens only, so a prompt padded on the left gets the answer that it gets alone.
+* Positions count real tokens only, so a prompt padded on the left gets the answer that it gets alone. A mask of 4
+  dimensions does not say which tokens are real: `position_ids` must come with it.
 * `generate()` takes right padding as well (it moves it to the left), stops at [SEP] or where the positions end, and
-  never writes [CLS], [MASK], [PAD], [UNK] or an [unused...] token: the defaults, in `generation_config`, read off the
-  folder's vocab.txt. Asked for more tokens than there are positions it raises before it begins.
-* The prompt is read at once, because its states depend on all of it: no chunked prefill, and no assisted decoding.
+  never writes [CLS], [MASK], [PAD], [UNK] or an [unused...] token. These are defaults: each is read off the folder's
+  vocab.txt, if there is one, unless the folder's configuration says something of its own. Asked for more tokens than
+  there are positions it raises before it begins.
+* The prompt is read at once, because its states depend on all of it: no chunked prefill, no assisted decoding and no
+  continuous batching.
 * Static caches work; nothing is compiled automatically (`_can_compile_fullgraph` stays False).
 """
 
+import copy
 import re
 import warnings
 from typing import Any
@@ -65,40 +69,62 @@ class UniLmGenerationMixin(GenerationMixin):
         """Scores of the token after each token, `logits` [batch, length, vocabulary].
 
         Args:
-            attention_mask: [batch, past + length], 0 for padding, on either side.
+            attention_mask: [batch, past + length], 0 for padding, on either side; or one of 4 dimensions, which is
+                taken as it is and needs `position_ids`.
             token_type_ids: [batch, length], 0 for the prompt and then 1 for the continuation; None: all is prompt. A
                 0 after a 1 is warned about and taken for a 1.
             position_ids: [batch, length]; by default the number of real tokens before each.
             past_key_values: a cache of what precedes; its prompt does not see the new tokens.
             use_cache: whether to return a cache; by default only where one was given (`generate` asks for one).
             labels: ids [batch, length], -100 where no loss is wanted; that of token i is predicted at token i - 1.
-                They belong to continuation tokens only, since a prompt token is seen by those before it.
+                They belong to continuation tokens only, since a prompt token is seen by those before it. Not with
+                `logits_to_keep`, which takes `shift_labels`.
             shift_labels: instead of `labels`, for each of the `logits` the id that is to be predicted there.
             num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then sum / number.
             logits_to_keep: score only that many last tokens (0: all), or those at these indices (1-D).
 
         Raises:
-            ValueError: more tokens than the model has positions for.
+            ValueError: more tokens than the model has positions for, a mask that does not cover all tokens or needs
+                `position_ids`, or labels that need a shift.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
             raise ValueError("expected input_ids or inputs_embeds, got neither")
+        if labels is not None and shift_labels is None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
+            raise ValueError(
+                "labels belong to all tokens, but logits_to_keep leaves some out; give shift_labels instead, the id "
+                "that is to be predicted at each token that is kept"
+            )
         batch, length = given.shape[:2]
         watched = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        # A static cache's length is a tensor, and `generate` gives it a mask of 4 dimensions.
+        static = getattr(past_key_values, "is_compileable", False)
+        width = attention_mask.shape[1] if attention_mask is not None and attention_mask.dim() == 2 else None
+        if watched and not static and width not in (None, past + length):
+            raise ValueError(
+                f"expected an attention_mask of all {past + length} tokens, {past} in the cache and {length} new, got "
+                f"one of {width}; give the whole text's, or none if nothing is padding"
+            )
         # A warning and no error: the answer is well defined, and transformers' own tests feed random types.
         if watched and token_type_ids is not None and length > 1:
             disorder = first_disorder(token_type_ids, attention_mask)
             if disorder is not None:
-                warnings.warn(f"{disorder}; it is taken for a 1", UserWarning, stacklevel=2)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+                # Between here and whoever calls the model are can_return_tuple and two frames of torch's Module.
+                warnings.warn(f"{disorder}; it is taken for a 1", UserWarning, stacklevel=5)
         if position_ids is None:
-            if attention_mask is not None and attention_mask.dim() == 2:
+            if attention_mask is None:
+                position_ids = torch.arange(length, device=given.device)[None] + past
+            elif attention_mask.dim() == 2:
                 real = attention_mask != 0
                 position_ids = ((real.cumsum(-1) - 1) * real)[:, -length:]
             else:
-                position_ids = torch.arange(length, device=given.device)[None] + past
+                raise ValueError(
+                    f"expected position_ids with an attention_mask of {attention_mask.dim()} dimensions, which does "
+                    f"not say what is padding; give them, or a mask [batch, length]"
+                )
         limit = self.config.max_position_embeddings
         # The tokens are counted first: looking at the positions makes a GPU wait.
         if watched and past + length > limit and (needed := int(position_ids.max()) + 1) > limit:
@@ -152,49 +178,82 @@ class UniLmGenerationMixin(GenerationMixin):
         of the continuation. Rows with padding on the right come back with it on the left.
 
         Raises:
-            ValueError: segments in the wrong order, a prompt or a number of new tokens for which the model has no
-                positions, or a way to generate that needs the prompt in parts.
+            ValueError: no prompt, segments in the wrong order or that the model does not have, a prompt or a number
+                of new tokens for which it has no positions, or a way to generate that needs the prompt in parts.
         """
         # Either would compute the first part of a prompt, or guessed tokens, as if nothing came after.
         for name in ("prefill_chunk_size", "prompt_lookup_num_tokens", "assistant_model", "assistant_early_exit"):
-            if options.get(name) is not None or getattr(generation_config, name, None) is not None:
-                raise ValueError(f"{name} is not possible with a UniLM, whose prompt is read at once; leave it out")
+            # What the call itself says holds, also a None against a configuration.
+            configured = self._setting(name, generation_config, {})
+            if options.get(name, configured) is not None:
+                raise ValueError(
+                    f"{name} is not possible with a UniLM, whose prompt is read at once; leave it out, and out of the "
+                    f"generation_config"
+                )
         if inputs is not None and options.get("input_ids") is None:
             inputs, options["input_ids"] = None, inputs
-        if options.get("max_new_tokens") is not None:
-            # Ours is a default, which transformers would call a contradiction.
-            options.setdefault("max_length", None)
         prompt = options.get("inputs_embeds")
         prompt = options.get("input_ids") if prompt is None else prompt
-        if prompt is not None and prompt.dim() > 1 and prompt.shape[1]:
-            self._check_prompt(prompt, generation_config, options)
+        if prompt is None or prompt.dim() < 2:
+            raise ValueError("expected a prompt of at least one token: input_ids [batch, length] or inputs_embeds")
+        # It is the caller's, and a default may be set in it.
+        generation_config = copy.copy(generation_config)
+        self._check_prompt(prompt, generation_config, options)
         return super().generate(inputs, generation_config, *arguments, **options)
 
+    def init_continuous_batching(self, *_: Any, **__: Any) -> Any:
+        """Not possible: it reads a prompt as a decoder does, each token without those after it.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "continuous batching is not possible with a UniLM, whose prompt is read both ways; use generate"
+        )
+
+    generate_batch = init_continuous_batching
+
+    def _prepare_generated_length(self, generation_config: Any, *arguments: Any, **options: Any) -> Any:
+        # The model's own length is a default, which transformers would call a contradiction.
+        default = generation_config.max_length == self.generation_config.max_length
+        if generation_config.max_new_tokens is not None and default:
+            generation_config.max_length = None
+        return super()._prepare_generated_length(generation_config, *arguments, **options)
+
+    def _setting(self, name: str, generation_config: GenerationConfig | None, options: dict) -> Any:
+        """The first that is not None of what the call, its configuration and the model's own say."""
+        for source in (options, vars(generation_config) if generation_config else {}, vars(self.generation_config)):
+            if source.get(name) is not None:
+                return source[name]
+        return None
+
     def _check_prompt(self, prompt: torch.Tensor, generation_config: GenerationConfig | None, options: dict) -> None:
-        """Complete `options`: the mask, the types, all padding to the left, and where to stop by default."""
-
-        def setting(name: str) -> Any:
-            for source in (
-                options,
-                vars(generation_config) if generation_config else {},
-                vars(self.generation_config),
-            ):
-                if source.get(name) is not None:
-                    return source[name]
-            return None
-
+        """Complete `options`: the mask, the types, all padding to the left; and where to stop by default, there or in
+        the `generation_config`, if one is given."""
         mask = options.get("attention_mask")
         if mask is None:
-            pad = setting("pad_token_id")
+            pad = self._setting("pad_token_id", generation_config, options)
             mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
             if pad is not None and prompt.dim() == 2 and options.get("past_key_values") is None:
                 mask = (prompt != pad).long()
+        elif mask.dim() != 2:
+            raise ValueError(f"expected an attention_mask [batch, length], got {tuple(mask.shape)}")
+        if bool((empty := ~(mask != 0).any(-1)).any()):
+            raise ValueError(f"expected a prompt of at least one token, got none in row {int(empty.nonzero()[0])}")
+        kinds = self.config.type_vocab_size
+        if kinds < 2:
+            raise ValueError(f"expected a type_vocab_size of 2, as what is written has the type 1, got {kinds}")
         types = options.get("token_type_ids")
         if types is None:
             types = torch.zeros(mask.shape, dtype=torch.long, device=mask.device)
         elif types.shape != mask.shape:
             raise ValueError(
                 f"expected token_type_ids of the prompt's shape {tuple(mask.shape)}, got {tuple(types.shape)}"
+            )
+        elif int(types.min()) < 0 or int(types.max()) >= kinds:
+            raise ValueError(
+                f"expected token_type_ids below {kinds}, which is type_vocab_size, 0 for the prompt and 1 for its "
+                f"continuation, got {int(types.min())} to {int(types.max())}"
             )
         elif (disorder := first_disorder(types, mask)) is not None:
             raise ValueError(disorder)
@@ -216,9 +275,11 @@ class UniLmGenerationMixin(GenerationMixin):
                 f"expected a prompt of fewer than {limit} tokens, which is how many positions the model has, got "
                 f"{longest}; cut it (truncation=True, max_length=...) to leave room for what is to be written"
             )
-        new, length = setting("max_new_tokens"), setting("max_length")
+        new, length = (self._setting(name, generation_config, options) for name in ("max_new_tokens", "max_length"))
         if new is None and length == limit and options.get("max_length") is None:
-            options["max_length"] = width + limit - longest
+            # transformers warns of an option beside a configuration.
+            place = options if generation_config is None or "max_length" in options else vars(generation_config)
+            place["max_length"] = width + limit - longest
         elif new is not None or length is not None:
             new = length - width if new is None else new
             # The last one is written and not read, and needs no position.
@@ -244,8 +305,9 @@ class UniLmGenerationMixin(GenerationMixin):
         super().adjust_generation_fn(*arguments, **options)
         names = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder")
         folder = arguments[3] if len(arguments) > 3 else options.get("pretrained_model_name_or_path")
-        found = None
-        if folder is not None and self.generation_config.eos_token_id is None:
+        found, said = None, vars(self.generation_config)
+        depending = ("eos_token_id", "pad_token_id", "suppress_tokens")
+        if folder is not None and any(said.get(name) is None for name in depending):
             place = {name: options[name] for name in names if options.get(name) is not None}
             # A folder without this file generates as well, without the defaults that depend on it.
             lenient = ("missing_entries", "connection_errors", "gated_repo")

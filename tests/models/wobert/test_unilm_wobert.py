@@ -1,5 +1,6 @@
 """WoBertForCausalLM: its mask against a naive one, and the same tokens however they are generated."""
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, pipeline
 from transformers.generation import TextStreamer
+from transformers.utils.logging import warning_once
 
 from kexue_hf import WoBertConfig, WoBertForCausalLM, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
 
@@ -148,6 +150,30 @@ def test_a_cache_gives_the_same_scores(attention: str, new: int) -> None:
     assert model(**inputs).past_key_values is None
 
 
+@pytest.mark.parametrize("given", [1, 4, 7])
+def test_the_mask_of_a_continued_cache_is_the_whole_texts(given: int) -> None:
+    model, cache = tiny_model(), DynamicCache()
+    model(**row(5), past_key_values=cache)
+    new = {**row(1), "attention_mask": torch.ones(1, given, dtype=torch.long)}
+    with pytest.raises(ValueError, match=f"all 6 tokens, 5 in the cache and 1 new, got one of {given};"):
+        model(**new, past_key_values=cache)
+
+
+def test_a_mask_of_four_dimensions_needs_positions() -> None:
+    model, inputs = tiny_model(), row(5, 3, left=2)
+    expected = model(**inputs).logits[:, 2:]
+    real = inputs["attention_mask"].bool()
+    inputs["attention_mask"] = naive_mask(inputs)[:, None]
+    with pytest.raises(ValueError, match="position_ids with an attention_mask of 4 dimensions"):
+        model(**inputs)
+    with pytest.raises(ValueError, match=r"attention_mask \[batch, length\], got \(1, 1, 10, 10\)"):
+        generated(model, inputs)
+    # As numbers to be added, and rows of padding left alone: eager attention adds what it is given.
+    inputs["attention_mask"] = torch.zeros(1, 1, 10, 10).masked_fill(~inputs["attention_mask"], -1e9)
+    found = model(**inputs, position_ids=(real.cumsum(-1) - 1).clamp(min=0)).logits[:, 2:]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 HOW = {
     "greedy": {},
     "beams": {"num_beams": 3},
@@ -258,6 +284,18 @@ def test_own_settings_stay(folder: Path, tmp_path: Path) -> None:
     assert settings.do_sample is True and settings.max_length is None
 
 
+@pytest.mark.parametrize("where", ["config.json", "generation_config.json"])
+def test_an_end_of_its_own_leaves_the_other_defaults(folder: Path, tmp_path: Path, where: str) -> None:
+    WoBertForMaskedLM.from_pretrained(folder).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_bytes((folder / "vocab.txt").read_bytes())
+    if where == "config.json":
+        WoBertConfig.from_pretrained(folder, eos_token_id=7).save_pretrained(tmp_path)
+    else:
+        GenerationConfig(eos_token_id=7).save_pretrained(tmp_path)
+    settings = WoBertForCausalLM.from_pretrained(tmp_path).generation_config
+    assert (settings.eos_token_id, settings.pad_token_id, settings.suppress_tokens) == (7, PAD, NEVER)
+
+
 def test_the_heads_of_pretraining_do_not_matter(folder: Path, tmp_path: Path) -> None:
     mlm = WoBertForMaskedLM.from_pretrained(folder)
     both = WoBertForPreTraining(mlm.config)
@@ -281,8 +319,11 @@ def test_the_pipeline_writes_the_continuation(folder: Path) -> None:
 
 def test_a_streamer_gets_the_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, tokenizer = WoBertForCausalLM.from_pretrained(folder), WoBertTokenizer.from_pretrained(folder)
-    model.generate(**tokenizer("的一是", return_tensors="pt"), max_new_tokens=4, streamer=TextStreamer(tokenizer))
-    assert "的" in capsys.readouterr().out
+    encoded, streamer = tokenizer("的一是", return_tensors="pt"), TextStreamer(tokenizer, skip_prompt=True)
+    capsys.readouterr()
+    ids = model.generate(**encoded, max_new_tokens=4, streamer=streamer)[0, encoded["input_ids"].shape[1] :]
+    written = capsys.readouterr().out.strip()
+    assert len(ids) == 4 and written == tokenizer.decode(ids)
 
 
 @pytest.mark.parametrize("how", ["greedy", "beams"])
@@ -311,6 +352,34 @@ class TestLimit:
         assert ids.shape[1] == LIMIT + 4
 
 
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({"max_new_tokens": 6}, False),
+        ({"generation_config": GenerationConfig(max_new_tokens=6)}, False),
+        ({"generation_config": GenerationConfig(suppress_tokens=NEVER)}, False),
+        ({"max_new_tokens": 6, "max_length": 20}, True),
+        ({"generation_config": GenerationConfig(max_new_tokens=6, max_length=20)}, True),
+    ],
+    ids=["option", "configuration", "configuration without a length", "both options", "both in a configuration"],
+)
+def test_only_who_gives_two_lengths_is_warned(
+    options: dict, warned: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, inputs = tiny_model(), row(6)
+    given = options.get("generation_config")
+    before = None if given is None else given.to_dict()
+    # What is logged there reaches pytest, or not, as whoever set transformers' logging up before has it.
+    logger = logging.getLogger("transformers.generation.utils")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    warning_once.cache_clear()
+    ids = model.generate(**inputs, **options)
+    assert [record.getMessage()[:5] for record in caplog.records] == ["Both "] * warned
+    assert ids.shape[1] == (12 if given is None or given.max_new_tokens else LIMIT)
+    assert given is None or given.to_dict() == before
+
+
 def test_forward_refuses_more_tokens_than_positions() -> None:
     with pytest.raises(ValueError, match=f"at most {LIMIT} tokens.*got {LIMIT + 1}; cut"):
         tiny_model()(**row(LIMIT + 1))
@@ -323,8 +392,9 @@ def test_segments_in_the_wrong_order() -> None:
     message = "in row 1 a 0 comes after a 1, at token 3; put the prompt first"
     with pytest.raises(ValueError, match=message):
         generated(model, inputs)
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=message) as caught:
         seen = attended(model, inputs)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
     # From the first 1 on nobody sees ahead, whatever the types say.
     assert torch.equal(seen[1, 1:], torch.ones(6, 6, dtype=torch.bool).tril()[1:])
     padded = row(3, 2, right=2)
@@ -336,14 +406,60 @@ def test_segments_in_the_wrong_order() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompt_lookup_num_tokens": 2}, "prompt_lookup_num_tokens is not possible with a UniLM"),
-        ({"prefill_chunk_size": 2}, "prefill_chunk_size is not possible"),
         ({"token_type_ids": torch.zeros(1, 4, dtype=torch.long)}, r"shape \(1, 6\), got \(1, 4\)"),
+        ({"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, 2]])}, "below 2, which is type_vocab_size.*got 0 to 2"),
+        ({"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, -1]])}, "below 2, which is type_vocab_size.*got -1 to 1"),
+        (batch(row(6), row(0, left=6)), "a prompt of at least one token, got none in row 1"),
+        (row(0), "a prompt of at least one token, got none in row 0"),
+        ({"input_ids": torch.tensor([6, 7])}, r"at least one token: input_ids \[batch, length\]"),
     ],
+    ids=["shape of types", "type 2", "type -1", "a row of padding", "empty", "no batch"],
 )
-def test_what_is_not_possible(options: dict, message: str) -> None:
+def test_what_is_no_prompt(options: dict, message: str) -> None:
+    inputs = {**row(6), **options}
     with pytest.raises(ValueError, match=message):
-        generated(tiny_model(), {**row(6), **options})
+        tiny_model().generate(**inputs, max_new_tokens=4)
+
+
+def test_without_any_prompt() -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        tiny_model().generate(bos_token_id=CLS, max_new_tokens=4)
+
+
+def test_a_model_without_a_type_for_what_it_writes() -> None:
+    with pytest.raises(ValueError, match=r"type_vocab_size of 2.*got 1"):
+        generated(tiny_model(type_vocab_size=1), row(6))
+
+
+@pytest.mark.parametrize("name", ["prefill_chunk_size", "prompt_lookup_num_tokens", "assistant_early_exit"])
+class TestPromptInParts:
+    def test_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"{name} is not possible with a UniLM"):
+            generated(tiny_model(), {**row(6), name: 1})
+        with pytest.raises(ValueError, match=f"{name} is not possible with a UniLM"):
+            tiny_model().generate(**row(6), generation_config=GenerationConfig(**{name: 1}))
+
+    def test_is_refused_in_the_folder(self, name: str, folder: Path, tmp_path: Path) -> None:
+        WoBertForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
+        GenerationConfig(**{name: 1}).save_pretrained(tmp_path)
+        model = WoBertForCausalLM.from_pretrained(tmp_path)
+        for options in ({}, {"generation_config": GenerationConfig(max_new_tokens=4)}):
+            with pytest.raises(ValueError, match=f"{name} is not possible.*out of the generation_config"):
+                model.generate(**row(6), **options)
+        # Unless the call puts it right.
+        assert torch.equal(generated(model, {**row(6), name: None}), generated(tiny_model(), row(6)))
+
+
+def test_continuous_batching_is_refused() -> None:
+    model, ids = tiny_model(), row(6)["input_ids"]
+    for start in (
+        lambda: model.generate_batch(ids.tolist(), max_new_tokens=4),
+        lambda: model.init_continuous_batching(),
+        lambda: model.continuous_batching_context_manager().__enter__(),
+        lambda: model.generate(ids, cache_implementation="paged", max_new_tokens=4),
+    ):
+        with pytest.raises(ValueError, match="continuous batching is not possible with a UniLM"):
+            start()
 
 
 def labelled() -> dict[str, torch.Tensor]:
@@ -380,7 +496,14 @@ def test_scores_of_some_positions_only() -> None:
     model, inputs = tiny_model(), row(5, 3)
     logits = model(**inputs).logits
     torch.testing.assert_close(model(**inputs, logits_to_keep=2).logits, logits[:, -2:])
-    torch.testing.assert_close(model(**inputs, logits_to_keep=torch.tensor([1, 4])).logits, logits[:, [1, 4]])
+    some = torch.tensor([1, 4])
+    torch.testing.assert_close(model(**inputs, logits_to_keep=some).logits, logits[:, some])
+    for keep in (2, some):
+        with pytest.raises(ValueError, match="give shift_labels instead"):
+            model(**inputs, logits_to_keep=keep, labels=inputs["input_ids"])
+    wanted = inputs["input_ids"][:, some + 1]
+    expected = torch.nn.functional.cross_entropy(logits[0, some], wanted[0])
+    torch.testing.assert_close(model(**inputs, logits_to_keep=some, shift_labels=wanted).loss, expected)
     output = model(**inputs, output_hidden_states=True)
     assert len(output.hidden_states) == 3 and output.hidden_states[0].shape == (1, 8, 16)
 
