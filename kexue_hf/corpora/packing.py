@@ -41,9 +41,10 @@ def encoded_words(tokenizer: Any, texts: list[str]) -> Iterator[Row]:
     encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
     for index, ids in enumerate(encoded["input_ids"]):
         words = encoded.word_ids(index)
-        # Tokens that another tokenizer counts to no word are left out.
-        known = [(i, w) for i, w in zip(ids, words, strict=True) if w is not None]
-        yield [i for i, _ in known], [w for _, w in known]
+        if None in words:  # Tokens that another tokenizer counts to no word are left out.
+            ids = [i for i, w in zip(ids, words, strict=True) if w is not None]
+            words = [w for w in words if w is not None]
+        yield ids, words
 
 
 class Segments:
