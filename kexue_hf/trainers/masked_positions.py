@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-IGNORED = -100
+from kexue_hf.trainers.labelled_positions import IGNORED, score_selected_positions_only
 
 
 def score_masked_positions_only(model: nn.Module) -> list[RemovableHandle]:
@@ -31,29 +31,12 @@ def score_masked_positions_only(model: nn.Module) -> list[RemovableHandle]:
     Raises:
         ValueError: the model has no base model to take the states from.
     """
-    base = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    if not isinstance(base, nn.Module):
-        raise ValueError(f"expected a model with a base model and a masked-word head, got {type(model).__name__}")
-    waiting: list[torch.Tensor] = []
 
-    def take_labels(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        waiting.clear()
-        labels = keywords.get("labels")
-        if module.training and labels is not None:
-            labelled = labels != IGNORED
-            waiting.append(labelled)
-            keywords = {**keywords, "labels": labels[labelled][None]}
-        return arguments, keywords
+    def select(labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+        labelled = labels != IGNORED
+        return labelled, {"labels": labels[labelled][None]}
 
-    def select_states(module: nn.Module, arguments: tuple, output: Any) -> Any:
-        if waiting:
-            output.last_hidden_state = output.last_hidden_state[waiting.pop()][None]
-        return output
-
-    return [
-        model.register_forward_pre_hook(take_labels, with_kwargs=True),
-        base.register_forward_hook(select_states),
-    ]
+    return score_selected_positions_only(model, select)
 
 
 __all__ = ["score_masked_positions_only"]

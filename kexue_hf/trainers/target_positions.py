@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-IGNORED = -100
+from kexue_hf.trainers.labelled_positions import IGNORED, score_selected_positions_only
 
 
 def score_target_positions_only(model: nn.Module) -> list[RemovableHandle]:
@@ -27,31 +27,14 @@ def score_target_positions_only(model: nn.Module) -> list[RemovableHandle]:
     Raises:
         ValueError: the model has no base model to take the states from.
     """
-    base = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    if not isinstance(base, nn.Module):
-        raise ValueError(f"expected a model with a base model and a masked-word head, got {type(model).__name__}")
-    waiting: list[torch.Tensor] = []
 
-    def take_labels(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        waiting.clear()
-        labels = keywords.get("labels")
-        if module.training and labels is not None:
-            # That of token i is predicted at token i - 1.
-            shifted = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
-            wanted = shifted != IGNORED
-            waiting.append(wanted)
-            keywords = {**keywords, "labels": None, "shift_labels": shifted[wanted][None]}
-        return arguments, keywords
+    def select(labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+        # That of token i is predicted at token i - 1.
+        shifted = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+        wanted = shifted != IGNORED
+        return wanted, {"labels": None, "shift_labels": shifted[wanted][None]}
 
-    def select_states(module: nn.Module, arguments: tuple, output: Any) -> Any:
-        if waiting:
-            output.last_hidden_state = output.last_hidden_state[waiting.pop()][None]
-        return output
-
-    return [
-        model.register_forward_pre_hook(take_labels, with_kwargs=True),
-        base.register_forward_hook(select_states),
-    ]
+    return score_selected_positions_only(model, select)
 
 
 __all__ = ["score_target_positions_only"]
