@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.constants import WithConstants, constants, moves
+from kexue_hf.conversion.constants import add_constants
 from kexue_hf.conversion.convert import OpenedSource
 from kexue_hf.conversion.families import FAMILIES, load_weight_map
+from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, read_vocabulary
 from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
 from kexue_hf.conversion.source_config import load_json_object, read_config
 from kexue_hf.conversion.source_files import SourceFiles
@@ -74,13 +75,18 @@ def open_bert_folder(
             f"{found.path}: its fingerprint is {found.vocabulary.fingerprint}, config.json says vocab_fingerprint "
             f"{recorded}: it is another model's; give the one that the weights were trained with (--vocab)"
         )
+    spare = settings.fields["vocab_size"] - len(found.vocabulary.ids)
+    if not recorded and spare > MOST_PADDING:
+        raise ConversionError(
+            f"{found.path}: has {len(found.vocabulary.ids)} tokens, the model has embeddings for "
+            f"{settings.fields['vocab_size']}, too many to be rounding: it is another model's; give the one that the "
+            "weights were trained with (--vocab)"
+        )
     weights = open_safetensors(folder)
     try:
         plan = plan_from_saved(table, weights.tensors, settings.sizes)
         _check_tied(weights, raw)
-        added = constants(table.CONSTANTS_SAVED, settings.sizes)
-        if added:
-            weights, plan.constants = WithConstants(weights, added), moves(added)
+        weights = add_constants(weights, plan, table.CONSTANTS_SAVED, settings.sizes)
     except BaseException:
         weights.close()
         raise
@@ -120,8 +126,6 @@ def _check_tied(weights: WeightSource, raw: dict[str, Any]) -> None:
 
 def _without_added(found: FolderVocabulary) -> str:
     """The fingerprint as our tokenizer counts it: of `vocab.txt` alone."""
-    from kexue_hf.conversion.saved_vocabulary import read_vocabulary
-
     return read_vocabulary(found.path, None).fingerprint if found.path.suffix == ".txt" else ""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kexue_hf.conversion.element_types import BY_NAME
 from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.weight_table import Move, Plan
 
 
 def _angles(rows: int, sizes: Mapping[str, int]) -> np.ndarray:
@@ -45,6 +45,15 @@ def constants(names: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, n
 def moves(values: Mapping[str, np.ndarray]) -> list[Move]:
     """The moves that write them."""
     return [Move(name, name, False, array.shape, BY_NAME["float32"]) for name, array in values.items()]
+
+
+def add_constants(
+    weights: WeightSource, plan: Plan, names: Mapping[str, str], sizes: Mapping[str, int]
+) -> WeightSource:
+    """The source with the constants that a format stores, which become part of the plan; itself if there are none."""
+    added = constants(names, sizes)
+    plan.constants = moves(added)
+    return WithConstants(weights, added) if added else weights
 
 
 class WithConstants(WeightSource):

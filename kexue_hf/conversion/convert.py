@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.constants import WithConstants, constants, moves
+from kexue_hf.conversion.constants import add_constants
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.families import choose
-from kexue_hf.conversion.model_card import auto_class, check_license, model_card
+from kexue_hf.conversion.model_card import auto_class, check_license, conversion, model_card
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
@@ -120,9 +120,8 @@ def convert(
             for path in python_files(opened.table.FAMILY, used):
                 shutil.copyfile(path, folder / path.name)
             name = Path(os.path.realpath(output)).name
-            card = model_card(
-                name, opened.table.FAMILY, architecture, files.path.name, plan, license, wanted, opened.vocabulary.kind
-            )
+            origin = conversion(opened.table.FAMILY, files.path.name, plan, wanted)
+            card = model_card(name, opened.table.FAMILY, architecture, origin, license, opened.vocabulary.kind)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),
@@ -154,9 +153,7 @@ def open_source(
         settings = read_config(files.config, table)
         plan = plan_of(table, settings.sizes)
         vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"])
-        added = constants(table.CONSTANTS_SAVED, settings.sizes)
-        if added:
-            weights, plan.constants = WithConstants(weights, added), moves(added)
+        weights = add_constants(weights, plan, table.CONSTANTS_SAVED, settings.sizes)
     except BaseException:
         weights.close()
         raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.constants import WithConstants, constants, moves
+from kexue_hf.conversion.constants import add_constants
 from kexue_hf.conversion.convert import element_type
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.progress import progress_bar
@@ -82,7 +82,7 @@ def export(
             plan = plan_to_tensorflow(saved.table, tensors, sizes)
         else:
             plan, layers = plan_to_keras(saved.table, tensors, sizes)
-            weights = _add_constants(saved, plan, layers)
+            weights = _add_keras_constants(saved, plan, layers)
         vocabulary = export_vocabulary(saved)
         total = sum(tensors[move.source].size for move in plan.moves)
         name = CHECKPOINT if to == "tf" else KERAS_WEIGHTS
@@ -124,14 +124,12 @@ def _bert_config(saved: SavedFolder) -> dict[str, Any]:
     return fields | saved.table.CONFIG_TELLING | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
 
 
-def _add_constants(saved: SavedFolder, plan: Plan, layers: list[tuple[str, list[str]]]) -> WeightSource:
+def _add_keras_constants(saved: SavedFolder, plan: Plan, layers: list[tuple[str, list[str]]]) -> WeightSource:
     """Let the constants of the original's layers be part of the plan: Keras reads layers by their place."""
     names = {f"{layer}/embeddings:0": function for layer, function in saved.table.CONSTANTS_KERAS.items()}
-    added = constants(names, saved.config.sizes)
-    plan.constants = moves(added)
     place = next(number for number, (layer, _) in enumerate(layers) if layer.startswith("Transformer-"))
-    layers[place:place] = [(name.partition("/")[0], [name]) for name in added]
-    return WithConstants(saved.weights, added)
+    layers[place:place] = [(name.partition("/")[0], [name]) for name in names]
+    return add_constants(saved.weights, plan, names, saved.config.sizes)
 
 
 def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> str:

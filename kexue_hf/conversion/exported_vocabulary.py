@@ -10,13 +10,10 @@ from pathlib import Path
 
 from kexue_hf.conversion.saved_folder import SavedFolder
 from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
-from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
+from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, SourceVocabulary, line_problem, read_vocabulary
 from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
-
-# So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
-_MOST_PADDING = 127
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes]
 def _check_that_it_belongs(saved: SavedFolder, vocabulary: SourceVocabulary, padding: int) -> None:
     """A shorter vocabulary may as well be another model's."""
     recorded, rows = saved.raw.get("vocab_fingerprint"), saved.config.fields["vocab_size"]
-    if recorded == vocabulary.fingerprint or (recorded is None and padding <= _MOST_PADDING):
+    if recorded == vocabulary.fingerprint or (recorded is None and padding <= MOST_PADDING):
         return
     reason = (
         f"{padding} of them have no token in it nor among the added ones"
@@ -93,13 +90,7 @@ def _check_that_it_belongs(saved: SavedFolder, vocabulary: SourceVocabulary, pad
 
 
 def _check_line(saved: SavedFolder, token: str, taken: set[str]) -> None:
-    problem = None
-    if "\n" in token or token.rstrip("\r") != token:
-        problem = "has a line end in it"
-    elif any("\ud800" <= char <= "\udfff" for char in token):
-        problem = "is no valid Unicode"
-    elif token in taken:
-        problem = "has an id in vocab.txt already"
+    problem = line_problem(token) or ("has an id in vocab.txt already" if token in taken else None)
     if problem:
         raise ConversionError(f"{saved.path}: the added token {token!r:.60} {problem}: vocab.txt cannot hold it")
 

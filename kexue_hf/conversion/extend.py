@@ -8,7 +8,7 @@ at all, as with `convert`.
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from kexue_hf.conversion.convert import (
     tokenizer_fields,
     write_json,
 )
-from kexue_hf.conversion.extended_card import extended_card
+from kexue_hf.conversion.extended_card import extension
 from kexue_hf.conversion.grown_weights import GrownWeights
-from kexue_hf.conversion.model_card import auto_class, check_license
+from kexue_hf.conversion.model_card import auto_class, check_license, model_card
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.saved_vocabulary import source_vocabulary
+from kexue_hf.conversion.saved_vocabulary import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
@@ -120,6 +120,7 @@ def extend(
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
         choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress)
+        _check_lines(opened.files.vocab, choice.kept)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan
         total = sum(grown.weights.tensors[move.source].size for move in plan.moves)
@@ -137,19 +138,18 @@ def extend(
             write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
             for path in python_files(found, references(found, grown.vocabulary.kind)):
                 shutil.copyfile(path, folder / path.name)
-            card = extended_card(
-                Path(os.path.realpath(output)).name,
+            origin = extension(
                 found,
-                architecture,
                 Path(os.path.abspath(source)).name,
                 len(choice.kept),
                 choice.words,
                 "a corpus" if corpus else "jieba's dictionary",
                 choice.new_user_words,
-                license,
                 plan,
                 wanted,
             )
+            name = Path(os.path.realpath(output)).name
+            card = model_card(name, found, architecture, origin, license, grown.vocabulary.kind)
             (folder / "README.md").write_text(card, encoding="utf-8")
         kept = set(choice.kept)
         return ExtensionReport(
@@ -166,6 +166,7 @@ def extend(
             size,
             time.perf_counter() - started,
             [
+                *_spare_rows(opened),
                 *choice.notes,
                 *notes_on(grown, fields["dtype"], family if files.kind != "safetensors" else found),
             ],
@@ -199,7 +200,7 @@ def grow(
         opened,
         weights=GrownWeights(opened.weights, names, list(kept.values()), pieces),
         config=replace(opened.config, fields=opened.config.fields | {_VOCABULARY: size}),
-        vocabulary=source_vocabulary(opened.files.vocab, tokens),
+        vocabulary=source_vocabulary(opened.files.vocab, tokens, "words"),
         plan=replace(opened.plan, moves=moves, sizes=opened.plan.sizes | {_VOCABULARY: size}),
     )
 
@@ -217,6 +218,21 @@ def _open(
         return open_source(source, family=family, config=config, vocab=vocab), SourceTokenizer({}, (), not cased)
     opened, found = open_bert_folder(source, family, vocab)
     return opened, SourceTokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
+
+
+def _spare_rows(opened: OpenedSource) -> list[str]:
+    spare = opened.config.fields[_VOCABULARY] - len(opened.vocabulary.ids)
+    return [f"{spare} rows of the source's embeddings that belong to no token were left out"] if spare > 0 else []
+
+
+def _check_lines(path: Path, kept: Iterable[str]) -> None:
+    """The result's vocabulary is a file of lines; `tokenizer.json` may hold what is none."""
+    for token in kept:
+        if problem := line_problem(token):
+            raise ConversionError(
+                f"{path}: the token {token!r:.60} {problem}: vocab.txt cannot hold it; take it out of the source's "
+                "tokenizer, and give it to the new one (tokenizer.add_tokens) where you need it"
+            )
 
 
 def _tokenizer_fields(opened: OpenedSource, tokenizer: SourceTokenizer, choice: Choice) -> dict[str, Any]:

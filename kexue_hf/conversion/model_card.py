@@ -19,6 +19,7 @@ _PIPELINES = {
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
 }
+_EXACT = "bit for bit"
 _AUTO_CLASSES = {"ForNextSentencePrediction": "AutoModelForNextSentencePrediction", "Model": "AutoModel"}
 
 
@@ -32,22 +33,20 @@ def model_card(
     name: str,
     family: str,
     architecture: str,
-    source: str,
-    plan: Plan,
+    origin: str,
     license: str | None,
-    dtype: ElementType | None = None,
-    vocabulary: str = "words",
+    vocabulary: str,
 ) -> str:
     """Render the card.
 
     Args:
-        name: of the folder. source: name of the checkpoint's file. architecture: the class that opens the folder.
+        name: of the folder. architecture: the class that opens the folder.
+        origin: what the model was made from and how, as text of the card.
         license: an identifier of the Hub ("apache-2.0"); left out where it is not known.
-        dtype: what the tensors were cast to; None if they are as they were.
         vocabulary: what its tokens are, "words" or "characters".
     """
     # A folder's name may be bytes that are no text.
-    name, source = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, source))
+    name, origin = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, origin))
     call = json.dumps(name, ensure_ascii=False)
     task = next((task for ending, task in _PIPELINES.items() if architecture.endswith(ending)), "feature-extraction")
     auto = auto_class(architecture)
@@ -59,15 +58,26 @@ def model_card(
         *front,
         f"# {name}",
         "",
-        f"A {family} model, converted with kexue_hf from the checkpoint "
-        f"`{source}`, {_values(plan, dtype)}: {len(plan.moves)} tensors with {plan.parameters:,} parameters; "
-        f"{len(plan.dropped)} tensors that are no part of the model (optimizer state, counters) were left behind.",
+        origin,
         "",
         "## Load it",
         "",
         *_loading(family, vocabulary, auto, call),
     ]
     return "\n".join(lines) + "\n"
+
+
+def conversion(family: str, source: str, plan: Plan, dtype: ElementType | None) -> str:
+    """What the card says of a conversion.
+
+    Args:
+        source: name of the checkpoint's file. dtype: what the tensors were cast to; None if they are as they were.
+    """
+    return (
+        f"A {family} model, converted with kexue_hf from the checkpoint `{source}`, {cast_of(plan, dtype) or _EXACT}: "
+        f"{len(plan.moves)} tensors with {plan.parameters:,} parameters; {len(plan.dropped)} tensors that are no part "
+        "of the model (optimizer state, counters) were left behind."
+    )
 
 
 def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
@@ -110,10 +120,10 @@ def _code(auto: str, call: str, first: str = "", tokenizer: bool = False, model:
     ]
 
 
-def _values(plan: Plan, dtype: ElementType | None) -> str:
-    """What became of the values. A tensor that had the type already is as it was."""
+def cast_of(plan: Plan, dtype: ElementType | None) -> str:
+    """How the values were cast; empty if all are as they were: none was, or each had the type already."""
     if dtype is None or all(move.type == dtype for move in plan.moves):
-        return "bit for bit"
+        return ""
     others = sorted({move.type.name for move in plan.moves} - {dtype.name})
     return f"cast from {' and '.join(others)} to {dtype.name}"
 

@@ -50,14 +50,11 @@ def read_folder_vocabulary(folder: Path, vocab: Path | None, rows: int) -> Folde
     if not path.is_file():
         raise InputError(f"{path}: no such file (the vocabulary, --vocab)")
     settings = load_json_object(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
-    lower, added = settings.get("do_lower_case"), dict[int, dict[str, Any]]()
+    added: dict[int, dict[str, Any]] = {}
     if path.suffix == ".json":
         raw = load_json_object(path)
         ids = _word_pieces(path, raw)
         added |= _added_in_json(path, raw)
-        normalizer = raw.get("normalizer")
-        if not isinstance(lower, bool) and isinstance(normalizer, dict):
-            lower = normalizer.get("lowercase")
     else:
         ids = read_vocabulary(path, None).ids
     saved = read_tokenizer(folder)
@@ -76,11 +73,20 @@ def read_folder_vocabulary(folder: Path, vocab: Path | None, rows: int) -> Folde
         )
     return FolderVocabulary(
         path,
-        source_vocabulary(path, ids),
+        source_vocabulary(path, ids, "words" if saved.user_words else None),
         {row["content"]: {flag: bool(row.get(flag, False)) for flag in _FLAGS} for row in added.values()},
         saved.user_words,
-        lower if isinstance(lower, bool) else True,
+        _lower_cases(folder, settings),
     )
+
+
+def _lower_cases(folder: Path, settings: dict[str, Any]) -> bool:
+    """What either file says; vocab.txt, which may lie beside them, says nothing."""
+    lower, path = settings.get("do_lower_case"), folder / "tokenizer.json"
+    if not isinstance(lower, bool) and path.is_file():
+        normalizer = load_json_object(path).get("normalizer")
+        lower = normalizer.get("lowercase") if isinstance(normalizer, dict) else None
+    return lower if isinstance(lower, bool) else True
 
 
 def _word_pieces(path: Path, raw: dict[str, Any]) -> dict[str, int]:

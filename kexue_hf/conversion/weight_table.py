@@ -172,7 +172,7 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     found = {name: (own, False) for name in stored if (own := lone.get(name, full[name])) in parameters}
     patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
     plan = _plan(table, stored, sizes, found, patterns, {}, _MEND)
-    plan.dropped += [(name, f"the same as {own}") for name, own in twins.items() if name not in lone]
+    plan.dropped += [(name, f"tied to {own}") for name, own in twins.items() if name not in lone]
     return plan
 
 
@@ -369,7 +369,7 @@ def _reverse(
     patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
     names = {name: (own[name], False) for name in found}
     plan = _plan(table, stored, sizes, names, patterns, {}, _MEND)
-    plan.dropped += [(name, f"the same as {original}") for name, original in twins.items()]
+    plan.dropped += [(name, f"tied to {original}") for name, original in twins.items()]
     plan.moves = [
         Move(move.source, other, transposed, move.shape[::-1] if transposed else move.shape, move.type)
         for move in plan.moves

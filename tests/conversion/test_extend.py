@@ -35,6 +35,7 @@ from kexue_hf.conversion.element_types import BY_NAME
 from kexue_hf.conversion.extend import extend, grow
 from kexue_hf.conversion.grown_weights import GrownWeights
 from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from kexue_hf.conversion.saved_vocabulary import line_problem, source_vocabulary
 from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS
@@ -237,7 +238,11 @@ def test_the_result_is_cast_if_wanted(bert, tmp_path):
     with SafetensorsFile(tmp_path / "out" / "model.safetensors") as file:
         assert {tensor.type for tensor in file.tensors.values()} == {BY_NAME["bfloat16"]}
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "license: apache-2.0" in card and "cast to bfloat16" in card and "2 words (他们, 这个, ...)" in card
+    assert (
+        "license: apache-2.0" in card
+        and "cast from float32 to bfloat16." in card
+        and "2 words (他们, 这个), chosen" in card
+    )
 
 
 def test_shards_old_names_and_twins_are_the_same_model(bert, tmp_path):
@@ -332,6 +337,88 @@ def test_added_tokens_and_settings_of_the_tokenizer_live_on(bert, tmp_path):
     assert found.tokenize("他们<e1>他们") == ["他们", "<e1>", "他们"] and not found.do_lower_case
     assert extend(source, tmp_path / "lower", words=3, cased=False).kept == KEPT + 1
     assert AutoTokenizer.from_pretrained(tmp_path / "lower").do_lower_case
+
+
+def card_of(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def plain_source(case: str, folder: Path) -> Path:
+    """A golden checkpoint whose vocabulary has no Chinese words."""
+    vocabulary = golden_copy(case, folder) / "vocab.txt"
+    tokens = vocabulary.read_text(encoding="utf-8").splitlines()
+    plain = [t if len(t) == 1 or t.isascii() or t.startswith("##") else f"[unused{n}]" for n, t in enumerate(tokens)]
+    vocabulary.chmod(0o644)
+    vocabulary.write_text("".join(f"{token}\n" for token in plain), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("case", ["wonezha_tf_ckpt", "roformer_tf_ckpt"])
+def test_own_words_that_are_not_chinese_alone_make_a_model_of_words(case, tmp_path):
+    """Without them these families' tokenizer is one of characters, which would never make the word."""
+    (tmp_path / "own.txt").write_text("卡拉OK\n", encoding="utf-8")
+    report = extend(plain_source(case, tmp_path / "in"), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt")
+    assert report.words == ["卡拉ok"] and not any("no Chinese word" in note for note in report.notes)
+    tokenizer, model = (auto.from_pretrained(tmp_path / "out") for auto in (AutoTokenizer, AutoModelForMaskedLM))
+    assert tokenizer.tokenize("卡拉OK") == ["卡拉ok"] and kexue_hf.check_pairing(model, tokenizer) == []
+    assert "its unit is the word" in card_of(tmp_path / "out") and (tmp_path / "out/tokenization_wobert.py").is_file()
+    # As a source it is one of words, too: they stay.
+    (tmp_path / "more.txt").write_text("阿Q精神\n", encoding="utf-8")
+    again = extend(tmp_path / "out", tmp_path / "again", words=0, user_dict=tmp_path / "more.txt")
+    assert again.dropped == [] and again.words == ["阿q精神"]
+
+
+def test_the_card_says_what_was_done_and_no_more(bert, tmp_path):
+    (tmp_path / "own.txt").write_text("其官\n", encoding="utf-8")
+    own = {"user_dict": tmp_path / "own.txt"}
+    extend(bert(BertModel), tmp_path / "own", words=0, dtype="float32", **own)
+    card = card_of(tmp_path / "own")
+    assert (
+        "197 of its tokens and 1 words (其官) of its maker's own. The embedding of each new word is the mean" in card
+    )
+    assert "frequency" not in card and "bias" not in card and "cast" not in card and "..." not in card
+    extend(bert(), tmp_path / "both", words=6, **own)
+    card = card_of(tmp_path / "both")
+    assert ", ...), 6 chosen by their frequency in jieba's dictionary and 1 of its maker's own. The embedding" in card
+    assert "and the output bias of each new word are the means of its pieces'" in card
+
+
+def test_a_token_that_is_no_line_is_refused(bert, tmp_path):
+    """It would move the ids of all that follow."""
+    assert [line_problem(token) for token in ("a", "a\rb", "")] == [None] * 3
+    assert all(map(line_problem, ("\n", "a\nb", "a\r", "a\ud800")))
+    source = bert(rows=250)
+    path = source / "tokenizer.json"
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    fields["added_tokens"].append({"id": 243, "content": "\n"})
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    with pytest.raises(ConversionError, match=r"the token '.n' has a line end in it: vocab.txt cannot"):
+        extend(source, tmp_path / "out", words=3)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rows", [243 + 127, 243 + 128], ids=["rounding", "too_many"])
+def test_rows_that_no_token_has(rows, bert, tmp_path):
+    source = bert(rows=rows)
+    if rows == 243 + 127:
+        note = extend(source, tmp_path / "out", words=3).notes[0]
+        assert note == "127 rows of the source's embeddings that belong to no token were left out"
+    else:
+        with pytest.raises(ConversionError, match="has 243 tokens, the model has embeddings for 371, too many to be"):
+            extend(source, tmp_path / "out", words=3)
+        fingerprint = source_vocabulary("", {token: n for n, token in enumerate(lines("vocab.txt"))}).fingerprint
+        edit_json(source / "config.json", vocab_fingerprint=fingerprint)
+        assert extend(source, tmp_path / "out", words=3).kept == KEPT
+
+
+def test_capitals_stay_where_only_tokenizer_json_says_so(bert, tmp_path):
+    """Beside a vocab.txt, from which the tokens are read."""
+    source = bert()
+    BertTokenizer.from_pretrained(source, do_lower_case=False).save_pretrained(source)
+    (source / "tokenizer_config.json").unlink()
+    shutil.copyfile(CASE / "vocab.txt", source / "vocab.txt")
+    extend(source, tmp_path / "out", words=3)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["do_lower_case"] is False
 
 
 def test_a_word_model_grows_by_further_words(golden, tmp_path):

@@ -71,5 +71,5 @@ HEAD_SIZE_MULTIPLE = 2
 CONFIG_TELLING: dict[str, Any] = {}
 CAVEAT = (
     "no positions are stored and the configuration says nothing of relative ones, so that it was read as a RoFormer; "
-    "if it is a NEZHA, convert again with --family nezha"
+    "if it is a NEZHA, run again with --family nezha"
 )
