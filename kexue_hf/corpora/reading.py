@@ -4,7 +4,6 @@ load_corpus(["wiki/*.jsonl.gz", "news.parquet"])    # a datasets.Dataset with th
 stream_corpus(["wikimedia/wikipedia:20231101.zh"])  # an iterable of texts, read anew at each iteration
 """
 
-import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_from_disk
 
+from kexue_hf.corpora.file_names import is_saved_dataset, text_file_names
 from kexue_hf.corpora.text_files import is_text_file, read_texts
 from kexue_hf.errors import InputError, KexueError
 
@@ -85,26 +85,9 @@ def stream_corpus(names: Sequence[str], column: str = "text") -> Iterable[str]:
 def _resolved(names: Sequence[str]) -> Iterator[tuple[list[str], str]]:
     """Each name with its files; no files for what `datasets` opens by itself."""
     for name in names:
-        path = Path(name)
-        if path.is_dir() and not any((path / mark).exists() for mark in ("state.json", "dataset_dict.json")):
-            files = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_text_file(file))
-            if not files:
-                raise InputError(f"{name}: a folder without text; {EXPECTED}")
-            yield files, name
-        elif path.is_dir():
-            yield [], name
-        elif path.exists() or glob.has_magic(name):
-            files = [name] if path.exists() else sorted(glob.glob(name, recursive=True))
-            if not files:
-                raise InputError(f"{name}: no file has such a name")
-            for file in files:
-                if not is_text_file(file):
-                    raise InputError(f"{file}: {EXPECTED}")
-            yield files, name
-        elif is_text_file(name) or not HUB_NAME.fullmatch(name):
-            raise InputError(f"{name} does not exist; {EXPECTED}")
-        else:
-            yield [], name
+        of_the_hub = not Path(name).exists() and HUB_NAME.fullmatch(name) and not is_text_file(name)
+        opened = of_the_hub or is_saved_dataset(Path(name))
+        yield ([] if opened else text_file_names(name, EXPECTED)), name
 
 
 def _table(name: str, column: str, streaming: bool) -> Any:
