@@ -12,9 +12,11 @@ Both number the words of a row from 0, which is what the masking of whole words 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
+
+from kexue_hf.errors import InputError
 
 # A sentence with the mark that ends it and the quotation marks that close after it.
 SENTENCE = re.compile(r"[^。！？\n]*[。！？\n]+[”’」』）]*|[^。！？\n]+")
@@ -51,11 +53,17 @@ def encoded_words(tokenizer: Any, texts: list[str]) -> Iterator[Row]:
 
 
 class Segments:
-    """A row for each segment: for `datasets`' batched `map`, or for single texts. See the module."""
+    """A row for each segment: for `datasets`' batched `map`, or for single texts. See the module.
+
+    Raises:
+        InputError: fewer than 1 character.
+    """
 
     def __init__(self, tokenizer: Any, max_length: int, characters: int | None = None) -> None:
         self.tokenizer, self.room = tokenizer, max_length - 2
-        self.characters = characters or max(1, int(1.3 * max_length))
+        self.characters = int(1.3 * max_length) if characters is None else characters
+        if self.characters < 1:
+            raise InputError(f"a segment must have 1 character or more, got {self.characters}")
 
     def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Segments that are still to be encoded, as {"text", "length" in characters}."""
@@ -135,6 +143,4 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in ("input_ids", "word_ids", "length")}
 
 
-Packer = Callable[[dict[str, list[str]]], dict[str, list[Any]]]
-
-__all__ = ["FullRows", "Packer", "Segments", "encoded_words", "split_segments"]
+__all__ = ["FullRows", "Segments", "encoded_words", "split_segments"]

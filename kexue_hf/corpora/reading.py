@@ -4,8 +4,10 @@ load_corpus(["wiki/*.jsonl.gz", "news.parquet"])    # a datasets.Dataset with th
 stream_corpus(["wikimedia/wikipedia:20231101.zh"])  # an iterable of texts, read anew at each iteration
 """
 
+import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,13 @@ from typing import Any
 from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets, load_dataset, load_from_disk
 
 from kexue_hf.corpora.file_names import is_saved_dataset, text_file_names
-from kexue_hf.corpora.text_files import is_text_file, read_texts
+from kexue_hf.corpora.text_files import EXPECTED as FILES
+from kexue_hf.corpora.text_files import is_text_file, read_texts, text_of
 from kexue_hf.errors import InputError, KexueError
 
 HUB_NAME = re.compile(r"(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?")
 EXPECTED = (
-    "expected .txt, .jsonl, .json or .parquet files (perhaps .gz, .bz2, .xz, .zst), a folder of them, a folder of "
-    "datasets.save_to_disk, or a data set of the Hub as name or name:config"
+    f"{FILES}, a folder of them, a folder of datasets.save_to_disk, or a data set of the Hub as name or name:config"
 )
 
 
@@ -63,14 +65,27 @@ class TextStream:
     """The texts of a corpus, read anew at each iteration; nothing is kept. See `stream_corpus`."""
 
     def __init__(self, names: Sequence[str], column: str = "text") -> None:
-        self.parts: list[tuple[list[str], Any]] = [
-            (files, None if files else _table(name, column, streaming=True)) for files, name in _resolved(names)
+        self.parts: list[tuple[list[str], str, Any]] = [
+            (files, name, None if files else _table(name, column, streaming=True)) for files, name in _resolved(names)
         ]
         self.column = column
 
     def __iter__(self) -> Iterator[str]:
-        for files, table in self.parts:
-            yield from read_texts(files, self.column) if files else (row["text"] for row in table)
+        for files, name, table in self.parts:
+            if files:
+                yield from read_texts(files, self.column)
+            else:
+                for number, row in enumerate(table, 1):
+                    yield text_of({self.column: row["text"]}, self.column, f"{name}, row {number}")
+
+    def version(self) -> str:
+        """Tells this corpus from others, without reading it: by names and sizes of the files, wherever they are."""
+        files = [file for files, _, _ in self.parts for file in files]
+        sizes = [os.stat(file).st_size for file in files]
+        others = [name for files, name, _ in self.parts if not files]
+        names = [*(Path(file).name for file in files), *others]
+        checksum = zlib.crc32(json.dumps([names, sizes]).encode())
+        return f"{len(files)} files of {sum(sizes)} bytes, {len(others)} data sets ({checksum:08x})"
 
 
 def stream_corpus(names: Sequence[str], column: str = "text") -> Iterable[str]:
@@ -109,7 +124,15 @@ def _table(name: str, column: str, streaming: bool) -> Any:
             raise InputError(f"{name} is no file here, and not to be had from the Hub ({reason[0]})") from error
     columns = data.column_names or list(next(iter(data)))
     if column not in columns:
-        raise InputError(f"{name}: has no column {column!r}, only {', '.join(columns)}; name one with --text_column")
+        raise InputError(
+            f"{name}: has no column {column!r}, only {', '.join(columns)}; say which column holds the text"
+        )
+    kind = data.features[column] if data.features else None  # a stream may not know
+    if kind is not None and getattr(kind, "dtype", None) not in ("string", "large_string"):
+        raise InputError(f"{name}: column {column!r} must hold strings, it holds {getattr(kind, 'dtype', kind)}")
+    if not streaming and data.data.column(column).null_count:
+        for number, row in enumerate(data.select_columns([column]), 1):
+            text_of(row, column, f"{name}, row {number}")
     return data.select_columns([column]).rename_columns({} if column == "text" else {column: "text"})
 
 

@@ -10,6 +10,7 @@ Every row is handed over as what identifies it: its number and the pass over the
 collators draw the row's masks. As part of the index it reaches loader workers, however far ahead they load.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -225,7 +226,9 @@ class Stream(IterableDataset[list[dict[str, Any]]]):
         for epoch in count():
             number = -1
             for number, row in enumerate(self.packing.split(self.texts)):
-                window.append({"row": number, "epoch": epoch, **row})
+                # A list of numbers takes 40 bytes for each of them.
+                packed = {name: array("i", value) if isinstance(value, list) else value for name, value in row.items()}
+                window.append({"row": number, "epoch": epoch, **packed})
                 if len(window) == self.batches * self.share.rows:
                     yield window
                     window = []

@@ -17,6 +17,7 @@ from kexue_hf.errors import InputError
 
 FORMS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+EXPECTED = "expected .txt, .jsonl, .json (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
 
 
 def is_text_file(path: str | Path) -> bool:
@@ -29,22 +30,63 @@ def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[st
     """The texts of all files, in order: the lines of a .txt that are not empty, the `column` of the others.
 
     Raises:
-        InputError: a file is damaged, is not UTF-8, or lacks the column; the message names file and line (in a parquet
-            file, row), from 1.
+        InputError: a file is none of these, is damaged, is not UTF-8, or lacks the column; the message names file and
+            line (in a parquet file, row), from 1.
     """
     for file in files:
         form = _form(file)
+        if form not in FORMS:
+            raise InputError(f"{file}: {EXPECTED}")
         if form == ".parquet":
             yield from _parquet(file, column)
         elif form == ".txt":
             yield from (line for _, line in _lines(file))
         else:
-            yield from _json(file, column)
+            yield from (text_of(row, column, place) for place, row in read_objects(file))
+
+
+def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Each JSON value of a .jsonl file, or of a .json file that is an array, with its place (file and line).
+
+    Raises:
+        InputError: as `read_texts`.
+    """
+    lines = _lines(path)
+    for number, line in lines:
+        if line.startswith("[") and number == 1 and _form(path) == ".json":
+            # One array instead of one object a line.
+            whole = _parsed("\n".join([line, *(rest for _, rest in lines)]), str(path))
+            yield from ((f"{path}, element {index}", row) for index, row in enumerate(whole, 1))
+            return
+        place = f"{path}, line {number}"
+        yield place, _parsed(line, place)
+
+
+def text_of(row: Any, column: str, place: str) -> str:
+    """The column of a row that has been read from `place`.
+
+    Raises:
+        InputError: there is none, or it is no string or none that can be stored.
+    """
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+    if column not in row:
+        found = ", ".join(map(str, row)) or "nothing"
+        raise InputError(f"{place}: has no column {column!r}, only {found}; say which column holds the text")
+    text = row[column]
+    if not isinstance(text, str):
+        raise InputError(f"{place}: {column!r} must be a string, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{place}: half a surrogate pair, which is no character and cannot be stored") from None
+    return text
 
 
 def _form(path: str | Path) -> str:
     suffixes = Path(path).suffixes
-    if suffixes and suffixes[-1] in COMPRESSIONS:
+    # Parquet is compressed inside.
+    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
@@ -76,21 +118,10 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
             f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x} at position {error.start} of the line); "
             "convert the file, for example: iconv -f gb18030 -t utf-8"
         ) from None
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(f"{path}, after line {number}: cannot be read ({error})") from error
-
-
-def _json(path: str | Path, column: str) -> Iterator[str]:
-    lines = _lines(path)
-    for number, line in lines:
-        place = f"{path}, line {number}"
-        if line.startswith("[") and number == 1 and _form(path) == ".json":
-            # One array instead of one object a line.
-            whole = _parsed("\n".join([line, *(rest for _, rest in lines)]), str(path))
-            for index, row in enumerate(whole, 1):
-                yield _text(row, column, f"{path}, element {index}")
-            return
-        yield _text(_parsed(line, place), column, place)
 
 
 def _parsed(text: str, place: str) -> Any:
@@ -98,21 +129,6 @@ def _parsed(text: str, place: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not JSON ({error})") from None
-
-
-def _text(row: Any, column: str, place: str) -> str:
-    if not isinstance(row, dict):
-        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-    if column not in row:
-        raise InputError(f"{place}: has no column {column!r}, only {', '.join(row)}; name one with --text_column")
-    text = row[column]
-    if not isinstance(text, str):
-        raise InputError(f"{place}: {column!r} must be a string, got {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{place}: half a surrogate pair, which is no character and cannot be stored") from None
-    return text
 
 
 def _parquet(path: str | Path, column: str) -> Iterator[str]:
@@ -125,16 +141,16 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
             names = file.schema_arrow.names
             if column not in names:
                 raise InputError(
-                    f"{path}: has no column {column!r}, only {', '.join(names)}; name one with --text_column"
+                    f"{path}: has no column {column!r}, only {', '.join(names)}; say which column holds the text"
                 )
             for batch in file.iter_batches(batch_size=1000, columns=[column]):
                 for value in batch.column(0):
                     number += 1
-                    yield _text({column: value.as_py()}, column, f"{path}, row {number}")
+                    yield text_of({column: value.as_py()}, column, f"{path}, row {number}")
     except UnicodeDecodeError:
         raise InputError(f"{path}, row {number}: not UTF-8") from None
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path}, after row {number}: cannot be read ({str(error).splitlines()[0]})") from error
 
 
-__all__ = ["is_text_file", "read_texts"]
+__all__ = ["EXPECTED", "FORMS", "is_text_file", "read_objects", "read_texts", "text_of"]

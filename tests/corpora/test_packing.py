@@ -6,6 +6,7 @@ import pytest
 
 from kexue_hf import WoBertTokenizer
 from kexue_hf.corpora.packing import FullRows, Segments, split_segments
+from kexue_hf.errors import InputError
 from kexue_hf.vocabulary.building import build_vocabulary
 from kexue_hf.vocabulary.counting import CorpusCounts
 
@@ -79,6 +80,12 @@ def test_a_segment_is_of_one_text_and_what_does_not_fit_is_dropped(tokenizer):
     segments = [part for text in TEXTS for part in split_segments(text, 31)]
     assert contents(rows, tokenizer) == [ids_of(tokenizer, segment)[:22] for segment in segments]
     assert Segments(tokenizer, 24, 10).characters == 10
+
+
+@pytest.mark.parametrize("characters", [0, -5])
+def test_a_segment_of_no_characters_is_refused(tokenizer, characters):
+    with pytest.raises(InputError, match=f"1 character or more, got {characters}"):
+        Segments(tokenizer, 24, characters)
 
 
 def test_segments_can_be_encoded_later(tokenizer):

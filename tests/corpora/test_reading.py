@@ -24,6 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved.save_to_disk(root / "saved")
     DatasetDict({"train": saved, "test": saved}).save_to_disk(root / "splits")
     DatasetDict({"test": saved}).save_to_disk(root / "no train")
+    Dataset.from_dict({"text": [1, 2]}).save_to_disk(root / "numbers")
+    Dataset.from_dict({"text": ["一", None]}).save_to_disk(root / "nothing")
     return root
 
 
@@ -71,14 +73,26 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("files/notes.pdf", "notes.pdf: expected .txt"),
         ("saved", "has no column 'text', only body"),
         ("no train", "has no split train, only test"),
+        ("numbers", "numbers: column 'text' must hold strings, it holds int64"),
+        ("nothing", "nothing, row 2: 'text' must be a string, got NoneType"),
         ("nobody/has-this:config", "is no file here, and not to be had from the Hub"),
     ],
 )
 def test_what_is_none_is_said(folder, monkeypatch, load, name, message):
     monkeypatch.chdir(folder)
     with pytest.raises(InputError, match=message) as error:
-        load([name])
+        list(load([name]))
     assert "\n" not in str(error.value)
+
+
+def test_the_version_of_a_stream_is_that_of_its_files(tmp_path):
+    versions = []
+    for folder, text in (("a", "一"), ("b", "二"), ("c", "一二")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(text, encoding="utf-8")
+        versions.append(stream_corpus([str(tmp_path / folder)]).version())
+    # Another place is the same corpus, another size is not.
+    assert versions[0] == versions[1] != versions[2] and versions[0].startswith("1 files of 3 bytes, 0 data sets")
 
 
 def test_bad_files_keep_their_line(tmp_path):

@@ -137,6 +137,15 @@ def test_only_the_own_share_is_encoded():
     assert packing.encoded == 8 and first[0][0]["input_ids"]
 
 
+def test_a_window_holds_four_bytes_a_number():
+    class Packed(Whole):
+        def split(self, texts: list[str]) -> Iterator[dict]:
+            return ({"input_ids": [5] * len(text), "length": len(text)} for text in texts)
+
+    ids = next(iter(Stream(TEXTS, Packed(), Share(2))))[0]["input_ids"]
+    assert memoryview(ids).nbytes == 4 * len(ids) and set(ids) == {5}
+
+
 def test_an_empty_stream_is_refused():
     with pytest.raises(InputError, match="holds no text"):
         next(iter(Stream([], Whole(), Share(2))))

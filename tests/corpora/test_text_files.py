@@ -47,7 +47,7 @@ def test_zst(tmp_path):
     assert list(read_texts([path])) == TEXTS
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.gz", "a", "a.parquet.txt.pdf"])
+@pytest.mark.parametrize("name", ["a.csv", "a.gz", "a", "a.parquet.txt.pdf", "a.parquet.gz"])
 def test_other_names_are_none_of_ours(name):
     assert not is_text_file(name)
 
@@ -66,10 +66,19 @@ def test_other_names_are_none_of_ours(name):
         ("a.jsonl", b'{"text": "a"}\n[1]\n', r"line 2: expected a JSON object, got list"),
         ("a.jsonl", b'{"text": 3}\n', r"line 1: 'text' must be a string, got int"),
         ("a.jsonl", b'{"text": null}\n', r"must be a string, got NoneType"),
-        ("a.jsonl", b'{"body": "a", "id": 1}\n', r"has no column 'text', only body, id; name one with --text_column"),
+        (
+            "a.jsonl",
+            b'{"body": "a", "id": 1}\n',
+            r"no column .text., only body, id; say which column holds the text",
+        ),
         ("a.jsonl", b'{"text": "\\ud800"}\n', r"line 1: half a surrogate pair"),
         ("a.json", b'[{"text": "a"}, 2]', r"a.json, element 2: expected a JSON object"),
         ("a.json", b'[{"text": "a"}', r"a.json: not JSON"),
+        (
+            "a.parquet.gz",
+            b"",
+            r"gz: expected .txt, .jsonl, .json \(perhaps .gz, .bz2, .xz or .zst\) or .parq",
+        ),
         ("a.parquet", b"PAR1 or so", r"a.parquet, after row 0: cannot be read"),
     ],
     ids=lambda value: value if isinstance(value, str) and value.startswith("a.") else "",
@@ -80,6 +89,11 @@ def test_bad_content_is_named(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message) as error:
         list(read_texts([path]))
     assert "\n" not in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(InputError, match=r"a\.jsonl does not exist$"):
+        list(read_texts([tmp_path / "a.jsonl"]))
 
 
 def test_bad_parquet_columns_and_rows(tmp_path):
