@@ -17,6 +17,8 @@ def cross_entropy(
     """Cross entropy of logits [..., classes] and labels [...]: the mean over the labels that are not -100, or their
     sum divided by `num_items_in_batch`, the number of such labels in the whole accumulated, distributed batch."""
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
+    # torch takes classes as int64 only; what is no integer at all it refuses by itself.
+    labels = labels if labels.is_floating_point() else labels.long()
     reduction = "mean" if num_items_in_batch is None else "sum"
     return _divide(functional.cross_entropy(widen(logits), labels, reduction=reduction), num_items_in_batch)
 

@@ -356,6 +356,19 @@ def test_the_problem_type_is_found_from_the_labels() -> None:
         assert model.config.problem_type == problem
 
 
+@pytest.mark.parametrize("head", ["WoBertForSequenceClassification", "WoBertForTokenClassification"])
+def test_labels_may_be_any_integers(head: str) -> None:
+    model, batch = tiny_model(head), tiny_batch(head)
+    narrow = batch | {"labels": batch["labels"].int()}
+    assert torch.equal(model(**narrow).loss, model(**batch).loss)
+
+
+def test_classes_that_are_no_integers_are_refused() -> None:
+    model, batch = tiny_model("WoBertForTokenClassification"), tiny_batch("WoBertForTokenClassification")
+    with pytest.raises(RuntimeError):
+        model(**batch | {"labels": batch["labels"] + 0.5})
+
+
 @pytest.mark.parametrize("head", ["WoBertForSequenceClassification", "WoBertForMultipleChoice"])
 def test_cls_pooling_is_a_dense_on_the_raw_state(head: str) -> None:
     model = tiny_model(head, classifier_pooling="cls")
