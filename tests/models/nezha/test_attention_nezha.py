@@ -123,6 +123,19 @@ def test_a_row_of_padding_gets_the_mean_of_all(way) -> None:
     assert output.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    "way", [lambda *a: relative_attention(*a)[0], fused_relative_attention], ids=["eager", "fused"]
+)
+def test_a_mask_of_a_wider_type_is_not_infinite(way) -> None:
+    """float32's lowest number, for a whole row, in float16."""
+    table = sinusoid_table(64, DIM).half()
+    inputs = [tensor.detach().half() for tensor in tensors(9, 9)]
+    mask = padding(9)
+    mask[1] = False
+    output = way(*inputs, table, additive_mask(mask, torch.float32), DIM**-0.5)
+    assert torch.equal(output, way(*inputs, table, mask, DIM**-0.5)) and output.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_near(dtype: torch.dtype) -> None:
     table = sinusoid_table(64, DIM)
