@@ -51,15 +51,19 @@ class NezhaConfig(BertConfig):
     vocab_fingerprint: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self.check()
+        # As in WoBERT: with all classes in the file every Auto class loads the folder without this package.
+        kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
+        super().__post_init__(**kwargs)
+
+    def check(self) -> None:
+        """Raise the errors named above. The models call it again, for `from_pretrained` sets fields afterwards."""
         if self.classifier_pooling not in ("pooler", "cls", "mean"):
             raise ValueError(f"classifier_pooling must be 'pooler', 'cls' or 'mean', got {self.classifier_pooling!r}")
         if self.max_relative_position < 1:
             raise ValueError(f"max_relative_position must be at least 1, got {self.max_relative_position}")
         if self.is_decoder or self.add_cross_attention:
             raise ValueError("NEZHA is an encoder only: is_decoder and add_cross_attention must be False")
-        # As in WoBERT: with all classes in the file every Auto class loads the folder without this package.
-        kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
-        super().__post_init__(**kwargs)
 
 
 __all__ = ["NezhaConfig"]

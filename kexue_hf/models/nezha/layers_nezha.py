@@ -1,10 +1,11 @@
 """The layers of NEZHA: BERT's, with attention over relative positions. Parameters are called as in transformers 4."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.pytorch_utils import apply_chunking_to_forward
 
 from .attention_nezha import fused_relative_attention, relative_attention, sinusoid_table
@@ -52,14 +53,22 @@ class NezhaRelativePositions(nn.Module):
         self.max_distance = config.max_relative_position
         self.dim = config.hidden_size // config.num_attention_heads
         # Not saved: it is a function of the configuration, and `_init_weights` rebuilds it after loading.
-        self.table = nn.Buffer(sinusoid_table(self.max_distance, self.dim), persistent=False)
+        self.table: torch.Tensor = nn.Buffer(sinusoid_table(self.max_distance, self.dim), persistent=False)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "NezhaRelativePositions":
+        # What every move and cast of a module calls: `to_empty` leaves no values, and from float16 none come back.
+        super()._apply(fn, recurse)
+        if not self.table.is_meta:
+            self.table = sinusoid_table(self.max_distance, self.dim).to(self.table)
+        return self
 
     def forward(self) -> torch.Tensor:
         return self.table
 
 
 class NezhaSelfAttention(nn.Module):
-    """Attention of all heads: [batch, length, hidden] -> the same; and the probabilities, None from a fused kernel."""
+    """Attention of all heads: [batch, length, hidden] -> the same; and the probabilities, None under "sdpa", whichever
+    way a length takes."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -84,12 +93,19 @@ class NezhaSelfAttention(nn.Module):
             raise ValueError(f"NEZHA's attention is computed by 'eager' or 'sdpa', not by {implementation!r}")
         table = table.to(query.dtype)
         dropout = self.dropout.p if self.training else 0.0
-        probabilities = None
-        if implementation == "sdpa" and key.shape[-2] <= self.config.max_relative_position + 1:
-            output = fused_relative_attention(query, key, value, table, attention_mask, self.scaling, dropout)
+        arguments = (query, key, value, table, attention_mask, self.scaling, dropout)
+        # An exported program is for all lengths: it may not be asked which way this one takes.
+        if implementation == "sdpa" and not _is_exporting() and key.shape[-2] <= self.config.max_relative_position + 1:
+            output, probabilities = fused_relative_attention(*arguments), None
         else:
-            output, probabilities = relative_attention(query, key, value, table, attention_mask, self.scaling, dropout)
-        return output.transpose(1, 2).reshape(hidden_states.shape), probabilities
+            output, probabilities = relative_attention(*arguments)
+        output = output.transpose(1, 2).reshape(hidden_states.shape)
+        return output, probabilities if implementation == "eager" else None
+
+
+def _is_exporting() -> bool:
+    # Older versions of torch cannot say.
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
 
 
 class NezhaSelfOutput(nn.Module):
@@ -173,8 +189,8 @@ class NezhaEncoder(nn.Module):
         self.relative_positions = NezhaRelativePositions(config)
         self.layer = nn.ModuleList([NezhaLayer(config) for _ in range(config.num_hidden_layers)])
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         table = self.relative_positions()
         for layer in self.layer:
             hidden_states = layer(hidden_states, attention_mask, table)
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        return hidden_states

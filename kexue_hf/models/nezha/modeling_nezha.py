@@ -11,7 +11,9 @@ transformers had this model up to version 4; the parameters' names are the same,
 * The pooler is optional (`config.add_pooling_layer`), a classifier reads what `config.classifier_pooling` names, and
   losses are computed as in WoBERT (`losses_nezha.py`): given `num_items_in_batch`, accumulating gradients over
   micro-batches gives the loss of one batch.
-* It is an encoder only: no cross-attention, no cache.
+* It is an encoder only: no cross-attention, no cache. These and `position_ids`, which BERT's users may pass, are
+  refused.
+* An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
 from typing import Any
@@ -50,6 +52,13 @@ _RECORDED = {"hidden_states": NezhaLayer, "attentions": NezhaSelfAttention}
 _UNDIVIDED = ["NezhaEmbeddings", "NezhaLayer"]
 # Constants in files of transformers 4.
 _PASSED_OVER = [r"relative_positions_encoding\.positions_encoding", r"embeddings\.token_type_ids"]
+# What BERT takes and NEZHA would pass over in silence. Not `use_cache`: transformers passes the configuration's.
+_NO_PLACE = {
+    "position_ids": "its positions are relative, there is none to give",
+    "past_key_values": "it is an encoder, without a cache",
+    "encoder_hidden_states": "it has no cross-attention",
+    "encoder_attention_mask": "it has no cross-attention",
+}
 
 
 class NezhaPreTrainedModel(PreTrainedModel):
@@ -97,6 +106,7 @@ class NezhaModel(NezhaPreTrainedModel):
     _auto_class = "AutoModel"
 
     def __init__(self, config: NezhaConfig, add_pooling_layer: bool | None = None) -> None:
+        config.check()
         super().__init__(config)
         self.embeddings = NezhaEmbeddings(config)
         self.encoder = NezhaEncoder(config)
@@ -127,16 +137,40 @@ class NezhaModel(NezhaPreTrainedModel):
             attention_mask: [batch, length], 0 for padding; or [batch, heads or 1, length, length], boolean or to be
                 added to the scores.
             token_type_ids: segments [batch, length]; by default 0.
+
+        Raises:
+            ValueError: both or none of `input_ids` and `inputs_embeds`; or something that BERT takes and NEZHA has no
+                place for: `position_ids`, `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
+        for name, reason in _NO_PLACE.items():
+            if kwargs.get(name) is not None:
+                raise ValueError(f"NEZHA takes no {name}: {reason}")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=states, attention_mask=attention_mask
         )
-        states = self.encoder(states, attention_mask).last_hidden_state
+        states = self.encoder(states, attention_mask)
         pooled = self.pooler(states) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+
+
+# Copied from modeling_wobert.replace_decoder
+def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
+    """Give a masked-word head another output layer, as resizing the vocabulary does.
+
+    The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
+    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
+    under one of its names, and loading would not find the other.
+    """
+    bias = decoder.bias
+    if not tied and bias is not None:
+        old = predictions.bias
+        bias = nn.Parameter(bias.detach().clone(), requires_grad=old.requires_grad)
+        kept = min(len(old), len(bias))
+        bias.data[:kept] = old.data[:kept]
+    predictions.decoder, predictions.bias = decoder, bias
 
 
 # Copied from modeling_wobert.masked_mean
@@ -171,7 +205,6 @@ class _NezhaHead(NezhaPreTrainedModel):
 
     def __init__(self, config: NezhaConfig, pooler: bool = False) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
         self.nezha = NezhaModel(config, add_pooling_layer=pooler)
 
     @can_return_tuple
@@ -192,7 +225,10 @@ class _NezhaHead(NezhaPreTrainedModel):
                 sum / this number instead of their mean.
         """
         if self.of_choices:
-            choices = next(given.shape[1] for given in (input_ids, inputs_embeds) if given is not None)
+            one = inputs_embeds if input_ids is None else input_ids
+            if one is None:
+                raise ValueError("give either input_ids or inputs_embeds")
+            choices = one.shape[1]
             input_ids, attention_mask, token_type_ids, inputs_embeds = (
                 None if given is None else given.flatten(0, 1)
                 for given in (input_ids, attention_mask, token_type_ids, inputs_embeds)
@@ -219,24 +255,29 @@ class _NezhaHead(NezhaPreTrainedModel):
         return cross_entropy(logits, labels, num_items_in_batch)
 
 
-class NezhaForPreTraining(NezhaPreTrainedModel):
+class _OutputLayer(NezhaPreTrainedModel):
+    """A model that scores words: where they are scored."""
+
+    _tied_weights_keys = _TIED
+    cls: NezhaHeads
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        replace_decoder(self.cls.predictions, new_embeddings, self.config.tie_word_embeddings)
+
+
+class NezhaForPreTraining(_OutputLayer):
     """NEZHA with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
     _auto_class = "AutoModelForPreTraining"
-    _tied_weights_keys = _TIED
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__(config)
         self.nezha = NezhaModel(config, add_pooling_layer=True)
         self.cls = NezhaHeads(config, predictions=True, seq_relationship=True)
         self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.cls.predictions.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        self.cls.predictions.decoder = new_embeddings
-        self.cls.predictions.bias = new_embeddings.bias
 
     @can_return_tuple
     def forward(
@@ -273,27 +314,19 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
         )
 
 
-class NezhaForMaskedLM(_NezhaHead):
+class NezhaForMaskedLM(_OutputLayer, _NezhaHead):
     """NEZHA with the masked-word head, tied to the word embeddings.
 
     `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where no loss is wanted.
     """
 
     _auto_class = "AutoModelForMaskedLM"
-    _tied_weights_keys = _TIED
     output_class = MaskedLMOutput
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__(config)
         self.cls = NezhaHeads(config, predictions=True)
         self.post_init()
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.cls.predictions.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
-        self.cls.predictions.decoder = new_embeddings
-        self.cls.predictions.bias = new_embeddings.bias
 
     def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
         return self.cls.predictions(outputs.last_hidden_state)

@@ -15,6 +15,7 @@ this departs from them:
   masked words.
 * Losses are computed in float32 (or more) whatever the weights are: a sum over a large batch overflows float16.
 * A saved configuration says whether the saved weights have a pooler.
+* An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
 from typing import Any
@@ -106,6 +107,22 @@ class FirstTokenPooler(nn.Module):
         return hidden_states[:, 0]
 
 
+def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
+    """Give a masked-word head another output layer, as resizing the vocabulary does.
+
+    The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
+    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
+    under one of its names, and loading would not find the other.
+    """
+    bias = decoder.bias
+    if not tied and bias is not None:
+        old = predictions.bias
+        bias = nn.Parameter(bias.detach().clone(), requires_grad=old.requires_grad)
+        kept = min(len(old), len(bias))
+        bias.data[:kept] = old.data[:kept]
+    predictions.decoder, predictions.bias = decoder, bias
+
+
 def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
     """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
 
@@ -162,7 +179,14 @@ class WoBertModel(WoBertPreTrainedModel, BertModel):
         super().__init__(config, config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer)
 
 
-class WoBertForPreTraining(WoBertPreTrainedModel, BertForPreTraining):
+class _OutputLayer(WoBertPreTrainedModel):
+    """Before a BERT head that scores words in the order of bases: where they are scored."""
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        replace_decoder(self.cls.predictions, new_embeddings, self.config.tie_word_embeddings)
+
+
+class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
     """WoBERT with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
     _auto_class = "AutoModelForPreTraining"
@@ -204,7 +228,7 @@ class WoBertForPreTraining(WoBertPreTrainedModel, BertForPreTraining):
         return outputs if loss is None else with_loss(outputs, loss)
 
 
-class WoBertForMaskedLM(_HeadWithLabels, BertForMaskedLM):
+class WoBertForMaskedLM(_OutputLayer, _HeadWithLabels, BertForMaskedLM):
     """WoBERT with the masked-word head, tied to the word embeddings.
 
     `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where no loss is wanted.
@@ -213,7 +237,7 @@ class WoBertForMaskedLM(_HeadWithLabels, BertForMaskedLM):
     _auto_class = "AutoModelForMaskedLM"
 
 
-class WoBertForCausalLM(UniLmGenerationMixin, WoBertPreTrainedModel, BertForMaskedLM):
+class WoBertForCausalLM(UniLmGenerationMixin, _OutputLayer, BertForMaskedLM):
     """WoBERT that writes on from a prompt, as a UniLM; the weights and their names are those of `WoBertForMaskedLM`.
 
     `logits` [batch, length, vocabulary] are of the token after each; `labels` ids [batch, length], shifted inside.

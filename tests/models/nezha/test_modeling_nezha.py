@@ -174,6 +174,13 @@ def test_attentions_are_probabilities(length: int) -> None:
     assert attentions[0][0, ..., length - 3 :].max() == 0
 
 
+@pytest.mark.parametrize("length", [9, 100])
+def test_sdpa_gives_no_probabilities_at_any_length(length: int) -> None:
+    model, batch = tiny_model("NezhaModel"), tiny_batch("NezhaModel", length=length)
+    model.set_attn_implementation("sdpa")
+    assert not model(**batch, output_attentions=True).attentions
+
+
 def test_positions_are_relative() -> None:
     """The same text with padding before it gives the same states; and the order of words matters."""
     model = tiny_model("NezhaModel")
@@ -186,8 +193,11 @@ def test_positions_are_relative() -> None:
 
 
 def test_longer_than_max_position_embeddings() -> None:
-    model = tiny_model("NezhaModel")
-    assert model(input_ids=torch.ones(1, 200, dtype=torch.long)).last_hidden_state.isfinite().all()
+    """What a model computes that was trained with longer texts."""
+    model, longer = tiny_model("NezhaModel"), tiny_model("NezhaModel", max_position_embeddings=256)
+    batch = tiny_batch("NezhaModel", length=200)
+    longer.load_state_dict(model.state_dict())
+    assert torch.equal(model(**batch).last_hidden_state, longer(**batch).last_hidden_state)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -199,6 +209,20 @@ def test_the_table_comes_back_after_loading(dtype: torch.dtype, tmp_path: Path) 
     assert torch.equal(table.to(dtype), sinusoid_table(64, 8).to(dtype))
     assert model(input_ids=torch.ones(1, 70, dtype=torch.long)).logits.dtype == dtype
     assert not any("relative" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda model: model.half().float(), lambda model: model.to("meta").to_empty(device="cpu")],
+    ids=["half_and_back", "meta_and_back"],
+)
+def test_the_table_is_exact_after_every_move(change) -> None:
+    model, batch = tiny_model("NezhaModel"), tiny_batch("NezhaModel")
+    weights, expected = copy.deepcopy(model.state_dict()), model(**batch).last_hidden_state
+    model = change(model)
+    model.load_state_dict(weights)
+    assert torch.equal(model.encoder.relative_positions.table, sinusoid_table(64, 8))
+    assert torch.equal(model(**batch).last_hidden_state, expected)
 
 
 @pytest.mark.parametrize("head", [head for head in HEADS if head not in ("NezhaModel", "NezhaForQuestionAnswering")])
@@ -292,9 +316,10 @@ def test_a_repository_of_transformers_4_loads(tmp_path: Path) -> None:
     assert tokenizer("今天好ab")["input_ids"] == [2, 5, 6, 7, 9, 10, 3]
 
 
-def test_exported_with_any_length() -> None:
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_exported_with_any_length(attention: str) -> None:
     model = tiny_model("NezhaForMaskedLM")
-    model.set_attn_implementation("eager")
+    model.set_attn_implementation(attention)
     batch = {name: tiny_batch("NezhaForMaskedLM")[name] for name in ("input_ids", "attention_mask")}
     dynamic = {name: dict.fromkeys((0, 1), torch.export.Dim.AUTO) for name in batch}
     exported = torch.export.export(model, (), batch, dynamic_shapes=dynamic, strict=False).module()
@@ -331,6 +356,39 @@ def test_what_does_not_fit_is_refused(changes: dict, message: str) -> None:
         tiny_model("NezhaModel", **changes)
 
 
+@pytest.mark.parametrize(
+    ("head", "changes", "message"),
+    [
+        ("NezhaForSequenceClassification", {"classifier_pooling": "max"}, "'pooler', 'cls' or 'mean'"),
+        ("NezhaModel", {"max_relative_position": 0}, "at least 1"),
+        ("NezhaModel", {"is_decoder": True}, "encoder only"),
+        ("NezhaModel", {"add_cross_attention": True}, "encoder only"),
+    ],
+    ids=["pooling", "distance", "decoder", "cross_attention"],
+)
+def test_what_is_set_while_loading_is_checked(head: str, changes: dict, message: str, tmp_path: Path) -> None:
+    tiny_model(head).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        getattr(kexue_hf, head).from_pretrained(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    "name", ["position_ids", "past_key_values", "encoder_hidden_states", "encoder_attention_mask"]
+)
+@pytest.mark.parametrize("head", ["NezhaModel", "NezhaForMaskedLM"])
+def test_inputs_without_a_place_are_refused(head: str, name: str) -> None:
+    model, ids = tiny_model(head), torch.arange(1, 6)[None]
+    with pytest.raises(ValueError, match=f"NEZHA takes no {name}: "):
+        model(input_ids=ids, **{name: ids})
+    model(input_ids=ids, **{name: None})
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_inputs_are_refused(head: str) -> None:
+    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+        tiny_model(head)(attention_mask=torch.ones(2, 3, 4))
+
+
 def test_inputs_are_ids_or_vectors() -> None:
     model = tiny_model("NezhaModel")
     ids = torch.arange(1, 6)[None]
@@ -352,7 +410,8 @@ def test_copies_are_in_step_with_their_originals() -> None:
     assert head.startswith("# Copied from losses_wobert.py")
     assert rest == (MODELS / "wobert" / "losses_wobert.py").read_text(encoding="utf-8")
     ours, theirs = (functions(MODELS / name / f"modeling_{name}.py") for name in ("nezha", "wobert"))
-    assert ours["masked_mean"] == theirs["masked_mean"]
+    for name in ("masked_mean", "replace_decoder"):
+        assert ours[name] == theirs[name]
 
 
 def test_a_deep_copy_is_a_model() -> None:
