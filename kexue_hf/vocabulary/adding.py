@@ -26,7 +26,8 @@ def add_words(model: Any, tokenizer: Any, words: Iterable[str]) -> dict[str, int
     keep all of it. Do it before an optimizer is made: the parameters are new objects or have new shapes.
 
     Args:
-        model: WoBERT, NEZHA, RoFormer, ... with any head or none, not wrapped (compiled, distributed).
+        model: WoBERT, NEZHA, RoFormer, ... with any head or none; the model itself, not a wrapper that trains
+            it in parallel.
         tokenizer: the `WoBertTokenizer` that belongs to it.
         words: new words; case does not matter if the tokenizer lower-cases.
 
@@ -35,12 +36,18 @@ def add_words(model: Any, tokenizer: Any, words: Iterable[str]) -> dict[str, int
 
     Raises:
         InputError: a word is empty, given twice, in the vocabulary already, or holds white space or a special token
-            (names the words); or tokenizer and model do not belong together. Model and tokenizer are as before.
+            (names the words); tokenizer and model do not belong together; or the model is wrapped. Model and
+            tokenizer are as before.
     """
     if not hasattr(tokenizer, "grow_vocabulary"):
         raise InputError(
             f"words are added to a WoBertTokenizer, got a {type(tokenizer).__name__}: a character model becomes one "
             "of words with kexue_hf.extend"
+        )
+    if not hasattr(model, "resize_token_embeddings"):
+        raise InputError(
+            f"words are added to a model of transformers, got a {type(model).__name__}: give the model itself "
+            "(model.module)"
         )
     _check_belongs(model, tokenizer)
     grown = copy.copy(tokenizer)

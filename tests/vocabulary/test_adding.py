@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForMaskedLM, BertTokenizer, RoFormerConfig, RoFormerForMaskedLM
 
 import kexue_hf
-from kexue_hf import InputError, WoBertConfig, WoBertTokenizer, add_words, check_pairing
+from kexue_hf import InputError, NezhaConfig, WoBertConfig, WoBertTokenizer, add_words, check_pairing
 
 CHARACTERS = "中国人民大学的习我爱北京天安门今气好研究生命起源abc"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, "##b", "##c", "中国", "北京", "研究"]
@@ -29,13 +29,14 @@ SIZES = {
 TEXTS = ["我爱北京天安门", "今天好的研究生，命起源 abc"]
 
 
-def make(name: str = "WoBertForMaskedLM", dtype: torch.dtype = torch.float32):
+def make(name: str = "WoBertForMaskedLM", dtype: torch.dtype = torch.float32, **changes):
     """A model with every weight random, and its tokenizer."""
     torch.manual_seed(0)
     if name == "RoFormerForMaskedLM":
-        model = RoFormerForMaskedLM(RoFormerConfig(**SIZES, embedding_size=8))
+        model = RoFormerForMaskedLM(RoFormerConfig(**SIZES, embedding_size=8, **changes))
     else:
-        model = getattr(kexue_hf, name)(WoBertConfig(**SIZES))
+        config = NezhaConfig if name.startswith("Nezha") else WoBertConfig
+        model = getattr(kexue_hf, name)(config(**SIZES, **changes))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     tokenizer = WoBertTokenizer(vocab=TOKENS)
@@ -54,7 +55,17 @@ def states(model, tokenizer, texts=TEXTS):
 
 
 @pytest.mark.parametrize(
-    "name", ["WoBertForMaskedLM", "WoBertForPreTraining", "WoBertForSequenceClassification", "WoBertModel"]
+    "name",
+    [
+        "WoBertForMaskedLM",
+        "WoBertForCausalLM",
+        "WoBertForPreTraining",
+        "WoBertForSequenceClassification",
+        "WoBertModel",
+        "NezhaForMaskedLM",
+        "NezhaForPreTraining",
+        "NezhaModel",
+    ],
 )
 def test_other_texts_are_unchanged_bit_for_bit(name, words):
     model, tokenizer = make(name)
@@ -72,7 +83,7 @@ def test_other_texts_are_unchanged_bit_for_bit(name, words):
     assert check_pairing(model, tokenizer) == []
 
 
-@pytest.mark.parametrize("name", ["WoBertForMaskedLM", "RoFormerForMaskedLM"])
+@pytest.mark.parametrize("name", ["WoBertForMaskedLM", "WoBertForCausalLM", "NezhaForMaskedLM", "RoFormerForMaskedLM"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_the_new_rows_are_the_means_of_the_pieces(name, dtype):
     model, tokenizer = make(name, dtype)
@@ -91,15 +102,29 @@ def test_the_new_rows_are_the_means_of_the_pieces(name, dtype):
     assert states(model, tokenizer, ["中国人民"]).logits.shape == (1, 3, len(TOKENS) + 2)
 
 
-def test_an_untied_output_layer_gets_rows_of_its_own():
-    torch.manual_seed(0)
-    model = kexue_hf.WoBertForMaskedLM(WoBertConfig(**SIZES, tie_word_embeddings=False))
-    tokenizer = WoBertTokenizer(vocab=TOKENS)
-    decoder = model.get_output_embeddings().weight.detach().clone()
+@pytest.mark.parametrize(
+    "name",
+    ["WoBertForMaskedLM", "WoBertForCausalLM", "WoBertForPreTraining", "NezhaForMaskedLM", "NezhaForPreTraining"],
+)
+def test_an_untied_output_layer_gets_rows_of_its_own(name, tmp_path):
+    model, tokenizer = make(name, tie_word_embeddings=False)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    decoder, bias = (before[f"cls.predictions.decoder.{key}"] for key in ("weight", "bias"))
     assert not torch.equal(decoder, model.get_input_embeddings().weight)
+    assert not torch.equal(bias, before["cls.predictions.bias"])
     (index,) = add_words(model, tokenizer, ["天气"]).values()
     pieces = [TOKENS.index("天"), TOKENS.index("气")]
-    assert torch.allclose(model.get_output_embeddings().weight[index], decoder[pieces].mean(0), atol=1e-7)
+    output = model.get_output_embeddings()
+    assert torch.allclose(output.weight[index], decoder[pieces].mean(0), atol=1e-7)
+    assert torch.allclose(output.bias[index], bias[pieces].mean(), atol=1e-7)
+    after = model.state_dict()
+    assert all(
+        torch.equal(after[key][: len(value)] if value.dim() else after[key], value) for key, value in before.items()
+    )
+    model.save_pretrained(tmp_path)
+    loaded, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert all(torch.equal(value, after[key]) for key, value in loaded.state_dict().items())
 
 
 def test_a_word_is_one_token_that_the_segmenter_cuts():
@@ -186,24 +211,34 @@ def test_copies_and_pickles_keep_their_words(words):
         assert other.tokenize("天气") == ["天气"] and len(other) == len(tokenizer)
 
 
-def test_other_threads_may_encode_meanwhile():
-    model, tokenizer = make()
-    seen, stop = set(), threading.Event()
+class Watched(WoBertTokenizer):
+    """Encodes a text in another thread after each assignment to it, as one that runs meanwhile may."""
 
-    def encode():
-        while not stop.is_set():
-            seen.add(tuple(tokenizer("天气", add_special_tokens=False)["input_ids"]))
+    watching = False
 
-    thread = threading.Thread(target=encode)
-    thread.start()
-    try:
-        add_words(model, tokenizer, ["天气"])
-    finally:
-        stop.set()
-        thread.join()
-    old = (TOKENS.index("天"), TOKENS.index("气"))
-    assert seen <= {old, (len(TOKENS),)}
-    assert tokenizer("天气", add_special_tokens=False)["input_ids"] == [len(TOKENS)]
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if Watched.watching and name != "_made":
+            Watched.watching = False
+            # A copy has no analyzer yet and must make one of what there is.
+            copied = copy.copy(self)
+            thread = threading.Thread(target=lambda: Watched.seen.add(tuple(copied("爱北京天气")["input_ids"])))
+            thread.start()
+            thread.join()
+            Watched.watching = True
+
+
+def test_other_threads_may_encode_meanwhile(monkeypatch):
+    """A word that overlaps one of the vocabulary, with one that jieba knows."""
+    tokenizer = Watched(vocab=TOKENS)
+    old = tokenizer("爱北京天气")["input_ids"]
+    Watched.seen = set()
+    monkeypatch.setattr(Watched, "watching", True)
+    tokenizer.grow_vocabulary(["爱北京", "天气"])
+    Watched.watching = False
+    new = tokenizer("爱北京天气")["input_ids"]
+    assert new == [2, len(TOKENS), len(TOKENS) + 1, 3] != old
+    assert Watched.seen <= {tuple(old), tuple(new)}
 
 
 @pytest.mark.parametrize(
@@ -231,6 +266,22 @@ def test_bad_words_change_nothing(bad, problem):
     assert tokenizer.tokenize("天气") == ["天", "气"]
     assert torch.equal(states(model, tokenizer).logits, before.logits)
     assert model.config.vocab_fingerprint == tokenizer.vocab_fingerprint
+
+
+def test_a_word_that_holds_an_added_token_in_its_normal_form_is_refused():
+    model, tokenizer = make()
+    tokenizer.add_tokens(["abc"])
+    model.resize_token_embeddings(len(tokenizer))
+    with pytest.raises(InputError, match="special or added token, got 'xABC', which has 'abc'"):
+        add_words(model, tokenizer, ["xABC"])
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer) == len(TOKENS) + 1
+
+
+def test_a_wrapped_model_is_refused():
+    model, tokenizer = make()
+    with pytest.raises(InputError, match=r"got a DataParallel: give the model itself \(model\.module\)"):
+        add_words(torch.nn.DataParallel(model), tokenizer, ["天气"])
+    assert len(tokenizer) == len(TOKENS)
 
 
 def test_another_models_tokenizer_is_refused():

@@ -306,12 +306,14 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
             raise ValueError(f"words cannot be added to the vocabulary: {'; '.join(problems[:10])}{more}")
         # Added tokens in between become lines of the vocabulary, as special tokens are. In new dictionaries, for
-        # copies of this tokenizer and the analyzer share the old ones; the ids last, when everything else knows them.
+        # copies of this tokenizer and the analyzer share the old ones; and all at once, for other threads.
         vocab = {**self.vocab, **{token: index for index, token in sorted(added.items())}, **new}
-        self._user_words = tuple(dict.fromkeys((*self._user_words, *words)))
-        self.ids_to_tokens = {index: token for token, index in vocab.items()}
-        self.vocab = vocab
-        self._vocab_size = first + len(new)
+        self.__dict__.update(
+            ids_to_tokens={index: token for token, index in vocab.items()},
+            vocab=vocab,
+            _vocab_size=first + len(new),
+            _user_words=tuple(dict.fromkeys((*self._user_words, *words))),
+        )
         self._update_total_vocab_size()
         return new
 
@@ -326,10 +328,11 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
                 )
             if any("\ud800" <= char <= "\udfff" for char in word):
                 raise ValueError(f"a user word must be valid Unicode, got {word!r}, which has a lone surrogate")
-            if not normalize(word):
+            normal = normalize(word)
+            if not normal:
                 raise ValueError(f"a user word must have a character left after normalisation, got {word!r}")
             for token in tokens:
-                if token in word:
+                if token in word or token in normal:
                     raise ValueError(
                         f"a user word must not hold a special or added token, got {word!r}, which has {token!r}"
                     )
@@ -346,10 +349,12 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     @property
     def _analyzer(self) -> Analyzer:
         """The analyzer for the present state of this tokenizer."""
+        # First and together: `grow_vocabulary` in another thread changes them together.
+        user_words, vocab, size = self._user_words, self.vocab, self._vocab_size
         special = self.all_special_tokens
         # The number of added tokens: a shallow copy shares them, and may add one that this tokenizer is not told of.
         added = len(self._added_tokens_encoder)
-        state = (self.do_lower_case, self._user_words, special, added, self.unk_token, self._vocab_size)
+        state = (self.do_lower_case, user_words, special, added, self.unk_token, size)
         made = self._made
         # A fresh copy lacks the slot altogether, and transformers' __getattr__ then returns its descriptor.
         if isinstance(made, tuple) and made[0] == state:
@@ -371,7 +376,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
                     flags.normalized and self.do_lower_case,
                 )
             )
-        analyzer = Analyzer(self.vocab, unk_id, self.do_lower_case, self._user_words, tokens)
+        analyzer = Analyzer(vocab, unk_id, self.do_lower_case, user_words, tokens)
         self._made = (state, analyzer)
         return analyzer
 
