@@ -12,6 +12,7 @@ from kexue_hf.errors import OutputError
 FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
 CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
 VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
+LICENSE = typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
 OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
 QUIET = typer.Option("--quiet", "-q", help="Print nothing but errors.")
 
@@ -32,6 +33,14 @@ def interruptible() -> Iterator[None]:
         raise OutputError("interrupted; nothing was written") from None
 
 
+def echo_loading(folder: Path, auto_class: str) -> None:
+    """Print the lines that load a folder."""
+    typer.echo("  import kexue_hf")
+    typer.echo(f"  from transformers import AutoTokenizer, {auto_class}")
+    typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{folder}")')
+    typer.echo(f'  model = {auto_class}.from_pretrained("{folder}")')
+
+
 def convert_command(
     source: Annotated[
         str, typer.Argument(help="Folder as the original unpacks, checkpoint prefix, or Keras .h5/.weights file.")
@@ -43,9 +52,7 @@ def convert_command(
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
     ] = None,
-    license: Annotated[
-        str | None, typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
-    ] = None,
+    license: Annotated[str | None, LICENSE] = None,
     cased: Annotated[
         bool, typer.Option("--cased", help="The vocabulary tells capitals apart: do not lower-case.")
     ] = False,
@@ -76,10 +83,8 @@ def convert_command(
     for note in report.notes:
         typer.echo(f"note    {note}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
-    typer.echo("\nNext:\n  import kexue_hf")
-    typer.echo(f"  from transformers import AutoTokenizer, {report.auto_class}")
-    typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{report.output}")')
-    typer.echo(f'  model = {report.auto_class}.from_pretrained("{report.output}")')
+    typer.echo("\nNext:")
+    echo_loading(report.output, report.auto_class)
 
 
 def export_command(

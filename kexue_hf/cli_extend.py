@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli_conversion import CONFIG, FAMILY, OVERWRITE, QUIET, VOCAB, interruptible
+from kexue_hf.cli_conversion import (
+    CONFIG,
+    FAMILY,
+    LICENSE,
+    OVERWRITE,
+    QUIET,
+    VOCAB,
+    echo_loading,
+    interruptible,
+)
+
+_WITH_HEAD = ("ForPreTraining", "ForMaskedLM")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -23,7 +34,7 @@ def extend_command(
     corpus: Annotated[
         list[Path] | None,
         typer.Option(
-            help="File or folder to count words in (.txt, .jsonl, .parquet); may be given several times.",
+            help="File or folder (with all below it) to count words in; may be given several times.",
             show_default="jieba's dictionary",
         ),
     ] = None,
@@ -36,9 +47,7 @@ def extend_command(
     config: Annotated[Path | None, CONFIG] = None,
     vocab: Annotated[Path | None, VOCAB] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored")] = None,
-    license: Annotated[
-        str | None, typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
-    ] = None,
+    license: Annotated[str | None, LICENSE] = None,
     cased: Annotated[
         bool | None,
         typer.Option("--cased/--uncased", help="Do not lower-case, or do.", show_default="as the source's tokenizer"),
@@ -76,10 +85,11 @@ def extend_command(
     for note in report.notes:
         typer.echo(f"note    {note}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
-    typer.echo("\nNext: train it further on masked words.\n  import kexue_hf")
-    typer.echo(f"  from transformers import AutoTokenizer, {report.auto_class}")
-    typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{report.output}")')
-    typer.echo(f'  model = {report.auto_class}.from_pretrained("{report.output}")')
+    headless = (
+        "" if report.architecture.endswith(_WITH_HEAD) else " (the source has no head for them: it begins at random)"
+    )
+    typer.echo(f"\nNext: train it further on masked words{headless}.")
+    echo_loading(report.output, "AutoModelForMaskedLM")
 
 
 def _examples(tokens: list[str]) -> str:

@@ -72,7 +72,7 @@ def extend(
     output: str | os.PathLike[str],
     *,
     words: int = WORDS,
-    corpus: Sequence[str | os.PathLike[str]] = (),
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     text_column: str = "text",
     user_dict: str | os.PathLike[str] | None = None,
     family: str = "auto",
@@ -91,8 +91,9 @@ def extend(
             checkpoint as `convert` takes it. One that is word-based already keeps its words.
         output: the folder to make.
         words: how many words to add, the most frequent that the vocabulary lacks.
-        corpus: files or folders of them (.txt a text a line, .jsonl, .json, .parquet, perhaps compressed) whose words
-            are counted, numbers left out; without any, the frequencies of jieba's dictionary decide.
+        corpus: one or several files, globs or folders with all below them (.txt a text a line, .jsonl, .json,
+            .parquet, perhaps compressed) whose words are counted, numbers left out; without any, the frequencies of
+            jieba's dictionary decide.
         text_column: where the text is, in all but .txt files.
         user_dict: a file of further words, all of which are added, and which the tokenizer cuts as one: one a line, in
             jieba's format.
@@ -117,6 +118,7 @@ def extend(
     check_output(output, overwrite=overwrite)
     check_license(license)
     wanted = element_type(dtype)
+    corpus = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
         choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress)

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.saved_vocabulary import SourceVocabulary
-from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS
@@ -57,21 +55,21 @@ def choose(
     lower = tokenizer.lower
     special = [token for token in vocabulary.special.values() if token]
     reserved = [*dict.fromkeys((*special, *tokenizer.added))]
-    # First what may be wrong with a small file, then the long work.
-    own = read_user_dictionary(user_dict, reserved, lower) if user_dict is not None else []
-    corpus = [file for path in corpus for file in _corpus_files(Path(path))]
     kept = keep_tokens(vocabulary.ids, SPECIAL_TOKENS, reserved, words=vocabulary.has_words)
     ids = {token: index for index, token in enumerate(kept)}
     normalize = Normalizer(lower)
     segmenter = Segmenter(map(normalize, tokenizer.user_words))
     pieces_of = speller(ids, ids["[UNK]"], lower, segmenter if vocabulary.has_words else None)
+    # First what may be wrong with a small file, then the long work.
+    own = read_user_dictionary(user_dict, reserved, lower, pieces_of) if user_dict is not None else []
+    files = _corpus_files(corpus) if corpus else []
     notes: list[str] = []
     words: list[str] = []
     if number:
         dictionary = dictionary_frequencies(lower)
-        if corpus:
+        if files:
             with _counting(progress) as seen:
-                counts = count_corpus(_texts(corpus, column, seen), lower=lower)
+                counts = count_corpus(_texts(files, column, seen), lower=lower)
             # The character vocabulary has the common numbers.
             seldom = {word: count for word, count in counts.words.items() if not word.isdecimal()}
             words = choose_words(seldom, number, ids, pieces_of, ids["[UNK]"], dictionary)
@@ -112,8 +110,6 @@ def _new_user_words(
     normal = [normalize(word) for word in own]
     there = [word for word in normal if word in known]
     new = [word for word in normal if word not in known]
-    if empty := [word for word in new if not pieces_of(word)]:
-        raise InputError(f"words of the user dictionary leave no token: {', '.join(map(repr, empty[:5]))}")
     if there:
         notes.append(f"{len(there)} words of the user dictionary have a token already: {_some(there)}")
     if strange := [word for word in new if unk_id in pieces_of(word)]:
@@ -133,22 +129,18 @@ def _counting(progress: bool) -> Any:
     return tqdm(unit=" characters", unit_scale=True, desc="counting words", leave=False)
 
 
-def _corpus_files(path: Path) -> list[Path]:
-    """A file, or the files of text in a folder."""
-    from kexue_hf.corpora.text_files import FORMS, is_text_file
+def _corpus_files(names: Sequence[str | os.PathLike[str]]) -> list[str]:
+    from kexue_hf.corpora.file_names import text_file_names
+    from kexue_hf.corpora.text_files import COMPRESSIONS, FORMS
 
-    found = [path] if path.is_file() else sorted(filter(is_text_file, path.iterdir())) if path.is_dir() else []
-    if not found or not all(map(is_text_file, found)):
-        raise InputError(
-            f"{path}: expected a file of text ({', '.join(FORMS)}, perhaps .gz) or a folder of such files"
-        )
-    return found
+    expected = f"expected files of text ({', '.join(FORMS)}, perhaps {', '.join(COMPRESSIONS)}) or a folder of them"
+    return [file for name in names for file in text_file_names(name, expected)]
 
 
-def _texts(corpus: Sequence[str | os.PathLike[str]], column: str, bar: Any) -> Iterable[str]:
+def _texts(corpus: Sequence[str], column: str, bar: Any) -> Iterable[str]:
     from kexue_hf.corpora.text_files import read_texts
 
-    for text in read_texts([os.fspath(path) for path in corpus], column):
+    for text in read_texts(corpus, column):
         if bar is not None:
             bar.update(len(text))
         yield text

@@ -6,7 +6,7 @@ Frequency and tag are read over: a user's word gets the frequency with which the
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
@@ -16,13 +16,17 @@ _SHOWN = 5
 
 
 def read_user_dictionary(
-    path: str | os.PathLike[str], special_tokens: Sequence[str] = (), lower: bool = True
+    path: str | os.PathLike[str],
+    special_tokens: Sequence[str] = (),
+    lower: bool = True,
+    pieces_of: Callable[[str], Sequence[int]] | None = None,
 ) -> list[str]:
     """The words of a file, as they are written there; empty lines are passed over.
 
     Args:
         special_tokens: what may be in no word, since it is found before words are.
         lower: whether the tokenizer lower-cases, so that "ABC" and "abc" are the same word.
+        pieces_of: the ids of a word's pieces (see `speller`); a word that has none cannot be. None: not looked at.
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, or has words that cannot be (with their lines).
@@ -50,6 +54,8 @@ def read_user_dictionary(
         normal = normalize(word)
         if problem := word_problem(word, normal, special_tokens):
             problems.append(f"line {number}: {word!r:.60} {problem}")
+        elif pieces_of and not pieces_of(word):
+            problems.append(f"line {number}: {word!r:.60} leaves no token")
         elif normal in words:
             problems.append(f"line {number}: {word!r:.60} is the word of line {words[normal][0]} again")
         else:

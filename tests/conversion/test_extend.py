@@ -28,6 +28,7 @@ from transformers import (
 )
 
 import kexue_hf
+from kexue_hf.cli import main
 from kexue_hf.conversion import extend as extend_module
 from kexue_hf.conversion import word_choice
 from kexue_hf.conversion.convert import convert, open_source
@@ -302,9 +303,9 @@ def test_words_that_are_always_cut_up_get_no_row(bert, tmp_path):
 
 def test_words_of_a_corpus_and_of_the_user(bert, tmp_path):
     folder = tmp_path / "corpus"
-    folder.mkdir()
+    (folder / "below").mkdir(parents=True)
     (folder / "a.txt").write_text("传统这些这些这些\n2021 2021 部长 部长\n", encoding="utf-8")
-    (folder / "b.jsonl").write_text('{"body": "部长，部长。"}\n', encoding="utf-8")
+    (folder / "below" / "b.jsonl").write_text('{"body": "部长，部长。"}\n', encoding="utf-8")
     (folder / "notes.md").write_text("左右", encoding="utf-8")
     (tmp_path / "own.txt").write_text("他们完\n这些\nITE\n", encoding="utf-8")
     report = extend(
@@ -324,6 +325,17 @@ def test_words_of_a_corpus_and_of_the_user(bert, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.user_words == ["他们完", "这些", "ITE"]
     assert tokenizer.tokenize("他们完iTe部长") == ["他们完", "ite", "部长"]
+
+
+def test_one_corpus_needs_no_list(bert, tmp_path):
+    (tmp_path / "a.txt").write_text("部长 这些 这些", encoding="utf-8")
+    assert extend(bert(), tmp_path / "out", words=2, corpus=str(tmp_path / "a.txt")).words == ["这些", "部长"]
+
+
+def test_an_own_word_that_leaves_no_token_is_named_with_its_line(bert, tmp_path):
+    (tmp_path / "own.txt").write_text("其官\n\x7f\x80\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"own.txt: line 2: '.*' leaves no token"):
+        extend(bert(), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt")
 
 
 def test_added_tokens_and_settings_of_the_tokenizer_live_on(bert, tmp_path):
@@ -558,12 +570,19 @@ def test_bad_arguments_leave_nothing_behind(tmp_path):
     corpus.write_bytes("好的一行\n".encode() + "第二行".encode("gb18030"))
     words = tmp_path / "words.txt"
     words.write_text("好\n机器 学习\n", encoding="utf-8")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "state.json").write_text("{}")
     before = sorted(tmp_path.iterdir())
     for arguments, error, problem in (
         ({"words": -1}, InputError, "--words -1: expected a number of words, at least 1"),
         ({"words": 0}, InputError, "at least 1 .or 0 and --user-dict"),
         ({"corpus": [corpus]}, InputError, r"corpus.txt, line 2: not UTF-8 \(byte 0xb5 at position 0"),
-        ({"corpus": [tmp_path / "none.txt"]}, InputError, "none.txt: expected a file of text"),
+        (
+            {"corpus": [tmp_path / "none.txt"]},
+            InputError,
+            r"none.txt does not exist; expected files of text \(.txt, .*perhaps .gz",
+        ),
+        ({"corpus": [tmp_path / "saved"]}, InputError, "saved: a folder of datasets.save_to_disk; expected files of"),
         ({"user_dict": words}, InputError, "words.txt: line 2: '机器 学习' holds white space"),
         ({"dtype": "int8"}, InputError, "--dtype int8: choose one of"),
         ({"license": "no license"}, InputError, "--license 'no license'"),
@@ -632,6 +651,17 @@ def test_the_command(bert, tmp_path):
     assert len(again.stderr.splitlines()) == 1
     quiet = run("extend", "out", "more", "--words", "7", "--quiet", cwd=tmp_path)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("model_class", [BertModel, BertForPreTraining])
+def test_the_command_names_the_class_to_train_on(model_class, bert, tmp_path, capsys):
+    (tmp_path / "own.txt").write_text("其官\n", encoding="utf-8")
+    arguments = ["extend", bert(model_class), tmp_path / "out", "--words=0", "--user-dict", tmp_path / "own.txt"]
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, arguments)))
+    printed = capsys.readouterr().out
+    assert not stop.value.code and "model = AutoModelForMaskedLM.from_pretrained(" in printed
+    assert ("the source has no head for them" in printed) == (model_class is BertModel)
 
 
 def test_what_the_command_imports(bert, tmp_path):

@@ -120,7 +120,7 @@ def test_weights_that_transformers_has_no_place_for_are_listed(tmp_path: Path) -
 
 def test_a_checkpoint_without_positions_is_read_as_a_roformer_with_a_note(tmp_path: Path) -> None:
     report = convert(GOLDEN / "roformer_tf_ckpt", tmp_path / "roformer")
-    assert any("--family nezha" in note for note in report.notes)
+    assert any("run again with --family nezha" in note for note in report.notes)
     source = golden_copy("wonezha_tf_ckpt", tmp_path / "in")
     edit(source, use_relative_position=None)
     report = convert(source, tmp_path / "nezha", family="nezha")
