@@ -14,6 +14,7 @@ step: N processes, accumulated batches and a killed and resumed run give those o
 kexue_hf/trainers/ordered_trainer.py). docs/pretraining.md: several devices, options, what it costs.
 """
 
+import inspect
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 from transformers import (
+    MODEL_FOR_PRETRAINING_MAPPING,
     AutoConfig,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
@@ -40,14 +42,16 @@ from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.trainers.checked_options import check_range, check_training, one_line
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
 from kexue_hf.trainers.next_segment import NextSegmentCollator
 from kexue_hf.trainers.ordered_trainer import (
     OrderedTrainer,
     asked_for_processes_that_are_not_there,
+    seed_of,
     share_of,
 )
-from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, write_whole
+from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning, write_whole
 from kexue_hf.trainers.word_masking import IGNORED, WordMaskingCollator
 from kexue_hf.vocabulary.building import build_vocabulary
 from kexue_hf.vocabulary.counting import count_corpus
@@ -81,8 +85,9 @@ class Options:
     num_hidden_layers: int = 3
     num_attention_heads: int = 4
     dropout: float | None = field(default=None, metadata={"help": "none: 0 for a new model, else what --model says"})
-    attention: str = field(
-        default="sdpa", metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2"}
+    attention: str | None = field(
+        default=None,
+        metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2; none: the model's default"},
     )
     max_length: int = field(default=128, metadata={"help": "tokens in a row, [CLS] and [SEP] included"})
     mask_probability: float = field(default=0.15, metadata={"help": "share of the words to be predicted"})
@@ -98,6 +103,11 @@ def check(options: Options, arguments: TrainingArguments) -> None:
         raise InputError("a stream has no known length: say with --max_steps when to stop")
     if options.max_length < 3:
         raise InputError(f"--max_length must leave room for [CLS], a token and [SEP], got {options.max_length}")
+    check_training(arguments, options.dropout, options.report)
+    counts = ("segment_characters", "preprocessing_num_proc", "shuffle_buffer", "vocab_size", "hidden_size")
+    counts += ("num_hidden_layers", "num_attention_heads")
+    check_range({name: getattr(options, name) for name in counts}, 1)
+    check_range({"mask_probability": options.mask_probability}, 0, 1)
     if options.pack not in ("rows", "segments"):
         raise InputError(f"--pack must be rows or segments, got {options.pack!r}")
     if "tensorboard" in arguments.report_to and not is_tensorboard_available():
@@ -107,6 +117,14 @@ def check(options: Options, arguments: TrainingArguments) -> None:
         raise InputError(
             f"{launched} processes were started that do not know of each other, for want of GPUs: add --use_cpu"
         )
+    if options.streaming and options.pack == "rows" and arguments.process_index == 0:
+        readers = arguments.world_size * max(1, arguments.dataloader_num_workers)
+        if readers > 1:
+            print(
+                f"pretrain_mlm: warning: each of {readers} processes and workers tokenises the whole stream, since "
+                "full rows depend on those before: divide the work with --pack segments, or leave --streaming out",
+                file=sys.stderr,
+            )
     if asked_for_processes_that_are_not_there():
         print(
             "pretrain_mlm: warning: this is one process, but accelerate seems to have been asked for several: use "
@@ -123,6 +141,8 @@ def new_model(options: Options, texts: Iterable[str], folder: Path, arguments: T
     if not options.vocabulary and not made:
         tokens = build_vocabulary(count_corpus(texts), options.vocab_size, options.min_character_count)
         write_whole(path, "".join(f"{token}\n" for token in tokens))
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; --vocabulary takes a vocab.txt")
     tokenizer = WoBertTokenizer(vocab_file=str(path))
     set_seed(arguments.seed)
     config = WoBertConfig(
@@ -136,26 +156,35 @@ def new_model(options: Options, texts: Iterable[str], folder: Path, arguments: T
         hidden_dropout_prob=options.dropout or 0.0,
         attention_probs_dropout_prob=options.dropout or 0.0,
         add_pooling_layer=options.next_segment,
-        attn_implementation=options.attention,
+        **chosen_attention(options),
     )
     return (WoBertForPreTraining if options.next_segment else WoBertForMaskedLM)(config), tokenizer
+
+
+def chosen_attention(options: Options) -> dict[str, str]:
+    # Not every model has every one, so there is no default of ours.
+    return {} if options.attention is None else {"attn_implementation": options.attention}
 
 
 def given_model(options: Options) -> tuple[Any, Any]:
     """The model of --model in float32, and its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    changes: dict[str, Any] = {"add_pooling_layer": True} if options.next_segment else {}
+    config = AutoConfig.from_pretrained(options.model)
+    auto_class, changes = AutoModelForMaskedLM, chosen_attention(options)
+    if options.next_segment:
+        auto_class = AutoModelForPreTraining
+        kind = MODEL_FOR_PRETRAINING_MAPPING.get(type(config), None)
+        if kind is None or "next_sentence_label" not in inspect.signature(kind.forward).parameters:
+            raise InputError(f"--next_segment needs BERT's two heads, which no class for {config.model_type} has")
+        if hasattr(config, "add_pooling_layer"):
+            changes["add_pooling_layer"] = True
     if options.dropout is not None:
         changes |= {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
-    positions = getattr(AutoConfig.from_pretrained(options.model), "max_position_embeddings", options.max_length)
+    positions = getattr(config, "max_position_embeddings", options.max_length)
     if options.max_length > positions:
         raise InputError(f"{options.model} has {positions} positions, --max_length is {options.max_length}")
-    auto_class = AutoModelForPreTraining if options.next_segment else AutoModelForMaskedLM
     # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
-    model = auto_class.from_pretrained(
-        options.model, dtype="float32", attn_implementation=options.attention, **changes
-    )
-    return model, tokenizer
+    return auto_class.from_pretrained(options.model, dtype="float32", **changes), tokenizer
 
 
 def table(options: Options, texts: Dataset, packing: Any) -> Table:
@@ -197,16 +226,22 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             else load_corpus(options.train_file, options.text_column, workers)
         )
         if options.model is None:
-            model, tokenizer = new_model(options, texts if options.streaming else texts["text"], folder, arguments)
+            with one_line("a new model cannot be made"):
+                words = texts if options.streaming else texts["text"]
+                model, tokenizer = new_model(options, words, folder, arguments)
         else:
-            model, tokenizer = given_model(options)
+            with one_line(f"--model {options.model} cannot be used"):
+                model, tokenizer = given_model(options)
+        with one_line(f"the tokenizer of {options.model or options.vocabulary or folder} cannot be used"):
+            collator_class = NextSegmentCollator if options.next_segment else WordMaskingCollator
+            collator = collator_class(tokenizer, options.mask_probability, seed=arguments.seed)
         length = options.max_length - options.next_segment  # one [SEP] more between the segments
         if options.pack == "rows":
             packing: Any = FullRows(tokenizer, length)
         else:
             packing = Segments(tokenizer, length, options.segment_characters)
         if options.streaming:
-            order = {"seed": arguments.seed, "strategy": str(arguments.train_sampling_strategy)}
+            order = {"seed": seed_of(arguments), "strategy": str(arguments.train_sampling_strategy)}
             train: Any = Stream(texts, packing, share_of(arguments), window=options.shuffle_buffer, **order)
         else:
             train = table(options, texts, packing)
@@ -216,24 +251,32 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
     if arguments.n_gpu <= 1:  # nn.DataParallel cannot gather scores of different numbers of positions
         score_masked_positions_only(model)
-    collator_class = NextSegmentCollator if options.next_segment else WordMaskingCollator
+    facts: dict[str, Any] = {
+        name: getattr(options, name) for name in ("pack", "max_length", "segment_characters", "next_segment")
+    }
+    if options.streaming:
+        facts["corpus"] = texts.version()
     trainer = OrderedTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
         eval_dataset=held_out,
-        data_collator=collator_class(tokenizer, options.mask_probability, seed=arguments.seed),
+        data_collator=collator,
         processing_class=tokenizer,
         preprocess_logits_for_metrics=best_guess,
         compute_metrics=accuracy,
+        facts=facts,
     )
     if options.resume and last_whole_checkpoint(folder) is None and trainer.is_world_process_zero():
-        print(f"no checkpoint in {folder} yet: starting from the beginning")
+        print(why_from_the_beginning(folder))
     result = trainer.resume() if options.resume else trainer.train()
+    trained = trainer.state.global_step > trainer.first_step
+    if not trained and trainer.is_world_process_zero():
+        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
     figures = {
         "steps": trainer.state.global_step,
         "epochs": round(trainer.state.epoch or 0.0, 3),
-        "train_loss": result.training_loss,
+        **({"train_loss": result.training_loss} if trained else {}),
         "seconds": result.metrics["train_runtime"],
         "parameters": sum(weight.numel() for weight in model.parameters()),
     }
@@ -256,8 +299,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
     try:
+        with one_line("wrong options"):
+            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
         run(options, training)
     except KexueError as error:
         # One from a loader's worker comes with its traceback before it.

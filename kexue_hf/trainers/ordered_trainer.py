@@ -11,16 +11,17 @@ import os
 import zlib
 from typing import Any
 
+import accelerate
 import torch
 from accelerate.state import DistributedType, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
-from transformers import Trainer
 
 from kexue_hf.corpora.row_order import Batches, Share, Stream, Table
+from kexue_hf.errors import InputError
 from kexue_hf.trainers.tied_sharding import shard
-from kexue_hf.trainers.whole_checkpoints import MarkWhole, check_same_order, last_whole_checkpoint
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
 
 
 class TableLoader(DataLoader):
@@ -31,20 +32,20 @@ class TableLoader(DataLoader):
         batches.set_epoch(epoch)
 
 
-class OrderedTrainer(Trainer):
-    """[`Trainer`] for rows of tokens; arguments as there, but:
+class OrderedTrainer(MarkingTrainer):
+    """[`MarkingTrainer`] for rows of tokens; arguments as there, but:
 
     Args:
         train_dataset: a [`Table`] or a [`Stream`]. A table's order is `args.train_sampling_strategy` (random,
             sequential, group_by_length); `length_column_name` must be one of its columns for the last.
         data_collator: best one that draws masks from `row` and `epoch`, as [`WordMaskingCollator`] does.
+        facts: what else the rows depend on than the arguments, the dataset and the collator's seed and shares.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.args.remove_unused_columns = False  # collators want word_ids, row and epoch, which no model takes
-        self.facts = self._facts()
-        self.add_callback(MarkWhole(self.facts))
+        self.facts = {**self._facts(), **self.facts}
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -58,6 +59,15 @@ class OrderedTrainer(Trainer):
             state.distributed_type = DistributedType.FSDP
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.is_fsdp_enabled = True
+            if self.accelerator.distributed_type != DistributedType.FSDP:
+                raise InputError(
+                    "FSDP on CPUs needs an accelerate whose state can be changed, as 1.15 (the one that was tried): "
+                    f"this is {accelerate.__version__}; install that one, or leave --fsdp out"
+                )
+        if self.is_fsdp_enabled and state.fsdp_plugin.activation_checkpointing:
+            raise InputError(
+                "activation_checkpointing in --fsdp_config is not supported here: use --gradient_checkpointing"
+            )
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
         # Before the optimizer exists, which holds the divided weights then.
@@ -81,36 +91,27 @@ class OrderedTrainer(Trainer):
         by_length = self.args.train_sampling_strategy == "group_by_length"
         lengths = data.column(self.args.length_column_name) if by_length else None
         strategy = str(self.args.train_sampling_strategy)
-        batches = Batches(len(data), share_of(self.args), self._seed(), strategy, lengths)
+        batches = Batches(len(data), share_of(self.args), seed_of(self.args), strategy, lengths)
         return TableLoader(data, batch_sampler=batches, **loading)
 
-    def resume(self) -> Any:
-        """Train, on from the last whole checkpoint in `output_dir` if there is one.
-
-        Raises:
-            InputError: its rows came in another order than these would.
-        """
-        found = last_whole_checkpoint(str(self.args.output_dir))
-        if found is None:
-            return self.train()
-        checkpoint, recorded = found
-        check_same_order(self.facts, recorded, checkpoint)
+    def _skip(self, steps: int) -> None:
         if isinstance(self.train_dataset, Stream):
             # Trainer would draw and throw away every batch.
-            self.train_dataset.start = recorded["step"] * self.args.gradient_accumulation_steps
+            self.train_dataset.start = steps * self.args.gradient_accumulation_steps
             self.args.ignore_data_skip = True
-        return self.train(resume_from_checkpoint=checkpoint)
-
-    def _seed(self) -> int:
-        return int(self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
     def _facts(self) -> dict[str, Any]:
-        """What the order of the rows depends on."""
+        """What the order and the masks of the rows depend on."""
         facts: dict[str, Any] = {
             "rows of a step": share_of(self.args).rows,
-            "seed": self._seed(),
+            "seed": seed_of(self.args),
             "order": str(self.args.train_sampling_strategy),
+            "kind of data": type(self.train_dataset).__name__,
         }
+        # Whatever the collator is; those of ours have these.
+        for name in ("seed", "probability", "hidden"):
+            if hasattr(self.data_collator, name):
+                facts[f"mask {name}"] = getattr(self.data_collator, name)
         if isinstance(self.train_dataset, Table):
             facts["rows"] = len(self.train_dataset)
             if self.args.length_column_name in self.train_dataset.data.column_names:
@@ -118,6 +119,7 @@ class OrderedTrainer(Trainer):
                 lengths = self.train_dataset.column(self.args.length_column_name)
                 facts["checksum of lengths"] = zlib.crc32(lengths.astype("<i8").tobytes())
         elif isinstance(self.train_dataset, Stream):
+            facts["seed"] = self.train_dataset.seed
             facts["shuffled rows"] = self.train_dataset.batches * self.train_dataset.share.rows
         return facts
 
@@ -127,6 +129,11 @@ def share_of(args: Any) -> Share:
     # nn.DataParallel divides one process' batches among several GPUs.
     batch_size = args.per_device_train_batch_size * max(1, args.n_gpu)
     return Share(batch_size, args.gradient_accumulation_steps, args.process_index, args.world_size)
+
+
+def seed_of(args: Any) -> int:
+    """The seed of the order of rows, by transformers' TrainingArguments."""
+    return int(args.seed if args.data_seed is None else args.data_seed)
 
 
 def asked_for_processes_that_are_not_there() -> bool:
@@ -140,4 +147,4 @@ def asked_for_processes_that_are_not_there() -> bool:
     return set_by_launcher and not started and not torch.distributed.is_initialized()
 
 
-__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "share_of"]
+__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "seed_of", "share_of"]

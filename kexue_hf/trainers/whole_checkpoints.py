@@ -2,7 +2,8 @@
 
 A process that is killed while it writes leaves a folder `checkpoint-N` that looks like any other; transformers'
 `get_last_checkpoint` picks it. Here a checkpoint counts when it holds `progress.json`, which is written last, when all
-processes have written their parts, and appears in one go.
+processes have written their parts, and appears in one go. Older checkpoints are deleted (`save_total_limit`) after
+that only: at any moment one of them is whole.
 """
 
 import json
@@ -10,29 +11,69 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+import torch.distributed
+from transformers import Trainer
+from transformers.trainer_utils import rotate_checkpoints
 
 from kexue_hf.errors import InputError
 
 PROGRESS = "progress.json"
 
 
-class MarkWhole(TrainerCallback):
-    """After each checkpoint: wait for all processes, then write `facts` and the step into it."""
+class MarkingTrainer(Trainer):
+    """[`Trainer`] that marks its checkpoints as whole and resumes from whole ones only; arguments as there, and:
 
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.facts = facts
+    Args:
+        facts: what the rows that are trained on depend on, by name, as JSON holds it; a checkpoint keeps them, and a
+            run with others is not resumed.
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any) -> None:
-        import torch.distributed
+    `first_step` is the step that the last training went on from.
+    """
 
+    def __init__(self, *arguments: Any, facts: dict[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.facts = facts or {}
+        self.first_step = 0
+
+    def resume(self) -> Any:
+        """Train, on from the last whole checkpoint in `output_dir` if there is one. Of a finished run it is loaded.
+
+        Raises:
+            InputError: its rows are others than these would be, or came in another order.
+        """
+        found = last_whole_checkpoint(str(self.args.output_dir))
+        if found is None:
+            return self.train()
+        checkpoint, recorded = found
+        check_same_order(self.facts, recorded, checkpoint)
+        self.first_step = recorded["step"]
+        self._skip(self.first_step)
+        return self.train(resume_from_checkpoint=checkpoint)
+
+    def _skip(self, steps: int) -> None:
+        """Before resuming: for data that can leave out by itself what those steps took."""
+
+    def _run_epoch(self, *arguments: Any, **options: Any) -> Any:
+        # Trainer looks whether the steps are done after a step only: a finished run would get one more each time.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return None
+        return super()._run_epoch(*arguments, **options)
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(*arguments, **options)
+        finally:
+            self.args.save_total_limit = limit
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
             (folder / "training_args.bin").unlink(missing_ok=True)
-            write_whole(folder / PROGRESS, json.dumps({"step": state.global_step, **self.facts}, indent=2) + "\n")
+            write_whole(folder / PROGRESS, json.dumps({"step": self.state.global_step, **self.facts}, indent=2) + "\n")
+            rotate_checkpoints(str(self.args.output_dir), limit, self.state.best_model_checkpoint, use_mtime=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -44,8 +85,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def last_whole_checkpoint(folder: str | Path) -> tuple[str, dict[str, Any]] | None:
     """The latest checkpoint that is whole, and what its `progress.json` says."""
-    paths = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
-    for path in sorted(paths, key=lambda path: int(path.name.split("-")[1]), reverse=True):
+    for path in _checkpoints(folder):
         try:
             return str(path), json.loads((path / PROGRESS).read_text("utf-8"))
         except (OSError, ValueError):
@@ -53,8 +93,25 @@ def last_whole_checkpoint(folder: str | Path) -> tuple[str, dict[str, Any]] | No
     return None
 
 
+def why_from_the_beginning(folder: str | Path) -> str:
+    """What to say where there is no whole checkpoint to resume from."""
+    found = _checkpoints(folder)
+    if not found:
+        return f"no checkpoint in {folder} yet: starting from the beginning"
+    return (
+        f"warning: no checkpoint in {folder} is whole (none of {', '.join(path.name for path in found)} holds "
+        f"{PROGRESS}, which is written last): starting from the beginning"
+    )
+
+
+def _checkpoints(folder: str | Path) -> list[Path]:
+    """The latest first."""
+    paths = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
+    return sorted(paths, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+
+
 def check_same_order(facts: dict[str, Any], recorded: dict[str, Any], checkpoint: str) -> None:
-    """Refuse to go on where the order of rows would not be that of the stopped run.
+    """Refuse to go on where the rows, their order or their masks would not be those of the stopped run.
 
     Raises:
         InputError: a fact differs.
@@ -62,9 +119,9 @@ def check_same_order(facts: dict[str, Any], recorded: dict[str, Any], checkpoint
     for name, value in facts.items():
         if name in recorded and recorded[name] != value:
             raise InputError(
-                f"{checkpoint} was made with {name} {recorded[name]}, now it is {value}, so the rows would come in "
-                f"another order: restore it, or start anew from the weights with --model {checkpoint}"
+                f"{checkpoint} was made with {name} {recorded[name]}, now it is {value}, so rows, their "
+                f"order or masks would be others: restore it, or start anew from the weights with --model {checkpoint}"
             )
 
 
-__all__ = ["MarkWhole", "check_same_order", "last_whole_checkpoint", "write_whole"]
+__all__ = ["MarkingTrainer", "check_same_order", "last_whole_checkpoint", "why_from_the_beginning", "write_whole"]

@@ -13,9 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForMaskedLM, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForPreTraining,
+    BertTokenizer,
+    RoFormerConfig,
+    RoFormerForMaskedLM,
+    TrainerCallback,
+)
 
 from examples import pretrain_mlm
+from kexue_hf.trainers import whole_checkpoints
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS, save_vocabulary
 
 SENTENCES = [
@@ -134,6 +144,34 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch
     # What a kill leaves that hits while a checkpoint is written.
     (tmp_path / "stopped" / "checkpoint-7").mkdir()
     assert train(text, tmp_path / "stopped", *options, "--resume") == whole
+    weights = (tmp_path / "stopped" / "model.safetensors").read_bytes()
+    # Once more, though all is done.
+    assert train(text, tmp_path / "stopped", *options, "--resume") == whole
+    assert "checkpoint-12 is taken as it is" in capsys.readouterr().out
+    assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == weights
+    assert not (tmp_path / "stopped" / "checkpoint-13").exists()
+
+
+def test_a_kill_before_the_mark_leaves_the_checkpoint_before(text, tmp_path, monkeypatch, capsys):
+    write = whole_checkpoints.write_whole
+
+    def killed(path: Path, content: str) -> None:
+        if path.parent.name == "checkpoint-2":
+            raise Killed
+        write(path, content)
+
+    monkeypatch.setattr(whole_checkpoints, "write_whole", killed)
+    options = ["--max_steps=2", "--save_steps=1", "--save_total_limit=1"]
+    with pytest.raises(Killed):
+        train(text, tmp_path, *options)
+    found = whole_checkpoints.last_whole_checkpoint(tmp_path)
+    assert found is not None and found[1]["step"] == 1
+    monkeypatch.setattr(whole_checkpoints, "write_whole", write)
+    train(text, tmp_path, *options, "--resume")
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    # Where none is whole, that is said.
+    (tmp_path / "checkpoint-2" / "progress.json").unlink()
+    assert "(none of checkpoint-2 holds progress.json" in whole_checkpoints.why_from_the_beginning(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -240,10 +278,26 @@ def test_goes_on_from_a_folder(text, tmp_path):
         (["--pack=tight"], "--pack must be rows or segments, got 'tight'"),
         (["--batch_size=640"], "rows, a step takes 640"),
         (["--report_to=tensorboard"], "needs another package: pip install tensorboard"),
+        (["--segment_characters=-5"], "--segment_characters must be 1 or more, got -5"),
+        (["--shuffle_buffer=0"], "--shuffle_buffer must be 1 or more, got 0"),
+        (["--preprocessing_num_proc=-1"], "--preprocessing_num_proc must be 1 or more, got -1"),
+        (["--batch_size=0"], "--batch_size must be 1 or more, got 0"),
+        (["--mask_probability=2"], "--mask_probability must be from 0 to 1, got 2"),
+        (["--dropout=2"], "--dropout must be from 0 to 1, got 2"),
+        (["--seed=-1"], "--seed must be from 0 to 4294967295, got -1"),
+        (["--output_dir={text}"], "--output_dir must be a folder, "),
+        (["--report=nodir/x.json"], "--report must be a file in a folder that exists, got nodir/x.json"),
+        (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: a vocabulary of 10 tokens was asked for"),
+        (["--vocabulary=nofile"], "nofile does not exist; --vocabulary takes a vocab.txt"),
+        (["--num_attention_heads=3"], "a new model cannot be made: "),
+        (["--attention=foo"], "a new model cannot be made: "),
+        (["--model=nonexist"], "--model nonexist cannot be used: "),
+        (["--dataloader_prefetch_factor=2"], "wrong options: "),
     ],
-    ids=["no file", "endless stream", "no column", "too short", "no packing", "large batch", "no tensorboard"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_one_clear_line(text, tmp_path, capsys, monkeypatch, options, message):
+    options = [option.format(text=text) for option in options]
     monkeypatch.setattr(pretrain_mlm, "is_tensorboard_available", lambda: False)
     assert message in failure(capsys, arguments(text, tmp_path / "out", *options))
 
@@ -258,10 +312,62 @@ def test_a_corpus_that_is_not_utf8_is_named_with_its_line(tmp_path, capsys, stre
     assert f"pretrain_mlm: error: {path}, line 81: not UTF-8 (byte 0xb1 at position 0 of the line); convert" in error
 
 
-def test_resuming_otherwise_is_refused(text, tmp_path, capsys):
-    train(text, tmp_path, "--max_steps=1", "--save_steps=1", "--batch_size=4")
-    error = failure(capsys, arguments(text, tmp_path, "--max_steps=2", "--batch_size=8", "--resume"))
-    assert "checkpoint-1 was made with rows of a step 4, now it is 8" in error and "--model" in error
+@pytest.mark.parametrize(
+    ("first", "changes"),
+    [
+        (
+            ["--data_seed=3"],
+            {"--batch_size=8": "rows of a step 4, now it is 8", "--seed=5": "mask seed 42, now it is 5"},
+        ),
+        (
+            ["--streaming"],
+            {
+                "--data_seed=3": "seed 42, now it is 3",
+                "--mask_probability=0.2": "mask probability 0.15, now it is 0.2",
+                "--pack=segments": "pack rows, now it is segments",
+                "--segment_characters=9": "segment_characters None, now it is 9",
+                "--max_length=20": "max_length 24, now it is 20",
+                "--train_file={other}": "corpus 1 files of ",
+                "--streaming=False": "kind of data Stream, now it is Table",
+            },
+        ),
+    ],
+    ids=["table", "stream"],
+)
+def test_resuming_otherwise_is_refused(text, tmp_path, capsys, first, changes):
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join(SENTENCES * 8), encoding="utf-8")
+    options = ["--max_steps=1", "--save_steps=1", "--batch_size=4", *first]
+    train(text, tmp_path / "out", *options)
+    for change, message in changes.items():
+        again = [*options, "--resume", change.format(other=other)]
+        error = failure(capsys, arguments(text, tmp_path / "out", *again))
+        assert f"checkpoint-1 was made with {message}" in error and "--model" in error
+
+
+@pytest.mark.parametrize("kind", ["bert", "roformer"])
+def test_takes_encoders_of_transformers(text, tmp_path, capsys, kind):
+    vocabulary = text.with_name("vocab.txt")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config_class, model_class = {
+        "bert": (BertConfig, BertForPreTraining),
+        "roformer": (RoFormerConfig, RoFormerForMaskedLM),
+    }[kind]
+    config = config_class(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), embedding_size=16, **sizes)
+    model_class(config).save_pretrained(tmp_path / "model")
+    BertTokenizer(str(vocabulary)).save_pretrained(tmp_path / "model")
+    options = [f"--model={tmp_path / 'model'}", "--max_steps=1", "--save_steps=1"]
+    assert len(train(text, tmp_path / "out", *options)) == 1
+    if kind == "bert":
+        assert len(train(text, tmp_path / "both", *options, "--next_segment")) == 1
+    else:
+        error = failure(capsys, arguments(text, tmp_path / "both", *options, "--next_segment"))
+        assert "--next_segment needs BERT's two heads, which no class for roformer has" in error
+
+
+def test_readers_that_all_tokenise_everything_are_said(text, tmp_path, capsys):
+    options = ["--streaming", "--max_steps=1", "--dataloader_num_workers=2", "--train_file=nowhere.txt"]
+    assert "each of 2 processes and workers tokenises" in failure(capsys, arguments(text, tmp_path, *options), lines=2)
 
 
 def test_processes_that_do_not_know_of_each_other_are_said(text, tmp_path, capsys, monkeypatch):

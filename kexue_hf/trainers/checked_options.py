@@ -1,0 +1,60 @@
+"""What a training script checks before it reads anything, so that a wrong option costs one line and no time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.errors import InputError, KexueError
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Turn what libraries raise for bad input into an InputError of one line.
+
+    Args:
+        what: had been tried, to begin the message with.
+    """
+    try:
+        yield
+    except KexueError:
+        raise
+    except (ValueError, OSError, ImportError, AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{what}: {reason}") from error
+
+
+def check_range(options: dict[str, float | None], low: float, high: float = float("inf")) -> None:
+    """Raise InputError for the first option, by name, that is not within low..high; None is left out."""
+    for name, value in options.items():
+        if value is not None and not low <= value <= high:
+            expected = f"from {low} to {high}" if high < float("inf") else f"{low} or more"
+            raise InputError(f"--{name} must be {expected}, got {value}")
+
+
+def check_training(arguments: Any, dropout: float | None, report: str | None) -> None:
+    """Raise InputError for numbers out of range, and for places that cannot be written to after the training.
+
+    Args:
+        arguments: transformers' TrainingArguments.
+        report: where a file of figures is wanted.
+    """
+    check_range(
+        {
+            "batch_size": arguments.per_device_train_batch_size,
+            "per_device_eval_batch_size": arguments.per_device_eval_batch_size,
+            "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
+        },
+        1,
+    )
+    # What numpy takes.
+    check_range({"seed": arguments.seed, "data_seed": arguments.data_seed}, 0, 2**32 - 1)
+    check_range({"dropout": dropout}, 0, 1)
+    folder = Path(arguments.output_dir)
+    if next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_file():
+        raise InputError(f"--output_dir must be a folder, {folder} is a file or lies in one")
+    if report is not None and (not Path(report).absolute().parent.is_dir() or Path(report).is_dir()):
+        raise InputError(f"--report must be a file in a folder that exists, got {report}")
+
+
+__all__ = ["check_range", "check_training", "one_line"]
