@@ -1,14 +1,14 @@
-"""Teach a masked language model to write one text from another, as a UniLM: titles from abstracts, say.
+"""Teach WoBERT to write one text from another, as a UniLM: titles from abstracts, say.
 
     pip install "kexue-hf[examples]"
     python examples/finetune_title.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\
         --source_column abstract --target_column title --output_dir my-titles --learning_rate 5e-4 \\
         --num_train_epochs 20
 
-Data files are .jsonl, one object a line. All of transformers' TrainingArguments are options. At the end the model
-writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1 over characters, spaces left out,
-lower case, mean over the rows), beside that of the source's first sentence. Saves a folder with model and tokenizer
-that loads anywhere with AutoModelForCausalLM.
+Data files are .jsonl (perhaps .gz ...), one object a line. All of transformers' TrainingArguments are options. At the
+end the model writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1 over characters,
+spaces left out, lower case, mean over the rows), beside that of the source's first sentence. Saves a folder with model
+and tokenizer that loads anywhere with AutoModelForCausalLM.
 """
 
 import json
@@ -22,21 +22,23 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     HfArgumentParser,
     NoRepeatNGramLogitsProcessor,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-import kexue_hf  # noqa: F401  (registers our models with the Auto classes)
+from kexue_hf import WoBertConfig
+from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
+from kexue_hf.trainers.checked_options import check_range, check_training, one_line
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 
 # Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
 FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)
@@ -44,7 +46,7 @@ FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re
 
 @dataclass
 class Options:
-    model: str = field(metadata={"help": "folder or Hub name of a model with a masked-word head"})
+    model: str = field(metadata={"help": "folder or Hub name of a WoBERT with a masked-word head"})
     train_file: str = field(metadata={"help": ".jsonl"})
     eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
     source_column: str = field(default="abstract", metadata={"help": "what is read"})
@@ -57,7 +59,9 @@ class Options:
     max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
     dropout: float | None = field(default=None, metadata={"help": "in place of the model's own"})
-    attention: str = field(default="sdpa", metadata={"help": "sdpa, or eager (faster for bf16 on a CPU)"})
+    attention: str | None = field(
+        default=None, metadata={"help": "sdpa, or eager (faster for bf16 on a CPU); none: the model's default"}
+    )
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
     report: str | None = field(default=None, metadata={"help": "write figures and what was written to this JSON file"})
 
@@ -91,33 +95,18 @@ def read_pairs(path: str, source_column: str, target_column: str) -> list[tuple[
             value that is not a string or empty.
     """
     pairs = []
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            for line, content in enumerate(file, 1):
-                if not content.strip():
-                    continue
-                try:
-                    row = json.loads(content)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {line}: not JSON ({error.msg}, column {error.colno})") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {line}: expected a JSON object, got {type(row).__name__}")
-                for column in (source_column, target_column):
-                    if column not in row:
-                        found = ", ".join(map(str, row)) or "nothing"
-                        raise InputError(
-                            f"{path}, line {line}: no column {column!r} (found {found}); "
-                            f"see --source_column, --target_column"
-                        )
-                    if not isinstance(row[column], str) or not row[column].strip():
-                        raise InputError(
-                            f"{path}, line {line}: {column!r} must be a text, got {json.dumps(row[column])}"
-                        )
-                pairs.append((row[source_column], row[target_column]))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a .jsonl file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    for place, row in read_objects(path):
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+        for column in (source_column, target_column):
+            if column not in row:
+                found = ", ".join(map(str, row)) or "nothing"
+                raise InputError(
+                    f"{place}: no column {column!r} (found {found}); see --source_column, --target_column"
+                )
+            if not isinstance(row[column], str) or not row[column].strip():
+                raise InputError(f"{place}: {column!r} must be a text, got {json.dumps(row[column])}")
+        pairs.append((row[source_column], row[target_column]))
     if not pairs:
         raise InputError(f"{path} holds no rows; expected one object with {source_column} and {target_column} a line")
     return pairs
@@ -158,6 +147,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     """Train, write for the held-out rows, save model and tokenizer to `output_dir`, and return the figures."""
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
+    check_training(arguments, options.dropout, options.report)
+    check_range({"num_beams": options.num_beams, "max_train_rows": options.max_train_rows}, 1)
+    check_range({"no_repeat": options.no_repeat}, 0)
     if not 0 < options.max_target_length <= options.max_length - 5:
         raise InputError(
             f"expected --max_target_length from 1 to --max_length - 5, got {options.max_target_length} and "
@@ -172,19 +164,26 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         lead_scores = rouge_l(references, leads)
 
     set_seed(arguments.seed)
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    changes = {}
-    if options.dropout is not None:
-        changes = {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
-    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
-    model = AutoModelForCausalLM.from_pretrained(
-        options.model, dtype="float32", attn_implementation=options.attention, **changes
-    )
-    if options.max_length > model.config.max_position_embeddings:
-        raise InputError(
-            f"expected --max_length of at most {model.config.max_position_embeddings}, which is how many positions "
-            f"{options.model} has, got {options.max_length}"
-        )
+    with one_line(f"--model {options.model} cannot be used"):
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        config = AutoConfig.from_pretrained(options.model)
+        if not isinstance(config, WoBertConfig):
+            raise InputError(
+                f"{options.model} is a {config.model_type}: writing needs a UniLM, which is WoBertForCausalLM only"
+            )
+        if options.max_length > config.max_position_embeddings:
+            raise InputError(
+                f"expected --max_length of at most {config.max_position_embeddings}, which is how many positions "
+                f"{options.model} has, got {options.max_length}"
+            )
+        changes: dict[str, Any] = {}
+        if options.dropout is not None:
+            changes = {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
+        if options.attention is not None:
+            changes["attn_implementation"] = options.attention
+        # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+        model = AutoModelForCausalLM.from_pretrained(options.model, dtype="float32", **changes)
+        collator = UniLmCollator(tokenizer, options.max_length, options.max_target_length)
     data = Dataset.from_dict(
         {
             "input_ids": tokenizer([s for s, _ in pairs["train"]], truncation=True, max_length=options.max_length)[
@@ -196,21 +195,24 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.max_train_rows is not None and options.max_train_rows < len(data):
         data = data.shuffle(seed=arguments.seed).select(range(options.max_train_rows))
     score_target_positions_only(model)
-    trainer = Trainer(
+    trainer = MarkingTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
-        data_collator=UniLmCollator(tokenizer, options.max_length, options.max_target_length),
+        data_collator=collator,
         processing_class=tokenizer,
+        facts={"rows": len(data), "seed": arguments.seed, "rows of a batch": arguments.per_device_train_batch_size},
     )
-    checkpoint = (
-        get_last_checkpoint(arguments.output_dir) if options.resume and Path(arguments.output_dir).exists() else None
-    )
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
+        print(why_from_the_beginning(arguments.output_dir))
+    result = trainer.resume() if options.resume else trainer.train()
+    trained = result.global_step > trainer.first_step
+    if not trained and trainer.is_world_process_zero():
+        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
     figures: dict[str, Any] = {
         "train_rows": len(data),
         "steps": result.global_step,
-        "train_loss": result.training_loss,
+        **({"train_loss": result.training_loss} if trained else {}),
         "seconds": result.metrics["train_runtime"],
     }
     trainer.save_model()
@@ -240,8 +242,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
     try:
+        with one_line("wrong options"):
+            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
         run(options, training)
     except KexueError as error:
         print(f"finetune_title: error: {error}", file=sys.stderr)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig
 
 from examples import finetune_title as script
 from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
@@ -72,13 +72,22 @@ def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, caps
         ([], [], "holds no rows"),
         (ROWS, ["--max_length=30"], "--max_length of at most 24"),
         (ROWS, ["--max_target_length=16"], "--max_target_length from 1 to --max_length - 5, got 16 and 20"),
-        (ROWS, ["--eval_file=nowhere.jsonl"], "nowhere.jsonl: No such file"),
+        (ROWS, ["--eval_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
+        (ROWS, ["--batch_size=0"], "--batch_size must be 1 or more, got 0"),
+        (ROWS, ["--num_beams=0"], "--num_beams must be 1 or more, got 0"),
+        (ROWS, ["--report=nodir/x.json"], "--report must be a file in a folder that exists"),
+        (ROWS, ["--model=nonexist"], "--model nonexist cannot be used: "),
+        (ROWS, ["--attention=foo"], "cannot be used: "),
+        (ROWS, ["--model={bert}"], "is a bert: writing needs a UniLM, which is WoBertForCausalLM only"),
     ],
-    ids=["column", "number", "empty", "list", "no rows", "too long", "no room", "no file"],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else "",
 )
 def test_one_line_for_bad_input(model: Path, tmp_path: Path, capsys, rows, options, message) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", rows)
     arguments = [f"--model={model}", f"--train_file={file}", f"--output_dir={tmp_path / 'out'}", *TRAINING]
+    BertConfig().save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(TOKENS), encoding="utf-8")
+    options = [option.format(bert=tmp_path / "bert") for option in options]
     with pytest.raises(SystemExit) as stopped:
         script.main([*arguments, "--max_target_length=4", *options])
     error = capsys.readouterr().err.strip()
@@ -88,10 +97,25 @@ def test_one_line_for_bad_input(model: Path, tmp_path: Path, capsys, rows, optio
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"], ids=["not JSON", "not UTF-8"])
 def test_a_file_that_is_something_else(model: Path, tmp_path: Path, capsys, content: bytes) -> None:
-    (tmp_path / "rows.jsonl").write_bytes(content)
+    (tmp_path / "rows.jsonl").write_bytes(b'{"abstract": "a", "title": "b"}\n' + content)
     with pytest.raises(SystemExit):
         script.main([f"--model={model}", f"--train_file={tmp_path / 'rows.jsonl'}", f"--output_dir={tmp_path}"])
-    assert "rows.jsonl" in capsys.readouterr().err
+    assert "rows.jsonl, line 2: not " in capsys.readouterr().err
+
+
+def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    options = [f"--model={model}", f"--train_file={rows}", f"--output_dir={tmp_path / 'out'}", *TRAINING]
+    options += ["--max_target_length=4", "--save_strategy=steps", "--save_steps=1", "--max_steps=2", "--batch_size=4"]
+    script.main([*options, "--save_total_limit=1"])
+    assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
+    # What a kill leaves that hits while a checkpoint is written.
+    (tmp_path / "out" / "checkpoint-3").mkdir()
+    script.main([*options, "--resume"])
+    assert "checkpoint-2 is taken as it is" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        script.main([*options, "--resume", "--seed=1"])
+    assert "was made with seed 42, now it is 1" in capsys.readouterr().err
 
 
 def test_a_missing_scorer_is_said_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
