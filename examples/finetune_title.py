@@ -195,14 +195,21 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.max_train_rows is not None and options.max_train_rows < len(data):
         data = data.shuffle(seed=arguments.seed).select(range(options.max_train_rows))
     score_target_positions_only(model)
-    trainer = MarkingTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        data_collator=collator,
-        processing_class=tokenizer,
-        facts={"rows": len(data), "seed": arguments.seed, "rows of a batch": arguments.per_device_train_batch_size},
-    )
+    rows_of_a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    facts = {"rows": len(data), "seed": arguments.seed, "rows of a step": rows_of_a_step}
+    with one_line("wrong options"):
+        trainer = MarkingTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=data,
+            data_collator=collator,
+            processing_class=tokenizer,
+            facts={
+                "rows": len(data),
+                "seed": arguments.seed,
+                "rows of a batch": arguments.per_device_train_batch_size,
+            },
+        )
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()

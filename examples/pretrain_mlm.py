@@ -256,17 +256,18 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     }
     if options.streaming:
         facts["corpus"] = texts.version()
-    trainer = OrderedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=held_out,
-        data_collator=collator,
-        processing_class=tokenizer,
-        preprocess_logits_for_metrics=best_guess,
-        compute_metrics=accuracy,
-        facts=facts,
-    )
+    with one_line("wrong options"):
+        trainer = OrderedTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=held_out,
+            data_collator=collator,
+            processing_class=tokenizer,
+            preprocess_logits_for_metrics=best_guess,
+            compute_metrics=accuracy,
+            facts=facts,
+        )
     if options.resume and last_whole_checkpoint(folder) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(folder))
     result = trainer.resume() if options.resume else trainer.train()

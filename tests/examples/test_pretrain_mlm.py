@@ -293,6 +293,7 @@ def test_goes_on_from_a_folder(text, tmp_path):
         (["--attention=foo"], "a new model cannot be made: "),
         (["--model=nonexist"], "--model nonexist cannot be used: "),
         (["--dataloader_prefetch_factor=2"], "wrong options: "),
+        (["--eval_strategy=epoch"], "wrong options: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
