@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
+from kexue_hf.models.wobert.vocabulary_wobert import word_problem
 
 _LINE = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")
 _SHOWN = 5
@@ -53,7 +54,9 @@ def read_user_dictionary(
         word = match.group(1) if match else text
         normal = normalize(word)
         if problem := word_problem(word, normal, special_tokens):
-            problems.append(f"line {number}: {word!r:.60} {problem}")
+            problems.append(f"line {number}: {problem}")
+        elif normal.startswith("##"):
+            problems.append(f"line {number}: {word!r:.60} begins with ##, which marks a word piece")
         elif pieces_of and not pieces_of(word):
             problems.append(f"line {number}: {word!r:.60} leaves no token")
         elif normal in words:
@@ -66,25 +69,4 @@ def read_user_dictionary(
     return [word for _, word in words.values()]
 
 
-def word_problem(word: str, normal: str, special_tokens: Sequence[str]) -> str | None:
-    """Why a text can be no word of a vocabulary; None if it can.
-
-    Args:
-        word: as it came. normal: its normal form.
-        special_tokens: what may not be in it.
-    """
-    if not word:
-        return "is empty"
-    if any(char.isspace() for char in word):
-        return "holds white space"
-    if any("\ud800" <= char <= "\udfff" for char in word):
-        return "is no valid Unicode (half a surrogate pair)"
-    if not normal:
-        return "has no character left after normalisation"
-    if normal.startswith("##"):
-        return "begins with ##, which marks a word piece"
-    token = next((token for token in special_tokens if token and token in word), None)
-    return f"holds the special token {token}" if token else None
-
-
-__all__ = ["read_user_dictionary", "word_problem"]
+__all__ = ["read_user_dictionary"]

@@ -583,7 +583,7 @@ def test_bad_arguments_leave_nothing_behind(tmp_path):
             r"none.txt does not exist; expected files of text \(.txt, .*perhaps .gz",
         ),
         ({"corpus": [tmp_path / "saved"]}, InputError, "saved: a folder of datasets.save_to_disk; expected files of"),
-        ({"user_dict": words}, InputError, "words.txt: line 2: '机器 学习' holds white space"),
+        ({"user_dict": words}, InputError, "words.txt: line 2: a user word must not hold white space"),
         ({"dtype": "int8"}, InputError, "--dtype int8: choose one of"),
         ({"license": "no license"}, InputError, "--license 'no license'"),
         ({"family": "nothing"}, InputError, "unknown family 'nothing'"),

@@ -20,17 +20,18 @@ def test_jiebas_format(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("好\n机器 学习\n", "line 2: '机器 学习' holds white space"),
-        ("机器 学习 3 nz\n", "line 1: '机器 学习' holds white space"),
-        ("好词\n[MASK]词\n", r"line 2: '\[MASK\]词' holds the special token \[MASK\]"),
-        ("<e1>\n", "line 1: '<e1>' holds the special token <e1>"),
+        ("好\n机器 学习\n", "line 2: a user word must not hold white space, got '机器 学习'"),
+        ("机器 学习 3 nz\n", "line 1: a user word must not hold white space, got '机器 学习'"),
+        ("好词\n[MASK]词\n", r"line 2: a user word must not hold a special .* which has '\[MASK\]'"),
+        ("<e1>\n", "line 1: a user word must not hold a special or added token, got '<e1>', which has '<e1>'"),
+        ("<E1>词\n", "line 1: a user word must not hold a special or added token, got '<E1>词', which has '<e1>'"),
         ("ABC\n好词\nabc\n", "line 3: 'abc' is the word of line 1 again"),
         ("##化\n", "line 1: '##化' begins with ##, which marks a word piece"),
-        ("\u0301\n", "line 1: '.*' has no character left after normalisation"),
+        ("\u0301\n", "line 1: a user word must have a character left after normalisation"),
         (b"\xe5\xa5\xbd\n\xc4\xe3\xba\xc3\n", r"line 2: not UTF-8 \(byte 0xc4 at position 0 of the line\); convert"),
         ("甲 乙\n" * 7, r"line 5: .*; and 2 more; expected one word a line"),
     ],
-    ids=["space", "space_frequency", "special", "added", "twice", "piece", "mark", "encoding", "many"],
+    ids=["space", "space_frequency", "special", "added", "normal", "twice", "piece", "mark", "encoding", "many"],
 )
 def test_bad_lines(tmp_path, content, problem):
     with pytest.raises(InputError, match=problem):

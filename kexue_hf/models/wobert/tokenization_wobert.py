@@ -30,7 +30,7 @@ from .batch_wobert import Batch, collector_waiting, read_inputs
 from .decoding_wobert import join_tokens
 from .normalization_wobert import Normalizer
 from .truncation_wobert import truncated_windows
-from .vocabulary_wobert import VocabularyMismatchWarning, load_vocabulary, vocabulary_fingerprint
+from .vocabulary_wobert import VocabularyMismatchWarning, load_vocabulary, vocabulary_fingerprint, word_problem
 
 VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
 
@@ -322,20 +322,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         for word in words:
             if not isinstance(word, str):
                 raise ValueError(f"a user word must be a string, got {word!r} of type {type(word).__name__}")
-            if any(char.isspace() for char in word):
-                raise ValueError(
-                    f"a user word must not hold white space, got {word!r}: add its parts, or add_tokens it"
-                )
-            if any("\ud800" <= char <= "\udfff" for char in word):
-                raise ValueError(f"a user word must be valid Unicode, got {word!r}, which has a lone surrogate")
-            normal = normalize(word)
-            if not normal:
-                raise ValueError(f"a user word must have a character left after normalisation, got {word!r}")
-            for token in tokens:
-                if token in word or token in normal:
-                    raise ValueError(
-                        f"a user word must not hold a special or added token, got {word!r}, which has {token!r}"
-                    )
+            if problem := word_problem(word, normalize(word), tokens):
+                raise ValueError(problem)
 
     def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
         """No trie, for the analyzer finds the added tokens: a new one for the tokens and flags there are now."""

@@ -1,4 +1,4 @@
-"""Reading a BERT `vocab.txt`, and the fingerprint by which a model recognises its vocabulary.
+"""Reading a BERT `vocab.txt`, the fingerprint by which a model recognises its vocabulary, and what can be a word.
 
 Apart from the tokenizer because the conversion needs both and must not import transformers.
 """
@@ -44,3 +44,22 @@ def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
         digest.update(token.encode("utf-8", "surrogatepass"))
         digest.update(b"\n")
     return digest.hexdigest()[:16]
+
+
+def word_problem(word: str, normal: str, tokens: Iterable[str] = ()) -> str | None:
+    """Why a text can be no word of a user, a clause; None if it can.
+
+    Args:
+        word: as it came. normal: its normal form.
+        tokens: special and added tokens, which are found before words are and can be in none.
+    """
+    if any(char.isspace() for char in word):
+        return f"a user word must not hold white space, got {word!r:.60}: add its parts, or add_tokens it"
+    if any("\ud800" <= char <= "\udfff" for char in word):
+        return f"a user word must be valid Unicode, got {word!r:.60}, which has a lone surrogate"
+    if not normal:
+        return f"a user word must have a character left after normalisation, got {word!r:.60}"
+    token = next((token for token in tokens if token and (token in word or token in normal)), None)
+    if token:
+        return f"a user word must not hold a special or added token, got {word!r:.60}, which has {token!r}"
+    return None
