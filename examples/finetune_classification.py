@@ -35,6 +35,7 @@ from transformers import (
 
 import kexue_hf  # noqa: F401  (registers our models with the Auto classes)
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.trainers.checked_options import one_line
 
 
 @dataclass
@@ -173,21 +174,23 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         if str(row["label"]) not in ids:
             raise InputError(f"{options.eval_file}: label {row['label']!r} does not occur in {options.train_file}")
 
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
     set_seed(arguments.seed)
-    config = AutoConfig.from_pretrained(
-        options.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids
-    )
+    with one_line(f"--model {options.model} cannot be used"):
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        config = AutoConfig.from_pretrained(
+            options.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids
+        )
     if options.classifier_pooling is not None:
         if not hasattr(config, "classifier_pooling"):
             raise InputError(f"--classifier_pooling: {options.model} is a {config.model_type}, which has one way only")
         config.classifier_pooling = options.classifier_pooling
     # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
     how = {"dtype": "float32", "attn_implementation": options.attention}
-    if options.from_scratch:
-        model = AutoModelForSequenceClassification.from_config(config, **how)
-    else:
-        model = AutoModelForSequenceClassification.from_pretrained(options.model, config=config, **how)
+    with one_line(f"--model {options.model} cannot be used"):
+        if options.from_scratch:
+            model = AutoModelForSequenceClassification.from_config(config, **how)
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(options.model, config=config, **how)
     length = min(options.max_length, getattr(config, "max_position_embeddings", options.max_length))
 
     data = {

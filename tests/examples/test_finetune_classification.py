@@ -151,3 +151,12 @@ def test_macro_f1_is_the_mean_over_classes():
     predicted, expected = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
     # class 0: 2 * 1 / (2 + 2); class 1: 2 * 2 / (3 + 3); class 2 occurs nowhere
     assert script.measures(predicted, expected, 3) == {"accuracy": 0.6, "macro_f1": pytest.approx((0.5 + 2 / 3) / 2)}
+
+
+def test_a_mistyped_model_is_one_line(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(tmp_path / "nothing", train, tmp_path / "out"))
+    assert exit_.value.code == 2
+    message = capsys.readouterr().err.strip()
+    assert "nothing cannot be used" in message and "\n" not in message
