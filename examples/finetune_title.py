@@ -204,11 +204,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             train_dataset=data,
             data_collator=collator,
             processing_class=tokenizer,
-            facts={
-                "rows": len(data),
-                "seed": arguments.seed,
-                "rows of a batch": arguments.per_device_train_batch_size,
-            },
+            facts=facts,
         )
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(arguments.output_dir))

@@ -116,6 +116,9 @@ def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys
     with pytest.raises(SystemExit):
         script.main([*options, "--resume", "--seed=1"])
     assert "was made with seed 42, now it is 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        script.main([*options, "--resume", "--gradient_accumulation_steps=2"])
+    assert "was made with rows of a step 4, now it is 8" in capsys.readouterr().err
 
 
 def test_a_missing_scorer_is_said_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
