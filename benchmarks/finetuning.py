@@ -55,7 +55,7 @@ TASKS = {
     "fields of papers, 264 rows": Task(False, 264, 8, 96, 1, 3),
     "review sentiment, 200 rows": Task(True, 200, 6, 128, 1, 5),
     "review sentiment, 1,000 rows": Task(True, 1000, 4, 128, 0, 3),
-    "review sentiment, 9,000 rows": Task(True, 9000, 2, 128, 0, 1),
+    "review sentiment, 9,000 rows": Task(True, 9000, 2, 128, 0, 3),
 }
 
 

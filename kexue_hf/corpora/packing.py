@@ -43,7 +43,9 @@ def split_segments(text: str, characters: int) -> Iterator[str]:
 
 def encoded_words(tokenizer: Any, texts: list[str]) -> Iterator[Row]:
     """Ids and words of each text, without special tokens around it."""
-    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+    ids_only = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+    # Silent, since a text longer than the model's positions is cut into rows later.
+    encoded = tokenizer(texts, **ids_only, verbose=False)
     for index, ids in enumerate(encoded["input_ids"]):
         words = encoded.word_ids(index)
         if None in words:  # Tokens that another tokenizer counts to no word are left out.
