@@ -1,6 +1,6 @@
-"""Write the tables of README and docs/pretraining.md from benchmarks/results/*.json.
+"""Write the tables of README, docs/pretraining.md and the tiny model's card from benchmarks/results/*.json.
 
-    python benchmarks/tables.py            # rewrite README.md, README.zh.md and docs/pretraining.md
+    python benchmarks/tables.py            # rewrite them
     python benchmarks/tables.py --check    # exit 1 if they are not what the results say
 
 A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
@@ -15,7 +15,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
-DOCUMENTS = [*READMES.items(), ("en", ROOT / "docs" / "pretraining.md")]
+DOCUMENTS = [
+    *READMES.items(),
+    ("en", ROOT / "docs" / "pretraining.md"),
+    ("en", ROOT / "model_cards" / "wobert_tiny.md"),
+]
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -124,6 +128,15 @@ def _with_error(cell: dict[str, Any] | None) -> str:
         return ""
     error = cell["standard_error"]
     return f"{cell['mean_accuracy']:.1%}" + ("" if error is None else f" ± {100 * error:.1f}")
+
+
+def tiny_model(language: str) -> str:
+    found = result("pretrain_tiny")["packaged"]
+    rows = [
+        ["masked words (15 %), accuracy", f"{found['held_out_accuracy']:.1%}"],
+        ["next segment, accuracy", f"{found['held_out_next_segment_accuracy']:.1%}"],
+    ]
+    return table(["Held-out text", ""], rows)
 
 
 def title(language: str) -> str:
@@ -253,6 +266,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "pretraining_speed": pretraining_speed,
     "pretraining_reading": pretraining_reading,
     "pretraining_cost": pretraining_cost,
+    "tiny_model": tiny_model,
     "title": title,
     "extend": extend,
     "wobert_speed": wobert_speed,

@@ -247,6 +247,7 @@ class _NezhaHead(NezhaPreTrainedModel):
         )
 
     def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The `logits`, in the shape that the class says; every head has its own."""
         raise NotImplementedError
 
     def _loss(

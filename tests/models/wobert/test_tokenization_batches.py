@@ -471,5 +471,5 @@ def test_words_are_asked_for_a_block_at_a_time(tokenizer, monkeypatch):
     assert not calls
     for number in range(len(batch["input_ids"])):
         batch.word_ids(number)
-        batch.encodings[number].tokens  # noqa: B018  # Asks nobody.
+        batch.encodings[number].tokens  # noqa: B018 (a property that asks nobody)
     assert sum(calls) == 600 and 1 < len(calls) < 10
