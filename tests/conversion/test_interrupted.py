@@ -1,7 +1,8 @@
 """Ctrl-C and SIGKILL half-way through a conversion: nothing at OUTPUT, and the next run cleans up.
 
 The process is slowed down from outside: a wrapper patches the function that writes, so that the signal certainly meets
-a half-written file.
+a half-written file. It listens to Ctrl-C even where the tests themselves were started with it ignored (in the
+background of a script): a child inherits that.
 """
 
 import fcntl
@@ -21,7 +22,8 @@ from kexue_hf.conversion.staged_folder import staged_folder
 from tests.conversion.checkpoints import GOLDEN
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from kexue_hf.conversion import safetensors_writer, tf_checkpoint_writer
 write_all = safetensors_writer.write_all
 def slow(file, data):
