@@ -34,6 +34,7 @@ _LOCATIONS: dict[str, str] = {
     "NezhaForQuestionAnswering": "kexue_hf.models.nezha.modeling_nezha",
     "NezhaForMultipleChoice": "kexue_hf.models.nezha.modeling_nezha",
     "NezhaForNextSentencePrediction": "kexue_hf.models.nezha.modeling_nezha",
+    "TtaTokenizer": "kexue_hf.models.tta.tokenization_tta",
     "check_pairing": "kexue_hf._pairing",
     "VocabularyMismatchWarning": "kexue_hf.models.wobert.vocabulary_wobert",
     "convert": "kexue_hf.conversion.convert",

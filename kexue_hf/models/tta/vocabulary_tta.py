@@ -1,0 +1,45 @@
+"""Reading a T-TA's `vocab.txt`, and the fingerprint by which a model recognises its vocabulary.
+
+The rules are those of `vocabulary_wobert`; a model's files go to the Hub on their own, so each has its copy.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+# The ids that the official code has in its vocabulary; that of [MASK] is in its network too.
+OFFICIAL_IDS = {"[PAD]": 0, "[EOS]": 1, "[UNK]": 2, "[SOS]": 3, "[MASK]": 4, "[CLS]": 5, "[SEP]": 6}
+
+
+def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Read a vocabulary file: one token a line, line number (from 0) = id; of a token that occurs twice the last wins.
+
+    Only the line end is stripped and no line is skipped.
+
+    Raises:
+        ValueError: the file cannot be read, or is not UTF-8 (names the line).
+    """
+    vocabulary: dict[str, int] = {}
+    try:
+        with open(path, "rb") as file:
+            for number, raw in enumerate(file):
+                vocabulary[raw.decode("utf-8").rstrip("\r\n")] = number
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}, line {len(vocabulary) + 1}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"cannot read the vocabulary {path}: {error.strerror or error}") from None
+    return vocabulary
+
+
+def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
+    """SHA-256 (first 16 hex digits) of the tokens joined by line feeds, in the order of their ids.
+
+    Two vocabularies have the same fingerprint exactly if every id means the same token.
+    """
+    digest = hashlib.sha256()
+    for token in tokens_in_id_order:
+        digest.update(token.encode("utf-8", "surrogatepass"))
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
