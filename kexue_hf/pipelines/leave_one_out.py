@@ -1,0 +1,185 @@
+"""log p(token i | all other tokens), for any masked language model.
+
+A T-TA (arXiv 2004.08097) gives it at every position in one pass. Any other masked language model gives it at one
+position a pass, the one that is masked: n copies of the sentence, each with another token masked (arXiv 1910.14659,
+pseudo-log-likelihood). The copies go through in batches of a bounded number of tokens, cut to their real length, and
+only the masked position's state goes through the vocabulary projection, which would otherwise be most of the work.
+
+The two are not the same quantity with the same weights: a T-TA is trained to see no mask in its context.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from .masked_lm_parts import Head, trunk_and_head
+
+METHODS = ("auto", "one_pass", "masking")
+# Scores of the vocabulary that are in memory at a time: 64 MB as fp32.
+SCORES_AT_ONCE = 1 << 24
+# log-probabilities [n, vocabulary] (fp32), rows [n], columns [n] -> whatever is wanted of them
+Reduce = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]
+
+
+def predicts_all_tokens_at_once(model: nn.Module) -> bool:
+    """Whether `model(...).logits[:, i]` is a prediction of token i that has not seen token i: a T-TA."""
+    return bool(getattr(model, "predicts_all_tokens_at_once", False))
+
+
+def chosen_method(model: nn.Module, method: str = "auto") -> str:
+    """`one_pass` or `masking`, whichever `method` means for this model.
+
+    Raises:
+        ValueError: no such method, or one pass through a model that sees the token it is to predict.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if method == "auto":
+        return "one_pass" if predicts_all_tokens_at_once(model) else "masking"
+    if method == "one_pass" and not predicts_all_tokens_at_once(model):
+        raise ValueError(
+            f"{type(model).__name__} sees the token that it is to predict: its scores in one pass would mean nothing; "
+            "use method masking"
+        )
+    return method
+
+
+@torch.inference_mode()
+def leave_one_out(
+    model: nn.Module,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    positions: torch.Tensor,
+    reduce: Reduce,
+    *,
+    mask_token_id: int | None = None,
+    token_type_ids: torch.Tensor | None = None,
+    method: str = "auto",
+    batch_tokens: int = 8192,
+    scores_at_once: int = SCORES_AT_ONCE,
+) -> list[Any]:
+    """Hand the log-probabilities of the whole vocabulary at the wanted positions to `reduce`, in chunks.
+
+    Args:
+        model: a masked language model on any device, in any precision. If it is in training mode, it is in evaluation
+            mode meanwhile. Gradients are not computed.
+        input_ids: [batch, length], on any device.
+        attention_mask: [batch, length], 1 at real tokens; None if all are.
+        positions: bool [batch, length], True where a prediction is wanted.
+        reduce: called as reduce(log_probs [n, vocabulary] fp32, rows [n], columns [n]), all on one device, until every
+            True entry was in one call; in which order is not promised. `log_probs` may be changed in place; it is an
+            inference tensor.
+        mask_token_id: of [MASK]; needed for masking only.
+        token_type_ids: [batch, length], for models that have them.
+        method: `one_pass`, `masking`, or `auto`: one pass if the model `predicts_all_tokens_at_once`.
+        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
+        scores_at_once: about so many log-probabilities are in memory at a time (but always at least one position's).
+
+    Returns:
+        What `reduce` returned, one entry a call.
+
+    Raises:
+        ValueError: shapes that do not fit, a wanted position that is padding, a method that the model does not have,
+            or no mask token to mask with.
+    """
+    chosen = chosen_method(model, method)
+    if chosen == "masking" and mask_token_id is None:
+        raise ValueError("masking needs the id of the mask token, and this tokenizer has none")
+    device = next(model.parameters()).device
+    attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    given = {"attention_mask": attention_mask, "positions": positions, "token_type_ids": token_type_ids}
+    for name, tensor in given.items():
+        if tensor is not None and tensor.shape != input_ids.shape:
+            raise ValueError(f"{name} must be of input_ids' shape {list(input_ids.shape)}, got {list(tensor.shape)}")
+    positions = positions.to(device=device, dtype=torch.bool)
+    inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+    if token_type_ids is not None:
+        inputs["token_type_ids"] = token_type_ids.to(device)
+    if (positions & inputs["attention_mask"].eq(0)).any():
+        raise ValueError("positions must be real tokens, some are padding by attention_mask")
+    results: list[Any] = []
+    with _evaluating(model):
+        if not positions.any():
+            return results
+        parts = trunk_and_head(model, inputs["input_ids"][:1, :4])
+        batches = _whole_rows if chosen == "one_pass" else _masked_copies
+        for batch, wanted, rows, columns in batches(inputs, positions, batch_tokens, mask_token_id):
+            states, head = _states(model, parts, batch)
+            states = states[tuple(index.to(states.device) for index in wanted)]
+            vocabulary = getattr(getattr(model, "config", None), "vocab_size", None) or states.shape[-1]
+            step = max(1, scores_at_once // vocabulary)
+            for start in range(0, len(states), step):
+                part = slice(start, start + step)
+                scores = head(states[part]).log_softmax(dim=-1, dtype=torch.float32)
+                results.append(reduce(scores, rows[part].to(scores.device), columns[part].to(scores.device)))
+    return results
+
+
+# A batch of inputs; which entries of its states are wanted (rows, columns in this batch); where these are in the
+# caller's batch (rows, columns).
+_Batch = tuple[dict[str, torch.Tensor], tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]
+
+
+def _whole_rows(
+    inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: int | None
+) -> Iterator[_Batch]:
+    rows, length = positions.shape
+    step = max(1, batch_tokens // length)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        inner, columns = positions[part].nonzero(as_tuple=True)
+        if len(inner):
+            yield {name: tensor[part] for name, tensor in inputs.items()}, (inner, columns), inner + start, columns
+
+
+def _masked_copies(
+    inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: Any
+) -> Iterator[_Batch]:
+    rows, columns = positions.nonzero(as_tuple=True)
+    # The longest first, and each batch is cut to its first row. Cut on the right only: there nobody's position moves.
+    lengths = _real_lengths(inputs["attention_mask"])[rows]
+    order = lengths.argsort(descending=True, stable=True)
+    rows, columns, widths = rows[order], columns[order], lengths[order].tolist()
+    start = 0
+    while start < len(widths):
+        width = widths[start]
+        part = slice(start, start + max(1, batch_tokens // width))
+        start = part.stop
+        copies = {name: tensor[rows[part], :width] for name, tensor in inputs.items()}
+        inner = torch.arange(len(copies["input_ids"]), device=rows.device)
+        copies["input_ids"].scatter_(1, columns[part, None], mask_token_id)
+        yield copies, (inner, columns[part]), rows[part], columns[part]
+
+
+def _real_lengths(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Where each row's padding on the right begins, [batch]; 1 if all is padding."""
+    numbers = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
+    return (numbers * attention_mask.ne(0)).amax(dim=1).clamp(min=1)
+
+
+def _states(
+    model: nn.Module, parts: tuple[nn.Module, Head] | None, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, Head]:
+    """What is selected from ([batch, length, ...]) and what makes scores of the selection."""
+    if parts is None:
+        return model(**batch).logits, nn.Identity()
+    trunk, head = parts
+    return trunk(**batch)[0], head
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+__all__ = ["METHODS", "Reduce", "chosen_method", "leave_one_out", "predicts_all_tokens_at_once"]

@@ -1,0 +1,176 @@
+"""Log-probabilities of p(token | all others) against the plain definition: mask one token, read its scores."""
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import kexue_hf
+from kexue_hf.pipelines.leave_one_out import chosen_method, leave_one_out
+from kexue_hf.pipelines.masked_lm_parts import trunk_and_head
+
+VOCABULARY, MASK, PAD = 30, 4, 0
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+    "pad_token_id": PAD,
+    "initializer_range": 0.4,
+}
+DISTIL = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "sinusoidal_pos_embds": False}
+MODELS = {
+    "BertForMaskedLM": {},
+    "WoBertForMaskedLM": {},
+    "NezhaForMaskedLM": {},
+    "RoFormerForMaskedLM": {"embedding_size": 16},
+    "RobertaForMaskedLM": {},
+    "AlbertForMaskedLM": {"embedding_size": 8},
+    "ElectraForMaskedLM": {"embedding_size": 8},
+    "DistilBertForMaskedLM": {**DISTIL, "vocab_size": VOCABULARY, "max_position_embeddings": 32, "pad_token_id": PAD},
+    "ModernBertForMaskedLM": {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
+    "DebertaV2ForMaskedLM": {"legacy": False, "relative_attention": False, "pos_att_type": []},
+}
+# Its head wants the embeddings as well: used as a whole.
+NOT_APART = {"DebertaV2ForMaskedLM"}
+IDS = torch.tensor([[1, 7, 9, 12, 2, PAD, PAD], [1, 20, 21, 22, 23, 24, 2], [1, 5, 2, PAD, PAD, PAD, PAD]])
+REAL = IDS.ne(PAD)
+WANTED = REAL & IDS.ne(1) & IDS.ne(2)
+
+
+def make(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    cls = getattr(kexue_hf, name, None) or getattr(transformers, name)
+    options = MODELS[name] if name.startswith("Distil") else {**SIZES, **MODELS[name]}
+    model = cls(cls.config_class(**options)).eval()
+    for parameter in model.parameters():
+        # Biases too: a head that is skipped or entered twice would otherwise not be noticed.
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+def collect(model: nn.Module, **options) -> tuple[torch.Tensor, list[int]]:
+    """Log-probabilities [batch, length, vocabulary], NaN where none came, and how many came a call."""
+    found = torch.full((*IDS.shape, VOCABULARY), torch.nan)
+
+    def reduce(scores: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> int:
+        assert found[rows, columns].isnan().all(), "a position came twice"
+        found[rows, columns] = scores.cpu()
+        return len(scores)
+
+    arguments = {"attention_mask": REAL.long(), "positions": WANTED, "mask_token_id": MASK, **options}
+    return found, leave_one_out(model, IDS, reduce=reduce, **arguments)
+
+
+@torch.no_grad()
+def by_definition(model: nn.Module) -> torch.Tensor:
+    expected = torch.full((*IDS.shape, VOCABULARY), torch.nan)
+    for row, column in WANTED.nonzero().tolist():
+        ids = IDS[row : row + 1].clone()
+        ids[0, column] = MASK
+        logits = model(input_ids=ids, attention_mask=REAL[row : row + 1].long()).logits
+        expected[row, column] = logits[0, column].log_softmax(-1)
+    return expected
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_masking_is_the_plain_definition(name: str) -> None:
+    model = make(name)
+    expected = by_definition(model)
+    assert expected[WANTED].std() > 0.1
+    found, _ = collect(model)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
+    assert (trunk_and_head(model, IDS[:1]) is None) == (name in NOT_APART)
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [({"batch_tokens": 1}, 9), ({"batch_tokens": 14}, 5), ({"scores_at_once": 1}, 9), ({"scores_at_once": 60}, 5)],
+    ids=str,
+)
+def test_chunks_change_nothing(options: dict[str, int], calls: int) -> None:
+    model = make("BertForMaskedLM")
+    found, sizes = collect(model, **options)
+    torch.testing.assert_close(found, by_definition(model), atol=2e-5, rtol=0, equal_nan=True)
+    assert len(sizes) == calls and sum(sizes) == WANTED.sum()
+
+
+def test_only_wanted_states_reach_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("WoBertForMaskedLM")
+    collect(model)  # the parts are compared with the whole once
+    seen: list[int] = []
+    model.cls.register_forward_hook(lambda module, arguments, output: seen.append(output[..., 0].numel()))
+    collect(model)
+    assert sum(seen) == WANTED.sum()
+
+
+class AtOnce(transformers.BertForMaskedLM):
+    """Says that it predicts all tokens at once (it does not: enough to see which way is taken)."""
+
+    predicts_all_tokens_at_once = True
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 14, 8192])
+def test_one_pass_reads_the_scores_where_they_are(batch_tokens: int) -> None:
+    torch.manual_seed(0)
+    model = AtOnce(transformers.BertConfig(**SIZES)).eval()
+    with torch.no_grad():
+        logits = model(input_ids=IDS, attention_mask=REAL.long()).logits
+    found, _ = collect(model, batch_tokens=batch_tokens, mask_token_id=None)
+    torch.testing.assert_close(found[WANTED], logits.log_softmax(-1)[WANTED], atol=2e-5, rtol=0)
+    assert found[~WANTED].isnan().all()
+
+
+def test_a_model_in_training_is_evaluated_and_trains_on() -> None:
+    model = make("BertForMaskedLM")
+    expected = by_definition(model)
+    model.train()
+    model.bert.embeddings.eval()
+    found, _ = collect(model)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
+    assert model.training and model.bert.encoder.training and not model.bert.embeddings.training
+
+
+def test_half_precision_gives_fp32_log_probabilities() -> None:
+    model = make("BertForMaskedLM")
+    expected = by_definition(model)
+    found, _ = collect(model.to(torch.bfloat16))
+    assert found[WANTED].exp().sum(-1).sub(1).abs().max() < 1e-5
+    assert (found - expected)[WANTED].abs().mean() < 0.1
+
+
+def test_token_types_are_used() -> None:
+    model = make("BertForMaskedLM")
+    plain, _ = collect(model, token_type_ids=torch.zeros_like(IDS))
+    torch.testing.assert_close(plain, by_definition(model), atol=2e-5, rtol=0, equal_nan=True)
+    other, _ = collect(model, token_type_ids=torch.ones_like(IDS))
+    assert (other - plain)[WANTED].abs().max() > 0.1
+
+
+def test_nothing_wanted_is_nothing_done() -> None:
+    model = make("BertForMaskedLM")
+    assert leave_one_out(model, IDS, None, torch.zeros_like(WANTED), print, mask_token_id=MASK) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "one_pass"}, "sees the token that it is to predict"),
+        ({"method": "twice"}, "method must be one of"),
+        ({"mask_token_id": None}, "this tokenizer has none"),
+        ({"positions": WANTED[:1]}, r"positions must be of input_ids' shape \[3, 7\], got \[1, 7\]"),
+        ({"positions": ~WANTED}, "some are padding"),
+    ],
+    ids=["leak", "method", "mask", "shape", "padding"],
+)
+def test_a_wrong_call_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        collect(make("BertForMaskedLM"), **options)
+
+
+def test_the_method_goes_by_the_model() -> None:
+    assert chosen_method(make("BertForMaskedLM")) == "masking"
+    assert chosen_method(AtOnce(transformers.BertConfig(**SIZES))) == "one_pass"
+    assert chosen_method(AtOnce(transformers.BertConfig(**SIZES)), "masking") == "masking"
