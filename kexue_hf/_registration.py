@@ -17,7 +17,7 @@ from types import ModuleType
 from kexue_hf._pairing import guard_pipelines, guard_trainer
 
 # Each has models/<model_type>/auto_map_<model_type>.py.
-MODEL_TYPES = ("wobert", "nezha")
+MODEL_TYPES = ("wobert", "nezha", "tta")
 
 
 def install() -> None:

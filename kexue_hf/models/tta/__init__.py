@@ -1,0 +1,1 @@
+"""T-TA: every token predicted in one pass."""
