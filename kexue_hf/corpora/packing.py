@@ -54,6 +54,21 @@ def encoded_words(tokenizer: Any, texts: list[str]) -> Iterator[Row]:
         yield ids, words
 
 
+def tokens_around(tokenizer: Any) -> tuple[int, int]:
+    """The ids that the tokenizer puts before and after a text: [CLS] and [SEP] of a BERT, [SOS] and [EOS] of a T-TA.
+
+    Raises:
+        InputError: it puts others than one before and one after.
+    """
+    ids = tokenizer("")["input_ids"]
+    if len(ids) != 2:
+        raise InputError(
+            f"rows need a tokenizer that puts one token before a text and one after, {type(tokenizer).__name__} puts "
+            f"{tokenizer.convert_ids_to_tokens(ids)} around an empty one"
+        )
+    return ids[0], ids[1]
+
+
 class Segments:
     """A row for each segment: for `datasets`' batched `map`, or for single texts. See the module.
 
@@ -63,6 +78,7 @@ class Segments:
 
     def __init__(self, tokenizer: Any, max_length: int, characters: int | None = None) -> None:
         self.tokenizer, self.room = tokenizer, max_length - 2
+        self.around = tokens_around(tokenizer)
         self.characters = int(1.3 * max_length) if characters is None else characters
         if self.characters < 1:
             raise InputError(f"a segment must have 1 character or more, got {self.characters}")
@@ -77,7 +93,7 @@ class Segments:
     def encode(self, segments: list[str]) -> list[dict[str, Any]]:
         """A row of each segment."""
         return [
-            _row(self.tokenizer, ids[: self.room], words[: self.room])
+            _row(self.around, ids[: self.room], words[: self.room])
             for ids, words in encoded_words(self.tokenizer, segments)
         ]
 
@@ -91,11 +107,12 @@ class FullRows:
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.tokenizer, self.room = tokenizer, max_length - 2
+        self.around = tokens_around(tokenizer)
 
     def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
         """The rows of a stream of texts."""
         for ids, words in self._rows(texts):
-            yield _row(self.tokenizer, ids, words)
+            yield _row(self.around, ids, words)
 
     def __call__(self, batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         return _columns(list(self.split(batch["text"])))
@@ -112,7 +129,7 @@ class FullRows:
                     yield row
                     row, separator = ([], []), 0
                 if separator:
-                    row[0].append(self.tokenizer.sep_token_id)
+                    row[0].append(self.around[1])
                     row[1].append(-1)
                 row[0].extend(ids)
                 row[1].extend(numbers)
@@ -132,10 +149,10 @@ class FullRows:
                 yield [found for found in islice(encoded, len(sentences)) if found[0]]
 
 
-def _row(tokenizer: Any, ids: list[int], words: list[int]) -> dict[str, Any]:
+def _row(around: tuple[int, int], ids: list[int], words: list[int]) -> dict[str, Any]:
     start = words[0] if words else 0
     return {
-        "input_ids": [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id],
+        "input_ids": [around[0], *ids, around[1]],
         "word_ids": [-1, *(word - start if word >= 0 else -1 for word in words), -1],
         "length": len(ids) + 2,
     }
@@ -145,4 +162,4 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in ("input_ids", "word_ids", "length")}
 
 
-__all__ = ["FullRows", "Segments", "encoded_words", "split_segments"]
+__all__ = ["FullRows", "Segments", "encoded_words", "split_segments", "tokens_around"]

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from kexue_hf.corpora.row_order import random_of
+from kexue_hf.trainers.padded_rows import padded
 
 IGNORED = -100
 
@@ -81,15 +82,15 @@ class WordMaskingCollator:
         """
         length = max(len(feature["input_ids"]) for feature in features)
         length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        ids = _padded([feature["input_ids"] for feature in features], length, self.pad_token_id)
-        attention = _padded([[1] * len(feature["input_ids"]) for feature in features], length, 0)
+        ids = padded([feature["input_ids"] for feature in features], length, self.pad_token_id)
+        attention = padded([[1] * len(feature["input_ids"]) for feature in features], length, 0)
         if "word_ids" in features[0]:
             rows = [[-1 if word is None else word for word in feature["word_ids"]] for feature in features]
-            words = _padded(rows, length, -1)
+            words = padded(rows, length, -1)
         else:
             words = np.cumsum(~self.is_continuation[ids], axis=1)
         if "token_type_ids" in features[0]:
-            types = _padded([feature["token_type_ids"] for feature in features], length, 0)
+            types = padded([feature["token_type_ids"] for feature in features], length, 0)
             words = _numbered_on(words, types)
         lengths = [len(feature["input_ids"]) for feature in features]
         draws = self._draws(self._generators(features, ids), words, lengths)
@@ -147,13 +148,6 @@ def _numbered_on(words: np.ndarray, types: np.ndarray) -> np.ndarray:
     again = (second & (words < count)).any(axis=1, keepdims=True)
     numbered: np.ndarray = words + (second & again) * count
     return numbered
-
-
-def _padded(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
-    array = np.full((len(rows), length), value, dtype=np.int64)
-    for index, row in enumerate(rows):
-        array[index, : len(row)] = row
-    return array
 
 
 __all__ = ["IGNORED", "WordMaskingCollator"]

@@ -1,8 +1,10 @@
-"""Building a vocabulary for WoBERT: the characters of a text, and the words that earn a row of their own.
+"""Building a vocabulary: for WoBERT, the characters of a text, and the words that earn a row of their own.
 
 The released vocabularies (https://kexue.fm/archives/7758) are a character vocabulary without its ## Chinese pieces,
 plus the most frequent words of jieba's dictionary (`extending` does just that). Here the counts of a corpus decide and
 jieba's own frequencies break ties, or, weighted, stand in for a corpus that is small or absent. Nothing is learnt.
+
+For T-TA, the characters alone.
 
 The order of the result: special tokens, ASCII characters, ## pieces of ASCII letters and digits, other characters by
 count, words by score. Equal inputs give equal vocabularies.
@@ -11,11 +13,13 @@ count, words by score. Equal inputs give equal vocabularies.
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kexue_hf.vocabulary.counting import CorpusCounts, dictionary_frequencies
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# T-TA's, in the order of the released vocabulary: numbers 0 to 6.
+TTA_SPECIAL_TOKENS = ("[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]")
 ASCII_CHARACTERS = tuple(chr(code) for code in range(33, 127) if not chr(code).isupper())
 ASCII_PIECES = tuple(f"##{character}" for character in ASCII_CHARACTERS if character.isalnum())
 # Punctuation that Chinese text uses and a small corpus may lack.
@@ -48,12 +52,11 @@ def build_vocabulary(
     """
     dictionary = dictionary_frequencies() if dictionary is None else dictionary
     tokens = dict.fromkeys((*SPECIAL_TOKENS, *ASCII_CHARACTERS, *ASCII_PIECES))
-    characters = Counter(dict.fromkeys(CHINESE_PUNCTUATION, 0))
-    characters.update({c: n for c, n in counts.characters.items() if n >= min_character_count and _is_visible(c)})
+    characters = _characters(counts, min_character_count)
     if not counts.characters:
         for word, frequency in dictionary.items():
             characters.update({character: frequency for character in word if _is_visible(character)})
-    tokens.update(dict.fromkeys(sorted(characters, key=lambda c: (-characters[c], c))))
+    tokens.update(dict.fromkeys(_by_count(characters)))
     if len(tokens) > size:
         raise ValueError(
             f"a vocabulary of {size} tokens was asked for, but special tokens, ASCII and the characters that occur "
@@ -73,14 +76,50 @@ def build_vocabulary(
     return [*tokens, *words[: size - len(tokens)]]
 
 
+def build_character_vocabulary(
+    counts: CorpusCounts,
+    size: int,
+    min_character_count: int = 1,
+    special_tokens: Sequence[str] = TTA_SPECIAL_TOKENS,
+) -> list[str]:
+    """A vocabulary without words, in order of id: English is spelt in ## pieces of a letter each.
+
+    Args:
+        counts: of the corpus; its words are not looked at.
+        size: the most tokens that it may have, special tokens included; the rarest characters go first.
+        min_character_count: characters that occur less often are left to [UNK].
+        special_tokens: the first tokens.
+
+    Raises:
+        ValueError: `size` does not even hold the special tokens and ASCII.
+    """
+    tokens = dict.fromkeys((*special_tokens, *ASCII_CHARACTERS, *ASCII_PIECES))
+    if len(tokens) > size:
+        raise ValueError(
+            f"a vocabulary of {size} tokens was asked for, but special tokens and ASCII alone are {len(tokens)}"
+        )
+    tokens.update(dict.fromkeys(_by_count(_characters(counts, min_character_count))))
+    return list(tokens)[:size]
+
+
 def save_vocabulary(vocabulary: Iterable[str], path: str | os.PathLike[str]) -> None:
     """Write `vocab.txt`: UTF-8, one token a line, line number (from 0) = id."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{token}\n" for token in vocabulary)
 
 
+def _characters(counts: CorpusCounts, min_count: int) -> Counter[str]:
+    characters = Counter(dict.fromkeys(CHINESE_PUNCTUATION, 0))
+    characters.update({c: n for c, n in counts.characters.items() if n >= min_count and _is_visible(c)})
+    return characters
+
+
+def _by_count(characters: Counter[str]) -> list[str]:
+    return sorted(characters, key=lambda c: (-characters[c], c))
+
+
 def _is_visible(character: str) -> bool:
     return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn")
 
 
-__all__ = ["SPECIAL_TOKENS", "build_vocabulary", "save_vocabulary"]
+__all__ = ["SPECIAL_TOKENS", "TTA_SPECIAL_TOKENS", "build_character_vocabulary", "build_vocabulary", "save_vocabulary"]

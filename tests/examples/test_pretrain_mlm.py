@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from examples import pretrain_mlm
-from kexue_hf.trainers import whole_checkpoints
+from kexue_hf.trainers import pretraining, pretraining_options, whole_checkpoints
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS, save_vocabulary
 
 SENTENCES = [
@@ -135,12 +135,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch
     whole = train(text, tmp_path / "whole", *options)
     assert len(whole) == 12 == len(set(whole))
 
-    kind = pretrain_mlm.OrderedTrainer
-    monkeypatch.setattr(pretrain_mlm, "OrderedTrainer", lambda **named: kind(**named, callbacks=[KillAfter(8)]))
+    kind = pretraining.OrderedTrainer
+    monkeypatch.setattr(pretraining, "OrderedTrainer", lambda **named: kind(**named, callbacks=[KillAfter(8)]))
     with pytest.raises(Killed):
         train(text, tmp_path / "stopped", *options, "--resume")
     assert "no checkpoint" in capsys.readouterr().out
-    monkeypatch.setattr(pretrain_mlm, "OrderedTrainer", kind)
+    monkeypatch.setattr(pretraining, "OrderedTrainer", kind)
     # What a kill leaves that hits while a checkpoint is written.
     (tmp_path / "stopped" / "checkpoint-7").mkdir()
     assert train(text, tmp_path / "stopped", *options, "--resume") == whole
@@ -299,7 +299,7 @@ def test_goes_on_from_a_folder(text, tmp_path):
 )
 def test_one_clear_line(text, tmp_path, capsys, monkeypatch, options, message):
     options = [option.format(text=text) for option in options]
-    monkeypatch.setattr(pretrain_mlm, "is_tensorboard_available", lambda: False)
+    monkeypatch.setattr(pretraining_options, "is_tensorboard_available", lambda: False)
     assert message in failure(capsys, arguments(text, tmp_path / "out", *options))
 
 
