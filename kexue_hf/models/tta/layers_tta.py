@@ -87,7 +87,7 @@ class TtaEmbeddings(nn.Module):
             if self.config.mask_token_id >= self.word_embeddings.num_embeddings:
                 raise ValueError(
                     f"mask_token_id is {self.config.mask_token_id}, but the vocabulary has "
-                    f"{self.word_embeddings.num_embeddings:,} tokens: set config.mask_token_id to tokenizer.mask_token_id"
+                    f"{self.word_embeddings.num_embeddings:,} tokens: set it to tokenizer.mask_token_id"
                 )
             if attention_mask is not None and attention_mask.dim() == 2:
                 padding = (attention_mask == 0)[..., None].to(places.device)

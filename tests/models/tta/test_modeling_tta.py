@@ -1,0 +1,291 @@
+"""The T-TA models: two implementations against each other, padding against none, BERT's folders, what is refused.
+
+Against the original code: tests/conversion. That no token sees itself: test_no_leak_tta.py.
+"""
+
+import ast
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForPreTraining
+
+import kexue_hf
+from kexue_hf import TtaConfig, TtaForMaskedLM, TtaModel, WoBertConfig, WoBertForMaskedLM
+
+MODELS = Path(kexue_hf.__file__).parent / "models"
+HEADS = ["TtaModel", "TtaForMaskedLM", "TtaForSequenceClassification", "TtaForTokenClassification"]
+LENGTH = 7
+# All, some, one and no real tokens.
+MASK = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0] * 7])
+IDS = torch.randint(7, 40, (4, LENGTH), generator=torch.Generator().manual_seed(3))
+
+
+def config_of(**options: Any) -> TtaConfig:
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    rest = {"intermediate_size": 24, "max_position_embeddings": 9, "initializer_range": 0.5}
+    return TtaConfig(**{**sizes, **rest, **options})
+
+
+def tiny(name: str = "TtaForMaskedLM", **options: Any) -> Any:
+    torch.manual_seed(0)
+    return getattr(kexue_hf, name)(config_of(**options)).eval()
+
+
+def first(outputs: Any) -> torch.Tensor:
+    return outputs[0]
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("options", [{}, {"query_source": "position"}, {"mask_diagonal": False}], ids=str)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["all", "padded"])
+def test_eager_and_sdpa_agree(name: str, options: dict, mask: torch.Tensor | None) -> None:
+    with torch.no_grad():
+        eager, sdpa = (
+            first(tiny(name, attn_implementation=way, initializer_range=0.1, **options)(IDS, mask))
+            for way in ("eager", "sdpa")
+        )
+    torch.testing.assert_close(eager, sdpa, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradients_agree_and_are_finite(name: str) -> None:
+    eager, sdpa = (tiny(name, attn_implementation=way).double() for way in ("eager", "sdpa"))
+    for model in (eager, sdpa):
+        first(model(IDS, MASK)).pow(2).sum().backward()
+    for (label, ours), theirs in zip(sdpa.named_parameters(), eager.parameters(), strict=True):
+        assert ours.grad is not None and torch.isfinite(ours.grad).all(), label
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-9, msg=label)
+
+
+@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
+@pytest.mark.parametrize("way", ["eager", "sdpa"])
+def test_padding_changes_nothing(way: str, query_source: str) -> None:
+    model = tiny(attn_implementation=way, query_source=query_source, initializer_range=0.1)
+    padded = model(IDS, MASK).logits
+    for row, mask in zip(range(3), MASK, strict=False):
+        length = int(mask.sum())
+        torch.testing.assert_close(
+            padded[row, :length], model(IDS[row : row + 1, :length]).logits[0], atol=1e-6, rtol=0
+        )
+        other = IDS.clone()
+        other[row, length:] = 39
+        assert torch.equal(model(other, MASK).logits[row, :length], padded[row, :length])
+
+
+@pytest.mark.parametrize("way", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_what_is_alone_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
+    """The only token of a text, and a row of padding: the attention's output is zeros, whatever the values are."""
+    model = tiny("TtaModel", attn_implementation=way).to(dtype)
+    found: dict[int, torch.Tensor] = {}
+    for number, layer in enumerate(model.encoder.layer):
+        layer.attention.self.register_forward_hook(lambda module, _, output, n=number: found.update({n: output[0]}))
+    states = model(IDS, MASK).last_hidden_state
+    assert torch.isfinite(states).all()
+    for output in found.values():
+        assert (output[2, 0] == 0).all() and (output[3] == 0).all()
+        assert (output[0] != 0).any(-1).all() and (output[2, 1:] != 0).any(-1).all()
+    found.clear()
+    model(IDS[:, :1])
+    assert len(found) == 3 and all((output == 0).all() for output in found.values())
+
+
+def test_probabilities_are_given_out_as_they_are_used() -> None:
+    attentions = tiny(attn_implementation="eager")(IDS, MASK, output_attentions=True).attentions
+    assert len(attentions) == 3
+    for probabilities in attentions:
+        assert probabilities.shape == (4, 2, LENGTH, LENGTH)
+        assert (probabilities.diagonal(dim1=-2, dim2=-1) == 0).all()
+        sums = probabilities.sum(-1)
+        torch.testing.assert_close(sums[:2], torch.ones_like(sums[:2]))
+        assert (sums[2, :, 0] == 0).all() and (sums[3] == 0).all()
+
+
+@pytest.mark.parametrize("mask, rows", [(None, 1), (MASK, 2)], ids=["all", "padded"])
+def test_the_first_queries_are_projected_once_per_length(mask: torch.Tensor | None, rows: int) -> None:
+    model = tiny("TtaModel")
+    shapes: list[tuple] = []
+    model.encoder.layer[0].attention.self.query.register_forward_hook(lambda _, x, y: shapes.append(tuple(x[0].shape)))
+    states = model(IDS, mask).last_hidden_state
+    assert shapes == [(rows, LENGTH, 16)]
+    positions = torch.arange(LENGTH).expand(4, -1)
+    torch.testing.assert_close(model(IDS, mask, position_ids=positions).last_hidden_state, states, atol=2e-6, rtol=0)
+    assert shapes[1:] == [(4, LENGTH, 16)]
+
+
+def test_with_dropout_every_text_has_queries_of_its_own() -> None:
+    model = tiny("TtaModel").train()
+    model.embeddings.dropout.p = 0.5
+    start = model(IDS, output_hidden_states=True).hidden_states[0]
+    assert not torch.equal(start[0], start[1])
+
+
+def test_hidden_states_are_the_query_stream() -> None:
+    model = tiny("TtaModel")
+    outputs = model(IDS, MASK, output_hidden_states=True)
+    assert [tuple(states.shape) for states in outputs.hidden_states] == [(4, LENGTH, 16)] * 4
+    assert torch.equal(outputs.hidden_states[-1], outputs.last_hidden_state)
+    mask, padding = model.embeddings.word_embeddings.weight[4], model.embeddings.word_embeddings.weight[0]
+    places = model.embeddings.position_embeddings.weight[:LENGTH]
+    expected = torch.where(MASK[..., None] == 1, mask, padding) + places
+    torch.testing.assert_close(outputs.hidden_states[0], model.embeddings.LayerNorm(expected), atol=1e-6, rtol=0)
+    model = tiny("TtaModel", query_source="position")
+    start = model(IDS, MASK, output_hidden_states=True).hidden_states[0]
+    torch.testing.assert_close(start[0], model.embeddings.LayerNorm(model.embeddings.position_embeddings.weight[:7]))
+
+
+def test_segments_are_optional() -> None:
+    segments = torch.arange(LENGTH).ge(3).long().expand(4, -1)
+    without, with_them = tiny(), tiny(type_vocab_size=2)
+    assert torch.equal(without(IDS, token_type_ids=segments).logits, without(IDS).logits)
+    assert not torch.equal(with_them(IDS, token_type_ids=segments).logits, with_them(IDS).logits)
+    torch.testing.assert_close(with_them(IDS, token_type_ids=segments * 0).logits, with_them(IDS).logits)
+
+
+def test_labels_are_nobodys_but_the_users() -> None:
+    model = tiny()
+    assert model(IDS).loss is None
+    labels = IDS.masked_fill(MASK == 0, -100)
+    outputs = model(IDS, MASK, labels=labels)
+    summed = functional.cross_entropy(outputs.logits.reshape(-1, 40), labels.reshape(-1), reduction="sum")
+    torch.testing.assert_close(outputs.loss, summed / 12)
+    torch.testing.assert_close(model(IDS, MASK, labels=labels, num_items_in_batch=24).loss, summed / 24)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_text_classifier_reads_what_it_is_told(pooling: str) -> None:
+    model = tiny("TtaForSequenceClassification", classifier_pooling=pooling, num_labels=3)
+    states = model.bert(IDS, MASK).last_hidden_state
+    text = states[:, 0] if pooling == "cls" else (states * MASK[..., None]).sum(1) / MASK.sum(1).clamp(min=1)[:, None]
+    torch.testing.assert_close(model(IDS, MASK).logits, model.classifier(text), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["bert", "wobert"])
+@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
+def test_starts_from_a_folder_of_bert(kind: str, query_source: str, tmp_path: Path, recwarn: Any) -> None:
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config_class, model_class = {
+        "bert": (BertConfig, BertForPreTraining),
+        "wobert": (WoBertConfig, WoBertForMaskedLM),
+    }[kind]
+    theirs = model_class(config_class(**sizes, intermediate_size=24, max_position_embeddings=9))
+    theirs.save_pretrained(tmp_path / "theirs")
+    chosen = {"query_source": query_source} if query_source == "position" else {"mask_token_id": 5}
+    ours, info = TtaForMaskedLM.from_pretrained(tmp_path / "theirs", output_loading_info=True, **chosen)
+    assert not info["missing_keys"] and not info["mismatched_keys"] and not info["unexpected_keys"]
+    for name, value in ours.named_parameters():
+        assert torch.equal(value, theirs.get_parameter(name)), name
+    assert ours.config.model_type == "tta" and ours.config.type_vocab_size == 2
+    assert ours.config.query_source == query_source
+    assert ours.config.mask_token_id == (4 if query_source == "position" else 5)
+    ours.save_pretrained(tmp_path / "ours")
+    again = AutoModelForMaskedLM.from_pretrained(tmp_path / "ours")
+    assert type(again) is TtaForMaskedLM and again.config.auto_map["AutoModel"] == "modeling_tta.TtaModel"
+    assert torch.equal(again.eval()(IDS).logits, ours.eval()(IDS).logits)
+
+
+def test_a_folder_of_bert_does_not_know_its_mask(tmp_path: Path) -> None:
+    BertConfig(vocab_size=40).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"type 'bert'.*give mask_token_id=tokenizer.mask_token_id"):
+        TtaConfig.from_pretrained(tmp_path)
+    assert TtaConfig.from_pretrained(tmp_path, mask_token_id=7).mask_token_id == 7
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"query_source": "token"}, "query_source must be 'mask_embedding' or 'position', got 'token'"),
+        ({"classifier_pooling": "pooler"}, r"classifier_pooling must be 'mean' or 'cls' .*got 'pooler'"),
+        ({"mask_token_id": None}, "needs mask_token_id.*got None"),
+        ({"mask_token_id": -1}, "needs mask_token_id.*got -1"),
+        ({"is_decoder": True}, "encoder only"),
+        ({"hidden_size": 15}, "multiple of num_attention_heads, got 15 and 2"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_bad_configurations(options: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        TtaModel(config_of(**options))
+    # from_pretrained sets these fields after the configuration was made.
+    config_of().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        TtaModel(AutoConfig.from_pretrained(tmp_path, **options))
+
+
+BAD_INPUTS = {
+    "both": (lambda ids: {"input_ids": ids, "inputs_embeds": torch.zeros(4, LENGTH, 16)}, "either input_ids or"),
+    "neither": (lambda ids: {}, "either input_ids or"),
+    "too long": (lambda ids: {"input_ids": ids.repeat(1, 2)}, "at most 9 tokens .*got 14: truncate"),
+    "scores as mask": (lambda ids: {"input_ids": ids, "attention_mask": torch.zeros(4, 1, 7, 7)}, "got torch.float32"),
+    "three dimensions": (lambda ids: {"input_ids": ids, "attention_mask": torch.ones(4, 7, 7).bool()}, "boolean"),
+    "cache": (lambda ids: {"input_ids": ids, "past_key_values": ()}, "takes no past_key_values"),
+    "decoder": (lambda ids: {"input_ids": ids, "encoder_hidden_states": ids}, "takes no encoder_hidden_states"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_inputs(name: str) -> None:
+    make, message = BAD_INPUTS[name]
+    with pytest.raises(ValueError, match=message):
+        tiny()(**make(IDS))
+
+
+def test_a_mask_token_that_is_none() -> None:
+    model = tiny(mask_token_id=40)
+    with pytest.raises(ValueError, match="mask_token_id is 40, but the vocabulary has 40 tokens"):
+        model(IDS)
+    model.resize_token_embeddings(41)
+    assert model(IDS).logits.shape == (4, LENGTH, 41)
+
+
+@pytest.mark.parametrize("way", ["flash_attention_2", "flash_attention_3"])
+def test_flash_attention_is_refused_while_the_diagonal_is_masked(way: str) -> None:
+    with pytest.raises(ValueError, match=r"would let every token see itself.*attn_implementation='sdpa'"):
+        tiny(attn_implementation=way)
+    model = tiny()
+    with pytest.raises(ValueError, match="would let every token see itself"):
+        model.set_attn_implementation(way)
+    assert model.config._attn_implementation == "sdpa"
+    # Without the diagonal it is only missing here.
+    with pytest.raises((ImportError, ValueError)) as caught:
+        tiny(attn_implementation=way, mask_diagonal=False)
+    assert "see itself" not in str(caught.value) and "does not support" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["flash_attention_2", "flex_attention", "somebody's own"])
+def test_nor_does_another_implementation_come_in_later(way: str) -> None:
+    model = tiny()
+    model.config._attn_implementation_internal = way
+    with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of them"):
+        model(IDS)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_is_a_model(copied: Any) -> None:
+    model = tiny()
+    assert torch.equal(copied(model)(IDS, MASK).logits, model(IDS, MASK).logits)
+
+
+def test_predicts_all_tokens_at_once() -> None:
+    assert tiny().predicts_all_tokens_at_once and not tiny(mask_diagonal=False).predicts_all_tokens_at_once
+    assert not hasattr(tiny("TtaModel"), "predicts_all_tokens_at_once")
+
+
+def functions(path: Path) -> dict[str, str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_copies_are_in_step_with_their_originals() -> None:
+    """Files that travel to the Hub cannot import another model's: what is the same lies there twice."""
+    for kind in ("losses", "modeling"):
+        ours, theirs = (functions(MODELS / name / f"{kind}_{name}.py") for name in ("tta", "wobert"))
+        copied = ["masked_mean", "replace_decoder"] if kind == "modeling" else list(ours)
+        assert copied
+        for name in copied:
+            assert ours[name] == theirs[name]
