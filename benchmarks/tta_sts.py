@@ -1,0 +1,220 @@
+"""Unsupervised similarity: how well the cosine of two sentence vectors of a T-TA orders pairs as people do.
+
+    python benchmarks/tta_sts.py --model tta_small --mlm mlm_small --data stsb_zh
+
+The data are the Chinese STS-B's train.jsonl and dev.jsonl: JSON objects with text1, text2 and score, 0 to 5. Measured
+on dev; of train only the texts are read, for tf-idf's document frequencies and for whitening
+(https://kexue.fm/archives/8069, arXiv 2103.15316): nothing is chosen by any score. Beside the T-TA: bags of
+characters, the mean of the model's own static embeddings, the same network with random weights (three seeds), and a
+masked language model of the same size. Errors are bootstrap standard errors over the pairs; the differences to the
+T-TA are paired. Writes results/tta_sts.json.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np  # noqa: E402 (after the environment of what it loads)
+from measuring import machine, write_result  # noqa: E402 (found by the line above)
+
+RESAMPLES = 1000
+RANDOM_SEEDS = (0, 1, 2)
+# Eigenvalues below this share of the largest are no direction that texts differ in: layer normalisation leaves one.
+NO_VARIANCE = 1e-6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of the T-TA")
+    parser.add_argument("--mlm", type=Path, help="folder of a masked language model of the same size")
+    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+
+    import torch
+    import transformers
+
+    import kexue_hf  # noqa: F401 (registers the models)
+
+    transformers.logging.set_verbosity_error()  # that the encoder leaves the head's weights alone is no news
+    torch.set_num_threads(options.threads)
+    started = time.process_time()
+    pairs = _read(options.data / "dev.jsonl")
+    texts = [text for pair in pairs for text in (pair["text1"], pair["text2"])]
+    scores = np.array([pair["score"] for pair in pairs])
+    train = sorted({pair[side] for pair in _read(options.data / "train.jsonl") for side in ("text1", "text2")})
+
+    similarities, details = _contenders(options, texts, train)
+    samples = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
+    rows = {name: _correlations(found, scores, samples) for name, found in similarities.items()}
+    resampled = {name: row.pop("resampled spearman") for name, row in rows.items()}
+    for ours in ("T-TA", "T-TA, whitened"):
+        for name, row in rows.items():
+            if name != ours:
+                row[f"spearman of {ours} minus this"] = {
+                    "difference": round(rows[ours]["spearman"] - row["spearman"], 4),
+                    "standard error": round(float(np.std(resampled[ours] - resampled[name])), 4),
+                }
+    result = {
+        "what": "correlation of the cosine of two sentences' vectors with people's scores, on the dev part; whitening "
+        "and document frequencies from the texts of the train part, no scores used",
+        "data": {"pairs": len(pairs), "texts for whitening and document frequencies": len(train)},
+        "machine": machine("torch", "transformers"),
+        "threads": options.threads,
+        **details,
+        "CPU seconds in all": round(time.process_time() - started, 1),
+        "rows": rows,
+    }
+    write_result("tta_sts", result)
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _contenders(
+    options: argparse.Namespace, texts: list[str], train: list[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """{contender: cosines [pairs, or seeds x pairs]}, and what is to be said of models and their cost."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    from kexue_hf import sentence_vectors
+
+    found: dict[str, np.ndarray] = {}
+    details: dict[str, Any] = {"models": {}}
+    rarity = _rarity(train)
+    found["bag of characters"] = _cosines(_bags(texts, Counter))
+    found["bag of characters, tf-idf"] = _cosines(_bags(texts, lambda text: _weighted(text, rarity)))
+
+    def add(name: str, vectors: Callable[[list[str]], np.ndarray]) -> None:
+        both = vectors(texts + train)
+        found[name] = _cosines(both[: len(texts)])
+        found[f"{name}, whitened"] = _cosines(_whiten(both[: len(texts)], both[len(texts) :]))
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    model = AutoModel.from_pretrained(options.model, dtype=torch.float32)
+    add("static embeddings", lambda texts: _static(model, tokenizer, texts))
+
+    for name, folder in {"masked language model": options.mlm, "T-TA": options.model}.items():
+        if folder is None:
+            details["models"][name] = None
+            continue
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32)
+        started = time.process_time()
+        sentence_vectors(model, tokenizer, texts)
+        details["models"][name] = {
+            "type": model.config.model_type,
+            "parameters of the encoder": model.num_parameters(),
+            "layers": model.config.num_hidden_layers,
+            "width": model.config.hidden_size,
+            "sentences": len(texts),
+            "CPU seconds for the sentences": round(time.process_time() - started, 2),
+        }
+        add(name, lambda texts, model=model, tokenizer=tokenizer: sentence_vectors(model, tokenizer, texts))
+
+    for seed in RANDOM_SEEDS:
+        torch.manual_seed(seed)
+        random = AutoModel.from_config(model.config)
+        add(f"random {seed}", lambda texts, random=random: sentence_vectors(random, tokenizer, texts))
+    for kind in ("", ", whitened"):
+        found[f"random weights{kind}"] = np.stack([found.pop(f"random {seed}{kind}") for seed in RANDOM_SEEDS])
+    return found, details
+
+
+def _rarity(documents: list[str]) -> dict[str, float]:
+    """log((1 + n) / (1 + documents with it)) + 1 of each character; "" stands for those that are in none."""
+    counts = Counter(character for text in documents for character in set(text))
+    total = math.log(1 + len(documents)) + 1
+    return {"": total, **{character: total - math.log(1 + count) for character, count in counts.items()}}
+
+
+def _weighted(text: str, rarity: dict[str, float]) -> dict[str, float]:
+    return {character: count * rarity.get(character, rarity[""]) for character, count in Counter(text).items()}
+
+
+def _bags(texts: list[str], counts: Callable[[str], Any]) -> np.ndarray:
+    """[texts, characters]; white space is no character."""
+    bags = [counts("".join(text.split())) for text in texts]
+    column = {character: number for number, character in enumerate(sorted(set().union(*bags)))}
+    table = np.zeros((len(texts), len(column)), dtype=np.float32)
+    for row, bag in enumerate(bags):
+        for character, value in bag.items():
+            table[row, column[character]] = value
+    return table
+
+
+def _static(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
+    """The mean of the word embeddings of each text's own tokens."""
+    table = model.get_input_embeddings().weight.detach().numpy()
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.stack([table[row].mean(0) if row else np.zeros(table.shape[1], table.dtype) for row in ids])
+
+
+def _cosines(vectors: np.ndarray) -> np.ndarray:
+    """Cosine of each row with the next, of rows 0 and 1, 2 and 3, ...; 0 where one of them is zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(lengths == 0, 1, lengths)
+    return (unit[0::2] * unit[1::2]).sum(1)
+
+
+def _whiten(vectors: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
+    """Shift and turn so that the coordinates of `fitted_on` have mean 0, variance 1 and no correlation."""
+    mean = fitted_on.mean(0, dtype=np.float64)
+    values, directions = np.linalg.eigh(np.cov(fitted_on - mean, rowvar=False))
+    kept = values > NO_VARIANCE * values.max()
+    return (vectors - mean) @ (directions[:, kept] / np.sqrt(values[kept]))
+
+
+def _correlations(found: np.ndarray, scores: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
+    """Spearman and Pearson with their bootstrap errors; of several seeds the mean, and every seed's."""
+    runs = np.atleast_2d(found)
+    resampled = {"spearman": [], "pearson": []}
+    for rows in samples:
+        resampled["spearman"].append(np.mean([_spearman(run[rows], scores[rows]) for run in runs]))
+        resampled["pearson"].append(np.mean([_pearson(run[rows], scores[rows]) for run in runs]))
+    result: dict[str, Any] = {}
+    for name, measure in {"spearman": _spearman, "pearson": _pearson}.items():
+        values = [measure(run, scores) for run in runs]
+        result[name] = round(float(np.mean(values)), 4)
+        result[f"{name}, standard error"] = round(float(np.std(resampled[name])), 4)
+        if len(values) > 1:
+            result[f"{name}, each seed"] = _rounded(values)
+    result["resampled spearman"] = np.array(resampled["spearman"])
+    return result
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    return _pearson(_ranks(first), _ranks(second))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks, equal values sharing the mean of theirs."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]
+
+
+def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+if __name__ == "__main__":
+    main()
