@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from kexue_hf._pairing import guard_pipelines, guard_trainer
+from kexue_hf._pipelines import register_pipelines
 
 # Each has models/<model_type>/auto_map_<model_type>.py.
 MODEL_TYPES = ("wobert", "nezha", "tta")
@@ -141,5 +142,6 @@ _ACTIONS: dict[str, Callable[[ModuleType], None]] = {
     "transformers.models.auto.tokenization_auto": _register_tokenizers,
     "transformers.models.auto.modeling_auto": _register_models,
     "transformers.pipelines.base": guard_pipelines,
+    "transformers.pipelines": register_pipelines,
     "transformers.trainer": guard_trainer,
 }

@@ -1,0 +1,278 @@
+"""How probable is a text? The log-probability of each token given all others, and their sum.
+
+    model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for score in score_texts(model, tokenizer, ["今天天气不错", "今天天汽不错"]):
+        print(score.log_prob, score.perplexity, score.log_probs)
+
+One pass a text with a T-TA, n masked copies with any other masked language model: see `leave_one_out`. The sum is a
+pseudo-log-likelihood (no probability of the text: each token is given the others), and perplexity is exp(-mean).
+Perplexities of models with different vocabularies are means over different tokens, and cannot be compared.
+
+Departures from T-TA's original code: the special tokens around a text are left out (there they are summed as well:
+`include_specials=True`), and what is longer than the model is scored in windows (there it is cut off).
+
+What is defined for odd input: a text without tokens (empty, white space) has log_prob 0, no mean and no perplexity. A
+text of one token has nothing but the special tokens to be predicted from. An unknown token is scored as [UNK], which
+says little about the word: `unknown` flags it. Special tokens written in the text are tokens as others are.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from .leave_one_out import chosen_method, leave_one_out
+from .text_windows import EncodedText, Frame, encode_texts, frame_of, longest_row, windows
+
+# A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
+_TEXTS_AT_ONCE = 1024
+_CHARACTERS_AT_ONCE = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class TextScore:
+    """The score of one text; lists have one entry a scored token, in the text's order.
+
+    text: as it was given.
+    tokens: the tokenizer's.
+    offsets: [start, end) of each in the text; None for a special token around it. None where the tokenizer knows none.
+    log_probs: natural logarithms of p(token | all others).
+    unknown: whether the text has here something that the vocabulary lacks.
+    windows: how many windows it took; 1 if it fits into the model, 0 if there was nothing to score.
+    method: one_pass or masking.
+    """
+
+    text: str
+    tokens: list[str]
+    offsets: list[tuple[int, int] | None] | None
+    log_probs: list[float]
+    unknown: list[bool]
+    windows: int
+    method: str
+
+    @property
+    def log_prob(self) -> float:
+        """The sum over all tokens; 0 where there are none."""
+        return math.fsum(self.log_probs)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over all tokens; None where there are none."""
+        return self.log_prob / len(self.log_probs) if self.log_probs else None
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(-mean); None where there are no tokens."""
+        try:
+            return None if self.mean is None else math.exp(-self.mean)
+        except OverflowError:
+            return math.inf
+
+    def to_dict(self, tokens: bool = False) -> dict[str, Any]:
+        """As JSON has it; with `tokens`, a list of what is known of each."""
+        row: dict[str, Any] = {
+            "text": self.text,
+            "log_prob": self.log_prob,
+            "mean": self.mean,
+            "perplexity": self.perplexity,
+            "num_tokens": len(self.tokens),
+            "num_unknown": sum(self.unknown),
+            "num_windows": self.windows,
+            "method": self.method,
+        }
+        if tokens:
+            places = self.offsets or [None] * len(self.tokens)
+            row["tokens"] = [
+                {
+                    "token": token,
+                    "start": place and place[0],
+                    "end": place and place[1],
+                    "log_prob": log_prob,
+                    "unknown": unknown,
+                }
+                for token, place, log_prob, unknown in zip(
+                    self.tokens, places, self.log_probs, self.unknown, strict=True
+                )
+            ]
+        return row
+
+
+def score_texts(model: nn.Module, tokenizer: Any, texts: Sequence[str], **options: Any) -> list[TextScore]:
+    """Score texts; the results are in their order.
+
+    Args:
+        model: a masked language model (`AutoModelForMaskedLM`), on any device, in any precision.
+        tokenizer: the model's own.
+        texts: any number of any lengths.
+        options: those of `score_encoded`.
+
+    Raises:
+        ValueError: texts that are no strings, or options that do not fit the model.
+    """
+    return score_encoded(model, tokenizer, encode_texts(tokenizer, texts), **options)
+
+
+def score_stream(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Iterable[str],
+    *,
+    texts_at_once: int = _TEXTS_AT_ONCE,
+    characters_at_once: int = _CHARACTERS_AT_ONCE,
+    **options: Any,
+) -> Iterator[TextScore]:
+    """As `score_texts`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
+    (at least one text), sorted by length within these, given back in the order in which they came."""
+    for chunk in chunks(texts, texts_at_once, characters_at_once):
+        yield from score_texts(model, tokenizer, chunk, **options)
+
+
+def chunks(texts: Iterable[str], texts_at_once: int, characters_at_once: int) -> Iterator[list[str]]:
+    """Consecutive texts, at most so many and about so many characters together."""
+    chunk: list[str] = []
+    characters = 0
+    for text in texts:
+        chunk.append(text)
+        characters += len(text)
+        if len(chunk) >= texts_at_once or characters >= characters_at_once:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A window as the model sees it; `scored` are the columns whose token is scored, ascending."""
+
+    owner: int
+    ids: list[int]
+    scored: list[int]
+
+
+def score_encoded(
+    model: nn.Module,
+    tokenizer: Any,
+    encoded: Sequence[EncodedText],
+    *,
+    method: str = "auto",
+    include_specials: bool = False,
+    max_length: int | None = None,
+    overlap: int | None = None,
+    batch_tokens: int = 8192,
+) -> list[TextScore]:
+    """Score texts that are tokenized already (`encode_texts`).
+
+    Args:
+        method: `one_pass` (T-TA only), `masking`, or `auto`: one pass where the model can.
+        include_specials: score the special tokens around the text too, as T-TA's original code does.
+        max_length: tokens of a window, special ones included; by default what the model takes.
+        overlap: tokens that neighbouring windows of a long text share; by default half of what a window has room for.
+        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
+
+    Raises:
+        ValueError: options that do not fit the model.
+    """
+    method = chosen_method(model, method)
+    frame = frame_of(tokenizer)
+    longest = longest_row(model, tokenizer)
+    if max_length is not None and not len(frame) < max_length <= longest:
+        raise ValueError(f"max_length must be from {len(frame) + 1} to {longest} for this model, got {max_length}")
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
+    room = (max_length or longest) - len(frame)
+    rows = [
+        row
+        for owner, text in enumerate(encoded)
+        for row in _rows(owner, text, frame, room, overlap, include_specials)
+        if row.scored
+    ]
+    values: list[list[float]] = [[] for _ in rows]
+    for numbers in _batches(rows, batch_tokens):
+        batch = [rows[number] for number in numbers]
+        for number, found in zip(numbers, _score(model, tokenizer, batch, method, batch_tokens), strict=True):
+            values[number] = found
+    by_text: list[list[list[float]]] = [[] for _ in encoded]
+    for row, found in zip(rows, values, strict=True):
+        by_text[row.owner].append(found)
+    return [
+        _result(tokenizer, text, frame if include_specials else Frame([], []), found, method)
+        for text, found in zip(encoded, by_text, strict=True)
+    ]
+
+
+def _rows(
+    owner: int, text: EncodedText, frame: Frame, room: int, overlap: int | None, include_specials: bool
+) -> Iterator[_Row]:
+    for window in windows(len(text.ids), room, overlap):
+        ids = [*frame.before, *text.ids[window.start : window.end], *frame.after]
+        shift = len(frame.before) - window.start
+        scored = list(range(window.first + shift, window.last + shift))
+        if include_specials:
+            if window.start == 0:
+                scored = [*range(len(frame.before)), *scored]
+            if window.end == len(text.ids):
+                scored += range(len(ids) - len(frame.after), len(ids))
+        yield _Row(owner, ids, scored)
+
+
+def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[int]]:
+    """Numbers of rows of similar length that go together, the longest first: if memory lacks, it lacks at once."""
+    order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
+    while order:
+        size = max(1, batch_tokens // len(rows[order[0]].ids))
+        yield order[:size]
+        order = order[size:]
+
+
+def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batch_tokens: int) -> list[list[float]]:
+    """The log-probability of each scored token of each row."""
+    device = next(model.parameters()).device
+    width = max(len(row.ids) for row in rows)
+    pad = tokenizer.pad_token_id or 0
+    ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=device)
+    wanted = torch.zeros(ids.shape, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        wanted[number, row.scored] = True
+    found = torch.zeros(ids.shape, dtype=torch.float32, device=device)
+
+    def keep_own(scores: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
+        its_rows, columns = its_rows.to(device), columns.to(device)
+        own = ids[its_rows, columns].to(scores.device)
+        found[its_rows, columns] = scores.gather(1, own[:, None])[:, 0].to(device)
+
+    leave_one_out(
+        model,
+        ids,
+        mask,
+        wanted,
+        keep_own,
+        mask_token_id=tokenizer.mask_token_id,
+        method=method,
+        batch_tokens=batch_tokens,
+    )
+    return [[values[column] for column in row.scored] for row, values in zip(rows, found.tolist(), strict=True)]
+
+
+def _result(tokenizer: Any, text: EncodedText, frame: Frame, found: list[list[float]], method: str) -> TextScore:
+    before, after = (tokenizer.convert_ids_to_tokens(ids) for ids in (frame.before, frame.after))
+    offsets = None if text.offsets is None else [*[None] * len(before), *text.offsets, *[None] * len(after)]
+    unknown = [token == tokenizer.unk_token_id for token in text.ids]
+    return TextScore(
+        text=text.text,
+        tokens=[*before, *text.tokens, *after],
+        offsets=offsets,
+        log_probs=list(itertools.chain.from_iterable(found)),
+        unknown=[*[False] * len(before), *unknown, *[False] * len(after)],
+        windows=len(found),
+        method=method,
+    )
+
+
+__all__ = ["TextScore", "chunks", "score_encoded", "score_stream", "score_texts"]

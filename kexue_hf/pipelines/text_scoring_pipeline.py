@@ -1,0 +1,73 @@
+"""The pipeline `text-scoring`: how probable is a text, and each of its tokens?
+
+    score = pipeline("text-scoring", model=folder)
+    score("今天天气不错")       # {"log_prob": ..., "mean": ..., "perplexity": ..., "num_tokens": ..., "tokens": [...]}
+    score(texts, batch_size=32)  # a list of these
+
+What the figures are, and what is defined for odd input, is said in `text_scoring`; its functions sort texts by length,
+which a pipeline does within a batch only.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import AutoModelForMaskedLM, Pipeline
+
+from .text_scoring import EncodedText, TextScore, encode_texts, score_encoded
+
+
+class TextScoringPipeline(Pipeline):
+    """Log-probabilities of texts and their tokens by any masked language model.
+
+    Options, of the pipeline or of a call: `tokens` (True: the list of tokens is in the result), `method`,
+    `include_specials`, `max_length`, `overlap`, `batch_tokens`: see `score_encoded`.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = True
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Score a text, or any number of them.
+
+        Args:
+            inputs: a string; a list or tuple (a list comes back); a generator or torch data set, e.g. `KeyDataset`
+                (an iterator comes back).
+        """
+        inputs = list(inputs) if isinstance(inputs, tuple) else inputs
+        if isinstance(inputs, list) and not inputs:
+            return []
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _sanitize_parameters(
+        self, tokens: bool | None = None, **options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        known = ("method", "include_specials", "max_length", "overlap", "batch_tokens")
+        for name in options:
+            if name not in known:
+                raise ValueError(f"text-scoring has no option {name!r}, only tokens, {', '.join(known)}")
+        return {}, options, {} if tokens is None else {"tokens": tokens}
+
+    def preprocess(self, text: str) -> dict[str, Any]:
+        return {"encoded": encode_texts(self.tokenizer, [text])[0]}
+
+    def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
+        # A batch is a list: nothing in it is a tensor that the pipeline would pad.
+        encoded: EncodedText | Sequence[EncodedText] = inputs["encoded"]
+        if isinstance(encoded, EncodedText):
+            return {"score": score_encoded(self.model, self.tokenizer, [encoded], **options)[0]}
+        return {"score": score_encoded(self.model, self.tokenizer, encoded, **options)}
+
+    def postprocess(self, outputs: dict[str, Any], tokens: bool = True) -> dict[str, Any]:
+        score: TextScore = outputs["score"]
+        return score.to_dict(tokens=tokens)
+
+
+# What registering sets. A copy from the Hub is never registered, and without this its `save_pretrained` would leave
+# the pipeline's own files out.
+TextScoringPipeline._registered_impl = {
+    "text-scoring": {"impl": TextScoringPipeline, "pt": (AutoModelForMaskedLM,), "type": "text"}
+}
+
+__all__ = ["TextScoringPipeline"]

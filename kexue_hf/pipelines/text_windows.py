@@ -1,0 +1,134 @@
+"""Texts as rows that a model can take: with its special tokens around, and cut into windows where they are too long.
+
+Every token is scored once: in the window in which the nearer end is farthest, where an end of the whole text does not
+count as one, since nothing is missing beyond it.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+# Where neither model nor tokenizer names a bound.
+_DEFAULT_LENGTH = 512
+_NO_BOUND = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedText:
+    """A text as ids, without special tokens around it; `offsets` [start, end) of each in the text, where known."""
+
+    text: str
+    ids: list[int]
+    tokens: list[str]
+    offsets: list[tuple[int, int]] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The special tokens around a text: ids before and after it."""
+
+    before: list[int]
+    after: list[int]
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.after)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Tokens start ... end - 1 of a text, of which first ... last - 1 are this window's to score."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
+    """The texts' tokens without special tokens around.
+
+    Raises:
+        ValueError: one is no string, or holds half a surrogate pair; or `texts` is a lone string.
+    """
+    if isinstance(texts, str):
+        raise ValueError("expected a sequence of texts, got a single string: put it into a list")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"text {number} must be a string, got {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"text {number} holds half a surrogate pair, which is no character") from None
+    if not texts:
+        return []
+    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+    try:
+        encoded = tokenizer(list(texts), return_offsets_mapping=True, **options)
+    except NotImplementedError:  # a tokenizer in Python that knows no offsets
+        encoded = tokenizer(list(texts), **options)
+    offsets = encoded.get("offset_mapping") or [None] * len(texts)
+    return [
+        EncodedText(
+            text,
+            list(ids),
+            tokenizer.convert_ids_to_tokens(ids),
+            None if places is None else [(int(start), int(end)) for start, end in places],
+        )
+        for text, ids, places in zip(texts, encoded["input_ids"], offsets, strict=True)
+    ]
+
+
+def frame_of(tokenizer: Any) -> Frame:
+    """What the tokenizer puts before and after a single text.
+
+    Raises:
+        ValueError: it puts something into the middle, or cannot be asked.
+    """
+    for probe in ("a", "天", "1"):
+        bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
+        full = list(tokenizer(probe)["input_ids"])
+        for start in range(len(full) - len(bare) + 1 if bare else 0):
+            if full[start : start + len(bare)] == bare:
+                return Frame(full[:start], full[start + len(bare) :])
+    raise ValueError(f"cannot tell which special tokens {type(tokenizer).__name__} puts around a text")
+
+
+def longest_row(model: Any, tokenizer: Any) -> int:
+    """How many tokens, special ones included, the model takes at a time."""
+    config = getattr(model, "config", None)
+    bound = getattr(config, "max_position_embeddings", None) or _NO_BOUND
+    embeddings = getattr(getattr(model, getattr(model, "base_model_prefix", ""), None), "embeddings", None)
+    if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
+        bound -= (
+            getattr(config, "pad_token_id", None) or 0
+        ) + 1  # RoBERTa's positions begin after that of the padding
+    bound = min(bound, getattr(tokenizer, "model_max_length", None) or _NO_BOUND)
+    return bound if 0 < bound < _NO_BOUND else _DEFAULT_LENGTH
+
+
+def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Window]:
+    """Windows of at most `room` tokens over a text of `length` tokens; one (perhaps empty) where it fits.
+
+    Args:
+        overlap: tokens that neighbouring windows share at least; by default half of `room`.
+
+    Raises:
+        ValueError: there is no room, or the overlap leaves nothing to go on with.
+    """
+    overlap = room // 2 if overlap is None else overlap
+    if room < 1 or not 0 <= overlap < room:
+        raise ValueError(f"windows of {room} tokens cannot overlap by {overlap}")
+    start = first = 0
+    while True:
+        end = min(start + room, length)
+        if end == length:
+            yield Window(start, end, first, length)
+            return
+        # The last window begins earlier rather than being shorter.
+        following = min(start + room - overlap, length - room)
+        last = (following + end + 1) // 2
+        yield Window(start, end, first, last)
+        start, first = following, last
+
+
+__all__ = ["EncodedText", "Frame", "Window", "encode_texts", "frame_of", "longest_row", "windows"]
