@@ -13,6 +13,7 @@ FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognise
 CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
 VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
 LICENSE = typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
+LANGUAGE = typer.Option(help="Language for the card, as the Hub spells it.", show_default="by the vocabulary")
 OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
 QUIET = typer.Option("--quiet", "-q", help="Print nothing but errors.")
 
@@ -53,6 +54,7 @@ def convert_command(
         str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
     ] = None,
     license: Annotated[str | None, LICENSE] = None,
+    language: Annotated[str | None, LANGUAGE] = None,
     cased: Annotated[
         bool, typer.Option("--cased", help="The vocabulary tells capitals apart: do not lower-case.")
     ] = False,
@@ -71,6 +73,7 @@ def convert_command(
             vocab=vocab,
             dtype=dtype,
             license=license,
+            language=language,
             cased=cased,
             overwrite=overwrite,
             progress=not quiet,
@@ -97,7 +100,7 @@ def export_command(
     overwrite: Annotated[bool, OVERWRITE] = False,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
-    """Write a folder of ours back as a checkpoint that bert4keras loads."""
+    """Write a folder of ours back as a checkpoint that bert4keras loads (a T-TA: its official code)."""
     from kexue_hf.conversion.export import export
 
     with interruptible():

@@ -10,7 +10,7 @@ from typing import Any
 
 from kexue_hf.conversion.constants import add_constants
 from kexue_hf.conversion.convert import OpenedSource
-from kexue_hf.conversion.families import FAMILIES, load_weight_map
+from kexue_hf.conversion.families import FAMILIES, convertible, load_weight_map
 from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, read_vocabulary
 from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
 from kexue_hf.conversion.source_config import load_json_object, read_config
@@ -68,7 +68,8 @@ def open_bert_folder(
     if family not in ("auto", table.FAMILY):
         raise ConversionError(f"--family {family} was asked for, but {folder} is a {table.FAMILY}")
     settings = read_config(folder / "config.json", table)
-    found = read_folder_vocabulary(folder, Path(vocab) if vocab is not None else None, settings.fields["vocab_size"])
+    given = Path(vocab) if vocab is not None else None
+    found = read_folder_vocabulary(folder, given, settings.fields["vocab_size"], table)
     recorded = raw.get("vocab_fingerprint")
     if recorded and recorded not in (found.vocabulary.fingerprint, _without_added(found)):
         raise ConversionError(
@@ -102,7 +103,7 @@ def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:
     kind = raw.get("model_type")
     family = _FAMILY_OF.get(kind, kind) if isinstance(kind, str) else None
     if family not in FAMILIES or FAMILIES[family][1] is None:
-        known = sorted({*_FAMILY_OF, *(name for name, (_, module) in FAMILIES.items() if module)})
+        known = sorted({*_FAMILY_OF, *(name for name in convertible() if "words" in load_weight_map(name).TOKENIZERS)})
         raise InputError(f"{folder / 'config.json'}: model_type is {kind!r:.60}, expected one of {', '.join(known)}")
     if raw.get("position_embedding_type", "absolute") not in (None, "absolute"):
         raise ConversionError(

@@ -1,7 +1,7 @@
 """Tensors that are functions of the configuration: one format stores them where the other computes them.
 
-Weight maps name them in `CONSTANTS_SAVED` and `CONSTANTS_KERAS`. A source that lacks them is read through
-`WithConstants`, as if it had them.
+Weight maps name them in `CONSTANTS_SAVED`, `CONSTANTS_KERAS` and `CONSTANTS_TENSORFLOW`. A source that lacks them is
+read through `WithConstants`, as if it had them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,9 +31,21 @@ def _rotary_sinusoids(sizes: Mapping[str, int]) -> np.ndarray:
     return np.concatenate((np.sin(angles), np.cos(angles)), axis=-1)
 
 
+def _zero_matrix(sizes: Mapping[str, int]) -> np.ndarray:
+    """A dense layer that has no part in what the model computes."""
+    return np.zeros((sizes["hidden_size"], sizes["hidden_size"]))
+
+
+def _zero_vector(sizes: Mapping[str, int]) -> np.ndarray:
+    """The bias of such a layer."""
+    return np.zeros(sizes["hidden_size"])
+
+
 _FUNCTIONS: dict[str, Callable[[Mapping[str, int]], np.ndarray]] = {
     "relative_sinusoids": _relative_sinusoids,
     "rotary_sinusoids": _rotary_sinusoids,
+    "zero_matrix": _zero_matrix,
+    "zero_vector": _zero_vector,
 }
 
 

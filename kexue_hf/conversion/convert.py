@@ -17,11 +17,11 @@ from typing import Any
 from kexue_hf.conversion.constants import add_constants
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.families import choose
-from kexue_hf.conversion.model_card import auto_class, check_license, conversion, model_card
+from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary
+from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, language_of, read_vocabulary
 from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
 from kexue_hf.conversion.source_files import SourceFiles, find_source
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
@@ -31,6 +31,8 @@ from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_from_keras, p
 from kexue_hf.errors import InputError
 
 DTYPES = ("float32", "float16", "bfloat16")
+# The special tokens, besides [PAD], whose ids a configuration holds.
+_AROUND = ("bos_token", "eos_token")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def convert(
     vocab: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     license: str | None = None,
+    language: str | None = None,
     cased: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -89,6 +92,7 @@ def convert(
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as it is stored, bit for bit.
         license: what the card says, as the Hub spells it ("apache-2.0").
+        language: what the card says, as the Hub spells it ("en"); None for what the vocabulary looks like.
         cased: the vocabulary tells capitals apart: the tokenizer is not to lower-case.
         overwrite: replace a model folder at `output`, when the new one is complete.
         progress: show a bar on stderr.
@@ -102,6 +106,7 @@ def convert(
     started = time.perf_counter()
     check_output(output, overwrite=overwrite)
     check_license(license)
+    check_language(language)
     wanted = element_type(dtype)
     with open_source(source, family=family, config=config, vocab=vocab) as opened:
         plan = opened.plan
@@ -121,7 +126,15 @@ def convert(
                 shutil.copyfile(path, folder / path.name)
             name = Path(os.path.realpath(output)).name
             origin = conversion(opened.table.FAMILY, files.path.name, plan, wanted)
-            card = model_card(name, opened.table.FAMILY, architecture, origin, license, opened.vocabulary.kind)
+            card = model_card(
+                name,
+                opened.table.FAMILY,
+                architecture,
+                origin,
+                license,
+                opened.vocabulary.kind,
+                language or language_of(opened.vocabulary),
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),
@@ -152,7 +165,7 @@ def open_source(
         table = choose(family, weights.tensors, raw)
         settings = read_config(files.config, table)
         plan = plan_of(table, settings.sizes)
-        vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"])
+        vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], table=table)
         weights = add_constants(weights, plan, table.CONSTANTS_SAVED, settings.sizes)
     except BaseException:
         weights.close()
@@ -187,16 +200,17 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
     if "classifier" in plan.parts and isinstance(hinted, list) and hinted[:1] and hinted[0] in table.CLASSIFIERS:
         architecture = hinted[0]
     pooling = raw.get("classifier_pooling")
+    special = opened.vocabulary.special
     stored = Counter[str]()
     for move in plan.moves:
         stored[move.type.name] += opened.weights.tensors[move.source].size
     derived: dict[str, Any] = {
         "add_pooling_layer": "pooler" in plan.parts,
         "classifier_pooling": pooling
-        if pooling in ("cls", "mean", "pooler")
+        if pooling in table.POOLINGS
         else "pooler"
         if "pooler" in plan.parts
-        else "cls",
+        else table.POOLINGS[0],
     }
     if "auto_map" in table.CONFIG_DERIVED:
         derived["auto_map"] = auto_map(table.MODEL_TYPE)
@@ -204,6 +218,7 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
         **opened.config.fields,
         **{key: value for key, value in derived.items() if key in table.CONFIG_DERIVED},
         **table.CONFIG_FIXED,
+        **{f"{role}_id": opened.vocabulary.ids[token] for role in _AROUND if (token := special.get(role))},
         "architectures": [architecture],
         "dtype": wanted.name if wanted else stored.most_common(1)[0][0],
         "model_type": table.MODEL_TYPE,
@@ -247,8 +262,7 @@ def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
     if "/" in reference:
         fields |= {
             "auto_map": {"AutoTokenizer": [reference.rpartition("/")[2], None]},
-            "backend": "custom",
-            "user_words": [],
+            **opened.table.TOKENIZER_FIELDS,
         }
     return dict(sorted(fields.items()))
 
@@ -262,12 +276,20 @@ def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
         notes.append(f"the weights are {dtype}: to train them, load with dtype='float32' or convert --dtype float32")
     if opened.config.ignored:
         notes.append(f"settings without a meaning for this model were left out: {', '.join(opened.config.ignored)}")
-    if not opened.vocabulary.has_words:
+    if opened.vocabulary.kind == "characters":
         tokenizer = opened.table.TOKENIZERS["characters"]
         advice = "is this a character BERT?" if "/" in tokenizer else f"its tokenizer is {tokenizer}"
         notes.append(f"the vocabulary has no Chinese word of two or more characters: {advice}")
     if opened.vocabulary.special["mask_token"] is None:
         notes.append("the vocabulary has no [MASK]: the tokenizer has no mask token")
+    for token, index in opened.table.NETWORK_IDS.items():
+        found = next((other for other, number in opened.vocabulary.ids.items() if number == index), None)
+        if found != token:
+            notes.append(
+                f"token {index} of the vocabulary (line {index + 1}) is {found!r:.60} and not {token}, for which the "
+                f"original code takes it whatever the vocabulary says: the weights were trained so, and config.json "
+                f"says mask_token_id {index}, which is not the tokenizer's"
+            )
     if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes

@@ -24,7 +24,7 @@ CHECKPOINT = "bert_model.ckpt"
 # tf.keras takes HDF5 only under the ending .h5, and newer ones another layout under .weights.h5.
 KERAS_WEIGHTS = "best_model.h5"
 
-# bert4keras computes with its own, and has no key for it.
+# The originals compute with their own, and have no key for it.
 _NOT_EXPORTED = ("layer_norm_eps",)
 
 
@@ -78,8 +78,10 @@ def export(
                 f"{folder}: has an output layer of its own (tie_word_embeddings false); the original format has only "
                 "the one that is shared with the word embeddings"
             )
+        _check_settings(saved)
         if to == "tf":
             plan = plan_to_tensorflow(saved.table, tensors, sizes)
+            weights = add_constants(saved.weights, plan, saved.table.CONSTANTS_TENSORFLOW, sizes)
         else:
             plan, layers = plan_to_keras(saved.table, tensors, sizes)
             weights = _add_keras_constants(saved, plan, layers)
@@ -94,7 +96,7 @@ def export(
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as stage:
             with progress_bar(total, show=progress) as on_bytes:
                 if to == "tf":
-                    write_tensorflow(stage / name, weights, plan.moves, wanted, on_bytes)
+                    write_tensorflow(stage / name, weights, [*plan.moves, *plan.constants], wanted, on_bytes)
                     write_state_file(stage / name)
                 else:
                     from kexue_hf.conversion.keras_h5_writer import write_keras  # imports h5py
@@ -113,8 +115,16 @@ def export(
             plan.parameters,
             time.perf_counter() - started,
             _usage(Path(output), to, plan.parts, saved.table),
-            _notes(saved) + vocabulary.notes,
+            _notes(saved, [move.target for move in plan.constants] if to == "tf" else []) + vocabulary.notes,
         )
+
+
+def _check_settings(saved: SavedFolder) -> None:
+    for key, value in saved.table.CONFIG_FIXED.items():
+        if saved.raw.get(key, value) != value:
+            raise ConversionError(
+                f"{saved.path / 'config.json'}: {key} is {saved.raw[key]!r}; {saved.table.ORIGINAL} has only {value!r}"
+            )
 
 
 def _bert_config(saved: SavedFolder) -> dict[str, Any]:
@@ -133,6 +143,15 @@ def _add_keras_constants(saved: SavedFolder, plan: Plan, layers: list[tuple[str,
 
 
 def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> str:
+    if not table.KERAS:
+        return "\n".join(
+            (
+                f"  # with {table.ORIGINAL}, on TensorFlow 1",
+                f'  config = modeling.BertConfig.from_json_file("{output}/bert_config.json")',
+                "  model = modeling.BertModel(config, False, input_ids=input_ids, input_mask=input_mask)",
+                f'  tf.train.Saver().restore(session, "{output}/{CHECKPOINT}")',
+            )
+        )
     switches = {"pooler": "with_pool", "nsp": "with_nsp", "mlm": "with_mlm"}
     heads = "".join(f", {switch}=True" for part, switch in switches.items() if part in parts)
     lines = ["  from bert4keras.models import build_transformer_model"]
@@ -149,8 +168,13 @@ def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> st
     return "\n".join([*lines, f'  model.load_weights("{output}/{KERAS_WEIGHTS}")'])
 
 
-def _notes(saved: SavedFolder) -> list[str]:
+def _notes(saved: SavedFolder, zeros: list[str]) -> list[str]:
+    notes = []
+    if zeros:
+        notes.append(
+            f"{' and '.join(zeros)} are written as zeros: {saved.table.ORIGINAL} has them in its graph, without a use"
+        )
     epsilon = saved.config.fields["layer_norm_eps"]
     if epsilon == saved.table.CONFIG_OPTIONAL["layer_norm_eps"]:
-        return []
-    return [f"layer_norm_eps is {epsilon}; bert4keras computes with its own 1e-12"]
+        return notes
+    return [*notes, f"layer_norm_eps is {epsilon}; {saved.table.ORIGINAL} computes with its own 1e-12"]

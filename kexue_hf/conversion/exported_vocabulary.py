@@ -12,6 +12,7 @@ from kexue_hf.conversion.saved_folder import SavedFolder
 from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
 from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, SourceVocabulary, line_problem, read_vocabulary
 from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
+from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 
@@ -33,7 +34,7 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         ConversionError: the vocabulary is missing, is another model's, or has a token that cannot be a line.
     """
     rows = saved.config.fields["vocab_size"]
-    path, vocabulary, content = _read(saved, rows)
+    path, vocabulary, content, own = _read(saved, rows)
     tokenizer = read_tokenizer(saved.path)
     lines = max(vocabulary.ids.values()) + 1
     if lines > rows:
@@ -43,7 +44,7 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         )
     new = {index: token for index, token in tokenizer.added.items() if lines <= index < rows}
     if rows > lines:
-        _check_that_it_belongs(saved, vocabulary, rows - lines - len(new))
+        _check_that_it_belongs(saved, vocabulary.fingerprint, own, rows - lines - len(new))
     taken = set(vocabulary.ids)
     for token in new.values():
         _check_line(saved, token, taken)
@@ -56,32 +57,37 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
     return ExportedVocabulary(
         content,
         vocabulary_fingerprint([*sorted(vocabulary.ids, key=vocabulary.ids.__getitem__), *further]),
-        vocabulary.fingerprint,
-        _notes(tokenizer, list(new.values()), rows - lines - len(new), lost),
+        own,
+        _notes(saved.table, tokenizer, list(new.values()), rows - lines - len(new), lost),
     )
 
 
-def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes]:
-    """The vocabulary and its file's content. transformers 5 saves its own tokenizers as `tokenizer.json` alone."""
+def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes, str]:
+    """The vocabulary, its file's content, and its fingerprint without added tokens.
+
+    transformers 5 saves its own tokenizers as `tokenizer.json` alone, and so is ours saved that is backed by the same.
+    """
     path = saved.path / "vocab.txt"
     if path.is_file() or not (saved.path / "tokenizer.json").is_file():
-        return path, read_vocabulary(path, None), path.read_bytes()
-    found = read_folder_vocabulary(saved.path, None, rows)
+        vocabulary = read_vocabulary(path, None, table=saved.table)
+        return path, vocabulary, path.read_bytes(), vocabulary.fingerprint
+    found = read_folder_vocabulary(saved.path, None, rows, saved.table)
     tokens = {index: token for token, index in found.vocabulary.ids.items()}
     taken = set(found.vocabulary.ids)
     lines = [tokens[index] if index in tokens else _filler(index, taken) for index in range(max(tokens) + 1)]
-    return found.path, found.vocabulary, "".join(f"{token}\n" for token in lines).encode("utf-8")
+    own = vocabulary_fingerprint(sorted(found.base, key=found.base.__getitem__))
+    return found.path, found.vocabulary, "".join(f"{token}\n" for token in lines).encode("utf-8"), own
 
 
-def _check_that_it_belongs(saved: SavedFolder, vocabulary: SourceVocabulary, padding: int) -> None:
+def _check_that_it_belongs(saved: SavedFolder, whole: str, own: str, padding: int) -> None:
     """A shorter vocabulary may as well be another model's."""
     recorded, rows = saved.raw.get("vocab_fingerprint"), saved.config.fields["vocab_size"]
-    if recorded == vocabulary.fingerprint or (recorded is None and padding <= MOST_PADDING):
+    if recorded in (whole, own) or (recorded is None and padding <= MOST_PADDING):
         return
     reason = (
         f"{padding} of them have no token in it nor among the added ones"
         if recorded is None
-        else f"its fingerprint is {vocabulary.fingerprint}, config.json says vocab_fingerprint {recorded}"
+        else f"its fingerprint is {own}, config.json says vocab_fingerprint {recorded}"
     )
     raise ConversionError(
         f"{saved.path / 'vocab.txt'}: is not the vocabulary of this model, which has {rows} embeddings: {reason}; "
@@ -103,13 +109,15 @@ def _filler(index: int, taken: set[str]) -> str:
     return f"[unused{index}]"
 
 
-def _notes(tokenizer: SavedTokenizer, new: list[str], padding: int, lost: list[str]) -> list[str]:
+def _notes(table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, lost: list[str]) -> list[str]:
     notes = []
     if new:
-        notes.append(
-            f"{len(new)} added tokens became lines of vocab.txt ({_some(new)}); the segmenter knows nothing of them: "
-            "give it those that are words (jieba.add_word)"
+        unknown = (
+            "; the segmenter knows nothing of them: give it those that are words (jieba.add_word)"
+            if "words" in table.TOKENIZERS
+            else ""
         )
+        notes.append(f"{len(new)} added tokens became lines of vocab.txt ({_some(new)}){unknown}")
     if padding:
         notes.append(f"{padding} rows of the embeddings that belong to no token are called [unused...] in vocab.txt")
     if lost:
@@ -122,8 +130,8 @@ def _notes(tokenizer: SavedTokenizer, new: list[str], padding: int, lost: list[s
         )
     if not tokenizer.do_lower_case:
         notes.append(
-            "the tokenizer does not lower-case, which vocab.txt cannot say: use bert4keras' Tokenizer with "
-            "do_lower_case=False, and --cased if you convert back"
+            f"the tokenizer does not lower-case, which vocab.txt cannot say: use the tokenizer of {table.ORIGINAL} "
+            "with do_lower_case=False, and --cased if you convert back"
         )
     return notes
 

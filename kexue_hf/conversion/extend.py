@@ -121,6 +121,11 @@ def extend(
     corpus = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
+        if "words" not in opened.table.TOKENIZERS:
+            raise InputError(
+                f"{source}: is a {opened.table.FAMILY}, whose tokenizer cuts no words; a BERT, NEZHA or RoFormer can "
+                "be extended"
+            )
         choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress)
         _check_lines(opened.files.vocab, choice.kept)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
@@ -151,7 +156,7 @@ def extend(
                 wanted,
             )
             name = Path(os.path.realpath(output)).name
-            card = model_card(name, found, architecture, origin, license, grown.vocabulary.kind)
+            card = model_card(name, found, architecture, origin, license, grown.vocabulary.kind, "zh")
             (folder / "README.md").write_text(card, encoding="utf-8")
         kept = set(choice.kept)
         return ExtensionReport(
@@ -202,7 +207,7 @@ def grow(
         opened,
         weights=GrownWeights(opened.weights, names, list(kept.values()), pieces),
         config=replace(opened.config, fields=opened.config.fields | {_VOCABULARY: size}),
-        vocabulary=source_vocabulary(opened.files.vocab, tokens, "words"),
+        vocabulary=source_vocabulary(opened.files.vocab, tokens, "words", opened.table),
         plan=replace(opened.plan, moves=moves, sizes=opened.plan.sizes | {_VOCABULARY: size}),
     )
 

@@ -17,7 +17,7 @@ FAMILIES: dict[str, tuple[str, str | None]] = {
     "wobert": ("BERT layout (WoBERT, WoBERT+)", "kexue_hf.models.wobert.weight_map_wobert"),
     "nezha": ("NEZHA, relative positions (WoNEZHA)", "kexue_hf.models.nezha.weight_map_nezha"),
     "roformer": ("RoFormer, rotary positions", "kexue_hf.models.roformer.weight_map_roformer"),
-    "tta": ("T-TA", None),
+    "tta": ("T-TA, every token predicted in one pass", "kexue_hf.models.tta.weight_map_tta"),
     "cln_matcher": ("a matcher with conditional layer normalization", None),
     "xiangqi_gpt": ("a Chinese-chess language model", None),
 }

@@ -8,6 +8,7 @@ from kexue_hf.conversion.families import load_weight_map
 from kexue_hf.conversion.weight_table import Plan
 from kexue_hf.errors import InputError
 
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
 # What YAML reads as a text without quotes.
 _PLAIN = re.compile(r"(?!(y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9.+_-]*", re.IGNORECASE)
@@ -29,6 +30,12 @@ def check_license(license: str | None) -> None:
         raise InputError(f"--license {license!r:.60}: expected an identifier as the Hub spells it, like apache-2.0")
 
 
+def check_language(language: str | None) -> None:
+    """Raise InputError unless it is a code of a language, as the Hub spells them, or None."""
+    if language is not None and not _LANGUAGE.fullmatch(language):
+        raise InputError(f"--language {language!r:.60}: expected a code as the Hub spells it, like en or zh")
+
+
 def model_card(
     name: str,
     family: str,
@@ -36,6 +43,7 @@ def model_card(
     origin: str,
     license: str | None,
     vocabulary: str,
+    language: str | None,
 ) -> str:
     """Render the card.
 
@@ -43,14 +51,17 @@ def model_card(
         name: of the folder. architecture: the class that opens the folder.
         origin: what the model was made from and how, as text of the card.
         license: an identifier of the Hub ("apache-2.0"); left out where it is not known.
-        vocabulary: what its tokens are, "words" or "characters".
+        vocabulary: what its tokens are, "words", "characters" or "pieces".
+        language: of its text, a code of the Hub ("zh"); left out where it is not known.
     """
     # A folder's name may be bytes that are no text.
     name, origin = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, origin))
     call = json.dumps(name, ensure_ascii=False)
     task = next((task for ending, task in _PIPELINES.items() if architecture.endswith(ending)), "feature-extraction")
     auto = auto_class(architecture)
-    front = ["---", "library_name: transformers", "language: zh"]
+    front = ["---", "library_name: transformers"]
+    if language:
+        front.append(f"language: {language if _PLAIN.fullmatch(language) else json.dumps(language)}")
     if license:
         front.append(f"license: {license if _PLAIN.fullmatch(license) else json.dumps(license)}")
     front += [f"pipeline_tag: {task}", "tags:", f"- {family}", "- kexue-hf", "---"]
@@ -63,6 +74,7 @@ def model_card(
         "## Load it",
         "",
         *_loading(family, vocabulary, auto, call),
+        *(_SCORES if architecture == "TtaForMaskedLM" else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -73,10 +85,11 @@ def conversion(family: str, source: str, plan: Plan, dtype: ElementType | None) 
     Args:
         source: name of the checkpoint's file. dtype: what the tensors were cast to; None if they are as they were.
     """
+    pooler = ", a pooler without a use" if any("pooler" in name.lower() for name, _ in plan.dropped) else ""
     return (
         f"A {family} model, converted with kexue_hf from the checkpoint `{source}`, {cast_of(plan, dtype) or _EXACT}: "
         f"{len(plan.moves)} tensors with {plan.parameters:,} parameters; {len(plan.dropped)} tensors that are no part "
-        "of the model (optimizer state, counters) were left behind."
+        f"of the model (optimizer state, counters{pooler}) were left behind."
     )
 
 
@@ -87,7 +100,8 @@ def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
     if not own_model and not own_tokenizer:
         return [*_code(auto, call), "", _UNITS[vocabulary]]
     lines = _code(auto, call, "import kexue_hf  # pip install kexue-hf")
-    needs = " (needs `pip install jieba` or `rjieba`)" if own_tokenizer else ""
+    cuts_words = table.TOKENIZERS[vocabulary].endswith("WoBertTokenizer")
+    needs = " (needs `pip install jieba` or `rjieba`)" if cuts_words else ""
     lines += ["", f"Without the package, by the code that lies in this folder{needs}:", ""]
     lines += _code(auto, call, tokenizer=own_tokenizer, model=own_model)
     if not own_model:
@@ -103,7 +117,27 @@ _UNITS = {
     "words": "The tokenizer belongs to the weights: its unit is the word, and a character tokenizer would feed the "
     "model ids that mean something else.",
     "characters": "The tokenizer belongs to the weights: its unit is the character.",
+    "pieces": "The tokenizer belongs to the weights: it cuts word pieces, [SOS] before a text and [EOS] after it.",
 }
+
+_SCORES = (
+    "",
+    "## Use it",
+    "",
+    "Every token is predicted from all others in one pass; nothing has to be masked:",
+    "",
+    "```python",
+    "import torch",
+    "",
+    'encoded = tokenizer("a sentence", return_tensors="pt")',
+    "with torch.no_grad():",
+    "    log_probs = model(**encoded).logits.log_softmax(-1)",
+    'scores = log_probs.gather(-1, encoded["input_ids"][..., None])[..., 0]  # log p(token | all other tokens)',
+    "```",
+    "",
+    "The sum of a text's scores ranks sentences; the mean of `model(**encoded, output_hidden_states=True)"
+    ".hidden_states[-1][0, 1:-1]` is a vector of the sentence.",
+)
 
 
 def _code(auto: str, call: str, first: str = "", tokenizer: bool = False, model: bool = False) -> list[str]:

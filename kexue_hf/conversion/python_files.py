@@ -18,14 +18,19 @@ _IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\s", re.MULTILINE)
 
 def names_of_python_files() -> frozenset[str]:
     """The names of the files that `python_files` finds for any family that is converted."""
-    return frozenset(path.name for family in convertible() for path in python_files(family, references(family)))
+    return frozenset(
+        path.name
+        for family in convertible()
+        for vocabulary in load_weight_map(family).TOKENIZERS
+        for path in python_files(family, references(family, vocabulary))
+    )
 
 
-def references(family: str, vocabulary: str = "words") -> list[str]:
+def references(family: str, vocabulary: str) -> list[str]:
     """Every class of ours that a folder of the family names, as "modeling_wobert.WoBertModel".
 
     Args:
-        vocabulary: what its tokens are, "words" or "characters": which tokenizer it has.
+        vocabulary: what its tokens are, "words", "characters" or "pieces": which tokenizer it has.
     """
     table = load_weight_map(family)
     own = auto_map(table.MODEL_TYPE).values() if "auto_map" in table.CONFIG_DERIVED else ()

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kexue_hf.conversion.families import convertible, load_weight_map
 from kexue_hf.conversion.saved_tokenizer import read_tokenizer
 from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_vocabulary, source_vocabulary
 from kexue_hf.conversion.source_config import load_json_object
+from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError, InputError
 
 _CONFIG = "tokenizer_config.json"
@@ -20,21 +22,25 @@ _FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")
 class FolderVocabulary:
     """A tokenizer's vocabulary with its added tokens, and what else of it lives on.
 
-    `added` maps a token to its flags as an `AddedToken` has them.
+    `base` is the vocabulary without them, token -> id; `added` maps a token to its flags as an `AddedToken` has them.
     """
 
     path: Path
     vocabulary: SourceVocabulary
+    base: dict[str, int]
     added: dict[str, dict[str, bool]]
     user_words: tuple[str, ...]
     do_lower_case: bool
 
 
-def read_folder_vocabulary(folder: Path, vocab: Path | None, rows: int) -> FolderVocabulary:
+def read_folder_vocabulary(
+    folder: Path, vocab: Path | None, rows: int, table: WeightMap | None = None
+) -> FolderVocabulary:
     """Read what lies in a folder whose model has `rows` embeddings.
 
     Args:
         vocab: a `vocab.txt` from elsewhere, instead of the folder's own.
+        table: of the model's family, by default the one that config.json names.
 
     Raises:
         InputError: there is no vocabulary. ConversionError: it is not one of BERT's kind, or not this model's.
@@ -50,19 +56,20 @@ def read_folder_vocabulary(folder: Path, vocab: Path | None, rows: int) -> Folde
     if not path.is_file():
         raise InputError(f"{path}: no such file (the vocabulary, --vocab)")
     settings = load_json_object(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
+    table = table or _table_of(folder)
     added: dict[int, dict[str, Any]] = {}
     if path.suffix == ".json":
         raw = load_json_object(path)
         ids = _word_pieces(path, raw)
         added |= _added_in_json(path, raw)
     else:
-        ids = read_vocabulary(path, None).ids
+        ids = read_vocabulary(path, None, table=table).ids
     saved = read_tokenizer(folder)
     given = settings.get("added_tokens_decoder") or {}
     for index, token in saved.added.items():
         flags = given.get(str(index))
         added[index] = {"content": token} | (flags if isinstance(flags, dict) else {})
-    ids = dict(ids)
+    base, ids = ids, dict(ids)
     for index, row in sorted(added.items()):
         ids.setdefault(row["content"], index)
     beyond = max(ids.values(), default=-1) + 1
@@ -73,11 +80,18 @@ def read_folder_vocabulary(folder: Path, vocab: Path | None, rows: int) -> Folde
         )
     return FolderVocabulary(
         path,
-        source_vocabulary(path, ids, "words" if saved.user_words else None),
+        source_vocabulary(path, ids, "words" if saved.user_words else None, table),
+        base,
         {row["content"]: {flag: bool(row.get(flag, False)) for flag in _FLAGS} for row in added.values()},
         saved.user_words,
         _lower_cases(folder, settings),
     )
+
+
+def _table_of(folder: Path) -> WeightMap:
+    """The weight map of a folder's model; BERT's, which knows the same special tokens, for one that is not ours."""
+    family = load_json_object(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
+    return load_weight_map(family if family in convertible() else "wobert")
 
 
 def _lower_cases(folder: Path, settings: dict[str, Any]) -> bool:

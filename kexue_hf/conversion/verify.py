@@ -73,7 +73,12 @@ def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | N
 
 
 def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:
+    fixed = saved.table.CONFIG_FIXED
     return [
+        f"config.json: {key} is {saved.raw[key]!r}, from the source {value!r}"
+        for key, value in fixed.items()
+        if saved.raw.get(key, value) != value
+    ] + [
         f"config.json: {key} is {saved.config.fields[key]!r}, from the source {value!r}"
         for key, value in source.config.fields.items()
         if saved.config.fields[key] != value

@@ -29,6 +29,9 @@ class WeightMap(Protocol):
     MODEL_TYPE: str
     KERAS_MODEL: str
     TOKENIZERS: dict[str, str]
+    TOKENIZER_FIELDS: dict[str, Any]
+    SPECIAL_TOKENS: dict[str, tuple[str, bool]]
+    NETWORK_IDS: dict[str, int]
     PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]]
     TENSORFLOW: dict[str, tuple[str, bool]]
     KERAS: dict[str, tuple[Slot, ...]]
@@ -42,14 +45,17 @@ class WeightMap(Protocol):
     CLASSIFIERS: tuple[str, ...]
     CONSTANTS_SAVED: dict[str, str]
     CONSTANTS_KERAS: dict[str, str]
+    CONSTANTS_TENSORFLOW: dict[str, str]
     BASE_PREFIX: str
     TWINS: dict[str, str]
     BUFFERS: tuple[str, ...]
     CONFIG_DERIVED: tuple[str, ...]
     CONFIG_FIXED: dict[str, Any]
+    POOLINGS: tuple[str, ...]
     HEAD_SIZE_MULTIPLE: int
     CONFIG_TELLING: dict[str, Any]
     CAVEAT: str
+    ORIGINAL: str
     CONFIG_REQUIRED: tuple[str, ...]
     CONFIG_OPTIONAL: dict[str, float | int]
     CONFIG_ALIASES: dict[str, str]
@@ -119,6 +125,7 @@ def plan_from_keras(
     Args:
         layers: (name of the layer, the names of its weights in order).
     """
+    _check_that_keras_has(table)
     layers = [(layer, weights) for layer, weights in layers if weights]
     check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _GIVE)
     known = expand(table.KERAS, sizes)
@@ -189,8 +196,9 @@ def plan_to_keras(
     """The way back to Keras; also the layers, each with the names of its weights, in the order of the file.
 
     Raises:
-        ConversionError: as above, or the model has a head that no layer of bert4keras is for.
+        ConversionError: as above, or the model is or has a head that bert4keras has not.
     """
+    _check_that_keras_has(table)
     _check_own_layer_count(table, tensors, sizes)
     inverse: dict[str, tuple[str, bool]] = {}
     layers: list[tuple[str, list[str]]] = []
@@ -214,6 +222,13 @@ def plan_to_keras(
     for place, row in zip(places, moved, strict=True):
         layers[place] = row
     return plan, layers
+
+
+def _check_that_keras_has(table: WeightMap) -> None:
+    if not table.KERAS:
+        raise ConversionError(
+            f"bert4keras has no {table.FAMILY}: its weights are read and written as TensorFlow checkpoints only"
+        )
 
 
 def _keras_names(layer: str, row: tuple[Slot, ...]) -> list[str]:

@@ -383,7 +383,6 @@ def test_other_heads_come_back_as_what_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("tta_tf_ckpt", "recognised as tta"),
         ("sohu_matcher_keras_h5", "recognised as cln_matcher"),
         ("cchess_lm_keras_h5/best_model.weights", "recognised as xiangqi_gpt"),
         ("cchess_lm_keras_h5", "several checkpoints"),
@@ -464,7 +463,7 @@ def test_a_character_bert_is_converted_with_a_note(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "message"),
-    [("tta", "cannot be converted by this version"), ("bort", "unknown family 'bort'")],
+    [("xiangqi_gpt", "cannot be converted by this version"), ("bort", "unknown family 'bort'")],
 )
 def test_families_that_cannot_be_asked_for(family: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):

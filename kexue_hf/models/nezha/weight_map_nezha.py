@@ -16,6 +16,9 @@ TOKENIZERS: dict[str, str] = {
     "words": "wobert/tokenization_wobert.WoBertTokenizer",
     "characters": "BertTokenizer",
 }
+TOKENIZER_FIELDS = bert.TOKENIZER_FIELDS
+SPECIAL_TOKENS = bert.SPECIAL_TOKENS
+NETWORK_IDS = bert.NETWORK_IDS
 
 
 def _own(name: str) -> str:
@@ -49,6 +52,7 @@ CLASSIFIERS = tuple(name.replace("WoBert", "Nezha") for name in bert.CLASSIFIERS
 
 CONSTANTS_SAVED: dict[str, str] = {}
 CONSTANTS_KERAS: dict[str, str] = {"Embedding-Relative-Position": "relative_sinusoids"}
+CONSTANTS_TENSORFLOW = bert.CONSTANTS_TENSORFLOW
 
 BASE_PREFIX = "nezha."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
@@ -60,6 +64,7 @@ BUFFERS = (
 
 CONFIG_DERIVED = bert.CONFIG_DERIVED
 CONFIG_FIXED: dict[str, Any] = {}
+POOLINGS = bert.POOLINGS
 CONFIG_REQUIRED = bert.CONFIG_REQUIRED
 CONFIG_OPTIONAL: dict[str, float | int] = {**bert.CONFIG_OPTIONAL, "max_relative_position": 64}
 CONFIG_ALIASES = bert.CONFIG_ALIASES
@@ -69,3 +74,4 @@ CONFIG_OFF = tuple(key for key in bert.CONFIG_OFF if key != "use_relative_positi
 HEAD_SIZE_MULTIPLE = 2
 CONFIG_TELLING: dict[str, Any] = {"use_relative_position": True}
 CAVEAT: str = ""
+ORIGINAL = bert.ORIGINAL

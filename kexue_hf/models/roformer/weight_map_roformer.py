@@ -16,6 +16,9 @@ TOKENIZERS: dict[str, str] = {
     "words": "wobert/tokenization_wobert.WoBertTokenizer",
     "characters": "BertTokenizer",
 }
+TOKENIZER_FIELDS = bert.TOKENIZER_FIELDS
+SPECIAL_TOKENS = bert.SPECIAL_TOKENS
+NETWORK_IDS = bert.NETWORK_IDS
 
 _PARTS = ("encoder", "mlm")
 
@@ -53,6 +56,7 @@ CLASSIFIERS: tuple[str, ...] = ()
 
 CONSTANTS_SAVED: dict[str, str] = {"roformer.encoder.embed_positions.weight": "rotary_sinusoids"}
 CONSTANTS_KERAS: dict[str, str] = {}
+CONSTANTS_TENSORFLOW = bert.CONSTANTS_TENSORFLOW
 
 BASE_PREFIX = "roformer."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
@@ -61,6 +65,7 @@ BUFFERS = (r"(roformer\.)?encoder\.embed_positions\.weight",)
 # The configuration is transformers' own: it keeps a key that it does not know, as our guard of tokenizers needs it.
 CONFIG_DERIVED: tuple[str, ...] = ()
 CONFIG_FIXED: dict[str, Any] = {"rotary_value": False}
+POOLINGS = bert.POOLINGS
 CONFIG_REQUIRED = bert.CONFIG_REQUIRED
 CONFIG_OPTIONAL = bert.CONFIG_OPTIONAL
 CONFIG_ALIASES = bert.CONFIG_ALIASES
@@ -73,3 +78,4 @@ CAVEAT = (
     "no positions are stored and the configuration says nothing of relative ones, so that it was read as a RoFormer; "
     "if it is a NEZHA, run again with --family nezha"
 )
+ORIGINAL = bert.ORIGINAL

@@ -20,6 +20,19 @@ TOKENIZERS: dict[str, str] = {
     "characters": "wobert/tokenization_wobert.WoBertTokenizer",
 }
 
+# What tokenizer_config.json says beyond what all tokenizers have, if it is one of ours.
+TOKENIZER_FIELDS: dict[str, Any] = {"backend": "custom", "user_words": []}
+# The role of a special token: (what it is called, whether the vocabulary has to have it).
+SPECIAL_TOKENS: dict[str, tuple[str, bool]] = {
+    "pad_token": ("[PAD]", True),
+    "unk_token": ("[UNK]", True),
+    "cls_token": ("[CLS]", True),
+    "sep_token": ("[SEP]", True),
+    "mask_token": ("[MASK]", False),
+}
+# Ids that the original's network has in its code, by the token that should have them.
+NETWORK_IDS: dict[str, int] = {}
+
 # name in the model: (part of the model, shape in terms of the configuration)
 PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "bert.embeddings.word_embeddings.weight": ("encoder", ("vocab_size", "hidden_size")),
@@ -209,9 +222,10 @@ CLASSIFIERS: tuple[str, ...] = (
 )
 
 # Tensors that are functions of the configuration, by the function's name (conversion/constants.py): those that our
-# file holds and the original has not, and the Keras layers that the original holds and our file has not.
+# file holds and the original has not, and the Keras layers and variables that the original holds and our file has not.
 CONSTANTS_SAVED: dict[str, str] = {}
 CONSTANTS_KERAS: dict[str, str] = {}
+CONSTANTS_TENSORFLOW: dict[str, str] = {}
 
 # Prefix that a base model's own file lacks, and names that are another tensor's twin (safetensors stores one of them).
 BASE_PREFIX = "bert."
@@ -225,6 +239,8 @@ BUFFERS: tuple[str, ...] = (r"(bert\.)?embeddings\.(position_ids|token_type_ids)
 # fields that are the same in every model of the family.
 CONFIG_DERIVED: tuple[str, ...] = ("add_pooling_layer", "auto_map", "classifier_pooling")
 CONFIG_FIXED: dict[str, Any] = {}
+# What a classifier may be put on; the first one where there is no pooler and nothing else is said.
+POOLINGS: tuple[str, ...] = ("cls", "mean", "pooler")
 
 # Keys of bert_config.json. Required ones have no default.
 CONFIG_REQUIRED: tuple[str, ...] = (
@@ -274,3 +290,5 @@ HEAD_SIZE_MULTIPLE = 1
 CONFIG_TELLING: dict[str, Any] = {}
 # What the user has to know who did not name the family.
 CAVEAT: str = ""
+# What reads the original format.
+ORIGINAL = "bert4keras"
