@@ -95,6 +95,17 @@ def test_what_is_alone_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
     assert len(found) == 3 and all((output == 0).all() for output in found.values())
 
 
+@pytest.mark.parametrize("mask", [None, MASK, MASK[:, None, None, :].bool().expand(4, 2, LENGTH, LENGTH)])
+@pytest.mark.parametrize("length", [1, LENGTH])
+def test_no_softmax_is_over_nothing(mask: torch.Tensor | None, length: int) -> None:
+    """What a kernel makes of a query without keys is its own affair (zeros, or not a number): none ever gets one."""
+    mask = mask if mask is None else mask[..., :length, :length] if mask.dim() == 4 else mask[:, :length]
+    allowed, alone = tiny("TtaModel")._masks(mask, torch.zeros(4, length, 16))
+    assert allowed.any(-1).all()
+    lonely = torch.tensor([length == 1, length == 1, True, True])
+    assert alone is None or torch.equal(alone.flatten(1).any(1), lonely if mask is not None else lonely[:1])
+
+
 def test_probabilities_are_given_out_as_they_are_used() -> None:
     attentions = tiny(attn_implementation="eager")(IDS, MASK, output_attentions=True).attentions
     assert len(attentions) == 3
@@ -121,8 +132,11 @@ def test_the_first_queries_are_projected_once_per_length(mask: torch.Tensor | No
 def test_with_dropout_every_text_has_queries_of_its_own() -> None:
     model = tiny("TtaModel").train()
     model.embeddings.dropout.p = 0.5
+    shapes: list[tuple] = []
+    model.encoder.layer[0].attention.self.query.register_forward_hook(lambda _, x, y: shapes.append(tuple(x[0].shape)))
     start = model(IDS, output_hidden_states=True).hidden_states[0]
     assert not torch.equal(start[0], start[1])
+    assert shapes == [(4, LENGTH, 16)]
 
 
 def test_hidden_states_are_the_query_stream() -> None:
