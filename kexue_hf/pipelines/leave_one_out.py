@@ -107,6 +107,8 @@ def leave_one_out(
         parts = trunk_and_head(model, inputs["input_ids"][:1, :4])
         batches = _whole_rows if chosen == "one_pass" else _masked_copies
         for batch, wanted, rows, columns in batches(inputs, positions, batch_tokens, mask_token_id):
+            if batch["attention_mask"].all():
+                del batch["attention_mask"]  # Attention is faster without one.
             states, head = _states(model, parts, batch)
             states = states[tuple(index.to(states.device) for index in wanted)]
             vocabulary = getattr(getattr(model, "config", None), "vocab_size", None) or states.shape[-1]
