@@ -1,0 +1,171 @@
+"""Sentence vectors: the original's, and what is defined for texts that are long, empty, or special."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from kexue_hf import NezhaConfig, NezhaModel, TtaConfig, TtaForMaskedLM, TtaModel, WoBertConfig, WoBertModel, convert
+from kexue_hf.pipelines.sentence_vectors import ids_left_out, sentence_vectors, tokens_around
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "tta_tf_ckpt"
+TOLERANCE = 5e-5
+
+
+class Ids:
+    """A tokenizer of texts that are numbers, "7 8 9", with a token before and one after."""
+
+    model_max_length = int(1e30)
+    pad_token_id = 0
+
+    def __init__(self, before: tuple[int, ...] = (3,), after: tuple[int, ...] = (1,)) -> None:
+        self.before, self.after = list(before), list(after)
+
+    def __call__(self, texts, add_special_tokens: bool = True, verbose: bool = True) -> dict[str, list]:
+        if isinstance(texts, str):
+            return {"input_ids": self([texts], add_special_tokens)["input_ids"][0]}
+        rows = [[int(number) for number in text.split()] for text in texts]
+        if add_special_tokens:
+            rows = [self.before + row + self.after for row in rows]
+        return {"input_ids": rows}
+
+
+def tiny(kind: str = "tta", positions: int = 16):
+    sizes = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    sizes |= {"num_hidden_layers": 2, "max_position_embeddings": positions}
+    torch.manual_seed(0)
+    config, model = {
+        "tta": (TtaConfig, TtaModel),
+        "wobert": (WoBertConfig, WoBertModel),
+        "nezha": (NezhaConfig, NezhaModel),
+    }[kind]
+    return model(config(**sizes)).eval()
+
+
+def numbers(*values: int) -> str:
+    return " ".join(map(str, values))
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory):
+    folder = convert(GOLDEN, tmp_path_factory.mktemp("vectors") / "tta").output
+    return AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def test_texts_have_the_originals_vectors(golden) -> None:
+    texts = json.loads((GOLDEN / "case.json").read_text("utf-8"))["texts_of_b0"]
+    expected = np.load(GOLDEN / "outputs.npz")["b0_sentence_mean"]
+    assert np.abs(sentence_vectors(*golden, texts) - expected).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("batch", ["b0", "b1", "b2", "b3"])
+def test_ids_have_the_originals_vectors(golden, batch: str) -> None:
+    inputs, outputs = np.load(GOLDEN / "inputs.npz"), np.load(GOLDEN / "outputs.npz")
+    ids, masks = inputs[f"{batch}_input_ids"], inputs[f"{batch}_input_mask"]
+    rows = [row[mask == 1] for row, mask in zip(ids, masks, strict=True)]
+    texts = [numbers(*row[1:-1]) for row in rows]
+    assert all(row[0] == 3 and row[-1] == 1 for row in rows)
+    assert np.abs(sentence_vectors(golden[0], Ids(), texts) - outputs[f"{batch}_sentence_mean"]).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["tta", "wobert", "nezha"])
+def test_it_is_the_mean_of_the_own_tokens_states(kind: str) -> None:
+    model = tiny(kind)
+    with torch.no_grad():
+        states = model(torch.tensor([[3, 7, 8, 9, 1]])).last_hidden_state[0]
+    found = sentence_vectors(model, Ids(), [numbers(7, 8, 9)])
+    assert found.shape == (1, 16) and found.dtype == np.float32
+    np.testing.assert_allclose(found[0], states[1:-1].mean(0).numpy(), atol=1e-6)
+
+
+def test_batches_do_not_change_it() -> None:
+    generator = np.random.default_rng(0)
+    texts = [numbers(*generator.integers(5, 60, size)) for size in generator.integers(0, 60, 40)]
+    model = tiny()
+    together = sentence_vectors(model, Ids(), texts, batch_size=7)
+    alone = np.concatenate([sentence_vectors(model, Ids(), [text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [13, 14, 15, 27, 40])
+def test_every_token_of_a_long_text_counts_once(length: int) -> None:
+    """With a layer whose states are those of the token alone, the mean is the same however the text was cut."""
+    model = tiny("wobert", positions=64)
+    with torch.no_grad():
+        model.embeddings.position_embeddings.weight.zero_()
+    text = numbers(*range(5, 5 + length))
+    whole = sentence_vectors(model, Ids(), [text], layer=0)
+    cut = sentence_vectors(model, Ids(), [text], layer=0, max_length=16)
+    np.testing.assert_allclose(cut, whole, atol=1e-6)
+
+
+def test_a_long_text_is_read_in_windows_with_context_on_both_sides() -> None:
+    model = tiny(positions=14)
+    ids = torch.arange(5, 35)
+    # 12 tokens fit: 0 to 12, 9 to 21, 18 to 30.
+    parts = []
+    for start, first, last in [(0, 0, 10), (9, 10, 19), (18, 19, 30)]:
+        window = torch.cat([torch.tensor([3]), ids[start : start + 12], torch.tensor([1])])
+        with torch.no_grad():
+            parts.append(model(window[None]).last_hidden_state[0, 1 + first - start : 1 + last - start])
+    found = sentence_vectors(model, Ids(), [numbers(*ids.tolist())])
+    np.testing.assert_allclose(found[0], torch.cat(parts).mean(0).numpy(), atol=1e-6)
+
+
+def test_texts_without_own_tokens_are_zeros() -> None:
+    found = sentence_vectors(tiny(), Ids(), ["", numbers(1), numbers(9), "  "], normalize=True)
+    assert not found[[0, 1, 3]].any()
+    assert np.linalg.norm(found[2]) == pytest.approx(1)
+
+
+def test_no_texts_are_no_rows() -> None:
+    assert sentence_vectors(tiny(), Ids(), []).shape == (0, 16)
+
+
+def test_a_tokenizer_without_special_tokens_and_one_with_several() -> None:
+    model = tiny()
+    assert tokens_around(Ids((), ())) == ([], [])
+    assert tokens_around(Ids((5, 3), (1, 6))) == ([5, 3], [1, 6])
+    assert ids_left_out(Ids((5, 3), (1, 6))) == {0, 1, 3, 5, 6}
+    with torch.no_grad():
+        states = model(torch.tensor([[7, 8]])).last_hidden_state[0]
+    np.testing.assert_allclose(
+        sentence_vectors(model, Ids((), ()), [numbers(7, 8)])[0], states.mean(0).numpy(), atol=1e-6
+    )
+
+
+def test_the_mode_and_the_head_do_not_matter() -> None:
+    torch.manual_seed(0)
+    model = TtaForMaskedLM(tiny().config).train()
+    found = sentence_vectors(model, Ids(), [numbers(7, 8, 9)])
+    assert model.training
+    np.testing.assert_array_equal(found, sentence_vectors(model.bert, Ids(), [numbers(7, 8, 9)]))
+
+
+def test_layers_are_those_of_the_hidden_states() -> None:
+    model = tiny()
+    with torch.no_grad():
+        states = model(torch.tensor([[3, 7, 8, 1]]), output_hidden_states=True).hidden_states
+    for layer in (-3, -1, 0, 1, 2):
+        found = sentence_vectors(model, Ids(), [numbers(7, 8)], layer=layer)
+        np.testing.assert_allclose(found[0], states[layer][0, 1:-1].mean(0).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"texts": "7 8"}, TypeError, "pass \\[text\\]"),
+        ({"texts": ["7", None]}, TypeError, "text 1 must be a string, got NoneType"),
+        ({"batch_size": 0}, ValueError, "at least 1"),
+        ({"max_length": 17}, ValueError, "takes 16 tokens"),
+        ({"max_length": 2}, ValueError, "at least 3"),
+        ({"layer": 3}, ValueError, "from -3 to 2"),
+    ],
+    ids=["one-string", "not-a-string", "no-batch", "beyond-the-positions", "no-room", "no-such-layer"],
+)
+def test_wrong_arguments_are_named(arguments: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        sentence_vectors(tiny(), Ids(), **({"texts": ["7"]} | arguments))
