@@ -4,8 +4,8 @@ Departs from `BertTokenizer` in the tokens around a sentence (`[SOS] sentence [E
 second [EOS]`), in that it returns no `token_type_ids` unless asked, for the model has no token types, and in that a
 word of up to 200 characters is cut into pieces, as in Google's code, which the original T-TA builds on (there 100).
 The ids are those of the original, except that special tokens in the text, which it takes apart, are recognised as
-everywhere in transformers, and that code points without a character (unassigned, private use) are dropped, as
-`BertTokenizer` does.
+everywhere in transformers, and that, as in `BertTokenizer`, private use characters are dropped and a capital sigma
+has the same small letter at the end of a word as elsewhere.
 """
 
 import json
@@ -40,9 +40,9 @@ class TtaTokenizer(TokenizersBackend):
         eos_token (`str`, *optional*, defaults to `"[EOS]"`): stands after each sentence.
         vocab_file (`str`, *optional*): as `vocab`, a path.
 
-    The vocabulary has to have `bos_token`, `eos_token`, `pad_token`, `unk_token` and `mask_token`; for a T-TA with the
-    vocabulary of a BERT, use that BERT's tokenizer. `cls_token` and `sep_token`, which the official vocabulary has
-    and no sentence gets, are None where it lacks them.
+    The vocabulary has to have `bos_token`, `eos_token`, `pad_token` and `unk_token`; for a T-TA with the vocabulary of
+    a BERT, use that BERT's tokenizer. `mask_token`, `cls_token` and `sep_token`, which the official vocabulary has and
+    no sentence gets, are None where it lacks them.
 
     Raises:
         ValueError: no vocabulary, an unreadable one, or one without a token that it has to have.
@@ -63,7 +63,7 @@ class TtaTokenizer(TokenizersBackend):
         eos_token: str | AddedToken = "[EOS]",
         pad_token: str | AddedToken = "[PAD]",
         unk_token: str | AddedToken = "[UNK]",
-        mask_token: str | AddedToken = "[MASK]",
+        mask_token: str | AddedToken | None = "[MASK]",
         cls_token: str | AddedToken | None = "[CLS]",
         sep_token: str | AddedToken | None = "[SEP]",
         vocab_file: str | os.PathLike[str] | None = None,
@@ -79,7 +79,7 @@ class TtaTokenizer(TokenizersBackend):
         else:
             tokens = trained.get_vocab(with_added_tokens=False)
         there = set(tokens) | {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
-        missing = [str(t) for t in (pad_token, eos_token, unk_token, bos_token, mask_token) if str(t) not in there]
+        missing = [str(token) for token in (pad_token, eos_token, unk_token, bos_token) if str(token) not in there]
         if missing:
             raise ValueError(
                 f"the vocabulary of {len(tokens):,} tokens lacks {', '.join(missing)}: is it a T-TA's? With that of a "
@@ -112,7 +112,7 @@ class TtaTokenizer(TokenizersBackend):
             eos_token=eos_token,
             pad_token=pad_token,
             unk_token=unk_token,
-            mask_token=mask_token,
+            mask_token=mask_token if str(mask_token) in there else None,
             cls_token=cls_token if str(cls_token) in there else None,
             sep_token=sep_token if str(sep_token) in there else None,
             **kwargs,
