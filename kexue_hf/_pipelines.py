@@ -5,7 +5,9 @@ from types import ModuleType
 
 # task -> module in kexue_hf.pipelines, class, the Auto class that loads its model
 _TASKS: dict[str, tuple[str, str, str]] = {
+    "sentence-vectors": ("sentence_vectors_pipeline", "SentenceVectorsPipeline", "AutoModel"),
     "text-scoring": ("text_scoring_pipeline", "TextScoringPipeline", "AutoModelForMaskedLM"),
+    "text-correction": ("text_correction_pipeline", "TextCorrectionPipeline", "AutoModelForMaskedLM"),
 }
 
 

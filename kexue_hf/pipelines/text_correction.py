@@ -1,0 +1,368 @@
+"""Spelling correction of Chinese: characters that their context finds improbable, and what it would put there.
+
+    model = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    corrector = Corrector(model, AutoTokenizer.from_pretrained(folder))
+    for found in corrector.correct(["遇到逆竟时，我们必须勇于面对。"]):
+        print(found.corrected, found.corrections)
+
+At each token a masked language model says how probable the token is given all others, and how probable each candidate
+would be: in one pass for all tokens with a T-TA (arXiv 2004.08097), by masking one after the other with any other
+model; see `leave_one_out`. A replacement is proposed where log p(candidate) - log p(original) exceeds a threshold.
+Nothing is trained for it, neither on pairs of wrong and right sentences nor to tell the wrong tokens: supervised
+correctors (Soft-Masked BERT, arXiv 2005.07421) find more.
+
+What may be replaced: tokens that are Chinese characters, by tokens of as many Chinese characters. Numbers, letters,
+punctuation, white space, unknown tokens and special tokens written in the text stay, and so does the text's length.
+The result is the original string with the replaced places cut out: what a tokenizer does to a text (lower case, other
+forms of a character) is not in it. Candidates come from a confusion set (`confusion`: what sounds or looks alike) or
+from the whole vocabulary (`top_k`).
+
+What is defined for odd input: a text without such tokens (empty, English) comes back as it is. A text of one token has
+nothing but the special tokens to tell by, and is treated as any other. What is longer than the model is read in
+overlapping windows; a token counts in the one that shows most around it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .confusion import KINDS, Confusion, is_han
+from .leave_one_out import chosen_method, leave_one_out
+from .text_scoring import chunks
+from .text_windows import EncodedText, encode_texts, frame_of, longest_row, windows
+
+# log p(candidate) - log p(original) from which on a candidate is taken; benchmarks/tta_correction.py chose it on
+# SIGHAN's training rows with a small T-TA: the best correction F1 by sentences.
+DEFAULT_THRESHOLD = 5.0
+# A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
+_TEXTS_AT_ONCE = 1024
+_CHARACTERS_AT_ONCE = 1 << 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A token and the candidates for its place, the most probable first.
+
+    start, end: where it stands in the text, [start, end).
+    original: the text there.
+    log_prob: log p(original | all other tokens).
+    candidates: (text, log p(text | all other tokens)) each, at least one.
+    """
+
+    start: int
+    end: int
+    original: str
+    log_prob: float
+    candidates: tuple[tuple[str, float], ...]
+
+    @property
+    def replacement(self) -> str:
+        """The most probable candidate."""
+        return self.candidates[0][0]
+
+    @property
+    def gain(self) -> float:
+        """log p(replacement) - log p(original)."""
+        return self.candidates[0][1] - self.log_prob
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "start": self.start,
+            "end": self.end,
+            "original": self.original,
+            "replacement": self.replacement,
+            "log_prob_original": self.log_prob,
+            "log_prob_replacement": self.candidates[0][1],
+            "candidates": [{"text": text, "probability": math.exp(log_prob)} for text, log_prob in self.candidates],
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrectedText:
+    """A text as it was given, the corrected one of the same length, and what was changed, by position."""
+
+    text: str
+    corrected: str
+    corrections: list[Proposal]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "text": self.text,
+            "corrected": self.corrected,
+            "corrections": [correction.to_dict() for correction in self.corrections],
+        }
+
+
+class Corrector:
+    """Corrects texts with one model, one tokenizer and one source of candidates.
+
+    Args:
+        model: a masked language model (`AutoModelForMaskedLM`), on any device, in any precision.
+        tokenizer: the model's own, with offsets (a fast one).
+        candidates: `confusion` (all of `KINDS`), some of them with + between (`sound+shape`), `top_k` (any token of
+            the vocabulary), the path of a file (`Confusion.from_file`), or a `Confusion`.
+        threshold: a candidate is taken where log p(candidate) - log p(original) is more than this. A higher one
+            changes less, and less wrongly.
+        rounds: how often a text is read. What an error made improbable around it is seen rightly in the second round;
+            what was changed stays.
+        shown: how many candidates of each place are kept for the report.
+        method: `one_pass` (T-TA only), `masking`, or `auto`: one pass where the model can.
+        max_length: tokens of a window, special ones included; by default what the model takes.
+        overlap: tokens that neighbouring windows of a long text share; by default half of what a window has room for.
+        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
+
+    Raises:
+        ValueError: options that do not fit the model, an unknown source of candidates, or a bad file of them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        candidates: str | Path | Confusion = "confusion",
+        threshold: float = DEFAULT_THRESHOLD,
+        rounds: int = 1,
+        shown: int = 5,
+        method: str = "auto",
+        max_length: int | None = None,
+        overlap: int | None = None,
+        batch_tokens: int = 8192,
+    ) -> None:
+        for name, number in (("rounds", rounds), ("shown", shown), ("batch_tokens", batch_tokens)):
+            if number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if math.isnan(threshold):
+            raise ValueError("threshold must be a number, got nan")
+        self.model, self.tokenizer = model, tokenizer
+        self.threshold, self.rounds, self.shown, self.batch_tokens = threshold, rounds, shown, batch_tokens
+        self.method = chosen_method(model, method)
+        self._frame = frame_of(tokenizer)
+        longest = longest_row(model, tokenizer)
+        if max_length is not None and not len(self._frame) < max_length <= longest:
+            raise ValueError(
+                f"max_length must be from {len(self._frame) + 1} to {longest} for this model, got {max_length}"
+            )
+        self._room = (max_length or longest) - len(self._frame)
+        self._overlap = overlap
+        self._confusion = candidate_source(candidates)
+        special = set(tokenizer.all_special_ids)
+        size = getattr(getattr(model, "config", None), "vocab_size", None) or len(tokenizer)
+        # Only the tokens that are Chinese characters; those that the model does not know are nobody's candidates.
+        self._vocabulary: dict[str, int] = {
+            token: index
+            for token, index in tokenizer.get_vocab().items()
+            if is_han(token) and index not in special and index < size
+        }
+        self._texts = {index: token for token, index in self._vocabulary.items()}
+        self._others: dict[int, list[int]] = {}
+
+    def correct(self, texts: Sequence[str]) -> list[CorrectedText]:
+        """Correct texts; the results are in their order.
+
+        Raises:
+            ValueError: texts that are no strings, or a tokenizer without offsets.
+        """
+        if isinstance(texts, str):
+            raise ValueError("expected a sequence of texts, got a single string: put it into a list")
+        current = list(texts)
+        made: list[list[Proposal]] = [[] for _ in current]
+        left = list(range(len(current)))
+        for _ in range(self.rounds):
+            if not left:
+                break
+            proposed = self.propose([current[number] for number in left], self.threshold)
+            changed = []
+            for number, proposals in zip(left, proposed, strict=True):
+                done = {place for old in made[number] for place in range(old.start, old.end)}
+                chosen = [new for new in proposals if done.isdisjoint(range(new.start, new.end))]
+                if chosen:
+                    current[number] = replaced(current[number], chosen)
+                    made[number] += chosen
+                    changed.append(number)
+            left = changed
+        return [
+            CorrectedText(text, after, sorted(corrections, key=lambda correction: correction.start))
+            for text, after, corrections in zip(texts, current, made, strict=True)
+        ]
+
+    def stream(
+        self,
+        texts: Iterable[str],
+        texts_at_once: int = _TEXTS_AT_ONCE,
+        characters_at_once: int = _CHARACTERS_AT_ONCE,
+    ) -> Iterator[CorrectedText]:
+        """As `correct`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
+        (at least one text), given back in the order in which they came."""
+        for chunk in chunks(texts, texts_at_once, characters_at_once):
+            yield from self.correct(chunk)
+
+    def propose(self, texts: Sequence[str], above: float = -math.inf) -> list[list[Proposal]]:
+        """For each text, the tokens that may be replaced, with their candidates, by position.
+
+        Args:
+            above: only those whose gain is more than this; by default all, however improbable.
+
+        Raises:
+            ValueError: as `correct`.
+        """
+        encoded = encode_texts(self.tokenizer, texts)
+        found: list[list[Proposal]] = [[] for _ in encoded]
+        rows = [row for owner, text in enumerate(encoded) for row in self._rows(owner, text)]
+        # The longest first: if memory lacks, it lacks at once.
+        rows.sort(key=lambda row: -len(row.ids))
+        while rows:
+            size = max(1, self.batch_tokens // len(rows[0].ids))
+            self._propose_rows(rows[:size], encoded, found, above)
+            rows = rows[size:]
+        for proposals in found:
+            proposals.sort(key=lambda proposal: proposal.start)
+        return found
+
+    def _rows(self, owner: int, text: EncodedText) -> "Iterator[_Row]":
+        if text.offsets is None:
+            raise ValueError(
+                f"{type(self.tokenizer).__name__} does not say where its tokens stand in the text: correction needs a "
+                "fast tokenizer"
+            )
+        replaceable = [
+            self._texts.get(index) == text.text[start:end] and bool(self._candidates(index))
+            for index, (start, end) in zip(text.ids, text.offsets, strict=True)
+        ]
+        for window in windows(len(text.ids), self._room, self._overlap):
+            places = [place for place in range(window.first, window.last) if replaceable[place]]
+            if places:
+                ids = [*self._frame.before, *text.ids[window.start : window.end], *self._frame.after]
+                yield _Row(owner, ids, places, len(self._frame.before) - window.start)
+
+    def _candidates(self, index: int) -> list[int]:
+        """The ids of the candidates for a token; for `top_k`, the token itself stands for all of its length."""
+        if self._confusion is None:
+            return [index]
+        if index not in self._others:
+            others = (self._vocabulary.get(other) for other in self._confusion(self._texts[index]))
+            self._others[index] = [other for other in others if other is not None]
+        return self._others[index]
+
+    def _propose_rows(
+        self, rows: "list[_Row]", encoded: list[EncodedText], found: list[list[Proposal]], above: float
+    ) -> None:
+        width = max(len(row.ids) for row in rows)
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows])
+        mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows])
+        wanted = torch.zeros(ids.shape, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            wanted[number, [place + row.shift for place in row.places]] = True
+
+        def keep_best(log_probs: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
+            its_rows, columns = its_rows.cpu(), columns.cpu()
+            own = ids[its_rows, columns]
+            own_log_probs = log_probs.gather(1, own.to(log_probs.device)[:, None])[:, 0]
+            best, others = (tensor.cpu() for tensor in self._best(log_probs, own))
+            own_log_probs = own_log_probs.cpu()
+            # In double precision, as `Proposal.gain` subtracts.
+            kept = best[:, 0].double() - own_log_probs.double() > above
+            kept_rows = (tensor[kept].tolist() for tensor in (its_rows, columns, own_log_probs, best, others))
+            for number, column, log_prob, values, indices in zip(*kept_rows, strict=True):
+                row = rows[number]
+                text = encoded[row.owner]
+                assert text.offsets is not None  # _rows has looked
+                start, end = text.offsets[column - row.shift]
+                candidates = tuple(
+                    (self._texts[index], value)
+                    for index, value in zip(indices, values, strict=True)
+                    if value > -math.inf
+                )
+                if candidates:
+                    found[row.owner].append(Proposal(start, end, text.text[start:end], log_prob, candidates))
+
+        leave_one_out(
+            self.model,
+            ids,
+            mask,
+            wanted,
+            keep_best,
+            mask_token_id=self.tokenizer.mask_token_id,
+            method=self.method,
+            batch_tokens=self.batch_tokens,
+        )
+
+    def _best(self, log_probs: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and ids of the best candidates, both [n, shown] or fewer columns; -inf where there are no
+        more.
+
+        Args:
+            log_probs: [n, vocabulary], may be changed.
+            own: [n], the tokens' ids.
+        """
+        if self._confusion is None:
+            own = own.to(log_probs.device)
+            lengths = torch.zeros(log_probs.shape[1], dtype=torch.long, device=log_probs.device)
+            lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())], device=log_probs.device)
+            log_probs.scatter_(1, own[:, None], -math.inf)
+            for length in lengths[own].unique().tolist():
+                # Rows of one length at a time: of other lengths nothing is allowed.
+                numbers = (lengths[own] == length).nonzero()[:, 0]
+                log_probs[numbers] = log_probs[numbers].masked_fill(lengths != length, -math.inf)
+            best, others = log_probs.topk(min(self.shown, log_probs.shape[1]), dim=1)
+            return best, others
+        lists = [self._candidates(index) for index in own.tolist()]
+        width = max(map(len, lists))
+        ids = torch.tensor([[*others, *[-1] * (width - len(others))] for others in lists], device=log_probs.device)
+        values = log_probs.gather(1, ids.clamp(min=0)).masked_fill(ids < 0, -math.inf)
+        best, order = values.topk(min(self.shown, width), dim=1)
+        return best, ids.gather(1, order)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A window as the model sees it; `places` are the tokens of the text that may be replaced, which stand `shift`
+    columns further on."""
+
+    owner: int
+    ids: list[int]
+    places: list[int]
+    shift: int
+
+
+def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
+    """The confusion set that is meant; None for `top_k`.
+
+    Raises:
+        ValueError: neither a known name nor the path of a file.
+    """
+    if isinstance(candidates, Confusion):
+        return candidates
+    if candidates == "top_k":
+        return None
+    if candidates == "confusion":
+        return Confusion.of_kinds(*KINDS)
+    kinds = str(candidates).split("+")
+    if set(kinds) <= set(KINDS):
+        return Confusion.of_kinds(*kinds)
+    if not Path(candidates).is_file():
+        raise ValueError(
+            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} with + between, or a file of your own, "
+            f"got {str(candidates)!r}"
+        )
+    return Confusion.from_file(candidates)
+
+
+def replaced(text: str, corrections: Iterable[Proposal]) -> str:
+    """The text with the corrections made; they do not overlap."""
+    parts, end = [], 0
+    for correction in sorted(corrections, key=lambda correction: correction.start):
+        parts += [text[end : correction.start], correction.replacement]
+        end = correction.end
+    return "".join([*parts, text[end:]])
+
+
+__all__ = ["DEFAULT_THRESHOLD", "CorrectedText", "Corrector", "Proposal", "candidate_source", "replaced"]
