@@ -2,7 +2,8 @@
 
     python benchmarks/parity.py
 
-The golden cases (tests/golden) hold what bert4keras 0.10.5 on TensorFlow 1.15.5 computed.
+The golden cases (tests/golden) hold what bert4keras 0.10.5 on TensorFlow 1.15.5 computed, that of T-TA what its
+official code did. There padded positions are compared as well.
 """
 
 import tempfile
@@ -11,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from measuring import machine, write_result
-from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 from kexue_hf.conversion.convert import convert
 
@@ -22,11 +28,43 @@ CASES = {
     "wobert_keras_h5": AutoModelForSequenceClassification,
     "wonezha_tf_ckpt": AutoModelForPreTraining,
     "roformer_tf_ckpt": AutoModelForMaskedLM,
+    "tta_tf_ckpt": AutoModelForMaskedLM,
 }
 # transformers' RoFormer has no other attention than its own.
 EAGER_ONLY = ("roformer_tf_ckpt",)
 # Output of the model -> name in the golden outputs.
 NAMES = {"prediction_logits": "mlm_logits", "seq_relationship_logits": "nsp_logits"}
+
+
+def bert_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Hidden states and scores of a BERT, NEZHA or RoFormer, by their names in the golden outputs."""
+    output = model(
+        input_ids=given["token_ids"],
+        token_type_ids=given["segment_ids"],
+        attention_mask=given["mask"],
+        output_hidden_states=True,
+    )
+    logits = "class_logits" if type(model).__name__.endswith("ForSequenceClassification") else "mlm_logits"
+    found = {NAMES.get(name, logits): output[name] for name in (*NAMES, "logits") if name in output}
+    return found | {f"hidden_{layer}": states for layer, states in enumerate(output.hidden_states)}
+
+
+def tta_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Both streams as they start, the states of every layer, and the scores of a T-TA."""
+    ids, mask = given["input_ids"], given["input_mask"]
+    queries, inputs, *_ = model.bert.embeddings(input_ids=ids, attention_mask=mask)
+    output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+    log_probs = output.logits.log_softmax(-1)
+    scores = log_probs.gather(-1, ids[..., None])[..., 0] * mask
+    return {
+        "embedding_output": inputs,
+        "query_embedding": queries,
+        **{f"layer_{layer}": states for layer, states in enumerate(output.hidden_states[1:])},
+        "lm_logits": output.logits,
+        "lm_log_probs": log_probs,
+        "token_scores": scores,
+        "sentence_scores": scores.sum(1),
+    }
 
 
 def deviations(case: str, attention: str) -> dict[str, float]:
@@ -36,17 +74,15 @@ def deviations(case: str, attention: str) -> dict[str, float]:
         model = CASES[case].from_pretrained(Path(folder) / "model", attn_implementation=attention).eval()
     inputs, expected = np.load(GOLDEN / case / "inputs.npz"), np.load(GOLDEN / case / "outputs.npz")
     worst: dict[str, float] = {}
+    outputs_of = tta_outputs if case == "tta_tf_ckpt" else bert_outputs
     for batch in sorted({name.split("_")[0] for name in inputs.files}):
+        given = {
+            name.partition("_")[2]: torch.from_numpy(inputs[name]).long()
+            for name in inputs.files
+            if name.startswith(f"{batch}_")
+        }
         with torch.no_grad():
-            output = model(
-                input_ids=torch.from_numpy(inputs[f"{batch}_token_ids"]).long(),
-                token_type_ids=torch.from_numpy(inputs[f"{batch}_segment_ids"]).long(),
-                attention_mask=torch.from_numpy(inputs[f"{batch}_mask"]).long(),
-                output_hidden_states=True,
-            )
-        logits = "class_logits" if case == "wobert_keras_h5" else "mlm_logits"
-        found = {NAMES.get(name, logits): output[name] for name in (*NAMES, "logits") if name in output}
-        found |= {f"hidden_{layer}": states for layer, states in enumerate(output.hidden_states)}
+            found = outputs_of(model, given)
         for name, value in found.items():
             difference = float(np.abs(value.double().numpy() - expected[f"{batch}_{name}"]).max())
             worst[name] = max(worst.get(name, 0.0), difference)
