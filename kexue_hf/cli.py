@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from kexue_hf import __version__, cli_conversion, cli_demo, cli_doctor, cli_extend
+from kexue_hf import __version__, cli_conversion, cli_demo, cli_doctor, cli_extend, cli_score
 from kexue_hf.errors import KexueError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ def _options(
 cli_demo.add_commands(app)
 cli_conversion.add_commands(app)
 cli_extend.add_commands(app)
+cli_score.add_commands(app)
 cli_doctor.add_commands(app)
 
 

@@ -5,6 +5,7 @@ without saying where (and some only in the middle of the training); 30 GB of tex
 """
 
 import bz2
+import contextlib
 import gzip
 import importlib
 import json
@@ -103,15 +104,20 @@ def _open(path: str | Path) -> BinaryIO:
     return file
 
 
-def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Number and content of the lines that are not empty."""
+def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and content of every line, the empty ones too, without what ends it.
+
+    Args:
+        path: a file, perhaps compressed; only its name is used if an open `file` is given.
+
+    Raises:
+        InputError: as `read_texts`.
+    """
     number = 0
     try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                if text:
-                    yield number, text
+        with _open(path) if file is None else contextlib.nullcontext(file) as lines:
+            for number, line in enumerate(lines, 1):
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise InputError(
@@ -122,6 +128,13 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path} does not exist") from None
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise InputError(f"{path}, after line {number}: cannot be read ({error})") from error
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Number and content of the lines that are not empty."""
+    for number, line in read_lines(path):
+        if text := line.strip():
+            yield number, text
 
 
 def _parsed(text: str, place: str) -> Any:
@@ -153,4 +166,4 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
         raise InputError(f"{path}, after row {number}: cannot be read ({str(error).splitlines()[0]})") from error
 
 
-__all__ = ["EXPECTED", "FORMS", "is_text_file", "read_objects", "read_texts", "text_of"]
+__all__ = ["EXPECTED", "FORMS", "is_text_file", "read_lines", "read_objects", "read_texts", "text_of"]

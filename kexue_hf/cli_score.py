@@ -1,0 +1,257 @@
+"""`kexue-hf score`: log-probabilities of texts, or the n best of a recognizer ranked by them.
+
+A file of any size is read in pieces of a bounded number of lines and characters; output line n is input line n's.
+"""
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, TextIO
+
+import typer
+
+from kexue_hf.errors import InputError, KexueError, OutputError
+
+_TEXTS_AT_ONCE = 1024
+_LISTS_AT_ONCE = 64
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("score")(score_command)
+
+
+def score_command(
+    model: Annotated[str, typer.Argument(help="A T-TA, BERT, WoBERT, ...: a folder, or a name on the Hub.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to score.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts to score: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz) or .parquet; "
+            "- for lines from stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="A file of JSON lines to make.", show_default="stdout")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's log-probability too.")] = False,
+    nbest: Annotated[
+        bool,
+        typer.Option(
+            "--nbest",
+            help='Rank candidates: each line is {"candidates": [...], "scores": [...]} (scores may lack); TEXTS are '
+            "the candidates of one list.",
+        ),
+    ] = False,
+    weight: Annotated[float, typer.Option(help="--nbest: the model's weight against the scores, 0 to 1.")] = 0.5,
+    length_normalized: Annotated[
+        bool, typer.Option("--length-normalized", help="--nbest: rank by the mean a token, not by the sum.")
+    ] = False,
+    method: Annotated[
+        str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
+    ] = "auto",
+    include_specials: Annotated[
+        bool, typer.Option("--include-specials", help="Score [SOS], [EOS] and the like too, as T-TA's original does.")
+    ] = False,
+    text_column: Annotated[str, typer.Option(help="Where the text is, in .jsonl and .parquet files.")] = "text",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
+    batch_tokens: Annotated[
+        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
+    ] = 8192,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Score texts by the log-probability of each token given all others."""
+    if (not texts) == (file is None):
+        raise InputError("give either texts or --file FILE (--file - reads stdin)")
+    rows = _rows(texts, file, text_column, nbest)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_readable_errors(output))
+        sink = stack.enter_context(_sink(output, file, overwrite))
+
+        from kexue_hf.masked_lm import load_masked_lm, quiet_libraries
+
+        network, tokenizer = load_masked_lm(model, device, dtype)
+        options: dict[str, Any] = {
+            "method": method,
+            "include_specials": include_specials,
+            "batch_tokens": batch_tokens,
+        }
+        stack.enter_context(quiet_libraries())
+        results: Iterator[dict[str, Any]]
+        if nbest:
+            options |= {"weight": weight, "length_normalized": length_normalized}
+            results = _rank(network, tokenizer, rows, options)
+        else:
+            results = _score(network, tokenizer, rows, options, tokens)
+        show = _table(nbest) if output is None and sink.isatty() else _json
+        for result in _with_progress(results, len(texts) if texts and not nbest else None, quiet):
+            sink.write(show(result))
+
+
+def _score(
+    model: Any, tokenizer: Any, texts: Iterable[str], options: dict[str, Any], tokens: bool
+) -> Iterator[dict[str, Any]]:
+    from kexue_hf.pipelines.text_scoring import score_stream
+
+    for score in score_stream(model, tokenizer, texts, texts_at_once=_TEXTS_AT_ONCE, **options):
+        yield score.to_dict(tokens=tokens)
+
+
+def _rank(model: Any, tokenizer: Any, lists: Iterable[Any], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    import dataclasses
+    import itertools
+
+    from kexue_hf.pipelines.reranking import rerank_lists
+
+    lists = iter(lists)
+    while chunk := list(itertools.islice(lists, _LISTS_AT_ONCE)):
+        for ranked in rerank_lists(model, tokenizer, chunk, **options):
+            yield {"candidates": [dataclasses.asdict(candidate) for candidate in ranked]}
+
+
+def _rows(texts: list[str] | None, file: Path | None, column: str, nbest: bool) -> Iterable[Any]:
+    """Texts, or with `nbest` (candidates, scores or None). What is wrong with the file's name is said at once."""
+    if texts:
+        return [(texts, None)] if nbest else texts
+    from kexue_hf.corpora.text_files import is_text_file, read_texts
+
+    assert file is not None  # score_command has looked
+    if str(file) == "-":
+        return _lines("stdin", sys.stdin.buffer, None, nbest)
+    if not file.exists():
+        raise InputError(f"{file} does not exist")
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file")
+    kinds = set(file.suffixes) & {".json", ".jsonl", ".parquet"} if is_text_file(file) else set()
+    if ".json" in kinds or (nbest and ".parquet" in kinds):
+        raise InputError(f"{file}: expected an object a line, as .jsonl")
+    if ".parquet" in kinds:
+        return read_texts([file], column)
+    return _lines(str(file), None, column if ".jsonl" in kinds else None, nbest)
+
+
+def _lines(name: str, opened: BinaryIO | None, column: str | None, nbest: bool) -> Iterator[Any]:
+    """What stands in each line: JSON where it has a column, or with `nbest`."""
+    from kexue_hf.corpora.text_files import read_lines, text_of
+
+    for number, line in read_lines(name, opened):
+        place = f"{name}, line {number}"
+        if nbest:
+            yield _list_of(line, place)
+        elif column is not None:
+            yield text_of(_parsed(line, place), column, place) if line.strip() else ""
+        else:
+            yield line
+
+
+def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
+    from kexue_hf.pipelines.reranking import check_list
+
+    row = _parsed(line, place) if line.strip() else {"candidates": []}
+    if not isinstance(row, dict) or not isinstance(row.get("candidates"), list):
+        raise InputError(f'{place}: expected {{"candidates": [texts], "scores": [numbers]}}')
+    candidates, scores = row["candidates"], row.get("scores")
+    if not all(isinstance(text, str) for text in candidates) or not isinstance(scores, (list, type(None))):
+        raise InputError(f'{place}: expected {{"candidates": [texts], "scores": [numbers]}}')
+    try:
+        check_list(candidates, scores)
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
+    return candidates, scores
+
+
+def _parsed(line: str, place: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def _readable_errors(output: Path | None) -> Iterator[None]:
+    """What the functions raise as ValueError, a lack of memory and Ctrl-C, as one line each."""
+    try:
+        yield
+    except KexueError:
+        raise
+    except KeyboardInterrupt:
+        raise OutputError("interrupted" if output is None else "interrupted; nothing was written") from None
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except RuntimeError as error:
+        # torch has several classes for it, by device and version.
+        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            raise InputError("not enough memory; lower --batch-tokens") from error
+        raise
+
+
+@contextlib.contextmanager
+def _sink(output: Path | None, file: Path | None, overwrite: bool) -> Iterator[TextIO]:
+    if output is None:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    from kexue_hf.whole_file import whole_file
+
+    with whole_file(output, overwrite=overwrite) as opened:
+        yield opened
+
+
+def _json(result: dict[str, Any]) -> str:
+    # JSON has no infinity (the perplexity of a text that is next to impossible).
+    if isinstance(result.get("perplexity"), float) and not math.isfinite(result["perplexity"]):
+        result = {**result, "perplexity": None}
+    return json.dumps(result, ensure_ascii=False) + "\n"
+
+
+def _table(nbest: bool) -> Callable[[dict[str, Any]], str]:
+    """Lines for people; the first call adds what the columns are."""
+    head = (
+        f"{'total':>10} {'log_prob':>10} {'score':>10}  text\n"
+        if nbest
+        else (f"{'log_prob':>10} {'perplexity':>11} {'tokens':>6}  text\n")
+    )
+
+    def show(result: dict[str, Any]) -> str:
+        nonlocal head
+        lines, head = [head], ""
+        if nbest:
+            for candidate in result["candidates"]:
+                figures = (_figure(candidate[name], 10) for name in ("total", "log_prob", "score"))
+                lines.append(f"{' '.join(figures)}  {_one_line(candidate['text'])}\n")
+            return "".join([*lines, "\n" if len(result["candidates"]) else ""])
+        notes = [f"{result['num_unknown']} unknown"] if result["num_unknown"] else []
+        notes += [f"{result['num_windows']} windows"] if result["num_windows"] > 1 else []
+        lines.append(
+            f"{_figure(result['log_prob'], 10)} {_figure(result['perplexity'], 11)} {result['num_tokens']:>6}  "
+            f"{_one_line(result['text'])}{'  (' * bool(notes)}{', '.join(notes)}{')' * bool(notes)}\n"
+        )
+        for token in result.get("tokens", []):
+            lines.append(f"{_figure(token['log_prob'], 10)}  {token['token']}\n")
+        return "".join(lines)
+
+    return show
+
+
+def _figure(value: float | None, width: int) -> str:
+    if value is None:
+        return f"{'-':>{width}}"
+    return f"{value:>{width}.2f}" if abs(value) < 1e6 else f"{value:>{width}.2e}"
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _with_progress(results: Iterator[Any], total: int | None, quiet: bool) -> Iterable[Any]:
+    if quiet or not sys.stderr.isatty():
+        return results
+    from tqdm import tqdm
+
+    bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
+    return bar

@@ -1,0 +1,110 @@
+"""Loading a masked language model and its tokenizer for a command: what cannot work is refused before it runs."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kexue_hf._pairing import check_pairing
+from kexue_hf.errors import InputError
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """A model with a head for masked words, in evaluation mode on its device, and its tokenizer.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        device: as torch calls it; `auto` is a GPU if there is one.
+        dtype: `auto` is that of the file.
+
+    Raises:
+        InputError: there is no such model, it has no such head, its tokenizer is not its own, or no such device.
+    """
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
+    if Path(name).is_file():
+        raise InputError(f"{name} is a file; expected the folder of a model of transformers")
+    target = _device(device)
+    with quiet_libraries():
+        try:
+            model, found = AutoModelForMaskedLM.from_pretrained(
+                name,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:
+            raise InputError(_no_model(name, error)) from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except Exception as error:
+            raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+        problems = check_pairing(model, tokenizer)
+    if missing := sorted(found["missing_keys"]):
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise InputError(
+            f"{name} lacks weights of a masked language model ({shown}): a model trained as one is needed"
+        )
+    if not problems and len(tokenizer) > model.config.vocab_size:
+        problems = [f"it knows {len(tokenizer):,} tokens, the model has {model.config.vocab_size:,}"]
+    if problems:
+        raise InputError(f"{name}: the tokenizer does not belong to the model: {'; '.join(problems)}")
+    try:
+        return model.to(target).eval(), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device}: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep transformers' bars and remarks out of a command's output."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r} is none: {_first_line(error)}") from None
+
+
+def _no_model(name: str, error: Exception) -> str:
+    reason = _first_line(error)
+    if "Unrecognized configuration class" in reason:
+        kind = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
+        return f"{name} is no masked language model ({kind or 'another kind'})"
+    if not Path(name).exists():
+        return f"{name} is no folder here, and not to be had from the Hub ({reason})"
+    return f"{name} cannot be loaded as a masked language model ({reason})"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+__all__ = ["DTYPES", "load_masked_lm", "quiet_libraries"]
