@@ -1,9 +1,9 @@
-"""Write the tables of README, docs/pretraining.md and the tiny model's card from benchmarks/results/*.json.
+"""Write the tables of README, docs/pretraining.md and the trained models' cards from benchmarks/results/*.json.
 
     python benchmarks/tables.py            # rewrite them
     python benchmarks/tables.py --check    # exit 1 if they are not what the results say
 
-A table stands between `<!-- table:NAME -->` and `<!-- end -->`.
+A table stands between `<!-- table:NAME -->` and `<!-- end -->`. Of what has not been measured it says so.
 """
 
 import argparse
@@ -19,6 +19,7 @@ DOCUMENTS = [
     *READMES.items(),
     ("en", ROOT / "docs" / "pretraining.md"),
     ("en", ROOT / "model_cards" / "wobert_tiny.md"),
+    ("en", ROOT / "model_cards" / "tta_small.md"),
 ]
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -26,6 +27,25 @@ MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def result(name: str) -> dict[str, Any]:
     """The content of benchmarks/results/<name>.json."""
     content: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+class Unmeasured(Exception):
+    """A result, or the part of it that a table shows, is not there; `script` measures it."""
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+
+
+def measured(name: str, *parts: str) -> dict[str, Any]:
+    """As `result`, or within it result[part][part]...; `Unmeasured` where there is no such file or part."""
+    if not (ROOT / "benchmarks" / "results" / f"{name}.json").exists():
+        raise Unmeasured(f"benchmarks/{name}.py")
+    content = result(name)
+    for part in parts:
+        if part not in content:
+            raise Unmeasured(f"benchmarks/{name}.py")
+        content = content[part]
     return content
 
 
@@ -255,6 +275,144 @@ def pretraining_cost(language: str) -> str:
     return table(["Estimate", "peak TFLOP/s", "tokens/s of one", *counts, "WoBERT's schedule on 1"], rows)
 
 
+def tta_facts(language: str) -> str:
+    sizes, data = measured("tta_pretraining", "setting"), measured("tta_pretraining", "data")
+    train = measured("tta_pretraining", "train")
+    text = data["training text"]
+    layers, width, heads = (sizes[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
+    rows = [
+        ["Architecture", f"T-TA: {layers} layers, {width} wide, {heads} heads, {sizes['max_length']} positions"],
+        [
+            "Vocabulary",
+            f"{data['vocabulary']:,} tokens: the characters that occur {sizes['characters']['min_character_count']} "
+            "times in the text or more",
+        ],
+        ["Training text", f"{text['texts']:,} paragraphs, {text['characters'] / 1e6:.1f} million characters"],
+        [
+            "Training",
+            f"every token predicted: {train['steps']:,} steps of {train['rows a step']} rows of {sizes['max_length']} "
+            f"tokens, rate {train['models']['T-TA']['learning rate']}; one CPU core",
+        ],
+        ["Tokenizer", "`TtaTokenizer`: lower case, a token for each Chinese character, [SOS] before and [EOS] after"],
+    ]
+    return f"| | |\n|---|---|\n{''.join(f'| {name} | {value} |{chr(10)}' for name, value in rows)}"
+
+
+def tta_training(language: str) -> str:
+    found = measured("tta_pretraining", "train", "models")
+    perplexities = measured("tta_pretraining", "measure", "final")
+    zh = language == "zh"
+    both = [(found[name], perplexities[name]) for name in ("T-TA", "MLM")]
+    chance = perplexities["unigrams"]["perplexity"]
+
+    def row(english: str, chinese: str, value: Callable[[dict[str, Any], dict[str, Any]], str]) -> list[str]:
+        return [chinese if zh else english, *(value(*one) for one in both)]
+
+    rows = [
+        row("parameters", "参数", lambda model, _: f"{model['parameters']:,}"),
+        row("tokens read, million", "读过的 token（百万）", lambda model, _: f"{model['tokens'] / 1e6:.1f}"),
+        row("passes over the text", "遍数", lambda model, _: f"{model['epochs']:.1f}"),
+        row("minutes, one core each", "分钟，各用一核", lambda model, _: f"{model['seconds'] / 60:.0f}"),
+        row(
+            f"held-out pseudo-perplexity (unigrams: {chance:,.0f})",
+            f"留出集伪困惑度（一元模型：{chance:,.0f}）",
+            lambda _, final: f"{final['perplexity']:.1f} ± {final['perplexity'] * final['standard error']:.1f}",
+        ),
+    ]
+    head = ["同样的文本、大小与步数", "T-TA", "MLM"] if zh else ["Same text, size and steps", "T-TA", "MLM"]
+    return table(head, rows)
+
+
+def tta_correction(language: str) -> str:
+    baselines = measured("tta_correction", "baselines")
+    zh = language == "zh"
+    named = {
+        "no change": ("no change", "不改"),
+        "bigrams": ("counts of neighbouring characters, sound or shape", "相邻字计数，音近或形近"),
+        "same sound": ("T-TA, same sound", "T-TA，同音"),
+        "same or near sound": ("T-TA, same or near sound", "T-TA，同音或近音"),
+        "similar shape": ("T-TA, similar shape", "T-TA，形近"),
+        "sound or shape": ("**T-TA, sound or shape**", "**T-TA，音近或形近**"),
+        "top-k": ("T-TA, any character", "T-TA，任意字"),
+    }
+    one_pass = [model for model in measured("tta_correction", "models").values() if model["method"] == "one pass"]
+    contenders = {**baselines, **(one_pass[0]["candidates"] if one_pass else {})}
+    rows = []
+    for name, label in named.items():
+        if name in contenders:
+            dev = contenders[name]["dev"]
+            characters = [
+                f"{100 * dev['character']['correction'][part]:.1f}" for part in ("precision", "recall", "f1")
+            ]
+            sentences = [f"{100 * dev['sentence_strict'][part]['f1']:.1f}" for part in ("detection", "correction")]
+            spoilt = f"{contenders[name]['dev targets']['share of sentences changed']:.1%}"
+            rows.append([label[zh], *characters, *sentences, spoilt])
+    number = f"{measured('tta_correction', 'dev')['rows']:,}"
+    head = {
+        "en": [
+            f"Correction of {number} sentences (100 x)",
+            "characters: precision",
+            "recall",
+            "F1",
+            "sentences: F1 of detection",
+            "F1 of correction",
+            "right sentences changed",
+        ],
+        "zh": [
+            f"{number} 句纠错（×100）",
+            "字：精确率",
+            "召回率",
+            "F1",
+            "句：检测 F1",
+            "纠正 F1",
+            "正确的句子被改动",
+        ],
+    }
+    return table(head[language], rows)
+
+
+def tta_sts(language: str) -> str:
+    rows = measured("tta_sts", "rows")
+    names = {
+        "bag of characters": ("bag of characters", "字袋"),
+        "bag of characters, tf-idf": ("bag of characters, tf-idf", "字袋，tf-idf"),
+        "random weights": ("T-TA with random weights", "随机权重的 T-TA"),
+        "static embeddings": ("mean of the T-TA's static embeddings", "T-TA 静态词向量的平均"),
+        "masked language model": ("masked language model of the same size", "同样大小的 MLM"),
+        "T-TA": ("**T-TA**", "**T-TA**"),
+    }
+    shown = []
+    for name, label in names.items():
+        if name in rows:
+            cells = [_correlation(rows[name], kind) for kind in ("spearman", "pearson")]
+            shown.append([label[language == "zh"], *cells, _correlation(rows.get(f"{name}, whitened"), "spearman")])
+    pairs = f"{measured('tta_sts', 'data')['pairs']:,}"
+    head = {
+        "en": [f"Similarity without labels, {pairs} pairs (100 x)", "Spearman", "Pearson", "Spearman, whitened"],
+        "zh": [f"无监督相似度，{pairs} 对（×100）", "Spearman", "Pearson", "Spearman，白化后"],
+    }
+    return table(head[language], shown)
+
+
+def _correlation(row: dict[str, Any] | None, kind: str) -> str:
+    return "" if row is None else f"{100 * row[kind]:.1f} ± {100 * row[f'{kind}, standard error']:.1f}"
+
+
+def tta_speed(language: str) -> str:
+    zh = language == "zh"
+    rows = []
+    for size, cells in measured("tta_scoring", "sizes").items():
+        for length, cell in cells["tokens"].items():
+            milliseconds = [f"{1000 * cell['seconds'][name]['median']:.1f}" for name in ("T-TA", "BERT, plain")]
+            times = [f"{cell['times faster than'][name]:.1f}" for name in ("BERT, plain", "BERT, ours")]
+            rows.append([f"{size}; {length} {'个 token' if zh else 'tokens'}", *milliseconds, *times])
+    head = {
+        "en": ["Scoring a sentence", "T-TA, ms", "BERT, plain, ms", "times faster", "than our BERT scoring"],
+        "zh": ["为一句话打分", "T-TA，毫秒", "BERT 朴素做法，毫秒", "快多少倍", "相对本库的 BERT 打分"],
+    }
+    return table(head[language], rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "tokenizer": tokenizer,
     "conversion": conversion,
@@ -270,13 +428,26 @@ TABLES: dict[str, Callable[[str], str]] = {
     "title": title,
     "extend": extend,
     "wobert_speed": wobert_speed,
+    "tta_facts": tta_facts,
+    "tta_training": tta_training,
+    "tta_correction": tta_correction,
+    "tta_sts": tta_sts,
+    "tta_speed": tta_speed,
 }
 
 
 def rendered(path: Path, language: str) -> str:
     """A document with its tables made anew."""
     text = path.read_text("utf-8")
-    return MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]](language)}{match[3]}", text)
+    return MARKED.sub(lambda match: f"{match[1]}{_table_of(match[2], language)}{match[3]}", text)
+
+
+def _table_of(name: str, language: str) -> str:
+    try:
+        return TABLES[name](language)
+    except Unmeasured as missing:
+        sentence = {"en": "Not measured yet: `python {}` does.\n", "zh": "尚未测量：`python {}`。\n"}
+        return sentence[language].format(missing.script)
 
 
 def main() -> None:
