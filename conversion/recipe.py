@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kexue_hf.conversion.convert import ConversionReport, convert
+from kexue_hf.conversion.families import load_weight_map
 from kexue_hf.conversion.saved_vocabulary import read_vocabulary
 from kexue_hf.conversion.source_files import find_source
 from kexue_hf.conversion.verify import verify
@@ -24,6 +25,7 @@ class Recipe:
         name: what it unpacks to; the folder may be called otherwise.
         source: the page that offers it for download. license: as the Hub spells it.
         family: of its model. vocab_size: the number of lines of its vocabulary.
+        language: of its text, as the Hub spells it.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Recipe:
     license: str
     family: str
     vocab_size: int
+    language: str = "zh"
 
     def run(self, folder: str, output: str, *, overwrite: bool = False) -> ConversionReport:
         """Convert and verify.
@@ -38,8 +41,17 @@ class Recipe:
         Raises:
             KexueError: the folder is another checkpoint, or anything that `convert` and `verify` raise.
         """
-        read_vocabulary(find_source(folder).vocab, self.vocab_size, f"{self.name} has")
-        report = convert(folder, output, family=self.family, license=self.license, overwrite=overwrite, progress=True)
+        vocabulary, table = find_source(folder).vocab, load_weight_map(self.family)
+        read_vocabulary(vocabulary, self.vocab_size, f"{self.name} has", table)
+        report = convert(
+            folder,
+            output,
+            family=self.family,
+            license=self.license,
+            language=self.language,
+            overwrite=overwrite,
+            progress=True,
+        )
         differences = verify(output, folder).differences
         if differences:
             raise ConversionError(f"{output} differs from {folder}: {'; '.join(differences[:3])}")
@@ -48,7 +60,7 @@ class Recipe:
     def main(self) -> None:
         """Run as a script."""
         parser = argparse.ArgumentParser(description=f"Convert {self.name} ({self.source}, {self.license}).")
-        parser.add_argument("folder", help=f"the unpacked {self.name}.zip")
+        parser.add_argument("folder", help=f"the unpacked {self.name}")
         parser.add_argument("output", help="the folder to make")
         parser.add_argument("--overwrite", action="store_true", help="replace a model folder that is there")
         arguments = parser.parse_args()

@@ -27,11 +27,12 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-# A tiny checkpoint of each family, and the number of its parameters.
+# A tiny checkpoint of each family, the length of its vocabulary, and the number of its parameters.
 TINY = {
-    "wobert": ("wobert_tf_ckpt", 85549),
-    "nezha": ("wonezha_tf_ckpt", 60013),
-    "roformer": ("roformer_tf_ckpt", 48431),
+    "wobert": ("wobert_tf_ckpt", 347, 85549),
+    "nezha": ("wonezha_tf_ckpt", 347, 60013),
+    "roformer": ("roformer_tf_ckpt", 347, 48431),
+    "tta": ("tta_tf_ckpt", 213, 76437),
 }
 
 
@@ -40,13 +41,15 @@ def test_a_recipe_converts_its_checkpoint_and_no_other(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load(name, monkeypatch).RECIPE
-    case, parameters = TINY[recipe.family]
-    with pytest.raises(ConversionError, match=f"has 347 tokens, {recipe.name} has {recipe.vocab_size}"):
+    case, tokens, parameters = TINY[recipe.family]
+    with pytest.raises(ConversionError, match=f"has {tokens} tokens, {recipe.name} has {recipe.vocab_size}"):
         recipe.run(str(GOLDEN / case), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
-    tiny = replace(recipe, vocab_size=347)
+    tiny = replace(recipe, vocab_size=tokens)
     assert tiny.run(str(GOLDEN / case), str(tmp_path / "out")).parameters == parameters
-    assert "license: unknown" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"license: {recipe.license}\n" in card and f"language: {recipe.language}\n" in card
+    assert (recipe.license, recipe.language) == (("other", "en") if recipe.family == "tta" else ("unknown", "zh"))
 
 
 @pytest.mark.parametrize("name", RECIPES)
