@@ -1,14 +1,16 @@
 """Scores of texts: against single passes over single rows, for odd input, and in windows."""
 
 import itertools
+import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
-from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
+from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, convert
 from kexue_hf.pipelines.text_scoring import TextScore, chunks, score_stream, score_texts
 from kexue_hf.pipelines.text_windows import encode_texts, frame_of, longest_row, windows
 
@@ -73,6 +75,19 @@ def test_each_score_is_that_of_the_token_masked_alone(pair) -> None:
         assert score.log_probs == pytest.approx(alone(model, tokenizer, text), abs=1e-5)
         assert score.tokens == tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
         assert score.offsets[0] is None and score.offsets[-1] is None and score.windows == 1
+
+
+def test_the_originals_scores_are_reproduced(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "tta_tf_ckpt"
+    convert(golden, tmp_path / "tta")
+    model = TtaForMaskedLM.from_pretrained(tmp_path / "tta").eval()
+    tokenizer = TtaTokenizer.from_pretrained(tmp_path / "tta")
+    texts = json.loads((golden / "case.json").read_text("utf-8"))["texts_of_b0"]
+    scores = score_texts(model, tokenizer, texts, include_specials=True)
+    outputs = np.load(golden / "outputs.npz")
+    assert [score.log_prob for score in scores] == pytest.approx(outputs["b0_sentence_scores"].tolist(), abs=5e-4)
+    for score, expected in zip(scores, outputs["b0_token_scores"], strict=True):
+        assert score.log_probs == pytest.approx(expected[: len(score.tokens)].tolist(), abs=5e-5)
 
 
 def test_one_pass_and_masking_agree_where_nothing_leaks(tta) -> None:

@@ -1,0 +1,232 @@
+"""Scoring every token of a sentence: one pass of a T-TA against a masked language model, one pass a token.
+
+    python benchmarks/tta_scoring.py            # writes results/tta_scoring.json and docs/tta_scoring.svg
+    python benchmarks/tta_scoring.py --quick    # a look, short sentences only; writes nothing
+
+One sentence at a time, repetitions interleaved. One thread, of which the processor time is counted, since other work
+on the machine does not add to it; one length also with all cores, by the clock. Random weights (they take as long as
+trained ones), WoBERT's vocabulary of 33,586 at base size, the official checkpoint's 29,530 at its size. Contenders:
+
+* T-TA: ours (`leave_one_out`): one pass, the vocabulary projection at the tokens to be scored only.
+* BERT, plain: n masked copies as one batch, `model(...).logits`, as scripts for pseudo-log-likelihood do it. This is
+  what README's ratios are against.
+* BERT, ours: the same by `leave_one_out`: the projection at each copy's masked position only, copies in batches of a
+  bounded number of tokens. It is the best that we know to do for a masked language model, so its ratio is shown too.
+
+The trunk is timed by itself, against BertModel of the same size on the same rows: what the second stream costs.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+
+# Tokens of a sentence, special ones included -> repetitions.
+LENGTHS = {16: 7, 32: 5, 64: 3, 128: 2}
+WITH_ALL_CORES = 32
+OURS, PLAIN, MASKED = "T-TA", "BERT, plain", "BERT, ours"
+SIZES: dict[str, dict[str, int]] = {
+    "base: 12 layers, 768": {
+        "vocab_size": 33_586,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+    },
+    "official: 3 layers, 512": {
+        "vocab_size": 29_530,
+        "hidden_size": 512,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "max_position_embeddings": 128,
+    },
+}
+WANTED = {"times faster, base, 32 tokens": 12, "times faster, base, 128 tokens": 80, "trunk, of BERT's time": 1.05}
+MASK = 4
+
+
+def timed(work: Callable[[], Any], clock: Callable[[], float], times: int = 1) -> float:
+    """Seconds of a call, the median of so many."""
+    seconds = []
+    for _ in range(times):
+        start = clock()
+        work()
+        seconds.append(clock() - start)
+    return median(seconds)
+
+
+def score(model: Any, ids: Any) -> Any:
+    """Own log-probabilities of all tokens but the two special ones, as the package computes them."""
+    import torch
+
+    from kexue_hf.pipelines.leave_one_out import leave_one_out
+
+    wanted = torch.ones_like(ids, dtype=torch.bool)
+    wanted[:, [0, -1]] = False
+    found = torch.zeros(ids.shape)
+
+    def keep(scores: Any, rows: Any, columns: Any) -> None:
+        found[rows, columns] = scores.gather(1, ids[rows, columns][:, None])[:, 0]
+
+    leave_one_out(model, ids, None, wanted, keep, mask_token_id=MASK)
+    return found[0, 1:-1]
+
+
+def score_plainly(model: Any, ids: Any) -> Any:
+    """The same by masked copies in one batch and the whole model's scores."""
+    import torch
+
+    places = torch.arange(1, ids.shape[1] - 1)
+    copies = ids.repeat(len(places), 1)
+    copies[torch.arange(len(places)), places] = MASK
+    with torch.inference_mode():
+        logits = model(input_ids=copies).logits[torch.arange(len(places)), places]
+        return logits.log_softmax(-1).gather(1, ids[0, places][:, None])[:, 0]
+
+
+def forward(model: Any, ids: Any) -> None:
+    import torch
+
+    with torch.inference_mode():
+        model(input_ids=ids)
+
+
+def models(sizes: dict[str, int]) -> tuple[Any, Any]:
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    from kexue_hf import TtaConfig, TtaForMaskedLM
+
+    torch.manual_seed(0)
+    return TtaForMaskedLM(TtaConfig(**sizes)).eval(), BertForMaskedLM(BertConfig(**sizes)).eval()
+
+
+def compare(tta: Any, bert: Any, length: int, repetitions: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """Seconds a sentence of each contender, and how many times a T-TA is faster."""
+    import torch
+
+    ids = torch.randint(10, tta.config.vocab_size, (1, length))
+    if length <= 32:
+        torch.testing.assert_close(score(bert, ids), score_plainly(bert, ids), atol=1e-4, rtol=0)
+    contenders: dict[str, Callable[[], float]] = {
+        OURS: partial(timed, partial(score, tta, ids), clock, 5),
+        PLAIN: partial(timed, partial(score_plainly, bert, ids), clock),
+        MASKED: partial(timed, partial(score, bert, ids), clock),
+    }
+    score(tta, ids)  # first call: caches
+    measured = interleave(contenders, repetitions)
+    seconds = {name: summary(times) for name, times in measured.items()}
+    ratios = {name: median(measured[name]) / median(measured[OURS]) for name in (PLAIN, MASKED)}
+    return {"seconds": seconds, "times faster than": {name: round(ratio, 2) for name, ratio in ratios.items()}}
+
+
+def compare_trunks(tta: Any, bert: Any, rows: int, length: int, seconds: float) -> dict[str, Any]:
+    """Milliseconds of a forward pass without the head; the ratio is the median of those of all repetitions, since the
+    two of a repetition run one after the other."""
+    import torch
+
+    ids = torch.randint(10, tta.config.vocab_size, (rows, length))
+    contenders: dict[str, Callable[[], float]] = {
+        "T-TA": partial(timed, partial(forward, tta.bert, ids), time.process_time),
+        "BERT": partial(timed, partial(forward, bert.bert, ids), time.process_time),
+    }
+    once = sum(contender() for contender in [*contenders.values()] * 2) / 2
+    measured = interleave(contenders, min(400, max(7, round(seconds / once))))
+    ratios = [one / other for one, other in zip(measured["T-TA"], measured["BERT"], strict=True)]
+    return {
+        "repetitions": len(ratios),
+        "ms": {name: round(1000 * median(times), 3) for name, times in measured.items()},
+        "T-TA / BERT": round(median(ratios), 3),
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    cores = torch.get_num_threads()
+    result: dict[str, Any] = {
+        "machine": {**machine("torch", "transformers"), "threads": 1},
+        "wanted": WANTED,
+        "the ratio in README is against": PLAIN,
+        "sizes": {},
+    }
+    for name, sizes in SIZES.items():
+        tta, bert = models(sizes)
+        cells: dict[str, Any] = {"parameters": tta.num_parameters(), **sizes, "tokens": {}, "trunk": {}}
+        result["sizes"][name] = cells
+        torch.set_num_threads(1)
+        for rows, length in arguments.trunks:
+            cell = compare_trunks(tta, bert, rows, length, arguments.trunk_seconds)
+            cells["trunk"][f"{rows} x {length}"] = cell
+            print(f"{name}, trunk, {rows} x {length}: {cell['ms']} ms, {cell['T-TA / BERT']}", flush=True)
+        for length, repetitions in arguments.lengths.items():
+            cell = compare(tta, bert, length, repetitions, time.process_time)
+            cells["tokens"][str(length)] = cell
+            report(f"{name}, {length} tokens", cell)
+        if cores > 1:
+            torch.set_num_threads(cores)
+            cell = compare(tta, bert, WITH_ALL_CORES, LENGTHS[WITH_ALL_CORES], time.perf_counter)
+            cells["all cores"] = {"threads": cores, "tokens": WITH_ALL_CORES, **cell}
+            report(f"{name}, {WITH_ALL_CORES} tokens, {cores} threads", cell)
+    return result
+
+
+def report(name: str, cell: dict[str, Any]) -> None:
+    seconds = {contender: values["median"] for contender, values in cell["seconds"].items()}
+    print(f"{name}: {seconds} s, {cell['times faster than']} times", flush=True)
+
+
+def picture(sizes: dict[str, Any], path: Path) -> None:
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
+    figure, axes = pyplot.subplots(1, len(sizes), figsize=(8.5, 3.2), sharey=True)
+    colours = {OURS: "tab:blue", PLAIN: "0.45", MASKED: "tab:orange"}
+    for axis, (name, cells) in zip(axes, sizes.items(), strict=True):
+        lengths = [int(length) for length in cells["tokens"]]
+        for contender, colour in colours.items():
+            heights = [1000 * cell["seconds"][contender]["median"] for cell in cells["tokens"].values()]
+            axis.plot(lengths, heights, marker="o", color=colour, label=contender)
+            if contender == OURS:
+                for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
+                    ratio = cell["times faster than"][PLAIN]
+                    axis.annotate(f"{ratio:.0f}x", (length, height), (0, -13), textcoords="offset points", fontsize=8)
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_xticks(lengths, [str(length) for length in lengths])
+        axis.set_xlabel("tokens of a sentence")
+        axis.set_title(name, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("ms a sentence")
+    axes[0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="short sentences, one repetition; write nothing")
+    arguments = parser.parse_args()
+    arguments.lengths = {16: 1, 32: 1} if arguments.quick else LENGTHS
+    arguments.trunks = ((1, 32),) if arguments.quick else ((1, 32), (1, 128), (8, 32), (8, 128))
+    arguments.trunk_seconds = 2.0 if arguments.quick else 5.0
+    result = measure(arguments)
+    if arguments.quick:
+        return
+    picture(result["sizes"], ROOT / "docs" / "tta_scoring.svg")
+    print(f"written to {write_result('tta_scoring', result)}")
+
+
+if __name__ == "__main__":
+    main()
