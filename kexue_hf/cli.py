@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from kexue_hf import __version__, cli_conversion, cli_demo, cli_doctor, cli_extend, cli_score
+from kexue_hf import __version__, cli_conversion, cli_correct, cli_demo, cli_doctor, cli_extend, cli_score
 from kexue_hf.errors import KexueError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ cli_demo.add_commands(app)
 cli_conversion.add_commands(app)
 cli_extend.add_commands(app)
 cli_score.add_commands(app)
+cli_correct.add_commands(app)
 cli_doctor.add_commands(app)
 
 

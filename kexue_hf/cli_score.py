@@ -9,11 +9,12 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TextIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from kexue_hf.errors import InputError, KexueError, OutputError
+from kexue_hf.cli_texts import parsed, readable_errors, text_sink, with_progress
+from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
 _LISTS_AT_ONCE = 64
@@ -69,8 +70,8 @@ def score_command(
         raise InputError("give either texts or --file FILE (--file - reads stdin)")
     rows = _rows(texts, file, text_column, nbest)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_readable_errors(output))
-        sink = stack.enter_context(_sink(output, file, overwrite))
+        stack.enter_context(readable_errors(output))
+        sink = stack.enter_context(text_sink(output, overwrite))
 
         from kexue_hf.masked_lm import load_masked_lm, quiet_libraries
 
@@ -88,7 +89,7 @@ def score_command(
         else:
             results = _score(network, tokenizer, rows, options, tokens)
         show = _table(nbest) if output is None and sink.isatty() else _json
-        for result in _with_progress(results, len(texts) if texts and not nbest else None, quiet):
+        for result in with_progress(results, len(texts) if texts and not nbest else None, quiet):
             sink.write(show(result))
 
 
@@ -143,7 +144,7 @@ def _lines(name: str, opened: BinaryIO | None, column: str | None, nbest: bool) 
         if nbest:
             yield _list_of(line, place)
         elif column is not None:
-            yield text_of(_parsed(line, place), column, place) if line.strip() else ""
+            yield text_of(parsed(line, place), column, place) if line.strip() else ""
         else:
             yield line
 
@@ -151,7 +152,7 @@ def _lines(name: str, opened: BinaryIO | None, column: str | None, nbest: bool) 
 def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
     from kexue_hf.pipelines.reranking import check_list
 
-    row = _parsed(line, place) if line.strip() else {"candidates": []}
+    row = parsed(line, place) if line.strip() else {"candidates": []}
     if not isinstance(row, dict) or not isinstance(row.get("candidates"), list):
         raise InputError(f'{place}: expected {{"candidates": [texts], "scores": [numbers]}}')
     candidates, scores = row["candidates"], row.get("scores")
@@ -162,43 +163,6 @@ def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
     return candidates, scores
-
-
-def _parsed(line: str, place: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
-
-
-@contextlib.contextmanager
-def _readable_errors(output: Path | None) -> Iterator[None]:
-    """What the functions raise as ValueError, a lack of memory and Ctrl-C, as one line each."""
-    try:
-        yield
-    except KexueError:
-        raise
-    except KeyboardInterrupt:
-        raise OutputError("interrupted" if output is None else "interrupted; nothing was written") from None
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    except RuntimeError as error:
-        # torch has several classes for it, by device and version.
-        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
-            raise InputError("not enough memory; lower --batch-tokens") from error
-        raise
-
-
-@contextlib.contextmanager
-def _sink(output: Path | None, file: Path | None, overwrite: bool) -> Iterator[TextIO]:
-    if output is None:
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    from kexue_hf.whole_file import whole_file
-
-    with whole_file(output, overwrite=overwrite) as opened:
-        yield opened
 
 
 def _json(result: dict[str, Any]) -> str:
@@ -246,12 +210,3 @@ def _figure(value: float | None, width: int) -> str:
 def _one_line(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _with_progress(results: Iterator[Any], total: int | None, quiet: bool) -> Iterable[Any]:
-    if quiet or not sys.stderr.isatty():
-        return results
-    from tqdm import tqdm
-
-    bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
-    return bar

@@ -1,0 +1,179 @@
+"""`kexue-hf correct`: spelling correction of Chinese texts.
+
+A file of any size is read in pieces of a bounded number of lines and characters; output line n is input line n's.
+"""
+
+import collections
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kexue_hf.cli_texts import parsed, readable_errors, text_sink, with_progress
+from kexue_hf.errors import InputError
+
+_TEXTS_AT_ONCE = 1024
+# The default is said where it was chosen: kexue_hf/pipelines/text_correction.py, which loads torch.
+_THRESHOLD = typer.Option(
+    help="Take a candidate where log p(candidate) - log p(original) is more; higher changes less.",
+    show_default="that of kexue_hf.Corrector",
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("correct")(correct_command)
+
+
+def correct_command(
+    model: Annotated[str, typer.Argument(help="A T-TA, BERT, WoBERT, ...: a folder, or a name on the Hub.")],
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to correct.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts to correct: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz); - for lines "
+            "from stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file to make: JSON lines with every correction, or, if it ends in .txt, the corrected texts.",
+            show_default="stdout",
+        ),
+    ] = None,
+    candidates: Annotated[
+        str,
+        typer.Option(
+            help="confusion (what sounds or looks alike), some of sound, near_sound and shape with + between, top_k "
+            "(anything), or a file of your own: text, tab, candidates."
+        ),
+    ] = "confusion",
+    threshold: Annotated[float | None, _THRESHOLD] = None,
+    rounds: Annotated[int, typer.Option(help="How often a text is read; what was changed stays.")] = 1,
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate", help="FILE is .jsonl with `source` and `target`: print precision, recall and F1 as SIGHAN's."
+        ),
+    ] = False,
+    method: Annotated[
+        str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
+    ] = "auto",
+    text_column: Annotated[
+        str | None, typer.Option(help="Where the text is, in .jsonl files.", show_default="text; source to evaluate")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
+    batch_tokens: Annotated[
+        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
+    ] = 8192,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
+) -> None:
+    """Replace characters that their context finds improbable by such as sound or look alike and fit."""
+    if (not texts) == (file is None):
+        raise InputError("give either texts or --file FILE (--file - reads stdin)")
+    if evaluate and (file is None or ".jsonl" not in file.suffixes):
+        raise InputError("--evaluate needs --file with a .jsonl of `source` and `target`")
+    targets: collections.deque[str] = collections.deque()
+    rows = texts or _rows(file, text_column, targets if evaluate else None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(readable_errors(output))
+        sink = stack.enter_context(text_sink(output, overwrite))
+
+        from kexue_hf.correction_metrics import CorrectionMetrics
+        from kexue_hf.masked_lm import load_masked_lm, quiet_libraries
+        from kexue_hf.pipelines.text_correction import DEFAULT_THRESHOLD, Corrector
+
+        network, tokenizer = load_masked_lm(model, device, dtype)
+        stack.enter_context(quiet_libraries())
+        corrector = Corrector(
+            network,
+            tokenizer,
+            candidates=candidates,
+            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+            rounds=rounds,
+            method=method,
+            batch_tokens=batch_tokens,
+        )
+        show = _form(output, evaluate, None if file is None else str(file))
+        metrics = CorrectionMetrics()
+        number = changed = places = 0
+        results = corrector.stream(rows, texts_at_once=_TEXTS_AT_ONCE)
+        for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet), 1):
+            changed += bool(found.corrections)
+            places += len(found.corrections)
+            if evaluate:
+                metrics.add(found.text, targets.popleft(), found.corrected)
+            sink.write(show(number, found.to_dict()))
+    if evaluate:
+        _print_metrics(metrics.to_dict())
+    elif file is not None and not quiet:
+        print(f"{places} corrections in {changed} of {number} texts", file=sys.stderr)
+
+
+def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:
+    """The texts; what is wrong with the file's name is said at once. What they should be goes into `targets`."""
+    assert file is not None  # correct_command has looked
+    if str(file) != "-":
+        if not file.exists():
+            raise InputError(f"{file} does not exist")
+        if file.is_dir():
+            raise InputError(f"{file} is a folder; name a file")
+        if {".json", ".parquet"} & set(file.suffixes):
+            raise InputError(f"{file}: expected lines of text, or .jsonl with an object a line")
+    column = column or ("text" if targets is None else "source")
+    return _lines(file, column if ".jsonl" in file.suffixes else None, targets)
+
+
+def _lines(file: Path, column: str | None, targets: collections.deque[str] | None) -> Iterator[str]:
+    from kexue_hf.corpora.text_files import read_lines, text_of
+
+    name, opened = ("stdin", sys.stdin.buffer) if str(file) == "-" else (str(file), None)
+    for number, line in read_lines(name, opened):
+        place = f"{name}, line {number}"
+        if column is None:
+            yield line
+        elif not line.strip():
+            if targets is not None:
+                targets.append("")
+            yield ""
+        else:
+            row = parsed(line, place)
+            text = text_of(row, column, place)
+            if targets is not None:
+                target = text_of(row, "target", place)
+                if len(target) != len(text):
+                    raise InputError(f"{place}: {column} has {len(text)} characters, target {len(target)}")
+                targets.append(target)
+            yield text
+
+
+def _form(output: Path | None, evaluate: bool, file: str | None) -> Callable[[int, dict[str, Any]], str]:
+    """What is written of a result, by its number from 1."""
+    if output is not None and output.suffix == ".txt":
+        # One line a text, also if the text came with line breaks of its own.
+        return lambda number, result: " ".join(result["corrected"].splitlines()) + "\n"
+    if output is None and evaluate:
+        return lambda number, result: ""
+    if output is None and sys.stdout.isatty():
+        from kexue_hf.correction_report import correction_report
+
+        name = "stdin" if file == "-" else file
+        return lambda number, result: correction_report(result, None if name is None else f"{name}, line {number}")
+    return lambda number, result: json.dumps(result, ensure_ascii=False) + "\n"
+
+
+def _print_metrics(found: dict[str, Any]) -> None:
+    if sys.stdout.isatty():
+        from kexue_hf.correction_report import metrics_report
+
+        typer.echo(metrics_report(found), nl=False)
+    else:
+        typer.echo(json.dumps(found))

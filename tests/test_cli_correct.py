@@ -1,0 +1,180 @@
+"""`kexue-hf correct`: texts, files in every form, evaluation, the report, and one line for everything that is wrong."""
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kexue_hf import Corrector
+from kexue_hf.cli import main
+from kexue_hf.correction_metrics import correction_metrics
+from kexue_hf.correction_report import correction_report, metrics_report
+from tests.pipelines.correction_models import LONG, TEXTS, make
+
+LINES = [*TEXTS, LONG, ""]
+THRESHOLD = 0.5
+PAIRS = [("遇到逆竟时", "遇到逆境时"), ("", ""), ("今天天汽不错", "今天天气不错"), ("我们", "我们")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tta")
+    for part in make("tta", made):
+        part.save_pretrained(made)
+    return made
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    """stdout, or stderr where `code` is not 0."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["correct", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert stop.value.code == code, captured.err
+    return captured.err if code else captured.out
+
+
+def expected(texts: list[str], folder: Path, **options) -> list[dict]:
+    return [
+        found.to_dict() for found in Corrector(*make("tta", folder), threshold=THRESHOLD, **options).correct(texts)
+    ]
+
+
+def assert_same(output: str, wanted: list[dict]) -> None:
+    rows = [json.loads(line) for line in output.splitlines()]
+    assert [row["corrected"] for row in rows] == [row["corrected"] for row in wanted]
+    assert [row["text"] for row in rows] == [row["text"] for row in wanted]
+    for row, other in zip(rows, wanted, strict=True):
+        places = [[(one["start"], one["replacement"]) for one in each["corrections"]] for each in (row, other)]
+        assert places[0] == places[1]
+
+
+def test_texts_are_corrected_in_their_order(folder: Path, capsys, tmp_path: Path) -> None:
+    wanted = expected(LINES, tmp_path)
+    assert sum(len(row["corrections"]) for row in wanted) > 5
+    assert_same(run(capsys, folder, *LINES, "--threshold", THRESHOLD), wanted)
+    wanted = expected(LINES, tmp_path, candidates="top_k", rounds=2, method="masking")
+    options = ["--candidates", "top_k", "--rounds", 2, "--method", "masking", "--threshold", THRESHOLD]
+    assert_same(run(capsys, folder, *LINES, *options), wanted)
+
+
+@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl"])
+@pytest.mark.parametrize("to", ["jsonl", "txt"])
+def test_line_n_of_the_output_is_that_of_the_input(
+    form: str, to: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexue_hf.cli_correct._TEXTS_AT_ONCE", 4)  # several pieces
+    path, options = tmp_path / f"texts.{form}", ["--threshold", THRESHOLD]
+    content = "".join(f"{line}\n" for line in LINES).encode()
+    if form == "txt":
+        path.write_bytes(content)
+    elif form == "txt.gz":
+        path.write_bytes(gzip.compress(content))
+    elif form == "stdin":
+        path = Path("-")
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    else:
+        options += ["--text-column", "sentence"]
+        rows = [json.dumps({"sentence": line}) if line else "" for line in LINES]
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    output = tmp_path / "new" / f"corrected.{to}"
+    assert run(capsys, folder, "--file", path, "--output", output, "--quiet", *options) == ""
+    wanted = expected(LINES, tmp_path)
+    if to == "txt":
+        assert output.read_text("utf-8").split("\n")[:-1] == [row["corrected"] for row in wanted]
+    else:
+        assert_same(output.read_text("utf-8"), wanted)
+    run(capsys, folder, "--file", path, "--output", output, code=2)  # not overwritten unasked
+
+
+def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("kexue_hf.cli_correct._TEXTS_AT_ONCE", 3)
+    rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
+    (tmp_path / "pairs.jsonl").write_text("\n".join([rows[0], "", *rows[2:]]) + "\n", encoding="utf-8")
+    command = [folder, "--file", tmp_path / "pairs.jsonl", "--evaluate", "--threshold", THRESHOLD]
+    sources, targets = zip(*PAIRS, strict=True)
+    made = [row["corrected"] for row in expected(list(sources), tmp_path)]
+    assert json.loads(run(capsys, *command)) == correction_metrics(zip(sources, targets, made, strict=True))
+    run(capsys, *command, "--output", tmp_path / "made.jsonl")
+    assert len((tmp_path / "made.jsonl").read_text("utf-8").splitlines()) == len(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either texts or --file FILE"),
+        (["天", "--file", "texts.txt"], "give either texts or --file FILE"),
+        (["--file", "none.txt"], "none.txt does not exist"),
+        (["--file", "."], "is a folder"),
+        (["--file", "a.parquet"], "a.parquet: expected lines of text"),
+        (["--file", "bad.jsonl"], "bad.jsonl, line 2: not JSON"),
+        (["--file", "gb.txt"], "gb.txt, line 1: not UTF-8"),
+        (["--file", "texts.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
+        (["--file", "uneven.jsonl", "--evaluate"], "uneven.jsonl, line 1: source has 2 characters, target 1"),
+        (["天", "--candidates", "none.tsv"], "candidates must be confusion, top_k"),
+        (["天", "--candidates", "mine.tsv"], "mine.tsv, line 1: expected a text, a tab"),
+        (["天", "--rounds", "0"], "rounds must be at least 1"),
+        (["天", "--threshold", "nan"], "threshold must be a number"),
+        (["天", "--threshold", "much"], "--threshold"),
+        (["天", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "_".join(value) or "nothing",
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], message: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("texts.txt").write_text("天\n", encoding="utf-8")
+    Path("a.parquet").write_text("", encoding="utf-8")
+    Path("bad.jsonl").write_text('{"text": "天"}\n{\n', encoding="utf-8")
+    Path("gb.txt").write_bytes("天\n".encode("gb18030"))
+    Path("uneven.jsonl").write_text('{"source": "天气", "target": "天"}\n', encoding="utf-8")
+    Path("mine.tsv").write_text("天 气\n", encoding="utf-8")
+    said = run(capsys, folder, *arguments, code=2)
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+RESULT = {
+    "text": "ab遇到逆竟时",
+    "corrected": "ab遇到逆境时",
+    "corrections": [
+        {
+            "start": 5,
+            "end": 6,
+            "original": "竟",
+            "replacement": "境",
+            "log_prob_original": -9.2103,
+            "log_prob_replacement": -0.0953,
+            "candidates": [{"text": "境", "probability": 0.909}, {"text": "竞", "probability": 0.00004}],
+        }
+    ],
+}
+MARKED = "ab遇到逆竟时\n        ^^\n   6: 竟 -> 境  90.9 %, was 0.01 % (or 竞 0.004 %)\n"
+
+
+def test_the_report_marks_columns_of_a_terminal() -> None:
+    assert correction_report(RESULT) == MARKED
+    assert correction_report(RESULT, "a.txt, line 3") == f"a.txt, line 3\n{MARKED}"
+    unchanged = {"text": "好\tab", "corrections": []}
+    assert correction_report(unchanged) == "好 ab  (nothing to correct)\n"
+    assert correction_report(unchanged, "a.txt, line 3") == ""
+
+
+def test_the_report_shows_of_a_long_text_what_was_changed() -> None:
+    shift = 100
+    moved = {**RESULT["corrections"][0], "start": 5 + shift, "end": 6 + shift}
+    lines = correction_report({"text": "长" * shift + RESULT["text"], "corrections": [moved]}).splitlines()
+    assert len(lines) == 3
+    assert lines[0].index("竟") * 2 - 2 == lines[1].index("^")  # two narrow letters stand before
+    assert lines[2].strip().startswith("106: 竟 -> 境")
+
+
+def test_the_table_of_metrics() -> None:
+    table = metrics_report(correction_metrics([("aB", "AB", "AB"), ("aB", "AB", "aB"), ("AB", "AB", "AB")]))
+    assert "sentences, strict     detection       1.000   0.500   0.667   1 / 1 / 2" in table
+    assert table.splitlines()[-1] == "3 sentences, 1 without errors; false positive rate 0.000"
+    assert "no sentence is without errors" in metrics_report(correction_metrics([("a", "A", "A")]))
