@@ -33,6 +33,22 @@ assert tf.train.latest_checkpoint(sys.argv[1].rpartition("/")[0]) == sys.argv[1]
 print(json.dumps(len(names)))
 """
 
+# As the official T-TA does: a graph with all of its variables, restored by one Saver.
+RESTORE = """
+import json, sys
+import numpy as np, tensorflow as tf
+v1 = tf.compat.v1
+golden = tf.train.load_checkpoint(sys.argv[2])
+shapes = golden.get_variable_to_shape_map()
+with tf.Graph().as_default(), v1.Session() as session:
+    variables = {name: v1.get_variable(name, shape) for name, shape in shapes.items()}
+    v1.train.Saver().restore(session, sys.argv[1])
+    found = session.run(variables)
+different = [name for name in found if not np.array_equal(found[name], golden.get_tensor(name))]
+assert all(not found[name].any() for name in different)
+print(json.dumps(sorted(different)))
+"""
+
 RUN = """
 import json, os, sys
 os.environ.update(TF_KERAS="1", TF_USE_LEGACY_KERAS="1")
@@ -86,6 +102,13 @@ def test_tensorflow_reads_our_checkpoint(case: str, tmp_path: Path) -> None:
     convert(GOLDEN / case, tmp_path / "folder")
     report = export(tmp_path / "folder", tmp_path / "back")
     assert json.loads(run(READ, report.checkpoint, GOLDEN / case / "bert_model.ckpt")) == report.mapped
+
+
+def test_a_saver_restores_all_that_the_official_tta_has(tmp_path: Path) -> None:
+    convert(GOLDEN / "tta_tf_ckpt", tmp_path / "folder")
+    report = export(tmp_path / "folder", tmp_path / "back")
+    found = json.loads(run(RESTORE, report.checkpoint, GOLDEN / "tta_tf_ckpt" / "model.ckpt"))
+    assert found == ["bert/pooler/dense/bias", "bert/pooler/dense/kernel"]
 
 
 @pytest.mark.parametrize("to", ["tf", "keras"])
