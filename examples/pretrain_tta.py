@@ -59,7 +59,8 @@ class Autoencoding(Pretraining):
             raise InputError(f"--query_source must be {' or '.join(QUERY_SOURCES)}, got {source!r}")
 
     def new_model(self, texts: Iterable[str]) -> tuple[Any, Any]:
-        tokenizer = TtaTokenizer(vocab_file=str(self.vocabulary_file(texts, build_character_vocabulary)))
+        vocabulary = self.vocabulary_file(texts, build_character_vocabulary, cut=lambda text: ())
+        tokenizer = TtaTokenizer(vocab_file=str(vocabulary))
         # Lets texts that are longer be cut, and be warned about.
         tokenizer.model_max_length = self.options.max_length
         config = TtaConfig(

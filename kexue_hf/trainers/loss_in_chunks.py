@@ -56,9 +56,10 @@ def loss_in_chunks(model: nn.Module, chunk: int = CHUNK) -> list[RemovableHandle
         if given:
             labels, items = given.pop()
             wanted = labels != IGNORED
-            states, labels = head.transform(output.last_hidden_state[wanted]), labels[wanted]
-            total = summed_cross_entropy(states, head.decoder.weight, head.decoder.bias, labels, chunk)
-            losses.append(total / (labels.numel() if items is None else items))
+            states, labels = _filled_up(output.last_hidden_state[wanted], labels[wanted], chunk)
+            decoder = head.decoder
+            total = summed_cross_entropy(head.transform(states), decoder.weight, decoder.bias, labels, chunk)
+            losses.append(total / (wanted.sum() if items is None else items))
             output.last_hidden_state = output.last_hidden_state[:1, :0]
         return output
 
@@ -74,6 +75,13 @@ def loss_in_chunks(model: nn.Module, chunk: int = CHUNK) -> list[RemovableHandle
     ]
 
 
+def _filled_up(states: torch.Tensor, labels: torch.Tensor, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows without a label up to a full chunk. Matrix kernels are made, or chosen, once for each shape (oneDNN
+    compiles its own for bfloat16, which takes longer than using them), and every batch would have another."""
+    missing = -len(labels) % chunk
+    return nn.functional.pad(states, (0, 0, 0, missing)), nn.functional.pad(labels, (0, missing), value=IGNORED)
+
+
 def summed_cross_entropy(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor, chunk: int = CHUNK
 ) -> torch.Tensor:
@@ -83,7 +91,7 @@ def summed_cross_entropy(
         states: [positions, hidden].
         weight: [vocabulary, hidden].
         bias: [vocabulary].
-        labels: [positions], each one of the vocabulary.
+        labels: [positions], -100 where there is none.
         chunk: positions at a time.
     """
     kind = states.device.type
@@ -110,12 +118,15 @@ class _SummedCrossEntropy(torch.autograd.Function):
         narrow = weight.to(dtype)
         for start in range(0, len(states), chunk):
             part, wanted = states[start : start + chunk].to(dtype), labels[start : start + chunk, None]
+            nothing = wanted == IGNORED
+            wanted = wanted.masked_fill(nothing, 0)
             scores = (part @ narrow.T).float() + bias
             logarithms = scores.logsumexp(-1, keepdim=True)
-            total += (logarithms - scores.gather(1, wanted)).sum()
+            total += (logarithms - scores.gather(1, wanted)).masked_fill(nothing, 0.0).sum()
             # The gradient with respect to the scores: the probability, less 1 for the label's.
             scores.sub_(logarithms).exp_()
             scores.scatter_add_(1, wanted, scores.new_full(wanted.shape, -1.0))
+            scores.masked_fill_(nothing, 0.0)
             of_bias += scores.sum(0)
             gradient = scores.to(dtype)
             of_states[start : start + chunk] = gradient @ narrow

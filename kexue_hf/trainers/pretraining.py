@@ -77,19 +77,25 @@ class Pretraining:
         """Figures beside loss, perplexity and accuracy, of what the evaluation returned."""
         return {}
 
-    def vocabulary_file(self, texts: Iterable[str], build: Callable[[CorpusCounts, int, int], list[str]]) -> Path:
+    def vocabulary_file(
+        self,
+        texts: Iterable[str],
+        build: Callable[[CorpusCounts, int, int], list[str]],
+        cut: Callable[[str], Iterable[str]] | None = None,
+    ) -> Path:
         """The vocab.txt of a new model, and the random numbers that its weights are drawn from set.
 
         Args:
             texts: what to make it of, if none is given.
             build: makes the tokens of the counts, the size, and how often a character has to occur.
+            cut: cuts a text into the words to be counted; by default WoBERT's tokenizer does.
         """
         options = self.options
         path = Path(options.vocabulary or self.folder / "vocab.txt")
         # A resumed run goes on with its vocabulary; of several processes, the others find the one the first has made.
         made = path.exists() and (options.resume or self.arguments.process_index > 0)
         if not options.vocabulary and not made:
-            tokens = build(count_corpus(texts), options.vocab_size, options.min_character_count)
+            tokens = build(count_corpus(texts, cut), options.vocab_size, options.min_character_count)
             write_whole(path, "".join(f"{token}\n" for token in tokens))
         if not path.is_file():
             raise InputError(f"{path} does not exist; --vocabulary takes a vocab.txt")

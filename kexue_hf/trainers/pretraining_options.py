@@ -64,9 +64,9 @@ def check_pretraining(options: PretrainingOptions, arguments: Any, script: str) 
             f"{options.max_length}"
         )
     check_training(arguments, options.dropout, options.report)
-    counts = ("segment_characters", "preprocessing_num_proc", "shuffle_buffer", "vocab_size", "hidden_size")
-    counts += ("num_hidden_layers", "num_attention_heads")
-    check_range({name: getattr(options, name) for name in counts}, 1)
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    counts = ("segment_characters", "preprocessing_num_proc", "shuffle_buffer")
+    check_range({name: getattr(options, name) for name in (*counts, *sizes)}, 1)
     if options.pack not in ("rows", "segments"):
         raise InputError(f"--pack must be rows or segments, got {options.pack!r}")
     if "tensorboard" in arguments.report_to and not is_tensorboard_available():

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from kexue_hf import WoBertTokenizer
+from kexue_hf import TtaTokenizer, WoBertTokenizer
 from kexue_hf.corpora.packing import FullRows, Segments, split_segments
 from kexue_hf.errors import InputError
 from kexue_hf.vocabulary.building import build_vocabulary
@@ -95,3 +95,23 @@ def test_segments_can_be_encoded_later(tokenizer):
     rows = packing.encode([part["text"] for part in parts])
     assert [row["input_ids"] for row in rows] == packing({"text": TEXTS})["input_ids"]
     assert packing({"text": ["\n"]}) == {"input_ids": [], "word_ids": [], "length": []}
+
+
+@pytest.mark.parametrize("kind", [FullRows, Segments])
+def test_what_a_tokenizer_puts_around_a_text_stands_around_a_row(kind):
+    tokenizer = TtaTokenizer(vocab=["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]", *"天地玄黄"])
+    rows = kind(tokenizer, 9)({"text": ["天地。", "玄黄。"]})["input_ids"]
+    first, second = [7, 8, 2], [9, 10, 2]
+    if kind is FullRows:
+        assert rows == [[3, *first, 1, *second, 1]]
+    else:
+        assert rows == [[3, *first, 1], [3, *second, 1]]
+
+
+def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused(tokenizer):
+    def bare(text: str) -> dict[str, list[int]]:
+        return {"input_ids": []}
+
+    bare.convert_ids_to_tokens = tokenizer.convert_ids_to_tokens
+    with pytest.raises(InputError, match="rows need a tokenizer that puts one token before a text and one after"):
+        FullRows(bare, 24)

@@ -1,13 +1,15 @@
-"""One of two processes that pre-train together, started without a launcher: runs of the script, one after the other.
+"""One of two processes that pre-train together, started without a launcher: runs of the scripts, one after the other.
 
-RANK=0 ... python -m tests.examples.one_of_two '[["--output_dir=a", ...], ["--output_dir=b", ...]]'
+RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir=a", ...]], ...]'
 """
 
 import json
 import sys
 
-from examples import pretrain_mlm
+from examples import pretrain_mlm, pretrain_tta
+
+SCRIPTS = {"pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 
 if __name__ == "__main__":
-    for arguments in json.loads(sys.argv[1]):
-        pretrain_mlm.main(arguments)
+    for script, arguments in json.loads(sys.argv[1]):
+        SCRIPTS[script].main(arguments)

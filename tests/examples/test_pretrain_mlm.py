@@ -3,6 +3,7 @@
 Oracle: one process in one go with large batches, for accumulated, distributed, sharded, killed and resumed runs.
 """
 
+import functools
 import json
 import os
 import socket
@@ -24,59 +25,25 @@ from transformers import (
     TrainerCallback,
 )
 
-from examples import pretrain_mlm
+from examples import pretrain_mlm, pretrain_tta
 from kexue_hf.trainers import pretraining, pretraining_options, whole_checkpoints
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS, save_vocabulary
-
-SENTENCES = [
-    "实验结果表明，该方法是有效的。",
-    "本文提出了一种新的图像分割方法。",
-    "北京是中国的首都，人口很多。",
-    "他说今天天气很好。",
-]
-TINY = ["--hidden_size=16", "--num_hidden_layers=1", "--num_attention_heads=2"]
-TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--logging_steps=1", "--learning_rate=1e-2"]
-TRAINING += ["--max_length=24"]
-STREAM = ["--streaming", "--shuffle_buffer=20"]
-SEGMENTS = ["--pack=segments", "--train_sampling_strategy=group_by_length"]
-# More than one pass over the rows.
-LONG = ["--max_steps=12", "--save_steps=5", "--lr_scheduler_type=constant"]
+from tests.examples import pretraining_runs
+from tests.examples.pretraining_runs import (
+    LONG,
+    SEGMENTS,
+    SENTENCES,
+    STREAM,
+    arguments,
+    failure,
+    losses,
+    train,
+    write_text,
+)
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 paragraphs of different lengths."""
-    path = tmp_path_factory.mktemp("text") / "text.jsonl"
-    rows = [{"text": "".join(SENTENCES[(i + j) % 4] for j in range(1 + i % 5)) + f"第{i}段。"} for i in range(48)]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    # Made once, not from jieba's dictionary in every run.
-    vocabulary = [
-        *SPECIAL_TOKENS,
-        *dict.fromkeys("".join(SENTENCES) + "0123456789第段"),
-        "实验",
-        "方法",
-        "图像",
-        "天气",
-    ]
-    save_vocabulary(vocabulary, path.with_name("vocab.txt"))
-    return path
-
-
-def arguments(text: Path, output: Path, *options: str) -> list[str]:
-    vocabulary = f"--vocabulary={text.with_name('vocab.txt')}"
-    return [f"--train_file={text}", f"--output_dir={output}", vocabulary, *TINY, *TRAINING, *options]
-
-
-def train(text: Path, output: Path, *options: str) -> list[float]:
-    """Run the script; the losses of all steps."""
-    pretrain_mlm.main(arguments(text, output, *options))
-    return losses(output)
-
-
-def losses(output: Path) -> list[float]:
-    last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
-    return [entry["loss"] for entry in history if "loss" in entry]
+    return write_text(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +88,19 @@ class KillAfter(TrainerCallback):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "script"),
     [
-        ["--batch_size=8"],
-        ["--batch_size=4", "--gradient_accumulation_steps=2", "--next_segment", *SEGMENTS],
-        STREAM,
-        [*STREAM, *SEGMENTS, "--dataloader_num_workers=2"],
+        (["--batch_size=8"], pretrain_mlm),
+        (["--batch_size=4", "--gradient_accumulation_steps=2", "--next_segment", *SEGMENTS], pretrain_mlm),
+        (STREAM, pretrain_mlm),
+        ([*STREAM, *SEGMENTS, "--dataloader_num_workers=2"], pretrain_mlm),
+        (["--batch_size=4", "--gradient_accumulation_steps=2", *SEGMENTS], pretrain_tta),
     ],
-    ids=["rows", "accumulated segments, next segment", "stream of rows", "stream of segments, workers"],
+    ids=["rows", "accumulated segments, next segment", "stream of rows", "stream of segments, workers", "T-TA"],
 )
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch, capsys, options):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch, capsys, options, script):
     options = [*LONG, "--dropout=0.1", *options]
+    train = functools.partial(pretraining_runs.train, script=script)
     whole = train(text, tmp_path / "whole", *options)
     assert len(whole) == 12 == len(set(whole))
 
@@ -175,19 +144,25 @@ def test_a_kill_before_the_mark_leaves_the_checkpoint_before(text, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("shape", "options"),
-    [((2, 4), []), ((4, 2), [*STREAM, *SEGMENTS]), ((4, 2), SEGMENTS)],
-    ids=["rows", "stream of segments", "segments"],
+    ("shape", "options", "script"),
+    [
+        ((2, 4), [], pretrain_mlm),
+        ((4, 2), [*STREAM, *SEGMENTS], pretrain_mlm),
+        ((4, 2), SEGMENTS, pretrain_mlm),
+        ((4, 2), SEGMENTS, pretrain_tta),
+    ],
+    ids=["rows", "stream of segments", "segments", "T-TA, segments"],
 )
-def test_accumulated_batches_are_one_large_batch(text, tmp_path, shape, options):
+def test_accumulated_batches_are_one_large_batch(text, tmp_path, shape, options, script):
     options = [*LONG, *options]
+    train = functools.partial(pretraining_runs.train, script=script)
     large = train(text, tmp_path / "large", *options, "--batch_size=8")
     shape = [f"--batch_size={shape[0]}", f"--gradient_accumulation_steps={shape[1]}", "--dataloader_num_workers=1"]
     # The losses after the first tell that the gradients were equal too.
     assert train(text, tmp_path / "small", *options, *shape) == pytest.approx(large, rel=1e-5)
 
 
-def start_two(runs: list[list[str]]) -> Iterator[subprocess.Popen]:
+def start_two(runs: list[tuple[str, list[str]]]) -> Iterator[subprocess.Popen]:
     """Start the runs in two processes that find each other over a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -208,17 +183,20 @@ def start_two(runs: list[list[str]]) -> Iterator[subprocess.Popen]:
 
 @pytest.fixture(scope="module")
 def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three runs of two processes, one after the other: to the end, sharded, and killed by SIGKILL after a checkpoint.
+    """Runs of two processes, one after the other: to the end, sharded, of a T-TA too, and killed by SIGKILL after a
+    checkpoint.
 
     In one start, since importing the libraries takes longer than all the rest.
     """
     folder = tmp_path_factory.mktemp("two")
-    outputs = {name: folder / name for name in ("plain", "sharded", "killed")}
+    outputs = {name: folder / name for name in ("plain", "sharded", "tta", "tta, sharded", "killed")}
     common = [*LONG, "--batch_size=4"]
     runs = [
-        arguments(text, outputs["plain"], *common),
-        arguments(text, outputs["sharded"], *common, "--fsdp"),
-        arguments(text, outputs["killed"], *common, "--max_steps=100000"),
+        ("pretrain_mlm", arguments(text, outputs["plain"], *common)),
+        ("pretrain_mlm", arguments(text, outputs["sharded"], *common, "--fsdp")),
+        ("pretrain_tta", arguments(text, outputs["tta"], *common, *SEGMENTS, script=pretrain_tta)),
+        ("pretrain_tta", arguments(text, outputs["tta, sharded"], *common, *SEGMENTS, "--fsdp", script=pretrain_tta)),
+        ("pretrain_mlm", arguments(text, outputs["killed"], *common, "--max_steps=100000")),
     ]
     processes = list(start_two(runs))
     try:
@@ -238,6 +216,12 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def test_two_processes_are_one(two_processes, in_one_go):
     assert losses(two_processes["plain"]) == pytest.approx(in_one_go, rel=1e-5)
+
+
+def test_two_processes_of_a_tta_are_one(text, two_processes, tmp_path):
+    alone = train(text, tmp_path, *LONG, *SEGMENTS, "--batch_size=8", script=pretrain_tta)
+    assert losses(two_processes["tta"]) == pytest.approx(alone, rel=1e-5)
+    assert losses(two_processes["tta, sharded"]) == pytest.approx(alone, rel=1e-5)
 
 
 def test_sharded_weights_are_whole_ones(two_processes, in_one_go):
@@ -382,13 +366,3 @@ def test_accelerate_that_starts_one_process_only_is_said(text, tmp_path, capsys,
     monkeypatch.setenv("MASTER_PORT", "29500")
     error = failure(capsys, arguments(text, tmp_path, "--pack=rows", "--batch_size=640"), lines=2)
     assert "warning: this is one process, but" in error
-
-
-def failure(capsys: pytest.CaptureFixture, options: list[str], lines: int = 1) -> str:
-    """What the script says on stderr when it ends with code 2."""
-    with pytest.raises(SystemExit) as exit_:
-        pretrain_mlm.main(options)
-    assert exit_.value.code == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pretrain_mlm")]
-    assert len(error) == lines and not error[-1].endswith(":")
-    return "\n".join(error)

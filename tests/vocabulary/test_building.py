@@ -6,8 +6,14 @@ from collections import Counter
 
 import pytest
 
-from kexue_hf import WoBertTokenizer
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS, build_vocabulary, save_vocabulary
+from kexue_hf import TtaTokenizer, WoBertTokenizer
+from kexue_hf.vocabulary.building import (
+    SPECIAL_TOKENS,
+    TTA_SPECIAL_TOKENS,
+    build_character_vocabulary,
+    build_vocabulary,
+    save_vocabulary,
+)
 from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus, dictionary_frequencies
 
 TEXTS = ["实验结果表明，该方法是有效的。", "实验结果不错。", "本文的实验用BERT模型，Bert很好。", "龘"]
@@ -76,3 +82,20 @@ def test_the_tokenizer_makes_words_of_it(tmp_path, dictionary):
 def test_imports_no_torch():
     code = "import sys; import kexue_hf.vocabulary.building; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_vocabulary_of_characters():
+    counts = count_corpus(TEXTS, cut=lambda text: ())
+    vocabulary = build_character_vocabulary(counts, 10_000, min_character_count=2)
+    assert (
+        tuple(vocabulary[:7]) == TTA_SPECIAL_TOKENS == ("[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]")
+    )
+    assert len(set(vocabulary)) == len(vocabulary) and "验" in vocabulary and "龘" not in vocabulary
+    assert not [token for token in vocabulary[7:] if len(token) > 1 and not token.startswith("##")]
+    assert vocabulary.index("，") > vocabulary.index("。") > vocabulary.index("##a")  # by count
+    # The rarest go first, and what has to be there is said where it does not fit.
+    assert build_character_vocabulary(counts, len(vocabulary) - 3, min_character_count=2) == vocabulary[:-3]
+    with pytest.raises(ValueError, match="a vocabulary of 50 tokens was asked for, but special tokens and ASCII"):
+        build_character_vocabulary(counts, 50)
+    tokens = TtaTokenizer(vocab=vocabulary).tokenize("实验用BERT模型。")
+    assert tokens == ["实", "验", "[UNK]", "b", "##e", "##r", "##t", "[UNK]", "[UNK]", "。"]

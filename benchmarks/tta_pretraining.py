@@ -1,0 +1,390 @@
+"""A T-TA and a masked language model of the same size, trained on the same tokens: what does each learn from them?
+
+    python benchmarks/tta_pretraining.py --text FOLDER --output FOLDER [--only rates train measure]
+
+FOLDER of the text has train.jsonl and dev.jsonl, objects with `text`. Both models: one vocabulary of the training
+text's characters, [SOS] and [EOS] around a row, the same sizes, rows, order of rows, steps, seed, optimizer and
+schedule; the masked language model is transformers' BertForMaskedLM, trained by examples/pretrain_mlm.py (15 % of the
+words: 80 % hidden, 10 % replaced, 10 % left), the T-TA by examples/pretrain_tta.py. Parts:
+
+* rates: each model with each of RATES for SHORT steps, its schedule as long; the lower held-out loss wins. Of each
+  model by itself, so that neither is trained with what suits the other.
+* train: both, side by side, one thread each, `--steps` steps; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
+* measure: held-out pseudo-perplexity, exp(-mean of log p(token i | all others)), of both in the same way and on the
+  same texts, by one pass of the T-TA and by one masked copy for each token of the other; special tokens are given, not
+  counted. Beside it: unigrams (counts of the training text, one added to each). Of the final models, and of their
+  checkpoints on fewer texts.
+
+Started again with the same OUTPUT, both go on where they were.
+
+Writes benchmarks/results/tta_pretraining.json (parts that are not run stay as they were) and docs/tta_pretraining.svg.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
+
+PARTS = ("rates", "train", "measure")
+NAMES = ("T-TA", "MLM")
+FOLDERS = {"T-TA": "tta_small", "MLM": "mlm_small"}
+SIZES = {"hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+LENGTH, ROWS, SEED = 128, 16, 42
+RATES, SHORT = ("5e-4", "1e-3", "2e-3"), 250
+CHARACTERS = {"vocab_size": 8000, "min_character_count": 2}
+# Every so many-th held-out text for the loss on the way, and the first segment of every so many-th for perplexities.
+LOSS_EVERY, PERPLEXITY_EVERY, ON_THE_WAY_EVERY = 4, 3, 9
+LONGEST_TEXT = LENGTH - 2
+
+
+def texts_of(path: Path) -> list[str]:
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
+
+
+# --- rates, train ---------------------------------------------------------------------------------------------------
+
+
+def prepare(text: Path, output: Path) -> dict[str, Any]:
+    """The vocabulary, the masked language model's random weights, the held-out texts for the loss on the way."""
+    from transformers import BertConfig, BertForMaskedLM, set_seed
+
+    from kexue_hf import TtaTokenizer
+    from kexue_hf.corpora.packing import FullRows
+    from kexue_hf.vocabulary.building import build_character_vocabulary, save_vocabulary
+    from kexue_hf.vocabulary.counting import count_corpus
+
+    output.mkdir(parents=True, exist_ok=True)
+    texts, held_out = texts_of(text / "train.jsonl"), texts_of(text / "dev.jsonl")
+    counts = count_corpus(texts, cut=lambda text: ())
+    vocabulary = build_character_vocabulary(counts, CHARACTERS["vocab_size"], CHARACTERS["min_character_count"])
+    save_vocabulary(vocabulary, output / "vocab.txt")
+    tokenizer = TtaTokenizer(vocab_file=str(output / "vocab.txt"))
+    tokenizer.model_max_length = LENGTH
+    set_seed(SEED)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        intermediate_size=4 * SIZES["hidden_size"],
+        max_position_embeddings=LENGTH,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **SIZES,
+    )
+    BertForMaskedLM(config).save_pretrained(output / "mlm_start")
+    tokenizer.save_pretrained(output / "mlm_start")
+    with open(output / "held_out.jsonl", "w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in held_out[::LOSS_EVERY])
+    lengths = [row["length"] for row in FullRows(tokenizer, LENGTH).split(texts)]
+    return {
+        "training text": {"texts": len(texts), "characters": sum(map(len, texts)), "rows": len(lengths)},
+        "vocabulary": len(vocabulary),
+        "tokens a row": round(sum(lengths) / len(lengths), 2),
+    }
+
+
+def command(name: str, options: argparse.Namespace, folder: Path, rate: str, steps: int, every: int) -> list[str]:
+    """The script's command line."""
+    script = {"T-TA": "pretrain_tta.py", "MLM": "pretrain_mlm.py"}[name]
+    own = {
+        "T-TA": [
+            f"--vocabulary={options.output / 'vocab.txt'}",
+            *(f"--{key}={value}" for key, value in SIZES.items()),
+        ],
+        "MLM": [f"--model={options.output / 'mlm_start'}"],
+    }[name]
+    return [
+        sys.executable,
+        str(ROOT / "examples" / script),
+        f"--train_file={options.text / 'train.jsonl'}",
+        f"--validation_file={options.output / 'held_out.jsonl'}",
+        f"--output_dir={folder}",
+        f"--report={folder}.json",
+        *own,
+        f"--max_length={LENGTH}",
+        f"--batch_size={ROWS}",
+        f"--max_steps={steps}",
+        f"--learning_rate={rate}",
+        f"--warmup_steps={steps // 10}",
+        "--lr_scheduler_type=linear",
+        "--adam_beta2=0.98",
+        "--weight_decay=0.01",
+        f"--seed={SEED}",
+        "--attention=eager",
+        "--bf16",
+        "--use_cpu",
+        "--report_to=none",
+        "--disable_tqdm=True",
+        "--logging_steps=50",
+        "--eval_strategy=steps",
+        f"--eval_steps={every}",
+        f"--save_steps={every}",
+        "--resume",
+    ]
+
+
+def run_both(commands: dict[str, list[str]], output: Path) -> None:
+    """Side by side, one thread each."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    started = {}
+    for name, line in commands.items():
+        log = open(output / f"{FOLDERS[name]}.log", "ab")  # noqa: SIM115 (open as long as the process runs)
+        started[name] = subprocess.Popen(line, env=environment, stdout=log, stderr=log)
+    codes = {name: process.wait() for name, process in started.items()}
+    for name, code in codes.items():
+        if code:
+            raise SystemExit(f"{' '.join(commands[name])}\nended with {code}: see {output}/{FOLDERS[name]}.log")
+
+
+def compare_rates(options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {"steps": SHORT, "held-out loss": {name: {} for name in NAMES}}
+    for rate in RATES:
+        folders = {name: options.output / "rates" / f"{FOLDERS[name]}_{rate}" for name in NAMES}
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+        run_both({name: command(name, options, folders[name], rate, SHORT, SHORT) for name in NAMES}, options.output)
+        for name in NAMES:
+            report = json.loads(Path(f"{folders[name]}.json").read_text("utf-8"))
+            found["held-out loss"][name][rate] = round(report["held_out_loss"], 4)
+        print(rate, {name: found["held-out loss"][name][rate] for name in NAMES}, flush=True)
+    found["chosen"] = {name: min(losses, key=losses.__getitem__) for name, losses in found["held-out loss"].items()}
+    return found
+
+
+def train(options: argparse.Namespace, chosen: dict[str, str], prepared: dict[str, Any]) -> dict[str, Any]:
+    steps, every = options.steps, options.steps // 20
+    lines = {
+        name: command(name, options, options.output / FOLDERS[name], chosen[name], steps, every) for name in NAMES
+    }
+    run_both(lines, options.output)
+    found: dict[str, Any] = {"steps": steps, "rows a step": ROWS, "models": {}}
+    for name in NAMES:
+        folder = options.output / FOLDERS[name]
+        report = json.loads(Path(f"{folder}.json").read_text("utf-8"))
+        state = json.loads((folder / f"checkpoint-{steps}" / "trainer_state.json").read_text("utf-8"))
+        evaluations = [entry for entry in state["log_history"] if "eval_loss" in entry]
+        tokens = ROWS * prepared["tokens a row"]
+        found["models"][name] = {
+            "learning rate": chosen[name],
+            "command": " ".join(shown(part, options) for part in lines[name]),
+            "parameters": report["parameters"],
+            "seconds": round(report["seconds"], 1),
+            "epochs": report["epochs"],
+            "tokens": round(steps * tokens),
+            "held-out loss": {round(e["step"] * tokens): round(e["eval_loss"], 4) for e in evaluations},
+            "held-out accuracy": {round(e["step"] * tokens): round(e["eval_accuracy"], 4) for e in evaluations},
+        }
+    return found
+
+
+def shown(part: str, options: argparse.Namespace) -> str:
+    """A word of the command line without this machine's folders."""
+    for path, name in ((options.output, "OUTPUT"), (options.text, "FOLDER"), (ROOT, "")):
+        part = part.replace(f"{path}/", f"{name}/" if name else "")
+    return "python" if part == sys.executable else part
+
+
+# --- measure --------------------------------------------------------------------------------------------------------
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    import kexue_hf  # noqa: F401 (registers the model)
+    from kexue_hf.corpora.packing import split_segments
+
+    tokenizer = AutoTokenizer.from_pretrained(options.output / "tta_small")
+    held_out = texts_of(options.text / "dev.jsonl")
+    first = [next(split_segments(text, LONGEST_TEXT)) for text in held_out]
+    counts = unigrams(tokenizer, texts_of(options.text / "train.jsonl"))
+    final: dict[str, Any] = {}
+    chosen = encoded(tokenizer, first[::PERPLEXITY_EVERY])
+    losses = {"unigrams": [[-counts[token] for token in ids] for ids in real_tokens(tokenizer, chosen)]}
+    for name in NAMES:
+        model = AutoModelForMaskedLM.from_pretrained(options.output / FOLDERS[name])
+        start = time.perf_counter()
+        losses[name] = surprises(model, tokenizer, chosen)
+        final[name] = {"seconds": round(time.perf_counter() - start, 1)}
+    for name, values in losses.items():
+        final[name] = {**perplexity(values), **final.get(name, {})}
+        print(name, final[name], flush=True)
+    found: dict[str, Any] = {
+        "texts": len(chosen),
+        "tokens": sum(map(len, losses["unigrams"])),
+        "final": final,
+        "T-TA less MLM, nats a token": difference(losses["T-TA"], losses["MLM"]),
+        "on the way": {name: {} for name in NAMES},
+    }
+    few = encoded(tokenizer, first[::ON_THE_WAY_EVERY])
+    found["texts on the way"] = len(few)
+    for name in NAMES:
+        checkpoints = sorted((int(p.name[11:]), p) for p in (options.output / FOLDERS[name]).glob("checkpoint-*"))
+        for step, path in checkpoints[3::4]:
+            values = surprises(AutoModelForMaskedLM.from_pretrained(path), tokenizer, few)
+            found["on the way"][name][step] = perplexity(values)["perplexity"]
+        print(name, found["on the way"][name], flush=True)
+    return found
+
+
+def encoded(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    ids: list[list[int]] = tokenizer(texts, truncation=True, max_length=LENGTH)["input_ids"]
+    return ids
+
+
+def real_tokens(tokenizer: Any, rows: list[list[int]]) -> list[list[int]]:
+    special = set(tokenizer.all_special_ids)
+    return [[token for token in row if token not in special] for row in rows]
+
+
+def unigrams(tokenizer: Any, texts: list[str]) -> list[float]:
+    """Of each token the logarithm of its probability."""
+    counts = [1] * len(tokenizer)
+    for row in real_tokens(tokenizer, tokenizer(texts, verbose=False)["input_ids"]):
+        for token in row:
+            counts[token] += 1
+    total = sum(counts) - len(tokenizer.all_special_ids)
+    return [math.log(count / total) for count in counts]
+
+
+def surprises(model: Any, tokenizer: Any, rows: list[list[int]]) -> list[list[float]]:
+    """-log p(token | all others) of the real tokens of each row."""
+    import torch
+
+    from kexue_hf.pipelines.leave_one_out import leave_one_out
+
+    model.eval()
+    special = torch.tensor(tokenizer.all_special_ids)
+    found: list[list[float]] = []
+    for row in rows:
+        ids = torch.tensor([row])
+        wanted = ~torch.isin(ids, special)
+
+        def take(
+            scores: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, ids: torch.Tensor = ids
+        ) -> list[float]:
+            taken: list[float] = (-scores.gather(1, ids[rows, columns][:, None])[:, 0]).tolist()
+            return taken
+
+        parts = leave_one_out(model, ids, None, wanted, take, mask_token_id=tokenizer.mask_token_id)
+        found.append([value for part in parts for value in part])
+    return found
+
+
+def perplexity(values: list[list[float]]) -> dict[str, float]:
+    """Of all tokens together; the standard error, of the mean in nats, takes each text as one draw."""
+    mean, error = ratio([sum(row) for row in values], [len(row) for row in values])
+    return {"perplexity": round(math.exp(mean), 2), "nats a token": round(mean, 4), "standard error": round(error, 4)}
+
+
+def difference(first: list[list[float]], second: list[list[float]]) -> dict[str, float]:
+    """The mean of the differences, text by text."""
+    sums = [sum(a) - sum(b) for a, b in zip(first, second, strict=True)]
+    mean, error = ratio(sums, [len(row) for row in first])
+    return {"mean": round(mean, 4), "standard error": round(error, 4)}
+
+
+def ratio(sums: list[float], lengths: list[int]) -> tuple[float, float]:
+    """Sum over sum, and the standard error of that."""
+    total = sum(lengths)
+    mean = sum(sums) / total
+    squares = sum((s - mean * n) ** 2 for s, n in zip(sums, lengths, strict=True))
+    return mean, math.sqrt(squares * len(sums) / max(1, len(sums) - 1)) / total
+
+
+# --- picture --------------------------------------------------------------------------------------------------------
+
+
+def picture(result: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "tta_pretraining"
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    colours = {"T-TA": "#c0392b", "MLM": "#2c6fbb"}
+    objective = {"T-TA": "every token predicted", "MLM": "masked 15 % predicted"}
+    per_step = None
+    for name, model in result["train"]["models"].items():
+        losses = model["held-out loss"]
+        left.plot(
+            [int(tokens) / 1e6 for tokens in losses],
+            list(losses.values()),
+            color=colours[name],
+            marker=".",
+            label=f"{name} ({objective[name]})",
+        )
+        per_step = model["tokens"] / result["train"]["steps"]
+    left.set(xlabel="million tokens read", ylabel="held-out loss, nats a predicted token")
+    if "measure" in result and per_step:
+        for name, found in result["measure"]["on the way"].items():
+            right.plot(
+                [int(step) * per_step / 1e6 for step in found],
+                list(found.values()),
+                color=colours[name],
+                marker="o",
+                label=name,
+            )
+        baseline = result["measure"]["final"]["unigrams"]["perplexity"]
+        right.axhline(baseline, color="#888888", linestyle="--", label="unigrams")
+        right.set(xlabel="million tokens read", ylabel="held-out pseudo-perplexity", yscale="log")
+        right.legend(frameon=False)
+    left.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+# --- all ------------------------------------------------------------------------------------------------------------
+
+
+def earlier() -> dict[str, Any]:
+    path = RESULTS / "tta_pretraining.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the models")
+    parser.add_argument("--steps", type=int, default=4000, help="of the training")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    options.text, options.output = options.text.resolve(), options.output.resolve()
+    prepared = prepare(options.text, options.output)
+    result = earlier() | {
+        "command": f"python benchmarks/tta_pretraining.py --text FOLDER --output OUTPUT --steps {options.steps}",
+        "machine": machine("torch", "transformers"),
+        "data": prepared,
+        "setting": {**SIZES, "max_length": LENGTH, "rows a step": ROWS, "seed": SEED, "characters": CHARACTERS},
+    }
+    if "rates" in options.only:
+        result["rates"] = compare_rates(options)
+        write_result("tta_pretraining", result)
+    if "train" in options.only:
+        result["train"] = train(options, result["rates"]["chosen"], prepared)
+        write_result("tta_pretraining", result)
+    if "measure" in options.only:
+        result["measure"] = measure(options)
+    write_result("tta_pretraining", result)
+    if "train" in result:
+        # As it is read again: JSON has no numbers for names.
+        picture(earlier(), ROOT / "docs" / "tta_pretraining.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Every real token but the special ones is a label; what a batch looks like."""
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from kexue_hf import TtaTokenizer
+from kexue_hf.trainers.language_autoencoding import LanguageAutoencodingCollator
+from kexue_hf.trainers.word_masking import IGNORED
+from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
+
+PAD, EOS, UNK, SOS, MASK = range(5)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> TtaTokenizer:
+    return TtaTokenizer(vocab=[*TTA_SPECIAL_TOKENS, *"天地玄黄宇宙洪荒"])
+
+
+def test_all_real_tokens_but_the_special_ones_are_labels(tokenizer):
+    rows = [{"input_ids": tokenizer("天地玄龘黄")["input_ids"]}, {"input_ids": tokenizer("宇")["input_ids"]}]
+    batch = LanguageAutoencodingCollator(tokenizer)(rows)
+    assert batch["input_ids"].tolist() == [[SOS, 7, 8, 9, UNK, 10, EOS], [SOS, 11, EOS, *[PAD] * 4]]
+    assert batch["labels"].tolist() == [[-100, 7, 8, 9, -100, 10, -100], [-100, 11, *[-100] * 5]]
+    assert batch["attention_mask"].tolist() == [[1] * 7, [1] * 3 + [0] * 4]
+    assert all(tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+def test_padding_is_no_label_whatever_token_it_is():
+    # As with tokenizers that pad with a token of the text.
+    class Tokenizer(SimpleNamespace):
+        pad_token_id, all_special_ids = 7, [0]
+
+        def __len__(self) -> int:
+            return 9
+
+    batch = LanguageAutoencodingCollator(Tokenizer(), pad_to_multiple_of=4)([{"input_ids": [0, 7, 8]}])
+    assert batch["labels"].tolist() == [[IGNORED, 7, 8, IGNORED]]
+
+
+def test_rows_of_the_trainer_and_of_pairs(tokenizer):
+    rows = [
+        {"input_ids": [SOS, 7, EOS, 8, EOS], "token_type_ids": [0, 0, 0, 1, 1], "word_ids": [-1, 0, -1, 1, -1]},
+        {"input_ids": [SOS, 7, EOS], "token_type_ids": [0, 0, 0], "word_ids": [-1, 0, -1]},
+    ]
+    rows = [{**row, "row": index, "epoch": 3, "length": len(row["input_ids"])} for index, row in enumerate(rows)]
+    collator = pickle.loads(pickle.dumps(LanguageAutoencodingCollator(tokenizer)))  # as loaders' workers get it
+    batch = collator(rows)
+    assert set(batch) == {"input_ids", "attention_mask", "labels", "token_type_ids"}
+    assert batch["token_type_ids"].tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 0, 0]]
+    # Nothing is drawn: another pass, and another place in the data, make no difference.
+    again = collator([{**row, "row": 9 - row["row"], "epoch": 4} for row in rows])
+    assert all(torch.equal(batch[name], again[name]) for name in batch)
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused():
+    with pytest.raises(ValueError, match="needs a tokenizer with a padding token"):
+        LanguageAutoencodingCollator(SimpleNamespace(pad_token_id=None))

@@ -1,0 +1,126 @@
+"""The loss in chunks, against the model's own: equal loss, equal gradients, and no array of all scores."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import BertConfig, BertForMaskedLM
+
+from kexue_hf import TtaConfig, TtaForMaskedLM, WoBertConfig, WoBertForMaskedLM
+from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
+
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+KINDS = {
+    "tta": (TtaForMaskedLM, TtaConfig),
+    "wobert": (WoBertForMaskedLM, WoBertConfig),
+    "bert": (BertForMaskedLM, BertConfig),
+}
+
+
+def batch(share: float = 0.9) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(7, 50, (3, 9), generator=generator)
+    labels = ids.where(torch.rand(ids.shape, generator=generator) < share, -100)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+@pytest.fixture(params=KINDS)
+def model(request):
+    torch.manual_seed(0)
+    model_class, config_class = KINDS[request.param]
+    made = model_class(config_class(**SIZES)).train()
+    with torch.no_grad():  # a bias of zeros would show little
+        made.cls.predictions.bias.normal_()
+    return made
+
+
+def loss_and_gradients(model: nn.Module, bfloat16: bool = False, **more: object) -> tuple[torch.Tensor, list]:
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        loss = model(**batch(), **more).loss
+    (3 * loss).backward()
+    return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 256])
+@pytest.mark.parametrize("items", [None, 40, torch.tensor(40)], ids=["mean", "number", "tensor"])
+def test_loss_and_gradients_are_equal(model, chunk, items):
+    if items is not None and isinstance(model, BertForMaskedLM):
+        pytest.skip("BERT's own loss is divided so by another function")
+    more = {} if items is None else {"num_items_in_batch": items}
+    loss, gradients = loss_and_gradients(model, **more)
+    loss_in_chunks(model, chunk)
+    in_chunks, their_gradients = loss_and_gradients(model, **more)
+    torch.testing.assert_close(in_chunks, loss)
+    torch.testing.assert_close(their_gradients, gradients)
+    assert model(**batch()).logits.shape == (1, 0, 50)
+
+
+def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(model):
+    loss, gradients = loss_and_gradients(model)
+    loss_in_chunks(model, 7)
+    rounded, their_gradients = loss_and_gradients(model, bfloat16=True)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, loss, rtol=2e-3, atol=0)
+    for found, expected in zip(their_gradients, gradients, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.03 * float(expected.abs().max()) + 1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that an operation's result had."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_the_scores_of_all_positions_are_never_there():
+    model = TtaForMaskedLM(TtaConfig(**SIZES | {"vocab_size": 3000})).train()
+    most = {}
+    for name in ("whole", "chunks"):
+        with Largest() as largest:
+            model(**batch()).loss.backward()
+        most[name] = largest.elements
+        loss_in_chunks(model, 4)
+    assert most == {"whole": 27 * 3000, "chunks": 16 * 3000}  # the latter: the embeddings' gradient
+
+
+def test_evaluation_and_unlabelled_input_are_untouched(model):
+    expected = model.eval()(**batch())
+    loss_in_chunks(model)
+    found = model(**batch())
+    torch.testing.assert_close((found.loss, found.logits), (expected.loss, expected.logits))
+    unlabelled = {name: tensor for name, tensor in batch().items() if name != "labels"}
+    assert model.train()(**unlabelled).logits.shape == (3, 9, 50)
+
+
+def test_a_batch_without_labels_to_predict_has_a_zero_gradient():
+    model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
+    loss_in_chunks(model)
+    loss = model(**batch(share=0), num_items_in_batch=torch.tensor(4)).loss
+    loss.backward()
+    assert loss == 0 and all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_removable(model):
+    for handle in loss_in_chunks(model):
+        handle.remove()
+    assert model(**batch()).logits.shape == (3, 9, 50)
+
+
+def test_refuses_what_has_no_such_head():
+    with pytest.raises(ValueError, match="expected a model with a base model and BERT's masked-word head"):
+        loss_in_chunks(nn.Linear(2, 2))
