@@ -9,7 +9,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from kexue_hf import __version__, cli_conversion, cli_correct, cli_demo, cli_doctor, cli_extend, cli_score
+from kexue_hf import (
+    __version__,
+    cli_conversion,
+    cli_correct,
+    cli_demo,
+    cli_doctor,
+    cli_embed,
+    cli_extend,
+    cli_score,
+)
 from kexue_hf.errors import KexueError
 
 app = typer.Typer(
@@ -39,6 +48,7 @@ cli_conversion.add_commands(app)
 cli_extend.add_commands(app)
 cli_score.add_commands(app)
 cli_correct.add_commands(app)
+cli_embed.add_commands(app)
 cli_doctor.add_commands(app)
 
 

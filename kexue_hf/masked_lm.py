@@ -1,4 +1,5 @@
-"""Loading a masked language model and its tokenizer for a command: what cannot work is refused before it runs."""
+"""Loading a masked language model, or any encoder, and its tokenizer for a command: what cannot work is refused before
+it runs."""
 
 import contextlib
 import warnings
@@ -23,8 +24,21 @@ def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     Raises:
         InputError: there is no such model, it has no such head, its tokenizer is not its own, or no such device.
     """
+    return _load(name, "AutoModelForMaskedLM", "a masked language model", device, dtype)
+
+
+def load_encoder(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """As `load_masked_lm`, without a head: any folder that has the weights of an encoder.
+
+    Raises:
+        InputError: there is no such model, its tokenizer is not its own, or no such device.
+    """
+    return _load(name, "AutoModel", "an encoder", device, dtype)
+
+
+def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    import transformers
 
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -35,24 +49,23 @@ def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     target = _device(device)
     with quiet_libraries():
         try:
-            model, found = AutoModelForMaskedLM.from_pretrained(
+            model, found = getattr(transformers, auto_class).from_pretrained(
                 name,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 output_loading_info=True,
                 trust_remote_code=False,
             )
         except Exception as error:
-            raise InputError(_no_model(name, error)) from error
+            raise InputError(_no_model(name, kind, error)) from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
             raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
         problems = check_pairing(model, tokenizer)
-    if missing := sorted(found["missing_keys"]):
+    # BERT's pooler is made anew where the file has none, and used by no command.
+    if missing := sorted(key for key in found["missing_keys"] if "pooler." not in key):
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise InputError(
-            f"{name} lacks weights of a masked language model ({shown}): a model trained as one is needed"
-        )
+        raise InputError(f"{name} lacks weights of {kind} ({shown}): a model trained as one is needed")
     if not problems and len(tokenizer) > model.config.vocab_size:
         problems = [f"it knows {len(tokenizer):,} tokens, the model has {model.config.vocab_size:,}"]
     if problems:
@@ -92,14 +105,14 @@ def _device(name: str) -> Any:
         raise InputError(f"device {name!r} is none: {_first_line(error)}") from None
 
 
-def _no_model(name: str, error: Exception) -> str:
+def _no_model(name: str, kind: str, error: Exception) -> str:
     reason = _first_line(error)
     if "Unrecognized configuration class" in reason:
-        kind = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
-        return f"{name} is no masked language model ({kind or 'another kind'})"
+        other = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
+        return f"{name} is no {kind.partition(' ')[2]} ({other or 'another kind'})"
     if not Path(name).exists():
         return f"{name} is no folder here, and not to be had from the Hub ({reason})"
-    return f"{name} cannot be loaded as a masked language model ({reason})"
+    return f"{name} cannot be loaded as {kind} ({reason})"
 
 
 def _first_line(error: BaseException) -> str:
@@ -107,4 +120,4 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-__all__ = ["DTYPES", "load_masked_lm", "quiet_libraries"]
+__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "quiet_libraries"]

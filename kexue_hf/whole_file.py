@@ -5,7 +5,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from kexue_hf.errors import KexueError, OutputError
 
@@ -20,6 +20,20 @@ def whole_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> It
     Raises:
         OutputError: there is something at `output`, or it cannot be written. What was there before still is.
     """
+    with _stage(output, overwrite) as stage, open(stage, "x", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def whole_binary_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """As `whole_file`, of bytes."""
+    with _stage(output, overwrite) as stage, open(stage, "xb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _stage(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
+    """Where to write; renamed in the end."""
     # Through a link, so that the file it points to is replaced and not the link.
     target = Path(os.path.realpath(output))
     if target.exists() and not target.is_file():
@@ -29,8 +43,7 @@ def whole_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> It
     stage = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(stage, "x", encoding="utf-8", newline="\n") as file:
-            yield file
+        yield stage
         os.replace(stage, target)
     except OSError as error:
         if isinstance(error, KexueError):
@@ -40,4 +53,4 @@ def whole_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> It
         stage.unlink(missing_ok=True)
 
 
-__all__ = ["whole_file"]
+__all__ = ["whole_binary_file", "whole_file"]

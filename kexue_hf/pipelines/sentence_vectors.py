@@ -24,10 +24,10 @@ def sentence_vectors(
     tokenizer: Any,
     texts: Sequence[str],
     *,
-    batch_size: int = 32,
     max_length: int | None = None,
     layer: int = -1,
     normalize: bool = False,
+    batch_tokens: int = 8192,
     progress: bool = False,
 ) -> np.ndarray:
     """The mean of the token states of each text, the tokens around it and padding left out.
@@ -41,27 +41,28 @@ def sentence_vectors(
             and left in the mode it was in.
         tokenizer: the one that belongs to it.
         texts: any number of them. They are read in batches of similar length; the order of the result is theirs.
-        batch_size: texts (windows, of long ones) in a batch.
         max_length: tokens of a window, with those around it; None for what model and tokenizer allow.
         layer: index into the model's hidden states, -1 for the last layer, 0 for what enters the first.
         normalize: scale each vector to length 1; zeros stay zeros.
+        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
         progress: show a progress bar on stderr.
 
     Returns:
         [texts, hidden], float32.
 
     Raises:
-        ValueError: `texts` is one string or holds something else than texts, `batch_size` is below 1, `max_length` has
-            no room for a token or is more than the model takes, or the model has no such layer.
+        ValueError: `texts` is one string or holds something else than texts, `batch_tokens` is below 1, `max_length`
+            has no room for a token or is more than the model takes, or the model has no such layer.
     """
     texts = texts if isinstance(texts, str) else list(texts)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
     encoder = model.base_model
     layers = encoder.config.num_hidden_layers
     if not -layers - 1 <= layer <= layers:
         raise ValueError(f"layer must be from {-layers - 1} to {layers} in a model of {layers} layers, got {layer}")
-    rows = sorted(_rows(model, tokenizer, texts, max_length), key=lambda row: len(row[1]))
+    # The longest first: if memory lacks, it lacks at once.
+    rows = sorted(_rows(model, tokenizer, texts, max_length), key=lambda row: -len(row[1]))
     left_out = torch.tensor(sorted(ids_left_out(tokenizer)), device=encoder.device)
     pad = tokenizer.pad_token_id or 0
 
@@ -71,8 +72,10 @@ def sentence_vectors(
     model.eval()
     try:
         with torch.inference_mode(), tqdm(total=len(rows), disable=not progress, unit=" rows") as bar:
-            for start in range(0, len(rows), batch_size):
-                batch = rows[start : start + batch_size]
+            start = 0
+            while start < len(rows):
+                batch = rows[start : start + max(1, batch_tokens // len(rows[start][1]))]
+                start += len(batch)
                 ids, mask, counted = (part.to(encoder.device) for part in _tensors(batch, pad))
                 counted &= ~torch.isin(ids, left_out)
                 states = _states(encoder, ids, mask, layer).float()

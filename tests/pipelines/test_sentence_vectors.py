@@ -88,7 +88,7 @@ def test_batches_do_not_change_it() -> None:
     generator = np.random.default_rng(0)
     texts = [numbers(*generator.integers(5, 60, size)) for size in generator.integers(0, 60, 40)]
     model = tiny()
-    together = sentence_vectors(model, Ids(), texts, batch_size=7)
+    together = sentence_vectors(model, Ids(), texts, batch_tokens=70)
     alone = np.concatenate([sentence_vectors(model, Ids(), [text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
@@ -162,7 +162,7 @@ def test_layers_are_those_of_the_hidden_states() -> None:
         ({"texts": "7 8"}, "put it into a list"),
         ({"texts": ["7", None]}, "text 1 must be a string, got NoneType"),
         ({"texts": ["\ud800"]}, "half a surrogate pair"),
-        ({"batch_size": 0}, "at least 1"),
+        ({"batch_tokens": 0}, "at least 1"),
         ({"max_length": 17}, "from 3 to 16"),
         ({"max_length": 2}, "from 3 to 16"),
         ({"layer": 3}, "from -3 to 2"),

@@ -1,0 +1,102 @@
+"""`kexue-hf embed`: texts and files to JSON lines or an array, and one line for what goes wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kexue_hf import sentence_vectors
+from kexue_hf.cli import main
+from tests.pipelines.test_text_scoring import LONG, TEXTS, make
+
+LINES = [*TEXTS, "", LONG]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("tta")
+    for part in make("tta", made):
+        part.save_pretrained(made)
+    return made
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    file = tmp_path / "lines.jsonl"
+    file.write_text("".join(json.dumps({"text": line}) + "\n" for line in LINES), encoding="utf-8")
+    return file
+
+
+def expected(tmp_path: Path, **options) -> np.ndarray:
+    return sentence_vectors(*make("tta", tmp_path), LINES, **options)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    """stdout, or stderr where `code` is not 0."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["embed", *map(str, arguments)])
+    captured = capsys.readouterr()
+    assert stop.value.code == code, captured.err
+    return captured.err if code else captured.out
+
+
+def test_texts_become_json_lines(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [json.loads(line) for line in run(capsys, folder, *LINES, "--normalize").splitlines()]
+    assert [row["text"] for row in rows] == LINES
+    np.testing.assert_allclose([row["vector"] for row in rows], expected(tmp_path, normalize=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [1024, 2], ids=["at-once", "in-pieces"])
+def test_a_file_becomes_an_array(
+    folder: Path,
+    lines: Path,
+    tmp_path: Path,
+    pieces: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kexue_hf.cli_embed._TEXTS_AT_ONCE", pieces)
+    output = tmp_path / "vectors.npy"
+    assert run(capsys, folder, "--file", lines, "--output", output, "--max-length", 6, "--batch-tokens", 20) == ""
+    found = np.load(output)
+    assert found.dtype == np.float32 and found.flags["C_CONTIGUOUS"]
+    np.testing.assert_allclose(found, expected(tmp_path, max_length=6), atol=1e-5)
+    assert not found[LINES.index("")].any()
+
+
+def test_an_empty_file_is_an_array_without_rows(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    run(capsys, folder, "--file", tmp_path / "empty.txt", "--output", tmp_path / "vectors.npy")
+    assert np.load(tmp_path / "vectors.npy").shape == (0, make("tta", tmp_path)[0].config.hidden_size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either texts or --file"),
+        (["a", "--file", "b.txt"], "give either texts or --file"),
+        (["--file", "missing.txt"], "does not exist"),
+        (["a", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
+        (["a", "--max-length", "1000"], "max_length must be from"),
+        (["a", "--output", "."], "name another"),
+    ],
+    ids=["nothing", "both", "no-file", "no-batch", "too-long", "a-folder"],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = run(capsys, folder, *arguments, code=2)
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_nothing_is_left_of_an_array_that_was_not_completed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"words": 1}\n', encoding="utf-8")
+    error = run(capsys, folder, "--file", tmp_path / "bad.jsonl", "--output", tmp_path / "vectors.npy", code=2)
+    assert "bad.jsonl, line 2" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
