@@ -164,7 +164,7 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
 
 
 def _json_vocabulary(folder: Path) -> dict[str, int]:
-    """The vocabulary of a tokenizer of transformers' own, which has no `vocab.txt`. ValueError if it has none."""
+    """The vocabulary, without added tokens, of a tokenizer that has no `vocab.txt`. ValueError if it has none."""
     from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 
-    return read_folder_vocabulary(folder, None, 1 << 31).vocabulary.ids
+    return read_folder_vocabulary(folder, None, 1 << 31).base

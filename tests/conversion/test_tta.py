@@ -329,6 +329,7 @@ def test_added_tokens_become_lines(converted: Path, tmp_path: Path) -> None:
     model.resize_token_embeddings(len(tokenizer) + 2)
     for saved in (tokenizer, model):
         saved.save_pretrained(tmp_path / "saved")
+    assert examine_folder(tmp_path / "saved") == []
     report = export(tmp_path / "saved", tmp_path / "back")
     assert tokens_of(tmp_path / "back") == [*tokens_of(CASE), "newword", "[unused214]", "[unused215]"]
     assert not any("jieba" in note for note in report.notes)
