@@ -66,6 +66,16 @@ def test_a_file_becomes_an_array(
     assert not found[LINES.index("")].any()
 
 
+@pytest.mark.parametrize("name", ["lines.txt", "lines.jsonl"])
+def test_row_n_is_line_n(folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    written = [LONG, "", TEXTS[0]]
+    as_line = {"lines.txt": str, "lines.jsonl": lambda text: json.dumps({"text": text}) if text else ""}[name]
+    (tmp_path / name).write_text("".join(f"{as_line(text)}\n" for text in written), encoding="utf-8")
+    rows = [json.loads(line) for line in run(capsys, folder, "--file", tmp_path / name).splitlines()]
+    assert [row["text"] for row in rows] == written
+    assert [any(row["vector"]) for row in rows] == [True, False, True]
+
+
 def test_an_empty_file_is_an_array_without_rows(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
