@@ -19,7 +19,7 @@ from kexue_hf.errors import InputError
 _TEXTS_AT_ONCE = 1024
 # The default is said where it was chosen: kexue_hf/pipelines/text_correction.py, which loads torch.
 _THRESHOLD = typer.Option(
-    help="Take a candidate where log p(candidate) - log p(original) is more; higher changes less.",
+    help="Take a candidate whose gain, log p(candidate) - log p(original) - its cost, is more; higher changes less.",
     show_default="that of kexue_hf.Corrector",
 )
 

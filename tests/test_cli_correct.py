@@ -1,4 +1,4 @@
-"""`kexue-hf correct`: texts, files in every form, evaluation, the report, and one line for everything that is wrong."""
+"""`kexue-hf correct`: texts, files in every form, evaluation, the report, and one line for all that is wrong."""
 
 import gzip
 import io

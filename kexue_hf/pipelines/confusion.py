@@ -1,21 +1,29 @@
-"""Which characters does one write in place of which others? Candidates for a correction.
+"""Which characters does one write in place of which others? Candidates for a correction, and how unlikely each is.
 
 Most misspellings of Chinese replace a character by one that sounds the same (73 % of those in SIGHAN's training rows,
-any tone) or nearly the same (8 % more by the rules below, those of the fuzzy input methods) or looks alike. The tables
-are in `similar_characters`. A user's own file takes their place.
+any tone) or nearly the same (8 % more by the rules below, those of the fuzzy input methods) or looks alike (4 % more).
+The tables are in `similar_characters`. A user's own file takes their place.
+
+Each candidate has a cost, as in a noisy channel: log p(this was written | that was meant), less than for a character
+of the same syllable and tone. The costs of the tables are counted on SIGHAN's training rows: errors of a kind for each
+candidate of this kind.
 """
 
 import functools
 import json
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from .similar_characters import SHAPES, SOUNDS
 
 # What `confusion` stands for.
 KINDS = ("sound", "near_sound", "shape")
+# Natural logarithms; see above.
+_SAME_TONE, _OTHER_TONE, _NEAR_SOUND, _SHAPE = 0.0, 1.0, 1.8, 2.3
+_SHAPE_TOO = -1.6  # for what sounds and looks alike
 # zh and z, n and l, f and h, ü and u, ang and an, ... are one.
 _NEAR = ((re.compile("^([zcs])h"), r"\1"), (re.compile("^n"), "l"), (re.compile("^f"), "h"), (re.compile("ng$"), "n"))
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
@@ -25,37 +33,40 @@ class Confusion:
     """Candidates for a piece of text, all of its length.
 
     Args:
-        mapping: text to candidates. A text that is not in it, of several characters, has those which differ from it in
-            one character by one of this character's candidates.
+        mapping: text to candidates, or to candidates and their costs, which are 0 else. A text that is not in it, of
+            several characters, has those which differ from it in one character by one of this character's candidates.
 
     Raises:
         ValueError: a candidate has another number of characters than its text, or either is not Chinese characters
-            only (numbers, letters and punctuation are never replaced).
+            only (numbers, letters and punctuation are never replaced), or a cost is no number.
     """
 
-    def __init__(self, mapping: Mapping[str, Iterable[str]]) -> None:
-        self.mapping: dict[str, tuple[str, ...]] = {}
+    def __init__(self, mapping: Mapping[str, Iterable[str] | Mapping[str, float]]) -> None:
+        self.mapping: dict[str, dict[str, float]] = {}
         for text, candidates in mapping.items():
-            others = tuple(dict.fromkeys(other for other in candidates if other != text))
+            costs = candidates if isinstance(candidates, Mapping) else dict.fromkeys(candidates, 0.0)
+            others = {other: float(cost) for other, cost in costs.items() if other != text}
             for part in (text, *others):
                 if not is_han(part):
                     raise ValueError(f"expected Chinese characters, got {part!r}: nothing else is replaced")
-            for other in others:
+            for other, cost in others.items():
                 if len(other) != len(text):
                     raise ValueError(
                         f"{text!r} has {len(text)} characters, {other!r} {len(other)}: a correction keeps the length"
                     )
+                if not math.isfinite(cost):
+                    raise ValueError(f"the cost of {other!r} for {text!r} must be a number, got {cost}")
             self.mapping[text] = others
 
-    def __call__(self, text: str) -> tuple[str, ...]:
-        """The candidates for a text; it is not one of them."""
+    def __call__(self, text: str) -> dict[str, float]:
+        """The candidates for a text and their costs; it is not one of them."""
         if text in self.mapping or len(text) < 2:
-            return self.mapping.get(text, ())
-        return tuple(
-            text[:place] + other + text[place + 1 :]
+            return self.mapping.get(text, {})
+        return {
+            text[:place] + other + text[place + 1 :]: cost
             for place, char in enumerate(text)
-            for other in self.mapping.get(char, ())
-        )
+            for other, cost in self.mapping.get(char, {}).items()
+        }
 
     @classmethod
     def of_kinds(cls, *kinds: str) -> "Confusion":
@@ -80,13 +91,13 @@ class Confusion:
             ValueError: a line is not of this form (its number is said), or the file holds none.
             OSError: it cannot be read.
         """
-        mapping: dict[str, dict[str, None]] = defaultdict(dict)
+        mapping: dict[str, list[str]] = defaultdict(list)
         for place, text, candidates in _entries(Path(path)):
             try:
                 cls({text: candidates})
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
-            mapping[text].update(dict.fromkeys(candidates))
+            mapping[text] += candidates
         if not mapping:
             raise ValueError(f"{path}: holds no candidates")
         return cls(mapping)
@@ -125,38 +136,46 @@ def _entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 @functools.cache
 def _of_kinds(kinds: tuple[str, ...]) -> Confusion:
-    mapping: dict[str, dict[str, None]] = defaultdict(dict)
-    for kind in kinds:
-        for char, others in _table(kind).items():
-            mapping[char].update(dict.fromkeys(others))
+    mapping: dict[str, dict[str, float]] = defaultdict(dict)
+    # The most expensive first: what is also of a cheaper kind gets that one's cost.
+    if "near_sound" in kinds:
+        _join(mapping, _groups(_near_syllable), _NEAR_SOUND)
+    if "sound" in kinds:
+        _join(mapping, _groups(_syllable), _OTHER_TONE)
+        _join(mapping, _groups(str), _SAME_TONE)
+    if "shape" in kinds:
+        for line in SHAPES.splitlines():
+            char, others = line.split()
+            for one, other in ((a, b) for each in others for a, b in ((char, each), (each, char))):
+                mapping[one][other] = mapping[one][other] + _SHAPE_TOO if other in mapping[one] else _SHAPE
     return Confusion(mapping)
 
 
-@functools.cache
-def _table(kind: str) -> dict[str, tuple[str, ...]]:
-    found: dict[str, dict[str, None]] = defaultdict(dict)
-    if kind == "shape":
-        for line in SHAPES.splitlines():
-            char, others = line.split()
-            for other in others:
-                found[char][other] = found[other][char] = None
-    else:
-        groups: dict[str, dict[str, None]] = defaultdict(dict)
-        for line in SOUNDS.splitlines():
-            reading, chars = line.split()
-            groups[_syllable(reading, near=kind == "near_sound")].update(dict.fromkeys(chars))
-        for group in groups.values():
-            for char in group:
-                found[char].update(group)
-    return {char: tuple(other for other in others if other != char) for char, others in found.items()}
+def _join(mapping: dict[str, dict[str, float]], groups: Iterable[Iterable[str]], cost: float) -> None:
+    for group in groups:
+        for char in group:
+            mapping[char].update(dict.fromkeys(group, cost))
 
 
-def _syllable(reading: str, near: bool) -> str:
-    """A reading without its tone, and for `near` without what is easily taken for something else."""
-    syllable = reading[:-1]
-    for pattern, by in _NEAR if near else ():
+def _groups(key: Callable[[str], str]) -> Iterable[Iterable[str]]:
+    """The characters whose readings have the same key."""
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for line in SOUNDS.splitlines():
+        reading, chars = line.split()
+        groups[key(reading)].update(dict.fromkeys(chars))
+    return groups.values()
+
+
+def _syllable(reading: str) -> str:
+    return reading[:-1]
+
+
+def _near_syllable(reading: str) -> str:
+    """Without what is easily taken for something else."""
+    syllable = _syllable(reading)
+    for pattern, by in _NEAR:
         syllable = pattern.sub(by, syllable)
-    return syllable.replace("v", "u") if near else syllable
+    return syllable.replace("v", "u")
 
 
 __all__ = ["KINDS", "Confusion", "is_han"]

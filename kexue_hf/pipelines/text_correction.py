@@ -7,7 +7,8 @@
 
 At each token a masked language model says how probable the token is given all others, and how probable each candidate
 would be: in one pass for all tokens with a T-TA (arXiv 2004.08097), by masking one after the other with any other
-model; see `leave_one_out`. A replacement is proposed where log p(candidate) - log p(original) exceeds a threshold.
+model; see `leave_one_out`. A replacement is proposed where log p(candidate) - log p(original), less what a candidate
+costs that is seldom meant when the original is written (see `confusion`), exceeds a threshold.
 Nothing is trained for it, neither on pairs of wrong and right sentences nor to tell the wrong tokens: supervised
 correctors (Soft-Masked BERT, arXiv 2005.07421) find more.
 
@@ -26,7 +27,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ from .leave_one_out import chosen_method, leave_one_out
 from .text_scoring import chunks
 from .text_windows import EncodedText, encode_texts, frame_of, longest_row, windows
 
-# log p(candidate) - log p(original) from which on a candidate is taken; benchmarks/tta_correction.py chose it on
+# The gain above which a candidate is taken; benchmarks/tta_correction.py chose it on
 # SIGHAN's training rows with a small T-TA: the best correction F1 by sentences.
 DEFAULT_THRESHOLD = 5.0
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
@@ -44,31 +45,38 @@ _TEXTS_AT_ONCE = 1024
 _CHARACTERS_AT_ONCE = 1 << 18
 
 
+class Candidate(NamedTuple):
+    """A text, log p(text | all other tokens), and its cost."""
+
+    text: str
+    log_prob: float
+    cost: float = 0.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """A token and the candidates for its place, the most probable first.
+    """A token and the candidates for its place, at least one, the best first.
 
     start, end: where it stands in the text, [start, end).
     original: the text there.
     log_prob: log p(original | all other tokens).
-    candidates: (text, log p(text | all other tokens)) each, at least one.
     """
 
     start: int
     end: int
     original: str
     log_prob: float
-    candidates: tuple[tuple[str, float], ...]
+    candidates: tuple[Candidate, ...]
 
     @property
     def replacement(self) -> str:
-        """The most probable candidate."""
-        return self.candidates[0][0]
+        """The best candidate."""
+        return self.candidates[0].text
 
     @property
     def gain(self) -> float:
-        """log p(replacement) - log p(original)."""
-        return self.candidates[0][1] - self.log_prob
+        """log p(replacement) - log p(original) - the replacement's cost."""
+        return self.candidates[0].log_prob - self.log_prob - self.candidates[0].cost
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -78,8 +86,9 @@ class Proposal:
             "original": self.original,
             "replacement": self.replacement,
             "log_prob_original": self.log_prob,
-            "log_prob_replacement": self.candidates[0][1],
-            "candidates": [{"text": text, "probability": math.exp(log_prob)} for text, log_prob in self.candidates],
+            "log_prob_replacement": self.candidates[0].log_prob,
+            "gain": self.gain,
+            "candidates": [{"text": one.text, "probability": math.exp(one.log_prob)} for one in self.candidates],
         }
 
 
@@ -108,8 +117,8 @@ class Corrector:
         tokenizer: the model's own, with offsets (a fast one).
         candidates: `confusion` (all of `KINDS`), some of them with + between (`sound+shape`), `top_k` (any token of
             the vocabulary), the path of a file (`Confusion.from_file`), or a `Confusion`.
-        threshold: a candidate is taken where log p(candidate) - log p(original) is more than this. A higher one
-            changes less, and less wrongly.
+        threshold: a candidate is taken where log p(candidate) - log p(original) - its cost is more than this. A higher
+            threshold changes less, and less wrongly.
         rounds: how often a text is read. What an error made improbable around it is seen rightly in the second round;
             what was changed stays.
         shown: how many candidates of each place are kept for the report.
@@ -162,7 +171,7 @@ class Corrector:
             if is_han(token) and index not in special and index < size
         }
         self._texts = {index: token for token, index in self._vocabulary.items()}
-        self._others: dict[int, list[int]] = {}
+        self._others: dict[int, dict[int, float]] = {}
 
     def correct(self, texts: Sequence[str]) -> list[CorrectedText]:
         """Correct texts; the results are in their order.
@@ -242,13 +251,15 @@ class Corrector:
                 ids = [*self._frame.before, *text.ids[window.start : window.end], *self._frame.after]
                 yield _Row(owner, ids, places, len(self._frame.before) - window.start)
 
-    def _candidates(self, index: int) -> list[int]:
-        """The ids of the candidates for a token; for `top_k`, the token itself stands for all of its length."""
+    def _candidates(self, index: int) -> dict[int, float]:
+        """The ids of a token's candidates and their costs; for `top_k`, the token stands for all of its length."""
         if self._confusion is None:
-            return [index]
+            return {index: 0.0}
         if index not in self._others:
-            others = (self._vocabulary.get(other) for other in self._confusion(self._texts[index]))
-            self._others[index] = [other for other in others if other is not None]
+            others = self._confusion(self._texts[index]).items()
+            self._others[index] = {
+                self._vocabulary[other]: cost for other, cost in others if other in self._vocabulary
+            }
         return self._others[index]
 
     def _propose_rows(
@@ -266,23 +277,23 @@ class Corrector:
             its_rows, columns = its_rows.cpu(), columns.cpu()
             own = ids[its_rows, columns]
             own_log_probs = log_probs.gather(1, own.to(log_probs.device)[:, None])[:, 0]
-            best, others = (tensor.cpu() for tensor in self._best(log_probs, own))
             own_log_probs = own_log_probs.cpu()
-            # In double precision, as `Proposal.gain` subtracts.
-            kept = best[:, 0].double() - own_log_probs.double() > above
-            kept_rows = (tensor[kept].tolist() for tensor in (its_rows, columns, own_log_probs, best, others))
-            for number, column, log_prob, values, indices in zip(*kept_rows, strict=True):
+            best, costs, others = (tensor.cpu() for tensor in self._best(log_probs, own))
+            # In double precision, and in the order in which `Proposal.gain` subtracts.
+            kept = best[:, 0].double() - own_log_probs.double() - costs[:, 0].double() > above
+            kept_rows = (tensor[kept].tolist() for tensor in (its_rows, columns, own_log_probs, best, costs, others))
+            for number, column, log_prob, *candidates in zip(*kept_rows, strict=True):
                 row = rows[number]
                 text = encoded[row.owner]
                 assert text.offsets is not None  # _rows has looked
                 start, end = text.offsets[column - row.shift]
-                candidates = tuple(
-                    (self._texts[index], value)
-                    for index, value in zip(indices, values, strict=True)
+                shown = tuple(
+                    Candidate(self._texts[index], value, cost)
+                    for value, cost, index in zip(*candidates, strict=True)
                     if value > -math.inf
                 )
-                if candidates:
-                    found[row.owner].append(Proposal(start, end, text.text[start:end], log_prob, candidates))
+                if shown:
+                    found[row.owner].append(Proposal(start, end, text.text[start:end], log_prob, shown))
 
         leave_one_out(
             self.model,
@@ -295,31 +306,37 @@ class Corrector:
             batch_tokens=self.batch_tokens,
         )
 
-    def _best(self, log_probs: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and ids of the best candidates, both [n, shown] or fewer columns; -inf where there are no
-        more.
+    def _best(self, log_probs: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Log-probabilities, costs (fp64) and ids of the best candidates, each [n, shown] or fewer columns; -inf where
+        there are no more.
 
         Args:
             log_probs: [n, vocabulary], may be changed.
             own: [n], the tokens' ids.
         """
+        device = log_probs.device
         if self._confusion is None:
-            own = own.to(log_probs.device)
-            lengths = torch.zeros(log_probs.shape[1], dtype=torch.long, device=log_probs.device)
-            lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())], device=log_probs.device)
+            own = own.to(device)
+            lengths = torch.zeros(log_probs.shape[1], dtype=torch.long, device=device)
+            lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())], device=device)
             log_probs.scatter_(1, own[:, None], -math.inf)
             for length in lengths[own].unique().tolist():
                 # Rows of one length at a time: of other lengths nothing is allowed.
                 numbers = (lengths[own] == length).nonzero()[:, 0]
                 log_probs[numbers] = log_probs[numbers].masked_fill(lengths != length, -math.inf)
             best, others = log_probs.topk(min(self.shown, log_probs.shape[1]), dim=1)
-            return best, others
+            return best, torch.zeros_like(best, dtype=torch.float64), others
         lists = [self._candidates(index) for index in own.tolist()]
         width = max(map(len, lists))
-        ids = torch.tensor([[*others, *[-1] * (width - len(others))] for others in lists], device=log_probs.device)
+        ids = torch.tensor([[*others, *[-1] * (width - len(others))] for others in lists], device=device)
+        costs = torch.tensor(
+            [[*others.values(), *[0.0] * (width - len(others))] for others in lists],
+            dtype=torch.float64,
+            device=device,
+        )
         values = log_probs.gather(1, ids.clamp(min=0)).masked_fill(ids < 0, -math.inf)
-        best, order = values.topk(min(self.shown, width), dim=1)
-        return best, ids.gather(1, order)
+        order = (values.double() - costs).topk(min(self.shown, width), dim=1).indices
+        return values.gather(1, order), costs.gather(1, order), ids.gather(1, order)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,4 +382,4 @@ def replaced(text: str, corrections: Iterable[Proposal]) -> str:
     return "".join([*parts, text[end:]])
 
 
-__all__ = ["DEFAULT_THRESHOLD", "CorrectedText", "Corrector", "Proposal", "candidate_source", "replaced"]
+__all__ = ["DEFAULT_THRESHOLD", "Candidate", "CorrectedText", "Corrector", "Proposal", "candidate_source", "replaced"]

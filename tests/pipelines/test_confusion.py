@@ -30,8 +30,7 @@ def test_a_table_is_of_single_characters_symmetrical_and_without_the_character_i
     for char, others in mapping.items():
         assert is_han(char) and len(char) == 1
         assert char not in others
-        assert len(set(others)) == len(others)
-        assert all(char in mapping[other] for other in others)
+        assert all(mapping[other][char] == cost for other, cost in others.items())
 
 
 def test_kinds_add_up() -> None:
@@ -41,15 +40,25 @@ def test_kinds_add_up() -> None:
     assert set(sound("境")) < set(Confusion.of_kinds("sound", "near_sound")("境"))
 
 
+def test_what_is_meant_more_often_costs_less() -> None:
+    costs = Confusion.of_kinds(*KINDS)("竟")
+    order = ["镜", "净", "精", "近", "章"]  # sounds and looks alike, sounds alike, other tone, near sound, shape
+    assert [costs[char] for char in order] == sorted({costs[char] for char in order})
+    assert costs["净"] == Confusion.of_kinds("sound")("竟")["净"] == Confusion.of_kinds("sound")("竟")["镜"] == 0
+    assert Confusion({"竟": {"境": 0.5}})("竟") == {"境": 0.5}
+    with pytest.raises(ValueError, match="the cost of '境' for '竟' must be a number"):
+        Confusion({"竟": {"境": float("nan")}})
+
+
 def test_what_is_in_no_table_has_no_candidates() -> None:
     confusion = Confusion.of_kinds(*KINDS)
-    assert confusion("龘") == confusion("a") == confusion("") == ()
+    assert confusion("龘") == confusion("a") == confusion("") == {}
 
 
 def test_a_word_differs_in_one_character_unless_it_has_an_entry() -> None:
     confusion = Confusion({"在": ["再", "载"], "见": ["现"], "在于": ["载于"]})
-    assert confusion("在见") == ("再见", "载见", "在现")
-    assert confusion("在于") == ("载于",)
+    assert list(confusion("在见")) == ["再见", "载见", "在现"]
+    assert list(confusion("在于")) == ["载于"]
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
@@ -58,8 +67,11 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     rows = [{"text": "竟", "candidates": "境竞"}, {"text": "在", "candidates": ["再", "载"]}]
     rows += [{"text": "竟", "candidates": ["静"]}, {"text": "因该", "candidates": ["应该", "应当"]}]
     lines.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
-    expected = {"竟": ("境", "竞", "静"), "在": ("再", "载"), "因该": ("应该", "应当")}
-    assert Confusion.from_file(plain).mapping == Confusion.from_file(str(lines)).mapping == expected
+    expected = {"竟": ["境", "竞", "静"], "在": ["再", "载"], "因该": ["应该", "应当"]}
+    for path in (plain, str(lines)):
+        mapping = Confusion.from_file(path).mapping
+        assert {text: list(others) for text, others in mapping.items()} == expected
+        assert {cost for others in mapping.values() for cost in others.values()} == {0.0}
 
 
 @pytest.mark.parametrize(

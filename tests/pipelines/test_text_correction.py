@@ -11,7 +11,7 @@ from transformers import BertTokenizer, BertTokenizerLegacy
 
 from kexue_hf import Confusion, Corrector, TtaForMaskedLM
 from kexue_hf.pipelines.confusion import is_han
-from kexue_hf.pipelines.text_correction import Proposal, candidate_source, replaced
+from kexue_hf.pipelines.text_correction import Candidate, Proposal, candidate_source, replaced
 from tests.pipelines.correction_models import KINDS, LONG, TEXTS, TOKENS, Neighbours, make
 
 ALL = -math.inf
@@ -58,18 +58,22 @@ def test_every_figure_is_that_of_the_model(candidates: str, pair) -> None:
         by_place = {(one.start, one.end): one for one in proposals}
         for (start, end), log_probs in expected.items():
             own = text[start:end]
-            others = [] if own not in ids or not is_han(own) else TOKENS if source is None else source(own)
-            allowed = {t: float(log_probs[ids[t]]) for t in others if t in ids and is_han(t) and len(t) == len(own)}
-            allowed.pop(own, None)
-            best = sorted(allowed, key=allowed.__getitem__, reverse=True)[:5]
+            costs = dict.fromkeys(TOKENS, 0.0) if source is None else source(own)
+            others = [t for t in costs if t in ids and is_han(t) and len(t) == len(own) and t != own]
+            others = others if own in ids and is_han(own) else []
+            allowed = {t: float(log_probs[ids[t]]) for t in others}
+            best = sorted(allowed, key=lambda token: allowed[token] - costs[token], reverse=True)[:5]
             assert ((start, end) in by_place) == bool(best), (text, own)
             if best:
                 found = by_place[start, end]
                 assert found.original == own
                 assert found.log_prob == pytest.approx(float(log_probs[ids[own]]), abs=1e-5)
-                assert [token for token, _ in found.candidates] == best
-                assert [value for _, value in found.candidates] == pytest.approx(
-                    [allowed[token] for token in best], abs=1e-5
+                assert [one.text for one in found.candidates] == best
+                for one in found.candidates:
+                    assert one.log_prob == pytest.approx(allowed[one.text], abs=1e-5)
+                    assert one.cost == costs[one.text]
+                assert found.gain == pytest.approx(
+                    allowed[best[0]] - costs[best[0]] - float(log_probs[ids[own]]), abs=1e-4
                 )
 
 
@@ -81,11 +85,9 @@ def test_an_error_is_found_and_reported_with_its_place(known) -> None:
     assert (correction["start"], correction["end"]) == (7, 8)
     assert text[7] == correction["original"] == "竟"
     assert correction["replacement"] == correction["candidates"][0]["text"] == "境"
-    gain = correction["log_prob_replacement"] - correction["log_prob_original"]
-    assert gain > 5
+    assert correction["gain"] > 5
     assert correction["candidates"][0]["probability"] == pytest.approx(math.exp(correction["log_prob_replacement"]))
-    chances = [candidate["probability"] for candidate in correction["candidates"]]
-    assert chances == sorted(chances, reverse=True) and 0 < sum(chances) <= 1
+    assert 0 < sum(candidate["probability"] for candidate in correction["candidates"]) <= 1
 
 
 def test_what_is_right_stays(known) -> None:
@@ -220,7 +222,7 @@ def test_a_confusion_of_ones_own_is_all_there_is(known, tmp_path: Path) -> None:
 
 
 def test_replacements_are_cut_into_the_string() -> None:
-    made = [Proposal(3, 4, "d", 0.0, (("D", 0.0),)), Proposal(0, 2, "ab", 0.0, (("AB", 0.0),))]
+    made = [Proposal(3, 4, "d", 0.0, (Candidate("D", 0.0),)), Proposal(0, 2, "ab", 0.0, (Candidate("AB", 0.0),))]
     assert replaced("abcdef", made) == "ABcDef"
     assert replaced("abc", []) == "abc"
 
