@@ -18,8 +18,8 @@ from torch import nn
 from .masked_lm_parts import Head, trunk_and_head
 
 METHODS = ("auto", "one_pass", "masking")
-# Scores of the vocabulary that are in memory at a time: 64 MB as fp32.
-SCORES_AT_ONCE = 1 << 24
+# Scores of the vocabulary made at a time: 16 MB as fp32, about what a processor's cache holds. A GPU wants more.
+_SCORES_AT_ONCE, _SCORES_AT_ONCE_GPU = 1 << 22, 1 << 26
 # log-probabilities [n, vocabulary] (fp32), rows [n], columns [n] -> whatever is wanted of them
 Reduce = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]
 
@@ -59,7 +59,7 @@ def leave_one_out(
     token_type_ids: torch.Tensor | None = None,
     method: str = "auto",
     batch_tokens: int = 8192,
-    scores_at_once: int = SCORES_AT_ONCE,
+    scores_at_once: int | None = None,
 ) -> list[Any]:
     """Hand the log-probabilities of the whole vocabulary at the wanted positions to `reduce`, in chunks.
 
@@ -76,7 +76,8 @@ def leave_one_out(
         token_type_ids: [batch, length], for models that have them.
         method: `one_pass`, `masking`, or `auto`: one pass if the model `predicts_all_tokens_at_once`.
         batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
-        scores_at_once: about so many log-probabilities are in memory at a time (but always at least one position's).
+        scores_at_once: at most so many log-probabilities are made at a time (but always at least one position's); by
+            default 4 million, on a GPU 64 million.
 
     Returns:
         What `reduce` returned, one entry a call.
@@ -112,6 +113,8 @@ def leave_one_out(
             states, head = _states(model, parts, batch)
             states = states[tuple(index.to(states.device) for index in wanted)]
             vocabulary = getattr(getattr(model, "config", None), "vocab_size", None) or states.shape[-1]
+            if scores_at_once is None:
+                scores_at_once = _SCORES_AT_ONCE if states.device.type == "cpu" else _SCORES_AT_ONCE_GPU
             step = max(1, scores_at_once // vocabulary)
             for start in range(0, len(states), step):
                 part = slice(start, start + step)

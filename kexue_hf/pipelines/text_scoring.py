@@ -263,7 +263,8 @@ def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batc
 def _result(tokenizer: Any, text: EncodedText, frame: Frame, found: list[list[float]], method: str) -> TextScore:
     before, after = (tokenizer.convert_ids_to_tokens(ids) for ids in (frame.before, frame.after))
     offsets = None if text.offsets is None else [*[None] * len(before), *text.offsets, *[None] * len(after)]
-    unknown = [token == tokenizer.unk_token_id for token in text.ids]
+    unknown_id = tokenizer.unk_token_id  # looked up by transformers at each access
+    unknown = [token == unknown_id for token in text.ids]
     return TextScore(
         text=text.text,
         tokens=[*before, *text.tokens, *after],
