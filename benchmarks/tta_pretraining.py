@@ -43,7 +43,7 @@ LENGTH, ROWS, SEED = 128, 16, 42
 RATES, SHORT = ("5e-4", "1e-3", "2e-3"), 250
 CHARACTERS = {"vocab_size": 8000, "min_character_count": 2}
 # Every so many-th held-out text for the loss on the way, and the first segment of every so many-th for perplexities.
-LOSS_EVERY, PERPLEXITY_EVERY, ON_THE_WAY_EVERY = 4, 3, 9
+LOSS_EVERY, PERPLEXITY_EVERY, ON_THE_WAY_EVERY = 4, 4, 16
 LONGEST_TEXT = LENGTH - 2
 
 
@@ -165,7 +165,7 @@ def compare_rates(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def train(options: argparse.Namespace, chosen: dict[str, str], prepared: dict[str, Any]) -> dict[str, Any]:
-    steps, every = options.steps, options.steps // 20
+    steps, every = options.steps, options.steps // 12
     lines = {
         name: command(name, options, options.output / FOLDERS[name], chosen[name], steps, every) for name in NAMES
     }
@@ -232,7 +232,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["texts on the way"] = len(few)
     for name in NAMES:
         checkpoints = sorted((int(p.name[11:]), p) for p in (options.output / FOLDERS[name]).glob("checkpoint-*"))
-        for step, path in checkpoints[3::4]:
+        for step, path in checkpoints[2::3]:
             values = surprises(AutoModelForMaskedLM.from_pretrained(path), tokenizer, few)
             found["on the way"][name][step] = perplexity(values)["perplexity"]
         print(name, found["on the way"][name], flush=True)
@@ -361,7 +361,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="folder for the models")
-    parser.add_argument("--steps", type=int, default=4000, help="of the training")
+    parser.add_argument("--steps", type=int, default=1800, help="of the training, a multiple of 12")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     options.text, options.output = options.text.resolve(), options.output.resolve()

@@ -1,0 +1,127 @@
+"""examples/pretrain_tta.py: what is its own. Resuming, accumulating and two processes: test_pretrain_mlm.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining, BertTokenizer
+
+from examples import pretrain_mlm, pretrain_tta
+from kexue_hf import TtaForMaskedLM, TtaTokenizer
+from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
+from tests.examples import pretraining_runs
+from tests.examples.pretraining_runs import arguments, write_text
+
+STEP = ["--max_steps=1", "--save_steps=1"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("text"))
+
+
+def train(text: Path, output: Path, *options: str) -> list[float]:
+    return pretraining_runs.train(text, output, *options, script=pretrain_tta)
+
+
+def failure(capsys: pytest.CaptureFixture, options: list[str]) -> str:
+    return pretraining_runs.failure(capsys, options, script=pretrain_tta)
+
+
+def test_learns_reports_and_saves(text, tmp_path):
+    # A vocabulary made of the text; padding in most rows.
+    options = ["--vocabulary=", "--min_character_count=1", "--max-steps=40", "--batch-size=8", "--pack=segments"]
+    options += [f"--validation_file={text}", f"--report={tmp_path / 'report.json'}"]
+    found = train(text, tmp_path / "out", *options)
+    assert sum(found[-5:]) < 0.8 * sum(found[:5])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["steps"] == 40 and report["held_out_loss"] < found[0] and 0 < report["held_out_accuracy"] <= 1
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert isinstance(model, TtaForMaskedLM) and isinstance(tokenizer, TtaTokenizer)
+    assert tokenizer.convert_ids_to_tokens(list(range(7))) == list(TTA_SPECIAL_TOKENS)
+    assert len(tokenizer) == model.config.vocab_size and tokenizer.model_max_length == 24
+    assert model.config.vocab_fingerprint == tokenizer.vocab_fingerprint
+    assert model.config.query_source == "mask_embedding" and model.config.mask_diagonal
+    assert not list((tmp_path / "out").rglob("training_args.bin"))
+
+
+def test_starts_from_a_bert_and_says_what_is_new(text, tmp_path, capsys):
+    vocabulary = text.with_name("vocab.txt")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **sizes)
+    bert = BertForPreTraining(config)
+    bert.save_pretrained(tmp_path / "bert")
+    tokenizer = BertTokenizer(str(vocabulary))
+    tokenizer.save_pretrained(tmp_path / "bert")
+    train(
+        text, tmp_path / "out", f"--model={tmp_path / 'bert'}", *STEP, "--learning_rate=0", "--query_source=position"
+    )
+    assert "newly initialised" not in capsys.readouterr().out
+    found = AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    assert isinstance(found, TtaForMaskedLM) and found.config.query_source == "position"
+    ids = {name: getattr(found.config, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")}
+    assert ids == {
+        "pad": tokenizer.pad_token_id,
+        "bos": tokenizer.cls_token_id,
+        "eos": tokenizer.sep_token_id,
+        "mask": tokenizer.mask_token_id,
+    }
+    weights = dict(bert.named_parameters())
+    for name, weight in found.named_parameters():
+        assert weight.equal(weights[name]), name
+    assert isinstance(AutoTokenizer.from_pretrained(tmp_path / "out"), BertTokenizer)
+    # And on from what that saved.
+    assert len(train(text, tmp_path / "on", f"--model={tmp_path / 'out'}", *STEP)) == 1
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "on").config.query_source == "position"
+
+
+def test_starts_from_a_wobert(text, tmp_path, capsys):
+    pretraining_runs.train(text, tmp_path / "wobert", *STEP, script=pretrain_mlm)
+    capsys.readouterr()
+    train(text, tmp_path / "out", f"--model={tmp_path / 'wobert'}", *STEP, "--learning_rate=0")
+    wobert = AutoModelForMaskedLM.from_pretrained(tmp_path / "wobert")
+    weight = AutoModelForMaskedLM.from_pretrained(tmp_path / "out").get_input_embeddings().weight
+    assert weight.equal(wobert.get_input_embeddings().weight)
+    assert "newly initialised" not in capsys.readouterr().out
+
+
+def test_what_a_folder_lacks_is_said(text, tmp_path, capsys):
+    vocabulary = text.with_name("vocab.txt")
+    config = BertConfig(
+        vocab_size=len(vocabulary.read_text("utf-8").splitlines()),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    BertForPreTraining(config).bert.save_pretrained(tmp_path / "trunk")
+    BertTokenizer(str(vocabulary)).save_pretrained(tmp_path / "trunk")
+    train(text, tmp_path / "out", f"--model={tmp_path / 'trunk'}", *STEP)
+    said = capsys.readouterr().out
+    assert "newly initialised" in said and "cls.predictions.transform.dense.weight" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--query_source=mask"], "--query_source must be mask_embedding or position, got 'mask'"),
+        (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: a vocabulary of 10 tokens was asked for"),
+        (["--vocabulary={wobert}"], "a new model cannot be made: the vocabulary of "),
+        (["--attention=flash_attention_2"], "a new model cannot be made: flash attention takes no mask of"),
+        (["--max_length=2"], "--max_length must leave room for a token and those around it"),
+        (["--model=nonexist"], "--model nonexist cannot be used: "),
+        (["--mask_probability=0.2"], "wrong options: "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_one_clear_line(text, tmp_path, capsys, options, message):
+    options = [option.format(wobert=text.with_name("vocab.txt")) for option in options]
+    assert message in failure(capsys, arguments(text, tmp_path / "out", *options, script=pretrain_tta))
+
+
+def test_help_says_what_the_loss_is_of(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        pretrain_tta.main(["--help"])
+    assert exit_.value.code == 0
+    assert "the original's averages padding in" in " ".join(capsys.readouterr().out.split())
