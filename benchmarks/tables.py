@@ -319,6 +319,10 @@ def tta_training(language: str) -> str:
             lambda _, final: f"{final['perplexity']:.1f} ± {final['perplexity'] * final['standard error']:.1f}",
         ),
     ]
+    less = measured("tta_pretraining", "measure").get("T-TA less MLM, nats a token")
+    if less is not None:
+        difference = f"{less['mean']:+.3f} ± {less['standard error']:.3f}"
+        rows.append(["其对数与 MLM 之差" if zh else "its logarithm, difference to the MLM's", difference, ""])
     head = ["同样的文本、大小与步数", "T-TA", "MLM"] if zh else ["Same text, size and steps", "T-TA", "MLM"]
     return table(head, rows)
 
