@@ -14,7 +14,7 @@ correctors (Soft-Masked BERT, arXiv 2005.07421) find more.
 
 What may be replaced: tokens that are Chinese characters, by tokens of as many Chinese characters. Numbers, letters,
 punctuation, white space, unknown tokens and special tokens written in the text stay, and so does the text's length.
-The result is the original string with the replaced places cut out: what a tokenizer does to a text (lower case, other
+The result is the original string with the replacements put in: what a tokenizer does to a text (lower case, other
 forms of a character) is not in it. Candidates come from a confusion set (`confusion`: what sounds or looks alike) or
 from the whole vocabulary (`top_k`).
 
