@@ -312,7 +312,6 @@ def tta_training(language: str) -> str:
         row("parameters", "参数", lambda model, _: f"{model['parameters']:,}"),
         row("tokens read, million", "读过的 token（百万）", lambda model, _: f"{model['tokens'] / 1e6:.1f}"),
         row("passes over the text", "遍数", lambda model, _: f"{model['epochs']:.1f}"),
-        row("minutes, one core each", "分钟，各用一核", lambda model, _: f"{model['seconds'] / 60:.0f}"),
         row(
             f"held-out pseudo-perplexity (unigrams: {chance:,.0f})",
             f"留出集伪困惑度（一元模型：{chance:,.0f}）",
@@ -325,6 +324,19 @@ def tta_training(language: str) -> str:
         rows.append(["其对数与 MLM 之差" if zh else "its logarithm, difference to the MLM's", difference, ""])
     head = ["同样的文本、大小与步数", "T-TA", "MLM"] if zh else ["Same text, size and steps", "T-TA", "MLM"]
     return table(head, rows)
+
+
+def tta_head(language: str) -> str:
+    cells = measured("tta_pretraining", "head", "cells")
+    rows = []
+    for precision, cell in cells.items():
+        seconds, memory = ([cell[way][name]["median"] for way in ("whole", "chunks")] for name in _HEAD)
+        values = [f"{seconds[0]:.2f}", f"{seconds[1]:.2f}", f"{seconds[0] / seconds[1]:.2f}"]
+        rows.append([precision, *values, *(f"{value:,.0f}" for value in memory)])
+    return table(["One core", "s a step, whole", "in chunks", "ratio", "MB, whole", "in chunks"], rows)
+
+
+_HEAD = ("seconds a step", "peak MB")
 
 
 def tta_correction(language: str) -> str:
@@ -434,6 +446,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "wobert_speed": wobert_speed,
     "tta_facts": tta_facts,
     "tta_training": tta_training,
+    "tta_head": tta_head,
     "tta_correction": tta_correction,
     "tta_sts": tta_sts,
     "tta_speed": tta_speed,

@@ -1,6 +1,6 @@
 """A T-TA and a masked language model of the same size, trained on the same tokens: what does each learn from them?
 
-    python benchmarks/tta_pretraining.py --text FOLDER --output FOLDER [--only rates train measure]
+    python benchmarks/tta_pretraining.py --text FOLDER --output FOLDER [--only rates train head measure]
 
 FOLDER of the text has train.jsonl and dev.jsonl, objects with `text`. Both models: one vocabulary of the training
 text's characters, [SOS] and [EOS] around a row, the same sizes, rows, order of rows, steps, seed, optimizer and
@@ -9,7 +9,10 @@ words: 80 % hidden, 10 % replaced, 10 % left), the T-TA by examples/pretrain_tta
 
 * rates: each model with each of RATES for SHORT steps, its schedule as long; the lower held-out loss wins. Of each
   model by itself, so that neither is trained with what suits the other.
-* train: both, side by side, one thread each, `--steps` steps; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
+* train: both, side by side, one thread each, `--steps` steps, the rate constant but for WARM_UP steps and the last
+  DECAY; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
+* head: seconds and memory of a training step of the T-TA over a BERT's Chinese vocabulary (21,128 tokens; 32 rows of
+  128), the loss computed in chunks (kexue_hf/trainers/loss_in_chunks.py) and by the model itself.
 * measure: held-out pseudo-perplexity, exp(-mean of log p(token i | all others)), of both in the same way and on the
   same texts, by one pass of the T-TA and by one masked copy for each token of the other; special tokens are given, not
   counted. Beside it: unigrams (counts of the training text, one added to each). Of the final models, and of their
@@ -23,7 +26,10 @@ Writes benchmarks/results/tta_pretraining.json (parts that are not run stay as t
 import argparse
 import json
 import math
+import multiprocessing
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -33,14 +39,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
+from measuring import RESULTS, machine, summary, write_result  # noqa: E402 (found by the line above)
 
-PARTS = ("rates", "train", "measure")
+PARTS = ("rates", "train", "head", "measure")
 NAMES = ("T-TA", "MLM")
 FOLDERS = {"T-TA": "tta_small", "MLM": "mlm_small"}
 SIZES = {"hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
 LENGTH, ROWS, SEED = 128, 16, 42
 RATES, SHORT = ("5e-4", "1e-3", "2e-3"), 250
+# Of the training: steps of rising rate, steps of falling rate at the end, steps from one checkpoint and from one
+# evaluation to the next. The rate is constant between, so that a longer training begins as a shorter one does.
+WARM_UP, DECAY, SAVED, EVALUATED = 100, 300, 100, 300
 CHARACTERS = {"vocab_size": 8000, "min_character_count": 2}
 # Every so many-th held-out text for the loss on the way, and the first segment of every so many-th for perplexities.
 LOSS_EVERY, PERPLEXITY_EVERY, ON_THE_WAY_EVERY = 4, 4, 16
@@ -96,7 +105,7 @@ def prepare(text: Path, output: Path) -> dict[str, Any]:
     }
 
 
-def command(name: str, options: argparse.Namespace, folder: Path, rate: str, steps: int, every: int) -> list[str]:
+def command(name: str, options: argparse.Namespace, folder: Path, rate: str, schedule: list[str]) -> list[str]:
     """The script's command line."""
     script = {"T-TA": "pretrain_tta.py", "MLM": "pretrain_mlm.py"}[name]
     own = {
@@ -116,10 +125,8 @@ def command(name: str, options: argparse.Namespace, folder: Path, rate: str, ste
         *own,
         f"--max_length={LENGTH}",
         f"--batch_size={ROWS}",
-        f"--max_steps={steps}",
         f"--learning_rate={rate}",
-        f"--warmup_steps={steps // 10}",
-        "--lr_scheduler_type=linear",
+        *schedule,
         "--adam_beta2=0.98",
         "--weight_decay=0.01",
         f"--seed={SEED}",
@@ -129,9 +136,6 @@ def command(name: str, options: argparse.Namespace, folder: Path, rate: str, ste
         "--report_to=none",
         "--disable_tqdm=True",
         "--logging_steps=50",
-        "--eval_strategy=steps",
-        f"--eval_steps={every}",
-        f"--save_steps={every}",
         "--resume",
     ]
 
@@ -155,7 +159,9 @@ def compare_rates(options: argparse.Namespace) -> dict[str, Any]:
         folders = {name: options.output / "rates" / f"{FOLDERS[name]}_{rate}" for name in NAMES}
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
-        run_both({name: command(name, options, folders[name], rate, SHORT, SHORT) for name in NAMES}, options.output)
+        schedule = [f"--max_steps={SHORT}", f"--warmup_steps={SHORT // 10}", "--lr_scheduler_type=linear"]
+        schedule += [f"--save_steps={SHORT}"]
+        run_both({name: command(name, options, folders[name], rate, schedule) for name in NAMES}, options.output)
         for name in NAMES:
             report = json.loads(Path(f"{folders[name]}.json").read_text("utf-8"))
             found["held-out loss"][name][rate] = round(report["held_out_loss"], 4)
@@ -165,27 +171,30 @@ def compare_rates(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def train(options: argparse.Namespace, chosen: dict[str, str], prepared: dict[str, Any]) -> dict[str, Any]:
-    steps, every = options.steps, options.steps // 12
-    lines = {
-        name: command(name, options, options.output / FOLDERS[name], chosen[name], steps, every) for name in NAMES
-    }
+    steps = options.steps
+    schedule = [f"--max_steps={steps}", f"--warmup_steps={WARM_UP}", "--lr_scheduler_type=warmup_stable_decay"]
+    schedule += ["--lr_scheduler_kwargs=" + json.dumps({"num_decay_steps": DECAY, "decay_type": "linear"})]
+    schedule += [f"--save_steps={SAVED}", "--eval_strategy=steps", f"--eval_steps={EVALUATED}"]
+    lines = {name: command(name, options, options.output / FOLDERS[name], chosen[name], schedule) for name in NAMES}
     run_both(lines, options.output)
     found: dict[str, Any] = {"steps": steps, "rows a step": ROWS, "models": {}}
     for name in NAMES:
         folder = options.output / FOLDERS[name]
         report = json.loads(Path(f"{folder}.json").read_text("utf-8"))
         state = json.loads((folder / f"checkpoint-{steps}" / "trainer_state.json").read_text("utf-8"))
-        evaluations = [entry for entry in state["log_history"] if "eval_loss" in entry]
+        evaluations = {
+            e["step"]: (e["eval_loss"], e["eval_accuracy"]) for e in state["log_history"] if "eval_loss" in e
+        }
+        evaluations[steps] = report["held_out_loss"], report["held_out_accuracy"]
         tokens = ROWS * prepared["tokens a row"]
         found["models"][name] = {
             "learning rate": chosen[name],
             "command": " ".join(shown(part, options) for part in lines[name]),
             "parameters": report["parameters"],
-            "seconds": round(report["seconds"], 1),
             "epochs": report["epochs"],
             "tokens": round(steps * tokens),
-            "held-out loss": {round(e["step"] * tokens): round(e["eval_loss"], 4) for e in evaluations},
-            "held-out accuracy": {round(e["step"] * tokens): round(e["eval_accuracy"], 4) for e in evaluations},
+            "held-out loss": {round(step * tokens): round(loss, 4) for step, (loss, _) in evaluations.items()},
+            "held-out accuracy": {round(step * tokens): round(share, 4) for step, (_, share) in evaluations.items()},
         }
     return found
 
@@ -195,6 +204,59 @@ def shown(part: str, options: argparse.Namespace) -> str:
     for path, name in ((options.output, "OUTPUT"), (options.text, "FOLDER"), (ROOT, "")):
         part = part.replace(f"{path}/", f"{name}/" if name else "")
     return "python" if part == sys.executable else part
+
+
+# --- head -----------------------------------------------------------------------------------------------------------
+
+
+def compare_heads() -> dict[str, Any]:
+    """Every contender in a process of its own, for its peak of memory; in turns."""
+    found: dict[str, Any] = {"vocabulary": 21_128, "rows": 32, "tokens a row": LENGTH, "threads": 1, "cells": {}}
+    for precision in ("float32", "bfloat16"):
+        runs: dict[str, list[dict[str, float]]] = {"whole": [], "chunks": []}
+        for _ in range(3):
+            for name, measured in runs.items():
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    measured.append(pool.apply(training_step, (name == "chunks", precision == "bfloat16")))
+        found["cells"][precision] = {
+            name: {
+                "seconds a step": summary([run["seconds"] for run in measured], 3),
+                "peak MB": summary([run["MB"] for run in measured], 0),
+            }
+            for name, measured in runs.items()
+        }
+        print(
+            precision, {name: cell["seconds a step"] for name, cell in found["cells"][precision].items()}, flush=True
+        )
+    return found
+
+
+def training_step(chunks: bool, bfloat16: bool) -> dict[str, float]:
+    """The median of three steps after a first one, and how much the process' memory grew in all."""
+    import torch
+
+    from kexue_hf import TtaConfig, TtaForMaskedLM
+    from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
+
+    torch.set_num_threads(1)
+    config = TtaConfig(vocab_size=21_128, **SIZES, intermediate_size=4 * SIZES["hidden_size"])
+    model = TtaForMaskedLM(config).train()
+    optimizer = torch.optim.AdamW(model.parameters())
+    if chunks:
+        loss_in_chunks(model)
+    ids = torch.randint(7, 21_128, (32, LENGTH))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"seconds": statistics.median(seconds[1:]), "MB": round(grown)}
 
 
 # --- measure --------------------------------------------------------------------------------------------------------
@@ -232,7 +294,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["texts on the way"] = len(few)
     for name in NAMES:
         checkpoints = sorted((int(p.name[11:]), p) for p in (options.output / FOLDERS[name]).glob("checkpoint-*"))
-        for step, path in checkpoints[2::3]:
+        for step, path in (c for c in checkpoints if c[0] % (2 * EVALUATED) == 0):
             values = surprises(AutoModelForMaskedLM.from_pretrained(path), tokenizer, few)
             found["on the way"][name][step] = perplexity(values)["perplexity"]
         print(name, found["on the way"][name], flush=True)
@@ -361,7 +423,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="folder for the models")
-    parser.add_argument("--steps", type=int, default=1800, help="of the training, a multiple of 12")
+    parser.add_argument("--steps", type=int, default=1800, help="of the training")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     options.text, options.output = options.text.resolve(), options.output.resolve()
@@ -377,6 +439,9 @@ def main() -> None:
         write_result("tta_pretraining", result)
     if "train" in options.only:
         result["train"] = train(options, result["rates"]["chosen"], prepared)
+        write_result("tta_pretraining", result)
+    if "head" in options.only:
+        result["head"] = compare_heads()
         write_result("tta_pretraining", result)
     if "measure" in options.only:
         result["measure"] = measure(options)
