@@ -85,6 +85,23 @@ def test_masking_is_the_plain_definition(name: str) -> None:
     assert (trunk_and_head(model, IDS[:1]) is None) == (name in NOT_APART)
 
 
+class Tempered(transformers.BertForMaskedLM):
+    """Does something to the scores behind its head."""
+
+    def forward(self, *arguments, **options):
+        output = super().forward(*arguments, **options)
+        output.logits = output.logits * 0.5
+        return output
+
+
+def test_a_head_that_is_not_all_is_not_believed() -> None:
+    torch.manual_seed(0)
+    model = Tempered(transformers.BertConfig(**SIZES)).eval()
+    found, _ = collect(model)
+    torch.testing.assert_close(found, by_definition(model), atol=2e-5, rtol=0, equal_nan=True)
+    assert trunk_and_head(model, IDS[:1]) is None
+
+
 @pytest.mark.parametrize(
     ("options", "calls"),
     [({"batch_tokens": 1}, 9), ({"batch_tokens": 14}, 5), ({"scores_at_once": 1}, 9), ({"scores_at_once": 60}, 5)],
