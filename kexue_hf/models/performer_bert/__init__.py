@@ -1,0 +1,1 @@
+"""Performer: attention in linear time, for BERT and for any encoder."""

@@ -1,0 +1,219 @@
+"""Linear attention by features exp(w . x + b): chunk by chunk, with running maxima, recomputed in the backward pass.
+
+Features are at most 1 before `epsilon` is added: a query's own maximum is subtracted from its logarithms, from the
+keys' one maximum a row and head, over real keys only, of all that is in the exponent. Both cancel in the ratio.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+
+# Below any logarithm of a feature, and finite: the difference of two of it is 0.
+FLOOR = -1e30
+
+
+def _logits(states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """[batch, heads, length, dim] -> [batch, heads, length, features], a tensor of its own."""
+    # One product for all heads where they share the directions.
+    return (states @ (directions[0] if len(directions) == 1 else directions).mT).add_(bias[:, None])
+
+
+def _apart(states: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """The products with directions [1 or heads, features, dim], summed over features: what `_logits` came from."""
+    return states @ (directions[0] if len(directions) == 1 else directions)
+
+
+class BothWays(torch.autograd.Function):
+    """Attention of all queries to all keys.
+
+    Args of `apply`:
+        query, key, value: [batch, heads, length, dim], of any floating type; padded keys and values are finite.
+        log_weight: [batch, heads, keys], added to the exponents of a key; -inf where it is padding.
+        count: [batch, 1, 1, 1], the number of real keys.
+        directions and biases: see `ExponentialWeights`, of the type to compute in.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        log_weight: torch.Tensor,
+        count: torch.Tensor,
+        query_directions: torch.Tensor,
+        key_directions: torch.Tensor,
+        query_bias: torch.Tensor,
+        key_bias: torch.Tensor,
+        epsilon: float,
+        chunk: int,
+    ) -> torch.Tensor:
+        dtype = query_directions.dtype
+        batch, heads, length, _ = query.shape
+        features, value_dim = key_directions.shape[-2], value.shape[-1]
+        sums = query.new_zeros(batch, heads, features, value_dim, dtype=dtype)
+        total = query.new_zeros(batch, heads, features, 1, dtype=dtype)
+        top = query.new_full((batch, heads, 1, 1), FLOOR, dtype=dtype)
+        for start in range(0, key.shape[2], chunk):
+            part = slice(start, start + chunk)
+            logits = _logits(key[:, :, part].to(dtype), key_directions, key_bias)
+            logits.add_(log_weight[:, :, part, None])
+            higher = torch.maximum(top, logits.amax((-2, -1), keepdim=True))
+            rescale = top.sub_(higher).exp_()
+            found = logits.sub_(higher).exp_()
+            sums.mul_(rescale).add_(found.mT @ value[:, :, part].to(dtype))
+            total.mul_(rescale).add_(found.sum(-2)[..., None])
+            top = higher
+        sums.add_(value.sum(-2, keepdim=True, dtype=dtype), alpha=epsilon)
+        total.add_(count, alpha=epsilon)
+
+        output = query.new_empty(batch, heads, length, value_dim, dtype=dtype)
+        normaliser = query.new_empty(batch, heads, length, 1, dtype=dtype)
+        for start in range(0, length, chunk):
+            part = slice(start, start + chunk)
+            logits = _logits(query[:, :, part].to(dtype), query_directions, query_bias)
+            found = logits.sub_(logits.amax(-1, keepdim=True)).exp_().add_(epsilon)
+            below = found @ total
+            # 0 only where there is no real key; its output is 0 then, too.
+            below.masked_fill_(below == 0, 1.0)
+            normaliser[:, :, part] = below
+            torch.div(found @ sums, below, out=output[:, :, part])
+        ctx.save_for_backward(
+            query, key, value, log_weight, query_directions, key_directions, query_bias, key_bias, sums, total, top,
+            output, normaliser,
+        )  # fmt: skip
+        ctx.epsilon, ctx.chunk = epsilon, chunk
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (
+            query, key, value, log_weight, query_directions, key_directions, query_bias, key_bias, sums, total, top,
+            output, normaliser,
+        ) = ctx.saved_tensors  # fmt: skip
+        needs = ctx.needs_input_grad
+        dtype = query_directions.dtype
+        to_directions = {side: torch.zeros_like(d) for side, d in ((5, query_directions), (6, key_directions))}
+        to_bias = {side: torch.zeros_like(b) for side, b in ((7, query_bias), (8, key_bias))}
+
+        def collect(side: int, found: torch.Tensor, states: torch.Tensor) -> None:
+            # found: the gradient of the exponents; summed over whatever directions and biases are shared by.
+            if needs[side]:
+                product = (found.mT @ states).sum(0)
+                to_directions[side] += product if len(to_directions[side]) > 1 else product.sum(0, keepdim=True)
+            if needs[side + 2]:
+                summed = found.sum((0, 2))
+                to_bias[side + 2] += summed if len(to_bias[side + 2]) > 1 else summed.sum(0, keepdim=True)
+
+        to_query = torch.empty_like(query) if needs[0] else None
+        to_sums, to_total = torch.zeros_like(sums), torch.zeros_like(total)
+        for start in range(0, query.shape[2], ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            above = gradient[:, :, part] / normaliser[:, :, part]
+            below = (above * output[:, :, part]).sum(-1, keepdim=True).neg_()
+            states = query[:, :, part].to(dtype)
+            logits = _logits(states, query_directions, query_bias)
+            found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+            inner = (above @ sums.mT).add_(below * total.mT).mul_(found)
+            if to_query is not None:
+                to_query[:, :, part] = _apart(inner, query_directions)
+            collect(5, inner, states)
+            found.add_(ctx.epsilon)
+            to_sums.add_(found.mT @ above)
+            to_total.add_(found.mT @ below)
+
+        to_key, to_value = torch.empty_like(key), torch.empty_like(value)
+        to_log_weight = torch.empty_like(log_weight)
+        for start in range(0, key.shape[2], ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            states = key[:, :, part].to(dtype)
+            logits = _logits(states, key_directions, key_bias).add_(log_weight[:, :, part, None])
+            found = logits.sub_(top).exp_()
+            to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)
+            inner = (value[:, :, part].to(dtype) @ to_sums.mT).add_(to_total.mT).mul_(found)
+            to_key[:, :, part] = _apart(inner, key_directions)
+            to_log_weight[:, :, part] = inner.sum(-1)
+            collect(6, inner, states)
+        return (
+            to_query, to_key, to_value, to_log_weight, None,
+            to_directions[5] if needs[5] else None, to_directions[6] if needs[6] else None,
+            to_bias[7] if needs[7] else None, to_bias[8] if needs[8] else None, None, None,
+        )  # fmt: skip
+
+
+class ExponentialSums(NamedTuple):
+    """What causal attention keeps of the past: with [v, 1] in place of v, the sums over keys of features times v
+    [batch, heads, features, value dim + 1], the logarithm they are scaled by [batch, heads, 1], and the sums of v
+    [batch, heads, 1, value dim + 1]."""
+
+    sums: torch.Tensor
+    top: torch.Tensor
+    plain: torch.Tensor
+
+
+def no_exponential_sums(value: torch.Tensor, features: int, dtype: torch.dtype) -> ExponentialSums:
+    batch, heads, _, value_dim = value.shape
+    return ExponentialSums(
+        value.new_zeros(batch, heads, features, value_dim + 1, dtype=dtype),
+        value.new_full((batch, heads, 1), FLOOR, dtype=dtype),
+        value.new_zeros(batch, heads, 1, value_dim + 1, dtype=dtype),
+    )
+
+
+def exponential_step(
+    past: ExponentialSums,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    log_weight: torch.Tensor,
+    real: torch.Tensor,
+    directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    epsilon: float,
+) -> tuple[torch.Tensor, ExponentialSums]:
+    """Causal attention of one chunk to itself and to the past.
+
+    Each row has its own maximum, over the keys up to it, and each key's features are scaled by their own: no number
+    of a row depends on what comes later, not even by rounding.
+
+    Args:
+        value: [batch, heads, length, value dim + 1], the last entry 1 for a real key and 0 for padding.
+        real: boolean, [batch, 1, length].
+
+    Returns:
+        The outputs, [batch, heads, length, value dim], and the sums including this chunk.
+    """
+    query_directions, key_directions, query_bias, key_bias = directions
+    logits = _logits(query, query_directions, query_bias)
+    asked = (logits - logits.detach().amax(-1, keepdim=True)).exp() + epsilon
+    logits = _logits(key, key_directions, key_bias) + log_weight[..., None]
+    own = logits.detach().amax(-1).clamp_min(FLOOR)
+    found = (logits - own[..., None]).exp()
+    top = torch.maximum(own.cummax(-1).values, past.top)
+
+    length = key.shape[-2]
+    past_or_now = torch.ones(length, length, dtype=torch.bool, device=key.device).tril_() & real[..., None, :]
+    decay = (own[..., None, :] - top[..., None]).masked_fill(~past_or_now, -torch.inf).exp()
+    total = asked.sum(-1, keepdim=True) * epsilon
+    pairs = (asked @ found.mT).masked_fill(~past_or_now, 0.0) * decay + total * past_or_now
+    carry = (past.top - top).exp()[..., None]
+    output = pairs @ finite(value) + carry * (asked @ past.sums) + total * past.plain
+    below = output[..., -1:]
+    output = output[..., :-1] / below.masked_fill(below == 0, 1.0) + poison(value[..., :-1])
+
+    last = top[..., -1:]
+    grown = (found * (own - last).exp()[..., None]).mT @ value
+    sums = past.sums * (past.top - last).exp()[..., None] + grown
+    return output, ExponentialSums(sums, last, past.plain + value.sum(-2, keepdim=True))
+
+
+def finite(states: torch.Tensor) -> torch.Tensor:
+    """Zeros in place of what is not finite: a product with 0, as of a masked weight, is 0 then."""
+    return states.nan_to_num(0.0, 0.0, 0.0) if states.shape[-2] > 1 else states
+
+
+def poison(states: torch.Tensor) -> torch.Tensor:
+    """What `finite` took away, for the rows that may see it: NaN from the position on where an entry is not finite,
+    else 0; [..., length, dim] -> the same. Of a single position `finite` takes nothing."""
+    return (states.detach() * 0).cumsum(-2) if states.shape[-2] > 1 else torch.zeros_like(states)

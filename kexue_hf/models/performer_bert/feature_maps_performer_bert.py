@@ -1,0 +1,234 @@
+"""Feature maps: what stands for exp(q . k) where attention takes linear time.
+
+A map is a module whose buffers are everything that its numbers depend on: it saves, loads, moves and casts with the
+model that it is attached to. `linear_attention` knows two kinds:
+
+* `ExponentialMap`: features exp(w . x + b), one for each direction w; `RandomFeatures` are FAVOR+ and FAVOR++. Learned
+  directions are a subclass whose weights are parameters: gradients reach them.
+* `LowOrderMap`: the first and second order of the exponential themselves, exact, around the mean of keys and queries.
+
+All of them may shift keys and queries, since softmax over keys k of q . k is that of (q - a) . (k - c) + a . k for any
+a and c: the smaller the norms the better the approximation. In attention both ways c is the mean of the keys that the
+row sees. Constants that come from a sample (`calibrate`) are stored: `query_mean`, `key_mean` and others.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .projections_performer_bert import NORMS, draw_projection
+
+FEATURE_MAPS = ("low_order", "favor+", "favor++")
+
+
+class FeatureMap(nn.Module):
+    """What all maps have: sizes and shifts.
+
+    Args:
+        head_dim: dimensions of a query and of a key.
+        num_features: at most so many features in all.
+        num_heads: how many heads have constants of their own; 1 for constants that all heads share.
+        centred: subtract the mean of the keys from the keys; the stored `key_mean` under a causal mask.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    query_mean: torch.Tensor
+    key_mean: torch.Tensor
+
+    def __init__(self, head_dim: int, num_features: int = 256, num_heads: int = 1, centred: bool = True) -> None:
+        super().__init__()
+        for name, size in {"head_dim": head_dim, "num_features": num_features, "num_heads": num_heads}.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.head_dim, self.num_features, self.num_heads, self.centred = head_dim, num_features, num_heads, centred
+        self.register_buffer("query_mean", torch.zeros(num_heads, head_dim))
+        self.register_buffer("key_mean", torch.zeros(num_heads, head_dim))
+
+    def reset(self) -> None:
+        """Fill all buffers as they are before any calibration: for modules that were made without storage."""
+        self.query_mean.zero_()
+        self.key_mean.zero_()
+
+    def extra_repr(self) -> str:
+        return f"head_dim={self.head_dim}, num_features={self.num_features}, num_heads={self.num_heads}"
+
+
+class ExponentialWeights(NamedTuple):
+    """Directions [1 or heads, features, head_dim] and constants [1 or heads, features] of queries and of keys."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    query_bias: torch.Tensor
+    key_bias: torch.Tensor
+
+
+class ExponentialMap(FeatureMap):
+    """Features exp(w . x + b) of queries and keys; with `gaussian` keys are also weighted by exp(-|k|^2 / 2).
+
+    The query's own exp(-|q|^2 / 2), and whatever else all features of a query have in common, is the same above and
+    below the line of the ratio: it is never computed.
+    """
+
+    gaussian = True
+
+    def weights(self, dtype: torch.dtype) -> ExponentialWeights:
+        """Directions and constants, as of queries and keys that are multiplied by the root of the scaling, of the type
+        that is computed in."""
+        raise NotImplementedError
+
+    def log_constant(self) -> torch.Tensor:
+        """What makes exp(features) . exp(features) the kernel itself: the half of its logarithm, [1 or heads] of
+        float64 on the CPU."""
+        return torch.zeros(1, dtype=torch.float64)
+
+
+class RandomFeatures(ExponentialMap):
+    """FAVOR+ (arXiv 2009.14794) and, with `optimal`, FAVOR++ (arXiv 2205.15317): positive orthogonal random features.
+
+    Args:
+        norm, seed: see `draw_projection`.
+        optimal: lower the variance by features exp(A |w|^2 + sqrt(1 - 4 A) w . x - |x|^2 / 2), with the best A for the
+            mean of |q + k|^2 (scaled). Without calibration it is that of independent entries of standard deviation
+            `ASSUMED_STD`.
+    """
+
+    ASSUMED_STD = 0.7
+
+    projection: torch.Tensor
+    sharpness: torch.Tensor
+
+    def __init__(
+        self,
+        head_dim: int,
+        num_features: int = 256,
+        num_heads: int = 1,
+        centred: bool = True,
+        norm: str = "chi",
+        seed: int = 0,
+        optimal: bool = False,
+    ) -> None:
+        super().__init__(head_dim, num_features, num_heads, centred)
+        self.norm, self.seed, self.optimal = norm, seed, optimal
+        self.register_buffer("projection", draw_projection(num_features, head_dim, norm, seed).float())
+        if optimal:
+            self.register_buffer("sharpness", torch.full((num_heads,), self._assumed_sharpness()))
+
+    def _assumed_sharpness(self) -> float:
+        # On the CPU, whatever device modules are being made on: it is a constant.
+        spread = 2 * math.sqrt(self.head_dim) * self.ASSUMED_STD**2
+        return float(best_sharpness(torch.tensor(spread, dtype=torch.float64, device="cpu"), self.head_dim))
+
+    def reset(self) -> None:
+        super().reset()
+        self.redraw(0)
+        if self.optimal:
+            self.sharpness.fill_(self._assumed_sharpness())
+
+    @torch.no_grad()
+    def redraw(self, index: int) -> None:
+        """Replace the directions by draw number `index` of the seed; 0 is the first."""
+        drawn = draw_projection(self.num_features, self.head_dim, self.norm, self.seed, index)
+        self.projection.copy_(drawn)
+
+    def weights(self, dtype: torch.dtype) -> ExponentialWeights:
+        directions = self.projection.to(dtype)[None]
+        bias = directions.new_zeros(1, self.num_features)
+        if self.optimal:
+            sharpness = self.sharpness.to(dtype)[:, None]
+            bias = sharpness * directions.square().sum(-1)
+            directions = directions * (1 - 4 * sharpness[..., None]).sqrt()
+        return ExponentialWeights(directions, directions, bias, bias)
+
+    def log_constant(self) -> torch.Tensor:
+        constant = torch.full((1,), -math.log(self.num_features) / 2, dtype=torch.float64)
+        if self.optimal:
+            constant = constant + (1 - 4 * self.sharpness.double().cpu()).log() * self.head_dim / 4
+        return constant
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, norm={self.norm!r}, seed={self.seed}, optimal={self.optimal}"
+
+
+def best_sharpness(spread: torch.Tensor, dim: int) -> torch.Tensor:
+    """The A of FAVOR++ for pairs whose mean |q + k|^2 is `spread` > 0 (arXiv 2205.15317); 0 or negative."""
+    rate = ((2 * spread + dim) ** 2 + 8 * dim * spread).sqrt() - 2 * spread - dim
+    return (1 - 4 * spread / rate) / 8
+
+
+class LowOrderMap(FeatureMap):
+    """The lowest orders of the exponential, exact: no random numbers, no exponential of features.
+
+    With q and k shifted and projected (t = q . k in all dimensions, u in the first `quadratic_dims`), a key weighs
+
+        w (1 + g (linear t + quadratic (u^2 - mean of u^2) / 2)),    w = exp(a . k + sum of key_curvature k^2),
+
+    where all means are over the keys that the row sees, weighted by w, and t and u are taken from centred keys: both
+    orders then sum to zero, and the normaliser is the sum of w, positive whatever comes. This is the expansion of
+    softmax in Hermite polynomials, which is the best one of its degree where t is normal. g = 1 / (1 + saturation
+    var(t)) keeps rows with large logits, for which no polynomial will do, near the mean. Single weights may be
+    negative.
+
+    Features: `linear_dims` (all dimensions, if there is room) and r (r + 1) / 2 of the second order.
+
+    Buffers, all of one value or row a head: `query_projection` and `key_projection` [heads, linear_dims, head_dim],
+    `linear`, `quadratic` and `saturation` [heads], `key_curvature` [heads, linear_dims], and the shifts. Before
+    calibration the projections are the first coordinates and the second order is the exponential's own.
+    """
+
+    SATURATION = 0.25
+
+    query_projection: torch.Tensor
+    key_projection: torch.Tensor
+    linear: torch.Tensor
+    quadratic: torch.Tensor
+    saturation: torch.Tensor
+    key_curvature: torch.Tensor
+
+    def __init__(self, head_dim: int, num_features: int = 256, num_heads: int = 1) -> None:
+        super().__init__(head_dim, num_features, num_heads)
+        # The constant is a feature, too.
+        self.linear_dims = min(head_dim, num_features - 1)
+        rest = num_features - 1 - self.linear_dims
+        self.quadratic_dims = min(head_dim, (math.isqrt(8 * rest + 1) - 1) // 2)
+        for name in ("query_projection", "key_projection"):
+            self.register_buffer(name, torch.empty(num_heads, self.linear_dims, head_dim))
+        for name in ("linear", "quadratic", "saturation"):
+            self.register_buffer(name, torch.empty(num_heads))
+        self.register_buffer("key_curvature", torch.empty(num_heads, self.linear_dims))
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        super().reset()
+        for projection in (self.query_projection, self.key_projection):
+            projection.copy_(torch.eye(self.linear_dims, self.head_dim))
+        self.linear.fill_(1.0)
+        self.quadratic.fill_(1.0)
+        self.saturation.fill_(self.SATURATION)
+        self.key_curvature.zero_()
+
+
+def create_feature_map(
+    name: str = "low_order",
+    head_dim: int = 64,
+    num_features: int = 256,
+    num_heads: int = 1,
+    norm: str = "chi",
+    seed: int = 0,
+) -> FeatureMap:
+    """The map of a name, as a configuration holds it: "low_order", "favor+" or "favor++".
+
+    Raises:
+        ValueError: a name or norm that does not exist, or a size below 1.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+    if name == "low_order":
+        return LowOrderMap(head_dim, num_features, num_heads)
+    if name in ("favor+", "favor++"):
+        return RandomFeatures(head_dim, num_features, num_heads, norm=norm, seed=seed, optimal=name == "favor++")
+    raise ValueError(f"feature map must be one of {', '.join(FEATURE_MAPS)}, got {name!r}")

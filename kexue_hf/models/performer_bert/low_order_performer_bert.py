@@ -1,0 +1,182 @@
+"""Linear attention by the first and second order of the exponential: see `LowOrderMap` for what is computed.
+
+A row's output is the mean of the values plus the product of its query's features with the covariance of the keys'
+features and the values. Features of the second order exist for one chunk at a time, in the backward pass as well.
+
+Args of all functions: x and y, queries and keys that are shifted, scaled and projected, [batch, heads, length, dims];
+`coefficients`, of the map's `linear`, `quadratic` and `saturation`, [1 or heads, 1, 1] each.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from .exponential_performer_bert import FLOOR, finite, poison
+
+
+class Coefficients(NamedTuple):
+    linear: torch.Tensor
+    quadratic: torch.Tensor
+    saturation: torch.Tensor
+
+
+def recomputed(function: Callable, *inputs: Any) -> Any:
+    """The function's result; what it computes on the way is not kept for the backward pass but computed again."""
+    if torch.is_grad_enabled():
+        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return function(*inputs)
+
+
+def _key_features(y: torch.Tensor, dims: int) -> torch.Tensor:
+    # The products of the first `dims` entries: each pair once.
+    products = [y[..., i : i + 1] * y[..., i:dims] for i in range(dims)]
+    return torch.cat([y, *products], dim=-1)
+
+
+def _query_features(x: torch.Tensor, first: torch.Tensor, quadratic: torch.Tensor, dims: int) -> torch.Tensor:
+    # Pairs of two different entries count twice; `quadratic` is halved here.
+    products = []
+    for i in range(dims):
+        own = x[..., i : i + 1]
+        products += [own * own / 2, own * x[..., i + 1 : dims]]
+    return torch.cat([first, *(quadratic * product for product in products)], dim=-1)
+
+
+def _damping(x: torch.Tensor, spread: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
+    # spread: the keys' variance in each dimension.
+    return 1 / (1 + coefficients.saturation * (x.square() * spread).sum(-1, keepdim=True))
+
+
+def _covariance(y: torch.Tensor, weights: torch.Tensor, value: torch.Tensor, mean: torch.Tensor, dims: int) -> Any:
+    return (_key_features(y, dims) * weights).mT @ (value.to(y.dtype) - mean)
+
+
+def _read(
+    x: torch.Tensor,
+    spread: torch.Tensor,
+    covariance: torch.Tensor,
+    mean: torch.Tensor,
+    dims: int,
+    coefficients: Coefficients,
+) -> torch.Tensor:
+    features = _query_features(x, coefficients.linear * x, coefficients.quadratic, dims)
+    return mean + _damping(x, spread, coefficients) * (features @ covariance)
+
+
+def low_order_both_ways(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    value: torch.Tensor,
+    log_weight: torch.Tensor,
+    dims: int,
+    coefficients: Coefficients,
+    chunk: int,
+) -> torch.Tensor:
+    """Attention of all queries to all keys: [batch, heads, queries, value dim] of the type of x.
+
+    Args:
+        value: [batch, heads, keys, value dim]; padded keys and values are finite.
+        log_weight: [batch, heads, keys]; -inf where a key is padding.
+        dims: the dimensions of the second order.
+    """
+    if y.shape[-2] == 0:
+        return x.new_zeros(*x.shape[:-1], value.shape[-1])
+    weights = (log_weight - log_weight.detach().amax(-1, keepdim=True).clamp_min(FLOOR)).exp()[..., None]
+    total = weights.sum(-2, keepdim=True)
+    weights = weights / total.masked_fill(total == 0, 1.0)
+    y = y - (weights * y).sum(-2, keepdim=True)
+    spread = (weights * y.square()).sum(-2, keepdim=True)
+    mean = weights.mT @ value.to(y.dtype)
+    covariance = x.new_zeros(())
+    for start in range(0, y.shape[-2], chunk):
+        part = slice(start, start + chunk)
+        covariance = covariance + recomputed(
+            _covariance, y[:, :, part], weights[:, :, part], value[:, :, part], mean, dims
+        )
+    outputs = [
+        recomputed(_read, x[:, :, start : start + chunk], spread, covariance, mean, dims, coefficients)
+        for start in range(0, max(1, x.shape[-2]), chunk)
+    ]
+    return torch.cat(outputs, dim=-2)
+
+
+class LowOrderSums(NamedTuple):
+    """What causal attention keeps of the past: with [v, 1] in place of v, the sums over keys of weighted features
+    [1, y, products] times v [batch, heads, features, value dim + 1], the sums of weighted y^2 [batch, heads, 1, dims],
+    and the logarithm that both are scaled by [batch, heads, 1]."""
+
+    sums: torch.Tensor
+    squares: torch.Tensor
+    top: torch.Tensor
+
+
+def no_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: torch.dtype) -> LowOrderSums:
+    batch, heads, _, value_dim = value.shape
+    features = 1 + linear_dims + dims * (dims + 1) // 2
+    return LowOrderSums(
+        value.new_zeros(batch, heads, features, value_dim + 1, dtype=dtype),
+        value.new_zeros(batch, heads, 1, linear_dims, dtype=dtype),
+        value.new_full((batch, heads, 1), FLOOR, dtype=dtype),
+    )
+
+
+def low_order_step(
+    past: LowOrderSums,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    value: torch.Tensor,
+    log_weight: torch.Tensor,
+    real: torch.Tensor,
+    dims: int,
+    coefficients: Coefficients,
+) -> tuple[torch.Tensor, LowOrderSums]:
+    """Causal attention of one chunk to itself and to the past; arguments and result as of `exponential_step`.
+
+    Each row's keys are centred by their own mean, that of all keys up to the row: it is subtracted from sums of
+    polynomials of the keys as they are. No number of a row depends on what comes later, not even by rounding.
+    """
+    own = log_weight.detach().clamp_min(FLOOR)
+    top = torch.maximum(own.cummax(-1).values, past.top)
+    length, linear_dims = y.shape[-2:]
+    past_or_now = torch.ones(length, length, dtype=torch.bool, device=y.device).tril_() & real[..., None, :]
+    pairs = (log_weight[..., None, :] - top[..., None]).masked_fill(~past_or_now, -torch.inf).exp()
+    carry = (past.top - top).exp()[..., None]
+    seen = finite(y)
+
+    # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
+    total = pairs.sum(-1, keepdim=True) + carry * past.sums[..., :1, -1:]
+    total = total.masked_fill(total == 0, 1.0)
+    past_y = past.sums[..., 1 : 1 + linear_dims, -1][..., None, :]
+    mean = (pairs @ seen + carry * past_y) / total
+    spread = ((pairs @ finite(y.square()) + carry * past.squares) / total - mean.square()).clamp_min(0.0)
+
+    x_mean = (x * mean).sum(-1, keepdim=True)
+    head, head_mean = x[..., :dims], (x * mean)[..., :dims].sum(-1, keepdim=True)
+    first = (x @ y.mT - x_mean).masked_fill(~past_or_now, 0.0)
+    squares = (head @ y[..., :dims].mT - head_mean).masked_fill(~past_or_now, 0.0).square()
+    products = _query_features(head, head[..., :0], torch.ones_like(coefficients.quadratic), dims)
+    quadratic_past = past.sums[..., 1 + linear_dims :, -1:]
+    linear_past = head @ past.sums[..., 1 : 1 + dims, -1:]
+    past_squares = 2 * products @ quadratic_past - 2 * head_mean * linear_past
+    past_squares = past_squares + head_mean.square() * past.sums[..., :1, -1:]
+    variance = ((pairs * squares).sum(-1, keepdim=True) + carry * past_squares) / total
+
+    damping = _damping(x, spread, coefficients)
+    linear, quadratic = damping * coefficients.linear, damping * coefficients.quadratic
+    now = pairs * (1 + linear * first + quadratic * (squares - variance) / 2)
+    constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
+    slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
+    features = torch.cat([constant, slope, quadratic * products], dim=-1)
+    output = now @ finite(value[..., :-1]) + carry * (features @ past.sums[..., :-1])
+    # The squares are taken for the keys that are finite and whose squares are not.
+    hidden = poison(value[..., :-1]) + poison(y.square().sum(-1, keepdim=True))
+
+    last = top[..., -1:]
+    rescale = (past.top - last).exp()[..., None]
+    weights = (log_weight - last).exp()[..., None]
+    features = torch.cat([torch.ones_like(weights), _key_features(y, dims)], dim=-1)
+    sums = past.sums * rescale + (weights * features).mT @ value
+    moments = past.squares * rescale + (weights * y.square()).sum(-2, keepdim=True)
+    return output / total + hidden, LowOrderSums(sums, moments, last)

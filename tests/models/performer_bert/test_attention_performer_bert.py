@@ -1,0 +1,335 @@
+"""The kernels of linear attention: the oracle's numbers, whatever the chunks, masks, types and orders of arrival."""
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from kexue_hf.models.performer_bert.attention_performer_bert import LinearAttentionState, linear_attention
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
+    FEATURE_MAPS,
+    LowOrderMap,
+    RandomFeatures,
+    create_feature_map,
+)
+from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention
+from tests.models.performer_bert.maps import MAPS, filled, states
+
+WAYS = pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+ALL_MAPS = pytest.mark.parametrize("name", MAPS)
+DEFAULTS = pytest.mark.parametrize("name", FEATURE_MAPS)
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+@ALL_MAPS
+@WAYS
+@pytest.mark.parametrize("padded", [False, True], ids=["all real", "padded"])
+def test_the_kernel_is_the_oracle_and_so_are_its_gradients(name: str, causal: bool, padded: bool) -> None:
+    feature_map = filled(name)
+    inputs = [tensor.requires_grad_() for tensor in states(23)]
+    mask = None
+    if padded:
+        mask = torch.rand(2, 23, generator=torch.Generator().manual_seed(1)) > 0.4
+        # Rows that may attend to nothing yet, and a chunk of padding.
+        mask[0, :7] = False
+    learned = [parameter for parameter in feature_map.parameters() if parameter.requires_grad]
+    found = linear_attention(*inputs, feature_map, key_mask=mask, causal=causal, scaling=0.3, chunk=7)
+    expected = naive_attention(*inputs, feature_map, mask, causal=causal, scaling=0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    direction = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gradients = torch.autograd.grad(found, inputs + learned, direction)
+    for gradient, wanted in zip(gradients, torch.autograd.grad(expected, inputs + learned, direction), strict=True):
+        # Parameters are of float32, and so are their gradients.
+        tolerance = 1e-10 if gradient.dtype == torch.float64 else 1e-4
+        torch.testing.assert_close(gradient, wanted, rtol=tolerance, atol=tolerance)
+
+
+@DEFAULTS
+@WAYS
+def test_gradients_are_those_of_finite_differences(name: str, causal: bool) -> None:
+    feature_map = filled(name, dim=3, features=8)
+    inputs = [tensor.requires_grad_() for tensor in states(5, batch=1, dim=3)]
+    mask = torch.tensor([[True, False, True, True, True]])
+
+    def attention(*tensors: torch.Tensor) -> torch.Tensor:
+        # The stabilisers are constants to the gradient; without epsilon they cancel altogether.
+        return linear_attention(*tensors, feature_map, key_mask=mask, causal=causal, epsilon=0.0, chunk=2)
+
+    assert torch.autograd.gradcheck(attention, inputs, fast_mode=True)
+
+
+@DEFAULTS
+def test_as_many_keys_as_one_likes(name: str) -> None:
+    feature_map = filled(name)
+    inputs = states(5, keys=19)
+    torch.testing.assert_close(
+        linear_attention(*inputs, feature_map, chunk=8), naive_attention(*inputs, feature_map), rtol=1e-10, atol=1e-10
+    )
+
+
+@DEFAULTS
+@WAYS
+def test_chunks_do_not_matter(name: str, causal: bool) -> None:
+    feature_map = filled(name)
+    inputs = states(33)
+    whole = linear_attention(*inputs, feature_map, causal=causal, chunk=1000)
+    for chunk in (1, 11, 32, 33):
+        torch.testing.assert_close(linear_attention(*inputs, feature_map, causal=causal, chunk=chunk), whole)
+
+
+@DEFAULTS
+@WAYS
+def test_length_one_is_the_value(name: str, causal: bool) -> None:
+    query, key, value = states(1, std=3.0)
+    torch.testing.assert_close(linear_attention(query, key, value, filled(name), causal=causal), value)
+
+
+@DEFAULTS
+@WAYS
+def test_nothing_to_attend_to_gives_zeros(name: str, causal: bool) -> None:
+    feature_map = filled(name)
+    inputs = [tensor.requires_grad_() for tensor in states(9)]
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1] = False
+    output = linear_attention(*inputs, feature_map, key_mask=mask, causal=causal, chunk=4)
+    assert not output[1].any() and output[0].all()
+    for gradient in torch.autograd.grad(output.sum(), inputs):
+        assert gradient.isfinite().all() and not gradient[1].any()
+
+
+@DEFAULTS
+@WAYS
+def test_empty_lengths(name: str, causal: bool) -> None:
+    query, key, value = (tensor[:, :, :0] for tensor in states(1))
+    feature_map = filled(name)
+    assert linear_attention(query, key, value, feature_map, causal=causal).shape == (2, 2, 0, 7)
+    if not causal:
+        assert not linear_attention(states(4)[0], key, value, feature_map).any()
+
+
+# What is here and what comes: nothing that an ordinary sequence would contain, too.
+FUTURES = {"others": 1.0, "huge": 1e18, "infinite": float("inf"), "not a number": float("nan")}
+
+
+@ALL_MAPS
+@pytest.mark.parametrize("future", FUTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_causal_output_does_not_know_the_future(name: str, future: str, dtype: torch.dtype) -> None:
+    feature_map = filled(name)
+    inputs = [tensor.to(dtype) for tensor in states(40)]
+    changed = [tensor.to(dtype) * FUTURES[future] for tensor in states(40, seed=1)]
+    whole = linear_attention(*inputs, feature_map, causal=True, chunk=16)
+    for seen in (1, 15, 16, 21, 39):
+        mixed = [torch.cat([a[:, :, :seen], b[:, :, seen:]], dim=2) for a, b in zip(inputs, changed, strict=True)]
+        found = linear_attention(*mixed, feature_map, causal=True, chunk=16)
+        assert torch.equal(found[:, :, :seen], whole[:, :, :seen])
+
+
+@DEFAULTS
+def test_causal_gradients_do_not_know_the_future(name: str) -> None:
+    inputs = [tensor.requires_grad_() for tensor in states(20)]
+    output = linear_attention(*inputs, filled(name), causal=True, chunk=8)
+    for gradient in torch.autograd.grad(output[:, :, :11].square().sum(), inputs):
+        assert not gradient[:, :, 11:].any() and gradient[:, :, 1:11].all()
+
+
+@ALL_MAPS
+def test_tokens_one_after_the_other(name: str) -> None:
+    feature_map = filled(name)
+    inputs = states(30, std=2.0)
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    mask[1, :13] = False  # padding on the left
+    whole = linear_attention(*inputs, feature_map, key_mask=mask, causal=True)
+    state = LinearAttentionState(feature_map, chunk=7)
+    outputs = [state.step(*(tensor[:, :, :11] for tensor in inputs), mask[:, :11])]
+    sizes = [tensor.shape for tensor in state.tensors]
+    for i in range(11, 30):
+        outputs.append(state.step(*(tensor[:, :, i : i + 1] for tensor in inputs), mask[:, i : i + 1]))
+    torch.testing.assert_close(torch.cat(outputs, dim=2), whole, rtol=1e-10, atol=1e-10)
+    assert [tensor.shape for tensor in state.tensors] == sizes
+
+
+@DEFAULTS
+def test_beams_may_be_reordered(name: str) -> None:
+    feature_map = filled(name)
+    inputs = states(12)
+    rows = torch.tensor([1, 1, 0])
+    state = LinearAttentionState(feature_map)
+    state.step(*(tensor[:, :, :9] for tensor in inputs))
+    state.reorder(rows)
+    state.detach()
+    chosen = [tensor[rows] for tensor in inputs]
+    found = state.step(*(tensor[:, :, 9:] for tensor in chosen))
+    torch.testing.assert_close(found, linear_attention(*chosen, feature_map, causal=True)[:, :, 9:])
+
+
+@DEFAULTS
+@WAYS
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(name: str, causal: bool, side: str) -> None:
+    feature_map = create_feature_map(name, 6, 24)
+    query, key, value = (tensor.float() for tensor in states(50, std=1.5))
+    mask = torch.ones(2, 50, dtype=torch.bool)
+    real = slice(19, 50) if side == "left" else slice(0, 31)
+    mask[1] = False
+    mask[1, real] = True
+    # Garbage where nobody may look.
+    for tensor, garbage in ((key, torch.nan), (value, torch.inf), (query, torch.nan)):
+        tensor[1, :, ~mask[1]] = garbage
+    found = linear_attention(query, key, value, feature_map, key_mask=mask, causal=causal, chunk=16)
+    for row, part in enumerate((slice(0, 50), real)):
+        alone = [tensor[row : row + 1, :, part] for tensor in (query, key, value)]
+        expected = linear_attention(*alone, feature_map, causal=causal, chunk=16)
+        torch.testing.assert_close(found[row : row + 1, :, part], expected, rtol=1e-6, atol=1e-6)
+
+
+def features_of(feature_map: RandomFeatures, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """q . w, k . w (both scaled) and |k|^2 / 2."""
+    scale = query.shape[-1] ** -0.25
+    directions = feature_map.projection.double()
+    return query @ directions.T * scale, key @ directions.T * scale, (key * scale).square().sum(-1, keepdim=True) / 2
+
+
+def test_padded_keys_in_the_normaliser_would_be_seen() -> None:
+    # What performer-pytorch does: values are masked, keys are not.
+    feature_map = RandomFeatures(16, 64, centred=False)
+    query, key, value = states(60, dim=16, batch=1)
+    mask = torch.arange(60)[None] < 30
+    asked, kept, half = features_of(feature_map, query, key)
+    asked, kept = (asked - asked.amax(-1, keepdim=True)).exp(), (kept - half - (kept - half).amax()).exp()
+    leaking = asked @ (kept.mT @ (value * mask[:, None, :, None])) / (asked @ kept.sum(-2)[..., None])
+    unpadded = linear_attention(query, key[:, :, :30], value[:, :, :30], feature_map)
+    assert relative(leaking, unpadded) > 0.2
+    assert relative(linear_attention(query, key, value, feature_map, key_mask=mask), unpadded) < 1e-10
+
+
+def test_a_stabiliser_that_is_taken_too_early_would_be_seen() -> None:
+    # What performer-pytorch does: the maximum is taken before |k|^2 / 2 is subtracted, and epsilon is 1e-4.
+    feature_map = RandomFeatures(64, 256, centred=False)
+    query, key, value = states(192, dim=64, batch=1, heads=1)
+    asked, kept, half = features_of(feature_map, query, key)
+    half_query = (query * 64**-0.25).square().sum(-1, keepdim=True) / 2
+    asked = (asked - half_query - asked.amax(-1, keepdim=True)).exp() + 1e-4
+    kept = (kept - half - kept.amax((-1, -2), keepdim=True)).exp() + 1e-4
+    blind = asked @ (kept.mT @ value) / (asked @ kept.sum(-2)[..., None])
+    mean = value.mean(-2, keepdim=True).expand_as(value)
+    without = naive_attention(query, key, value, feature_map, epsilon=0.0)
+    assert relative(blind, mean) < 0.3 and relative(blind, without) > 0.5
+    ours = linear_attention(query, key, value, feature_map)
+    assert relative(ours, without) < 0.02 and relative(ours, mean) > 1.0
+
+
+@DEFAULTS
+@WAYS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("std", [1.0, 4.0])
+def test_half_precision_costs_what_casting_costs(name: str, causal: bool, dtype: torch.dtype, std: float) -> None:
+    feature_map = create_feature_map(name, 32, 96)
+    inputs = states(300, std=std, batch=1, dim=32)
+    exact = linear_attention(*inputs, feature_map, causal=causal)
+    cast = [tensor.to(dtype) for tensor in inputs]
+    unavoidable = linear_attention(*(tensor.double() for tensor in cast), feature_map, causal=causal).to(dtype)
+    found = linear_attention(*cast, feature_map, causal=causal)
+    assert found.dtype == dtype
+    assert relative(found, exact) <= 3 * relative(unavoidable, exact)
+
+
+@DEFAULTS
+@WAYS
+def test_gradients_of_half_precision_have_its_type(name: str, causal: bool) -> None:
+    inputs = [tensor.bfloat16().requires_grad_() for tensor in states(20)]
+    wanted = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    feature_map = create_feature_map(name, 6, 24)
+    found = torch.autograd.grad(linear_attention(*inputs, feature_map, causal=causal).sum(), inputs)
+    expected = torch.autograd.grad(linear_attention(*wanted, feature_map, causal=causal).sum(), wanted)
+    for gradient, exact in zip(found, expected, strict=True):
+        assert gradient.dtype == torch.bfloat16
+        assert relative(gradient, exact) < 0.01
+
+
+@DEFAULTS
+@WAYS
+def test_autocast_does_not_reach_inside(name: str, causal: bool) -> None:
+    feature_map = create_feature_map(name, 6, 24)
+    inputs = [tensor.float() for tensor in states(20)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = linear_attention(*inputs, feature_map, causal=causal)
+    assert torch.equal(found, linear_attention(*inputs, feature_map, causal=causal))
+
+
+@ALL_MAPS
+@WAYS
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf], ids=["NaN", "inf"])
+def test_what_is_not_finite_stays_where_it_belongs(name: str, causal: bool, bad: float) -> None:
+    feature_map = filled(name)
+    clean = states(20)
+    whole = linear_attention(*clean, feature_map, causal=causal, chunk=8)
+    reached = torch.zeros(2, 2, 20, dtype=torch.bool)
+    for which in range(3):
+        inputs = [tensor.clone() for tensor in clean]
+        inputs[which][0, 1, 5, 2] = bad
+        found = linear_attention(*inputs, feature_map, causal=causal, chunk=8)
+        reached[:] = False
+        reached[0, 1, 5 if which == 0 else slice(5 if causal else 0, 20)] = True
+        torch.testing.assert_close(found[~reached], whole[~reached])
+        if which == 0 or (which == 1 and bad != torch.inf):
+            assert found[reached].isnan().all()
+        if which == 2:
+            assert not found[reached][:, 2].isfinite().any()
+            torch.testing.assert_close(found[reached][:, 3:], whole[reached][:, 3:])
+
+
+def test_low_orders_are_nearer_to_softmax_than_the_mean_and_than_random_features() -> None:
+    # Independent entries; the benchmark has the table of all maps.
+    for std in (0.25, 0.5, 0.7, 1.0):
+        query, key, value = states(1024, std=std, batch=1, heads=1, dim=64)
+        exact = scaled_dot_product_attention(query, key, value)
+        error = {
+            name: relative(linear_attention(query, key, value, create_feature_map(name, 64, 256)), exact)
+            for name in ("low_order", "favor+")
+        }
+        assert error["low_order"] < relative(value.mean(-2, keepdim=True).expand_as(value), exact)
+        if std <= 0.5:
+            assert error["low_order"] <= error["favor+"] / 4
+
+
+Q, K, V = (tensor.float() for tensor in states(4))
+MASK = torch.ones(2, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((Q[0], K, V), {}, "query must be a floating tensor"),
+        ((Q, K.long(), V), {}, "key must be a floating tensor"),
+        ((Q, K[:, :1], V), {}, "must agree in batch and heads"),
+        ((Q, K, V[:, :, :2]), {}, "key and value in length"),
+        ((Q[..., :5], K[..., :5], V), {}, "head_dim of 6, got queries of 5"),
+        ((Q, K, V), {"key_mask": MASK[:, None, None]}, r"pass key_mask \[batch, keys\]"),
+        ((Q, K, V), {"key_mask": MASK[:, :3]}, r"boolean of shape \[2, 4\], got torch.bool of shape \[2, 3\]"),
+        ((Q, K, V), {"key_mask": MASK.long()}, "must be boolean"),
+        ((Q, K[:, :, :3], V[:, :, :3]), {"causal": True}, "as many queries as keys, got 4 and 3"),
+        ((Q, K, V), {"scaling": 0.0}, "scaling must be a positive number"),
+        ((Q, K, V), {"chunk": 0}, "chunk must be at least 1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_input_is_refused_in_one_line(arguments: tuple, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        linear_attention(*arguments, LowOrderMap(6, 20), **options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_map_for_other_heads_is_refused() -> None:
+    with pytest.raises(ValueError, match="for 3 heads, got 2"):
+        linear_attention(Q, K, V, LowOrderMap(6, 20, num_heads=3))
+
+
+@DEFAULTS
+def test_a_step_of_another_batch_is_refused(name: str) -> None:
+    state = LinearAttentionState(create_feature_map(name, 6, 20))
+    state.step(Q, K, V)
+    with pytest.raises(ValueError, match="batch, heads and value dim"):
+        state.step(Q[:1], K[:1], V[:1])
