@@ -142,7 +142,7 @@ def compare_trunks(tta: Any, bert: Any, rows: int, length: int, seconds: float) 
         "BERT": partial(timed, partial(forward, bert.bert, ids), time.process_time),
     }
     once = sum(contender() for contender in [*contenders.values()] * 2) / 2
-    measured = interleave(contenders, min(400, max(7, round(seconds / once))))
+    measured = interleave(contenders, min(400, max(5, round(seconds / once))))
     ratios = [one / other for one, other in zip(measured["T-TA"], measured["BERT"], strict=True)]
     return {
         "repetitions": len(ratios),
@@ -201,7 +201,7 @@ def picture(sizes: dict[str, Any], path: Path) -> None:
             if contender == OURS:
                 for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
                     ratio = cell["times faster than"][PLAIN]
-                    axis.annotate(f"{ratio:.0f}x", (length, height), (0, -13), textcoords="offset points", fontsize=8)
+                    axis.annotate(f"{ratio:.0f}x", (length, height), (-6, 7), textcoords="offset points", fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xticks(lengths, [str(length) for length in lengths])
@@ -220,7 +220,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.lengths = {16: 1, 32: 1} if arguments.quick else LENGTHS
     arguments.trunks = ((1, 32),) if arguments.quick else ((1, 32), (1, 128), (8, 32), (8, 128))
-    arguments.trunk_seconds = 2.0 if arguments.quick else 5.0
+    arguments.trunk_seconds = 2.0 if arguments.quick else 4.0
     result = measure(arguments)
     if arguments.quick:
         return
