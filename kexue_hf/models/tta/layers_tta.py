@@ -83,12 +83,13 @@ class TtaEmbeddings(nn.Module):
         # places: [1, length, hidden], or [batch, length, hidden] where positions or segments are each text's own.
         words, padding = None, None
         if self.config.query_source == "mask_embedding":
-            tokens = [self.config.mask_token_id]
-            if self.config.mask_token_id >= self.word_embeddings.num_embeddings:
+            mask = self.config.mask_token_id
+            if mask is None or mask >= self.word_embeddings.num_embeddings:
                 raise ValueError(
-                    f"mask_token_id is {self.config.mask_token_id}, but the vocabulary has "
+                    f"mask_token_id is {mask}, but the vocabulary has "
                     f"{self.word_embeddings.num_embeddings:,} tokens: set it to tokenizer.mask_token_id"
                 )
+            tokens = [mask]
             if attention_mask is not None and attention_mask.dim() == 2:
                 padding = (attention_mask == 0)[..., None].to(places.device)
                 tokens.append(self.config.pad_token_id or 0)
