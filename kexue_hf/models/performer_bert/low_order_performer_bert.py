@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from .exponential_performer_bert import FLOOR, finite, poison
@@ -29,19 +30,49 @@ def recomputed(function: Callable, *inputs: Any) -> Any:
     return function(*inputs)
 
 
-def _key_features(y: torch.Tensor, dims: int) -> torch.Tensor:
-    # The products of the first `dims` entries: each pair once.
-    products = [y[..., i : i + 1] * y[..., i:dims] for i in range(dims)]
-    return torch.cat([y, *products], dim=-1)
+class _Features(torch.autograd.Function):
+    """All entries, and all products of two of the first `dims`, each pair once: [..., n] -> [..., n + products].
+
+    Entry i times entry i + offset, offset after offset: the backward pass is then made of products alone, too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, entries: torch.Tensor, dims: int) -> torch.Tensor:
+        ctx.save_for_backward(entries)
+        ctx.dims = dims
+        start = entries.shape[-1]
+        output = entries.new_empty(*entries.shape[:-1], start + dims * (dims + 1) // 2)
+        output[..., :start] = entries
+        for offset in range(dims):
+            stop = start + dims - offset
+            torch.mul(entries[..., : dims - offset], entries[..., offset:dims], out=output[..., start:stop])
+            start = stop
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (entries,) = ctx.saved_tensors
+        dims, start = ctx.dims, entries.shape[-1]
+        output = gradient[..., :start].clone()
+        for offset in range(dims):
+            stop = start + dims - offset
+            products = gradient[..., start:stop]
+            output[..., : dims - offset].addcmul_(products, entries[..., offset:dims])
+            output[..., offset:dims].addcmul_(products, entries[..., : dims - offset])
+            start = stop
+        return output, None
 
 
-def _query_features(x: torch.Tensor, first: torch.Tensor, quadratic: torch.Tensor, dims: int) -> torch.Tensor:
-    # Pairs of two different entries count twice; `quadratic` is halved here.
-    products = []
-    for i in range(dims):
-        own = x[..., i : i + 1]
-        products += [own * own / 2, own * x[..., i + 1 : dims]]
-    return torch.cat([first, *(quadratic * product for product in products)], dim=-1)
+def _features(entries: torch.Tensor, dims: int) -> torch.Tensor:
+    return _Features.apply(entries, dims)
+
+
+def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
+    """By what products of queries' and keys' features make half a square: [products, 1], 1/2 for the squares."""
+    halves = like.new_ones(dims * (dims + 1) // 2, 1)
+    halves[:dims] = 0.5
+    return halves
 
 
 def _damping(x: torch.Tensor, spread: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
@@ -50,7 +81,7 @@ def _damping(x: torch.Tensor, spread: torch.Tensor, coefficients: Coefficients) 
 
 
 def _covariance(y: torch.Tensor, weights: torch.Tensor, value: torch.Tensor, mean: torch.Tensor, dims: int) -> Any:
-    return (_key_features(y, dims) * weights).mT @ (value.to(y.dtype) - mean)
+    return _features(y, dims).mT @ (weights * (value.to(y.dtype) - mean))
 
 
 def _read(
@@ -61,8 +92,7 @@ def _read(
     dims: int,
     coefficients: Coefficients,
 ) -> torch.Tensor:
-    features = _query_features(x, coefficients.linear * x, coefficients.quadratic, dims)
-    return mean + _damping(x, spread, coefficients) * (features @ covariance)
+    return mean + _damping(x, spread, coefficients) * (_features(x, dims) @ covariance)
 
 
 def low_order_both_ways(
@@ -95,6 +125,10 @@ def low_order_both_ways(
         covariance = covariance + recomputed(
             _covariance, y[:, :, part], weights[:, :, part], value[:, :, part], mean, dims
         )
+    linear, quadratic = covariance.split([y.shape[-1], dims * (dims + 1) // 2], dim=-2)
+    covariance = torch.cat(
+        [coefficients.linear * linear, coefficients.quadratic * _halves(y, dims) * quadratic], dim=-2
+    )
     outputs = [
         recomputed(_read, x[:, :, start : start + chunk], spread, covariance, mean, dims, coefficients)
         for start in range(0, max(1, x.shape[-2]), chunk)
@@ -156,10 +190,9 @@ def low_order_step(
     head, head_mean = x[..., :dims], (x * mean)[..., :dims].sum(-1, keepdim=True)
     first = (x @ y.mT - x_mean).masked_fill(~past_or_now, 0.0)
     squares = (head @ y[..., :dims].mT - head_mean).masked_fill(~past_or_now, 0.0).square()
-    products = _query_features(head, head[..., :0], torch.ones_like(coefficients.quadratic), dims)
-    quadratic_past = past.sums[..., 1 + linear_dims :, -1:]
-    linear_past = head @ past.sums[..., 1 : 1 + dims, -1:]
-    past_squares = 2 * products @ quadratic_past - 2 * head_mean * linear_past
+    # What queries find in the past: sums over keys of half of u^2, and of u, times [v, 1].
+    products = _features(head, dims)[..., dims:] @ (_halves(y, dims) * past.sums[..., 1 + linear_dims :, :])
+    past_squares = 2 * products[..., -1:] - 2 * head_mean * (head @ past.sums[..., 1 : 1 + dims, -1:])
     past_squares = past_squares + head_mean.square() * past.sums[..., :1, -1:]
     variance = ((pairs * squares).sum(-1, keepdim=True) + carry * past_squares) / total
 
@@ -168,15 +201,16 @@ def low_order_step(
     now = pairs * (1 + linear * first + quadratic * (squares - variance) / 2)
     constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
     slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
-    features = torch.cat([constant, slope, quadratic * products], dim=-1)
-    output = now @ finite(value[..., :-1]) + carry * (features @ past.sums[..., :-1])
+    lower = torch.cat([constant, slope], dim=-1) @ past.sums[..., : 1 + linear_dims, :-1]
+    output = now @ finite(value[..., :-1]) + carry * (lower + quadratic * products[..., :-1])
     # The squares are taken for the keys that are finite and whose squares are not.
     hidden = poison(value[..., :-1]) + poison(y.square().sum(-1, keepdim=True))
 
     last = top[..., -1:]
     rescale = (past.top - last).exp()[..., None]
     weights = (log_weight - last).exp()[..., None]
-    features = torch.cat([torch.ones_like(weights), _key_features(y, dims)], dim=-1)
-    sums = past.sums * rescale + (weights * features).mT @ value
+    weighted = weights * value
+    grown = torch.cat([weighted.sum(-2, keepdim=True), _features(y, dims).mT @ weighted], dim=-2)
+    sums = past.sums * rescale + grown
     moments = past.squares * rescale + (weights * y.square()).sum(-2, keepdim=True)
     return output / total + hidden, LowOrderSums(sums, moments, last)
