@@ -169,6 +169,7 @@ def exponential_step(
     value: torch.Tensor,
     log_weight: torch.Tensor,
     real: torch.Tensor,
+    clean: bool,
     directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     epsilon: float,
 ) -> tuple[torch.Tensor, ExponentialSums]:
@@ -180,40 +181,50 @@ def exponential_step(
     Args:
         value: [batch, heads, length, value dim + 1], the last entry 1 for a real key and 0 for padding.
         real: boolean, [batch, 1, length].
+        clean: keys and values are known to be finite; nothing has to be done for the others.
 
     Returns:
         The outputs, [batch, heads, length, value dim], and the sums including this chunk.
     """
     query_directions, key_directions, query_bias, key_bias = directions
     logits = _logits(query, query_directions, query_bias)
-    asked = (logits - logits.detach().amax(-1, keepdim=True)).exp() + epsilon
-    logits = _logits(key, key_directions, key_bias) + log_weight[..., None]
+    asked = logits.sub_(logits.detach().amax(-1, keepdim=True)).exp_()
+    logits = _logits(key, key_directions, key_bias).add_(log_weight[..., None])
     own = logits.detach().amax(-1).clamp_min(FLOOR)
-    found = (logits - own[..., None]).exp()
+    found = logits.sub_(own[..., None]).exp_()
     top = torch.maximum(own.cummax(-1).values, past.top)
 
-    length = key.shape[-2]
-    past_or_now = torch.ones(length, length, dtype=torch.bool, device=key.device).tril_() & real[..., None, :]
-    decay = (own[..., None, :] - top[..., None]).masked_fill(~past_or_now, -torch.inf).exp()
-    total = asked.sum(-1, keepdim=True) * epsilon
-    pairs = (asked @ found.mT).masked_fill(~past_or_now, 0.0) * decay + total * past_or_now
+    # Epsilon is added to products of features, not to the features, which are many more.
+    past_or_now = lower_triangle(real)
+    pairs = asked @ found.mT + epsilon * found.sum(-1)[..., None, :]
+    if not clean:
+        pairs = pairs.masked_fill(~past_or_now, 0.0)
+    decay = (own[..., None, :] - top[..., None]).masked_fill_(~past_or_now, -torch.inf).exp_()
+    total = (asked.sum(-1, keepdim=True) + epsilon * asked.shape[-1]) * epsilon
+    pairs = torch.addcmul(total * past_or_now, pairs, decay)
     carry = (past.top - top).exp()[..., None]
-    output = pairs @ finite(value) + carry * (asked @ past.sums) + total * past.plain
+    before = asked @ past.sums + epsilon * past.sums.sum(-2, keepdim=True)
+    output = pairs @ finite(value, clean) + carry * before + total * past.plain
     below = output[..., -1:]
-    output = output[..., :-1] / below.masked_fill(below == 0, 1.0) + poison(value[..., :-1])
+    output = spoil(output[..., :-1] / below.masked_fill(below == 0, 1.0), value[..., :-1], clean)
 
     last = top[..., -1:]
-    grown = (found * (own - last).exp()[..., None]).mT @ value
+    grown = found.mT @ ((own - last).exp()[..., None] * value)
     sums = past.sums * (past.top - last).exp()[..., None] + grown
     return output, ExponentialSums(sums, last, past.plain + value.sum(-2, keepdim=True))
 
 
-def finite(states: torch.Tensor) -> torch.Tensor:
+def lower_triangle(real: torch.Tensor) -> torch.Tensor:
+    """Where a position may attend to: [batch, 1, length] -> [batch, 1, length, length]."""
+    length = real.shape[-1]
+    return torch.ones(length, length, dtype=torch.bool, device=real.device).tril_() & real[..., None, :]
+
+
+def finite(states: torch.Tensor, clean: bool) -> torch.Tensor:
     """Zeros in place of what is not finite: a product with 0, as of a masked weight, is 0 then."""
-    return states.nan_to_num(0.0, 0.0, 0.0) if states.shape[-2] > 1 else states
+    return states if clean or states.shape[-2] == 1 else states.nan_to_num(0.0, 0.0, 0.0)
 
 
-def poison(states: torch.Tensor) -> torch.Tensor:
-    """What `finite` took away, for the rows that may see it: NaN from the position on where an entry is not finite,
-    else 0; [..., length, dim] -> the same. Of a single position `finite` takes nothing."""
-    return (states.detach() * 0).cumsum(-2) if states.shape[-2] > 1 else torch.zeros_like(states)
+def spoil(output: torch.Tensor, states: torch.Tensor, clean: bool) -> torch.Tensor:
+    """NaN for the rows that may see what `finite` took away: from the position on where an entry is not finite."""
+    return output if clean or states.shape[-2] == 1 else output + (states.detach() * 0).cumsum(-2)

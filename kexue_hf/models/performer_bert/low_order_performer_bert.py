@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from .exponential_performer_bert import FLOOR, finite, poison
+from .exponential_performer_bert import FLOOR, finite, lower_triangle, spoil
 
 
 class Coefficients(NamedTuple):
@@ -163,6 +163,7 @@ def low_order_step(
     value: torch.Tensor,
     log_weight: torch.Tensor,
     real: torch.Tensor,
+    clean: bool,
     dims: int,
     coefficients: Coefficients,
 ) -> tuple[torch.Tensor, LowOrderSums]:
@@ -173,23 +174,24 @@ def low_order_step(
     """
     own = log_weight.detach().clamp_min(FLOOR)
     top = torch.maximum(own.cummax(-1).values, past.top)
-    length, linear_dims = y.shape[-2:]
-    past_or_now = torch.ones(length, length, dtype=torch.bool, device=y.device).tril_() & real[..., None, :]
+    linear_dims = y.shape[-1]
+    past_or_now = lower_triangle(real)
     pairs = (log_weight[..., None, :] - top[..., None]).masked_fill(~past_or_now, -torch.inf).exp()
     carry = (past.top - top).exp()[..., None]
-    seen = finite(y)
 
     # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
     total = pairs.sum(-1, keepdim=True) + carry * past.sums[..., :1, -1:]
     total = total.masked_fill(total == 0, 1.0)
     past_y = past.sums[..., 1 : 1 + linear_dims, -1][..., None, :]
-    mean = (pairs @ seen + carry * past_y) / total
-    spread = ((pairs @ finite(y.square()) + carry * past.squares) / total - mean.square()).clamp_min(0.0)
+    mean = (pairs @ finite(y, clean) + carry * past_y) / total
+    spread = ((pairs @ finite(y.square(), clean) + carry * past.squares) / total - mean.square()).clamp_min(0.0)
 
     x_mean = (x * mean).sum(-1, keepdim=True)
     head, head_mean = x[..., :dims], (x * mean)[..., :dims].sum(-1, keepdim=True)
-    first = (x @ y.mT - x_mean).masked_fill(~past_or_now, 0.0)
-    squares = (head @ y[..., :dims].mT - head_mean).masked_fill(~past_or_now, 0.0).square()
+    first = x @ y.mT - x_mean
+    squares = (head @ y[..., :dims].mT - head_mean).square()
+    if not clean:
+        first, squares = (terms.masked_fill(~past_or_now, 0.0) for terms in (first, squares))
     # What queries find in the past: sums over keys of half of u^2, and of u, times [v, 1].
     products = _features(head, dims)[..., dims:] @ (_halves(y, dims) * past.sums[..., 1 + linear_dims :, :])
     past_squares = 2 * products[..., -1:] - 2 * head_mean * (head @ past.sums[..., 1 : 1 + dims, -1:])
@@ -202,9 +204,9 @@ def low_order_step(
     constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
     slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
     lower = torch.cat([constant, slope], dim=-1) @ past.sums[..., : 1 + linear_dims, :-1]
-    output = now @ finite(value[..., :-1]) + carry * (lower + quadratic * products[..., :-1])
-    # The squares are taken for the keys that are finite and whose squares are not.
-    hidden = poison(value[..., :-1]) + poison(y.square().sum(-1, keepdim=True))
+    output = now @ finite(value[..., :-1], clean) + carry * (lower + quadratic * products[..., :-1])
+    output = spoil(output / total, value[..., :-1], clean)
+    # Keys that are not finite have no finite log_weight, and have spoilt `top`.
 
     last = top[..., -1:]
     rescale = (past.top - last).exp()[..., None]
@@ -213,4 +215,4 @@ def low_order_step(
     grown = torch.cat([weighted.sum(-2, keepdim=True), _features(y, dims).mT @ weighted], dim=-2)
     sums = past.sums * rescale + grown
     moments = past.squares * rescale + (weights * y.square()).sum(-2, keepdim=True)
-    return output / total + hidden, LowOrderSums(sums, moments, last)
+    return output, LowOrderSums(sums, moments, last)

@@ -110,7 +110,7 @@ def test_empty_lengths(name: str, causal: bool) -> None:
 
 
 # What is here and what comes: nothing that an ordinary sequence would contain, too.
-FUTURES = {"others": 1.0, "huge": 1e18, "infinite": float("inf"), "not a number": float("nan")}
+FUTURES = {"others": 1.0, "large": 1e12, "huge": 1e18, "infinite": float("inf"), "not a number": float("nan")}
 
 
 @ALL_MAPS
@@ -279,6 +279,24 @@ def test_what_is_not_finite_stays_where_it_belongs(name: str, causal: bool, bad:
         if which == 2:
             assert not found[reached][:, 2].isfinite().any()
             torch.testing.assert_close(found[reached][:, 3:], whole[reached][:, 3:])
+
+
+@DEFAULTS
+@WAYS
+def test_nothing_of_the_size_of_all_features_is_kept_for_the_backward_pass(name: str, causal: bool) -> None:
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().size()
+        return tensor
+
+    inputs = [tensor.float().requires_grad_() for tensor in states(1024, batch=1, heads=1, dim=24)]
+    feature_map = create_feature_map(name, 24, 324)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = linear_attention(*inputs, feature_map, causal=causal, chunk=128)
+    features = 1024 * 324 * 4
+    assert 0 < sum(kept.values()) < 0.6 * features
+    output.sum().backward()
 
 
 def test_low_orders_are_nearer_to_softmax_than_the_mean_and_than_random_features() -> None:

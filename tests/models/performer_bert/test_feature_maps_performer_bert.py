@@ -227,6 +227,20 @@ def test_calibration_helps_on_other_texts(name: str, causal: bool) -> None:
     assert missed(feature_map, causal) < before * (0.7 if name == "low_order" else 0.95)
 
 
+def test_calibrated_projections_leave_products_alone_and_sort_them() -> None:
+    query, key, _ = trained()
+    feature_map = LowOrderMap(16, 48, 2).double()
+    calibrate(feature_map, [(query, key, None)])
+    both = feature_map.query_projection.mT @ feature_map.key_projection
+    torch.testing.assert_close(both, torch.eye(16, dtype=torch.float64).expand(2, -1, -1))
+    # The entries of a projected query are uncorrelated; the products of the first ones vary most.
+    x = (query - feature_map.query_mean[:, None]) @ feature_map.query_projection.mT
+    moments = (x.mT @ x).sum(0)
+    largest = moments.diagonal(dim1=-2, dim2=-1)
+    torch.testing.assert_close(moments, torch.diag_embed(largest), atol=1e-8 * float(largest.max()), rtol=0)
+    assert (largest.diff(dim=-1) <= 0).all()
+
+
 def test_calibration_returns_the_share_that_is_missed() -> None:
     query, key, _ = trained()
     allowed = allowed_pairs(query, key)
