@@ -266,14 +266,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     import kexue_hf  # noqa: F401 (registers the model)
-    from kexue_hf.corpora.packing import split_segments
 
     tokenizer = AutoTokenizer.from_pretrained(options.output / "tta_small")
-    held_out = texts_of(options.text / "dev.jsonl")
-    first = [next(split_segments(text, LONGEST_TEXT)) for text in held_out]
     counts = unigrams(tokenizer, texts_of(options.text / "train.jsonl"))
     final: dict[str, Any] = {}
-    chosen = encoded(tokenizer, first[::PERPLEXITY_EVERY])
+    chosen = encoded(tokenizer, first_segments(options)[::PERPLEXITY_EVERY])
     losses = {"unigrams": [[-counts[token] for token in ids] for ids in real_tokens(tokenizer, chosen)]}
     for name in NAMES:
         model = AutoModelForMaskedLM.from_pretrained(options.output / FOLDERS[name])
@@ -283,22 +280,35 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for name, values in losses.items():
         final[name] = {**perplexity(values), **final.get(name, {})}
         print(name, final[name], flush=True)
-    found: dict[str, Any] = {
+    return {
         "texts": len(chosen),
         "tokens": sum(map(len, losses["unigrams"])),
         "final": final,
         "T-TA less MLM, nats a token": difference(losses["T-TA"], losses["MLM"]),
-        "on the way": {name: {} for name in NAMES},
     }
-    few = encoded(tokenizer, first[::ON_THE_WAY_EVERY])
-    found["texts on the way"] = len(few)
+
+
+def measure_on_the_way(options: argparse.Namespace) -> dict[str, Any]:
+    """Perplexities of the checkpoints, by step, on fewer of the texts."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(options.output / "tta_small")
+    texts = first_segments(options)[::ON_THE_WAY_EVERY]
+    few = encoded(tokenizer, texts)
+    found: dict[str, Any] = {"texts": len(few), "perplexity": {name: {} for name in NAMES}}
     for name in NAMES:
-        checkpoints = sorted((int(p.name[11:]), p) for p in (options.output / FOLDERS[name]).glob("checkpoint-*"))
-        for step, path in (c for c in checkpoints if c[0] % (2 * EVALUATED) == 0):
-            values = surprises(AutoModelForMaskedLM.from_pretrained(path), tokenizer, few)
-            found["on the way"][name][step] = perplexity(values)["perplexity"]
-        print(name, found["on the way"][name], flush=True)
+        for step in sorted({*range(2 * EVALUATED, options.steps, 2 * EVALUATED), options.steps}):
+            model = AutoModelForMaskedLM.from_pretrained(options.output / FOLDERS[name] / f"checkpoint-{step}")
+            found["perplexity"][name][step] = perplexity(surprises(model, tokenizer, few))["perplexity"]
+        print(name, found["perplexity"][name], flush=True)
     return found
+
+
+def first_segments(options: argparse.Namespace) -> list[str]:
+    """Of each held-out text the sentences at its beginning that fit into a row."""
+    from kexue_hf.corpora.packing import split_segments
+
+    return [next(split_segments(text, LONGEST_TEXT)) for text in texts_of(options.text / "dev.jsonl")]
 
 
 def encoded(tokenizer: Any, texts: list[str]) -> list[list[int]]:
@@ -391,8 +401,8 @@ def picture(result: dict[str, Any], path: Path) -> None:
         )
         per_step = model["tokens"] / result["train"]["steps"]
     left.set(xlabel="million tokens read", ylabel="held-out loss, nats a predicted token")
-    if "measure" in result and per_step:
-        for name, found in result["measure"]["on the way"].items():
+    if "on the way" in result and per_step:
+        for name, found in result["on the way"]["perplexity"].items():
             right.plot(
                 [int(step) * per_step / 1e6 for step in found],
                 list(found.values()),
@@ -445,6 +455,8 @@ def main() -> None:
         write_result("tta_pretraining", result)
     if "measure" in options.only:
         result["measure"] = measure(options)
+        write_result("tta_pretraining", result)
+        result["on the way"] = measure_on_the_way(options)
     write_result("tta_pretraining", result)
     if "train" in result:
         # As it is read again: JSON has no numbers for names.
