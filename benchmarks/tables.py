@@ -1,4 +1,4 @@
-"""Write the tables of README, docs/pretraining.md and the trained models' cards from benchmarks/results/*.json.
+"""Write the tables of README, docs/*.md and the trained models' cards from benchmarks/results/*.json.
 
     python benchmarks/tables.py            # rewrite them
     python benchmarks/tables.py --check    # exit 1 if they are not what the results say
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
 DOCUMENTS = [
     *READMES.items(),
-    ("en", ROOT / "docs" / "pretraining.md"),
+    *(("en", path) for path in sorted((ROOT / "docs").glob("*.md"))),
     ("en", ROOT / "model_cards" / "wobert_tiny.md"),
     ("en", ROOT / "model_cards" / "tta_small.md"),
 ]
