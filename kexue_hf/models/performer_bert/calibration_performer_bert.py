@@ -33,9 +33,9 @@ def calibrate(
         scaling, causal: as in `linear_attention`.
 
     Returns:
-        For low orders the share of softmax's weights that is missed, [heads] of float64: the mean squared error over
-        that of the mean of the values; at most 1. For random features the mean |q + k|^2 (scaled, shifted), the
-        logarithm of a single feature's relative variance.
+        One number a head, [heads] of float64. For low orders the share of softmax that is missed: the squared error of
+        the weights over that of attending to everything alike; at most 1. For random features the mean |q + k|^2,
+        scaled and shifted: the relative variance of one feature is about its exponential.
 
     Raises:
         ValueError: no sample, or none with a real and finite position, or heads that are not the map's.

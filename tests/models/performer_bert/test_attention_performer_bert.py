@@ -127,6 +127,18 @@ def test_causal_output_does_not_know_the_future(name: str, future: str, dtype: t
         assert torch.equal(found[:, :, :seen], whole[:, :, :seen])
 
 
+def test_products_that_overflow_stay_in_the_future() -> None:
+    # Each number and its square are in the range of float32, the squares of their products are not.
+    query, key, value = (tensor.float() for tensor in states(24))
+    feature_map = filled("low_order")
+    query = query * 1e4
+    whole = linear_attention(query, key, value, feature_map, causal=True, chunk=16)
+    assert whole.isfinite().all()
+    key[:, :, 13:] *= 1e17
+    found = linear_attention(query, key, value, feature_map, causal=True, chunk=16)
+    assert torch.equal(found[:, :, :13], whole[:, :, :13])
+
+
 @DEFAULTS
 def test_causal_gradients_do_not_know_the_future(name: str) -> None:
     inputs = [tensor.requires_grad_() for tensor in states(20)]
@@ -330,6 +342,7 @@ MASK = torch.ones(2, 4, dtype=torch.bool)
         ((Q, K, V), {"key_mask": MASK.long()}, "must be boolean"),
         ((Q, K[:, :, :3], V[:, :, :3]), {"causal": True}, "as many queries as keys, got 4 and 3"),
         ((Q, K, V), {"scaling": 0.0}, "scaling must be a positive number"),
+        ((Q, K, V), {"scaling": float("inf")}, "scaling must be a positive number, got inf"),
         ((Q, K, V), {"chunk": 0}, "chunk must be at least 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
