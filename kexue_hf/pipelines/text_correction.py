@@ -37,9 +37,9 @@ from .leave_one_out import chosen_method, leave_one_out
 from .text_scoring import chunks
 from .text_windows import EncodedText, encode_texts, frame_of, longest_row, windows
 
-# The gain above which a candidate is taken: in the middle of what benchmarks/tta_correction.py chooses, on SIGHAN's
-# training rows and never on what it measures, for a small T-TA and for bigram counts: 4 to 8.
-DEFAULT_THRESHOLD = 6.0
+# The gain above which a candidate is taken: about what benchmarks/tta_correction.py chooses on SIGHAN's training rows
+# (never on what it measures) for a small T-TA and for bigram counts.
+DEFAULT_THRESHOLD = 5.0
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
 _TEXTS_AT_ONCE = 1024
 _CHARACTERS_AT_ONCE = 1 << 18
