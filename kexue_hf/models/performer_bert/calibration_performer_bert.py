@@ -138,14 +138,10 @@ def _calibrate_low_orders(
 
 
 def _least_squares(product: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The factors of both orders, [heads, 2], none negative, and the squared error that they take away, [heads]."""
-    alone = target.clamp_min(0) / product.diagonal(dim1=-2, dim2=-1).clamp_min(1e-300)
-    both = (torch.linalg.pinv(product, hermitian=True) @ target[..., None])[..., 0]
-    choices = torch.stack([alone * alone.new_tensor([1.0, 0.0]), alone * alone.new_tensor([0.0, 1.0]), both])
-    gained = 2 * (choices * target).sum(-1) - (choices * (product @ choices[..., None])[..., 0]).sum(-1)
-    gained[2].masked_fill_((both < 0).any(-1), -torch.inf)
-    gained, chosen = gained.max(0)
-    return choices.gather(0, chosen[None, :, None].expand(1, -1, 2))[0], gained
+    """The factors of both orders, [heads, 2], and the squared error that they take away, [heads]."""
+    # An order that is zero everywhere, as the second without dimensions, gets the factor 0.
+    factors = (torch.linalg.pinv(product, hermitian=True) @ target[..., None])[..., 0]
+    return factors, (factors * target).sum(-1)
 
 
 def _project(

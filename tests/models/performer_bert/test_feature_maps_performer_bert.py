@@ -218,6 +218,15 @@ def missed(feature_map: torch.nn.Module, causal: bool = False) -> float:
     return float((linear_attention(query, key, value, feature_map, causal=causal) - exact).norm() / exact.norm())
 
 
+@pytest.mark.parametrize("sharper", [1, 4, 20])
+def test_large_logits_do_not_carry_low_orders_away(sharper: int) -> None:
+    query, key, value = trained()
+    query = query * sharper
+    exact = softmax_weights(query, key, allowed_pairs(query, key)) @ value
+    error = (linear_attention(query, key, value, LowOrderMap(16, 48)) - exact).norm()
+    assert error < (value.mean(-2, keepdim=True) - exact).norm()
+
+
 @pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
 @DEFAULTS
 def test_calibration_helps_on_other_texts(name: str, causal: bool) -> None:
