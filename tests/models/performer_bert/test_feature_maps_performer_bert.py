@@ -250,17 +250,19 @@ def test_calibrated_projections_leave_products_alone_and_sort_them() -> None:
     assert (largest.diff(dim=-1) <= 0).all()
 
 
-def test_calibration_returns_the_share_that_is_missed() -> None:
+@pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+def test_calibration_returns_the_share_that_is_missed(causal: bool) -> None:
     query, key, _ = trained()
-    allowed = allowed_pairs(query, key)
+    allowed = allowed_pairs(query, key, causal=causal)
     exact = softmax_weights(query, key, allowed)
+    even = allowed / allowed.sum(-1, keepdim=True)
     feature_map = LowOrderMap(16, 48, 2).double()
-    share = calibrate(feature_map, [(query, key, None)])
+    share = calibrate(feature_map, [(query, key, None)], causal=causal)
     error = (naive_weights(query, key, feature_map, allowed) - exact).square().sum((0, 2, 3))
-    torch.testing.assert_close(share, error / (exact - 1 / 80).square().sum((0, 2, 3)))
+    torch.testing.assert_close(share, error / (exact - even).square().sum((0, 2, 3)))
     assert (share < 0.3).all()
     # Nothing that it might choose is worse than no attention, however large the logits.
-    assert (calibrate(feature_map, [(query * 30, key, None)]) <= 1).all()
+    assert (calibrate(feature_map, [(query * 30, key, None)], causal=causal) <= 1).all()
 
 
 @DEFAULTS
