@@ -89,19 +89,20 @@ class TtaEmbeddings(nn.Module):
                     f"mask_token_id is {mask}, but the vocabulary has "
                     f"{self.word_embeddings.num_embeddings:,} tokens: set it to tokenizer.mask_token_id"
                 )
-            tokens = [mask]
+            # Filled in where they are used: a tensor made of a list would have to be brought there, and waited for.
+            tokens = [places.new_full((1,), mask, dtype=torch.long)]
             if attention_mask is not None and attention_mask.dim() == 2:
                 padding = (attention_mask == 0)[..., None].to(places.device)
-                tokens.append(self.config.pad_token_id or 0)
-            words = self.word_embeddings(torch.tensor(tokens, device=places.device))[:, None]
+                tokens.append(places.new_full((1,), self.config.pad_token_id or 0, dtype=torch.long))
+            words = self.word_embeddings(torch.cat(tokens))[:, None]
         if places.shape[0] > 1:
             if words is not None:
                 places = places + (words[0] if padding is None else torch.where(padding, words[1], words[0]))
             return self.dropout(self.LayerNorm(places)), None, None
         start = self.LayerNorm(places if words is None else places + words)
         queries = self.dropout(spread(start, padding, batch_size))
-        # With dropout every text has queries of its own; and two rows save nothing where there are but two texts.
-        if (self.training and self.dropout.p > 0) or batch_size <= len(start):
+        # With dropout every text has queries of its own.
+        if self.training and self.dropout.p > 0:
             return queries, None, None
         return queries, start, padding
 
@@ -145,6 +146,7 @@ class TtaSelfAttention(nn.Module):
                 f"{config.num_attention_heads}"
             )
         self.config = config
+        self.num_attention_heads = config.num_attention_heads
         self.attention_head_size = config.hidden_size // config.num_attention_heads
         self.scaling = self.attention_head_size**-0.5
         self.is_causal = False
@@ -162,10 +164,11 @@ class TtaSelfAttention(nn.Module):
         start: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        query = self.query(hidden_states) if start is None else spread(self.query(start), padding, len(inputs))
+        # Not len(inputs), a number that an exported program would be of for ever.
+        query = self.query(hidden_states) if start is None else spread(self.query(start), padding, inputs.shape[0])
+        shape = (*inputs.shape[:-1], self.num_attention_heads, self.attention_head_size)
         query, key, value = (
-            states.view(*inputs.shape[:-1], -1, self.attention_head_size).transpose(1, 2)
-            for states in (query, self.key(inputs), self.value(inputs))
+            states.reshape(shape).transpose(1, 2) for states in (query, self.key(inputs), self.value(inputs))
         )
         implementation = self.config._attn_implementation
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)

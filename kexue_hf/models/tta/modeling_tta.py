@@ -72,6 +72,12 @@ class TtaPreTrainedModel(PreTrainedModel):
     _keys_to_ignore_on_load_unexpected = _PASSED_OVER
 
     def __init__(self, config: TtaConfig, *inputs: Any, **kwargs: Any) -> None:
+        # Not isinstance: the configuration of a folder from the Hub is a class of its own.
+        if getattr(config, "model_type", None) != "tta":
+            raise ValueError(
+                f"a T-TA needs a TtaConfig, got a {type(config).__name__}: leave it out, or make one of it with "
+                "TtaConfig.from_pretrained(folder, mask_token_id=tokenizer.mask_token_id)"
+            )
         config.check()
         # Asked for by what follows.
         self._supports_flash_attn = not config.mask_diagonal
@@ -127,7 +133,7 @@ class TtaModel(TtaPreTrainedModel):
             attention_mask: [batch, length], 0 for padding; or boolean [batch, heads or 1, length, length], True where
                 a query may attend (the diagonal is masked besides).
             token_type_ids: segments [batch, length], by default 0; passed over if `type_vocab_size` is 0.
-            position_ids: [batch or 1, length], by default 0, 1, ...
+            position_ids: [batch or 1, length], by default 0, 1, ...; each below `max_position_embeddings`.
 
         Raises:
             ValueError: both or none of `input_ids` and `inputs_embeds`; texts longer than the positions; a mask of
@@ -160,14 +166,14 @@ class TtaModel(TtaPreTrainedModel):
             return mask, None
         allowed = None
         if attention_mask is not None:
-            if attention_mask.dim() == 2:
+            if attention_mask.shape == inputs.shape[:2]:
                 allowed = (attention_mask != 0)[:, None, None, :].to(inputs.device)
             elif attention_mask.dim() == 4 and attention_mask.dtype == torch.bool:
                 allowed = attention_mask.to(inputs.device)
             else:
                 raise ValueError(
-                    "attention_mask must be [batch, length], or boolean [batch, heads or 1, length, length], got "
-                    f"{attention_mask.dtype} of {tuple(attention_mask.shape)}"
+                    f"attention_mask must be of the texts, {list(inputs.shape[:2])}, or boolean [batch, heads or 1, "
+                    f"length, length], got {attention_mask.dtype} of {list(attention_mask.shape)}"
                 )
         if self.config.mask_diagonal:
             length = inputs.shape[1]

@@ -237,6 +237,10 @@ BAD_INPUTS = {
     "too long": (lambda ids: {"input_ids": ids.repeat(1, 2)}, "at most 9 tokens .*got 14: truncate"),
     "scores as mask": (lambda ids: {"input_ids": ids, "attention_mask": torch.zeros(4, 1, 7, 7)}, "got torch.float32"),
     "three dimensions": (lambda ids: {"input_ids": ids, "attention_mask": torch.ones(4, 7, 7).bool()}, "boolean"),
+    "another batch's mask": (
+        lambda ids: {"input_ids": ids, "attention_mask": MASK[:1]},
+        r"texts, \[4, 7\], .*\[1, 7\]",
+    ),
     "cache": (lambda ids: {"input_ids": ids, "past_key_values": ()}, "takes no past_key_values"),
     "decoder": (lambda ids: {"input_ids": ids, "encoder_hidden_states": ids}, "takes no encoder_hidden_states"),
 }
@@ -247,6 +251,27 @@ def test_bad_inputs(name: str) -> None:
     make, message = BAD_INPUTS[name]
     with pytest.raises(ValueError, match=message):
         tiny()(**make(IDS))
+
+
+def test_another_models_configuration() -> None:
+    with pytest.raises(ValueError, match="needs a TtaConfig, got a BertConfig"):
+        TtaForMaskedLM(BertConfig(vocab_size=40))
+
+
+@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
+@pytest.mark.parametrize("masked", [False, True], ids=["all", "padded"])
+def test_an_exported_program_is_for_all_batches_and_lengths(query_source: str, masked: bool) -> None:
+    model = tiny(query_source=query_source)
+    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=2, max=9)
+    inputs = {"input_ids": IDS, **({"attention_mask": MASK} if masked else {})}
+    sizes = {name: {0: batch, 1: length} for name in inputs}
+    program = torch.export.export(model, (), inputs, dynamic_shapes=sizes, strict=False).module()
+    for rows, columns in ((1, 9), (2, 7), (5, 3)):
+        other = {"input_ids": torch.randint(7, 40, (rows, columns))}
+        if masked:
+            other["attention_mask"] = torch.ones(rows, columns, dtype=torch.long)
+            other["attention_mask"][0, 2:] = 0
+        torch.testing.assert_close(program(**other).logits, model(**other).logits, atol=1e-6, rtol=0)
 
 
 def test_a_mask_token_that_is_none() -> None:
