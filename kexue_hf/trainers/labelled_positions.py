@@ -14,7 +14,7 @@ Select = Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, Any]]]
 
 
 def score_selected_positions_only(model: nn.Module, select: Select) -> list[RemovableHandle]:
-    """While `model` trains on labels, let its head see the selected positions only, as one row.
+    """While `model` trains on labels, given by name, let its head see the selected positions only, as one row.
 
     Args:
         model: a base model whose states go straight into a head, not wrapped yet.

@@ -23,11 +23,11 @@ CHUNK = 256
 
 def loss_in_chunks(model: nn.Module, chunk: int = CHUNK) -> list[RemovableHandle]:
     """While `model` trains on labels, compute its loss so; loss and gradients are equal, `logits` are [1, 0,
-    vocabulary]. In evaluation mode, or without labels, nothing changes.
+    vocabulary]. In evaluation mode, without labels, or with labels that are not given by name, nothing changes.
 
     Args:
         model: a masked language model with BERT's head, `cls.predictions` of a `transform` and a `decoder`, and a loss
-            that is cross entropy: T-TA, WoBERT, BERT. Not wrapped yet.
+            that is cross entropy: T-TA, WoBERT, BERT. Not wrapped yet. It may be copied and pickled afterwards.
         chunk: positions at a time.
 
     Returns:
@@ -40,39 +40,53 @@ def loss_in_chunks(model: nn.Module, chunk: int = CHUNK) -> list[RemovableHandle
     head: Any = getattr(getattr(model, "cls", None), "predictions", None)
     if not isinstance(base, nn.Module) or not hasattr(head, "transform") or not hasattr(head, "decoder"):
         raise ValueError(f"expected a model with a base model and BERT's masked-word head, got {type(model).__name__}")
-    given: list[tuple[torch.Tensor, Any]] = []
-    losses: list[torch.Tensor] = []
+    hooks = _Hooks(chunk)
+    return [
+        model.register_forward_pre_hook(hooks.take_labels, with_kwargs=True),
+        base.register_forward_hook(hooks.compute),
+        model.register_forward_hook(hooks.give_loss),
+    ]
 
-    def take_labels(module: nn.Module, arguments: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        given.clear()
-        losses.clear()
+
+class _Hooks:
+    """Methods of one object, which a copy of the model gets a copy of; closures would stay the first model's. For the
+    same reason the head is that of the module in training, not one that was kept."""
+
+    def __init__(self, chunk: int) -> None:
+        self.chunk = chunk
+        self.given: list[tuple[Any, torch.Tensor, Any]] = []
+        self.losses: list[torch.Tensor] = []
+
+    def take_labels(
+        self, module: nn.Module, arguments: tuple, keywords: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        self.given.clear()
+        self.losses.clear()
         if module.training and keywords.get("labels") is not None:
-            given.append((keywords["labels"], keywords.get("num_items_in_batch")))
+            model: Any = module
+            self.given.append((model.cls.predictions, keywords["labels"], keywords.get("num_items_in_batch")))
             keywords = {**keywords, "labels": None}
         return arguments, keywords
 
-    def compute(module: nn.Module, arguments: tuple, output: Any) -> Any:
+    def compute(self, module: nn.Module, arguments: tuple, output: Any) -> Any:
         # Inside the model's forward: where autocast, and whoever gathers divided weights, are at work.
-        if given:
-            labels, items = given.pop()
+        if self.given:
+            head, labels, items = self.given.pop()
             wanted = labels != IGNORED
-            states, labels = _filled_up(output.last_hidden_state[wanted], labels[wanted], chunk)
+            states, labels = _filled_up(output.last_hidden_state[wanted], labels[wanted], self.chunk)
             decoder = head.decoder
-            total = summed_cross_entropy(head.transform(states), decoder.weight, decoder.bias, labels, chunk)
-            losses.append(total / (wanted.sum() if items is None else items))
+            total = summed_cross_entropy(head.transform(states), decoder.weight, decoder.bias, labels, self.chunk)
+            self.losses.append(total / (wanted.sum() if items is None else items))
             output.last_hidden_state = output.last_hidden_state[:1, :0]
         return output
 
-    def give_loss(module: nn.Module, arguments: tuple, output: Any) -> Any:
-        if losses:
-            output["loss"] = losses.pop()
+    def give_loss(self, module: nn.Module, arguments: tuple, output: Any) -> Any:
+        if self.losses:
+            loss = self.losses.pop()
+            if isinstance(output, tuple):
+                return (loss, *output)
+            output["loss"] = loss
         return output
-
-    return [
-        model.register_forward_pre_hook(take_labels, with_kwargs=True),
-        base.register_forward_hook(compute),
-        model.register_forward_hook(give_loss),
-    ]
 
 
 def _filled_up(states: torch.Tensor, labels: torch.Tensor, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,7 +99,8 @@ def _filled_up(states: torch.Tensor, labels: torch.Tensor, chunk: int) -> tuple[
 def summed_cross_entropy(
     states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor, chunk: int = CHUNK
 ) -> torch.Tensor:
-    """The sum of the cross entropies of scores `states @ weight.T + bias`, float32, differentiable once.
+    """The sum of the cross entropies of scores `states @ weight.T + bias`, float32 (float64 of such weights),
+    differentiable once. Gradients that nobody takes are not computed.
 
     Args:
         states: [positions, hidden].
@@ -96,12 +111,14 @@ def summed_cross_entropy(
     """
     kind = states.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-    summed: torch.Tensor = _SummedCrossEntropy.apply(states, weight, bias, labels, chunk, dtype)
+    # Inside the function gradients are off, and what it is told of its inputs disregards torch.no_grad().
+    taken = tuple(torch.is_grad_enabled() and tensor.requires_grad for tensor in (states, weight, bias))
+    summed: torch.Tensor = _SummedCrossEntropy.apply(states, weight, bias, labels, chunk, dtype, taken)
     return summed
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """Multiplies in `dtype`; sums in float32."""
+    """Multiplies in `dtype`; sums in float32, or float64 where the weights are."""
 
     @staticmethod
     def forward(
@@ -112,33 +129,49 @@ class _SummedCrossEntropy(torch.autograd.Function):
         labels: torch.Tensor,
         chunk: int,
         dtype: torch.dtype,
+        taken: tuple[bool, bool, bool],
     ) -> torch.Tensor:
-        of_states, of_weight = torch.empty_like(states), torch.zeros_like(weight)
-        of_bias, total = torch.zeros_like(bias), bias.new_zeros((), dtype=torch.float32)
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        of_states = torch.empty_like(states) if taken[0] else None
+        of_weight = torch.zeros_like(weight, dtype=wide) if taken[1] else None
+        of_bias = torch.zeros_like(bias, dtype=wide) if taken[2] else None
+        total = bias.new_zeros((), dtype=wide)
         narrow = weight.to(dtype)
         for start in range(0, len(states), chunk):
             part, wanted = states[start : start + chunk].to(dtype), labels[start : start + chunk, None]
             nothing = wanted == IGNORED
             wanted = wanted.masked_fill(nothing, 0)
-            scores = (part @ narrow.T).float() + bias
+            scores = (part @ narrow.T).to(wide) + bias
             logarithms = scores.logsumexp(-1, keepdim=True)
             total += (logarithms - scores.gather(1, wanted)).masked_fill(nothing, 0.0).sum()
+            if not any(taken):
+                continue
             # The gradient with respect to the scores: the probability, less 1 for the label's.
             scores.sub_(logarithms).exp_()
             scores.scatter_add_(1, wanted, scores.new_full(wanted.shape, -1.0))
             scores.masked_fill_(nothing, 0.0)
-            of_bias += scores.sum(0)
+            if of_bias is not None:
+                of_bias += scores.sum(0)
             gradient = scores.to(dtype)
-            of_states[start : start + chunk] = gradient @ narrow
-            of_weight += gradient.T @ part
-        ctx.save_for_backward(of_states, of_weight, of_bias)
+            if of_states is not None:
+                of_states[start : start + chunk] = gradient @ narrow
+            if of_weight is not None:
+                of_weight += gradient.T @ part
+        ctx.save_for_backward(of_states, of_weight, of_bias, (labels != IGNORED).any())
+        ctx.dtypes = states.dtype, weight.dtype, bias.dtype
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        of_states, of_weight, of_bias = (gradient * factor for gradient in ctx.saved_tensors)
-        return of_states, of_weight, of_bias, None, None, None
+        *gradients, some = ctx.saved_tensors
+        # Of no labels the mean is 0 / 0, with the factor 1 / 0; the gradients are zeros nevertheless.
+        factor = factor.where(some, 0.0)
+        of_states, of_weight, of_bias = (
+            None if gradient is None else (gradient * factor).to(dtype)
+            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+        )
+        return of_states, of_weight, of_bias, None, None, None, None
 
 
 __all__ = ["loss_in_chunks", "summed_cross_entropy"]

@@ -1,5 +1,8 @@
 """The loss in chunks, against the model's own: equal loss, equal gradients, and no array of all scores."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -75,6 +78,88 @@ def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(mo
         torch.testing.assert_close(found, expected, rtol=0, atol=0.03 * float(expected.abs().max()) + 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_dtype_of_the_weights(model, dtype):
+    # Of 2,000 predictions, 4 at a time: sums of so many parts in bfloat16 would be off by more than the model's own.
+    ids = torch.randint(7, 50, (100, 20), generator=torch.Generator().manual_seed(0))
+    exact = copy.deepcopy(model).double()
+    exact(input_ids=ids, labels=ids).loss.backward()
+    found = {}
+    for kind in ("own", "in chunks"):
+        one = copy.deepcopy(model).to(dtype)
+        if kind == "in chunks":
+            loss_in_chunks(one, 4)
+        loss = one(input_ids=ids, labels=ids).loss
+        loss.backward()
+        gradient, expected = (m.cls.predictions.bias.grad.double() for m in (one, exact))
+        found[kind] = loss.dtype, float((gradient - expected).norm() / expected.norm())
+    assert found["in chunks"][1] <= 1.1 * found["own"][1] + 1e-12
+    assert found["in chunks"][0] == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize(
+    "road", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
+)
+def test_a_copy_trains_its_own_weights(model, road):
+    loss_in_chunks(model)
+    copied = road(model)
+    with torch.no_grad():
+        for weight in copied.parameters():
+            weight.mul_(3)
+    plain = copy.deepcopy(copied)
+    plain._forward_pre_hooks.clear()
+    plain._forward_hooks.clear()
+    loss, gradients = loss_and_gradients(copied)
+    expected, their_gradients = loss_and_gradients(plain)
+    assert plain(**batch()).logits.shape != copied(**batch()).logits.shape == (1, 0, 50)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradients, their_gradients)
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_tuples_have_the_loss_first(model):
+    expected = model(**batch(), return_dict=False)
+    loss_in_chunks(model)
+    for found in (model(**batch(), return_dict=False), (model(**batch()).loss, None)):
+        torch.testing.assert_close(found[0], expected[0])
+    model.config.return_dict = False
+    found = model(**batch())
+    assert isinstance(found, tuple) and len(found) == len(expected) and torch.allclose(found[0], expected[0])
+
+
+class Products(TorchDispatchMode):
+    """How many matrices were multiplied with one of as many rows or columns as the vocabulary has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function is torch.ops.aten.mm.default:
+            self.number += 50 in (*arguments[0].shape, *arguments[1].shape)
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize(
+    ("frozen", "gradients", "products"),
+    [((), True, 3), (("decoder",), True, 2), (("transform", "trunk"), True, 2), ((), False, 1)],
+    ids=["all", "frozen decoder", "frozen states", "no_grad"],
+)
+def test_gradients_that_nobody_takes_are_not_computed(frozen, gradients, products):
+    model = TtaForMaskedLM(TtaConfig(**SIZES, tie_word_embeddings=False)).train()
+    parts = {
+        "trunk": model.bert,
+        "transform": model.cls.predictions.transform,
+        "decoder": model.cls.predictions.decoder,
+    }
+    for name in frozen:
+        parts[name].requires_grad_(False)
+    loss_in_chunks(model)
+    with Products() as counted, torch.set_grad_enabled(gradients):
+        loss = model(**batch()).loss
+    assert counted.number == products and loss.requires_grad == gradients
+
+
 class Largest(TorchDispatchMode):
     """The most elements that an operation's result had."""
 
@@ -107,12 +192,15 @@ def test_evaluation_and_unlabelled_input_are_untouched(model):
     assert model.train()(**unlabelled).logits.shape == (3, 9, 50)
 
 
-def test_a_batch_without_labels_to_predict_has_a_zero_gradient():
+@pytest.mark.parametrize("items", [None, torch.tensor(0), torch.tensor(4)], ids=["mean", "0 items", "4 items"])
+def test_a_batch_without_labels_to_predict_has_a_zero_gradient(items):
     model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
     loss_in_chunks(model)
-    loss = model(**batch(share=0), num_items_in_batch=torch.tensor(4)).loss
+    # Without a number to divide by, or with 0, the loss is NaN, as the model's own.
+    loss = model(**batch(share=0), num_items_in_batch=items).loss
     loss.backward()
-    assert loss == 0 and all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)
+    assert loss == 0 or (not items and loss.isnan())
+    assert all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)
 
 
 def test_removable(model):
