@@ -46,13 +46,15 @@ class LanguageAutoencodingCollator:
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Texts to `input_ids`, `attention_mask`, `labels` (and `token_type_ids`), int64 [batch, length].
 
-        Each text is a dict of `input_ids` and perhaps `token_type_ids`; anything else in it makes no difference.
+        Each text is a dict of `input_ids` and perhaps `token_type_ids` and `attention_mask`, 0 where it is padded
+        already; anything else in it makes no difference.
         """
         length = max(len(feature["input_ids"]) for feature in features)
         length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
         ids = padded([feature["input_ids"] for feature in features], length, self.pad_token_id)
-        attention = padded([[1] * len(feature["input_ids"]) for feature in features], length, 0)
-        labels = np.where((attention == 1) & ~self.is_special[ids], ids, IGNORED)
+        attended = [feature.get("attention_mask", [1] * len(feature["input_ids"])) for feature in features]
+        attention = padded(attended, length, 0)
+        labels = np.where((attention != 0) & ~self.is_special[ids], ids, IGNORED)
         batch = {"input_ids": ids, "attention_mask": attention, "labels": labels}
         if "token_type_ids" in features[0]:
             batch["token_type_ids"] = padded([feature["token_type_ids"] for feature in features], length, 0)

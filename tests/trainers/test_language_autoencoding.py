@@ -55,6 +55,20 @@ def test_rows_of_the_trainer_and_of_pairs(tokenizer):
     assert all(torch.equal(batch[name], again[name]) for name in batch)
 
 
+def test_padding_that_rows_come_with_is_not_attended_to(tokenizer):
+    rows = [
+        dict(tokenizer("天地", padding="max_length", max_length=6)),
+        dict(tokenizer("天地玄", padding="max_length", max_length=5)),
+    ]
+    batch = LanguageAutoencodingCollator(tokenizer)(rows)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]
+    # Nor is what a mask leaves out a label, though it be a token of the text.
+    hidden = {"input_ids": [SOS, 7, 8, EOS], "attention_mask": [1, 1, 0, 1]}
+    batch = LanguageAutoencodingCollator(tokenizer)([hidden, {"input_ids": [SOS, 9, EOS]}])
+    assert batch["attention_mask"].tolist() == [[1, 1, 0, 1], [1, 1, 1, 0]]
+    assert batch["labels"].tolist() == [[IGNORED, 7, IGNORED, IGNORED], [IGNORED, 9, IGNORED, IGNORED]]
+
+
 def test_a_tokenizer_that_cannot_pad_is_refused():
     with pytest.raises(ValueError, match="needs a tokenizer with a padding token"):
         LanguageAutoencodingCollator(SimpleNamespace(pad_token_id=None))
