@@ -118,6 +118,21 @@ class TtaTokenizer(TokenizersBackend):
             **kwargs,
         )
 
+    # The tokens around a sentence are part of the Rust tokenizer, which has to follow what is set here.
+    def __setattr__(self, key: str, value: Any) -> None:
+        around = key.removesuffix("_id") in ("bos_token", "eos_token")
+        if around and value is None:
+            raise ValueError(f"T-TA puts bos_token and eos_token around every sentence, so that {key} cannot be None")
+        super().__setattr__(key, value)
+        if around:
+            self.update_post_processor()
+
+    def add_tokens(self, *arguments: Any, **options: Any) -> int:
+        """As everywhere in transformers; `bos_token` or `eos_token` may get their numbers by it."""
+        added: int = super().add_tokens(*arguments, **options)
+        self.update_post_processor()
+        return added
+
     def update_post_processor(self) -> None:
         """Put the tokens around sentences that `bos_token` and `eos_token` are now."""
         begin, end = self.bos_token, self.eos_token

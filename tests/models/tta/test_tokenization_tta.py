@@ -185,6 +185,40 @@ def test_datasets_hash_and_map_it(tokenizer, tmp_path):
     assert rows["input_ids"][:] == first(TEXTS)["input_ids"]
 
 
+def _set(tokenizer: TtaTokenizer) -> None:
+    tokenizer.bos_token, tokenizer.eos_token = "[CLS]", "[SEP]"
+
+
+def _set_by_number(tokenizer: TtaTokenizer) -> None:
+    tokenizer.bos_token_id = IDS["[CLS]"]
+
+
+def _add(tokenizer: TtaTokenizer) -> None:
+    tokenizer.add_special_tokens({"bos_token": "[NEW]", "eos_token": "[SEP]"})
+
+
+def _set_then_add(tokenizer: TtaTokenizer) -> None:
+    tokenizer.eos_token = "[END]"
+    tokenizer.add_tokens("[END]", special_tokens=True)
+
+
+@pytest.mark.parametrize("change", [_set, _set_by_number, _add, _set_then_add], ids=lambda change: change.__name__[1:])
+def test_other_tokens_around_a_sentence_count_at_once(tokenizer, tmp_path, change):
+    change(tokenizer)
+    boy = tokenizer.convert_tokens_to_ids("boy")
+    expected = [tokenizer.bos_token_id, boy, tokenizer.eos_token_id]
+    assert tokenizer("boy")["input_ids"] == expected != [IDS["[SOS]"], boy, IDS["[EOS]"]]
+    tokenizer.save_pretrained(tmp_path)
+    for found in (copy.deepcopy(tokenizer), TtaTokenizer.from_pretrained(tmp_path)):
+        assert outcome(found) == outcome(tokenizer)
+
+
+@pytest.mark.parametrize("name", ["bos_token", "eos_token", "eos_token_id"])
+def test_a_sentence_cannot_go_without_tokens_around_it(tokenizer, name):
+    with pytest.raises(ValueError, match="puts bos_token and eos_token around every sentence, so that"):
+        setattr(tokenizer, name, None)
+
+
 def test_other_special_tokens_and_training_anew(tokenizer):
     other = TtaTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], bos_token="[CLS]", eos_token="[SEP]")
     assert other("a")["input_ids"] == [2, 4, 3]
