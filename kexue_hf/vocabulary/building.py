@@ -7,13 +7,15 @@ jieba's own frequencies break ties, or, weighted, stand in for a corpus that is 
 For T-TA, the characters alone.
 
 The order of the result: special tokens, ASCII characters, ## pieces of ASCII letters and digits, other characters by
-count, words by score. Equal inputs give equal vocabularies.
+count, words by score (for T-TA ## pieces of other characters). Equal inputs give equal vocabularies.
 """
 
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+
+from tokenizers import normalizers, pre_tokenizers
 
 from kexue_hf.vocabulary.counting import CorpusCounts, dictionary_frequencies
 
@@ -84,6 +86,9 @@ def build_character_vocabulary(
 ) -> list[str]:
     """A vocabulary without words, in order of id: English is spelt in ## pieces of a letter each.
 
+    So is all that BERT does not cut at, as it does around Chinese characters and punctuation: Greek, kana, the sign in
+    25℃. Such a character takes two tokens.
+
     Args:
         counts: of the corpus; its words are not looked at.
         size: the most tokens that it may have, special tokens included; the rarest characters go first.
@@ -98,8 +103,17 @@ def build_character_vocabulary(
         raise ValueError(
             f"a vocabulary of {size} tokens was asked for, but special tokens and ASCII alone are {len(tokens)}"
         )
-    tokens.update(dict.fromkeys(_by_count(_characters(counts, min_character_count))))
-    return list(tokens)[:size]
+    characters: list[str] = []
+    pieces: list[str] = []
+    for character in _by_count(_characters(counts, min_character_count)):
+        if character in tokens:
+            continue
+        piece = [f"##{character}"] if _stands_inside_words(character) else []
+        if len(tokens) + len(characters) + len(pieces) + 1 + len(piece) > size:
+            break
+        characters.append(character)
+        pieces += piece
+    return [*tokens, *characters, *pieces]
 
 
 def save_vocabulary(vocabulary: Iterable[str], path: str | os.PathLike[str]) -> None:
@@ -116,6 +130,15 @@ def _characters(counts: CorpusCounts, min_count: int) -> Counter[str]:
 
 def _by_count(characters: Counter[str]) -> list[str]:
     return sorted(characters, key=lambda c: (-characters[c], c))
+
+
+def _stands_inside_words(character: str) -> bool:
+    """Whether BERT's tokenizer leaves it between two letters, as it does all but Chinese and punctuation."""
+    return len(_WORDS.pre_tokenize_str(_CHINESE.normalize_str(f"a{character}a"))) == 1
+
+
+_CHINESE = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
+_WORDS = pre_tokenizers.BertPreTokenizer()
 
 
 def _is_visible(character: str) -> bool:

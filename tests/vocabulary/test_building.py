@@ -93,9 +93,33 @@ def test_a_vocabulary_of_characters():
     assert len(set(vocabulary)) == len(vocabulary) and "验" in vocabulary and "龘" not in vocabulary
     assert not [token for token in vocabulary[7:] if len(token) > 1 and not token.startswith("##")]
     assert vocabulary.index("，") > vocabulary.index("。") > vocabulary.index("##a")  # by count
+    assert vocabulary[-2:] == ["##～", "##￥"]  # no punctuation by BERT's rule; they may be part of words
     # The rarest go first, and what has to be there is said where it does not fit.
-    assert build_character_vocabulary(counts, len(vocabulary) - 3, min_character_count=2) == vocabulary[:-3]
+    expected = [token for token in vocabulary if token not in ("～", "￥", "##～", "##￥")]
+    assert build_character_vocabulary(counts, len(vocabulary) - 4, min_character_count=2) == expected
+    assert build_character_vocabulary(counts, len(vocabulary) - 3, min_character_count=2) == expected
     with pytest.raises(ValueError, match="a vocabulary of 50 tokens was asked for, but special tokens and ASCII"):
         build_character_vocabulary(counts, 50)
     tokens = TtaTokenizer(vocab=vocabulary).tokenize("实验用BERT模型。")
     assert tokens == ["实", "验", "[UNK]", "b", "##e", "##r", "##t", "[UNK]", "[UNK]", "。"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "25℃ 5×3 16×16 Ⅰ～Ⅳ 0～15 ￥3.5",
+        "カタカナ ひらがな ガラス 一々",
+        "αβγ абв été Ünïcode",
+        "ＡＢ １２３",
+        "한국어 हिन्दी",
+        "龘𠀀𰻝𰻝",  # the last two, of a later Unicode than BERT's rule, are no Chinese to it
+    ],
+    ids=["signs", "kana", "Greek, Cyrillic, accents", "full width", "Korean, Hindi", "rare Chinese"],
+)
+def test_no_character_of_a_vocabulary_is_unknown_anywhere(text):
+    vocabulary = build_character_vocabulary(count_corpus([text], cut=lambda text: ()), 10_000)
+    tokenizer = TtaTokenizer(vocab=vocabulary)
+    characters = text.replace(" ", "")
+    for written in (text, characters, characters[::-1], f"a{'a'.join(characters)}a"):
+        assert tokenizer.unk_token not in tokenizer.tokenize(written), written
+    assert not [token for token in vocabulary if token.startswith("##") and "\u4e00" <= token[2] <= "\u9fff"]
