@@ -1,11 +1,14 @@
 """`kexue-hf correct`: spelling correction of Chinese texts.
 
-A file of any size is read in pieces of a bounded number of lines and characters; output line n is input line n's.
+A file of any size is read in pieces of a bounded number of lines and characters; output line n is input line n's. A
+file of corrected texts (.txt) has every character of the lines that was not corrected; only what ended them is \\n now
+and a byte order mark is gone.
 """
 
 import collections
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +20,8 @@ from kexue_hf.cli_texts import parsed, readable_errors, text_sink, with_progress
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
+# What ends a line of a file; other characters at which `str.splitlines` would split belong to the text.
+_LINE_BREAK = re.compile("\r?\n")
 # The default is said where it was chosen: kexue_hf/pipelines/text_correction.py, which loads torch.
 _THRESHOLD = typer.Option(
     help="Take a candidate whose gain, log p(candidate) - log p(original) - its cost, is more; higher changes less.",
@@ -43,7 +48,9 @@ def correct_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A file to make: JSON lines with every correction, or, if it ends in .txt, the corrected texts.",
+            help="A file to make: JSON lines with every correction (positions count characters, from 0; in a terminal "
+            "from 1), or, if it ends in .txt, the corrected texts, a line each: line breaks within a text become "
+            "spaces, lines end in \\n, a byte order mark is dropped.",
             show_default="stdout",
         ),
     ] = None,
@@ -159,7 +166,7 @@ def _form(output: Path | None, evaluate: bool, file: str | None) -> Callable[[in
     """What is written of a result, by its number from 1."""
     if output is not None and output.suffix == ".txt":
         # One line a text, also if the text came with line breaks of its own.
-        return lambda number, result: " ".join(result["corrected"].splitlines()) + "\n"
+        return lambda number, result: _LINE_BREAK.sub(_spaces, result["corrected"]) + "\n"
     if output is None and evaluate:
         return lambda number, result: ""
     if output is None and sys.stdout.isatty():
@@ -168,6 +175,10 @@ def _form(output: Path | None, evaluate: bool, file: str | None) -> Callable[[in
         name = "stdin" if file == "-" else file
         return lambda number, result: correction_report(result, None if name is None else f"{name}, line {number}")
     return lambda number, result: json.dumps(result, ensure_ascii=False) + "\n"
+
+
+def _spaces(found: re.Match[str]) -> str:
+    return " " * len(found[0])
 
 
 def _print_metrics(found: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from kexue_hf import Corrector
 from kexue_hf.cli import main
 from kexue_hf.correction_metrics import correction_metrics
 from kexue_hf.correction_report import correction_report, metrics_report
+from kexue_hf.pipelines.confusion import is_han
 from tests.pipelines.correction_models import LONG, TEXTS, make
 
 LINES = [*TEXTS, LONG, ""]
@@ -88,6 +89,33 @@ def test_line_n_of_the_output_is_that_of_the_input(
     else:
         assert_same(output.read_text("utf-8"), wanted)
     run(capsys, folder, "--file", path, "--output", output, code=2)  # not overwritten unasked
+
+
+# All that str.splitlines splits at and no file's line ends with, in the middle and last.
+BREAKS = [f"遇到{char}逆竟时{char}" for char in "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"]
+BREAKS += ["\u2028", " 今天  a\t", ""]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_a_text_file_keeps_every_character_but_the_corrected(end: str, folder: Path, capsys, tmp_path: Path) -> None:
+    path, output = tmp_path / "texts.txt", tmp_path / "corrected.txt"
+    lines = [line for line in BREAKS if not line.endswith("\r")]  # which would be a part of the line's end
+    path.write_bytes(("\ufeff" + "".join(line + end for line in lines)).encode())
+    for threshold, changed in ((1000, False), (-1000, True)):
+        run(capsys, folder, "--file", path, "--output", output, "--threshold", threshold, "--overwrite", "--quiet")
+        made = output.read_bytes().decode().split("\n")
+        assert made.pop() == ""
+        assert (made != lines) == changed
+        for line, other in zip(lines, made, strict=True):
+            assert len(line) == len(other)
+            for before, after in zip(line, other, strict=True):
+                assert before == after or (is_han(before) and is_han(after))
+
+
+def test_line_breaks_within_a_text_become_spaces_one_each(folder: Path, capsys, tmp_path: Path) -> None:
+    output = tmp_path / "corrected.txt"
+    run(capsys, folder, *BREAKS, "a\n\r\n\nb\n", "--output", output, "--threshold", 1000)
+    assert output.read_bytes().decode().split("\n") == [*BREAKS, "a    b ", ""]
 
 
 def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
