@@ -97,7 +97,8 @@ def longest_row(model: Any, tokenizer: Any) -> int:
     """How many tokens, special ones included, the model takes at a time."""
     config = getattr(model, "config", None)
     bound = getattr(config, "max_position_embeddings", None) or _NO_BOUND
-    embeddings = getattr(getattr(model, getattr(model, "base_model_prefix", ""), None), "embeddings", None)
+    # `base_model` is the model itself where it has no head.
+    embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
     if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
         bound -= (
             getattr(config, "pad_token_id", None) or 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, convert
@@ -206,15 +207,21 @@ def test_chunks_are_bounded_by_characters_too() -> None:
     assert list(chunks([], 3, 5)) == []
 
 
-def test_positions_that_begin_late_are_counted() -> None:
-    from transformers import RobertaConfig, RobertaForMaskedLM
-
+@pytest.mark.parametrize("kind", ["Roberta", "XLMRoberta", "MPNet", "Esm", "Longformer"])
+@pytest.mark.parametrize("ending", ["Model", "ForMaskedLM"])
+def test_positions_that_begin_late_are_counted(kind: str, ending: str) -> None:
     class Unbounded:
         model_max_length = int(1e30)
 
-    config = RobertaConfig(**{**SIZES, "max_position_embeddings": 18}, pad_token_id=1)
-    assert longest_row(RobertaForMaskedLM(config), Unbounded()) == 16
-    assert longest_row(object(), Unbounded()) == 512
+    sizes = {**SIZES, "max_position_embeddings": 18, "pad_token_id": 1}
+    sizes |= {"attention_window": 4} if kind == "Longformer" else {}
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    longest = longest_row(getattr(transformers, f"{kind}{ending}")(config), Unbounded())
+    assert longest == 16
+
+
+def test_where_nothing_says_how_long() -> None:
+    assert longest_row(object(), type("Unbounded", (), {"model_max_length": int(1e30)})) == 512
 
 
 @pytest.mark.parametrize(
