@@ -8,14 +8,16 @@ only the masked position's state goes through the vocabulary projection, which w
 The two are not the same quantity with the same weights: a T-TA is trained to see no mask in its context.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from .evaluation_mode import evaluating
+from .finite_results import check_finite
 from .masked_lm_parts import Head, trunk_and_head
+from .padding_leaks import padding_leaks
 
 METHODS = ("auto", "one_pass", "masking")
 # Scores of the vocabulary made at a time: 16 MB as fp32, about what a processor's cache holds. A GPU wants more.
@@ -79,12 +81,14 @@ def leave_one_out(
         scores_at_once: at most so many log-probabilities are made at a time (but always at least one position's); by
             default 4 million, on a GPU 64 million.
 
+    Where padding would change a model's scores (`padding_leaks`), only rows of one length go through it together.
+
     Returns:
         What `reduce` returned, one entry a call.
 
     Raises:
         ValueError: shapes that do not fit, a wanted position that is padding, a method that the model does not have,
-            or no mask token to mask with.
+            no mask token to mask with, or scores that are not finite (NaN or infinite, as where float16 overflows).
     """
     chosen = chosen_method(model, method)
     if chosen == "masking" and mask_token_id is None:
@@ -102,12 +106,16 @@ def leave_one_out(
     if (positions & inputs["attention_mask"].eq(0)).any():
         raise ValueError("positions must be real tokens, some are padding by attention_mask")
     results: list[Any] = []
-    with _evaluating(model):
+    with evaluating(model):
         if not positions.any():
             return results
-        parts = trunk_and_head(model, inputs["input_ids"][:1, :4])
+        sample = inputs["input_ids"][:1, :4]
+        parts = trunk_and_head(model, sample)
         batches = _whole_rows if chosen == "one_pass" else _masked_copies
-        for batch, wanted, rows, columns in batches(inputs, positions, batch_tokens, mask_token_id):
+        equal = not inputs["attention_mask"].all() and padding_leaks(model, inputs["input_ids"])
+        if equal and _holes(inputs["attention_mask"]):
+            raise ValueError(f"{type(model).__name__} sees padding: pad its rows on the right only")
+        for batch, wanted, rows, columns in batches(inputs, positions, batch_tokens, mask_token_id, equal):
             if batch["attention_mask"].all():
                 del batch["attention_mask"]  # Attention is faster without one.
             states, head = _states(model, parts, batch)
@@ -119,6 +127,7 @@ def leave_one_out(
             for start in range(0, len(states), step):
                 part = slice(start, start + step)
                 scores = head(states[part]).log_softmax(dim=-1, dtype=torch.float32)
+                check_finite(scores, "the scores", states.dtype)
                 results.append(reduce(scores, rows[part].to(scores.device), columns[part].to(scores.device)))
     return results
 
@@ -129,19 +138,23 @@ _Batch = tuple[dict[str, torch.Tensor], tuple[torch.Tensor, torch.Tensor], torch
 
 
 def _whole_rows(
-    inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: int | None
+    inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: int | None, equal: bool
 ) -> Iterator[_Batch]:
-    rows, length = positions.shape
-    step = max(1, batch_tokens // length)
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        inner, columns = positions[part].nonzero(as_tuple=True)
-        if len(inner):
-            yield {name: tensor[part] for name, tensor in inputs.items()}, (inner, columns), inner + start, columns
+    lengths = _real_lengths(inputs["attention_mask"]) if equal else None
+    for width in [positions.shape[1]] if lengths is None else lengths.unique().tolist():
+        rows = torch.arange(len(positions), device=positions.device)
+        rows = rows if lengths is None else rows[lengths == width]
+        step = max(1, batch_tokens // width)
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            inner, columns = positions[part].nonzero(as_tuple=True)
+            if len(inner):
+                batch = {name: tensor[part, :width] for name, tensor in inputs.items()}
+                yield batch, (inner, columns), part[inner], columns
 
 
 def _masked_copies(
-    inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: Any
+    inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: Any, equal: bool
 ) -> Iterator[_Batch]:
     rows, columns = positions.nonzero(as_tuple=True)
     # The longest first, and each batch is cut to its first row. Cut on the right only: there nobody's position moves.
@@ -151,12 +164,20 @@ def _masked_copies(
     start = 0
     while start < len(widths):
         width = widths[start]
-        part = slice(start, start + max(1, batch_tokens // width))
-        start = part.stop
+        stop = min(len(widths), start + max(1, batch_tokens // width))
+        while equal and widths[stop - 1] != width:
+            stop -= 1
+        part = slice(start, stop)
+        start = stop
         copies = {name: tensor[rows[part], :width] for name, tensor in inputs.items()}
         inner = torch.arange(len(copies["input_ids"]), device=rows.device)
         copies["input_ids"].scatter_(1, columns[part, None], mask_token_id)
         yield copies, (inner, columns[part]), rows[part], columns[part]
+
+
+def _holes(attention_mask: torch.Tensor) -> bool:
+    """Is there padding before a real token?"""
+    return bool((_real_lengths(attention_mask) > attention_mask.ne(0).sum(dim=1).clamp(min=1)).any())
 
 
 def _real_lengths(attention_mask: torch.Tensor) -> torch.Tensor:
@@ -173,18 +194,6 @@ def _states(
         return model(**batch).logits, nn.Identity()
     trunk, head = parts
     return trunk(**batch)[0], head
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 __all__ = ["METHODS", "Reduce", "chosen_method", "leave_one_out", "predicts_all_tokens_at_once"]

@@ -3,16 +3,18 @@
 The head is the larger part of a small model, and whoever wants the scores of a few positions should not pay for those
 of all. transformers has no common name for it; known are the ways below, which cover its masked language models but
 for a handful. Nothing is believed on a name alone: before a pair is used, it is compared with the whole model on a few
-tokens. A model that cannot be told apart is used as a whole: slower, never wrong.
+tokens. A model that cannot be told apart is used as a whole: slower, with the same result.
 """
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+
+from .finite_results import check_finite
+from .model_facts import remembered
 
 # The modules of a head, in the order in which states go through them.
 _HEADS: tuple[tuple[str, ...], ...] = (
@@ -25,7 +27,6 @@ _HEADS: tuple[tuple[str, ...], ...] = (
     ("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),  # DistilBERT
 )
 Head = Callable[[torch.Tensor], torch.Tensor]
-_known: "WeakKeyDictionary[nn.Module, tuple[nn.Module, Head] | None]" = WeakKeyDictionary()
 
 
 def trunk_and_head(model: nn.Module, sample: torch.Tensor) -> tuple[nn.Module, Head] | None:
@@ -38,21 +39,25 @@ def trunk_and_head(model: nn.Module, sample: torch.Tensor) -> tuple[nn.Module, H
     Returns:
         trunk and head; the head maps states [..., hidden] to scores [..., vocabulary]. None where the model's parts
         cannot be told apart.
+
+    Raises:
+        ValueError: the model's scores of the sample are not finite.
     """
-    if model not in _known:
-        _known[model] = next((parts for parts in _candidates(model) if _agree(model, parts, sample)), None)
-    return _known[model]
+    # Names are remembered, and not modules: what is found under them is looked up at each call.
+    names = remembered(
+        model, "head", lambda: next((names for names in _HEADS if _agree(model, _parts(model, names), sample)), None)
+    )
+    return None if names is None else _parts(model, names)
 
 
-def _candidates(model: nn.Module) -> Iterator[tuple[nn.Module, Head]]:
+def _parts(model: nn.Module, names: tuple[str, ...]) -> tuple[nn.Module, Head] | None:
     trunk = getattr(model, getattr(model, "base_model_prefix", ""), None)
-    if isinstance(trunk, nn.Module) and trunk is not model:
-        for names in _HEADS:
-            try:
-                parts = [operator.attrgetter(name)(model) for name in names]
-            except AttributeError:
-                continue
-            yield trunk, _composed(parts)
+    if not isinstance(trunk, nn.Module) or trunk is model:
+        return None
+    try:
+        return trunk, _composed([operator.attrgetter(name)(model) for name in names])
+    except AttributeError:
+        return None
 
 
 def _composed(parts: list[Any]) -> Head:
@@ -64,17 +69,22 @@ def _composed(parts: list[Any]) -> Head:
     return head
 
 
-def _agree(model: nn.Module, parts: tuple[nn.Module, Head], sample: torch.Tensor) -> bool:
+@torch.inference_mode()
+def _agree(model: nn.Module, parts: tuple[nn.Module, Head] | None, sample: torch.Tensor) -> bool:
+    if parts is None:
+        return False
     trunk, head = parts
     mask = torch.ones_like(sample)
     whole = model(input_ids=sample, attention_mask=mask).logits.float()
+    # Beside infinities any head would do, for ever.
+    check_finite(whole, "the scores", next(model.parameters()).dtype)
     try:
         scores = head(trunk(input_ids=sample, attention_mask=mask)[0]).float()
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
         return False  # Something of that name that is called in another way.
     # Half precision may round a lone product in another order; a wrong head is off by far more.
     return scores.shape == whole.shape and torch.allclose(
-        scores, whole, rtol=0, atol=0.01 * float(whole.abs().max()) + 1e-6, equal_nan=True
+        scores, whole, rtol=0, atol=0.01 * float(whole.abs().max()) + 1e-6
     )
 
 

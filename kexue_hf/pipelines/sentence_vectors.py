@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .evaluation_mode import evaluating
+from .finite_results import check_finite
+from .padding_leaks import padding_leaks
 from .text_windows import encode_texts, frame_of, longest_row, windows
 
 
@@ -38,7 +41,7 @@ def sentence_vectors(
 
     Args:
         model: an encoder of transformers' kind, with a head or without. Read in evaluation mode, on its own device,
-            and left in the mode it was in.
+            and each of its modules left in the mode it was in.
         tokenizer: the one that belongs to it.
         texts: any number of them. They are read in batches of similar length; the order of the result is theirs.
         max_length: tokens of a window, with those around it; None for what model and tokenizer allow.
@@ -52,7 +55,8 @@ def sentence_vectors(
 
     Raises:
         ValueError: `texts` is one string or holds something else than texts, `batch_tokens` is below 1, `max_length`
-            has no room for a token or is more than the model takes, or the model has no such layer.
+            has no room for a token or is more than the model takes, the model has no such layer, or the vectors are
+            not finite (NaN or infinite, as where float16 overflows).
     """
     texts = texts if isinstance(texts, str) else list(texts)
     if batch_tokens < 1:
@@ -68,26 +72,26 @@ def sentence_vectors(
 
     sums = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float64)
     counts = np.zeros(len(texts), dtype=np.int64)
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), tqdm(total=len(rows), disable=not progress, unit=" rows") as bar:
-            start = 0
-            while start < len(rows):
-                batch = rows[start : start + max(1, batch_tokens // len(rows[start][1]))]
-                start += len(batch)
-                ids, mask, counted = (part.to(encoder.device) for part in _tensors(batch, pad))
-                counted &= ~torch.isin(ids, left_out)
-                states = _states(encoder, ids, mask, layer).float()
-                # Not times the mask: what does not count may be infinite in float16.
-                states = states.masked_fill(~counted[..., None], 0.0)
-                # add.at: several rows may be of one text.
-                numbers = [number for number, _, _ in batch]
-                np.add.at(sums, numbers, states.sum(1).cpu().numpy())
-                np.add.at(counts, numbers, counted.sum(1).cpu().numpy())
-                bar.update(len(batch))
-    finally:
-        model.train(training)
+    bar = tqdm(total=len(rows), disable=not progress, unit=" rows")
+    with torch.inference_mode(), evaluating(model), bar:
+        start = 0
+        while start < len(rows):
+            batch = rows[start : start + max(1, batch_tokens // len(rows[start][1]))]
+            ids, mask, counted = (part.to(encoder.device) for part in _tensors(batch, pad))
+            if not mask.all() and padding_leaks(encoder, ids):
+                batch = [row for row in batch if len(row[1]) == len(batch[0][1])]
+                ids, mask, counted = ids[: len(batch)], mask[: len(batch)], counted[: len(batch)]
+            start += len(batch)
+            counted &= ~torch.isin(ids, left_out)
+            states = _states(encoder, ids, mask, layer)
+            # Not times the mask: what does not count may be infinite in float16.
+            found = states.float().masked_fill(~counted[..., None], 0.0).sum(1)
+            check_finite(found, "the vectors", states.dtype)
+            # add.at: several rows may be of one text.
+            numbers = [number for number, _, _ in batch]
+            np.add.at(sums, numbers, found.cpu().numpy())
+            np.add.at(counts, numbers, counted.sum(1).cpu().numpy())
+            bar.update(len(batch))
 
     vectors = sums / np.maximum(counts, 1)[:, None]
     if normalize:

@@ -19,7 +19,7 @@ from .sentence_vectors import sentence_vectors
 class SentenceVectorsPipeline(Pipeline):
     """Sentence vectors by any encoder.
 
-    Options, of the pipeline or of a call: `normalize`, `max_length`, `layer`: see `sentence_vectors`.
+    Options, of the pipeline or of a call: `normalize`, `max_length`, `layer`, `batch_tokens`: see `sentence_vectors`.
     """
 
     _load_processor = False
@@ -40,13 +40,16 @@ class SentenceVectorsPipeline(Pipeline):
         return super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        known = ("normalize", "max_length", "layer")
+        known = ("normalize", "max_length", "layer", "batch_tokens")
         for name in options:
             if name not in known:
                 raise ValueError(f"sentence-vectors has no option {name!r}, only {', '.join(known)}")
         return {}, options, {}
 
     def preprocess(self, text: str) -> dict[str, Any]:
+        # What could be iterated over (a dictionary, a list in a list) would be taken for texts further on.
+        if not isinstance(text, str):
+            raise ValueError(f"a text must be a string, got {type(text).__name__}")
         return {"text": text}
 
     def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:

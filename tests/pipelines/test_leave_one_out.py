@@ -35,6 +35,12 @@ MODELS = {
 }
 # Its head wants the embeddings as well: used as a whole.
 NOT_APART = {"DebertaV2ForMaskedLM"}
+# They mix tokens by something else than attention, which no mask keeps away from the padding.
+LEAKING = {
+    "ConvBertForMaskedLM": {**SIZES, "embedding_size": 16, "conv_kernel_size": 3},
+    "MobileBertForMaskedLM": {**SIZES, "embedding_size": 8, "true_hidden_size": 16, "intra_bottleneck_size": 16},
+    "FNetForMaskedLM": {name: size for name, size in SIZES.items() if "attention" not in name},
+}
 IDS = torch.tensor([[1, 7, 9, 12, 2, PAD, PAD], [1, 20, 21, 22, 23, 24, 2], [1, 5, 2, PAD, PAD, PAD, PAD]])
 REAL = IDS.ne(PAD)
 WANTED = REAL & IDS.ne(1) & IDS.ne(2)
@@ -43,7 +49,7 @@ WANTED = REAL & IDS.ne(1) & IDS.ne(2)
 def make(name: str) -> nn.Module:
     torch.manual_seed(0)
     cls = getattr(kexue_hf, name, None) or getattr(transformers, name)
-    options = MODELS[name] if name.startswith("Distil") else {**SIZES, **MODELS[name]}
+    options = LEAKING.get(name) or (MODELS[name] if name.startswith("Distil") else {**SIZES, **MODELS[name]})
     model = cls(cls.config_class(**options)).eval()
     for parameter in model.parameters():
         # Biases too: a head that is skipped or entered twice would otherwise not be noticed.
@@ -191,3 +197,95 @@ def test_the_method_goes_by_the_model() -> None:
     assert chosen_method(make("BertForMaskedLM")) == "masking"
     assert chosen_method(AtOnce(transformers.BertConfig(**SIZES))) == "one_pass"
     assert chosen_method(AtOnce(transformers.BertConfig(**SIZES)), "masking") == "masking"
+
+
+@torch.no_grad()
+def by_definition_alone(model: nn.Module) -> torch.Tensor:
+    """As `by_definition`, of rows without padding."""
+    expected = torch.full((*IDS.shape, VOCABULARY), torch.nan)
+    for row, column in WANTED.nonzero().tolist():
+        ids = IDS[row : row + 1, : REAL[row].sum()].clone()
+        ids[0, column] = MASK
+        expected[row, column] = model(input_ids=ids).logits[0, column].log_softmax(-1)
+    return expected
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", *LEAKING])
+def test_what_else_is_in_the_batch_does_not_matter(name: str) -> None:
+    model = make(name)
+    expected = by_definition_alone(model)
+    assert ((by_definition(model) - expected)[WANTED].abs().max() > 1e-3) == (name in LEAKING)
+    found, calls = collect(model)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
+    assert len(calls) == (3 if name in LEAKING else 1)
+
+
+class LeakingAtOnce(transformers.ConvBertForMaskedLM):
+    predicts_all_tokens_at_once = True
+
+
+def test_nor_in_one_pass() -> None:
+    torch.manual_seed(0)
+    model = LeakingAtOnce(transformers.ConvBertConfig(**LEAKING["ConvBertForMaskedLM"])).eval()
+    found, _ = collect(model, mask_token_id=None)
+    for row, real in enumerate(REAL):
+        with torch.no_grad():
+            expected = model(input_ids=IDS[row : row + 1, : real.sum()]).logits[0].log_softmax(-1)
+        torch.testing.assert_close(found[row][WANTED[row]], expected[WANTED[row, : real.sum()]], atol=2e-5, rtol=0)
+
+
+def test_a_model_that_sees_padding_wants_it_on_the_right() -> None:
+    left, ids = REAL.flip(1), IDS.flip(1)
+    with pytest.raises(ValueError, match="pad its rows on the right only"):
+        leave_one_out(make("FNetForMaskedLM"), ids, left.long(), left, lambda *_: None, mask_token_id=MASK)
+
+
+def put_trunk(model: nn.Module) -> None:
+    model.distilbert = other(model).distilbert
+
+
+def put_head(model: nn.Module) -> None:
+    model.set_output_embeddings(other(model).vocab_projector)
+
+
+def put_nothing_in_the_heads_middle(model: nn.Module) -> None:
+    model.vocab_layer_norm = nn.Identity()
+
+
+def put_layer(model: nn.Module) -> None:
+    model.distilbert.transformer.layer[0] = other(model).distilbert.transformer.layer[0]
+
+
+def other(model: nn.Module) -> nn.Module:
+    torch.manual_seed(7)
+    return type(model)(model.config).eval()
+
+
+@pytest.mark.parametrize("change", [put_trunk, put_head, put_nothing_in_the_heads_middle, put_layer])
+def test_a_changed_model_gives_its_new_scores(change) -> None:
+    model = make("DistilBertForMaskedLM")
+    before, _ = collect(model)
+    change(model)
+    found, _ = collect(model)
+    torch.testing.assert_close(found, by_definition(model), atol=2e-5, rtol=0, equal_nan=True)
+    assert (found - before)[WANTED].abs().max() > 1e-2
+
+
+def test_what_was_found_out_is_found_out_again_where_the_parts_were_changed() -> None:
+    model = make("BertForMaskedLM")
+    assert trunk_and_head(model, IDS[:1]) is not None
+    model.cls = other(model).cls
+    model.register_forward_hook(lambda module, arguments, output: setattr(output, "logits", 3 * output.logits))
+    assert trunk_and_head(model, IDS[:1]) is None
+
+
+@pytest.mark.parametrize("where", ["first", "later"])
+def test_scores_that_are_no_numbers_are_refused(where: str) -> None:
+    model = make("BertForMaskedLM")
+    with torch.no_grad():
+        # Of the first row's first token, on which the parts are compared with the whole, or of another one.
+        model.bert.embeddings.word_embeddings.weight[IDS[0, 1] if where == "first" else IDS[1, 5]] = torch.nan
+    with pytest.raises(ValueError, match=r"scores are not finite in float32: the model's weights are damaged"):
+        collect(model)
+    with pytest.raises(ValueError, match=r"not finite in float16: .* use dtype float32 or bfloat16"):
+        collect(model.half())

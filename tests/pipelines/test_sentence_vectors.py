@@ -172,3 +172,42 @@ def test_layers_are_those_of_the_hidden_states() -> None:
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sentence_vectors(tiny(), Ids(), **({"texts": ["7"]} | arguments))
+
+
+def test_a_frozen_part_stays_frozen() -> None:
+    model = tiny().train()
+    model.encoder.eval()
+    sentence_vectors(model, Ids(), [numbers(7)])
+    assert model.training and not any(module.training for module in model.encoder.modules())
+
+
+def test_a_model_that_sees_padding_never_gets_any() -> None:
+    from transformers import FNetConfig, FNetModel
+
+    torch.manual_seed(0)
+    config = FNetConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=2, intermediate_size=24, initializer_range=0.4
+    )
+    model = FNetModel(config).eval()
+    texts = [numbers(*range(5, 5 + length)) for length in (3, 7, 3, 1, 7)]
+    alone = np.concatenate([sentence_vectors(model, Ids(), [text]) for text in texts])
+    np.testing.assert_allclose(sentence_vectors(model, Ids(), texts), alone, atol=1e-6)
+
+
+def test_long_texts_in_a_model_whose_positions_begin_late() -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 1}
+    model = RobertaModel(RobertaConfig(vocab_size=60, max_position_embeddings=18, pad_token_id=1, **sizes)).eval()
+    assert sentence_vectors(model, Ids((3,), (2,)), [numbers(*range(5, 45))]).any()
+    with pytest.raises(ValueError, match="max_length must be from 3 to 16"):
+        sentence_vectors(model, Ids((3,), (2,)), ["7"], max_length=17)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_vectors_that_are_no_numbers_are_refused(dtype: torch.dtype) -> None:
+    model = tiny().to(dtype)
+    with torch.no_grad():
+        model.embeddings.LayerNorm.weight.fill_(torch.finfo(dtype).max)
+    with pytest.raises(ValueError, match=f"vectors are not finite in {str(dtype)[6:]}: "):
+        sentence_vectors(model, Ids(), [numbers(7, 8), numbers(9)], layer=0)

@@ -43,6 +43,14 @@ def test_options_are_the_pipelines_or_the_calls(pair) -> None:
     assert np.linalg.norm(embed(LONG, normalize=False)) != pytest.approx(1, abs=1e-3)
     with pytest.raises(ValueError, match="no option 'top_k'"):
         embed(LONG, top_k=3)
+    np.testing.assert_allclose(embed(LONG, batch_tokens=1), embed(LONG), atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"text": "今天"}, [["a", "b"]], [{"text": "今天"}], 5, None, [None]], ids=repr)
+def test_what_is_no_text_is_refused(pair, wrong: object) -> None:
+    embed = pipeline("sentence-vectors", model=pair[0], tokenizer=pair[1])
+    with pytest.raises(ValueError, match="a text must be a string, got"):
+        embed(wrong)
 
 
 CODE = """
