@@ -1,12 +1,13 @@
 """Which characters does one write in place of which others? Candidates for a correction, and how unlikely each is.
 
-Most misspellings of Chinese replace a character by one that sounds the same (73 % of those in SIGHAN's training rows,
-any tone) or nearly the same (8 % more by the rules below, those of the fuzzy input methods) or looks alike (4 % more).
-The tables are in `similar_characters`. A user's own file takes their place.
+Most misspellings of Chinese replace a character by one that sounds the same, or nearly the same by the rules below
+(those of the fuzzy input methods), or looks alike. The tables are in `similar_characters`. A user's own file takes
+their place.
 
 Each candidate has a cost, as in a noisy channel: log p(this was written | that was meant), less than for a character
-of the same syllable and tone. The costs of the tables are counted on SIGHAN's training rows: errors of a kind for each
-candidate of this kind.
+of the same syllable and tone. The few numbers in `COSTS` are counted on wrong and right sentences: SIGHAN's training
+rows (data for research; none of it is in here), by benchmarks/tta_correction_constants.py, which also counts how many
+of the errors the tables cover; the rules of near sounds were chosen with an eye on the same rows.
 """
 
 import functools
@@ -21,9 +22,8 @@ from .similar_characters import SHAPES, SOUNDS
 
 # What `confusion` stands for.
 KINDS = ("sound", "near_sound", "shape")
-# Natural logarithms; see above.
-_SAME_TONE, _OTHER_TONE, _NEAR_SOUND, _SHAPE = 0.0, 1.0, 1.8, 2.3
-_SHAPE_TOO = -1.6  # for what sounds and looks alike
+# Natural logarithms, see above. `shape too` is added where something sounds and looks alike.
+COSTS = {"same tone": 0.0, "other tone": 1.0, "near sound": 1.6, "shape": 2.1, "shape too": -1.7}
 # zh and z, n and l, f and h, ü and u, ang and an, ... are one.
 _NEAR = ((re.compile("^([zcs])h"), r"\1"), (re.compile("^n"), "l"), (re.compile("^f"), "h"), (re.compile("ng$"), "n"))
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
@@ -69,16 +69,22 @@ class Confusion:
         }
 
     @classmethod
-    def of_kinds(cls, *kinds: str) -> "Confusion":
+    def of_kinds(cls, *kinds: str, costs: Mapping[str, float] | None = None) -> "Confusion":
         """From the tables that come along: `sound` (the same syllable, any tone), `near_sound`, `shape`.
 
+        Args:
+            costs: those that are not to be as in `COSTS`.
+
         Raises:
-            ValueError: no such kind.
+            ValueError: no such kind, or no such cost.
         """
         for kind in kinds:
             if kind not in KINDS:
                 raise ValueError(f"there is no kind of confusion {kind!r}, only {', '.join(KINDS)}")
-        return _of_kinds(kinds)
+        for name in costs or ():
+            if name not in COSTS:
+                raise ValueError(f"there is no cost {name!r}, only {', '.join(COSTS)}")
+        return _of_kinds(kinds, tuple({**COSTS, **(costs or {})}.values()))
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Confusion":
@@ -135,19 +141,20 @@ def _entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 
 @functools.cache
-def _of_kinds(kinds: tuple[str, ...]) -> Confusion:
+def _of_kinds(kinds: tuple[str, ...], costs: tuple[float, ...]) -> Confusion:
+    same_tone, other_tone, near_sound, shape, shape_too = costs
     mapping: dict[str, dict[str, float]] = defaultdict(dict)
     # The most expensive first: what is also of a cheaper kind gets that one's cost.
     if "near_sound" in kinds:
-        _join(mapping, _groups(_near_syllable), _NEAR_SOUND)
+        _join(mapping, _groups(_near_syllable), near_sound)
     if "sound" in kinds:
-        _join(mapping, _groups(_syllable), _OTHER_TONE)
-        _join(mapping, _groups(str), _SAME_TONE)
+        _join(mapping, _groups(_syllable), other_tone)
+        _join(mapping, _groups(str), same_tone)
     if "shape" in kinds:
         for line in SHAPES.splitlines():
             char, others = line.split()
             for one, other in ((a, b) for each in others for a, b in ((char, each), (each, char))):
-                mapping[one][other] = mapping[one][other] + _SHAPE_TOO if other in mapping[one] else _SHAPE
+                mapping[one][other] = mapping[one][other] + shape_too if other in mapping[one] else shape
     return Confusion(mapping)
 
 
@@ -178,4 +185,4 @@ def _near_syllable(reading: str) -> str:
     return syllable.replace("v", "u")
 
 
-__all__ = ["KINDS", "Confusion", "is_han"]
+__all__ = ["COSTS", "KINDS", "Confusion", "is_han"]

@@ -9,8 +9,9 @@ At each token a masked language model says how probable the token is given all o
 would be: in one pass for all tokens with a T-TA (arXiv 2004.08097), by masking one after the other with any other
 model; see `leave_one_out`. A replacement is proposed where log p(candidate) - log p(original), less what a candidate
 costs that is seldom meant when the original is written (see `confusion`), exceeds a threshold.
-Nothing is trained for it, neither on pairs of wrong and right sentences nor to tell the wrong tokens: supervised
-correctors (Soft-Masked BERT, arXiv 2005.07421) find more.
+No network is trained for it, neither on pairs of wrong and right sentences nor to tell the wrong tokens; the few costs
+and the default threshold were fitted on SIGHAN's training rows (data for research). Supervised correctors (Soft-Masked
+BERT, arXiv 2005.07421) find more.
 
 What may be replaced: tokens that are Chinese characters, by tokens of as many Chinese characters. Numbers, letters,
 punctuation, white space, unknown tokens and special tokens written in the text stay, and so does the text's length.
@@ -24,6 +25,7 @@ overlapping windows; a token counts in the one that shows most around it.
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,9 +39,12 @@ from .leave_one_out import chosen_method, leave_one_out
 from .text_scoring import chunks
 from .text_windows import EncodedText, encode_texts, frame_of, longest_row, windows
 
-# The gain above which a candidate is taken: about what benchmarks/tta_correction.py chooses on SIGHAN's training rows
-# (never on what it measures) for a small T-TA and for bigram counts.
+_logger = logging.getLogger(__name__)
+# The gain above which a candidate is taken: what benchmarks/tta_correction_constants.py chooses for a small T-TA on
+# SIGHAN's training rows. A test holds that it is.
 DEFAULT_THRESHOLD = 5.0
+# With fewer characters it is hardly a Chinese model.
+_FEW_CHARACTERS = 500
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
 _TEXTS_AT_ONCE = 1024
 _CHARACTERS_AT_ONCE = 1 << 18
@@ -79,7 +84,7 @@ class Proposal:
         return self.candidates[0].log_prob - self.log_prob - self.candidates[0].cost
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """As JSON has it; gain = log_prob_replacement - log_prob_original - cost."""
         return {
             "start": self.start,
             "end": self.end,
@@ -87,8 +92,11 @@ class Proposal:
             "replacement": self.replacement,
             "log_prob_original": self.log_prob,
             "log_prob_replacement": self.candidates[0].log_prob,
+            "cost": self.candidates[0].cost,
             "gain": self.gain,
-            "candidates": [{"text": one.text, "probability": math.exp(one.log_prob)} for one in self.candidates],
+            "candidates": [
+                {"text": one.text, "probability": math.exp(one.log_prob), "cost": one.cost} for one in self.candidates
+            ],
         }
 
 
@@ -128,7 +136,10 @@ class Corrector:
         batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
 
     Raises:
-        ValueError: options that do not fit the model, an unknown source of candidates, or a bad file of them.
+        ValueError: options that do not fit the model, an unknown source of candidates, a bad file of them, or a
+            vocabulary without Chinese characters, or without any candidate, so that nothing could be corrected.
+
+    Warns (logging): the vocabulary holds but a few Chinese characters; others are never corrected.
     """
 
     def __init__(
@@ -172,6 +183,26 @@ class Corrector:
         }
         self._texts = {index: token for token, index in self._vocabulary.items()}
         self._others: dict[int, dict[int, float]] = {}
+        self._check_vocabulary()
+        # How many characters each token has that may be a candidate, [tokens], else 0.
+        self._lengths = torch.zeros(max(self._texts) + 1, dtype=torch.long)
+        self._lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())])
+
+    def _check_vocabulary(self) -> None:
+        name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
+        if not self._texts:
+            raise ValueError(
+                f"no token of {name} is a Chinese character, so nothing could be corrected: take a model whose "
+                "vocabulary is of Chinese characters or words (not of bytes, as RoBERTa's)"
+            )
+        if not any(map(self._candidates, self._texts)):
+            raise ValueError(f"none of the candidates is a token of {name}, so nothing could be corrected")
+        if len(self._texts) < _FEW_CHARACTERS:
+            _logger.warning(
+                "%s has only %d tokens of Chinese characters: what is none of them is never corrected",
+                name,
+                len(self._texts),
+            )
 
     def correct(self, texts: Sequence[str]) -> list[CorrectedText]:
         """Correct texts; the results are in their order.
@@ -227,10 +258,11 @@ class Corrector:
         rows = [row for owner, text in enumerate(encoded) for row in self._rows(owner, text)]
         # The longest first: if memory lacks, it lacks at once.
         rows.sort(key=lambda row: -len(row.ids))
-        while rows:
-            size = max(1, self.batch_tokens // len(rows[0].ids))
-            self._propose_rows(rows[:size], encoded, found, above)
-            rows = rows[size:]
+        start = 0
+        while start < len(rows):
+            size = max(1, self.batch_tokens // len(rows[start].ids))
+            self._propose_rows(rows[start : start + size], encoded, found, above)
+            start += size
         for proposals in found:
             proposals.sort(key=lambda proposal: proposal.start)
         return found
@@ -317,8 +349,10 @@ class Corrector:
         device = log_probs.device
         if self._confusion is None:
             own = own.to(device)
-            lengths = torch.zeros(log_probs.shape[1], dtype=torch.long, device=device)
-            lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())], device=device)
+            if self._lengths.device != device or len(self._lengths) != log_probs.shape[1]:
+                missing = log_probs.shape[1] - len(self._lengths)
+                self._lengths = nn.functional.pad(self._lengths, (0, missing)).to(device)
+            lengths = self._lengths
             log_probs.scatter_(1, own[:, None], -math.inf)
             for length in lengths[own].unique().tolist():
                 # Rows of one length at a time: of other lengths nothing is allowed.

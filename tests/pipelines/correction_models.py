@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+from transformers.modeling_outputs import MaskedLMOutput
 
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
 
@@ -58,10 +59,10 @@ class Neighbours(nn.Module):
                 self.before.data[one, other] += 1
                 self.after.data[other, one] += 1
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> MaskedLMOutput:
         """Ids [batch, length] to logits [batch, length, vocabulary]."""
         left, right = input_ids.roll(1, dims=1), input_ids.roll(-1, dims=1)
-        return SimpleNamespace(logits=self.before[left].log() + self.after[right].log())
+        return MaskedLMOutput(logits=self.before[left].log() + self.after[right].log())
 
 
 __all__ = ["HAN", "KINDS", "LONG", "TEXTS", "TOKENS", "Neighbours", "make"]

@@ -10,7 +10,7 @@ import torch
 from transformers import BertTokenizer, BertTokenizerLegacy
 
 from kexue_hf import Confusion, Corrector, TtaForMaskedLM
-from kexue_hf.pipelines.confusion import is_han
+from kexue_hf.pipelines.confusion import COSTS, is_han
 from kexue_hf.pipelines.text_correction import Candidate, Proposal, candidate_source, replaced
 from tests.pipelines.correction_models import KINDS, LONG, TEXTS, TOKENS, Neighbours, make
 
@@ -86,6 +86,9 @@ def test_an_error_is_found_and_reported_with_its_place(known) -> None:
     assert text[7] == correction["original"] == "竟"
     assert correction["replacement"] == correction["candidates"][0]["text"] == "境"
     assert correction["gain"] > 5
+    gain = correction["log_prob_replacement"] - correction["log_prob_original"] - correction["cost"]
+    assert correction["gain"] == pytest.approx(gain)
+    assert correction["cost"] == correction["candidates"][0]["cost"] == COSTS["shape too"]
     assert correction["candidates"][0]["probability"] == pytest.approx(math.exp(correction["log_prob_replacement"]))
     assert 0 < sum(candidate["probability"] for candidate in correction["candidates"]) <= 1
 
@@ -250,6 +253,35 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: s
 def test_one_pass_needs_a_model_that_does_not_see_the_token(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sees the token"):
         Corrector(*make("bert", tmp_path), method="one_pass")
+
+
+ENGLISH = ["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "the", "##s", "1", "龘a", "。"]
+
+
+@pytest.mark.parametrize("candidates", ["confusion", "top_k"])
+def test_a_vocabulary_without_chinese_characters_is_refused(candidates: str, tta, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in ENGLISH), encoding="utf-8")
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    with pytest.raises(ValueError, match="no token of .* is a Chinese character, so nothing could be corrected"):
+        Corrector(tta[0], tokenizer, candidates=candidates)
+
+
+def test_candidates_that_the_vocabulary_lacks_are_refused(tta) -> None:
+    with pytest.raises(ValueError, match="none of the candidates is a token of"):
+        Corrector(*tta, candidates=Confusion({"龘": ["龖"], "竟": ["龖"], "龖": ["竟"]}))
+
+
+@pytest.mark.parametrize("number", [499, 500])
+def test_a_vocabulary_of_few_chinese_characters_is_warned_of(
+    number: int, tta, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vocabulary = [*ENGLISH, *(chr(0x4E00 + index) for index in range(number))]
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
+    Corrector(Neighbours(tokenizer, []), tokenizer)
+    assert [record.getMessage().partition(" has ")[2] for record in caplog.records] == (
+        ["only 499 tokens of Chinese characters: what is none of them is never corrected"] if number == 499 else []
+    )
 
 
 def test_a_lone_string_is_refused(tta) -> None:
