@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kexue_hf import Confusion
-from kexue_hf.pipelines.confusion import KINDS, is_han
+from kexue_hf.pipelines.confusion import COSTS, KINDS, is_han
+from kexue_hf.pipelines.text_correction import DEFAULT_THRESHOLD
 
 PAIRS = {
     "sound": ["境竟", "哪那", "在再", "的得", "地的", "做作", "己几", "女努"],
@@ -48,6 +49,22 @@ def test_what_is_meant_more_often_costs_less() -> None:
     assert Confusion({"竟": {"境": 0.5}})("竟") == {"境": 0.5}
     with pytest.raises(ValueError, match="the cost of '境' for '竟' must be a number"):
         Confusion({"竟": {"境": float("nan")}})
+
+
+def test_costs_and_threshold_are_those_that_were_counted() -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "tta_correction_constants.json"
+    counted = json.loads(path.read_text("utf-8"))
+    assert counted["costs"] == COSTS
+    assert counted["threshold"] == DEFAULT_THRESHOLD
+    by_threshold = counted["F1 of characters on these training rows"]
+    assert max(by_threshold, key=by_threshold.get) == str(DEFAULT_THRESHOLD)
+
+
+def test_costs_of_ones_own() -> None:
+    own = Confusion.of_kinds(*KINDS, costs={"other tone": 7.0, "shape too": -0.25})("竟")
+    assert [own[char] for char in "镜净精近章"] == [-0.25, 0.0, 7.0, COSTS["near sound"], COSTS["shape"]]
+    with pytest.raises(ValueError, match="there is no cost 'tone', only same tone, other tone"):
+        Confusion.of_kinds(*KINDS, costs={"tone": 1.0})
 
 
 def test_what_is_in_no_table_has_no_candidates() -> None:

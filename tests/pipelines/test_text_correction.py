@@ -262,7 +262,7 @@ ENGLISH = ["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "the", "##s", "1", "龘
 def test_a_vocabulary_without_chinese_characters_is_refused(candidates: str, tta, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in ENGLISH), encoding="utf-8")
     tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
-    with pytest.raises(ValueError, match="no token of .* is a Chinese character, so nothing could be corrected"):
+    with pytest.raises(ValueError, match=r"no token of .* is a Chinese character, so nothing could be corrected"):
         Corrector(tta[0], tokenizer, candidates=candidates)
 
 
