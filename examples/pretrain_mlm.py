@@ -67,7 +67,7 @@ class MaskedWords(Pretraining):
     def given_model(self) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(self.options.model)
         config = AutoConfig.from_pretrained(self.options.model)
-        auto_class, changes = AutoModelForMaskedLM, self.changes(config)
+        auto_class, changes = AutoModelForMaskedLM, self.changes(config, tokenizer)
         if self.options.next_segment:
             auto_class = AutoModelForPreTraining
             kind = MODEL_FOR_PRETRAINING_MAPPING.get(type(config), None)
@@ -85,8 +85,8 @@ class MaskedWords(Pretraining):
     def row_length(self) -> int:
         return super().row_length() - self.options.next_segment  # one [SEP] more between the segments
 
-    def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "next_segment": self.options.next_segment}
+    def facts(self, model: Any) -> dict[str, Any]:
+        return {**super().facts(model), "next_segment": self.options.next_segment}
 
     def more_figures(self, measured: dict[str, float]) -> dict[str, float]:
         if not self.options.next_segment:

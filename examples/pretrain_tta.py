@@ -33,6 +33,8 @@ from kexue_hf.vocabulary.building import build_character_vocabulary
 
 LOSS = "The loss is the mean over the predicted tokens; the original's averages padding in, which ours does not."
 QUERY_SOURCES = ("mask_embedding", "position")
+# Without these there is nothing to go on from; a new head is no great loss.
+TRUNK = ("bert.embeddings.word_embeddings.", "bert.encoder.")
 
 
 @dataclass
@@ -75,9 +77,20 @@ class Autoencoding(Pretraining):
     def given_model(self) -> tuple[Any, Any]:
         model, tokenizer = self.options.model, AutoTokenizer.from_pretrained(self.options.model)
         config = AutoConfig.from_pretrained(model)
-        changes = {**special_ids(tokenizer), **self.changes(config), **self.chosen_source()}
+        if not getattr(config, "mask_diagonal", True):
+            raise InputError(
+                f"{model} has mask_diagonal false: a token would see itself, which it is to predict; set it to true "
+                "in config.json to train that network as a T-TA again"
+            )
+        changes = {**special_ids(tokenizer), **self.changes(config, tokenizer), **self.chosen_source()}
         tta, found = TtaForMaskedLM.from_pretrained(model, dtype="float32", output_loading_info=True, **changes)
         missing = sorted(found["missing_keys"])
+        needed = [name for name in missing if name.startswith(TRUNK)]
+        if needed:
+            raise InputError(
+                f"{model} has no weights for {needed[0]} and {len(needed) - 1} others of the network: it would start "
+                "from random ones"
+            )
         if missing and self.arguments.process_index == 0:
             print(f"newly initialised, for {model} has none: {', '.join(missing)}")
         return tta, tokenizer
@@ -87,6 +100,9 @@ class Autoencoding(Pretraining):
 
     def chosen_source(self) -> dict[str, str]:
         return {} if self.options.query_source is None else {"query_source": self.options.query_source}
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        return {**super().facts(model), "query_source": model.config.query_source}
 
     def collator(self, tokenizer: Any) -> Any:
         return LanguageAutoencodingCollator(tokenizer)

@@ -69,9 +69,11 @@ class Pretraining:
         """The tokens of a row, those around it included."""
         return int(self.options.max_length)
 
-    def facts(self) -> dict[str, Any]:
-        """What the rows depend on, by name, other than what `OrderedTrainer` sees by itself."""
-        return {name: getattr(self.options, name) for name in ("pack", "max_length", "segment_characters")}
+    def facts(self, model: Any) -> dict[str, Any]:
+        """What the rows and what is computed of them depend on, by name: without what `OrderedTrainer` sees by itself,
+        and without what other weights would tell, as sizes."""
+        names = ("pack", "max_length", "segment_characters")
+        return {"script": self.script, **{name: getattr(self.options, name) for name in names}}
 
     def more_figures(self, measured: dict[str, float]) -> dict[str, float]:
         """Figures beside loss, perplexity and accuracy, of what the evaluation returned."""
@@ -116,11 +118,11 @@ class Pretraining:
             **self.chosen_attention(),
         }
 
-    def changes(self, config: Any) -> dict[str, Any]:
+    def changes(self, config: Any, tokenizer: Any) -> dict[str, Any]:
         """What the options change of the given model's configuration.
 
         Raises:
-            InputError: it has fewer positions than a row.
+            InputError: it has fewer positions than a row, or fewer tokens than the tokenizer.
         """
         options, changes = self.options, self.chosen_attention()
         if options.dropout is not None:
@@ -128,6 +130,12 @@ class Pretraining:
         positions = getattr(config, "max_position_embeddings", options.max_length)
         if options.max_length > positions:
             raise InputError(f"{options.model} has {positions} positions, --max_length is {options.max_length}")
+        rows, tokens = getattr(config, "vocab_size", len(tokenizer)), len(tokenizer)
+        if tokens > rows:
+            raise InputError(
+                f"{options.model} has rows for {rows} tokens, its tokenizer has {tokens}: call "
+                f"model.resize_token_embeddings({tokens}) and save it, or give it its own tokenizer"
+            )
         return changes
 
     def chosen_attention(self) -> dict[str, Any]:
@@ -173,7 +181,7 @@ class Pretraining:
 
         if arguments.n_gpu <= 1:  # nn.DataParallel cannot gather scores of different numbers of positions
             self.save_scores(model)
-        facts = self.facts()
+        facts = self.facts(model)
         if options.streaming:
             facts["corpus"] = texts.version()
         with one_line("wrong options"):

@@ -24,8 +24,8 @@ class MarkingTrainer(Trainer):
     """[`Trainer`] that marks its checkpoints as whole and resumes from whole ones only; arguments as there, and:
 
     Args:
-        facts: what the rows that are trained on depend on, by name, as JSON holds it; a checkpoint keeps them, and a
-            run with others is not resumed.
+        facts: what the rows that are trained on, and what is computed of them, depend on, by name, as JSON holds it; a
+            checkpoint keeps them, and a run with others is not resumed.
 
     `first_step` is the step that the last training went on from.
     """
@@ -111,7 +111,7 @@ def _checkpoints(folder: str | Path) -> list[Path]:
 
 
 def check_same_order(facts: dict[str, Any], recorded: dict[str, Any], checkpoint: str) -> None:
-    """Refuse to go on where the rows, their order or their masks would not be those of the stopped run.
+    """Refuse to go on where the rows, their order, their masks or the network would not be those of the stopped run.
 
     Raises:
         InputError: a fact differs.
@@ -120,7 +120,8 @@ def check_same_order(facts: dict[str, Any], recorded: dict[str, Any], checkpoint
         if name in recorded and recorded[name] != value:
             raise InputError(
                 f"{checkpoint} was made with {name} {recorded[name]}, now it is {value}, so rows, their "
-                f"order or masks would be others: restore it, or start anew from the weights with --model {checkpoint}"
+                f"order, masks or the network would be others: restore it, or start anew from the weights with "
+                f"--model {checkpoint}"
             )
 
 

@@ -350,6 +350,16 @@ def test_takes_encoders_of_transformers(text, tmp_path, capsys, kind):
         assert "--next_segment needs BERT's two heads, which no class for roformer has" in error
 
 
+def test_a_model_with_fewer_rows_than_its_tokenizer_has_tokens_is_refused(text, tmp_path, capsys):
+    train(text, tmp_path / "model", "--max_steps=1", "--save_steps=1")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["新词"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = arguments(text, tmp_path / "out", f"--model={tmp_path / 'model'}", "--max_steps=1")
+    assert f"has rows for {rows} tokens, its tokenizer has {rows + 1}: call model" in failure(capsys, options)
+
+
 def test_readers_that_all_tokenise_everything_are_said(text, tmp_path, capsys):
     options = ["--streaming", "--max_steps=1", "--dataloader_num_workers=2", "--train_file=nowhere.txt"]
     assert "each of 2 processes and workers tokenises" in failure(capsys, arguments(text, tmp_path, *options), lines=2)

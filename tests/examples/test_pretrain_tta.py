@@ -4,15 +4,24 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining, BertTokenizer
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    BertForPreTraining,
+    BertTokenizer,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from examples import pretrain_mlm, pretrain_tta
-from kexue_hf import TtaForMaskedLM, TtaTokenizer
+from kexue_hf import NezhaConfig, NezhaForMaskedLM, TtaConfig, TtaForMaskedLM, TtaTokenizer
 from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
 from tests.examples import pretraining_runs
 from tests.examples.pretraining_runs import arguments, write_text
 
 STEP = ["--max_steps=1", "--save_steps=1"]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +57,7 @@ def test_learns_reports_and_saves(text, tmp_path):
 
 def test_starts_from_a_bert_and_says_what_is_new(text, tmp_path, capsys):
     vocabulary = text.with_name("vocab.txt")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **sizes)
+    config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **SIZES)
     bert = BertForPreTraining(config)
     bert.save_pretrained(tmp_path / "bert")
     tokenizer = BertTokenizer(str(vocabulary))
@@ -88,18 +96,75 @@ def test_starts_from_a_wobert(text, tmp_path, capsys):
 
 def test_what_a_folder_lacks_is_said(text, tmp_path, capsys):
     vocabulary = text.with_name("vocab.txt")
-    config = BertConfig(
-        vocab_size=len(vocabulary.read_text("utf-8").splitlines()),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-    )
+    config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **SIZES)
     BertForPreTraining(config).bert.save_pretrained(tmp_path / "trunk")
     BertTokenizer(str(vocabulary)).save_pretrained(tmp_path / "trunk")
     train(text, tmp_path / "out", f"--model={tmp_path / 'trunk'}", *STEP)
     said = capsys.readouterr().out
     assert "newly initialised" in said and "cls.predictions.transform.dense.weight" in said
+
+
+def _other_names(vocabulary: int, model_class: type, config_class: type, folder: Path) -> None:
+    model_class(config_class(vocab_size=vocabulary, **SIZES)).save_pretrained(folder)
+
+
+def _roberta(vocabulary: int, folder: Path) -> None:
+    _other_names(vocabulary, RobertaForMaskedLM, RobertaConfig, folder)
+
+
+def _nezha(vocabulary: int, folder: Path) -> None:
+    _other_names(vocabulary, NezhaForMaskedLM, NezhaConfig, folder)
+
+
+def _no_weights(vocabulary: int, folder: Path) -> None:
+    model = BertForPreTraining(BertConfig(vocab_size=vocabulary, **SIZES))
+    model.save_pretrained(folder, state_dict={"cls.predictions.bias": model.cls.predictions.bias})
+
+
+def _seeing_itself(vocabulary: int, folder: Path) -> None:
+    TtaForMaskedLM(TtaConfig(vocab_size=vocabulary, mask_diagonal=False, **SIZES)).save_pretrained(folder)
+
+
+def _too_few_rows(vocabulary: int, folder: Path) -> None:
+    TtaForMaskedLM(TtaConfig(vocab_size=vocabulary - 1, **SIZES)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("save", "message"),
+    [
+        (_roberta, "a T-TA can start from bert, wobert, tta, whose weights have its names, not from 'roberta'"),
+        (_nezha, "a T-TA can start from bert, wobert, tta, whose weights have its names, not from 'nezha'"),
+        (_no_weights, "has no weights for bert.embeddings.word_embeddings.weight and 16 others of the network"),
+        (_seeing_itself, "has mask_diagonal false: a token would see itself, which it is to predict"),
+        (_too_few_rows, "has rows for 61 tokens, its tokenizer has 62: call model.resize_token_embeddings(62)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "")[1:],
+)
+def test_a_folder_that_cannot_start_a_tta_is_refused(text, tmp_path, capsys, save, message):
+    tokenizer = TtaTokenizer(vocab_file=str(text.with_name("vocab_tta.txt")))
+    save(len(tokenizer), tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = arguments(text, tmp_path / "out", f"--model={tmp_path / 'model'}", *STEP, script=pretrain_tta)
+    assert message in failure(capsys, options)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["new", "given"])
+def test_resuming_another_network_is_refused(text, tmp_path, capsys, given):
+    options = STEP
+    if given:
+        train(text, tmp_path / "model", *STEP)
+        options = [*STEP, f"--model={tmp_path / 'model'}"]
+    train(text, tmp_path / "out", *options)
+    train(text, tmp_path / "out", *options, "--resume", "--query_source=mask_embedding")  # what it is anyway
+    before = (tmp_path / "out" / "config.json").read_bytes()
+    again = arguments(text, tmp_path / "out", *options, "--resume", "--query_source=position", script=pretrain_tta)
+    message = "checkpoint-1 was made with query_source mask_embedding, now it is position, so"
+    assert message in failure(capsys, again)
+    assert (tmp_path / "out" / "config.json").read_bytes() == before
+    # The same rows for another script.
+    masked = arguments(text, tmp_path / "out", *STEP, "--resume", f"--model={tmp_path / 'out'}")
+    message = "checkpoint-1 was made with script pretrain_tta, now it is pretrain_mlm, so"
+    assert message in pretraining_runs.failure(capsys, masked)
 
 
 @pytest.mark.parametrize(

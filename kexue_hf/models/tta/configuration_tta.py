@@ -85,10 +85,15 @@ class TtaConfig(BertConfig):
 
         Raises:
             ValueError: it is another model's, and neither it nor `kwargs` have the `mask_token_id` that the queries
-                start from.
+                start from; or one whose weights have other names than BERT's, so that a T-TA would get none of them.
         """
         found = config_dict.get("model_type")
         if found != cls.model_type:
+            if found is not None and found not in _WITH_NAMES_OF_BERT:
+                raise ValueError(
+                    f"a T-TA can start from {', '.join(_WITH_NAMES_OF_BERT)}, whose weights have its names, not from "
+                    f"{found!r}"
+                )
             config_dict = {key: value for key, value in config_dict.items() if key not in _OF_ITS_OWN_MODEL}
             if config_dict.get("classifier_pooling") == "pooler":
                 del config_dict["classifier_pooling"]
@@ -103,6 +108,7 @@ class TtaConfig(BertConfig):
         return super().from_dict(config_dict, **kwargs)
 
 
+_WITH_NAMES_OF_BERT = ("bert", "wobert", "tta")
 # What must not be carried over from another model's configuration.
 _OF_ITS_OWN_MODEL = ("model_type", "architectures", "auto_map")
 
