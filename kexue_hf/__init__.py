@@ -41,6 +41,8 @@ _LOCATIONS: dict[str, str] = {
     "TtaForMaskedLM": "kexue_hf.models.tta.modeling_tta",
     "TtaForSequenceClassification": "kexue_hf.models.tta.modeling_tta",
     "TtaForTokenClassification": "kexue_hf.models.tta.modeling_tta",
+    "use_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
+    "calibrate_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "check_pairing": "kexue_hf._pairing",
     "VocabularyMismatchWarning": "kexue_hf.models.wobert.vocabulary_wobert",
     "convert": "kexue_hf.conversion.convert",

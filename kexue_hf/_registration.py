@@ -137,7 +137,14 @@ def _register_models(auto: ModuleType) -> None:
                 getattr(auto, auto_class).register(config_class, _load(model_type, reference), exist_ok=True)
 
 
+def _register_attention(modeling: ModuleType) -> None:
+    swapping = importlib.import_module("kexue_hf.models.performer_bert.swapping_performer_bert")
+    swapping.register()
+    swapping.restore_after_construction(modeling.PreTrainedModel)
+
+
 _ACTIONS: dict[str, Callable[[ModuleType], None]] = {
+    "transformers.modeling_utils": _register_attention,
     "transformers.models.auto.configuration_auto": _register_configs,
     "transformers.models.auto.tokenization_auto": _register_tokenizers,
     "transformers.models.auto.modeling_auto": _register_models,

@@ -1,0 +1,327 @@
+"""Feature maps on any model of transformers: attached, redrawn, calibrated, and back after loading.
+
+`use_performer` hangs a map on every attention module whose attention transformers can exchange. The maps' numbers are
+persistent buffers and their settings lie in `model.config.performer`, so that a folder written by `save_pretrained`
+loads to the same outputs wherever this package is imported. Elsewhere it loads as the softmax model that it was, with
+a word about the buffers that are left over.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+from .calibration_performer_bert import calibrate
+from .favor_performer_bert import FAVOR, MAP_NAME, RECORDER, SOFTMAX_MARK, register
+from .feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
+
+logger = logging.get_logger(__name__)
+
+SETTING = "performer"
+STEPS = "steps"
+_SEEN, _HOOK = "_favor_seen", "_favor_hook"
+
+
+def use_performer(
+    model: Any,
+    feature_map: str = "low_order",
+    num_features: int = 256,
+    norm: str = "chi",
+    seed: int = 0,
+    redraw: int | None = None,
+    layers: Iterable[int] | None = None,
+) -> Any:
+    """Replace the attention of a model by linear attention, in place.
+
+    Nothing is trained: how far the result is from the model as it was depends on the model. `calibrate_performer` on
+    some texts brings it nearer. Dropout of attention weights is left out in these layers, for there are none.
+
+    Args:
+        model: a model of transformers whose attention goes through its `AttentionInterface`.
+        feature_map: "low_order", "favor+" or "favor++".
+        num_features: at most so many features a head.
+        norm: of random features: "chi", "sqrt_d" or "stratified".
+        seed: of random features; every layer has draws of its own, the same in every process.
+        redraw: for random features, after how many optimiser steps new ones are drawn. A step is a change of the
+            trained weights between two forward passes in training mode; nothing is drawn in evaluation. None: never.
+        layers: which of the attention modules, counted from 0 in their order in the model; the others stay softmax.
+            None: all.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: a model without exchangeable attention, or that has feature maps of its own; a name, size or layer
+            that does not exist; or redraws of a map that is not random.
+    """
+    settings = {
+        "feature_map": feature_map, "num_features": num_features, "norm": norm, "seed": seed, "redraw": redraw,
+        "layers": None if layers is None else list(layers),
+    }  # fmt: skip
+    if getattr(model.config, "model_type", None) == "performer_bert":
+        raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+    register()
+    model.config.performer = _attach(model, settings, anew=True)
+    model.set_attn_implementation(FAVOR)
+    logger.info("linear attention (%s): weights of attention have no dropout in these layers", feature_map)
+    return model
+
+
+def restore(model: Any) -> None:
+    """Called at the end of every model's construction: attach what its configuration asks for.
+
+    Raises:
+        ValueError: "favor" is asked for where attention cannot be exchanged.
+    """
+    settings = getattr(model.config, SETTING, None)
+    if isinstance(settings, Mapping):
+        register()
+        _attach(model, dict(settings), anew=False)
+        # Not set_attn_implementation, which is for whole models: this one may be part of another.
+        model.config._attn_implementation_internal = FAVOR
+    elif getattr(model.config, "_attn_implementation", None) == FAVOR and not model._can_set_attn_implementation():
+        raise ValueError(
+            f"the attention of {type(model).__name__} is its own and cannot be exchanged: 'favor' has no meaning there"
+        )
+
+
+def restore_after_construction(model_class: type) -> None:
+    """Have every model of transformers call `restore` once it is made."""
+    # The ignores: mypy takes methods for fixed, and a function for something without attributes.
+    post_init = model_class.post_init  # type: ignore[attr-defined]
+    initialize = model_class._initialize_weights  # type: ignore[attr-defined]
+    if getattr(post_init, "restores_performer", False):
+        return
+
+    @functools.wraps(post_init)
+    def post_init_and_restore(self: Any, *args: Any, **kwargs: Any) -> None:
+        post_init(self, *args, **kwargs)
+        restore(self)
+
+    @functools.wraps(initialize)
+    def initialize_maps_too(self: Any, module: nn.Module, *args: Any, **kwargs: Any) -> None:
+        # Whatever the file has not, the model's own `_init_weights` knows nothing of it.
+        if isinstance(module, FeatureMap) and not getattr(module, "_is_hf_initialized", False):
+            fill_missing(module)
+        initialize(self, module, *args, **kwargs)
+
+    post_init_and_restore.restores_performer = True  # type: ignore[attr-defined]
+    model_class.post_init = post_init_and_restore  # type: ignore[attr-defined]
+    model_class._initialize_weights = initialize_maps_too  # type: ignore[attr-defined]
+
+
+def fill_missing(feature_map: FeatureMap) -> None:
+    """Give the buffers that no file has filled the values of a new map."""
+    given = {name: buffer.clone() for name, buffer in feature_map.named_buffers() if _loaded(buffer)}
+    feature_map.reset()
+    if STEPS in feature_map._buffers:
+        getattr(feature_map, STEPS).zero_()
+    with torch.no_grad():
+        for name, buffer in given.items():
+            getattr(feature_map, name).copy_(buffer)
+
+
+def _loaded(buffer: torch.Tensor) -> bool:
+    return bool(getattr(buffer, "_is_hf_initialized", False))
+
+
+def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Those whose attention transformers can exchange, by name, in the order of the model."""
+    return {name: module for name, module in model.named_modules() if _is_exchangeable(type(module))}
+
+
+@functools.cache
+def _is_exchangeable(kind: Any) -> bool:
+    code = getattr(inspect.unwrap(kind.forward), "__code__", None)
+    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+
+
+def _attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
+    """Hang maps on the layers; return the settings, with layers counted from 0.
+
+    Args:
+        anew: replace all maps. If not, the model may be part of another one that is being made, which comes last and
+            has the last word: what it would make in the same way stays, and layers that the part has not are no error.
+    """
+    modules = list(attention_modules(model).values())
+    if not modules and anew:
+        raise ValueError(f"{type(model).__name__} has no attention that can be exchanged")
+    layers, redraw = settings["layers"], settings["redraw"]
+    if layers is None:
+        chosen = set(range(len(modules)))
+    elif anew:
+        chosen = _chosen(layers, len(modules))
+    else:
+        chosen = set(layers)
+    if redraw is not None and redraw < 1:
+        raise ValueError(f"redraw must be a number of steps of at least 1, or None, got {redraw}")
+    # All are made before the first is attached: an error leaves the model as it was.
+    made = [_make(module, number, settings) if number in chosen else None for number, module in enumerate(modules)]
+    for module, created in zip(modules, made, strict=True):
+        module.__dict__.pop(SOFTMAX_MARK, None)
+        if created is None:
+            module._modules.pop(MAP_NAME, None)
+            setattr(module, SOFTMAX_MARK, True)
+        elif anew or repr(getattr(module, MAP_NAME, None)) != repr(created):
+            reference = next(module.parameters(), None)
+            if reference is not None and reference.device.type != "meta":
+                created.to(reference.device)
+                # Complete: nothing is to be initialised. What is made without storage is filled from a file.
+                created.__dict__["_is_hf_initialized"] = True
+            setattr(module, MAP_NAME, created.train(module.training))
+    _watch(model, redraw)
+    return {**settings, "layers": None if layers is None else sorted(chosen)}
+
+
+def _make(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMap:
+    heads, head_dim = _sizes(module)
+    # Other draws for every layer.
+    seed = settings["seed"] * 1_009 + number
+    created = create_feature_map(
+        settings["feature_map"], head_dim, settings["num_features"], heads, settings["norm"], seed
+    )
+    if settings["redraw"] is not None:
+        if not isinstance(created, RandomFeatures):
+            raise ValueError(f"redraw is for random features, {settings['feature_map']!r} has none: leave it out")
+        created.register_buffer(STEPS, torch.zeros((), dtype=torch.long))
+    return created
+
+
+def _chosen(layers: list[Any], count: int) -> set[int]:
+    wrong = [layer for layer in layers if not isinstance(layer, int) or not -count <= layer < count]
+    if wrong or not layers:
+        raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got {layers}")
+    return {layer % count for layer in layers}
+
+
+def _sizes(module: Any) -> tuple[int, int]:
+    """Heads and head_dim, by the names that transformers' models have for them."""
+    config = getattr(module, "config", None)
+
+    def find(names: tuple[str, ...], where: Any) -> int | None:
+        found = (getattr(where, name, None) for name in names)
+        return next((size for size in found if isinstance(size, int) and not isinstance(size, bool)), None)
+
+    head_names = ("num_attention_heads", "num_heads", "n_heads", "num_query_heads")
+    heads = find(head_names, module) or find(head_names, config)
+    dim_names = ("attention_head_size", "head_dim", "dim_per_head")
+    head_dim = find(dim_names, module) or find(dim_names, config)
+    if heads and not head_dim:
+        sizes = ("all_head_size", "embed_dim", "hidden_size", "dim", "d_model")
+        width = find(sizes, module) or find(sizes, config)
+        head_dim = None if width is None else width // heads
+    if not heads or not head_dim:
+        raise ValueError(f"cannot tell the heads and head_dim of {type(module).__name__}")
+    return heads, head_dim
+
+
+def _watch(model: Any, redraw: int | None) -> None:
+    """Count optimiser steps at the outermost model: the parts that it is made of stop counting."""
+    for module in model.modules():
+        handle = module.__dict__.pop(_HOOK, None)
+        if handle is not None:
+            handle.remove()
+            module.__dict__.pop(_SEEN, None)
+    if redraw is not None:
+        setattr(model, _HOOK, model.register_forward_pre_hook(_count_step))
+
+
+def _count_step(model: Any, _: Any) -> None:
+    """A forward pre-hook: where weights have changed since the last pass in training mode, a step has been made."""
+    if not model.training:
+        return
+    # Every change in place raises a tensor's version; nothing else tells accumulated passes from steps. The model's
+    # identity is in it because a copy's versions are others.
+    seen = (id(model), sum(parameter._version for parameter in model.parameters() if parameter.requires_grad))
+    before = getattr(model, _SEEN, None)
+    setattr(model, _SEEN, seen)
+    if before is None or before[0] != seen[0] or before[1] == seen[1]:
+        return
+    redraw = model.config.performer["redraw"]
+    for module in model.modules():
+        if isinstance(module, RandomFeatures) and STEPS in module._buffers:
+            steps = int(getattr(module, STEPS)) + 1
+            getattr(module, STEPS).fill_(steps)
+            if steps % redraw == 0:
+                module.redraw(steps // redraw)
+
+
+@torch.no_grad()
+def calibrate_performer(
+    model: Any, batches: Iterable[Any], tokenizer: Any = None, *, max_length: int = 256, batch_size: int = 8
+) -> dict[str, torch.Tensor]:
+    """Fit the constants of every feature map of a model to its own queries and keys.
+
+    The model runs over the texts once as the softmax model that it was. Some ten texts of some hundred tokens do; all
+    their queries and keys are held in memory, and exact softmax is computed in float64.
+
+    Args:
+        model: one that has feature maps, from `use_performer` or of type performer_bert.
+        batches: inputs of the model, mappings of tensors; or texts, if `tokenizer` is given.
+        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
+
+    Returns:
+        For each map, by its name in the model, what `calibrate` returns: one number a head.
+
+    Raises:
+        ValueError: a model without maps, or nothing to calibrate on.
+    """
+    maps = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
+    if not maps:
+        raise ValueError("the model has no feature maps: attach them with kexue_hf.use_performer(model)")
+    if tokenizer is not None:
+        texts = list(batches)
+        batches = [
+            tokenizer(
+                texts[i : i + batch_size], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+            )
+            for i in range(0, len(texts), batch_size)
+        ]
+    samples: dict[int, list[Any]] = {}
+    told: dict[int, tuple[float, bool]] = {}
+
+    def record(
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        real: torch.Tensor | None,
+        scaling: float,
+        causal: bool,
+    ) -> None:
+        found = getattr(module, MAP_NAME, None)
+        if found is not None:
+            samples.setdefault(id(found), []).append((query.detach(), key.detach(), real))
+            told[id(found)] = scaling, causal
+
+    was_training = model.training
+    model.eval()
+    token = RECORDER.set(record)
+    try:
+        for batch in batches:
+            if not isinstance(batch, Mapping):
+                raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
+            model(**{name: states.to(model.device) for name, states in batch.items()})
+    finally:
+        RECORDER.reset(token)
+        model.train(was_training)
+    results = {}
+    for name, feature_map in maps.items():
+        if id(feature_map) not in samples:
+            raise ValueError(f"calibration needs texts that reach every layer, {name} has seen none")
+        scaling, causal = told[id(feature_map)]
+        results[name] = calibrate(feature_map, samples[id(feature_map)], scaling=scaling, causal=causal)
+    return results
+
+
+__all__ = [
+    "attention_modules",
+    "calibrate_performer",
+    "fill_missing",
+    "restore",
+    "restore_after_construction",
+    "use_performer",
+]
