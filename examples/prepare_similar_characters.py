@@ -26,6 +26,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from kexue_hf.whole_file import whole_file
+
 FILES = ("Readings", "DictionaryLikeData", "IRGSources", "OtherMappings")
 FIELDS = (
     *("kTGH", "kBigFive", "kTGHZ2013", "kXHC1983", "kMandarin"),
@@ -207,7 +209,8 @@ def main() -> None:
     table, version, year = read_unihan(options.unihan)
     chars = common_characters(table)
     tables = written(chars, table, look_alikes(chars, table))
-    options.out.write_text(HEAD % {"version": version, "year": year} + tables, encoding="utf-8")
+    with whole_file(options.out, overwrite=True) as file:
+        file.write(HEAD % {"version": version, "year": year} + tables)
 
 
 if __name__ == "__main__":

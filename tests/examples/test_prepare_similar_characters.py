@@ -87,6 +87,28 @@ def test_the_file_says_where_it_is_from_and_under_which_licence(made: dict[str, 
     assert similar_characters.__doc__ == made["__doc__"]
 
 
+def test_the_package_says_so_too() -> None:
+    root = Path(__file__).parents[2]
+    licence = (root / "LICENSE-UNICODE").read_text("utf-8").strip()
+    assert licence.startswith("Copyright ©") and licence in similar_characters.__doc__
+    project = (root / "pyproject.toml").read_text("utf-8")
+    assert 'license = "Apache-2.0 AND Unicode-DFS-2016"' in project
+    listed = re.search(r"license-files = \[(.*)\]", project)[1]
+    for name in re.findall(r'"([^"]+)"', listed):
+        assert (root / name).is_file()
+    assert '"NOTICE"' in listed and "similar_characters.py" in (root / "NOTICE").read_text("utf-8")
+
+
+def test_a_run_that_fails_leaves_the_tables_as_they_were(
+    made: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (tmp_path / "made.py").read_bytes()
+    monkeypatch.setattr(script, "written", lambda *_: "\ud800")  # cannot be encoded: fails while it is written
+    with pytest.raises(UnicodeEncodeError):
+        script.main()
+    assert (tmp_path / "made.py").read_bytes() == before
+
+
 def test_the_shipped_tables_are_of_this_form() -> None:
     assert all(re.fullmatch(r"[a-zê]+[1-5] \S{1,45}", line) for line in similar_characters.SOUNDS.splitlines())
     lines = [line.split() for line in similar_characters.SHAPES.splitlines()]
