@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
 from kexue_hf.pipelines.sentence_vectors import ids_left_out
+from kexue_hf.pipelines.text_windows import frame_of, longest_row
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,7 +40,8 @@ def build_sentence_transformer(
         options: passed on to SentenceTransformer, such as `device`.
 
     Raises:
-        InputError: sentence-transformers is not installed.
+        InputError: sentence-transformers is not installed, there is no such model, or `max_length` has no room for a
+            token or is more than the model takes.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -49,8 +51,16 @@ def build_sentence_transformer(
             "sentence-transformers 5.4 or newer is needed: pip install 'kexue-hf[sentence-transformers]'"
         ) from error
 
-    encoder = Transformer(fspath(folder), max_seq_length=max_length, model_kwargs=dict(model_kwargs or {}))
+    try:
+        encoder = Transformer(fspath(folder), max_seq_length=max_length, model_kwargs=dict(model_kwargs or {}))
+    except OSError as error:
+        raise InputError(f"{fspath(folder)} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     tokenizer = encoder.tokenizer
+    if max_length is not None:
+        # sentence-transformers has made it the tokenizer's bound as well.
+        least, most = len(frame_of(tokenizer)) + 1, longest_row(encoder.model, None)
+        if not least <= max_length <= most:
+            raise InputError(f"max_length must be from {least} to {most} for this model, got {max_length}")
     names = {index: token for token, index in tokenizer.get_vocab().items()}
     # The position in this list is the id; an id that no text leads to may have any name.
     vocabulary = [names.get(index, "") for index in range(max(names) + 1)]

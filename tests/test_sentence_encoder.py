@@ -149,3 +149,17 @@ def test_without_the_library_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(InputError, match=r"pip install 'kexue-hf\[sentence-transformers\]'"):
         build_sentence_transformer("a folder")
+
+
+@needs_library
+@pytest.mark.parametrize("limit", [2, 17, 100_000])
+def test_a_length_that_the_model_does_not_take_is_refused(folders: dict[str, Path], limit: int) -> None:
+    with pytest.raises(InputError, match=f"max_length must be from 3 to 16 for this model, got {limit}"):
+        build_sentence_transformer(folders["tta"], max_length=limit)
+
+
+@needs_library
+def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing cannot be loaded: .+") as raised:
+        build_sentence_transformer(tmp_path / "nothing")
+    assert len(str(raised.value).splitlines()) == 1
