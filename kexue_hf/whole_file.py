@@ -41,6 +41,7 @@ def _stage(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
     if target.exists() and not overwrite:
         raise OutputError(f"{output} exists; name another file, or pass --overwrite")
     stage = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+    new = [folder for folder in target.parents if not folder.exists()]  # the innermost first
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield stage
@@ -50,7 +51,13 @@ def _stage(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
             raise
         raise OutputError(f"{output}: cannot be written ({error.strerror or error})") from error
     finally:
-        stage.unlink(missing_ok=True)
+        # Only clearing up: an error here must not stand in for the one that led here.
+        with contextlib.suppress(OSError):
+            stage.unlink(missing_ok=True)
+        if not target.exists():
+            with contextlib.suppress(OSError):
+                for folder in new:
+                    folder.rmdir()
 
 
 __all__ = ["whole_binary_file", "whole_file"]
