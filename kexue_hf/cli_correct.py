@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import parsed, readable_errors, text_sink, with_progress
+from kexue_hf.cli_texts import input_form, parsed, readable_errors, text_sink, with_progress
+from kexue_hf.corpora.text_files import form_of
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -86,7 +87,9 @@ def correct_command(
     """Replace characters that their context finds improbable by such as sound or look alike and fit."""
     if (not texts) == (file is None):
         raise InputError("give either texts or --file FILE (--file - reads stdin)")
-    if evaluate and (file is None or ".jsonl" not in file.suffixes):
+    if text_column is not None and file is None:
+        raise InputError("--text-column without --file has no effect; leave it out")
+    if evaluate and (file is None or form_of(file) != ".jsonl"):
         raise InputError("--evaluate needs --file with a .jsonl of `source` and `target`")
     targets: collections.deque[str] = collections.deque()
     rows = texts or _rows(file, text_column, targets if evaluate else None)
@@ -128,15 +131,9 @@ def correct_command(
 def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:
     """The texts; what is wrong with the file's name is said at once. What they should be goes into `targets`."""
     assert file is not None  # correct_command has looked
-    if str(file) != "-":
-        if not file.exists():
-            raise InputError(f"{file} does not exist")
-        if file.is_dir():
-            raise InputError(f"{file} is a folder; name a file")
-        if {".json", ".parquet"} & set(file.suffixes):
-            raise InputError(f"{file}: expected lines of text, or .jsonl with an object a line")
+    form = input_form(file, (".txt", ".jsonl"), column)
     column = column or ("text" if targets is None else "source")
-    return _lines(file, column if ".jsonl" in file.suffixes else None, targets)
+    return _lines(file, column if form == ".jsonl" else None, targets)
 
 
 def _lines(file: Path, column: str | None, targets: collections.deque[str] | None) -> Iterator[str]:

@@ -1,19 +1,18 @@
 """`kexue-hf embed`: sentence vectors of texts.
 
-A file of any size is read in pieces of a bounded number of lines and characters; row n is line n's, zeros where it is
-empty.
+A file of any size is read in pieces of a bounded number of lines and characters (but always at least one line); row n
+is line n's, zeros where it is empty.
 """
 
 import contextlib
 import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from kexue_hf.cli_texts import parsed, readable_errors, text_sink, with_progress
+from kexue_hf.cli_texts import readable_errors, rows_of, text_sink, with_progress
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -39,7 +38,7 @@ def embed_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A file to make: JSON lines, or, if it ends in .npy, an array [texts, width] for numpy.load.",
+            help="A file to make: JSON lines in NAME.jsonl, or an array [texts, width] for numpy.load in NAME.npy.",
             show_default="stdout",
         ),
     ] = None,
@@ -48,7 +47,9 @@ def embed_command(
         int | None,
         typer.Option(help="Tokens at a time; a longer text is read in windows.", show_default="what the model takes"),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Where the text is, in .jsonl and .parquet files.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="Where the text is, in .jsonl and .parquet files.", show_default="text")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
     batch_tokens: Annotated[
@@ -60,15 +61,17 @@ def embed_command(
     """Vectors of texts: the mean of the states of a text's own tokens."""
     if (not texts) == (file is None):
         raise InputError("give either texts or --file FILE (--file - reads stdin)")
-    rows = texts or _rows(file, text_column)
+    if text_column is not None and file is None:
+        raise InputError("--text-column without --file has no effect; leave it out")
+    rows = texts or rows_of(Path("-") if file is None else file, text_column)
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        if output is not None and output.suffix == ".npy":
+        if output is not None and output.suffix.lower() == ".npy":
             from kexue_hf.whole_file import whole_binary_file
 
             array = stack.enter_context(whole_binary_file(output, overwrite=overwrite))
         else:
-            array, sink = None, stack.enter_context(text_sink(output, overwrite))
+            array, sink = None, stack.enter_context(text_sink(output, overwrite, (".jsonl", ".npy")))
 
         from kexue_hf.masked_lm import load_encoder, quiet_libraries
         from kexue_hf.pipelines.sentence_vectors import sentence_vectors
@@ -87,35 +90,9 @@ def embed_command(
             _write_array(array, (vector for _, vector in results), network.config.hidden_size)
             return
         for text, vector in results:
-            sink.write(json.dumps({"text": text, "vector": vector.tolist()}, ensure_ascii=False) + "\n")
-
-
-def _rows(file: Path | None, column: str) -> Iterable[str]:
-    """The texts; what is wrong with the file's name is said at once."""
-    from kexue_hf.corpora.text_files import is_text_file, read_texts
-
-    assert file is not None  # embed_command has looked
-    if str(file) == "-":
-        return _lines(file, None)
-    if not file.exists():
-        raise InputError(f"{file} does not exist")
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; name a file")
-    kinds = set(file.suffixes) & {".json", ".jsonl", ".parquet"} if is_text_file(file) else set()
-    if ".json" in kinds:
-        raise InputError(f"{file}: expected an object a line, as .jsonl")
-    if ".parquet" in kinds:
-        return read_texts([file], column)
-    return _lines(file, column if ".jsonl" in kinds else None)
-
-
-def _lines(file: Path, column: str | None) -> Iterator[str]:
-    from kexue_hf.corpora.text_files import read_lines, text_of
-
-    name, opened = ("stdin", sys.stdin.buffer) if str(file) == "-" else (str(file), None)
-    for number, line in read_lines(name, opened):
-        place = f"{name}, line {number}"
-        yield text_of(parsed(line, place), column, place) if column is not None and line.strip() else line
+            sink.write(
+                json.dumps({"text": text, "vector": vector.tolist()}, ensure_ascii=False, allow_nan=False) + "\n"
+            )
 
 
 def _write_array(array: BinaryIO, vectors: Iterable[Any], width: int) -> None:

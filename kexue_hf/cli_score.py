@@ -1,6 +1,7 @@
 """`kexue-hf score`: log-probabilities of texts, or the n best of a recognizer ranked by them.
 
-A file of any size is read in pieces of a bounded number of lines and characters; output line n is input line n's.
+A file of any size is read in pieces of a bounded number of lines and characters (but always at least one line); output
+line n is input line n's.
 """
 
 import contextlib
@@ -9,15 +10,15 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import parsed, readable_errors, text_sink, with_progress
+from kexue_hf.cli_texts import input_form, parsed, places_and_lines, readable_errors, rows_of, text_sink, with_progress
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
-_LISTS_AT_ONCE = 64
+_LISTS_AT_ONCE, _CHARACTERS_AT_ONCE = 64, 1 << 18
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,17 +37,26 @@ def score_command(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="A file of JSON lines to make.", show_default="stdout")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Show every token's log-probability too.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="A file of JSON lines to make, NAME.jsonl.", show_default="stdout")
+    ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens", help="Show every token's log-probability too, and its characters, [start, end) counted from 0."
+        ),
+    ] = False,
     nbest: Annotated[
         bool,
         typer.Option(
             "--nbest",
             help='Rank candidates: each line is {"candidates": [...], "scores": [...]} (scores may lack); TEXTS are '
-            "the candidates of one list.",
+            "the candidates of one list. `place` in a result is where a candidate was, counted from 0.",
         ),
     ] = False,
-    weight: Annotated[float, typer.Option(help="--nbest: the model's weight against the scores, 0 to 1.")] = 0.5,
+    weight: Annotated[
+        float | None, typer.Option(help="--nbest: the model's weight against the scores, 0 to 1.", show_default="0.5")
+    ] = None,
     length_normalized: Annotated[
         bool, typer.Option("--length-normalized", help="--nbest: rank by the mean a token, not by the sum.")
     ] = False,
@@ -56,7 +66,9 @@ def score_command(
     include_specials: Annotated[
         bool, typer.Option("--include-specials", help="Score [SOS], [EOS] and the like too, as T-TA's original does.")
     ] = False,
-    text_column: Annotated[str, typer.Option(help="Where the text is, in .jsonl and .parquet files.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="Where the text is, in .jsonl and .parquet files.", show_default="text")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
     batch_tokens: Annotated[
@@ -68,10 +80,20 @@ def score_command(
     """Score texts by the log-probability of each token given all others."""
     if (not texts) == (file is None):
         raise InputError("give either texts or --file FILE (--file - reads stdin)")
+    useless = {
+        "--weight without --nbest": weight is not None and not nbest,
+        "--length-normalized without --nbest": length_normalized and not nbest,
+        "--tokens with --nbest": tokens and nbest,
+        "--text-column with --nbest": text_column is not None and nbest,
+        "--text-column without --file": text_column is not None and file is None,
+    }
+    for what, given in useless.items():
+        if given:
+            raise InputError(f"{what} has no effect; leave it out")
     rows = _rows(texts, file, text_column, nbest)
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        sink = stack.enter_context(text_sink(output, overwrite))
+        sink = stack.enter_context(text_sink(output, overwrite, (".jsonl",)))
 
         from kexue_hf.masked_lm import load_masked_lm, quiet_libraries
 
@@ -84,11 +106,11 @@ def score_command(
         stack.enter_context(quiet_libraries())
         results: Iterator[dict[str, Any]]
         if nbest:
-            options |= {"weight": weight, "length_normalized": length_normalized}
+            options |= {"weight": 0.5 if weight is None else weight, "length_normalized": length_normalized}
             results = _rank(network, tokenizer, rows, options)
         else:
             results = _score(network, tokenizer, rows, options, tokens)
-        show = _table(nbest) if output is None and sink.isatty() else _json
+        show = _table(nbest) if sink is sys.stdout and sink.isatty() else _json
         for result in with_progress(results, len(texts) if texts and not nbest else None, quiet):
             sink.write(show(result))
 
@@ -104,52 +126,31 @@ def _score(
 
 def _rank(model: Any, tokenizer: Any, lists: Iterable[Any], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     import dataclasses
-    import itertools
 
     from kexue_hf.pipelines.reranking import rerank_lists
+    from kexue_hf.pipelines.text_scoring import chunks
 
-    lists = iter(lists)
-    while chunk := list(itertools.islice(lists, _LISTS_AT_ONCE)):
+    def size(row: tuple[list[str], Any]) -> int:
+        return sum(len(text) + 1 for text in row[0])
+
+    for chunk in chunks(lists, _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE, size):
         for ranked in rerank_lists(model, tokenizer, chunk, **options):
             yield {"candidates": [dataclasses.asdict(candidate) for candidate in ranked]}
 
 
-def _rows(texts: list[str] | None, file: Path | None, column: str, nbest: bool) -> Iterable[Any]:
+def _rows(texts: list[str] | None, file: Path | None, column: str | None, nbest: bool) -> Iterable[Any]:
     """Texts, or with `nbest` (candidates, scores or None). What is wrong with the file's name is said at once."""
     if texts:
         return [(texts, None)] if nbest else texts
-    from kexue_hf.corpora.text_files import is_text_file, read_texts
-
     assert file is not None  # score_command has looked
-    if str(file) == "-":
-        return _lines("stdin", sys.stdin.buffer, None, nbest)
-    if not file.exists():
-        raise InputError(f"{file} does not exist")
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; name a file")
-    kinds = set(file.suffixes) & {".json", ".jsonl", ".parquet"} if is_text_file(file) else set()
-    if ".json" in kinds or (nbest and ".parquet" in kinds):
-        raise InputError(f"{file}: expected an object a line, as .jsonl")
-    if ".parquet" in kinds:
-        return read_texts([file], column)
-    return _lines(str(file), None, column if ".jsonl" in kinds else None, nbest)
-
-
-def _lines(name: str, opened: BinaryIO | None, column: str | None, nbest: bool) -> Iterator[Any]:
-    """What stands in each line: JSON where it has a column, or with `nbest`."""
-    from kexue_hf.corpora.text_files import read_lines, text_of
-
-    for number, line in read_lines(name, opened):
-        place = f"{name}, line {number}"
-        if nbest:
-            yield _list_of(line, place)
-        elif column is not None:
-            yield text_of(parsed(line, place), column, place) if line.strip() else ""
-        else:
-            yield line
+    if not nbest:
+        return rows_of(file, column)
+    input_form(file, (".jsonl", ".txt"))
+    return (_list_of(line, place) for place, line in places_and_lines(file))
 
 
 def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
+    from kexue_hf.corpora.text_files import text_of
     from kexue_hf.pipelines.reranking import check_list
 
     row = parsed(line, place) if line.strip() else {"candidates": []}
@@ -158,6 +159,8 @@ def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
     candidates, scores = row["candidates"], row.get("scores")
     if not all(isinstance(text, str) for text in candidates) or not isinstance(scores, (list, type(None))):
         raise InputError(f'{place}: expected {{"candidates": [texts], "scores": [numbers]}}')
+    for number, text in enumerate(candidates, 1):
+        text_of({"candidates": text}, "candidates", f"{place}, candidate {number}")
     try:
         check_list(candidates, scores)
     except ValueError as error:
@@ -169,7 +172,7 @@ def _json(result: dict[str, Any]) -> str:
     # JSON has no infinity (the perplexity of a text that is next to impossible).
     if isinstance(result.get("perplexity"), float) and not math.isfinite(result["perplexity"]):
         result = {**result, "perplexity": None}
-    return json.dumps(result, ensure_ascii=False) + "\n"
+    return json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _table(nbest: bool) -> Callable[[dict[str, Any]], str]:

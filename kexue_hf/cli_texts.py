@@ -1,9 +1,12 @@
-"""What the commands share that read texts by the line and write a result for each: errors, output, progress."""
+"""What the commands share that read texts by the line and write a result for each: input, errors, output, progress.
+
+A line is always read whole, however long it is.
+"""
 
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +21,9 @@ def readable_errors(output: Path | None) -> Iterator[None]:
     except KexueError:
         raise
     except KeyboardInterrupt:
-        raise OutputError("interrupted" if output is None else "interrupted; nothing was written") from None
+        raise OutputError(
+            "interrupted" if output in (None, Path("-")) else "interrupted; nothing was written"
+        ) from None
     except ValueError as error:
         raise InputError(str(error)) from error
     except RuntimeError as error:
@@ -28,13 +33,96 @@ def readable_errors(output: Path | None) -> Iterator[None]:
         raise
 
 
+def rows_of(
+    file: Path, column: str | None = None, forms: Sequence[str] = (".txt", ".jsonl", ".parquet")
+) -> Iterable[str]:
+    """The texts of a file, or of stdin's lines (-), the empty ones too: row n is text n.
+
+    Args:
+        column: where they are in .jsonl and .parquet; None for `text`.
+        forms: those that are taken.
+
+    Raises:
+        InputError: at once for what is wrong with the file's name, or for a column where there are none; with the line
+            for what is wrong in it.
+    """
+    form = input_form(file, forms, column)
+    if form == ".parquet":
+        from kexue_hf.corpora.text_files import read_texts
+
+        return read_texts([file], column or "text")
+    if form == ".jsonl":
+        return _objects(file, column or "text")
+    return (line for _, line in places_and_lines(file))
+
+
+def input_form(file: Path, forms: Sequence[str], column: str | None = None) -> str:
+    """Which of the forms the file is of, by its name; stdin, and a name without ending, is `.txt`.
+
+    Raises:
+        InputError: there is no such file, its form is another one, or a column is named and it has none.
+    """
+    form = ".txt" if str(file) == "-" else _form_of_file(file, forms)
+    if column is not None and form == ".txt":
+        raise InputError(f"--text-column has no effect on lines of text, which {_shown(file)} holds; leave it out")
+    return form
+
+
+def _form_of_file(file: Path, forms: Sequence[str]) -> str:
+    from kexue_hf.corpora.text_files import form_of
+
+    if not file.exists():
+        raise InputError(f"{file} does not exist")
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file")
+    form = form_of(file) or ".txt"
+    if form not in forms:
+        hint = "an object a line, as .jsonl" if form == ".json" else f"{', '.join(forms)} (text perhaps .gz)"
+        raise InputError(f"{file}: expected {hint}, got {form}; for its lines of text: --file - < FILE")
+    return form
+
+
+def places_and_lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Where each line stands (file and line, from 1) and what stands in it; of stdin for -."""
+    from kexue_hf.corpora.text_files import read_lines
+
+    opened = sys.stdin.buffer if str(file) == "-" else None
+    for number, line in read_lines(_shown(file), opened):
+        yield f"{_shown(file)}, line {number}", line
+
+
+def _objects(file: Path, column: str) -> Iterator[str]:
+    from kexue_hf.corpora.text_files import text_of
+
+    for place, line in places_and_lines(file):
+        yield text_of(parsed(line, place), column, place) if line.strip() else ""
+
+
+def _shown(file: Path) -> str:
+    return "stdin" if str(file) == "-" else str(file)
+
+
 @contextlib.contextmanager
-def text_sink(output: Path | None, overwrite: bool) -> Iterator[TextIO]:
-    """Where the results go: stdout, or a file that appears once it is complete."""
-    if output is None:
+def text_sink(output: Path | None, overwrite: bool, endings: Sequence[str] = (".jsonl", ".txt")) -> Iterator[TextIO]:
+    """Where the results go: stdout (also for -), or a file that appears once it is complete.
+
+    Args:
+        endings: a file's name may have these, or none: what stands in the file is to be what its name says.
+
+    Raises:
+        OutputError: it has another ending, or cannot be written.
+    """
+    if output is None or str(output) == "-":
+        # Lines of JSON are UTF-8, whatever the locale of whoever redirects them; a terminal shows what it can.
+        if not sys.stdout.isatty() and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         sys.stdout.flush()
         return
+    if output.suffix.lower() not in ("", *endings) and not output.is_dir():
+        raise OutputError(
+            f"{output}: {output.suffix} is not written here, only {' or '.join(endings)}; name another file"
+        )
     from kexue_hf.whole_file import whole_file
 
     with whole_file(output, overwrite=overwrite) as opened:

@@ -31,7 +31,8 @@ def load_encoder(name: str, device: str = "auto", dtype: str = "auto") -> tuple[
     """As `load_masked_lm`, without a head: any folder that has the weights of an encoder.
 
     Raises:
-        InputError: there is no such model, its tokenizer is not its own, or no such device.
+        InputError: there is no such model, it is not one of texts alone or has a decoder besides, its tokenizer is not
+            its own, or no such device.
     """
     return _load(name, "AutoModel", "an encoder", device, dtype)
 
@@ -42,6 +43,8 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
 
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if not name.strip():
+        raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
     if Path(name).is_dir() and not (Path(name) / "config.json").exists():
         raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
     if Path(name).is_file():
@@ -57,6 +60,8 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
             )
         except Exception as error:
             raise InputError(_no_model(name, kind, error)) from error
+        if auto_class == "AutoModel":
+            _check_encoder(model.config, name)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
@@ -94,15 +99,27 @@ def quiet_libraries() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _check_encoder(config: Any, name: str) -> None:
+    kind = type(config).__name__
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(f"{name} is an encoder with a decoder ({kind}); expected one without, such as BERT")
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers")
+    if lacking := [size for size in sizes if not isinstance(getattr(config, size, None), int)]:
+        raise InputError(f"{name} is no encoder of texts ({kind} has no {lacking[0]}); expected one, such as BERT")
+
+
 def _device(name: str) -> Any:
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r} is none: {_first_line(error)}") from None
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type == "meta":  # which has no numbers
+        raise InputError(f"no device {name!r}; expected auto, cpu, cuda, cuda:1 or another that torch can compute on")
+    return device
 
 
 def _no_model(name: str, kind: str, error: Exception) -> str:

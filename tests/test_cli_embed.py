@@ -93,8 +93,10 @@ def test_an_empty_file_is_an_array_without_rows(
         (["a", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
         (["a", "--max-length", "1000"], "max_length must be from"),
         (["a", "--output", "."], "name another"),
+        (["a", "--output", "x.parquet"], "x.parquet: .parquet is not written here, only .jsonl or .npy"),
+        (["a", "--text-column", "b"], "--text-column without --file has no effect"),
     ],
-    ids=["nothing", "both", "no-file", "no-batch", "too-long", "a-folder"],
+    ids=["nothing", "both", "no-file", "no-batch", "too-long", "a-folder", "a-form-not-written", "no-column"],
 )
 def test_what_is_wrong_is_said_in_one_line(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
@@ -110,3 +112,47 @@ def test_nothing_is_left_of_an_array_that_was_not_completed(
     error = run(capsys, folder, "--file", tmp_path / "bad.jsonl", "--output", tmp_path / "vectors.npy", code=2)
     assert "bad.jsonl, line 2" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
+
+
+def save(model, tmp_path: Path) -> Path:
+    model.save_pretrained(tmp_path / "model")
+    make("tta", tmp_path)[1].save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path, capsys) -> None:
+    model = make("tta", tmp_path)[0]
+    model.bert.embeddings.LayerNorm.weight.data.fill_(6e4)
+    name = save(model, tmp_path)
+    error = run(capsys, name, "今天", "--dtype", "float16", "--output", tmp_path / "new" / "v.npy", code=2)
+    assert "the vectors are not finite in float16: its numbers end at 65,504: use dtype float32" in error
+    assert not (tmp_path / "new").exists()
+
+
+def encoder_decoder(tokens: int):
+    from transformers import BartConfig, BartModel
+
+    return BartModel(
+        BartConfig(vocab_size=tokens, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=16,
+                   decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2)
+    )  # fmt: skip
+
+
+def of_pictures_too(tokens: int):
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    pictures = {**sizes, "image_size": 16, "patch_size": 8}
+    return CLIPModel(CLIPConfig(text_config={**sizes, "vocab_size": tokens}, vision_config=pictures))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (encoder_decoder, "is an encoder with a decoder (BartConfig); expected one without"),
+        (of_pictures_too, "is no encoder of texts (CLIPConfig has no vocab_size); expected one"),
+    ],
+)
+def test_what_is_no_encoder_is_refused(build, message: str, tmp_path: Path, capsys) -> None:
+    error = run(capsys, save(build(18), tmp_path), "今天", code=2)
+    assert message in error and len(error.splitlines()) == 1

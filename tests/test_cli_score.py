@@ -31,7 +31,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=20)).save_pretrained(made["gpt"])
     model.resize_token_embeddings(9)
     model.save_pretrained(made["mixed"])
-    for name in ("headless", "gpt", "mixed"):
+    hot, _ = make("tta", made["tta"])
+    hot.bert.embeddings.LayerNorm.weight.data.fill_(6e4)
+    made["hot"] = tmp_path_factory.mktemp("hot")
+    hot.save_pretrained(made["hot"])
+    for name in ("headless", "gpt", "mixed", "hot"):
         tokenizer.save_pretrained(made[name])
     return made
 
@@ -175,8 +179,23 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["--file", "JSON", "--nbest"], 'rows.jsonl, line 1: expected {"candidates"'),
         ("bert", ["--nbest", "x", "--weight", "3"], "weight must be from 0 to 1"),
         ("bert", ["x", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
-        ("bert", ["x", "--device", "tpu9"], "device 'tpu9' is none"),
+        ("bert", ["x", "--device", "tpu9"], "no device 'tpu9'; expected auto, cpu"),
         ("bert", ["x", "--dtype", "int8"], "dtype must be one of"),
+        ("bert", ["x", "--device", "meta"], "no device 'meta'; expected auto, cpu"),
+        ("", ["x"], "no model: expected a folder or a name on the Hub"),
+        ("bert", ["x", "--weight", "0.7"], "--weight without --nbest has no effect"),
+        ("bert", ["x", "--length-normalized"], "--length-normalized without --nbest has no effect"),
+        ("bert", ["x", "--nbest", "--tokens"], "--tokens with --nbest has no effect"),
+        ("bert", ["--file", "JSON", "--nbest", "--text-column", "a"], "--text-column with --nbest has no effect"),
+        ("bert", ["x", "--text-column", "a"], "--text-column without --file has no effect"),
+        ("bert", ["--file", "LATIN", "--text-column", "a"], "no effect on lines of text, which"),
+        ("bert", ["--file", "-", "--text-column", "a"], "no effect on lines of text, which stdin holds"),
+        ("bert", ["--file", "CSV"], "table.csv: expected .txt, .jsonl, .parquet"),
+        ("bert", ["--nbest", "--file", "SURROGATE"], "half.jsonl, line 2, candidate 1: half a surrogate pair"),
+        ("bert", ["--nbest", "--file", "HUGE"], "huge.jsonl, line 1: scores must be finite numbers, got 1000"),
+        ("bert", ["x", "--output", "new/x.jsonl.gz"], "x.jsonl.gz: .gz is not written here, only .jsonl;"),
+        ("bert", ["x", "--output", "x.txt"], "x.txt: .txt is not written here"),
+        ("hot", ["今天", "--dtype", "float16"], "scores are not finite in float16: its numbers end at 65,504: use"),
     ],
     ids=lambda value: None if isinstance(value, list) else value.replace(" ", "_")[:30],
 )
@@ -185,10 +204,15 @@ def test_what_goes_wrong_is_one_line(
 ) -> None:
     (tmp_path / "latin.txt").write_bytes(b"a\n\xe9\n")
     (tmp_path / "rows.jsonl").write_text('{"a": "b"}\n')
-    names = {"LATIN": tmp_path / "latin.txt", "JSON": tmp_path / "rows.jsonl"}
+    (tmp_path / "table.csv").write_text("text,label\n")
+    (tmp_path / "half.jsonl").write_text('{"candidates": ["a"]}\n{"candidates": ["\\ud800"]}\n')
+    (tmp_path / "huge.jsonl").write_text('{"candidates": ["a"], "scores": [1%s]}\n' % ("0" * 400))
+    files = {"LATIN": "latin.txt", "JSON": "rows.jsonl", "CSV": "table.csv"}
+    files |= {"SURROGATE": "half.jsonl", "HUGE": "huge.jsonl"}
+    names = {word: tmp_path / file for word, file in files.items()}
     output = run(capsys, folders.get(model, model), *(names.get(word, word) for word in arguments), code=2)
     assert len(output.strip().splitlines()) == 1 and output.startswith("kexue-hf: error: ")
-    assert message in output
+    assert message in output and len(output) < 250
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(folders, capsys, tmp_path: Path) -> None:
@@ -199,3 +223,55 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(folders, capsys, tmp_path:
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     assert "fingerprint" in run(capsys, tmp_path / "model", "x", code=2)
+
+
+@pytest.mark.parametrize("name", ["a.parquet.txt", "a.jsonl.txt", "a.JSONL.TXT", "a"])
+@pytest.mark.parametrize("command", ["score", "correct", "embed"])
+def test_the_last_ending_says_what_a_file_holds(command: str, name: str, folders, capsys, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("今天\n\n好\n", encoding="utf-8")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([command, str(folders["tta"]), "--file", str(tmp_path / name), "--quiet"])
+    captured = capsys.readouterr()
+    assert [row["text"] for row in rows_of(captured.out)] == ["今天", "", "好"], captured.err
+
+
+@pytest.mark.parametrize("command", ["score", "correct", "embed"])
+def test_capital_letters_name_the_same_form(command: str, folders, capsys, tmp_path: Path) -> None:
+    (tmp_path / "A.JSONL.GZ").write_bytes(gzip.compress('{"text": "今天"}'.encode()))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([command, str(folders["tta"]), "--file", str(tmp_path / "A.JSONL.GZ"), "--quiet"])
+    captured = capsys.readouterr()
+    assert [row["text"] for row in rows_of(captured.out)] == ["今天"], captured.err
+
+
+@pytest.mark.parametrize("output", [(), ("--output", "-")], ids=["default", "dash"])
+def test_redirected_output_is_utf_8_whatever_the_locale(
+    output: tuple[str, ...], folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    with pytest.raises(SystemExit):
+        main(["score", str(folders["tta"]), "今天", *output])
+    assert [row["text"] for row in rows_of(written.getvalue().decode())] == ["今天"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_are_read_in_pieces_of_a_bounded_size(folders, capsys, tmp_path: Path, monkeypatch) -> None:
+    from kexue_hf.pipelines import reranking
+
+    monkeypatch.setattr("kexue_hf.cli_score._CHARACTERS_AT_ONCE", 5)
+    sizes, rerank_lists = [], reranking.rerank_lists
+
+    def spied(model, tokenizer, lists, **options):
+        sizes.append(len(lists))
+        return rerank_lists(model, tokenizer, lists, **options)
+
+    monkeypatch.setattr(reranking, "rerank_lists", spied)
+    rows = [["今天"], ["好", "天"], [], ["今天天气不错"], ["", "", "", "", ""], ["好"]]
+    (tmp_path / "lists.jsonl").write_text("".join(f"{json.dumps({'candidates': row})}\n" for row in rows))
+    found = rows_of(run(capsys, folders["tta"], "--nbest", "--file", tmp_path / "lists.jsonl"))
+    assert [len(row["candidates"]) for row in found] == [len(row) for row in rows]
+    assert sizes == [2, 2, 1, 1]

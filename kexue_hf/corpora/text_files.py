@@ -24,7 +24,18 @@ EXPECTED = "expected .txt, .jsonl, .json (perhaps .gz, .bz2, .xz or .zst) or .pa
 def is_text_file(path: str | Path) -> bool:
     """Does the name end as a file that `read_texts` reads: .txt, .jsonl, .json, .parquet, the first three perhaps
     compressed (.gz, .bz2, .xz, .zst)?"""
-    return _form(path) in FORMS
+    return form_of(path) in FORMS
+
+
+def form_of(path: str | Path) -> str:
+    """How the name ends, in lower case: `.jsonl` of `a.JSONL` and of `a.txt.jsonl.gz`; empty where it has no ending.
+
+    What compresses a file is no form, but in `a.parquet.gz`: parquet is compressed inside, and has none around it.
+    """
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
 
 
 def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[str]:
@@ -35,7 +46,7 @@ def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[st
             line (in a parquet file, row), from 1.
     """
     for file in files:
-        form = _form(file)
+        form = form_of(file)
         if form not in FORMS:
             raise InputError(f"{file}: {EXPECTED}")
         if form == ".parquet":
@@ -54,7 +65,7 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
     """
     lines = _lines(path)
     for number, line in lines:
-        if line.startswith("[") and number == 1 and _form(path) == ".json":
+        if line.startswith("[") and number == 1 and form_of(path) == ".json":
             # One array instead of one object a line.
             whole = _parsed("\n".join([line, *(rest for _, rest in lines)]), str(path))
             yield from ((f"{path}, element {index}", row) for index, row in enumerate(whole, 1))
@@ -84,16 +95,8 @@ def text_of(row: Any, column: str, place: str) -> str:
     return text
 
 
-def _form(path: str | Path) -> str:
-    suffixes = Path(path).suffixes
-    # Parquet is compressed inside.
-    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
 def _open(path: str | Path) -> BinaryIO:
-    compression = Path(path).suffix
+    compression = Path(path).suffix.lower()
     opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(compression, open)
     if compression == ".zst":
         try:
@@ -166,4 +169,4 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
         raise InputError(f"{path}, after row {number}: cannot be read ({str(error).splitlines()[0]})") from error
 
 
-__all__ = ["EXPECTED", "FORMS", "is_text_file", "read_lines", "read_objects", "read_texts", "text_of"]
+__all__ = ["EXPECTED", "FORMS", "form_of", "is_text_file", "read_lines", "read_objects", "read_texts", "text_of"]

@@ -92,8 +92,16 @@ def check_list(candidates: Sequence[str], scores: Sequence[float] | None, place:
     if len(scores) != len(candidates):
         raise ValueError(f"{place}{len(candidates)} candidates need as many scores, got {len(scores)}")
     for score in scores:
-        if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
-            raise ValueError(f"{place}scores must be finite numbers, got {score!r}")
+        if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):
+            # An integer may have thousands of digits.
+            raise ValueError(f"{place}scores must be finite numbers, got {score!r:.40}")
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer that no float reaches
+        return False
 
 
 def _ranked(

@@ -20,8 +20,8 @@ says little about the word: `unknown` flags it. Special tokens written in the te
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ from .text_windows import EncodedText, Frame, encode_texts, frame_of, longest_ro
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
 _TEXTS_AT_ONCE = 1024
 _CHARACTERS_AT_ONCE = 1 << 18
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +133,19 @@ def score_stream(
         yield from score_texts(model, tokenizer, chunk, **options)
 
 
-def chunks(texts: Iterable[str], texts_at_once: int, characters_at_once: int) -> Iterator[list[str]]:
-    """Consecutive texts, at most so many and about so many characters together."""
-    chunk: list[str] = []
+def chunks(
+    texts: Iterable[_T], texts_at_once: int, characters_at_once: int, size: Callable[[Any], int] = len
+) -> Iterator[list[_T]]:
+    """Consecutive texts, at most so many and about so many characters together.
+
+    Args:
+        size: characters of one; for something else than strings.
+    """
+    chunk: list[_T] = []
     characters = 0
     for text in texts:
         chunk.append(text)
-        characters += len(text)
+        characters += size(text)
         if len(chunk) >= texts_at_once or characters >= characters_at_once:
             yield chunk
             chunk, characters = [], 0
@@ -224,10 +231,11 @@ def _rows(
 def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[int]]:
     """Numbers of rows of similar length that go together, the longest first: if memory lacks, it lacks at once."""
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
-    while order:
-        size = max(1, batch_tokens // len(rows[order[0]].ids))
-        yield order[:size]
-        order = order[size:]
+    start = 0
+    while start < len(order):
+        stop = start + max(1, batch_tokens // len(rows[order[start]].ids))
+        yield order[start:stop]
+        start = stop
 
 
 def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batch_tokens: int) -> list[list[float]]:
