@@ -18,7 +18,7 @@ from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.trainers.checked_options import one_line
-from kexue_hf.trainers.labelled_positions import IGNORED
+from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
 from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pretraining
@@ -192,8 +192,8 @@ class Pretraining:
                 eval_dataset=held_out,
                 data_collator=collator,
                 processing_class=tokenizer,
-                preprocess_logits_for_metrics=best_guess,
-                compute_metrics=accuracy,
+                preprocess_logits_for_metrics=guesses_and_losses,
+                compute_metrics=held_out_figures,
                 facts=facts,
             )
         return self._train(trainer)
@@ -234,23 +234,6 @@ def table(options: PretrainingOptions, texts: Dataset, packing: Any) -> Table:
     """The rows of a corpus, kept in the cache of `datasets` until corpus, tokenizer or packing change."""
     workers = {"num_proc": options.preprocessing_num_proc, "desc": "tokenising"}
     return Table(texts.map(packing, batched=True, remove_columns=texts.column_names, features=ROWS, **workers))
-
-
-def accuracy(prediction: Any) -> dict[str, float]:
-    """Of the best guesses of tokens and, where there are two kinds of labels, of next segments."""
-    if not isinstance(prediction.label_ids, tuple):
-        labelled = prediction.label_ids != IGNORED
-        return {"accuracy": float((prediction.predictions == prediction.label_ids)[labelled].mean())}
-    words, segments = (p == label for p, label in zip(prediction.predictions, prediction.label_ids, strict=True))
-    return {
-        "accuracy": float(words[prediction.label_ids[0] != IGNORED].mean()),
-        "next_segment_accuracy": float(segments.mean()),
-    }
-
-
-def best_guess(logits: Any, labels: Any) -> Any:
-    """Ids instead of scores, which would fill the memory: [batch, length] (and, for the segments, [batch])."""
-    return tuple(part.argmax(-1) for part in logits) if isinstance(logits, tuple) else logits.argmax(-1)
 
 
 def run_script(

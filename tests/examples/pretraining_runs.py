@@ -49,9 +49,14 @@ def train(text: Path, output: Path, *options: str, script: ModuleType = pretrain
 
 
 def losses(output: Path) -> list[float]:
+    return logged(output, "loss")
+
+
+def logged(output: Path, name: str) -> list[float]:
+    """All values of that name that the run logged."""
     last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     history = json.loads((last / "trainer_state.json").read_text())["log_history"]
-    return [entry["loss"] for entry in history if "loss" in entry]
+    return [entry[name] for entry in history if name in entry]
 
 
 def failure(

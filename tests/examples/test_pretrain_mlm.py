@@ -181,6 +181,12 @@ def start_two(runs: list[tuple[str, list[str]]]) -> Iterator[subprocess.Popen]:
         )
 
 
+def held_out(text: Path, output: Path, size: int) -> list[str]:
+    """Options to write what is measured of the text, `size` rows at a time, beside the folder `output`."""
+    measured = [f"--validation_file={text}", f"--per_device_eval_batch_size={size}"]
+    return [*SEGMENTS, *measured, f"--report={output}.json"]
+
+
 @pytest.fixture(scope="module")
 def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs of two processes, one after the other: to the end, sharded, of a T-TA too, and killed by SIGKILL after a
@@ -194,7 +200,11 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     runs = [
         ("pretrain_mlm", arguments(text, outputs["plain"], *common)),
         ("pretrain_mlm", arguments(text, outputs["sharded"], *common, "--fsdp")),
-        ("pretrain_tta", arguments(text, outputs["tta"], *common, *SEGMENTS, script=pretrain_tta)),
+        # 14 rows at a time, of 48.
+        (
+            "pretrain_tta",
+            arguments(text, outputs["tta"], *common, *held_out(text, outputs["tta"], 7), script=pretrain_tta),
+        ),
         ("pretrain_tta", arguments(text, outputs["tta, sharded"], *common, *SEGMENTS, "--fsdp", script=pretrain_tta)),
         ("pretrain_mlm", arguments(text, outputs["killed"], *common, "--max_steps=100000")),
     ]
@@ -219,9 +229,13 @@ def test_two_processes_are_one(two_processes, in_one_go):
 
 
 def test_two_processes_of_a_tta_are_one(text, two_processes, tmp_path):
-    alone = train(text, tmp_path, *LONG, *SEGMENTS, "--batch_size=8", script=pretrain_tta)
+    output = tmp_path / "alone"
+    alone = train(text, output, *LONG, *held_out(text, output, 64), "--batch_size=8", script=pretrain_tta)
     assert losses(two_processes["tta"]) == pytest.approx(alone, rel=1e-5)
     assert losses(two_processes["tta, sharded"]) == pytest.approx(alone, rel=1e-5)
+    one, two = (json.loads(Path(f"{folder}.json").read_text()) for folder in (output, two_processes["tta"]))
+    for name in ("held_out_loss", "held_out_accuracy"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
 def test_sharded_weights_are_whole_ones(two_processes, in_one_go):

@@ -55,6 +55,24 @@ def test_learns_reports_and_saves(text, tmp_path):
     assert not list((tmp_path / "out").rglob("training_args.bin"))
 
 
+@pytest.mark.parametrize("script", [pretrain_tta, pretrain_mlm], ids=["T-TA", "MLM"])
+def test_held_out_figures_are_of_all_labels_whatever_the_batches(text, tmp_path, script):
+    # A text has 8 to 22 tokens: the means of batches of other sizes, or of their rows, are of others.
+    options = [f"--validation_file={text}", *STEP, "--pack=segments", "--learning_rate=0", "--eval_steps=1"]
+    options += ["--eval_strategy=steps", f"--report={tmp_path / 'report.json'}"]
+    found = {}
+    for size in (64, 1, 7):
+        output = tmp_path / str(size)
+        pretraining_runs.train(text, output, *options, f"--per_device_eval_batch_size={size}", script=script)
+        report = json.loads((tmp_path / "report.json").read_text())
+        (logged,) = pretraining_runs.logged(output, "eval_loss")
+        assert logged == report["held_out_loss"]
+        found[size] = [report[f"held_out_{name}"] for name in ("loss", "perplexity", "accuracy")]
+    # All texts in one batch: its mean is the mean.
+    assert found[1] == pytest.approx(found[64], rel=1e-6)
+    assert found[7] == pytest.approx(found[64], rel=1e-6)
+
+
 def test_starts_from_a_bert_and_says_what_is_new(text, tmp_path, capsys):
     vocabulary = text.with_name("vocab.txt")
     config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **SIZES)
