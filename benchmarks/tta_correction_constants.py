@@ -112,6 +112,7 @@ def choose(folder: Path, drawn: list[tuple[str, str]], costs: dict[str, float]) 
     every = Corrector(model, tokenizer, candidates=confusion, shown=len(tokenizer))
     changes = by_kinds(every, [source for source, _ in drawn], {BEST: confusion})[BEST]
     return {
+        "model": {"name": folder.name, "parameters": model.num_parameters(), "vocabulary": len(tokenizer)},
         "threshold": best_threshold(drawn, changes),
         "F1 of characters on these training rows": {str(value): character_f1(drawn, changes, value) for value in GRID},
     }

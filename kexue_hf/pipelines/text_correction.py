@@ -42,7 +42,7 @@ from .text_windows import EncodedText, encode_texts, frame_of, longest_row, wind
 _logger = logging.getLogger(__name__)
 # The gain above which a candidate is taken: what benchmarks/tta_correction_constants.py chooses for a small T-TA on
 # SIGHAN's training rows. A test holds that it is.
-DEFAULT_THRESHOLD = 4.0
+DEFAULT_THRESHOLD = 5.5
 # With fewer characters it is hardly a Chinese model.
 _FEW_CHARACTERS = 500
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
