@@ -22,6 +22,7 @@ from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figu
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
 from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pretraining
+from kexue_hf.trainers.unused_bias import freeze_unused_bias
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning, write_whole
 from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus
 
@@ -181,6 +182,7 @@ class Pretraining:
 
         if arguments.n_gpu <= 1:  # nn.DataParallel cannot gather scores of different numbers of positions
             self.save_scores(model)
+        freeze_unused_bias(model)
         facts = self.facts(model)
         if options.streaming:
             facts["corpus"] = texts.version()

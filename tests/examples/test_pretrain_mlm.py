@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from examples import pretrain_mlm, pretrain_tta
+from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer
 from kexue_hf.trainers import pretraining, pretraining_options, whole_checkpoints
 from tests.examples import pretraining_runs
 from tests.examples.pretraining_runs import (
@@ -187,6 +188,18 @@ def held_out(text: Path, output: Path, size: int) -> list[str]:
     return [*SEGMENTS, *measured, f"--report={output}.json"]
 
 
+def untied(text: Path, output: Path, *options: str) -> list[str]:
+    """To train a T-TA whose scores have weights of their own, in which no weight may be without a gradient."""
+    model = output.with_name("model")
+    if not model.exists():
+        tokenizer = TtaTokenizer(vocab_file=str(text.with_name("vocab_tta.txt")))
+        tokenizer.save_pretrained(model)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        TtaForMaskedLM(TtaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, **sizes)).save_pretrained(model)
+    found = [f"--model={model}", "--dropout=0", "--ddp_find_unused_parameters=False", *SEGMENTS, *options]
+    return arguments(text, output, *found, script=pretrain_tta)
+
+
 @pytest.fixture(scope="module")
 def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs of two processes, one after the other: to the end, sharded, of a T-TA too, and killed by SIGKILL after a
@@ -195,7 +208,7 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     In one start, since importing the libraries takes longer than all the rest.
     """
     folder = tmp_path_factory.mktemp("two")
-    outputs = {name: folder / name for name in ("plain", "sharded", "tta", "tta, sharded", "killed")}
+    outputs = {name: folder / name for name in ("plain", "sharded", "tta", "tta, sharded", "untied", "killed")}
     common = [*LONG, "--batch_size=4"]
     runs = [
         ("pretrain_mlm", arguments(text, outputs["plain"], *common)),
@@ -206,6 +219,7 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             arguments(text, outputs["tta"], *common, *held_out(text, outputs["tta"], 7), script=pretrain_tta),
         ),
         ("pretrain_tta", arguments(text, outputs["tta, sharded"], *common, *SEGMENTS, "--fsdp", script=pretrain_tta)),
+        ("pretrain_tta", untied(text, outputs["untied"], *common)),
         ("pretrain_mlm", arguments(text, outputs["killed"], *common, "--max_steps=100000")),
     ]
     processes = list(start_two(runs))
@@ -236,6 +250,12 @@ def test_two_processes_of_a_tta_are_one(text, two_processes, tmp_path):
     one, two = (json.loads(Path(f"{folder}.json").read_text()) for folder in (output, two_processes["tta"]))
     for name in ("held_out_loss", "held_out_accuracy"):
         assert two[name] == pytest.approx(one[name], rel=1e-4)
+
+
+def test_two_processes_need_not_look_for_unused_weights(text, two_processes):
+    alone = two_processes["untied"].with_name("untied, alone")
+    pretrain_tta.main(untied(text, alone, *LONG, "--batch_size=8"))
+    assert losses(two_processes["untied"]) == pytest.approx(losses(alone), rel=1e-5)
 
 
 def test_sharded_weights_are_whole_ones(two_processes, in_one_go):
