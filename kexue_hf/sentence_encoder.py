@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
 from kexue_hf.pipelines.sentence_vectors import ids_left_out
-from kexue_hf.pipelines.text_windows import frame_of, longest_row
+from kexue_hf.pipelines.text_windows import frame_of, room_in
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -57,10 +57,11 @@ def build_sentence_transformer(
         raise InputError(f"{fspath(folder)} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     tokenizer = encoder.tokenizer
     if max_length is not None:
-        # sentence-transformers has made it the tokenizer's bound as well.
-        least, most = len(frame_of(tokenizer)) + 1, longest_row(encoder.model, None)
-        if not least <= max_length <= most:
-            raise InputError(f"max_length must be from {least} to {most} for this model, got {max_length}")
+        # Without the tokenizer, whose bound sentence-transformers has made of it.
+        try:
+            room_in(encoder.model, None, frame_of(tokenizer), max_length)
+        except ValueError as error:
+            raise InputError(str(error)) from error
     names = {index: token for token, index in tokenizer.get_vocab().items()}
     # The position in this list is the id; an id that no text leads to may have any name.
     vocabulary = [names.get(index, "") for index in range(max(names) + 1)]

@@ -40,6 +40,8 @@ def _stage(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"{output} is there and no ordinary file; name another")
     if target.exists() and not overwrite:
         raise OutputError(f"{output} exists; name another file, or pass --overwrite")
+    if target.parent.is_file():
+        raise OutputError(f"{output}: {target.parent} is a file and no folder; name another")
     stage = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     new = [folder for folder in target.parents if not folder.exists()]  # the innermost first
     try:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .evaluation_mode import evaluating
 from .finite_results import check_finite
 from .padding_leaks import padding_leaks
-from .text_windows import encode_texts, frame_of, longest_row, windows
+from .text_windows import encode_texts, frame_of, room_in, windows
 
 
 def sentence_vectors(
@@ -115,10 +115,7 @@ def _rows(
 ) -> Iterator[tuple[int, list[int], slice]]:
     """(number of the text, ids with those around, which of them are this row's to count), none for an empty text."""
     frame = frame_of(tokenizer)
-    longest = longest_row(model, tokenizer)
-    if max_length is not None and not len(frame) < max_length <= longest:
-        raise ValueError(f"max_length must be from {len(frame) + 1} to {longest} for this model, got {max_length}")
-    room = (max_length or longest) - len(frame)
+    room = room_in(model, tokenizer, frame, max_length)
     for number, text in enumerate(encode_texts(tokenizer, texts)):
         for window in windows(len(text.ids), room):
             if window.first < window.last:

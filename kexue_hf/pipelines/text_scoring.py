@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from .leave_one_out import chosen_method, leave_one_out
-from .text_windows import EncodedText, Frame, encode_texts, frame_of, longest_row, windows
+from .text_windows import EncodedText, Frame, encode_texts, frame_of, room_in, windows
 
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
 _TEXTS_AT_ONCE = 1024
@@ -187,12 +187,9 @@ def score_encoded(
     """
     method = chosen_method(model, method)
     frame = frame_of(tokenizer)
-    longest = longest_row(model, tokenizer)
-    if max_length is not None and not len(frame) < max_length <= longest:
-        raise ValueError(f"max_length must be from {len(frame) + 1} to {longest} for this model, got {max_length}")
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
-    room = (max_length or longest) - len(frame)
+    room = room_in(model, tokenizer, frame, max_length)
     rows = [
         row
         for owner, text in enumerate(encoded)

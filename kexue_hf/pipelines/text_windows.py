@@ -107,6 +107,18 @@ def longest_row(model: Any, tokenizer: Any) -> int:
     return bound if 0 < bound < _NO_BOUND else _DEFAULT_LENGTH
 
 
+def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:
+    """How many tokens of a text a window has room for: of `max_length`, or of what the model takes, less the frame.
+
+    Raises:
+        ValueError: `max_length` has no room for a token, or is more than the model takes.
+    """
+    longest = longest_row(model, tokenizer)
+    if max_length is not None and not len(frame) < max_length <= longest:
+        raise ValueError(f"max_length must be from {len(frame) + 1} to {longest} for this model, got {max_length}")
+    return (max_length or longest) - len(frame)
+
+
 def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Window]:
     """Windows of at most `room` tokens over a text of `length` tokens; one (perhaps empty) where it fits.
 
@@ -132,4 +144,4 @@ def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Wind
         start, first = following, last
 
 
-__all__ = ["EncodedText", "Frame", "Window", "encode_texts", "frame_of", "longest_row", "windows"]
+__all__ = ["EncodedText", "Frame", "Window", "encode_texts", "frame_of", "longest_row", "room_in", "windows"]
