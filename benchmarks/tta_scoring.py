@@ -202,7 +202,7 @@ def picture(sizes: dict[str, Any], path: Path) -> None:
                 for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
                     ratios = [f"{cell['times faster than'][name]:.0f}" for name in (MASKED, PLAIN)]
                     note = f"{'–'.join(ratios)}x"
-                    axis.annotate(note, (length, height), (-9, -14), textcoords="offset points", fontsize=8)
+                    axis.annotate(note, (length, height), (0, 7), textcoords="offset points", fontsize=8, ha="center")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xticks(lengths, [str(length) for length in lengths])
