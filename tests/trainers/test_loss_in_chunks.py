@@ -192,6 +192,15 @@ def test_evaluation_and_unlabelled_input_are_untouched(model):
     assert model.train()(**unlabelled).logits.shape == (3, 9, 50)
 
 
+def test_labels_that_are_not_given_by_name_are_the_models_own():
+    model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
+    expected = model(**batch()).loss
+    loss_in_chunks(model)
+    given = batch()
+    found = model(given["input_ids"], given["attention_mask"], None, None, None, given["labels"])
+    assert found.loss == expected and found.logits.shape == (3, 9, 50)
+
+
 @pytest.mark.parametrize("items", [None, torch.tensor(0), torch.tensor(4)], ids=["mean", "0 items", "4 items"])
 def test_a_batch_without_labels_to_predict_has_a_zero_gradient(items):
     model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
