@@ -18,12 +18,11 @@ from transformers.utils import logging
 from .calibration_performer_bert import calibrate
 from .favor_performer_bert import FAVOR, MAP_NAME, RECORDER, SOFTMAX_MARK, register
 from .feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
+from .redraws_performer_bert import count_steps, fill_missing, start_counting
 
 logger = logging.get_logger(__name__)
 
 SETTING = "performer"
-STEPS = "steps"
-_SEEN, _HOOK = "_favor_seen", "_favor_hook"
 
 
 def use_performer(
@@ -114,28 +113,12 @@ def restore_after_construction(model_class: type) -> None:
     model_class._initialize_weights = initialize_maps_too  # type: ignore[attr-defined]
 
 
-def fill_missing(feature_map: FeatureMap) -> None:
-    """Give the buffers that no file has filled the values of a new map."""
-    given = {name: buffer.clone() for name, buffer in feature_map.named_buffers() if _loaded(buffer)}
-    feature_map.reset()
-    if STEPS in feature_map._buffers:
-        getattr(feature_map, STEPS).zero_()
-    with torch.no_grad():
-        for name, buffer in given.items():
-            getattr(feature_map, name).copy_(buffer)
-
-
-def _loaded(buffer: torch.Tensor) -> bool:
-    return bool(getattr(buffer, "_is_hf_initialized", False))
-
-
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Those whose attention transformers can exchange, by name, in the order of the model."""
     return {name: module for name, module in model.named_modules() if _is_exchangeable(type(module))}
 
 
-@functools.cache
-def _is_exchangeable(kind: Any) -> bool:
+def _is_exchangeable(kind: type[nn.Module]) -> bool:
     code = getattr(inspect.unwrap(kind.forward), "__code__", None)
     return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
 
@@ -173,7 +156,7 @@ def _attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
                 # Complete: nothing is to be initialised. What is made without storage is filled from a file.
                 created.__dict__["_is_hf_initialized"] = True
             setattr(module, MAP_NAME, created.train(module.training))
-    _watch(model, redraw)
+    count_steps(model, redraw)
     return {**settings, "layers": None if layers is None else sorted(chosen)}
 
 
@@ -187,7 +170,7 @@ def _make(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMa
     if settings["redraw"] is not None:
         if not isinstance(created, RandomFeatures):
             raise ValueError(f"redraw is for random features, {settings['feature_map']!r} has none: leave it out")
-        created.register_buffer(STEPS, torch.zeros((), dtype=torch.long))
+        start_counting(created)
     return created
 
 
@@ -217,37 +200,6 @@ def _sizes(module: Any) -> tuple[int, int]:
     if not heads or not head_dim:
         raise ValueError(f"cannot tell the heads and head_dim of {type(module).__name__}")
     return heads, head_dim
-
-
-def _watch(model: Any, redraw: int | None) -> None:
-    """Count optimiser steps at the outermost model: the parts that it is made of stop counting."""
-    for module in model.modules():
-        handle = module.__dict__.pop(_HOOK, None)
-        if handle is not None:
-            handle.remove()
-            module.__dict__.pop(_SEEN, None)
-    if redraw is not None:
-        setattr(model, _HOOK, model.register_forward_pre_hook(_count_step))
-
-
-def _count_step(model: Any, _: Any) -> None:
-    """A forward pre-hook: where weights have changed since the last pass in training mode, a step has been made."""
-    if not model.training:
-        return
-    # Every change in place raises a tensor's version; nothing else tells accumulated passes from steps. The model's
-    # identity is in it because a copy's versions are others.
-    seen = (id(model), sum(parameter._version for parameter in model.parameters() if parameter.requires_grad))
-    before = getattr(model, _SEEN, None)
-    setattr(model, _SEEN, seen)
-    if before is None or before[0] != seen[0] or before[1] == seen[1]:
-        return
-    redraw = model.config.performer["redraw"]
-    for module in model.modules():
-        if isinstance(module, RandomFeatures) and STEPS in module._buffers:
-            steps = int(getattr(module, STEPS)) + 1
-            getattr(module, STEPS).fill_(steps)
-            if steps % redraw == 0:
-                module.redraw(steps // redraw)
 
 
 @torch.no_grad()
@@ -320,7 +272,6 @@ def calibrate_performer(
 __all__ = [
     "attention_modules",
     "calibrate_performer",
-    "fill_missing",
     "restore",
     "restore_after_construction",
     "use_performer",

@@ -1,0 +1,438 @@
+"""Performer BERT (https://kexue.fm/archives/7921, arXiv 2009.14794): a BERT that reads long texts in linear time.
+
+Parameters are called as in transformers' BERT, so that any folder of a BERT, a RoBERTa-wwm (which is of BERT's type)
+or a WoBERT loads: `PerformerBertForMaskedLM.from_pretrained(folder)`. How it departs from BERT:
+
+* Inputs of at most `config.attention_switch_length` tokens have softmax, by transformers' implementations, to the same
+  numbers as BERT; longer ones linear attention (`favor_performer_bert.py`), which is another function of the same
+  weights: how near it comes depends on them, and on `kexue_hf.calibrate_performer`.
+* A text has positions beyond the table: see `PerformerBertEmbeddings`.
+* Linear attention takes a mask [batch, length] and gives out no weights; other masks, and weights that are asked for,
+  are refused above the switch length.
+* The pooler is optional (`config.add_pooling_layer`), a classifier reads what `config.classifier_pooling` names, and
+  losses are computed as in WoBERT (`losses_performer_bert.py`): given `num_items_in_batch`, accumulating gradients
+  over micro-batches gives the loss of one batch.
+* It is an encoder only: no cross-attention, no cache. What BERT takes for these is refused.
+* An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import bidirectional_mask_function, create_bidirectional_mask
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.models.bert.modeling_bert import BertLMPredictionHead, BertOnlyMLMHead, BertPooler
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_performer_bert import PerformerBertConfig
+from .favor_performer_bert import FAVOR, RECORDER, favor_mask
+from .feature_maps_performer_bert import FeatureMap
+from .layers_performer_bert import (
+    PerformerBertEmbeddings,
+    PerformerBertEncoder,
+    PerformerBertLayer,
+    PerformerBertSelfAttention,
+)
+from .losses_performer_bert import cross_entropy, span_loss, text_classification_loss, widen
+from .redraws_performer_bert import count_steps, fill_missing
+
+logger = logging.get_logger(__name__)
+
+# The length above which linear attention is the faster one, by type of device. The CPU's is of a prototype (12 heads
+# of 64, 256 features, forward, 2 threads: about 770 tokens; 600 to 700 with backward); a benchmark of this code has
+# yet to confirm it. Where nothing was measured it is the CPU's.
+CROSSOVERS = {"cpu": 768}
+
+_TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+_RECORDED = {"hidden_states": PerformerBertLayer, "attentions": PerformerBertSelfAttention}
+_UNDIVIDED = ["PerformerBertEmbeddings", "PerformerBertLayer"]
+# What a BERT's file may have and this model has not.
+_PASSED_OVER = [r"pooler\.", r"cls\.seq_relationship\.", r"embeddings\.position_ids"]
+# A BERT's file has no maps: they are made from the configuration.
+_MADE = [r"\.favor_map\."]
+# What BERT takes and this model would pass over in silence. Not `use_cache`: transformers passes the configuration's.
+_NO_PLACE = {
+    "past_key_values": "it is an encoder, without a cache",
+    "encoder_hidden_states": "it has no cross-attention",
+    "encoder_attention_mask": "it has no cross-attention",
+}
+
+
+class PerformerBertPreTrainedModel(PreTrainedModel):
+    """What all classes share: configuration, initialization, what is passed over in files."""
+
+    config: PerformerBertConfig
+    config_class = PerformerBertConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    # Of softmax, below the switch length.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = _UNDIVIDED
+    _can_record_outputs = _RECORDED
+    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_missing = _MADE
+
+    def __init__(self, config: PerformerBertConfig, *inputs: Any, **kwargs: Any) -> None:
+        config.check()
+        super().__init__(config, *inputs, **kwargs)
+
+    def post_init(self) -> None:
+        super().post_init()
+        count_steps(self, self.config.redraw)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, BertLMPredictionHead):
+            init.zeros_(module.bias)
+        elif isinstance(module, FeatureMap):
+            fill_missing(module)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As in all of transformers; the saved configuration says whether these weights have a pooler."""
+        said = self.config.add_pooling_layer
+        self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
+        try:
+            return super().save_pretrained(*args, **kwargs)
+        finally:
+            self.config.add_pooling_layer = said
+
+
+class PerformerBertModel(PerformerBertPreTrainedModel):
+    """The encoder: ids [batch, length] -> states [batch, length, hidden], and [batch, hidden] from the pooler.
+
+    Args:
+        config: the configuration.
+        add_pooling_layer: whether to build the pooler; by default what `config.add_pooling_layer` says.
+    """
+
+    _auto_class = "AutoModel"
+
+    def __init__(self, config: PerformerBertConfig, add_pooling_layer: bool | None = None) -> None:
+        super().__init__(config)
+        self.embeddings = PerformerBertEmbeddings(config)
+        self.encoder = PerformerBertEncoder(config)
+        pooler = config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer
+        self.pooler = BertPooler(config) if pooler else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embeddings.word_embeddings = value
+
+    def is_linear(self, length: int, device: torch.device | str = "cpu") -> bool:
+        """Whether inputs of `length` tokens, padding included, have linear attention on that device."""
+        switch = self.config.attention_switch_length
+        if self.config._attn_implementation == FAVOR or switch is None:
+            return True
+        if switch != "auto":
+            return length > int(switch)
+        kind = torch.device(device).type
+        limit = CROSSOVERS.get(kind, CROSSOVERS["cpu"])
+        linear = length > limit
+        known = "the length measured" if kind in CROSSOVERS else "the CPU's, nothing was measured"
+        # Linear attention is an approximation: that line is to be seen. Softmax is what everybody expects.
+        (logger.warning_once if linear else logger.info_once)(
+            f"attention_switch_length='auto': {'linear' if linear else 'softmax'} attention for inputs of "
+            f"{'more than' if linear else 'at most'} {limit} tokens ({known} on {kind})"
+        )
+        return linear
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """The states of all tokens and, from the pooler, of the text.
+
+        Args:
+            input_ids: [batch, length]; or `inputs_embeds`, their vectors [batch, length, hidden].
+            attention_mask: [batch, length], 0 for padding; up to the switch length also [batch, heads or 1, length,
+                length], as the implementation of softmax takes it.
+            token_type_ids: segments [batch, length]; by default 0.
+            position_ids: [batch or 1, length], below `max_position_embeddings` squared; by default 0, 1, ...
+
+        Raises:
+            ValueError: both or none of `input_ids` and `inputs_embeds`; a mask of pairs, or weights that are asked
+                for, above the switch length; more tokens than positions; or something that BERT takes and this model
+                has no place for: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+        """
+        for name, reason in _NO_PLACE.items():
+            if kwargs.get(name) is not None:
+                raise ValueError(f"Performer BERT takes no {name}: {reason}")
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        length = states.shape[1]
+        # In calibration the linear layers are asked for what they would be given, and compute softmax.
+        linear = RECORDER.get() is not None or self.is_linear(length, states.device)
+        if not linear:
+            attention_mask = create_bidirectional_mask(
+                config=self.config, inputs_embeds=states, attention_mask=attention_mask
+            )
+        elif attention_mask is not None and attention_mask.dim() == 2:
+            if attention_mask.shape != states.shape[:2]:
+                raise ValueError(
+                    f"attention_mask must be of the input's shape {tuple(states.shape[:2])}, got "
+                    f"{tuple(attention_mask.shape)}"
+                )
+            attention_mask = favor_mask(
+                len(states), length, length, mask_function=bidirectional_mask_function,
+                attention_mask=attention_mask.to(states.device),
+            )  # fmt: skip
+        states = self.encoder(states, attention_mask, linear, **kwargs)
+        pooled = self.pooler(states) if self.pooler is not None else None
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+
+
+# Copied from modeling_wobert.replace_decoder
+def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
+    """Give a masked-word head another output layer, as resizing the vocabulary does.
+
+    The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
+    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
+    under one of its names, and loading would not find the other.
+    """
+    bias = decoder.bias
+    if not tied and bias is not None:
+        old = predictions.bias
+        bias = nn.Parameter(bias.detach().clone(), requires_grad=old.requires_grad)
+        kept = min(len(old), len(bias))
+        bias.data[:kept] = old.data[:kept]
+    predictions.decoder, predictions.bias = decoder, bias
+
+
+# Copied from modeling_wobert.masked_mean
+def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+
+    Args:
+        hidden_states: of any floating type; the sum is made in float32 or wider.
+        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
+            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
+            None means that all are. A row without real tokens has the mean 0.
+    """
+    states = widen(hidden_states)
+    if attention_mask is None:
+        return states.mean(1).to(hidden_states.dtype)
+    if attention_mask.dim() == 2:
+        real = attention_mask != 0
+    else:
+        real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
+        real = real.flatten(1, -2).any(1)
+    real = real.to(states.device)[..., None]
+    # Not times the mask: what is left out may be infinite in float16.
+    mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+    return mean.to(hidden_states.dtype)
+
+
+class _Head(PerformerBertPreTrainedModel):
+    """A head with one tensor of labels. Subclasses say what they score, and as which output."""
+
+    output_class: Any
+
+    def __init__(self, config: PerformerBertConfig, pooler: bool = False) -> None:
+        super().__init__(config)
+        self.bert = PerformerBertModel(config, add_pooling_layer=pooler)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Any:
+        """See the class for the shapes of `logits` and `labels`; the other inputs are `PerformerBertModel`'s.
+
+        Args:
+            num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
+                sum / this number instead of their mean.
+        """
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds=inputs_embeds, return_dict=True,
+            **kwargs,
+        )  # fmt: skip
+        logits = self._score(outputs, attention_mask)
+        loss = None
+        if labels is not None:
+            loss = self._loss(logits, labels.to(logits.device), num_items_in_batch)
+        return self.output_class(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The `logits`, in the shape that the class says; every head has its own."""
+        raise NotImplementedError
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        return cross_entropy(logits, labels, num_items_in_batch)
+
+
+class PerformerBertForMaskedLM(_Head):
+    """With the masked-word head, tied to the word embeddings.
+
+    `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where no loss is wanted.
+    """
+
+    _auto_class = "AutoModelForMaskedLM"
+    _tied_weights_keys = _TIED
+    output_class = MaskedLMOutput
+
+    def __init__(self, config: PerformerBertConfig) -> None:
+        super().__init__(config)
+        self.cls = BertOnlyMLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        replace_decoder(self.cls.predictions, new_embeddings, self.config.tie_word_embeddings)
+
+    def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        return self.cls(outputs.last_hidden_state)
+
+
+def _classifier_dropout(config: PerformerBertConfig) -> float:
+    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+
+
+class PerformerBertForSequenceClassification(_Head):
+    """With a classifier of whole texts, over what `config.classifier_pooling` names.
+
+    `logits` [batch, num_labels]; `labels` classes [batch], values [batch] or [batch, num_labels] for regression, or
+    zeros and ones [batch, num_labels] (float) for multi-label: which of them, `config.problem_type` says, or else the
+    first batch's labels.
+    """
+
+    _auto_class = "AutoModelForSequenceClassification"
+    output_class = SequenceClassifierOutput
+
+    def __init__(self, config: PerformerBertConfig) -> None:
+        super().__init__(config, pooler=config.classifier_pooling == "pooler")
+        self.dropout = nn.Dropout(_classifier_dropout(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        if self.config.classifier_pooling == "pooler":
+            text = outputs.pooler_output
+        elif self.config.classifier_pooling == "cls":
+            text = outputs.last_hidden_state[:, 0]
+        else:
+            text = masked_mean(outputs.last_hidden_state, attention_mask)
+        return self.classifier(self.dropout(text))
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        return text_classification_loss(logits, labels, self.config, num_items_in_batch)
+
+
+class PerformerBertForTokenClassification(_Head):
+    """With a classifier of every token.
+
+    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where no loss is wanted.
+    """
+
+    _auto_class = "AutoModelForTokenClassification"
+    output_class = TokenClassifierOutput
+
+    def __init__(self, config: PerformerBertConfig) -> None:
+        super().__init__(config)
+        self.dropout = nn.Dropout(_classifier_dropout(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        return self.classifier(self.dropout(outputs.last_hidden_state))
+
+
+class PerformerBertForQuestionAnswering(PerformerBertPreTrainedModel):
+    """Finds the span of the text which answers a question."""
+
+    _auto_class = "AutoModelForQuestionAnswering"
+
+    def __init__(self, config: PerformerBertConfig) -> None:
+        super().__init__(config)
+        self.bert = PerformerBertModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> QuestionAnsweringModelOutput:
+        """Scores of every token as the start and as the end of the answer, [batch, length] each.
+
+        Args:
+            start_positions, end_positions: token positions [batch]; outside the text (or negative) means no loss.
+            num_items_in_batch: rows in the whole accumulated batch; the loss is then sum / number.
+        """
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds=inputs_embeds, return_dict=True,
+            **kwargs,
+        )  # fmt: skip
+        starts, ends = (scores.contiguous() for scores in self.qa_outputs(outputs.last_hidden_state).unbind(-1))
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(starts, ends, start_positions, end_positions, num_items_in_batch)
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=starts,
+            end_logits=ends,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+__all__ = [
+    "PerformerBertForMaskedLM",
+    "PerformerBertForQuestionAnswering",
+    "PerformerBertForSequenceClassification",
+    "PerformerBertForTokenClassification",
+    "PerformerBertModel",
+    "PerformerBertPreTrainedModel",
+]

@@ -1,0 +1,399 @@
+"""Performer BERT: against BERT, against itself without padding, and as `use_performer` makes it of a BERT.
+
+Run this file alone: pytest tests/models/performer_bert/test_modeling_performer_bert.py
+"""
+
+import ast
+import copy
+import json
+import logging
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, RobertaConfig, RobertaForMaskedLM
+
+import kexue_hf
+from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, PerformerBertModel, use_performer
+from kexue_hf.models.performer_bert import modeling_performer_bert as modeling
+from kexue_hf.models.performer_bert.layers_performer_bert import PerformerBertEmbeddings
+
+MODELS = Path(kexue_hf.__file__).parent / "models"
+SIZES = {
+    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 32,
+}  # fmt: skip
+HEADS = [
+    "PerformerBertModel",
+    "PerformerBertForMaskedLM",
+    "PerformerBertForSequenceClassification",
+    "PerformerBertForTokenClassification",
+    "PerformerBertForQuestionAnswering",
+]
+
+
+def tiny_model(head: str = "PerformerBertForMaskedLM", **changes):
+    torch.manual_seed(0)
+    return getattr(kexue_hf, head)(PerformerBertConfig(**{**SIZES, **changes})).eval()
+
+
+def peaked(model):
+    """Norms as of a trained model, so that the attention is anything but a mean."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "query.weight" in name or "key.weight" in name:
+                parameter.mul_(20)
+    return model
+
+
+def tiny_bert(cls=BertForMaskedLM, **changes):
+    torch.manual_seed(0)
+    config = {BertForMaskedLM: BertConfig, kexue_hf.WoBertForPreTraining: kexue_hf.WoBertConfig}.get(cls, BertConfig)
+    return peaked(cls(config(**{**SIZES, **changes})).eval())
+
+
+def tiny_batch(head: str = "", rows: int = 6, length: int = 20) -> dict[str, torch.Tensor]:
+    """Random inputs and labels for a head: padding on both sides, some labels ignored."""
+    generator = torch.Generator().manual_seed(length)
+
+    def integers(high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(high, shape, generator=generator)
+
+    mask = torch.ones(rows, length, dtype=torch.long)
+    mask[0, length - 3 :] = 0
+    mask[1, :2] = 0
+    batch = {
+        "input_ids": integers(49, rows, length) + 1,
+        "attention_mask": mask,
+        "token_type_ids": integers(2, rows, length),
+    }
+    words = integers(50, rows, length).masked_fill(integers(3, rows, length) > 0, -100)
+    labels = {
+        "PerformerBertForMaskedLM": {"labels": words},
+        "PerformerBertForTokenClassification": {"labels": words.clamp(max=1)},
+        "PerformerBertForQuestionAnswering": {
+            "start_positions": integers(length, rows),
+            "end_positions": integers(length, rows),
+        },
+        "PerformerBertForSequenceClassification": {"labels": integers(2, rows)},
+    }
+    return batch | labels.get(head, {})
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("source", ["BertForMaskedLM", "BertForPreTraining", "WoBertForPreTraining"])
+def test_a_folder_of_bert_loads_and_is_bert_up_to_the_switch_length(
+    source: str, attention: str, tmp_path: Path
+) -> None:
+    """To the last bit; and above it, what `use_performer` makes of it."""
+    cls = getattr(kexue_hf if source.startswith("Wo") else transformers, source)
+    bert, batch = tiny_bert(cls), tiny_batch()
+    bert.save_pretrained(tmp_path)
+    ours, info = PerformerBertForMaskedLM.from_pretrained(
+        tmp_path, output_loading_info=True, attn_implementation=attention, attention_switch_length=20
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert ours.config.attention_probs_dropout_prob == 0.0 and ours.config.model_type == "performer_bert"
+    assert ours.config.auto_map["AutoModel"] == "modeling_performer_bert.PerformerBertModel"
+    bert.set_attn_implementation(attention)
+    expected = bert(**batch).to_tuple()[0]
+    assert torch.equal(ours.eval()(**batch).logits, expected)
+    ours.config.attention_switch_length = 19
+    linear = use_performer(bert)(**batch).to_tuple()[0]
+    assert (linear - expected).abs().max() > 1e-4
+    torch.testing.assert_close(ours(**batch).logits, linear, rtol=0, atol=1e-6)
+
+
+def test_a_wobert_stays_one_for_its_tokenizer(tmp_path: Path) -> None:
+    bert = tiny_bert(kexue_hf.WoBertForPreTraining, vocab_fingerprint="abc", classifier_pooling="mean")
+    bert.save_pretrained(tmp_path)
+    config = PerformerBertConfig.from_pretrained(tmp_path)
+    assert (config.vocab_fingerprint, config.tokenizer_class) == ("abc", "WoBertTokenizer")
+    assert config.classifier_pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: RobertaForMaskedLM(RobertaConfig(**SIZES)), "got one of 'roberta'"),
+        (lambda: tiny_bert(position_embedding_type="relative_key"), "absolute positions"),
+    ],
+    ids=["roberta", "relative"],
+)
+def test_other_models_are_refused(model, message: str, tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        PerformerBertForMaskedLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_map": "favour"}, "feature_map must be one of"),
+        ({"num_features": 0}, "num_features must be at least 1"),
+        ({"feature_map": "favor+", "norm": "l2"}, "norm must be one of"),
+        ({"redraw": 3}, "redraw must be"),
+        ({"feature_map": "favor+", "redraw": 0}, "redraw must be"),
+        ({"linear_layers": [2]}, "linear_layers must be of 0 to 1"),
+        ({"attention_switch_length": -1}, "attention_switch_length must be"),
+        ({"attention_switch_length": "always"}, "attention_switch_length must be"),
+        ({"position_alpha": 1.0}, "position_alpha must be"),
+        ({"classifier_pooling": "max"}, "classifier_pooling must be"),
+        ({"is_decoder": True}, "is an encoder"),
+        ({"num_attention_heads": 3}, "multiple of the 3 heads"),
+    ],
+    ids=str,
+)
+def test_wrong_configurations(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model(**changes)
+
+
+@pytest.mark.parametrize("feature_map", ["low_order", "favor+"])
+@pytest.mark.parametrize("head", HEADS[1:4])
+def test_padding_changes_nothing(head: str, feature_map: str) -> None:
+    model = peaked(tiny_model(head, feature_map=feature_map, attention_switch_length=None, classifier_pooling="mean"))
+    batch = tiny_batch()
+    batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    together = model(**batch).logits
+    for row, real in enumerate(batch["attention_mask"].bool()[:3]):
+        alone = model(**{name: states[row, real][None] for name, states in batch.items()}).logits[0]
+        found = together[row] if together.dim() == 2 else together[row, real]
+        torch.testing.assert_close(found, alone, rtol=0, atol=1e-6)
+
+
+def test_only_padding_and_only_one_token() -> None:
+    model = tiny_model(attention_switch_length=None)
+    batch = tiny_batch()
+    batch["attention_mask"][2] = 0
+    assert model(**batch).logits.isfinite().all()
+    assert model(torch.tensor([[5]])).logits.isfinite().all()
+
+
+def test_positions_beyond_the_table() -> None:
+    """Against the formula of the post, u and all, in float64; the table's own rows to the last bit."""
+    config = PerformerBertConfig(**SIZES, position_alpha=0.4)
+    embeddings = PerformerBertEmbeddings(config)
+    table = embeddings.position_embeddings.weight.detach()
+    assert torch.equal(embeddings.positions(torch.arange(32)), table)
+    exact = table.double()
+    u = (exact - 0.4 * exact[0]) / 0.6
+    expected = torch.stack([0.4 * u[i] + 0.6 * u[j] for i in range(32) for j in range(32)])
+    found = embeddings.positions(torch.arange(32 * 32)[None])[0]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [32, 33, 200])
+def test_texts_longer_than_the_table(length: int) -> None:
+    """Positions by default are 0, 1, ...; the first 32 tokens are embedded as in a text of 32."""
+    model, batch = tiny_model("PerformerBertModel", attention_switch_length=32), tiny_batch(rows=2, length=length)
+    del batch["attention_mask"]
+    states = model(**batch).last_hidden_state
+    again = model(**batch, position_ids=torch.arange(length)[None]).last_hidden_state
+    assert torch.equal(states, again) and states.isfinite().all()
+    short = {name: ids[:, :32] for name, ids in batch.items()}
+    assert torch.equal(model.embeddings(**batch)[:, :32], model.embeddings(**short))
+    moved = model(**batch, position_ids=torch.arange(length).flip(0)[None]).last_hidden_state
+    assert (moved - states).abs().max() > 1e-3
+
+
+def test_more_tokens_than_positions() -> None:
+    model = tiny_model("PerformerBertModel", max_position_embeddings=4)
+    model(torch.ones(1, 16, dtype=torch.long))
+    with pytest.raises(ValueError, match="at most 16 tokens"):
+        model(torch.ones(1, 17, dtype=torch.long))
+    with pytest.raises(ValueError, match="at most 15"):
+        model(torch.ones(1, 1, dtype=torch.long), position_ids=torch.tensor([[16]]))
+
+
+@pytest.mark.parametrize(
+    ("switch", "linear_from"), [(None, 1), (0, 1), (10, 11), ("auto", modeling.CROSSOVERS["cpu"] + 1)], ids=str
+)
+def test_the_switch_length(switch, linear_from: int) -> None:
+    model = tiny_model("PerformerBertModel", attention_switch_length=switch)
+    assert model.is_linear(linear_from)
+    assert linear_from == 1 or not model.is_linear(linear_from - 1)
+
+
+def test_the_switch_happens_and_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = peaked(tiny_model("PerformerBertModel"))
+    batch = tiny_batch()
+    softmax = model(**batch).last_hidden_state
+    lines: list[str] = []
+    monkeypatch.setitem(modeling.CROSSOVERS, "cpu", 19)
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    modeling.logger.addHandler(handler)
+    try:
+        for _ in range(2):
+            linear = model(**batch).last_hidden_state
+    finally:
+        modeling.logger.removeHandler(handler)
+    (line,) = lines
+    assert "'auto': linear attention for inputs of more than 19 tokens" in line
+    assert (linear - softmax).abs().max() > 1e-4
+    model.config.attention_switch_length = None
+    assert torch.equal(model(**batch).last_hidden_state, linear)
+
+
+def test_layers_that_stay_softmax() -> None:
+    batch = tiny_batch()
+    exact = peaked(tiny_model("PerformerBertModel"))
+    mixed = peaked(tiny_model("PerformerBertModel", linear_layers=[1], attention_switch_length=None))
+    mixed.load_state_dict(exact.state_dict(), strict=False)
+    one, other = (model(**batch, output_hidden_states=True).hidden_states for model in (exact, mixed))
+    torch.testing.assert_close(one[1], other[1], rtol=0, atol=1e-6)
+    assert (one[2] - other[2]).abs().max() > 1e-4
+    assert not any("layer.0" in name and "favor" in name for name in mixed.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"attention_mask": torch.ones(6, 1, 20, 20)}, r"\(batch, keys\)"),
+        ({"attention_mask": torch.ones(6, 19)}, "the input's shape"),
+        ({"output_attentions": True}, "no weights to give out"),
+        ({"past_key_values": object()}, "without a cache"),
+        ({"encoder_hidden_states": torch.ones(1)}, "no cross-attention"),
+        ({"inputs_embeds": torch.ones(6, 20, 16)}, "either input_ids or inputs_embeds"),
+    ],
+    ids=["square", "short", "weights", "cache", "cross", "both"],
+)
+def test_what_is_refused(extra: dict, message: str) -> None:
+    model = tiny_model("PerformerBertModel", attention_switch_length=None)
+    with pytest.raises(ValueError, match=message):
+        model(**{**tiny_batch(), **extra})
+
+
+@pytest.mark.parametrize("switch", [None, "auto"], ids=["linear", "softmax"])
+@pytest.mark.parametrize("head", HEADS[1:4])
+def test_accumulated_micro_batches_equal_one_batch(head: str, switch) -> None:
+    """The sum over unequal micro-batches of sum / num_items_in_batch is the whole batch's mean, gradients too."""
+    batch = tiny_batch(head)
+    model = tiny_model(head, attention_switch_length=switch).double()
+    whole = model(**batch).loss
+    whole.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    items, total = batch["labels"].ne(-100).sum(), 0.0
+    for part in (slice(0, 1), slice(1, 3), slice(3, 6)):
+        loss = model(**{name: value[part] for name, value in batch.items()}, num_items_in_batch=items).loss
+        loss.backward()
+        total += loss.item()
+    assert total == pytest.approx(whole.item(), rel=1e-12)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(dict(model.named_parameters())[name].grad, gradient, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("head", HEADS[1:])
+def test_heads_compute_as_woberts_do(head: str) -> None:
+    ours = tiny_model(head)
+    theirs = getattr(kexue_hf, head.replace("PerformerBert", "WoBert"))(kexue_hf.WoBertConfig(**SIZES)).eval()
+    missing, unexpected = theirs.load_state_dict(ours.state_dict(), strict=False)
+    assert not missing and all("favor_map" in name for name in unexpected)
+    batch = tiny_batch(head)
+    one, other = ours(**batch), theirs(**batch)
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name])
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
+def test_a_classifier_reads_what_the_configuration_says(pooling: str, tmp_path: Path) -> None:
+    head = "PerformerBertForSequenceClassification"
+    model, batch = tiny_model(head, classifier_pooling=pooling), tiny_batch()
+    outputs = model.bert(**batch)
+    real = batch["attention_mask"][..., None]
+    text = {
+        "pooler": outputs.pooler_output,
+        "cls": outputs.last_hidden_state[:, 0],
+        "mean": (outputs.last_hidden_state * real).sum(1) / real.sum(1),
+    }[pooling]
+    torch.testing.assert_close(model(**batch).logits, model.classifier(text))
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["add_pooling_layer"] is (pooling == "pooler") and saved["classifier_pooling"] == pooling
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("feature_map", ["low_order", "favor++"])
+def test_loading_copying_and_half_precision(feature_map: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """What is calibrated comes back, and what no file has is made anew, though models are made without storage."""
+    model, batch = peaked(tiny_model(feature_map=feature_map, attention_switch_length=None)), tiny_batch()
+    kexue_hf.calibrate_performer(model, [batch])
+    expected = model(**batch).logits
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path, dtype=dtype).eval()
+    if dtype == torch.float32:
+        for other in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(other(**batch).logits, expected)
+    else:
+        logits = loaded(**batch).logits
+        assert logits.dtype == dtype and (logits.float() - expected).norm() < 0.05 * expected.norm()
+
+
+def test_calibration_brings_the_model_nearer() -> None:
+    model, batch = peaked(tiny_model()), tiny_batch()
+    softmax = model(**batch).logits
+    model.config.attention_switch_length = None
+    before = (model(**batch).logits - softmax).norm()
+    assert len(kexue_hf.calibrate_performer(model, [batch])) == 2
+    assert (model(**batch).logits - softmax).norm() < before
+
+
+def test_redraws() -> None:
+    model = tiny_model(feature_map="favor+", redraw=2, hidden_dropout_prob=0.0, attention_switch_length=None).train()
+    attention = model.bert.encoder.layer[1].attention.self
+    first = attention.favor_map.projection.clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    batch = tiny_batch("PerformerBertForMaskedLM")
+    for step in range(4):
+        model(**batch).loss.backward()
+        assert torch.equal(attention.favor_map.projection, first) == (step < 2)
+        assert int(attention.favor_map.steps) == step
+        optimizer.step()
+
+
+def test_gradient_checkpointing_of_linear_layers() -> None:
+    batch = tiny_batch("PerformerBertForMaskedLM")
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_model(attention_switch_length=None, hidden_dropout_prob=0.0).train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(**batch).loss.backward()
+        gradients.append(model.bert.encoder.layer[0].attention.self.query.weight.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
+
+
+def test_use_performer_is_not_for_it() -> None:
+    with pytest.raises(ValueError, match="feature maps of its own"):
+        use_performer(tiny_model())
+
+
+def functions(path: Path) -> dict[str, str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_copies_are_in_step_with_their_originals() -> None:
+    """Files that travel to the Hub cannot import another model's: what is the same lies there twice."""
+    copied = (MODELS / "performer_bert" / "losses_performer_bert.py").read_text(encoding="utf-8")
+    head, _, rest = copied.partition("\n")
+    assert head.startswith("# Copied from losses_wobert.py")
+    assert rest == (MODELS / "wobert" / "losses_wobert.py").read_text(encoding="utf-8")
+    ours, theirs = (functions(MODELS / name / f"modeling_{name}.py") for name in ("performer_bert", "wobert"))
+    for name in ("masked_mean", "replace_decoder"):
+        assert ours[name] == theirs[name]
+
+
+def test_the_encoder_alone(tmp_path: Path) -> None:
+    """Out of a head's folder, whose names begin with bert."""
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    encoder = PerformerBertModel.from_pretrained(tmp_path).eval()
+    assert encoder.pooler is None
+    batch = tiny_batch()
+    assert torch.equal(encoder(**batch).last_hidden_state, model.bert(**batch).last_hidden_state)
