@@ -413,7 +413,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
         baseline = result["measure"]["final"]["unigrams"]["perplexity"]
         right.axhline(baseline, color="#888888", linestyle="--", label="unigrams")
         right.set(xlabel="million tokens read", ylabel="held-out pseudo-perplexity", yscale="log")
-        ticks = [50, 100, 200, 500, 1000]
+        ticks = [20, 50, 100, 200, 500, 1000]
         right.set_yticks(ticks, [str(tick) for tick in ticks])
         right.set_yticks([], minor=True)
         right.legend(frameon=False)
