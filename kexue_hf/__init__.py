@@ -45,6 +45,7 @@ _LOCATIONS: dict[str, str] = {
     "PerformerBertModel": "kexue_hf.models.performer_bert.modeling_performer_bert",
     "PerformerBertPreTrainedModel": "kexue_hf.models.performer_bert.modeling_performer_bert",
     "PerformerBertForMaskedLM": "kexue_hf.models.performer_bert.modeling_performer_bert",
+    "PerformerBertForCausalLM": "kexue_hf.models.performer_bert.modeling_performer_bert",
     "PerformerBertForSequenceClassification": "kexue_hf.models.performer_bert.modeling_performer_bert",
     "PerformerBertForTokenClassification": "kexue_hf.models.performer_bert.modeling_performer_bert",
     "PerformerBertForQuestionAnswering": "kexue_hf.models.performer_bert.modeling_performer_bert",

@@ -4,6 +4,7 @@ AUTO_MAP: dict[str, str] = {
     "AutoConfig": "configuration_performer_bert.PerformerBertConfig",
     "AutoModel": "modeling_performer_bert.PerformerBertModel",
     "AutoModelForMaskedLM": "modeling_performer_bert.PerformerBertForMaskedLM",
+    "AutoModelForCausalLM": "modeling_performer_bert.PerformerBertForCausalLM",
     "AutoModelForSequenceClassification": "modeling_performer_bert.PerformerBertForSequenceClassification",
     "AutoModelForTokenClassification": "modeling_performer_bert.PerformerBertForTokenClassification",
     "AutoModelForQuestionAnswering": "modeling_performer_bert.PerformerBertForQuestionAnswering",

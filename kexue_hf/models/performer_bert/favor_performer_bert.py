@@ -7,8 +7,9 @@ real keys up to oneself" is refused, with an error that names it: masks of pairs
 How a call departs from transformers' own implementations:
 
 * A layer uses the map that hangs on it as `favor_map`; without one `DEFAULT_MAP`, which nobody has calibrated.
-* There are no weights: none are returned, and none can be dropped. Dropout of them is refused, except in layers with a
-  map of their own, whose owner has been told that there is none.
+* There are no weights, and none can be dropped. Dropout of them is refused, except in layers with a map of their own,
+  whose owner has been told that there is none. Weights that are asked for are computed besides, in quadratic time and
+  memory; the single ones may be negative.
 * A key-value cache gives the right numbers and saves nothing: each step reads all keys again.
 * Fully padded rows give zeros.
 """
@@ -93,7 +94,7 @@ def favor_attention(
     scaling: float | None = None,
     is_causal: bool | None = None,
     **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Linear attention, called as transformers calls attention.
 
     Args:
@@ -104,10 +105,11 @@ def favor_attention(
         scaling: head_dim^-1/2 if None.
 
     Returns:
-        [batch, queries, heads, value dim], and None: there are no weights.
+        [batch, queries, heads, value dim], and None; with `output_attentions` what the attention amounts to in
+        weights, [batch, heads, queries, keys].
 
     Raises:
-        ValueError: a mask or bias of pairs, dropout, weights that are asked for, head counts that do not divide.
+        ValueError: a mask or bias of pairs, dropout, head counts that do not divide.
     """
     causal = is_causal if is_causal is not None else getattr(module, "is_causal", None)
     if causal is None:
@@ -121,9 +123,30 @@ def favor_attention(
     recorder = RECORDER.get()
     if recorder is not None:
         recorder(module, query, key, real, scaling, causal)
-    if recorder is not None or getattr(module, SOFTMAX_MARK, False):
-        return _softmax(query, key, value, real, dropout, scaling, causal).transpose(1, 2).contiguous(), None
+    wanted = kwargs.get("output_attentions")
+    if getattr(getattr(module, "config", None), "output_attentions", False) if wanted is None else wanted:
+        # What attention makes of unit vectors is its weights.
+        unit = torch.eye(key.shape[-2], dtype=query.dtype, device=query.device).expand(*key.shape[:-1], -1)
+        weights = _attend(module, query, key, unit, real, dropout, scaling, causal)
+        if real is not None:
+            value = value.masked_fill(~real[:, None, :, None], 0.0)
+        return (weights @ value).transpose(1, 2).contiguous(), weights
+    return _attend(module, query, key, value, real, dropout, scaling, causal).transpose(1, 2).contiguous(), None
 
+
+def _attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    real: torch.Tensor | None,
+    dropout: float,
+    scaling: float,
+    causal: bool,
+) -> torch.Tensor:
+    """[batch, heads, queries, value dim], all with as many heads; softmax where it is wanted."""
+    if RECORDER.get() is not None or getattr(module, SOFTMAX_MARK, False):
+        return _softmax(query, key, value, real, dropout, scaling, causal)
     feature_map = getattr(module, MAP_NAME, None)
     if feature_map is None:
         if dropout:
@@ -140,7 +163,7 @@ def favor_attention(
         # The queries stand at the end. The keys before them have been read, their own queries are not needed.
         query = nn.functional.pad(query, (0, 0, missing, 0))
     output = linear_attention(query, key, value, feature_map, key_mask=real, scaling=scaling, causal=causal)
-    return output[:, :, missing:].transpose(1, 2).contiguous(), None
+    return output[:, :, missing:]
 
 
 def _check(
@@ -159,8 +182,6 @@ def _check(
             f"linear attention has no sliding window, got one of {window} and {key.shape[-2]} keys: choose "
             "attn_implementation='sdpa'"
         )
-    if extra.get("output_attentions"):
-        raise ValueError("linear attention has no weights to give out: choose attn_implementation='eager'")
     if attention_mask is None:
         return None
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.dim() != 2 or attention_mask.is_floating_point():

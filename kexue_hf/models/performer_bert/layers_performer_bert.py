@@ -15,9 +15,10 @@ from transformers.models.bert.modeling_bert import (
 )
 from transformers.pytorch_utils import apply_chunking_to_forward
 
+from .attention_performer_bert import LinearAttentionState
 from .configuration_performer_bert import PerformerBertConfig
 from .favor_performer_bert import MAP_NAME, SOFTMAX_MARK, favor_attention
-from .feature_maps_performer_bert import RandomFeatures, create_feature_map
+from .feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
 from .redraws_performer_bert import start_counting
 
 
@@ -107,18 +108,27 @@ class PerformerBertSelfAttention(nn.Module):
         setattr(self, MAP_NAME, feature_map)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, linear: bool, **kwargs: Any
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        linear: bool,
+        state: LinearAttentionState | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[batch, length, hidden] -> the same, and the weights, if the implementation of softmax gives them out.
+        """[batch, length, hidden] -> the same, and the weights, if they are asked for.
 
         Args:
             attention_mask: boolean [batch, length] if `linear`, or what the implementation of softmax takes.
+            state: what precedes, if the layer is causal; the tokens are added to it.
         """
         shape = hidden_states.shape[:-1]
         query, key, value = (
             project(hidden_states).view(*shape, -1, self.attention_head_size).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
+        if state is not None:
+            output = state.step(query, key, value, attention_mask).transpose(1, 2)
+            return output.reshape(*shape, -1).contiguous(), None
         attend = favor_attention
         if not linear:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
@@ -166,10 +176,21 @@ class PerformerBertEncoder(nn.Module):
         self.layer = nn.ModuleList(
             [PerformerBertLayer(config, number, is_causal) for number in range(config.num_hidden_layers)]
         )
+        self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
+
+    def feature_maps(self) -> list[FeatureMap]:
+        """Those of all layers that have one, in their order."""
+        return [module for module in self.modules() if isinstance(module, FeatureMap)]
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, linear: bool, **kwargs: Any
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        linear: bool,
+        states: list[LinearAttentionState] | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
-        for layer in self.layer:
-            hidden_states = layer(hidden_states, attention_mask, linear, **kwargs)
+        for number, layer in enumerate(self.layer):
+            state = None if states is None else states[number]
+            hidden_states = layer(hidden_states, attention_mask, linear, state=state, **kwargs)
         return hidden_states

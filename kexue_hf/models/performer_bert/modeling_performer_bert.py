@@ -7,12 +7,14 @@ or a WoBERT loads: `PerformerBertForMaskedLM.from_pretrained(folder)`. How it de
   numbers as BERT; longer ones linear attention (`favor_performer_bert.py`), which is another function of the same
   weights: how near it comes depends on them, and on `kexue_hf.calibrate_performer`.
 * A text has positions beyond the table: see `PerformerBertEmbeddings`.
-* Linear attention takes a mask [batch, length] and gives out no weights; other masks, and weights that are asked for,
-  are refused above the switch length.
+* Linear attention takes a mask [batch, length]; other masks are refused above the switch length.
 * The pooler is optional (`config.add_pooling_layer`), a classifier reads what `config.classifier_pooling` names, and
   losses are computed as in WoBERT (`losses_performer_bert.py`): given `num_items_in_batch`, accumulating gradients
   over micro-batches gives the loss of one batch.
-* It is an encoder only: no cross-attention, no cache. What BERT takes for these is refused.
+* It has no cross-attention, and as an encoder no cache. What BERT takes for these is refused.
+* `PerformerBertForCausalLM` looks back only. It is linear at any length, and what it keeps of the past has a fixed
+  size: a token takes the same time after ten tokens as after ten thousand. Positions count real tokens only, so that
+  a prompt which is padded on the left is continued as it is alone.
 * An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
@@ -20,11 +22,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import bidirectional_mask_function, create_bidirectional_mask
 from transformers.modeling_outputs import (
     BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
     MaskedLMOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
@@ -47,6 +50,7 @@ from .layers_performer_bert import (
 )
 from .losses_performer_bert import cross_entropy, span_loss, text_classification_loss, widen
 from .redraws_performer_bert import count_steps, fill_missing
+from .state_performer_bert import PerformerBertState
 
 logger = logging.get_logger(__name__)
 
@@ -122,14 +126,18 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
     Args:
         config: the configuration.
         add_pooling_layer: whether to build the pooler; by default what `config.add_pooling_layer` says.
+        is_causal: whether a token sees those before it only.
     """
 
     _auto_class = "AutoModel"
 
-    def __init__(self, config: PerformerBertConfig, add_pooling_layer: bool | None = None) -> None:
+    def __init__(
+        self, config: PerformerBertConfig, add_pooling_layer: bool | None = None, is_causal: bool = False
+    ) -> None:
         super().__init__(config)
+        self.is_causal = is_causal
         self.embeddings = PerformerBertEmbeddings(config)
-        self.encoder = PerformerBertEncoder(config)
+        self.encoder = PerformerBertEncoder(config, is_causal)
         pooler = config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer
         self.pooler = BertPooler(config) if pooler else None
         self.post_init()
@@ -143,7 +151,7 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
     def is_linear(self, length: int, device: torch.device | str = "cpu") -> bool:
         """Whether inputs of `length` tokens, padding included, have linear attention on that device."""
         switch = self.config.attention_switch_length
-        if self.config._attn_implementation == FAVOR or switch is None:
+        if self.is_causal or self.config._attn_implementation == FAVOR or switch is None:
             return True
         if switch != "auto":
             return length > int(switch)
@@ -167,6 +175,7 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        state: PerformerBertState | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """The states of all tokens and, from the pooler, of the text.
@@ -177,11 +186,12 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 length], as the implementation of softmax takes it.
             token_type_ids: segments [batch, length]; by default 0.
             position_ids: [batch or 1, length], below `max_position_embeddings` squared; by default 0, 1, ...
+            state: of a causal model, what precedes; the tokens are added to it.
 
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds`; a mask of pairs, or weights that are asked
-                for, above the switch length; more tokens than positions; or something that BERT takes and this model
-                has no place for: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+            ValueError: both or none of `input_ids` and `inputs_embeds`; a mask of pairs above the switch length; more
+                tokens than positions; or something that BERT takes and this model has no place for:
+                `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
         for name, reason in _NO_PLACE.items():
             if kwargs.get(name) is not None:
@@ -206,7 +216,8 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 len(states), length, length, mask_function=bidirectional_mask_function,
                 attention_mask=attention_mask.to(states.device),
             )  # fmt: skip
-        states = self.encoder(states, attention_mask, linear, **kwargs)
+        past = None if state is None else state.layers
+        states = self.encoder(states, attention_mask, linear, past, **kwargs)
         pooled = self.pooler(states) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
 
@@ -257,9 +268,11 @@ class _Head(PerformerBertPreTrainedModel):
 
     output_class: Any
 
+    is_causal = False
+
     def __init__(self, config: PerformerBertConfig, pooler: bool = False) -> None:
         super().__init__(config)
-        self.bert = PerformerBertModel(config, add_pooling_layer=pooler)
+        self.bert = PerformerBertModel(config, add_pooling_layer=pooler, is_causal=self.is_causal)
 
     @can_return_tuple
     def forward(
@@ -324,6 +337,141 @@ class PerformerBertForMaskedLM(_Head):
 
     def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
         return self.cls(outputs.last_hidden_state)
+
+
+class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
+    """With the masked-word head, looking back only; weights and their names are those of `PerformerBertForMaskedLM`.
+
+    A BERT has never been asked to go on: it has to be trained for that. `generate` stops where `eos_token_id` says
+    (the tokenizer's `sep_token_id`, for a BERT).
+    """
+
+    _auto_class = "AutoModelForCausalLM"
+    is_causal = True
+    # To transformers: what is kept cannot be cut back to fewer tokens.
+    _is_stateful = True
+
+    def __init__(self, config: PerformerBertConfig) -> None:
+        if config.linear_layers is not None:
+            raise ValueError(
+                f"a causal Performer BERT is linear in all layers, got linear_layers {config.linear_layers}: None"
+            )
+        super().__init__(config)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        past_key_values: PerformerBertState | None = None,
+        use_cache: bool | None = None,
+        labels: torch.Tensor | None = None,
+        shift_labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> CausalLMOutputWithPast:
+        """Scores of the token after each token, `logits` [batch, length, vocabulary].
+
+        Args:
+            attention_mask: [batch, past + length], 0 for padding.
+            position_ids: [batch, length]; by default the number of real tokens before each.
+            past_key_values: what a call with `use_cache` returned; the tokens are added to it.
+            use_cache: whether to return the state; by default only where one was given (`generate` asks for one).
+            labels: ids [batch, length], -100 where no loss is wanted; that of token i is predicted at token i - 1. Not
+                with `logits_to_keep`, which takes `shift_labels`.
+            shift_labels: instead of `labels`, for each of the `logits` the id that is to be predicted there.
+            num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then sum / number.
+            logits_to_keep: score only that many last tokens (0: all), or those at these indices (1-D).
+
+        Raises:
+            ValueError: a mask that does not cover past and new tokens, another cache than this model's, labels of
+                tokens that are left out, or weights of attention or gradient checkpointing together with a state.
+        """
+        given = input_ids if input_ids is not None else inputs_embeds
+        if given is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if labels is not None and shift_labels is None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
+            raise ValueError(
+                "labels belong to all tokens, but logits_to_keep leaves some out: give shift_labels instead, the id "
+                "that is to be predicted at each token that is kept"
+            )
+        # By name: a copy from the Hub has a class of its own.
+        if past_key_values is not None and type(past_key_values).__name__ != PerformerBertState.__name__:
+            raise ValueError(
+                f"the past of a Performer BERT is a PerformerBertState, got {type(past_key_values).__name__}: call "
+                "with use_cache=True first, or leave it out"
+            )
+        state = past_key_values
+        if state is None and use_cache:
+            state = PerformerBertState(self.bert.encoder.feature_maps(), self.bert.encoder.scaling)
+        if state is not None and self.training and self.is_gradient_checkpointing:
+            raise ValueError("gradient checkpointing reads every token twice, which a state forbids: use_cache=False")
+        if state is not None and kwargs.get("output_attentions"):
+            raise ValueError("no weights can be given out beside a state, which has no keys: pass use_cache=False")
+        batch, length = given.shape[:2]
+        past = 0 if state is None else state.get_seq_length()
+        if attention_mask is None:
+            real = torch.ones(batch, length, dtype=torch.bool, device=given.device)
+        elif attention_mask.shape == (batch, past + length):
+            real = (attention_mask[:, past:] != 0).to(given.device)
+        else:
+            raise ValueError(
+                f"attention_mask must be of all tokens, {past} past and {length} new, {(batch, past + length)}, got "
+                f"{tuple(attention_mask.shape)}"
+            )
+        counted = (real.cumsum(-1) - 1).clamp(min=0) if state is None else state.positions(real)
+        outputs = self.bert(
+            input_ids,
+            None if attention_mask is None else real,
+            token_type_ids,
+            counted if position_ids is None else position_ids,
+            inputs_embeds=inputs_embeds,
+            state=state,
+            return_dict=True,
+            **kwargs,
+        )
+        states = outputs.last_hidden_state
+        if isinstance(logits_to_keep, torch.Tensor):
+            states = states[:, logits_to_keep]
+        elif logits_to_keep:
+            states = states[:, -logits_to_keep:]
+        logits = self.cls(states)
+        loss = None
+        if shift_labels is not None:
+            loss = cross_entropy(logits, shift_labels, num_items_in_batch)
+        elif labels is not None:
+            loss = cross_entropy(logits[:, :-1], labels[:, 1:], num_items_in_batch)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=state if use_cache is not False else None,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """As in all of transformers.
+
+        Raises:
+            ValueError: padding on the right of a prompt, after which nothing can go on.
+        """
+        if (
+            kwargs.get("is_first_iteration")
+            and attention_mask is not None
+            and bool((attention_mask[:, -1] == 0).any())
+        ):
+            raise ValueError("a prompt is continued at its end, got padding there: tokenizer.padding_side = 'left'")
+        return super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
 
 
 def _classifier_dropout(config: PerformerBertConfig) -> float:
@@ -429,6 +577,7 @@ class PerformerBertForQuestionAnswering(PerformerBertPreTrainedModel):
 
 
 __all__ = [
+    "PerformerBertForCausalLM",
     "PerformerBertForMaskedLM",
     "PerformerBertForQuestionAnswering",
     "PerformerBertForSequenceClassification",

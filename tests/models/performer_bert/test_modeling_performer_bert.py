@@ -32,6 +32,7 @@ HEADS = [
     "PerformerBertForTokenClassification",
     "PerformerBertForQuestionAnswering",
 ]
+CAUSAL = "PerformerBertForCausalLM"
 
 
 def tiny_model(head: str = "PerformerBertForMaskedLM", **changes):
@@ -254,12 +255,11 @@ def test_layers_that_stay_softmax() -> None:
     [
         ({"attention_mask": torch.ones(6, 1, 20, 20)}, r"\(batch, keys\)"),
         ({"attention_mask": torch.ones(6, 19)}, "the input's shape"),
-        ({"output_attentions": True}, "no weights to give out"),
         ({"past_key_values": object()}, "without a cache"),
         ({"encoder_hidden_states": torch.ones(1)}, "no cross-attention"),
         ({"inputs_embeds": torch.ones(6, 20, 16)}, "either input_ids or inputs_embeds"),
     ],
-    ids=["square", "short", "weights", "cache", "cross", "both"],
+    ids=["square", "short", "cache", "cross", "both"],
 )
 def test_what_is_refused(extra: dict, message: str) -> None:
     model = tiny_model("PerformerBertModel", attention_switch_length=None)
@@ -371,6 +371,146 @@ def test_gradient_checkpointing_of_linear_layers() -> None:
 def test_use_performer_is_not_for_it() -> None:
     with pytest.raises(ValueError, match="feature maps of its own"):
         use_performer(tiny_model())
+
+
+def causal(**changes):
+    return peaked(tiny_model(CAUSAL, **{"feature_map": "favor+", "num_features": 32, **changes}))
+
+
+ENDLESS = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+
+
+@pytest.mark.parametrize("feature_map", ["low_order", "favor+"])
+def test_a_causal_model_does_not_see_the_future(feature_map: str) -> None:
+    """To the last bit, at any length, whatever the switch length."""
+    model = causal(feature_map=feature_map, attention_switch_length=1000)
+    ids = tiny_batch(length=150)["input_ids"]
+    logits = model(ids).logits
+    changed = ids.clone()
+    changed[:, 140:] = 7
+    assert torch.equal(model(changed).logits[:, :140], logits[:, :140])
+    assert not torch.equal(model(changed).logits[:, 140:], logits[:, 140:])
+
+
+@pytest.mark.parametrize("feature_map", ["low_order", "favor++"])
+def test_a_state_gives_what_the_whole_text_gives(feature_map: str) -> None:
+    """In pieces, with padding on the left of one text, beyond the table of positions; its size stays the same."""
+    model = causal(feature_map=feature_map).double()
+    ids, mask = tiny_batch(rows=3, length=50)["input_ids"], torch.ones(3, 50, dtype=torch.long)
+    mask[1, :5] = 0
+    whole = model(ids, attention_mask=mask).logits
+    state, found, sizes = None, [], set()
+    for start, stop in [(0, 20), (20, 21), (21, 45), (45, 50)]:
+        outputs = model(ids[:, start:stop], mask[:, :stop], past_key_values=state, use_cache=True)
+        state = outputs.past_key_values
+        found.append(outputs.logits)
+        sizes.add(sum(tensor.numel() for layer in state.layers for tensor in layer.tensors))
+    assert state.get_seq_length() == 50 and len(sizes) == 1
+    real = mask.bool()
+    torch.testing.assert_close(torch.cat(found, dim=1)[real], whole[real], rtol=0, atol=1e-10)
+    alone = model(ids[1:2, 5:]).logits[0]
+    torch.testing.assert_close(whole[1, 5:], alone, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}], ids=str)
+def test_generation(options: dict) -> None:
+    """With and without a state; and a prompt that is padded on the left is continued as it is alone."""
+    model = causal()
+    ids = tiny_batch(rows=2, length=9)["input_ids"]
+    ids[1, :4] = 0
+    mask = (ids > 0).long()
+    options = {"max_new_tokens": 30, **ENDLESS, **options}
+    stateful, whole = (model.generate(ids, attention_mask=mask, use_cache=use, **options) for use in (True, False))
+    assert torch.equal(stateful, whole) and stateful.shape[1] == 39
+    alone = model.generate(ids[1:, 4:], **options)
+    rows = options.get("num_return_sequences", 1)
+    assert torch.equal(stateful[rows:, 4:], alone)
+
+
+def test_a_continued_conversation() -> None:
+    model = causal()
+    ids = tiny_batch(rows=2, length=9)["input_ids"]
+    state = model(ids[:, :6], use_cache=True).past_key_values
+    continued = model.generate(ids, past_key_values=state, max_new_tokens=5, **ENDLESS)
+    assert torch.equal(continued, model.generate(ids, max_new_tokens=5, **ENDLESS))
+
+
+def test_a_state_of_repeated_and_chosen_texts() -> None:
+    model = causal()
+    ids = tiny_batch(rows=2, length=9)["input_ids"]
+    state = model(ids, use_cache=True).past_key_values
+    state.batch_repeat_interleave(2)
+    state.reorder_cache(torch.tensor([3, 0]))
+    found = model(torch.tensor([[5], [6]]), past_key_values=state).logits[:, -1]
+    for row, (before, token) in enumerate([(1, 5), (0, 6)]):
+        whole = model(torch.cat([ids[before], torch.tensor([token])])[None]).logits[0, -1]
+        torch.testing.assert_close(found[row], whole, rtol=0, atol=1e-5)
+
+
+def test_labels_of_a_causal_model_are_shifted() -> None:
+    model, batch = causal(), tiny_batch("PerformerBertForMaskedLM")
+    outputs = model(**batch)
+    expected = torch.nn.functional.cross_entropy(
+        outputs.logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten()
+    )
+    torch.testing.assert_close(outputs.loss, expected)
+    shifted = torch.nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
+    torch.testing.assert_close(model(**{**batch, "labels": None}, shift_labels=shifted).loss, expected)
+    kept = model(batch["input_ids"], logits_to_keep=2).logits
+    assert torch.equal(kept, model(batch["input_ids"]).logits[:, -2:])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model, ids: model(ids, past_key_values=transformers.DynamicCache()), "PerformerBertState"),
+        (lambda model, ids: model(ids, attention_mask=torch.ones(6, 8)), "of all tokens"),
+        (lambda model, ids: model(ids, attention_mask=torch.ones(6, 1, 20, 20)), "of all tokens"),
+        (lambda model, ids: model(ids, labels=ids, logits_to_keep=1), "logits_to_keep"),
+        (lambda model, ids: model(ids, use_cache=True, output_attentions=True), "no weights"),
+        (
+            lambda model, ids: model.generate(
+                ids, attention_mask=(torch.arange(20) < 15).expand(6, -1).long(), **ENDLESS
+            ),
+            "padding_side",
+        ),
+        (lambda model, ids: model(ids, use_cache=True).past_key_values.crop(1), "taken out"),
+        (
+            lambda model, ids: model(ids[:2], past_key_values=model(ids, use_cache=True).past_key_values),
+            "of 6 texts, got 2",
+        ),
+        (lambda model, ids: causal(linear_layers=[0]), "linear in all layers"),
+    ],
+    ids=["cache", "mask", "square", "labels", "weights", "right_padding", "crop", "batch", "softmax_layers"],
+)
+def test_what_a_causal_model_refuses(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(causal(), tiny_batch()["input_ids"])
+
+
+def test_a_masked_model_becomes_a_causal_one(tmp_path: Path) -> None:
+    """The same weights, maps included; calibrated for looking back."""
+    tiny_model().save_pretrained(tmp_path)
+    model, info = kexue_hf.PerformerBertForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    model = peaked(model.eval())
+    batch = tiny_batch()
+    assert all(share.max() < 1 for share in kexue_hf.calibrate_performer(model, [batch]).values())
+
+
+@pytest.mark.parametrize("head", ["PerformerBertForMaskedLM", CAUSAL])
+def test_weights_that_linear_attention_amounts_to(head: str) -> None:
+    model, batch = peaked(tiny_model(head, attention_switch_length=None)), tiny_batch()
+    outputs = model(**batch, output_attentions=True)
+    torch.testing.assert_close(outputs.logits, model(**batch).logits, rtol=0, atol=1e-5)
+    for weights in outputs.attentions:
+        assert weights.shape == (6, 2, 20, 20)
+        torch.testing.assert_close(weights[2:].sum(-1), torch.ones(4, 2, 20), rtol=0, atol=1e-5)
+        assert not weights[0, ..., 17:].any() and not weights[1, ..., :2].any()
+        assert bool(weights.triu(1).any()) == (head != CAUSAL)
+    model.set_attn_implementation("eager")
+    model.config.output_attentions = True
+    assert torch.equal(model(**batch).attentions[0], outputs.attentions[0])
 
 
 def functions(path: Path) -> dict[str, str]:

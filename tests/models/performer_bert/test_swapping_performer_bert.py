@@ -27,7 +27,12 @@ import kexue_hf
 from kexue_hf import calibrate_performer, use_performer
 from kexue_hf.models.performer_bert.favor_performer_bert import favor_attention
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
-from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention
+from kexue_hf.models.performer_bert.naive_performer_bert import (
+    allowed_pairs,
+    naive_attention,
+    naive_weights,
+    softmax_weights,
+)
 from kexue_hf.models.performer_bert.swapping_performer_bert import attention_modules
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -87,6 +92,30 @@ def test_the_attention_is_the_oracles(name: str, causal: bool) -> None:
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-10)
     last, _ = favor_attention(layer, query[:, :, 7:], key, value, real, scaling=0.3)
     torch.testing.assert_close(last, expected[:, 7:], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("name", ["low_order", "favor+", "softmax"])
+def test_weights_that_are_asked_for(name: str, causal: bool) -> None:
+    """Those of the oracle, whatever stands in padded values; the output is made of them."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 2, 9, 6, dtype=torch.float64) for _ in range(3))
+    real = torch.ones(2, 9, dtype=torch.bool)
+    real[0, 6:] = False
+    value[0, :, 6:] = torch.nan
+    layer = Layer()
+    layer.is_causal = causal
+    if name == "softmax":
+        layer.favor_softmax = True
+        expected = softmax_weights(query, key, allowed_pairs(query, key, real, causal), 0.3)
+    else:
+        layer.favor_map = create_feature_map(name, 6, 32)
+        allowed = allowed_pairs(query, key, real, causal)
+        expected = naive_weights(query, key, layer.favor_map, allowed, 0.3, causal)
+    output, weights = favor_attention(layer, query, key, value, real, scaling=0.3, output_attentions=True)
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-10)
+    plain, _ = favor_attention(layer, query, key, value.nan_to_num(0.0), real, scaling=0.3)
+    torch.testing.assert_close(output, plain, rtol=0, atol=1e-10)
 
 
 def test_without_a_map_it_is_the_default_one() -> None:
@@ -181,7 +210,6 @@ def refused_models() -> dict:
         "square_mask": (lambda: bert()(**batch, attention_mask=square), r"\(batch, keys\)"),
         "square_boolean_mask": (lambda: bert()(**batch, attention_mask=square.bool()), r"\(batch, keys\)"),
         "dropout": (lambda: bert().train()(**batch), "no weights to drop, got dropout 0.1"),
-        "weights": (lambda: bert()(**batch, output_attentions=True), "no weights to give out"),
         "window": (lambda: AutoModel.from_config(mistral).eval()(**batch), "sliding window"),
         "relative_bias": (lambda: transformers.T5EncoderModel(t5).eval()(**batch), "position_bias"),
         "own_attention": (lambda: AutoModel.from_config(deberta), "cannot be exchanged"),
