@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .evaluation_mode import evaluating
 from .finite_results import check_finite
+from .own_tokenizer import check_tokenizer
 from .padding_leaks import padding_leaks
 from .text_windows import encode_texts, frame_of, room_in, windows
 
@@ -114,6 +115,7 @@ def _rows(
     model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None
 ) -> Iterator[tuple[int, list[int], slice]]:
     """(number of the text, ids with those around, which of them are this row's to count), none for an empty text."""
+    check_tokenizer(model, tokenizer)
     frame = frame_of(tokenizer)
     room = room_in(model, tokenizer, frame, max_length)
     for number, text in enumerate(encode_texts(tokenizer, texts)):

@@ -36,8 +36,9 @@ from torch import nn
 
 from .confusion import KINDS, Confusion, is_han
 from .leave_one_out import chosen_method, leave_one_out
+from .own_tokenizer import check_tokenizer
 from .text_scoring import chunks
-from .text_windows import EncodedText, encode_texts, frame_of, longest_row, windows
+from .text_windows import EncodedText, encode_texts, frame_of, room_in, windows
 
 _logger = logging.getLogger(__name__)
 # The gain above which a candidate is taken: what benchmarks/tta_correction_constants.py chooses for a small T-TA on
@@ -164,13 +165,9 @@ class Corrector:
         self.model, self.tokenizer = model, tokenizer
         self.threshold, self.rounds, self.shown, self.batch_tokens = threshold, rounds, shown, batch_tokens
         self.method = chosen_method(model, method)
+        check_tokenizer(model, tokenizer)
         self._frame = frame_of(tokenizer)
-        longest = longest_row(model, tokenizer)
-        if max_length is not None and not len(self._frame) < max_length <= longest:
-            raise ValueError(
-                f"max_length must be from {len(self._frame) + 1} to {longest} for this model, got {max_length}"
-            )
-        self._room = (max_length or longest) - len(self._frame)
+        self._room = room_in(model, tokenizer, self._frame, max_length)
         self._overlap = overlap
         self._confusion = candidate_source(candidates)
         special = set(tokenizer.all_special_ids)

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from .leave_one_out import chosen_method, leave_one_out
+from .own_tokenizer import check_tokenizer
 from .text_windows import EncodedText, Frame, encode_texts, frame_of, room_in, windows
 
 # A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
@@ -186,6 +187,7 @@ def score_encoded(
         ValueError: options that do not fit the model.
     """
     method = chosen_method(model, method)
+    check_tokenizer(model, tokenizer)
     frame = frame_of(tokenizer)
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")

@@ -59,6 +59,9 @@ class Neighbours(nn.Module):
                 self.before.data[one, other] += 1
                 self.after.data[other, one] += 1
 
+    def get_input_embeddings(self) -> None:
+        return None
+
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> MaskedLMOutput:
         """Ids [batch, length] to logits [batch, length, vocabulary]."""
         left, right = input_ids.roll(1, dims=1), input_ids.roll(-1, dims=1)

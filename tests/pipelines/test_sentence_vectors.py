@@ -20,6 +20,10 @@ class Ids:
 
     model_max_length = int(1e30)
     pad_token_id = 0
+    all_special_ids = (0, 1, 2, 3)
+
+    def __len__(self) -> int:
+        return 60
 
     def __init__(self, before: tuple[int, ...] = (3,), after: tuple[int, ...] = (1,)) -> None:
         self.before, self.after = list(before), list(after)
