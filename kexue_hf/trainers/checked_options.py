@@ -57,4 +57,21 @@ def check_training(arguments: Any, dropout: float | None, report: str | None) ->
         raise InputError(f"--report must be a file in a folder that exists, got {report}")
 
 
-__all__ = ["check_range", "check_training", "one_line"]
+def check_nothing_is_replaced(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raise InputError where a training would replace a model, or leave its checkpoints among another's.
+
+    Args:
+        folder: the output.
+        resume, overwrite: what the user said is to happen to what is there.
+    """
+    if resume or overwrite:
+        return
+    found = [path.name for path in (folder / "config.json", *sorted(folder.glob("checkpoint-*"))) if path.exists()]
+    if found:
+        raise InputError(
+            f"--output_dir {folder} holds what an earlier training left ({found[0]}): give another folder, --resume "
+            "to go on with it, or --overwrite to replace it"
+        )
+
+
+__all__ = ["check_nothing_is_replaced", "check_range", "check_training", "one_line"]

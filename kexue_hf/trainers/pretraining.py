@@ -5,6 +5,7 @@ A script subclasses [`Pretraining`] and says what is its own: the new model, the
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -150,6 +151,10 @@ class Pretraining:
         # The first process reads and tokenises, the others find it in the cache.
         with arguments.main_process_first(desc="data"):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if options.overwrite and not options.resume and arguments.process_index == 0:
+                # Lest a later --resume goes on with one of another training.
+                for checkpoint in self.folder.glob("checkpoint-*"):
+                    shutil.rmtree(checkpoint)
             workers = options.preprocessing_num_proc
             texts: Any = (
                 stream_corpus(options.train_file, options.text_column)

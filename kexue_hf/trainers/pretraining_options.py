@@ -3,12 +3,13 @@
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers.integrations import is_tensorboard_available
 
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.checked_options import check_range, check_training
+from kexue_hf.trainers.checked_options import check_nothing_is_replaced, check_range, check_training
 from kexue_hf.trainers.ordered_trainer import asked_for_processes_that_are_not_there
 
 
@@ -46,6 +47,7 @@ class PretrainingOptions:
     max_length: int = field(default=128, metadata={"help": "tokens in a row, those around a text included"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
     report: str | None = field(default=None, metadata={"help": "write the final figures to this JSON file"})
 
 
@@ -64,6 +66,7 @@ def check_pretraining(options: PretrainingOptions, arguments: Any, script: str) 
             f"{options.max_length}"
         )
     check_training(arguments, options.dropout, options.report)
+    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
     counts = ("segment_characters", "preprocessing_num_proc", "shuffle_buffer")
     check_range({name: getattr(options, name) for name in (*counts, *sizes)}, 1)

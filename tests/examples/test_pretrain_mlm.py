@@ -321,6 +321,20 @@ def test_one_clear_line(text, tmp_path, capsys, monkeypatch, options, message):
     assert message in failure(capsys, arguments(text, tmp_path / "out", *options))
 
 
+def test_what_an_earlier_training_left_is_not_replaced_unasked(text, tmp_path, capsys):
+    options = ["--max_steps=2", "--save_steps=1"]
+    train(text, tmp_path, *options)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    message = "holds what an earlier training left (config.json): give another folder, --resume"
+    assert message in failure(capsys, arguments(text, tmp_path, "--max_steps=1", "--seed=5"))
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    (tmp_path / "config.json").unlink()
+    assert "(checkpoint-1)" in failure(capsys, arguments(text, tmp_path, "--max_steps=1", "--seed=5"))
+    train(text, tmp_path, "--max_steps=1", "--save_steps=1", "--seed=5", "--overwrite")
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["table", "stream"])
 def test_a_corpus_that_is_not_utf8_is_named_with_its_line(tmp_path, capsys, streaming):
     path = tmp_path / "old.txt"
