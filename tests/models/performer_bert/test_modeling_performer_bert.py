@@ -368,6 +368,31 @@ def test_gradient_checkpointing_of_linear_layers() -> None:
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
 
 
+def test_random_features_are_those_of_use_performer(tmp_path: Path) -> None:
+    """Of a seed, and other ones in every layer."""
+    bert = tiny_bert()
+    bert.save_pretrained(tmp_path)
+    options = {"feature_map": "favor+", "num_features": 32, "seed": 3}
+    ours = PerformerBertForMaskedLM.from_pretrained(tmp_path, attention_switch_length=None, **options).eval()
+    batch = tiny_batch()
+    torch.testing.assert_close(ours(**batch).logits, use_performer(bert, **options)(**batch).logits, rtol=0, atol=1e-6)
+    first, second = (layer.attention.self.favor_map.projection for layer in ours.bert.encoder.layer)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("feature_map", ["low_order", "favor++"])
+def test_the_model_itself_fills_its_maps(feature_map: str) -> None:
+    """A copy on the Hub has nobody else to do it."""
+    model = tiny_model(feature_map=feature_map)
+    made = model.bert.encoder.layer[0].attention.self.favor_map
+    expected = copy.deepcopy(made.state_dict())
+    for buffer in made.buffers():
+        buffer.fill_(torch.nan)
+    model._init_weights(made)
+    for name, values in made.state_dict().items():
+        torch.testing.assert_close(values, expected[name], rtol=0, atol=0)
+
+
 def test_use_performer_is_not_for_it() -> None:
     with pytest.raises(ValueError, match="feature maps of its own"):
         use_performer(tiny_model())
@@ -470,7 +495,7 @@ def test_labels_of_a_causal_model_are_shifted() -> None:
         (lambda model, ids: model(ids, use_cache=True, output_attentions=True), "no weights"),
         (
             lambda model, ids: model.generate(
-                ids, attention_mask=(torch.arange(20) < 15).expand(6, -1).long(), **ENDLESS
+                ids, attention_mask=(torch.arange(20) < 15).expand(6, -1).long(), max_new_tokens=1, **ENDLESS
             ),
             "padding_side",
         ),

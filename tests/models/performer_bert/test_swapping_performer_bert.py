@@ -25,7 +25,7 @@ from transformers import (
 
 import kexue_hf
 from kexue_hf import calibrate_performer, use_performer
-from kexue_hf.models.performer_bert.favor_performer_bert import favor_attention
+from kexue_hf.models.performer_bert.favor_performer_bert import favor_attention, favor_mask
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 from kexue_hf.models.performer_bert.naive_performer_bert import (
     allowed_pairs,
@@ -369,8 +369,24 @@ def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
             other(input_ids=ids())
             training_step(other, optimizer)
         found.append(draws(other))
+        # Three before and two here, the last of which no pass has followed.
+        assert {int(module.favor_map.steps) for module in attention_modules(other).values()} == {4}
     assert not torch.equal(found[0], second)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_attaching_again_begins_anew() -> None:
+    model, batch = use_performer(tiny_bert("sdpa")), padded()
+    new = model(**batch).logits
+    calibrate_performer(model, [batch])
+    assert not torch.equal(model(**batch).logits, new)
+    assert torch.equal(use_performer(model)(**batch).logits, new)
+
+
+def test_a_mask_with_room_for_keys_to_come_is_refused() -> None:
+    with pytest.raises(ValueError, match="dynamic cache"):
+        favor_mask(1, 2, 8, q_offset=2)
+    assert favor_mask(1, 2, 8, q_offset=6) is None
 
 
 def test_no_redraws_in_evaluation() -> None:
