@@ -15,8 +15,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tokenizers import normalizers, pre_tokenizers
-
 from kexue_hf.vocabulary.counting import CorpusCounts, dictionary_frequencies
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -134,11 +132,11 @@ def _by_count(characters: Counter[str]) -> list[str]:
 
 def _stands_inside_words(character: str) -> bool:
     """Whether BERT's tokenizer leaves it between two letters, as it does all but Chinese and punctuation."""
-    return len(_WORDS.pre_tokenize_str(_CHINESE.normalize_str(f"a{character}a"))) == 1
+    # Here, where a T-TA's vocabulary is made: `kexue-hf extend` does without and answers sooner.
+    from tokenizers import normalizers, pre_tokenizers
 
-
-_CHINESE = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
-_WORDS = pre_tokenizers.BertPreTokenizer()
+    chinese = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
+    return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str(chinese.normalize_str(f"a{character}a"))) == 1
 
 
 def _is_visible(character: str) -> bool:
