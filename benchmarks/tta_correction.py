@@ -38,8 +38,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from measuring import machine, write_result  # noqa: E402 (found by the line above)
 
-from kexue_hf import Confusion, CorrectionMetrics  # noqa: E402
-from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402
+from kexue_hf import Confusion, CorrectionMetrics  # noqa: E402 (found by the line above)
+from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402 (found by the line above)
 
 # From what is hardly more probable to what is sure.
 GRID = [step / 2 for step in range(33)]

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from measuring import machine, write_result  # noqa: E402 (found by the line above)
-from tta_correction import (  # noqa: E402
+from tta_correction import (  # noqa: E402 (found by the line above)
     BEST,
     GRID,
     KINDS,
@@ -43,8 +43,8 @@ from tta_correction import (  # noqa: E402
     rounded,
 )
 
-from kexue_hf import Confusion  # noqa: E402
-from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402
+from kexue_hf import Confusion  # noqa: E402 (found by the line above)
+from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402 (found by the line above)
 
 # From these one sees what kind a pair is of; any numbers of which no sums are equal would do.
 _MARKS = {"same tone": 0.0, "other tone": 1.0, "near sound": 2.0, "shape": 3.0, "shape too": 10.0}
