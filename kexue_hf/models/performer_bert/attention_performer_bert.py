@@ -249,6 +249,16 @@ def _known_to_be_finite(parts: "_Parts") -> bool:
     return bool((products + parts.value.detach().sum(dtype=products.dtype)).isfinite())
 
 
+def _log_sums(key: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """The logarithm of the sum of a key's features, [batch, heads, keys]."""
+    parts = [recomputed(_log_sum, part, directions, bias) for part in key.split(CHUNK, dim=-2)]
+    return torch.cat(parts, dim=-1)
+
+
+def _log_sum(key: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return (key @ directions.mT + bias[:, None]).logsumexp(-1)
+
+
 class _Parts(NamedTuple):
     """What the kernels take: padded keys and values are finite, queries and keys shifted (queries of an exponential
     map: by its biases); `map` is the rest of their arguments."""
@@ -302,6 +312,9 @@ def _prepare(
         query_bias = weights.query_bias - (directions @ query_mean.mT)[..., 0]
         query = query.to(dtype) if causal else query
         rest = (directions, weights.key * root, query_bias, weights.key_bias)
+        if feature_map.normalised:
+            # Padding is zeros here, and of no consequence.
+            log_weight = -_log_sums(key, rest[1], weights.key_bias)
     else:
         raise ValueError(f"a feature map is a LowOrderMap or an ExponentialMap, got {type(feature_map).__name__}")
     log_weight = log_weight.masked_fill(~real, -torch.inf)

@@ -7,6 +7,7 @@ positions. The result lies in the map's buffers; nothing is random.
 import torch
 
 from .feature_maps_performer_bert import FeatureMap, LowOrderMap, RandomFeatures, best_sharpness
+from .learned_performer_bert import LearnedMap
 from .naive_performer_bert import allowed_pairs, low_order_terms, softmax_weights
 
 # What is tried for each head: the share of the queries' mean that is taken out, the share of the queries' variance
@@ -35,7 +36,8 @@ def calibrate(
     Returns:
         One number a head, [heads] of float64. For low orders the share of softmax that is missed: the squared error of
         the weights over that of attending to everything alike; at most 1. For random features the mean |q + k|^2,
-        scaled and shifted: the relative variance of one feature is about its exponential.
+        scaled and shifted: the relative variance of one feature is about its exponential. The same for a learned map,
+        which begins anew, at centroids of the keys: calibrate before training.
 
     Raises:
         ValueError: no sample, or none with a real and finite position, or heads that are not the map's.
@@ -53,10 +55,14 @@ def calibrate(
     query_mean, key_mean = queries.mean(-2), keys.mean(-2)
     if isinstance(feature_map, LowOrderMap):
         return _calibrate_low_orders(feature_map, cleaned, queries, query_mean, key_mean, scaling, causal)
-    feature_map.query_mean.copy_(query_mean)
-    feature_map.key_mean.copy_(key_mean)
     squares = (queries - query_mean[:, None]).square().mean(-2) + (keys - key_mean[:, None]).square().mean(-2)
     spread = scaling * squares.sum(-1)
+    if isinstance(feature_map, LearnedMap):
+        # Its directions come into the place of all constants.
+        feature_map.start_from_keys(keys * scaling**0.5)
+        return spread
+    feature_map.query_mean.copy_(query_mean)
+    feature_map.key_mean.copy_(key_mean)
     if isinstance(feature_map, RandomFeatures) and feature_map.optimal:
         feature_map.sharpness.copy_(best_sharpness(spread.clamp_min(1e-6), feature_map.head_dim))
     return spread

@@ -17,7 +17,7 @@ class PerformerBertConfig(BertConfig):
 
     Args:
         feature_map (`str`, *optional*, defaults to `"low_order"`):
-            What stands for exp(q . k): `"low_order"`, `"favor+"` or `"favor++"`.
+            What stands for exp(q . k): `"low_order"`, `"favor+"`, `"favor++"` or, once trained, `"learned"`.
         num_features (`int`, *optional*, defaults to 256):
             At most so many features a head.
         norm (`str`, *optional*, defaults to `"chi"`):
@@ -81,10 +81,10 @@ class PerformerBertConfig(BertConfig):
 
     def check(self) -> None:
         """Raise the errors named above. The models call it again, for `from_pretrained` sets fields afterwards."""
-        maps = ("low_order", "favor+", "favor++")
+        maps = ("low_order", "favor+", "favor++", "learned")
         if self.feature_map not in maps:
             raise ValueError(f"feature_map must be one of {', '.join(maps)}, got {self.feature_map!r}")
-        if self.redraw is not None and (self.feature_map == "low_order" or self.redraw < 1):
+        if self.redraw is not None and (self.feature_map in ("low_order", "learned") or self.redraw < 1):
             raise ValueError(
                 "redraw must be a number of steps of at least 1 and is for random features, got "
                 f"{self.redraw} with feature_map {self.feature_map!r}"

@@ -1,10 +1,10 @@
 """Feature maps: what stands for exp(q . k) where attention takes linear time.
 
-A map is a module whose buffers are everything that its numbers depend on: it saves, loads, moves and casts with the
-model that it is attached to. `linear_attention` knows two kinds:
+A map is a module whose buffers and parameters are everything that its numbers depend on: it saves, loads, moves and
+casts with the model that it is attached to. `linear_attention` knows two kinds:
 
-* `ExponentialMap`: features exp(w . x + b), one for each direction w; `RandomFeatures` are FAVOR+ and FAVOR++. Learned
-  directions are a subclass whose weights are parameters: gradients reach them.
+* `ExponentialMap`: features exp(w . x + b), one for each direction w; `RandomFeatures` are FAVOR+ and FAVOR++, and
+  `LearnedMap` (learned_performer_bert.py) has directions that are parameters: gradients reach them.
 * `LowOrderMap`: the first and second order of the exponential themselves, exact, around the mean of keys and queries.
 
 All of them may shift keys and queries, since softmax over keys k of q . k is that of (q - a) . (k - c) + a . k for any
@@ -20,7 +20,7 @@ from torch import nn
 
 from .projections_performer_bert import NORMS, draw_projection
 
-FEATURE_MAPS = ("low_order", "favor+", "favor++")
+FEATURE_MAPS = ("low_order", "favor+", "favor++", "learned")
 
 
 class FeatureMap(nn.Module):
@@ -49,7 +49,8 @@ class FeatureMap(nn.Module):
         self.register_buffer("key_mean", torch.zeros(num_heads, head_dim))
 
     def reset(self) -> None:
-        """Fill all buffers as they are before any calibration: for modules that were made without storage."""
+        """Fill all buffers and parameters as they are before calibration and training: for modules that were made
+        without storage."""
         self.query_mean.zero_()
         self.key_mean.zero_()
 
@@ -74,6 +75,8 @@ class ExponentialMap(FeatureMap):
     """
 
     gaussian = True
+    # Each key's features are divided by their sum: what is in the exponent beside them cancels.
+    normalised = False
 
     def weights(self, dtype: torch.dtype) -> ExponentialWeights:
         """Directions and constants, as of queries and keys that are multiplied by the root of the scaling, of the type
@@ -220,7 +223,7 @@ def create_feature_map(
     norm: str = "chi",
     seed: int = 0,
 ) -> FeatureMap:
-    """The map of a name, as a configuration holds it: "low_order", "favor+" or "favor++".
+    """The map of a name, as a configuration holds it: "low_order", "favor+", "favor++" or "learned".
 
     Raises:
         ValueError: a name or norm that does not exist, or a size below 1.
@@ -231,4 +234,9 @@ def create_feature_map(
         return LowOrderMap(head_dim, num_features, num_heads)
     if name in ("favor+", "favor++"):
         return RandomFeatures(head_dim, num_features, num_heads, norm=norm, seed=seed, optimal=name == "favor++")
+    if name == "learned":
+        # Its class is derived from one of this file.
+        from .learned_performer_bert import LearnedMap
+
+        return LearnedMap(head_dim, num_features, num_heads, seed)
     raise ValueError(f"feature map must be one of {', '.join(FEATURE_MAPS)}, got {name!r}")

@@ -68,6 +68,8 @@ def naive_weights(
     key_logits = key_logits + (y @ feature_map.query_mean.double()[..., None]) * scaling**0.5
     if feature_map.gaussian:
         key_logits = key_logits - y.square().sum(-1, keepdim=True) / 2
+    if feature_map.normalised:
+        key_logits = key_logits.log_softmax(-1)
     query_features = (query_logits - query_logits.detach().amax(-1, keepdim=True)).exp() + epsilon
     pairs = key_logits[:, :, None].masked_fill(~allowed[..., None], -torch.inf)
     top = pairs.detach().amax((-1, -2), keepdim=True)

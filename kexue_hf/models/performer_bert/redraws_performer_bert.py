@@ -58,11 +58,11 @@ def _before_forward(model: Any, _: Any) -> None:
 
 @torch.no_grad()
 def fill_missing(feature_map: FeatureMap) -> None:
-    """Give the buffers that no file has filled the values of a new map."""
+    """Give the buffers and parameters that no file has filled the values of a new map."""
     given = {
-        name: buffer.clone()
-        for name, buffer in feature_map.named_buffers()
-        if getattr(buffer, "_is_hf_initialized", False)
+        name: tensor.clone()
+        for name, tensor in (*feature_map.named_buffers(), *feature_map.named_parameters())
+        if getattr(tensor, "_is_hf_initialized", False)
     }
     feature_map.reset()
     if STEPS in feature_map._buffers:

@@ -44,7 +44,8 @@ MAPS = {
     "favor+, stratified": lambda dim, features, heads: RandomFeatures(dim, features, norm="stratified"),
     "favor+, not centred": lambda dim, features, heads: RandomFeatures(dim, features, heads, centred=False),
     "favor++": lambda dim, features, heads: RandomFeatures(dim, features, heads, optimal=True),
-    "learned": LearnedMap,
+    "learned, not normalised": LearnedMap,
+    "learned": lambda dim, features, heads: create_feature_map("learned", dim, features, heads),
     "learned, shared": SharedMap,
 }
 

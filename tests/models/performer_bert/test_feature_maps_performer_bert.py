@@ -233,7 +233,8 @@ def test_calibration_helps_on_other_texts(name: str, causal: bool) -> None:
     feature_map = create_feature_map(name, 16, 48, num_heads=2)
     before = missed(feature_map, causal)
     calibrate(feature_map, [(*trained()[:2], None)], causal=causal)
-    assert missed(feature_map, causal) < before * (0.7 if name == "low_order" else 0.95)
+    # What is calibrated of a learned map is where its training begins.
+    assert missed(feature_map, causal) < before * {"low_order": 0.7, "learned": 0.97}.get(name, 0.95)
 
 
 def test_calibrated_projections_leave_products_alone_and_sort_them() -> None:
@@ -306,7 +307,7 @@ def test_bad_samples_are_refused() -> None:
         ({"head_dim": 0}, "head_dim must be at least 1, got 0"),
         ({"num_features": 0}, "num_features must be at least 1, got 0"),
         ({"num_heads": -1}, "num_heads must be at least 1, got -1"),
-        ({"name": "relu"}, "must be one of low_order, favor\\+, favor\\+\\+, got 'relu'"),
+        ({"name": "relu"}, "must be one of low_order, favor\\+, favor\\+\\+, learned, got 'relu'"),
         ({"name": "favor+", "norm": "gauss"}, "norm must be one of chi, sqrt_d, stratified, got 'gauss'"),
         ({"norm": "gauss"}, "norm must be one of"),
     ],
