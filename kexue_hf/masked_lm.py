@@ -37,6 +37,27 @@ def load_encoder(name: str, device: str = "auto", dtype: str = "auto") -> tuple[
     return _load(name, "AutoModel", "an encoder", device, dtype)
 
 
+def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """As `load_encoder`, but with the head for masked or following words where the folder's configuration names one;
+    a decoder alone is taken as well.
+
+    Raises:
+        InputError: as `load_encoder`.
+    """
+    import transformers
+
+    kind = ""
+    if name.strip() and not Path(name).is_file():
+        with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+            kind = " ".join(config.architectures or [])
+    if "ForMaskedLM" in kind or "ForPreTraining" in kind:
+        return load_masked_lm(name, device, dtype)
+    if "ForCausalLM" in kind or "LMHeadModel" in kind:
+        return _load(name, "AutoModelForCausalLM", "a causal language model", device, dtype)
+    return load_encoder(name, device, dtype)
+
+
 def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tuple[Any, Any]:
     import torch
     import transformers
@@ -137,4 +158,4 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "quiet_libraries"]
+__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "load_with_head", "quiet_libraries"]

@@ -39,6 +39,10 @@ Recorder = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor | None,
 # While set, every layer computes softmax and shows its queries, keys, mask, scaling and causality.
 RECORDER: ContextVar[Recorder | None] = ContextVar("favor_recorder", default=None)
 
+Observer = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, float, bool], None]
+# While set, every layer shows its queries, keys, values, mask, scaling and causality, whatever it computes.
+OBSERVER: ContextVar[Observer | None] = ContextVar("favor_observer", default=None)
+
 
 def register() -> None:
     """Make "favor" known to transformers, the attention and its mask: with one alone padding would be attended to."""
@@ -123,6 +127,9 @@ def favor_attention(
     recorder = RECORDER.get()
     if recorder is not None:
         recorder(module, query, key, real, scaling, causal)
+    observer = OBSERVER.get()
+    if observer is not None:
+        observer(module, query, key, value, real, scaling, causal)
     wanted = kwargs.get("output_attentions")
     if getattr(getattr(module, "config", None), "output_attentions", False) if wanted is None else wanted:
         # What attention makes of unit vectors is its weights.
@@ -228,4 +235,4 @@ def _softmax(
     )
 
 
-__all__ = ["FAVOR", "MAP_NAME", "RECORDER", "SOFTMAX_MARK", "favor_attention", "favor_mask", "register"]
+__all__ = ["FAVOR", "MAP_NAME", "OBSERVER", "RECORDER", "SOFTMAX_MARK", "favor_attention", "favor_mask", "register"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 from transformers.utils import logging
 
 from .calibration_performer_bert import calibrate
@@ -41,7 +42,7 @@ def use_performer(
 
     Args:
         model: a model of transformers whose attention goes through its `AttentionInterface`.
-        feature_map: "low_order", "favor+" or "favor++".
+        feature_map: "low_order", "favor+" or "favor++"; or "learned", which is to be trained: `transfer_attention`.
         num_features: at most so many features a head.
         norm: of random features: "chi", "sqrt_d" or "stratified".
         seed: of random features; every layer has draws of its own, the same in every process.
@@ -57,17 +58,36 @@ def use_performer(
         ValueError: a model without exchangeable attention, or that has feature maps of its own; a name, size or layer
             that does not exist; or redraws of a map that is not random.
     """
+    if getattr(model.config, "model_type", None) == "performer_bert":
+        raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+    register()
+    model.config.performer = replace_maps(model, feature_map, num_features, norm, seed, redraw, layers)
+    model.set_attn_implementation(FAVOR)
+    logger.info("linear attention (%s): weights of attention have no dropout in these layers", feature_map)
+    return model
+
+
+def replace_maps(
+    model: Any,
+    feature_map: str = "low_order",
+    num_features: int = 256,
+    norm: str = "chi",
+    seed: int = 0,
+    redraw: int | None = None,
+    layers: Iterable[int] | None = None,
+) -> dict[str, Any]:
+    """Hang new maps on a model's attention modules in place of all that are there, and change nothing else.
+
+    Arguments and errors are those of `use_performer`; `layers` may be empty.
+
+    Returns:
+        The settings, as a configuration holds them.
+    """
     settings = {
         "feature_map": feature_map, "num_features": num_features, "norm": norm, "seed": seed, "redraw": redraw,
         "layers": None if layers is None else list(layers),
     }  # fmt: skip
-    if getattr(model.config, "model_type", None) == "performer_bert":
-        raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
-    register()
-    model.config.performer = _attach(model, settings, anew=True)
-    model.set_attn_implementation(FAVOR)
-    logger.info("linear attention (%s): weights of attention have no dropout in these layers", feature_map)
-    return model
+    return _attach(model, settings, anew=True)
 
 
 def restore(model: Any) -> None:
@@ -204,7 +224,13 @@ def _sizes(module: Any) -> tuple[int, int]:
 
 @torch.no_grad()
 def calibrate_performer(
-    model: Any, batches: Iterable[Any], tokenizer: Any = None, *, max_length: int = 256, batch_size: int = 8
+    model: Any,
+    batches: Iterable[Any],
+    tokenizer: Any = None,
+    *,
+    max_length: int = 256,
+    batch_size: int = 8,
+    progress: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Fit the constants of every feature map of a model to its own queries and keys.
 
@@ -215,6 +241,7 @@ def calibrate_performer(
         model: one that has feature maps, from `use_performer` or of type performer_bert.
         batches: inputs of the model, mappings of tensors; or texts, if `tokenizer` is given.
         tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
+        progress: show a bar on stderr.
 
     Returns:
         For each map, by its name in the model, what `calibrate` returns: one number a head.
@@ -261,7 +288,7 @@ def calibrate_performer(
         RECORDER.reset(token)
         model.train(was_training)
     results = {}
-    for name, feature_map in maps.items():
+    for name, feature_map in tqdm(maps.items(), desc="calibrating", leave=False, disable=not progress):
         if id(feature_map) not in samples:
             raise ValueError(f"calibration needs texts that reach every layer, {name} has seen none")
         scaling, causal = told[id(feature_map)]

@@ -1,0 +1,165 @@
+"""How fast one layer's attention is on this machine, softmax (PyTorch's scaled dot product) beside linear, by length.
+
+Of the attention alone, queries, keys and values to outputs: what a layer does besides is the same for both, so the
+length from which linear attention is the faster one is that of the whole layer.
+"""
+
+import dataclasses
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from kexue_hf.errors import InputError
+
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+# Each is run at least so often, and again until it has run so long: the median of three is not that of a slow moment.
+_LEAST_RUNS, _SECONDS = 3, 0.3
+_MOST_RUNS = 15
+# Softmax takes four times as long for twice the length: where the next would take longer than this, it is left out.
+_PATIENCE = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedAtLength:
+    """Median seconds for one text of `length` tokens; None where it would have taken too long or too much memory."""
+
+    length: int
+    softmax: float | None
+    linear: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times faster linear attention is."""
+        return None if self.softmax is None or self.linear is None else self.softmax / self.linear
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionSpeed:
+    """Measured times.
+
+    Attributes:
+        shape: batch, heads and head_dim.
+        crossover: tokens from which on linear attention is the faster one, between the lengths measured; the least
+            length where it always is; None where it never is.
+    """
+
+    device: str
+    threads: int
+    dtype: str
+    shape: tuple[int, int, int]
+    lengths: list[SpeedAtLength]
+    crossover: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def attention_speed(
+    feature_map: Any,
+    heads: int,
+    lengths: Sequence[int] = LENGTHS,
+    *,
+    causal: bool = False,
+    device: Any = "cpu",
+    dtype: Any = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> AttentionSpeed:
+    """Time both on random queries, keys and values of one text.
+
+    Args:
+        feature_map: the linear attention's.
+        lengths: numbers of tokens.
+        dtype: of queries, keys and values; float32 if None.
+        progress: wraps the lengths, to show how far it is.
+
+    Raises:
+        InputError: no length, or one below 1.
+    """
+    import torch
+
+    if not lengths or min(lengths) < 1:
+        raise InputError(f"lengths must be numbers of tokens of at least 1, got {list(lengths)}")
+    dtype = torch.float32 if dtype is None else dtype
+    device = torch.device(device)
+    found: list[SpeedAtLength] = []
+    for length in progress(sorted(set(lengths))):
+        last = found[-1] if found else None
+        found.append(_at_length(feature_map, heads, length, last, causal, device, dtype))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return AttentionSpeed(
+        name, torch.get_num_threads(), str(dtype).removeprefix("torch."), (1, heads, feature_map.head_dim), found,
+        crossover_of(found),
+    )  # fmt: skip
+
+
+def _at_length(
+    feature_map: Any, heads: int, length: int, last: SpeedAtLength | None, causal: bool, device: Any, dtype: Any
+) -> SpeedAtLength:
+    import torch
+
+    from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
+
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(1, heads, length, feature_map.head_dim, generator=generator) for _ in range(3)]
+    query, key, value = (state.to(device, dtype) for state in states)
+
+    def softmax() -> None:
+        torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+    def linear() -> None:
+        linear_attention(query, key, value, feature_map, causal=causal)
+
+    contenders = {"softmax": softmax, "linear": linear}
+    if last is not None:
+        growth = length / last.length
+        expected = {"softmax": last.softmax, "linear": last.linear}
+        powers = {"softmax": 2, "linear": 1}
+        for name, seconds in expected.items():
+            if seconds is None or seconds * growth ** powers[name] > _PATIENCE:
+                contenders.pop(name)
+    with torch.no_grad():
+        medians = {name: _median(run, device) for name, run in contenders.items()}
+    return SpeedAtLength(length, medians.get("softmax"), medians.get("linear"))
+
+
+def _median(run: Callable[[], None], device: Any) -> float | None:
+    """Seconds; None where the memory does not do."""
+    import torch
+
+    def once() -> float:
+        begun = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - begun
+
+    try:
+        # The first pays for what is set up once; where it is long, that is lost in it.
+        first = once()
+        seconds = [first] if first > 1.0 else []
+        while len(seconds) < _LEAST_RUNS or (sum(seconds) < _SECONDS and len(seconds) < _MOST_RUNS):
+            seconds.append(once())
+    except RuntimeError as error:
+        if "memory" in str(error).lower():
+            return None
+        raise
+    return statistics.median(seconds)
+
+
+def crossover_of(found: Sequence[SpeedAtLength]) -> float | None:
+    """Where the ratio of the times last passes 1 on its way up, by straight lines between the logarithms."""
+    known = [(place.length, place.ratio) for place in found if place.ratio is not None]
+    if not known or known[-1][1] < 1:
+        return None
+    for (shorter, below), (longer, above) in reversed(list(itertools.pairwise(known))):
+        if below < 1 <= above:
+            share = -math.log(below) / (math.log(above) - math.log(below))
+            return float(math.exp(math.log(shorter) + share * (math.log(longer) - math.log(shorter))))
+    return float(known[0][0])
+
+
+__all__ = ["LENGTHS", "AttentionSpeed", "SpeedAtLength", "attention_speed", "crossover_of"]
