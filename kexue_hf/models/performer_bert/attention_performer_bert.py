@@ -24,8 +24,8 @@ import torch
 from .exponential_performer_bert import BothWays, ExponentialSums, exponential_step, no_exponential_sums
 from .feature_maps_performer_bert import ExponentialMap, FeatureMap, LowOrderMap
 from .low_order_performer_bert import (
-    Coefficients,
     LowOrderSums,
+    coefficients_of,
     low_order_both_ways,
     low_order_step,
     no_low_order_sums,
@@ -38,7 +38,12 @@ CAUSAL_CHUNK = 128
 # Added to each random feature (of at most 1): the normaliser of a row is then never 0 by underflow.
 EPSILON = 1e-6
 
+# A compiler would unroll the loops over chunks: a graph that grows with the text, minutes of compiling, and another
+# one for each length. What is around attention compiles.
+_not_compiled = torch.compiler.disable(reason="loops over chunks would be unrolled")
 
+
+@_not_compiled
 def linear_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -79,13 +84,10 @@ def linear_attention(
         return state.step(query, key, value, key_mask)
     with _full_precision(query):
         real = None if key_mask is None else key_mask[:, None]
-        parts = _prepare(query, key, value, feature_map, real, scaling, causal=False)
         if isinstance(feature_map, LowOrderMap):
-            output = low_order_both_ways(
-                parts.query, parts.key, parts.value, parts.log_weight, feature_map.quadratic_dims, parts.map,
-                chunk or CHUNK,
-            )  # fmt: skip
+            output = low_order_both_ways(query, key, value, feature_map, real, scaling, chunk or CHUNK)
         else:
+            parts = _prepare(query, key, value, feature_map, real, scaling, causal=False)
             output = BothWays.apply(
                 parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, *parts.map, epsilon,
                 chunk or CHUNK,
@@ -114,6 +116,7 @@ class LinearAttentionState:
         self.feature_map, self.scaling, self.epsilon, self.chunk = feature_map, scaling, epsilon, chunk
         self.tensors: ExponentialSums | LowOrderSums | None = None
 
+    @_not_compiled
     def step(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -242,7 +245,7 @@ def _full_precision(query: torch.Tensor) -> Any:
 def _known_to_be_finite(parts: "_Parts") -> bool:
     """Whether it is sure, and cheap to know, that no product of keys and values is infinite: one look at all, on the
     CPU. Elsewhere looking would wait for the device: there the answer is no."""
-    if parts.value.device.type != "cpu" or torch.compiler.is_compiling():
+    if parts.value.device.type != "cpu":
         return False
     # (q . k)^2 is at most |q|^2 |k|^2; the factor leaves room for its coefficients.
     products = parts.query.detach().square().sum() * parts.key.detach().square().sum() * 1e4
@@ -298,8 +301,7 @@ def _prepare(
         query = (query.to(dtype) - query_mean) @ (query_projection.mT * root)
         key = shifted @ (key_projection.mT * root)
         log_weight = scaling * (shifted * query_mean).sum(-1) + (key.square() * curvature[:, None]).sum(-1)
-        coefficients = (feature_map.linear, feature_map.quadratic, feature_map.saturation)
-        rest: Any = Coefficients(*(coefficient.to(dtype)[:, None, None] for coefficient in coefficients))
+        rest: Any = coefficients_of(feature_map, dtype)
     elif isinstance(feature_map, ExponentialMap):
         if feature_map.centred and not causal:
             key_mean = key.sum(-2, keepdim=True, dtype=dtype) / count.clamp_min(1.0)

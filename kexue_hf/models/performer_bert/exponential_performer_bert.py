@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-# Below any logarithm of a feature, and finite: the difference of two of it is 0.
-FLOOR = -1e30
+from .covariance_performer_bert import FLOOR
 
 
 def _logits(states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,10 @@
 """Linear attention by the first and second order of the exponential: see `LowOrderMap` for what is computed.
 
-A row's output is the mean of the values plus the product of its query's features with the covariance of the keys'
-features and the values. Features of the second order exist for one chunk at a time, in the backward pass as well.
+Both ways it is a matter of means and covariances (covariance_performer_bert.py); here is what a causal mask makes of
+it, chunk by chunk. Features of the second order exist for one chunk at a time, in the backward pass as well.
 
-Args of all functions: x and y, queries and keys that are shifted, scaled and projected, [batch, heads, length, dims];
-`coefficients`, of the map's `linear`, `quadratic` and `saturation`, [1 or heads, 1, 1] each.
+Args of `low_order_step`: x and y, queries and keys that are shifted, scaled and projected, [batch, heads, length,
+dims].
 """
 
 from collections.abc import Callable
@@ -14,13 +14,22 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from .exponential_performer_bert import FLOOR, finite, lower_triangle, spoil
+from .covariance_performer_bert import FLOOR, Answers, KeyStatistics, count_products, through_products, write_products
+from .exponential_performer_bert import finite, lower_triangle, spoil
+from .feature_maps_performer_bert import LowOrderMap
 
 
 class Coefficients(NamedTuple):
+    """Of a map, [1 or heads, 1, 1] each."""
+
     linear: torch.Tensor
     quadratic: torch.Tensor
     saturation: torch.Tensor
+
+
+def coefficients_of(feature_map: LowOrderMap, dtype: torch.dtype) -> Coefficients:
+    found = (feature_map.linear, feature_map.quadratic, feature_map.saturation)
+    return Coefficients(*(coefficient.to(dtype)[:, None, None] for coefficient in found))
 
 
 def recomputed(function: Callable, *inputs: Any) -> Any:
@@ -31,37 +40,26 @@ def recomputed(function: Callable, *inputs: Any) -> Any:
 
 
 class _Features(torch.autograd.Function):
-    """All entries, and all products of two of the first `dims`, each pair once: [..., n] -> [..., n + products].
-
-    Entry i times entry i + offset, offset after offset: the backward pass is then made of products alone, too.
-    """
+    """All entries, and all products of two of the first `dims`: [..., length, n] -> [..., length, n + products]."""
 
     @staticmethod
     def forward(ctx: Any, entries: torch.Tensor, dims: int) -> torch.Tensor:
         ctx.save_for_backward(entries)
         ctx.dims = dims
-        start = entries.shape[-1]
-        output = entries.new_empty(*entries.shape[:-1], start + dims * (dims + 1) // 2)
-        output[..., :start] = entries
-        for offset in range(dims):
-            stop = start + dims - offset
-            torch.mul(entries[..., : dims - offset], entries[..., offset:dims], out=output[..., start:stop])
-            start = stop
-        return output
+        *sizes, length, start = entries.shape
+        output = entries.new_empty(*sizes, start + count_products(dims), length)
+        output[..., :start, :] = entries.mT
+        write_products(output, start, dims)
+        return output.mT
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (entries,) = ctx.saved_tensors
         dims, start = ctx.dims, entries.shape[-1]
-        output = gradient[..., :start].clone()
-        for offset in range(dims):
-            stop = start + dims - offset
-            products = gradient[..., start:stop]
-            output[..., : dims - offset].addcmul_(products, entries[..., offset:dims])
-            output[..., offset:dims].addcmul_(products, entries[..., : dims - offset])
-            start = stop
-        return output, None
+        output = gradient[..., :start].mT.clone()
+        output[..., :dims, :] += through_products(entries.mT, gradient.mT, start, dims)
+        return output.mT, None
 
 
 def _features(entries: torch.Tensor, dims: int) -> torch.Tensor:
@@ -70,7 +68,7 @@ def _features(entries: torch.Tensor, dims: int) -> torch.Tensor:
 
 def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
     """By what products of queries' and keys' features make half a square: [products, 1], 1/2 for the squares."""
-    halves = like.new_ones(dims * (dims + 1) // 2, 1)
+    halves = like.new_ones(count_products(dims), 1)
     halves[:dims] = 0.5
     return halves
 
@@ -80,60 +78,39 @@ def _damping(x: torch.Tensor, spread: torch.Tensor, coefficients: Coefficients) 
     return 1 / (1 + coefficients.saturation * (x.square() * spread).sum(-1, keepdim=True))
 
 
-def _covariance(y: torch.Tensor, weights: torch.Tensor, value: torch.Tensor, mean: torch.Tensor, dims: int) -> Any:
-    return _features(y, dims).mT @ (weights * (value.to(y.dtype) - mean))
-
-
-def _read(
-    x: torch.Tensor,
-    spread: torch.Tensor,
-    covariance: torch.Tensor,
-    mean: torch.Tensor,
-    dims: int,
-    coefficients: Coefficients,
-) -> torch.Tensor:
-    return mean + _damping(x, spread, coefficients) * (_features(x, dims) @ covariance)
-
-
 def low_order_both_ways(
-    x: torch.Tensor,
-    y: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
     value: torch.Tensor,
-    log_weight: torch.Tensor,
-    dims: int,
-    coefficients: Coefficients,
+    feature_map: LowOrderMap,
+    real: torch.Tensor | None,
+    scaling: float,
     chunk: int,
 ) -> torch.Tensor:
-    """Attention of all queries to all keys: [batch, heads, queries, value dim] of the type of x.
+    """Attention of all queries to all keys: [batch, heads, queries, value dim] of float32, or float64 for float64.
 
     Args:
-        value: [batch, heads, keys, value dim]; padded keys and values are finite.
-        log_weight: [batch, heads, keys]; -inf where a key is padding.
-        dims: the dimensions of the second order.
+        query, key, value: [batch, heads, length, dim], of any floating type.
+        real: None, or boolean [batch, 1, keys].
     """
-    if y.shape[-2] == 0:
-        return x.new_zeros(*x.shape[:-1], value.shape[-1])
-    weights = (log_weight - log_weight.detach().amax(-1, keepdim=True).clamp_min(FLOOR)).exp()[..., None]
-    total = weights.sum(-2, keepdim=True)
-    weights = weights / total.masked_fill(total == 0, 1.0)
-    y = y - (weights * y).sum(-2, keepdim=True)
-    spread = (weights * y.square()).sum(-2, keepdim=True)
-    mean = weights.mT @ value.to(y.dtype)
-    covariance = x.new_zeros(())
-    for start in range(0, y.shape[-2], chunk):
-        part = slice(start, start + chunk)
-        covariance = covariance + recomputed(
-            _covariance, y[:, :, part], weights[:, :, part], value[:, :, part], mean, dims
-        )
-    linear, quadratic = covariance.split([y.shape[-1], dims * (dims + 1) // 2], dim=-2)
-    covariance = torch.cat(
-        [coefficients.linear * linear, coefficients.quadratic * _halves(y, dims) * quadratic], dim=-2
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    if key.shape[-2] == 0:
+        return query.new_zeros(*query.shape[:-1], value.shape[-1], dtype=dtype)
+    projections = [getattr(feature_map, f"{side}_projection").to(dtype) * scaling**0.5 for side in ("query", "key")]
+    shifts = [getattr(feature_map, f"{side}_mean").to(dtype)[:, None] for side in ("query", "key")]
+    curvature = feature_map.key_curvature.to(dtype)[:, None]
+    coefficients = coefficients_of(feature_map, dtype)
+    dims = feature_map.quadratic_dims
+    value_mean, spread, covariance = KeyStatistics.apply(
+        key, value, real, projections[1], shifts[1], shifts[0].mT * scaling, curvature, dims, chunk
     )
-    outputs = [
-        recomputed(_read, x[:, :, start : start + chunk], spread, covariance, mean, dims, coefficients)
-        for start in range(0, max(1, x.shape[-2]), chunk)
-    ]
-    return torch.cat(outputs, dim=-2)
+    first, second = covariance.split([feature_map.linear_dims, count_products(dims)], dim=-2)
+    covariance = torch.cat(
+        [coefficients.linear * first, coefficients.quadratic * _halves(second, dims) * second], dim=-2
+    )
+    return Answers.apply(
+        query, projections[0], shifts[0], value_mean, coefficients.saturation * spread, covariance, dims, chunk
+    )
 
 
 class LowOrderSums(NamedTuple):
