@@ -26,8 +26,10 @@ class PerformerBertConfig(BertConfig):
             Of random features; each layer has draws of its own.
         redraw (`int`, *optional*):
             Optimiser steps after which random features are drawn anew; `None` means never.
-        linear_layers (`list[int]`, *optional*):
-            The layers, from 0, that have linear attention; the others stay softmax. `None` means all.
+        linear_layers (`list[int]` or `str`, *optional*):
+            The layers, from 0, that have linear attention; the others stay softmax. `None` means all. `"auto"` means
+            those that are near enough to softmax on texts of yours: `kexue_hf.calibrate_performer(model, texts,
+            tokenizer)` puts their numbers here; until then all are linear, and a warning says so.
         attention_switch_length (`int` or `str`, *optional*, defaults to `"auto"`):
             Inputs of at most so many tokens (padding included) have softmax, exact and there the faster one; longer
             ones linear attention. `"auto"` takes the length from which on linear attention is the faster one on the
@@ -66,7 +68,7 @@ class PerformerBertConfig(BertConfig):
     norm: str = "chi"
     seed: int = 0
     redraw: int | None = None
-    linear_layers: list[int] | None = None
+    linear_layers: list[int] | str | None = None
     attention_switch_length: int | str | None = "auto"
     position_alpha: float = 0.4
     classifier_pooling: str = "pooler"
@@ -90,8 +92,9 @@ class PerformerBertConfig(BertConfig):
                 f"{self.redraw} with feature_map {self.feature_map!r}"
             )
         layers = range(self.num_hidden_layers)
-        if self.linear_layers is not None and not all(layer in layers for layer in self.linear_layers):
-            raise ValueError(f"linear_layers must be of 0 to {len(layers) - 1}, got {self.linear_layers}")
+        chosen = [] if self.linear_layers in (None, "auto") else self.linear_layers
+        if isinstance(chosen, str) or not all(layer in layers for layer in chosen or []):
+            raise ValueError(f"linear_layers must be of 0 to {len(layers) - 1}, or 'auto', got {self.linear_layers!r}")
         switch = self.attention_switch_length
         is_length = isinstance(switch, int) and not isinstance(switch, bool) and switch >= 0
         if not is_length and switch not in ("auto", None):

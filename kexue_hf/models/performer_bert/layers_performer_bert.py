@@ -95,7 +95,7 @@ class PerformerBertSelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-        if config.linear_layers is not None and layer_idx not in config.linear_layers:
+        if config.linear_layers not in (None, "auto") and layer_idx not in config.linear_layers:
             setattr(self, SOFTMAX_MARK, True)
             return
         # Other draws for every layer.

@@ -216,7 +216,17 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 len(states), length, length, mask_function=bidirectional_mask_function,
                 attention_mask=attention_mask.to(states.device),
             )  # fmt: skip
+        if linear and self.config.linear_layers == "auto" and RECORDER.get() is None:
+            logger.warning_once(
+                "linear_layers='auto': nobody has chosen yet, all layers are linear; "
+                "kexue_hf.calibrate_performer(model, texts, tokenizer) finds those that may be"
+            )
         past = None if state is None else state.layers
+        if past is not None and len(past) != len(self.encoder.layer):
+            raise ValueError(
+                f"a state is of models whose layers are all linear, got one of {len(past)} layers for "
+                f"{len(self.encoder.layer)}: call without a state, or with linear_layers=None"
+            )
         states = self.encoder(states, attention_mask, linear, past, **kwargs)
         pooled = self.pooler(states) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
@@ -354,7 +364,8 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
     def __init__(self, config: PerformerBertConfig) -> None:
         if config.linear_layers is not None:
             raise ValueError(
-                f"a causal Performer BERT is linear in all layers, got linear_layers {config.linear_layers}: None"
+                f"a causal Performer BERT is linear in all layers, got linear_layers {config.linear_layers!r}: only "
+                "then is what it keeps of the past of a fixed size; set linear_layers=None"
             )
         super().__init__(config)
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 from .calibration_performer_bert import calibrate
+from .comparison_performer_bert import LINEAR_ERROR, compare_layers, near_enough, twin_of
 from .favor_performer_bert import FAVOR, MAP_NAME, RECORDER, SOFTMAX_MARK, register
 from .feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
 from .redraws_performer_bert import count_steps, fill_missing, start_counting
@@ -24,6 +25,7 @@ from .redraws_performer_bert import count_steps, fill_missing, start_counting
 logger = logging.get_logger(__name__)
 
 SETTING = "performer"
+AUTO = "auto"
 
 
 def use_performer(
@@ -33,7 +35,11 @@ def use_performer(
     norm: str = "chi",
     seed: int = 0,
     redraw: int | None = None,
-    layers: Iterable[int] | None = None,
+    layers: Iterable[int] | str | None = None,
+    texts: Iterable[Any] | None = None,
+    tokenizer: Any = None,
+    threshold: float = LINEAR_ERROR,
+    max_length: int = 256,
 ) -> Any:
     """Replace the attention of a model by linear attention, in place.
 
@@ -49,19 +55,49 @@ def use_performer(
         redraw: for random features, after how many optimiser steps new ones are drawn. A step is a change of the
             trained weights between two forward passes in training mode; nothing is drawn in evaluation. None: never.
         layers: which of the attention modules, counted from 0 in their order in the model; the others stay softmax.
-            None: all.
+            None: all. "auto": those whose own output is near enough to softmax's on `texts`, see
+            `calibrate_performer`; their maps are calibrated then, and the numbers are stored in the configuration.
+        texts, tokenizer, max_length: for "auto", what to calibrate and to compare on, as of `calibrate_performer`.
+        threshold: for "auto", up to which relative L2 error a layer is linear.
 
     Returns:
         The model.
 
     Raises:
         ValueError: a model without exchangeable attention, or that has feature maps of its own; a name, size or layer
-            that does not exist; or redraws of a map that is not random.
+            that does not exist; redraws of a map that is not random; or "auto" without texts, or texts without it. The
+            model is then as it was.
     """
     if getattr(model.config, "model_type", None) == "performer_bert":
         raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+    automatic = layers == AUTO
+    if isinstance(layers, str) and not automatic:
+        raise ValueError(f"layers must be numbers of layers, 'auto' or None, got {layers!r}")
+    if (texts is None) is automatic:
+        raise ValueError(
+            "layers='auto' needs texts and their tokenizer, to find out which layers may be linear"
+            if texts is None
+            else "texts have no effect without layers='auto': calibrate with kexue_hf.calibrate_performer"
+        )
     register()
-    model.config.performer = replace_maps(model, feature_map, num_features, norm, seed, redraw, layers)
+    found: dict[int, FeatureMap] = {}
+    chosen: list[int] | None = None
+    if texts is not None:
+        twin = twin_of(model)
+        twin.config.performer = replace_maps(twin, feature_map, num_features, norm, seed, redraw)
+        twin.set_attn_implementation(FAVOR)
+        batches = _batches(texts, tokenizer, max_length)
+        found, _ = _calibrate_and_choose(twin, batches, threshold, False)
+        chosen = sorted(found)
+    elif layers is not None and not isinstance(layers, str):
+        chosen = list(layers)
+        if not chosen:  # What was found may be empty, what is asked for may not.
+            count = len(attention_modules(model))
+            raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got none")
+    model.config.performer = replace_maps(model, feature_map, num_features, norm, seed, redraw, chosen)
+    for number, module in enumerate(attention_modules(model).values()):
+        if number in found:
+            getattr(module, MAP_NAME).load_state_dict(found[number].state_dict())
     model.set_attn_implementation(FAVOR)
     logger.info("linear attention (%s): weights of attention have no dropout in these layers", feature_map)
     return model
@@ -196,7 +232,7 @@ def _make(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMa
 
 def _chosen(layers: list[Any], count: int) -> set[int]:
     wrong = [layer for layer in layers if not isinstance(layer, int) or not -count <= layer < count]
-    if wrong or not layers:
+    if wrong:
         raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got {layers}")
     return {layer % count for layer in layers}
 
@@ -231,35 +267,119 @@ def calibrate_performer(
     max_length: int = 256,
     batch_size: int = 8,
     progress: bool = False,
+    threshold: float = LINEAR_ERROR,
 ) -> dict[str, torch.Tensor]:
     """Fit the constants of every feature map of a model to its own queries and keys.
 
     The model runs over the texts once as the softmax model that it was. Some ten texts of some hundred tokens do; all
     their queries and keys are held in memory, and exact softmax is computed in float64.
 
+    Where the configuration of a performer_bert has `linear_layers="auto"`, only every other text (or batch, or row) is
+    calibrated on. On the rest each layer is compared with softmax, given the softmax model's own inputs; layers
+    that are farther off than `threshold` stay softmax, and the configuration then names the others.
+
     Args:
         model: one that has feature maps, from `use_performer` or of type performer_bert.
         batches: inputs of the model, mappings of tensors; or texts, if `tokenizer` is given.
         tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
         progress: show a bar on stderr.
+        threshold: for "auto", up to which relative L2 error of its own output a layer is linear.
 
     Returns:
-        For each map, by its name in the model, what `calibrate` returns: one number a head.
+        For each map, by its name in the model, what `calibrate` returns: one number a head. Of layers that become
+        softmax too.
 
     Raises:
-        ValueError: a model without maps, or nothing to calibrate on.
+        ValueError: a model without maps, or nothing to calibrate on; for "auto" less than two texts.
     """
     maps = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
     if not maps:
         raise ValueError("the model has no feature maps: attach them with kexue_hf.use_performer(model)")
     if tokenizer is not None:
-        texts = list(batches)
-        batches = [
-            tokenizer(
-                texts[i : i + batch_size], padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-            )
-            for i in range(0, len(texts), batch_size)
-        ]
+        batches = _batches(batches, tokenizer, max_length, batch_size)
+    if getattr(model.config, "linear_layers", None) != AUTO:
+        return _calibrate(model, maps, batches, progress)
+    found, results = _calibrate_and_choose(model, batches, threshold, progress)
+    for number, module in enumerate(attention_modules(model).values()):
+        if number not in found:
+            module._modules.pop(MAP_NAME, None)
+            setattr(module, SOFTMAX_MARK, True)
+    model.config.linear_layers = sorted(found)
+    return results
+
+
+def _batches(texts: Iterable[Any], tokenizer: Any, max_length: int, batch_size: int = 8) -> list[Any]:
+    """Texts as inputs of a model; what are inputs already, without a tokenizer, as they are."""
+    if isinstance(texts, str):
+        raise ValueError("expected several texts, got a single string: put texts into a list")
+    texts = list(texts)
+    if tokenizer is None:
+        return texts
+    return [
+        tokenizer(texts[i : i + batch_size], padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        for i in range(0, len(texts), batch_size)
+    ]
+
+
+def _calibrate_and_choose(
+    model: Any, batches: Iterable[Any], threshold: float, progress: bool
+) -> tuple[dict[int, FeatureMap], dict[str, torch.Tensor]]:
+    """Calibrate on one half; the maps of the layers that are near enough to softmax on the other, by number."""
+    if not threshold > 0:
+        raise ValueError(f"threshold must be a positive number, got {threshold}")
+    calibrating, comparing = _halves(list(batches))
+    modules = attention_modules(model)
+    maps = {module: found for module in modules.values() if (found := getattr(module, MAP_NAME, None)) is not None}
+    names = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
+    results = _calibrate(model, names, calibrating, progress)
+    modes = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        seen = compare_layers(model, comparing, maps)
+    finally:
+        for module in modes:
+            module.training = True
+    found = {}
+    for number, module in enumerate(modules.values()):
+        errors = seen.get(module)
+        if errors is None or not errors.positions:
+            continue
+        if near_enough(float(errors.error("map")), float(errors.mean_error()), threshold):
+            found[number] = maps[module]
+    if not found:
+        logger.warning(
+            "no layer of %s is within %g of softmax on these texts: all stay softmax (kexue-hf performer-report shows "
+            "how far off each is)",
+            type(model).__name__,
+            threshold,
+        )
+    else:
+        logger.info("linear attention in layers %s of %d", sorted(found), len(modules))
+    return found, results
+
+
+def _halves(batches: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Every other row of each batch; of batches of one row, every other batch."""
+    first: list[Any] = []
+    second: list[Any] = []
+    for batch in batches:
+        if not isinstance(batch, Mapping):
+            raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
+        rows = min((len(states) for states in batch.values() if states.dim()), default=0)
+        for start in range(min(2, rows)):
+            # The shorter list is served first: single rows come to both in turn.
+            into = first if len(first) <= len(second) else second
+            into.append({name: states[start::2] for name, states in batch.items()})
+    if not second:
+        raise ValueError(
+            "'auto' needs at least two texts, one to calibrate on and one to compare on: give more of them"
+        )
+    return first, second
+
+
+def _calibrate(
+    model: Any, maps: dict[str, FeatureMap], batches: Iterable[Any], progress: bool
+) -> dict[str, torch.Tensor]:
     samples: dict[int, list[Any]] = {}
     told: dict[int, tuple[float, bool]] = {}
 
@@ -276,7 +396,7 @@ def calibrate_performer(
             samples.setdefault(id(found), []).append((query.detach(), key.detach(), real))
             told[id(found)] = scaling, causal
 
-    was_training = model.training
+    modes = [module for module in model.modules() if module.training]
     model.eval()
     token = RECORDER.set(record)
     try:
@@ -286,7 +406,8 @@ def calibrate_performer(
             model(**{name: states.to(model.device) for name, states in batch.items()})
     finally:
         RECORDER.reset(token)
-        model.train(was_training)
+        for module in modes:
+            module.training = True
     results = {}
     for name, feature_map in tqdm(maps.items(), desc="calibrating", leave=False, disable=not progress):
         if id(feature_map) not in samples:
@@ -299,6 +420,7 @@ def calibrate_performer(
 __all__ = [
     "attention_modules",
     "calibrate_performer",
+    "replace_maps",
     "restore",
     "restore_after_construction",
     "use_performer",
