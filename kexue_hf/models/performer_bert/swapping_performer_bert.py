@@ -362,14 +362,15 @@ def _halves(batches: list[Any]) -> tuple[list[Any], list[Any]]:
     """Every other row of each batch; of batches of one row, every other batch."""
     first: list[Any] = []
     second: list[Any] = []
+    lead = 0  # rows that the first half has more
     for batch in batches:
         if not isinstance(batch, Mapping):
             raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
         rows = min((len(states) for states in batch.values() if states.dim()), default=0)
         for start in range(min(2, rows)):
-            # The shorter list is served first: single rows come to both in turn.
-            into = first if len(first) <= len(second) else second
-            into.append({name: states[start::2] for name, states in batch.items()})
+            part = {name: states[start::2] for name, states in batch.items()}
+            (second if lead > 0 else first).append(part)
+            lead += -len(range(start, rows, 2)) if lead > 0 else len(range(start, rows, 2))
     if not second:
         raise ValueError(
             "'auto' needs at least two texts, one to calibrate on and one to compare on: give more of them"
