@@ -52,6 +52,8 @@ _LOCATIONS: dict[str, str] = {
     "use_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "calibrate_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "transfer_attention": "kexue_hf.trainers.attention_transfer",
+    "distil_performer": "kexue_hf.trainers.performer_distillation",
+    "transfer_attention": "kexue_hf.trainers.attention_transfer",
     "performer_report": "kexue_hf.attention_report",
     "PerformerReport": "kexue_hf.attention_report",
     "check_pairing": "kexue_hf._pairing",

@@ -1,0 +1,261 @@
+"""Give a trained encoder linear attention, and bring it back to what it was.
+
+    python examples/recover_performer.py --model all-MiniLM-L6-v2 --text corpus.jsonl --output recovered \\
+        --figure recovery.svg --report recovery.json
+
+Two steps. Attention transfer trains feature maps, layer by layer, to give what softmax gives (Hedgehog, arXiv
+2402.04347; LoLCATs, arXiv 2410.10254). Then a short distillation trains maps and adapters of low rank, which are
+merged in the end, towards the softmax model as a whole (needs peft: pip install 'kexue-hf[recovery]'). --text is
+.jsonl, .json, .txt or .parquet, a passage a row; a part of it is held out, after equal texts are taken out, and
+everything that is printed is measured on that part: the cosine of the mean-pooled vector with that of the softmax
+model, the agreement in rank of likenesses of pairs, and the loss of masked words where the model has a head for it.
+
+The folder that is written holds ordinary weights and loads wherever kexue_hf is imported. It appears whole or not at
+all, and nothing is resumed: with --minutes both steps together take no longer than that.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+
+import kexue_hf
+from kexue_hf.conversion.staged_folder import check_output, staged_folder
+from kexue_hf.corpora.text_files import read_texts
+from kexue_hf.errors import InputError, KexueError
+from kexue_hf.trainers.performer_distillation import collator, has_masked_head
+from kexue_hf.trainers.recovery_figures import HeldOut
+from kexue_hf.whole_file import whole_binary_file, whole_file
+
+KINDS = {
+    "ForMaskedLM": AutoModelForMaskedLM,
+    "ForSequenceClassification": AutoModelForSequenceClassification,
+    "ForTokenClassification": AutoModelForTokenClassification,
+}
+# One text in so many is held out, and at most this many.
+HELD_OUT_SHARE = 10
+MOST_HELD_OUT = 128
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = made.add_argument
+    add("--model", required=True, help="folder or Hub name of an encoder")
+    add("--text", required=True, nargs="+", help=".jsonl, .json, .txt or .parquet, perhaps .gz; a passage a row")
+    add("--text-column", default="text", help="where the texts are")
+    add("--output", required=True, help="folder to write; it must not exist")
+    add("--feature-map", default="learned", help="learned, or low_order, favor+, favor++, which are calibrated only")
+    add("--features", type=int, default=256, help="of a head, at most")
+    add("--layers", help="layers that become linear, as 1,2,3; all of them if left out")
+    add("--transfer-steps", type=int, default=400, help="steps of attention transfer")
+    add("--finetune-steps", type=int, default=200, help="steps of distillation; 0 leaves it out")
+    add(
+        "--rank",
+        default="16",
+        help="of the adapters; 0 trains the maps alone, all trains all weights without adapters",
+    )
+    add("--batch-size", type=int, default=8, help="texts of a step")
+    add("--accumulate", type=int, default=1, help="batches of a step of distillation")
+    add("--max-length", type=int, default=256, help="tokens of a text, longer ones are cut")
+    add("--minutes", type=float, help="both steps together take at most so long")
+    add("--seed", type=int, default=0, help="of the order of texts, masks and adapters")
+    add("--report", help="write the figures to this JSON file")
+    add("--figure", help="draw the curves to this .svg or .png file (needs matplotlib)")
+    add("--quiet", action="store_true", help="show no progress")
+    return made
+
+
+def split(texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """For training and held out, by a hash of the text, so that no text is in both; equal ones are taken once.
+
+    Raises:
+        InputError: there are not two different ones.
+    """
+    unlike = {" ".join(text.split()).lower(): text for text in texts}
+    if len(unlike) < 2:
+        raise InputError(f"recovery needs at least two different texts, one of them to be held out; got {len(unlike)}")
+    order = sorted(unlike, key=lambda text: hashlib.sha256(text.encode()).digest())
+    number = min(MOST_HELD_OUT, max(1, len(order) // HELD_OUT_SHARE))
+    return [unlike[text] for text in order[number:]], [unlike[text] for text in order[:number]]
+
+
+def load(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Model, with maps, and tokenizer.
+
+    Raises:
+        InputError: neither can be loaded, or the maps cannot be attached.
+    """
+    layers = None
+    if options.layers is not None:
+        try:
+            layers = [int(layer) for layer in options.layers.split(",")]
+        except ValueError:
+            raise InputError(f"--layers must be numbers with commas between them, got {options.layers!r}") from None
+    try:
+        config = AutoConfig.from_pretrained(options.model)
+        name = (config.architectures or [""])[0]
+        kind = next((KINDS[ending] for ending in KINDS if name.endswith(ending)), AutoModel)
+        changes = {}
+        if config.model_type == kexue_hf.PerformerBertConfig.model_type:
+            changes = {"feature_map": options.feature_map, "num_features": options.features, "linear_layers": layers}
+        model = kind.from_pretrained(options.model, dtype="float32", **changes)
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        if not changes:
+            kexue_hf.use_performer(
+                model, options.feature_map, num_features=options.features, layers=layers, seed=options.seed
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{options.model}: {' '.join(str(error).split())}") from None
+    return model.eval(), tokenizer
+
+
+def check(options: argparse.Namespace) -> int | None:
+    """The rank, after what can be refused before anything is loaded."""
+    if not options.rank.isdigit() and options.rank != "all":
+        raise InputError(f"--rank must be a number or all, got {options.rank!r}")
+    least = {
+        "features": 1,
+        "transfer_steps": 0,
+        "finetune_steps": 0,
+        "batch_size": 1,
+        "accumulate": 1,
+        "max_length": 3,
+    }
+    for name, smallest in least.items():
+        if getattr(options, name) < smallest:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {getattr(options, name)}")
+    if options.minutes is not None and not options.minutes > 0:
+        raise InputError(f"--minutes must be a positive number, got {options.minutes}")
+    check_output(options.output)
+    for name in ("report", "figure"):
+        path = getattr(options, name)
+        if path is not None and Path(path).exists():
+            raise InputError(f"--{name} {path} exists; name another file")
+    if options.figure is not None:
+        if Path(options.figure).suffix not in (".svg", ".png"):
+            raise InputError(f"--figure must end in .svg or .png, got {options.figure!r}")
+        try:
+            import matplotlib  # noqa: F401  # only to know that it is there
+        except ImportError:
+            raise InputError("--figure needs another package: pip install matplotlib") from None
+    return None if options.rank == "all" else int(options.rank)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Recover, save, and return the figures."""
+    rank = check(options)
+    texts, held_out = split(read_texts(options.text, options.text_column))
+    model, tokenizer = load(options)
+    # A Performer BERT is measured with linear attention at every length, and saved with the switch that it had.
+    switch = getattr(model.config, "attention_switch_length", None)
+    if switch is not None:
+        model.config.attention_switch_length = None
+    torch.manual_seed(options.seed)
+    masked = has_masked_head(model) and tokenizer.mask_token_id is not None
+    measure = HeldOut(model, tokenizer, held_out, options.max_length, masked)
+    report: dict[str, Any] = {"texts": len(texts), "held_out_texts": len(held_out), "max_length": options.max_length}
+    if masked:
+        report["softmax"] = {"masked_word_loss": measure.softmax_loss}
+    stages = report["stages"] = {"swapped": measure(model)}
+    show(options, "swapped", stages)
+    kexue_hf.calibrate_performer(model, texts[:32], tokenizer, max_length=options.max_length)
+    stages["calibrated"] = measure(model)
+    show(options, "calibrated", stages)
+    both = options.finetune_steps > 0
+    if options.feature_map == "learned" and options.transfer_steps:
+        result = kexue_hf.transfer_attention(
+            model, texts, tokenizer, held_out=held_out[:16], steps=options.transfer_steps,
+            batch_size=options.batch_size, max_length=options.max_length, new_start=False,
+            minutes=None if options.minutes is None else options.minutes / (2 if both else 1),
+            collate=collator(model, tokenizer), seed=options.seed, quiet=options.quiet,
+        )  # fmt: skip
+        report["transfer"] = {
+            "layers": result.layers,
+            "curve": [{"step": step, "errors": errors} for step, errors in result.curve],
+        }
+        stages["transferred"] = measure(model)
+        show(options, "transferred", stages)
+    if both:
+        model, curve = kexue_hf.distil_performer(
+            model, texts, tokenizer, steps=options.finetune_steps, rank=rank, batch_size=options.batch_size,
+            accumulate=options.accumulate, max_length=options.max_length, evaluate=measure,
+            minutes=None if options.minutes is None else options.minutes / 2, seed=options.seed, quiet=options.quiet,
+        )  # fmt: skip
+        report["distillation"] = curve
+        stages["distilled"] = measure(model.eval())
+        show(options, "distilled", stages)
+    if switch is not None:
+        model.config.attention_switch_length = switch
+    with staged_folder(options.output) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    if options.report is not None:
+        with whole_file(options.report) as file:
+            json.dump(report, file, indent=1)
+            file.write("\n")
+    if options.figure is not None:
+        draw(report, options.figure)
+    print(f"saved to {options.output}")
+    return report
+
+
+def show(options: argparse.Namespace, name: str, stages: dict[str, dict[str, float]]) -> None:
+    print(f"{name}: " + ", ".join(f"{figure} {value:.4f}" for figure, value in stages[name].items()), flush=True)
+
+
+def draw(report: dict[str, Any], path: str) -> None:
+    """The curves: the layers' errors in transfer, loss and cosine in distillation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    parts = [name for name in ("transfer", "distillation") if name in report]
+    figure, axes = pyplot.subplots(1, max(1, len(parts)), figsize=(5.5 * max(1, len(parts)), 4), squeeze=False)
+    for axis, part in zip(axes[0], parts, strict=False):
+        if part == "transfer":
+            curve = report[part]["curve"]
+            for layer in range(len(report[part]["layers"])):
+                steps, errors = [at["step"] for at in curve], [at["errors"][layer] for at in curve]
+                axis.plot(steps, errors, label=f"layer {layer}")
+            axis.set(title="attention transfer", xlabel="steps", ylabel="relative error of a layer, held out")
+            axis.set_ylim(bottom=0)
+        else:
+            for name, label in (("loss", "loss, training"), ("cosine", "cosine, held out")):
+                points = [(at["step"], at[name]) for at in report[part] if name in at]
+                if points:
+                    axis.plot(*zip(*points, strict=True), label=label)
+            axis.set(title="distillation", xlabel="steps")
+        axis.legend()
+    figure.tight_layout()
+    with whole_binary_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:])
+    pyplot.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    try:
+        run(options)
+    except KexueError as error:
+        print(f"recover_performer: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""Attention transfer: train a model's learned feature maps, and nothing else, until they do what its softmax does.
+
+    model = kexue_hf.use_performer(model, "learned", num_features=256)
+    result = kexue_hf.transfer_attention(model, texts, tokenizer, steps=300)
+
+The model runs over the texts as the softmax model that it was. Each layer's map is trained on what that layer sees
+then: its output is to be softmax's (Hedgehog, arXiv 2402.04347; LoLCATs, arXiv 2410.10254). No gradient goes through
+the model, layers do not wait for each other, and what one layer has seen is forgotten before the next one: memory is
+that of one layer and one batch. The loss of a head is the squared error of its output over softmax's square, on the
+positions that are real.
+
+Errors of lower layers are not seen by higher ones: what is left after it is for `distil_performer`.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from kexue_hf.errors import InputError
+from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
+from kexue_hf.models.performer_bert.comparison_performer_bert import watching
+from kexue_hf.models.performer_bert.favor_performer_bert import MAP_NAME
+from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
+from kexue_hf.models.performer_bert.swapping_performer_bert import calibrate_performer
+
+# Of the steps at the beginning, in which the rate grows.
+WARMUP = 10
+# Texts, or batches, whose keys the centroids are of.
+START_TEXTS = 32
+
+
+@dataclass
+class AttentionTransfer:
+    """What came of a transfer; errors are relative L2 errors of the layers' attention, one a layer in the model's
+    order, on text that was not trained on (if there was more than one batch), each layer given softmax's inputs.
+
+    Attributes:
+        layers: the names of the layers' maps.
+        before: errors of the maps as they were at the first step.
+        after: errors at the end.
+        curve: (step, errors) from step 0 on.
+        steps: how many were made: less than asked for where an iterator ran out.
+    """
+
+    layers: list[str]
+    before: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+    curve: list[tuple[int, list[float]]] = field(default_factory=list)
+    steps: int = 0
+
+
+def transfer_attention(
+    model: Any,
+    texts: Iterable[Any],
+    tokenizer: Any = None,
+    *,
+    held_out: Iterable[Any] | None = None,
+    steps: int = 300,
+    learning_rate: float = 3e-2,
+    batch_size: int = 8,
+    max_length: int = 256,
+    evaluate_every: int = 50,
+    new_start: bool = True,
+    minutes: float | None = None,
+    collate: Any = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> AttentionTransfer:
+    """Train the learned maps of a model, in place, to give each layer the output of its softmax.
+
+    Args:
+        model: one with maps of the kind "learned", from `use_performer` or of type performer_bert, in float32 or
+            float64. Layers with other attention are passed over.
+        texts: strings, if there is a tokenizer, or batches: mappings of tensors, the model's inputs. A list is gone
+            through again and again, strings in a new order each time; an iterator once.
+        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
+        held_out: more of the same, to measure errors on. None: the first batch of `texts`, which is then not trained
+            on unless it is the only one.
+        steps: one batch each.
+        learning_rate: of Adam, after a warm-up of 10 steps; it falls to 0 as a cosine.
+        evaluate_every: steps between two points of the curve.
+        new_start: begin at centroids of the keys of the first texts, instead of at the maps as they are.
+        minutes: stop by then at the latest; the rate falls with whichever runs out first. The number of steps then
+            depends on the machine.
+        collate: makes batches of tokenised texts, instead of padding alone: to mask them, say.
+        seed: of the order of texts.
+        quiet: show no progress.
+
+    Returns:
+        The errors before, after and on the way.
+
+    Raises:
+        InputError: a model without learned maps, or in half precision; nothing to train on; an option that is out of
+            range; or a loss that is no longer finite.
+    """
+    maps = _learned_maps(model)
+    for name, value, least in (("steps", steps, 0), ("batch_size", batch_size, 1), ("max_length", max_length, 1),
+                               ("evaluate_every", evaluate_every, 1)):  # fmt: skip
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, got {value}")
+    if not 0 < learning_rate < math.inf:
+        raise InputError(f"learning_rate must be a positive number, got {learning_rate}")
+
+    cut = Batches(tokenizer, batch_size, max_length, collate)
+    once = iter(texts) is texts
+    source: Iterable[Any] = texts if once or not isinstance(texts, Iterable) else list(texts)
+    stream = iter(source)
+    if held_out is None:
+        first = cut.take(stream, 1)
+        tested = first
+        if not once:
+            rest = source[cut.size :]  # type: ignore[index]  # what is no iterator is a list here
+            source = rest or source
+    else:
+        tested = list(cut(held_out))
+        first = []
+    if not tested:
+        raise InputError("attention transfer needs at least one text, got none")
+    if new_start:
+        begin = first if once else cut.take(iter(source), max(1, START_TEXTS // cut.size))
+        seen = begin or tested
+        calibrate_performer(model, seen)
+
+    was_training = model.training
+    model.eval()
+    parameters = [parameter for _, part in maps.values() for parameter in part.parameters()]
+    wanted = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=(0.9, 0.98))
+    result = AttentionTransfer([name for name, _ in maps.values()])
+    clock = Clock(steps, minutes)
+    progress = tqdm(total=steps, desc="attention transfer", unit="step", disable=quiet)
+    batches = stream_of(cut, stream if once else source, once, seed)
+    try:
+        result.before = _errors(model, maps, tested)
+        result.curve.append((0, result.before))
+        for step in range(1, steps + 1):
+            batch = next(batches, None)
+            if batch is None or clock.share(step - 1) >= 1:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * clock.rate(step - 1)
+            optimizer.zero_grad()
+            loss = _backward(model, maps, batch)
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"attention transfer: the loss is {loss} at step {step}; lower learning_rate ({learning_rate})"
+                )
+            optimizer.step()
+            result.steps = step
+            progress.update()
+            progress.set_postfix_str(f"error {math.sqrt(loss):.3f}", refresh=False)
+            if step % evaluate_every == 0 and step < steps:
+                result.curve.append((step, _errors(model, maps, tested)))
+        result.after = _errors(model, maps, tested)
+        result.curve.append((result.steps, result.after))
+    finally:
+        progress.close()
+        for parameter, was in zip(parameters, wanted, strict=True):
+            parameter.requires_grad_(was)
+            parameter.grad = None
+        model.train(was_training)
+    return result
+
+
+class Clock:
+    """How much of a training is over, by steps or by time, whichever is further.
+
+    Args:
+        minutes: of the whole, from now on; None for as long as the steps take.
+    """
+
+    def __init__(self, steps: int, minutes: float | None = None) -> None:
+        if minutes is not None and not minutes > 0:
+            raise InputError(f"minutes must be a positive number, got {minutes}")
+        self.steps, self.seconds, self.began = steps, None if minutes is None else 60 * minutes, time.monotonic()
+
+    def share(self, step: int) -> float:
+        """Of a training of which so many steps have been made; 1 or more at its end."""
+        by_steps = step / max(1, self.steps)
+        return by_steps if self.seconds is None else max(by_steps, (time.monotonic() - self.began) / self.seconds)
+
+    def rate(self, step: int) -> float:
+        """The share of the learning rate at a step from 0 on: a line up to 1, then a cosine down to 0."""
+        return min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, self.share(step))))
+
+
+class Batches:
+    """Batches of a model's inputs, out of texts by a tokenizer, or as they come.
+
+    Args:
+        size, max_length: texts in a batch, tokens in a text.
+        collate: from tokenised texts to a batch; None pads them.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, max_length: int, collate: Any = None) -> None:
+        self.tokenizer, self.max_length, self.collate = tokenizer, max_length, collate
+        self.size = 1 if tokenizer is None else size
+
+    def __call__(self, texts: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+        stream = iter(texts)
+        while batch := self.take(stream, 1):
+            yield batch[0]
+
+    def take(self, stream: Iterator[Any], number: int) -> list[Mapping[str, Any]]:
+        """The next batches, at most so many."""
+        taken = []
+        for _ in range(number):
+            rows = list(itertools.islice(stream, self.size))
+            if not rows:
+                break
+            taken.append(self._batch(rows))
+        return taken
+
+    def _batch(self, rows: list[Any]) -> Mapping[str, Any]:
+        if self.tokenizer is None:
+            if not isinstance(rows[0], Mapping):
+                raise InputError(
+                    f"a batch is a mapping of the model's inputs, got {type(rows[0]).__name__}; texts need a tokenizer"
+                )
+            batch: Mapping[str, Any] = rows[0]
+            return batch
+        wrong = next((row for row in rows if not isinstance(row, str)), None)
+        if wrong is not None:
+            raise InputError(f"a text is a string, got {type(wrong).__name__}; batches are passed without a tokenizer")
+        options = {"truncation": True, "max_length": self.max_length}
+        if self.collate is not None:
+            batch = self.collate([self.tokenizer(row, **options) for row in rows])
+            return batch
+        batch = self.tokenizer(rows, padding=True, return_tensors="pt", **options)
+        return batch
+
+
+def stream_of(cut: Batches, source: Any, once: bool, seed: int) -> Iterator[Mapping[str, Any]]:
+    """Batches of an iterator as they come, or of a list again and again, each time in another order."""
+    if once:
+        yield from cut(source)
+        return
+    generator = torch.Generator().manual_seed(seed)
+    while source:
+        order = torch.randperm(len(source), generator=generator).tolist()
+        yield from cut(source[i] for i in order)
+
+
+Maps = dict[nn.Module, tuple[str, LearnedMap]]
+
+
+def _learned_maps(model: Any) -> Maps:
+    """By the module that they hang on."""
+    maps: Maps = {}
+    for name, module in model.named_modules():
+        found = module._modules.get(MAP_NAME)
+        if isinstance(found, LearnedMap):
+            maps[module] = (name, found)
+    if not maps:
+        raise InputError(
+            "the model has no learned feature maps: attach them with kexue_hf.use_performer(model, 'learned'), or "
+            "load a Performer BERT with feature_map='learned'"
+        )
+    dtype = next(next(iter(maps.values()))[1].parameters()).dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"maps are trained in float32, these are {dtype}: load the model with dtype='float32'")
+    return maps
+
+
+def _squares(
+    found: LearnedMap,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    real: torch.Tensor | None,
+    scaling: float,
+    causal: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared error and squared output of each head, over real positions."""
+    allowed = None if real is None else real[:, None, None, :]
+    if causal:
+        past = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+        allowed = past if allowed is None else allowed & past
+    exact = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=scaling)
+    output = linear_attention(query, key, value, found, key_mask=real, scaling=scaling, causal=causal)
+    if real is not None:
+        # Rows of padding may be anything, NaN too.
+        exact, output = (states.masked_fill(~real[:, None, :, None], 0.0) for states in (exact, output))
+    return (output - exact).square().sum((0, 2, 3)), exact.square().sum((0, 2, 3))
+
+
+def _backward(model: Any, maps: Maps, batch: Mapping[str, Any]) -> float:
+    """Add the gradients of one batch to the maps; return the mean of all heads' losses."""
+    losses = []
+
+    def look(module: nn.Module, *shown: Any) -> None:
+        if module in maps:
+            with torch.enable_grad():
+                error, size = _squares(maps[module][1], *shown)
+                loss = (error / size.clamp_min(torch.finfo(size.dtype).tiny)).mean()
+                loss.backward()
+            losses.append(float(loss.detach()))
+
+    with torch.no_grad(), watching(look):
+        model(**_moved(batch, model.device))
+    return sum(losses) / max(1, len(losses))
+
+
+@torch.no_grad()
+def _errors(model: Any, maps: Maps, batches: Iterable[Mapping[str, Any]]) -> list[float]:
+    """The relative L2 error of each layer, all heads together."""
+    sums = {module: torch.zeros(2, dtype=torch.float64) for module in maps}
+
+    def look(module: nn.Module, *shown: Any) -> None:
+        if module in maps:
+            squares = _squares(maps[module][1], *shown)
+            sums[module] += torch.stack([side.double().sum().cpu() for side in squares])
+
+    with watching(look):
+        for batch in batches:
+            model(**_moved(batch, model.device))
+    return [float((error / size.clamp_min(1e-300)).sqrt()) for error, size in sums.values()]
+
+
+def _moved(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    return {name: states.to(device) for name, states in batch.items() if name != "labels"}
+
+
+__all__ = ["AttentionTransfer", "transfer_attention"]

@@ -1,0 +1,264 @@
+"""Attention transfer and what follows it, on networks of some thousand numbers.
+
+Run this file alone: pytest tests/trainers/test_attention_transfer.py
+"""
+
+import copy
+import math
+import sys
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+
+import kexue_hf
+from kexue_hf import distil_performer, transfer_attention, use_performer
+from kexue_hf.errors import InputError
+from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
+from kexue_hf.trainers.performer_distillation import text_losses
+from kexue_hf.trainers.recovery_figures import HeldOut, as_softmax, masked_word_loss, pairs_of, rank_agreement
+
+WORDS = [f"w{i}" for i in range(45)]
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> BertTokenizer:
+    return BertTokenizer(
+        vocab={word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    )
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(4, 20, (40,), generator=generator).tolist()
+    return [" ".join(WORDS[i] for i in torch.randint(0, 45, (n,), generator=generator).tolist()) for n in lengths]
+
+
+def encoder(kind: type = BertModel, sharper: float = 60.0, **settings) -> torch.nn.Module:
+    """Its attention is anything but a mean."""
+    torch.manual_seed(0)
+    model = kind(BertConfig(**SIZES)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "query.weight" in name or "key.weight" in name:
+                parameter.mul_(sharper)
+            if "value.weight" in name:
+                parameter.mul_(20)
+    return use_performer(model, "learned", **{"num_features": 8, **settings})
+
+
+@pytest.fixture(scope="module")
+def transferred(tokenizer, texts):
+    """Its errors are on texts that are trained on: of chance's words nothing can be learned for others."""
+    model = encoder()
+    before = copy.deepcopy(model.state_dict())
+    model.train()
+    model.pooler.requires_grad_(False)
+    return (
+        model,
+        before,
+        transfer_attention(
+            model, texts, tokenizer, held_out=texts[:4], steps=30, batch_size=4, evaluate_every=10, quiet=True
+        ),
+    )
+
+
+def test_errors_fall_layer_by_layer(transferred) -> None:
+    _, _, result = transferred
+    assert result.layers == [f"encoder.layer.{i}.attention.self" for i in range(2)]
+    assert result.steps == 30 and [step for step, _ in result.curve] == [0, 10, 20, 30]
+    assert result.curve[0][1] == result.before and result.curve[-1][1] == result.after
+    for before, after in zip(result.before, result.after, strict=True):
+        assert after < 0.97 * before
+
+
+def test_nothing_but_the_maps_has_changed(transferred) -> None:
+    model, before, _ = transferred
+    for name, tensor in model.state_dict().items():
+        same = torch.equal(tensor, before[name])
+        assert same != ("favor_map" in name and not name.endswith("_mean")), name
+    assert model.training
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+    }
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_errors_are_those_of_the_layers_outputs(transferred, tokenizer, texts) -> None:
+    """By hand: the first layer's attention on the first four texts."""
+    model, _, result = transferred
+    batch = tokenizer(texts[:4], padding=True, return_tensors="pt")
+    outputs = []
+    layer = model.encoder.layer[0].attention.self
+    handle = layer.register_forward_hook(lambda module, inputs, output: outputs.append(output[0]))
+    with torch.no_grad():
+        model.eval()(**batch)
+        with as_softmax():
+            model(**batch)
+    handle.remove()
+    found, wanted = (output[batch["attention_mask"].bool()] for output in outputs)
+    assert result.after[0] == pytest.approx(float((found - wanted).norm() / wanted.norm()), rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_numbers(transferred, tokenizer, texts) -> None:
+    options = {"steps": 2, "batch_size": 4, "quiet": True}
+    runs = []
+    for seed in (0, 0, 1):
+        model = encoder()
+        transfer_attention(model, texts, tokenizer, seed=seed, **options)
+        runs.append(model.encoder.layer[1].attention.self.favor_map.query_directions)
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+
+
+def test_an_iterator_of_batches_is_gone_through_once(tokenizer, texts) -> None:
+    batches = [tokenizer(texts[i : i + 4], padding=True, return_tensors="pt") for i in range(0, 20, 4)]
+    model = encoder(layers=[1])
+    result = transfer_attention(model, iter(batches), steps=30, quiet=True)
+    # The first of five is held out.
+    assert result.steps == 4 and result.layers == ["encoder.layer.1.attention.self"]
+    assert result.after[0] < result.before[0]
+
+
+def test_padding_is_not_trained_on(tokenizer, texts) -> None:
+    """Batches with a row of padding and much more of it give the maps of those without."""
+    batches = [tokenizer(texts[i : i + 4], padding=True, return_tensors="pt") for i in range(0, 12, 4)]
+    padded = [{name: torch.nn.functional.pad(states, (0, 5)) for name, states in batch.items()} for batch in batches]
+    found = []
+    for some in (batches, padded):
+        model = encoder().double()
+        transfer_attention(model, some, steps=3, quiet=True)
+        found.append(model.encoder.layer[0].attention.self.favor_map.key_directions)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-8)
+
+
+def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> None:
+    torch.manual_seed(0)
+    config = kexue_hf.PerformerBertConfig(**SIZES, feature_map="learned", num_features=8, attention_switch_length=512)
+    model = kexue_hf.PerformerBertModel(config).eval()
+    with torch.no_grad():
+        for layer in model.encoder.layer:
+            layer.attention.self.query.weight.mul_(60)
+            layer.attention.self.key.weight.mul_(60)
+    result = transfer_attention(model, texts[:4], tokenizer, steps=20, batch_size=4, quiet=True)
+    assert all(after < before for before, after in zip(result.before, result.after, strict=True))
+    assert config.attention_switch_length == 512
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": -1}, "steps must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive number, got nan"),
+        ({"minutes": 0}, "minutes must be a positive number, got 0"),
+        ({"texts": []}, "needs at least one text, got none"),
+        ({"texts": [3]}, "a text is a string, got int"),
+        ({"texts": ["w1"], "tokenizer": None}, "a batch is a mapping of the model's inputs, got str"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_bad_input_is_refused_in_one_line(changes: dict, message: str, tokenizer) -> None:
+    arguments = {"texts": ["w1 w2"], "tokenizer": tokenizer, "quiet": True, "steps": 1, **changes}
+    with pytest.raises(InputError, match=message) as error:
+        transfer_attention(encoder(), **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_models_without_learned_maps_are_refused(tokenizer) -> None:
+    for model in (BertModel(BertConfig(**SIZES)), use_performer(BertModel(BertConfig(**SIZES)), "favor+")):
+        with pytest.raises(InputError, match="has no learned feature maps"):
+            transfer_attention(model, ["w1"], tokenizer)
+    with pytest.raises(InputError, match=r"trained in float32, these are torch\.bfloat16"):
+        transfer_attention(encoder().bfloat16(), ["w1"], tokenizer)
+
+
+def distilled(model, texts, tokenizer, **options):
+    pytest.importorskip("peft") if options.get("rank", 1) else None
+    settings = {"steps": 6, "batch_size": 4, "evaluate_every": 3, "quiet": True, "learning_rate": 1e-3, **options}
+    return distil_performer(model, texts, tokenizer, **settings)
+
+
+def test_distillation_brings_the_model_nearer_and_merges_its_adapters(tokenizer, texts) -> None:
+    model = encoder()
+    measure = HeldOut(model, tokenizer, texts[:8])
+    names, before = set(model.state_dict()), measure(model)
+    weight = model.encoder.layer[0].attention.self.value.weight.clone()
+    model, curve = distilled(model, texts[8:], tokenizer, rank=2, steps=12, evaluate=measure, learning_rate=1e-2)
+    after = measure(model)
+    losses = [point["loss"] for point in curve if "loss" in point]
+    assert after["cosine"] > before["cosine"] and losses[-1] < losses[0]
+    assert set(model.state_dict()) == names and type(model) is BertModel
+    assert not torch.equal(model.encoder.layer[0].attention.self.value.weight, weight)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert [point["step"] for point in curve if "cosine" in point] == [3, 6, 9, 12]
+
+
+def test_accumulated_batches_are_one_large_one(tokenizer, texts) -> None:
+    runs = []
+    for size, accumulate in ((4, 1), (2, 2)):
+        model, curve = distilled(
+            encoder().double(), texts, tokenizer, rank=0, batch_size=size, accumulate=accumulate, steps=3
+        )
+        runs.append((model.encoder.layer[0].attention.self.favor_map.key_directions, curve))
+    assert [point["loss"] for point in runs[0][1]] == pytest.approx([point["loss"] for point in runs[1][1]], rel=1e-5)
+    torch.testing.assert_close(runs[0][0], runs[1][0], rtol=0, atol=1e-6)
+
+
+def test_rank_zero_trains_maps_alone_and_none_everything(tokenizer, texts) -> None:
+    for rank in (0, None):
+        model = encoder()
+        before = copy.deepcopy(model.state_dict())
+        model, _ = distilled(model, texts, tokenizer, rank=rank, steps=1)
+        moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+        assert any("favor_map" in name for name in moved)
+        assert any("favor_map" not in name for name in moved) == (rank is None)
+
+
+def test_masked_words_are_part_of_the_loss_of_a_model_that_predicts_them(tokenizer, texts) -> None:
+    model = encoder(BertForMaskedLM)
+    batch = tokenizer(texts[:2], padding=True, return_tensors="pt")
+    labels = torch.where(batch["attention_mask"].bool(), batch["input_ids"], -100)
+    output = model(**batch, output_hidden_states=True)
+    losses = text_losses(output, output, batch["attention_mask"], labels)
+    expected = [
+        torch.nn.functional.cross_entropy(logits, row, ignore_index=-100)
+        for logits, row in zip(output.logits, labels, strict=True)
+    ]
+    torch.testing.assert_close(losses, torch.stack(expected) * 0.1, rtol=1e-4, atol=1e-6)
+    before = masked_word_loss(model, tokenizer, texts)
+    model, _ = distilled(model, texts, tokenizer, rank=None, steps=12, learning_rate=1e-2)
+    assert masked_word_loss(model, tokenizer, texts) < before
+
+
+def test_adapters_without_their_package_are_a_clear_error(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match=r"pip install 'kexue-hf\[recovery\]'"):
+        distil_performer(encoder(), ["w1"], tokenizer, steps=1)
+
+
+def test_rank_agreement_is_spearmans() -> None:
+    wanted = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    pairs = pairs_of(wanted)
+    assert (pairs[:, 0] < pairs[:, 1]).all() and len(pairs.unique(dim=0)) == len(pairs)
+    assert rank_agreement(wanted * 3, wanted, pairs) == pytest.approx(1.0)
+    assert abs(rank_agreement(torch.randn(9, 4, generator=torch.Generator().manual_seed(1)), wanted, pairs)) < 0.7
+
+
+def test_figures_of_the_softmax_model_itself_are_perfect(tokenizer, texts) -> None:
+    model = encoder(BertForMaskedLM)
+    measure = HeldOut(model, tokenizer, texts[:8], masked=True)
+    with as_softmax():
+        figures = measure(model)
+    assert figures["cosine"] == pytest.approx(1.0, abs=1e-6)
+    assert figures["masked_word_loss"] == measure.softmax_loss
+    assert measure(model)["masked_word_loss"] != measure.softmax_loss
+    assert isinstance(model.bert.encoder.layer[0].attention.self.favor_map, LearnedMap)
