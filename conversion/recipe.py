@@ -25,7 +25,7 @@ class Recipe:
         name: what it unpacks to; the folder may be called otherwise.
         source: the page that offers it for download. license: as the Hub spells it.
         family: of its model. vocab_size: the number of lines of its vocabulary.
-        language: of its text, as the Hub spells it.
+        language: of its text, as the Hub spells it. task_names: of a matcher.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Recipe:
     family: str
     vocab_size: int
     language: str = "zh"
+    task_names: tuple[str, ...] | None = None
 
     def run(self, folder: str, output: str, *, overwrite: bool = False) -> ConversionReport:
         """Convert and verify.
@@ -49,6 +50,7 @@ class Recipe:
             family=self.family,
             license=self.license,
             language=self.language,
+            task_names=self.task_names,
             overwrite=overwrite,
             progress=True,
         )

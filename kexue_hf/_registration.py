@@ -18,7 +18,7 @@ from kexue_hf._pairing import guard_pipelines, guard_trainer
 from kexue_hf._pipelines import register_pipelines
 
 # Each has models/<model_type>/auto_map_<model_type>.py.
-MODEL_TYPES = ("wobert", "nezha", "tta", "performer_bert")
+MODEL_TYPES = ("wobert", "nezha", "tta", "performer_bert", "cln_matcher")
 
 
 def install() -> None:

@@ -12,6 +12,7 @@ from kexue_hf.errors import OutputError
 FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
 CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
 VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
+TASKS = typer.Option(help="What a matcher's tasks are called, with commas between.", show_default=False)
 LICENSE = typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
 LANGUAGE = typer.Option(help="Language for the card, as the Hub spells it.", show_default="by the vocabulary")
 OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
@@ -50,6 +51,7 @@ def convert_command(
     family: Annotated[str, FAMILY] = "auto",
     config: Annotated[Path | None, CONFIG] = None,
     vocab: Annotated[Path | None, VOCAB] = None,
+    task_names: Annotated[str | None, TASKS] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
     ] = None,
@@ -71,6 +73,7 @@ def convert_command(
             family=family,
             config=config,
             vocab=vocab,
+            task_names=None if task_names is None else task_names.split(","),
             dtype=dtype,
             license=license,
             language=language,

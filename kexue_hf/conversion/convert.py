@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ def convert(
     family: str = "auto",
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
+    task_names: Sequence[str] | None = None,
     dtype: str | None = None,
     license: str | None = None,
     language: str | None = None,
@@ -90,6 +91,7 @@ def convert(
         output: the folder to make.
         family: "auto", or the family that the checkpoint has to be of.
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
+        task_names: what a matcher's tasks are called, in the order of their ids; None for what the configuration says.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as it is stored, bit for bit.
         license: what the card says, as the Hub spells it ("apache-2.0").
         language: what the card says, as the Hub spells it ("en"); None for what the vocabulary looks like.
@@ -108,7 +110,7 @@ def convert(
     check_license(license)
     check_language(language)
     wanted = element_type(dtype)
-    with open_source(source, family=family, config=config, vocab=vocab) as opened:
+    with open_source(source, family=family, config=config, vocab=vocab, task_names=task_names) as opened:
         plan = opened.plan
         total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = config_fields(opened, wanted)
@@ -156,6 +158,7 @@ def open_source(
     family: str = "auto",
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
+    task_names: Sequence[str] | None = None,
 ) -> OpenedSource:
     """Open a source and match its tensors with the model's parameters. Arguments and errors as `convert`."""
     files = find_source(source, config, vocab)
@@ -163,7 +166,9 @@ def open_source(
     weights, plan_of = _open_weights(files)
     try:
         table = choose(family, weights.tensors, raw)
-        settings = read_config(files.config, table)
+        if task_names is not None and "num_tasks" not in table.CONFIG_READ_OFF:
+            raise InputError(f"--task-names: {source} is a {table.FAMILY}, which has no tasks")
+        settings = read_config(files.config, table, task_names)
         plan = plan_of(table, settings.sizes)
         vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], table=table)
         weights = add_constants(weights, plan, table.CONSTANTS_SAVED, settings.sizes)
@@ -211,6 +216,11 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
         else "pooler"
         if "pooler" in plan.parts
         else table.POOLINGS[0],
+        "num_tasks": plan.sizes.get("num_tasks"),
+        "pooling": raw.get("pooling") if raw.get("pooling") in table.POOLINGS else table.POOLINGS[0],
+        "position_embedding_type": "absolute" if "positions" in plan.parts else "rotary",
+        "task_embedding_size": plan.sizes.get("task_embedding_size"),
+        "task_names": raw.get("task_names") or [f"task_{number}" for number in range(plan.sizes.get("num_tasks", 0))],
     }
     if "auto_map" in table.CONFIG_DERIVED:
         derived["auto_map"] = auto_map(table.MODEL_TYPE)
@@ -270,6 +280,8 @@ def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
 def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
     """What its user should know of a result, one sentence each; `asked` is the family that was asked for."""
     notes = []
+    if "num_tasks" in opened.table.CONFIG_READ_OFF and not opened.config.raw.get("task_names"):
+        notes.append("what the tasks are called is not said: they are task_0, task_1, ... (--task-names names them)")
     if opened.table.CAVEAT and asked == "auto":
         notes.append(opened.table.CAVEAT)
     if dtype in ("float16", "bfloat16"):

@@ -163,9 +163,17 @@ def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> st
     lines.append(f"  model = build_transformer_model({arguments}{heads})")
     if to == "tf":
         return "\n".join(lines)
+    if table.KERAS_NUMBERED:
+        lines[-1:] = _CONDITIONED.format(arguments=arguments).splitlines()
     if "classifier" in parts:
         lines.append("  model = ...  # with your script's own Dense layer on top")
     return "\n".join([*lines, f'  model.load_weights("{output}/{KERAS_WEIGHTS}")'])
+
+
+_CONDITIONED = """\
+  c_in = keras.layers.Input(shape=(1,))
+  c = ...  # with your script's own Embedding of the task
+  model = build_transformer_model({arguments}, layer_norm_cond=c, additional_input_layers=c_in)"""
 
 
 def _notes(saved: SavedFolder, zeros: list[str]) -> list[str]:

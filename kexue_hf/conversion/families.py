@@ -18,7 +18,10 @@ FAMILIES: dict[str, tuple[str, str | None]] = {
     "nezha": ("NEZHA, relative positions (WoNEZHA)", "kexue_hf.models.nezha.weight_map_nezha"),
     "roformer": ("RoFormer, rotary positions", "kexue_hf.models.roformer.weight_map_roformer"),
     "tta": ("T-TA, every token predicted in one pass", "kexue_hf.models.tta.weight_map_tta"),
-    "cln_matcher": ("a matcher with conditional layer normalization", None),
+    "cln_matcher": (
+        "a matcher with conditional layer normalization",
+        "kexue_hf.models.cln_matcher.weight_map_cln_matcher",
+    ),
     "xiangqi_gpt": ("a Chinese-chess language model", None),
 }
 

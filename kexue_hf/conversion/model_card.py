@@ -75,6 +75,7 @@ def model_card(
         "",
         *_loading(family, vocabulary, auto, call),
         *(_SCORES if architecture == "TtaForMaskedLM" else ()),
+        *(_MATCHES if architecture == "ClnMatcherForSequenceClassification" else ()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -137,6 +138,26 @@ _SCORES = (
     "",
     "The sum of a text's scores ranks sentences; the mean of `model(**encoded, output_hidden_states=True)"
     ".hidden_states[-1][0, 1:-1]` is a vector of the sentence.",
+)
+
+
+_MATCHES = (
+    "",
+    "## Use it",
+    "",
+    "A task is a standard by which two texts match, given by its name in `model.config.task_names` or by its number:",
+    "",
+    "```python",
+    "import torch",
+    "",
+    'encoded = tokenizer("one text", "another text", truncation="longest_first", return_tensors="pt")',
+    "with torch.no_grad():",
+    "    logits = {task: model(**encoded, task_ids=task).logits for task in model.config.task_names}",
+    "probabilities = {task: scores.softmax(-1)[0, 1].item() for task, scores in logits.items()}",
+    "```",
+    "",
+    "In a batch each pair may have a task of its own (`task_ids=[0, 3, ...]`). `model.fold_task(task)` is a plain "
+    "classifier by one of them.",
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 
 # What the tensors do not tell. `export` writes them, `convert` looks at them, bert4keras passes over unknown keys.
-HINTS = ("architectures", "classifier_pooling", "id2label")
+HINTS = ("architectures", "classifier_pooling", "id2label", "pooling", "task_names")
 _LARGEST = 1 << 24
 
 
@@ -47,13 +48,20 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     return value
 
 
-def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
+def read_config(
+    path: str | os.PathLike[str], table: WeightMap, task_names: Sequence[str] | None = None
+) -> SourceConfig:
     """Translate a configuration.
+
+    Args:
+        task_names: what a matcher's tasks are called, whatever the file says.
 
     Raises:
         ConversionError: it is not JSON, lacks a key, has a value of the wrong kind, or describes another network.
     """
     raw = load_json_object(path)
+    if task_names is not None:
+        raw = {key: value for key, value in raw.items() if key != "num_tasks"} | {"task_names": list(task_names)}
     values = {table.CONFIG_ALIASES.get(key, key): value for key, value in raw.items()}
     missing = [key for key in table.CONFIG_REQUIRED if key not in values]
     if missing:
@@ -62,6 +70,7 @@ def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
         )
     fields: dict[str, Any] = {key: values[key] for key in table.CONFIG_REQUIRED}
     fields |= {key: values.get(key, default) for key, default in table.CONFIG_OPTIONAL.items()}
+    fields |= {key: values[key] for key in table.CONFIG_READ_OFF if key in values}
     for key, value in fields.items():
         default = table.CONFIG_OPTIONAL.get(key, 1)
         if key == "hidden_act":
@@ -71,6 +80,8 @@ def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
                 raise ConversionError(f"{path}: {key} should be a positive whole number, got {value!r:.60}")
         elif not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
             raise ConversionError(f"{path}: {key} should be a number from 0 to below 1, got {value!r:.60}")
+    if "num_tasks" in table.CONFIG_READ_OFF and "task_names" in raw:
+        fields["num_tasks"] = _count_names(path, raw["task_names"], fields.get("num_tasks"))
     divisor = fields["num_attention_heads"] * table.HEAD_SIZE_MULTIPLE
     if fields["hidden_size"] % divisor:
         times = f"{table.HEAD_SIZE_MULTIPLE} times " if table.HEAD_SIZE_MULTIPLE > 1 else ""
@@ -88,6 +99,16 @@ def read_config(path: str | os.PathLike[str], table: WeightMap) -> SourceConfig:
             raise ConversionError(f"{path}: {key} is {values[key]!r}, which is another network than {table.FAMILY}")
     used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *table.CONFIG_TELLING, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
+
+
+def _count_names(path: str | os.PathLike[str], names: object, count: int | None) -> int:
+    """The number of tasks by their names; ConversionError if they are not such, or not `count`."""
+    right = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not isinstance(names, list) or not right or not names or len(set(names)) != len(names):
+        raise ConversionError(f"{path}: task_names should be a list of different names, got {names!r:.60}")
+    if count not in (None, len(names)):
+        raise ConversionError(f"{path}: num_tasks is {count}, and task_names are {len(names)}")
+    return len(names)
 
 
 def _activation(path: str | os.PathLike[str], value: object, table: WeightMap) -> str:

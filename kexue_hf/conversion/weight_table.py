@@ -38,6 +38,7 @@ class WeightMap(Protocol):
     KERAS_HEAD: tuple[Slot, ...]
     KERAS_HEAD_LAYER: str
     KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...]
+    KERAS_NUMBERED: tuple[str, ...]
     DROPPED_TENSORFLOW: tuple[tuple[str, str], ...]
     DROPPED_KERAS: tuple[tuple[str, str], ...]
     PARTS_NEED: dict[str, tuple[str, ...]]
@@ -59,6 +60,7 @@ class WeightMap(Protocol):
     CONFIG_REQUIRED: tuple[str, ...]
     CONFIG_OPTIONAL: dict[str, float | int]
     CONFIG_ALIASES: dict[str, str]
+    CONFIG_READ_OFF: dict[str, tuple[str, int]]
     CONFIG_EQUAL: dict[str, str]
     CONFIG_OFF: tuple[str, ...]
     ACTIVATIONS: dict[str, str]
@@ -106,6 +108,7 @@ def plan_from_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], 
     Raises:
         ConversionError: a variable is unknown, missing or of another shape or type.
     """
+    _check_that_tensorflow_has(table)
     check_layer_count(table.TENSORFLOW, tensors, sizes, _GIVE)
     targets = expand(table.TENSORFLOW, sizes)
     found = {name: targets[name] for name in tensors if name in targets}
@@ -129,6 +132,10 @@ def plan_from_keras(
     layers = [(layer, weights) for layer, weights in layers if weights]
     check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _GIVE)
     known = expand(table.KERAS, sizes)
+    for name in table.KERAS_NUMBERED:
+        meant = [layer for layer, weights in layers if layer not in known and _fits(weights, known[name])]
+        if len(meant) == 1 and name not in dict(layers):
+            known[meant[0]] = known.pop(name)
     heads = [
         layer
         for layer, weights in layers
@@ -185,6 +192,7 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
 
 def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """The way back: match our parameters with TensorFlow's variables. Errors as above."""
+    _check_that_tensorflow_has(table)
     _check_own_layer_count(table, tensors, sizes)
     inverse = {new: (old, transposed) for old, (new, transposed) in expand(table.TENSORFLOW, sizes).items()}
     return _reverse(table, tensors, sizes, inverse)
@@ -231,13 +239,21 @@ def _check_that_keras_has(table: WeightMap) -> None:
         )
 
 
+def _check_that_tensorflow_has(table: WeightMap) -> None:
+    if not table.TENSORFLOW:
+        raise ConversionError(
+            f"bert4keras saves no TensorFlow checkpoint of a {table.FAMILY}: its weights are read and written as "
+            "Keras files only (--to keras)"
+        )
+
+
 def _keras_names(layer: str, row: tuple[Slot, ...]) -> list[str]:
     """`Layer/kernel:0`, or `Layer/dense_2/kernel:0` where the layer has several dense layers inside."""
     several = sum(endings[0] == "kernel" for endings, _, _ in row) > 1
     names, dense = [], 0
     for endings, _, _ in row:
         dense += several and endings[0] == "kernel"
-        names.append(f"{layer}/{f'dense_{dense}/' if several else ''}{endings[0]}:0")
+        names.append(f"{layer}/{f'dense_{dense}/' if dense else ''}{endings[0]}:0")
     return names
 
 
@@ -322,7 +338,8 @@ def _plan(
             f"left behind: {_some(unknown)}; is this another model's checkpoint?"
         )
     parameters = expand(table.PARAMETERS, sizes)
-    all_sizes, parts = _parts(table, parameters, {target: tensors[name] for name, (target, _) in found.items()}, sizes)
+    present = {target: tensors[name] for name, (target, _) in found.items()}
+    all_sizes, parts = _parts(table, parameters, present, sizes, advice)
     targets = {target for target, _ in found.values()}
     missing = [
         stored_names.get(name, name) for name, (part, _) in parameters.items() if part in parts and name not in targets
@@ -352,8 +369,10 @@ def _parts(
     parameters: Mapping[str, tuple[str, tuple[str | int, ...]]],
     found: Mapping[str, StoredTensor],
     sizes: Mapping[str, int],
+    advice: str,
 ) -> tuple[dict[str, int], frozenset[str]]:
-    """Which parts are there at all, and the sizes, with the number of classes read off the classifier's bias."""
+    """Which parts are there at all, and the sizes, with the number of classes read off the classifier's bias, and what
+    else a tensor tells."""
     parts = frozenset(parameters[target][0] for target in found) | {"encoder"}
     for part, needed in table.PARTS_NEED.items():
         absent = [other for other in needed if part in parts and other not in parts]
@@ -365,6 +384,13 @@ def _parts(
     for target, tensor in found.items():
         if "num_labels" in parameters[target][1] and len(tensor.shape) == 1:
             all_sizes["num_labels"] = tensor.shape[0]
+    for size, (target, axis) in table.CONFIG_READ_OFF.items():
+        if target in found and len(found[target].shape) > axis:
+            stored = all_sizes[size] = found[target].shape[axis]
+            if sizes.get(size, stored) != stored:
+                raise ConversionError(
+                    f"the configuration says {size} {sizes[size]}, the checkpoint has {stored}; {advice}"
+                )
     return all_sizes, parts
 
 

@@ -383,7 +383,6 @@ def test_other_heads_come_back_as_what_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("sohu_matcher_keras_h5", "recognised as cln_matcher"),
         ("cchess_lm_keras_h5/best_model.weights", "recognised as xiangqi_gpt"),
         ("cchess_lm_keras_h5", "several checkpoints"),
         ("wobert_from_bert/bert_model.weights", r"\[257, 32\], expected \[243, 32\]"),

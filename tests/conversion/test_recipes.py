@@ -33,6 +33,7 @@ TINY = {
     "nezha": ("wonezha_tf_ckpt", 347, 60013),
     "roformer": ("roformer_tf_ckpt", 347, 48431),
     "tta": ("tta_tf_ckpt", 213, 76437),
+    "cln_matcher": ("sohu_matcher_keras_h5", 347, 162938),
 }
 
 

@@ -42,6 +42,7 @@ KERAS = {
 KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = ()
 KERAS_HEAD_LAYER = ""
 KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
+KERAS_NUMBERED = bert.KERAS_NUMBERED
 
 _NO_POOLER = "transformers' RoFormer has neither a pooler nor a next-sentence head"
 DROPPED_TENSORFLOW = (*bert.DROPPED_TENSORFLOW, (r"(bert/pooler|cls/seq_relationship)/.*", _NO_POOLER))
@@ -69,6 +70,7 @@ POOLINGS = bert.POOLINGS
 CONFIG_REQUIRED = bert.CONFIG_REQUIRED
 CONFIG_OPTIONAL = bert.CONFIG_OPTIONAL
 CONFIG_ALIASES = bert.CONFIG_ALIASES
+CONFIG_READ_OFF = bert.CONFIG_READ_OFF
 ACTIVATIONS = bert.ACTIVATIONS
 CONFIG_EQUAL = bert.CONFIG_EQUAL
 CONFIG_OFF = (*bert.CONFIG_OFF, "rotary_value")

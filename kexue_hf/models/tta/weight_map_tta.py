@@ -37,6 +37,7 @@ KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {}
 KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = ()
 KERAS_HEAD_LAYER = ""
 KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
+KERAS_NUMBERED = bert.KERAS_NUMBERED
 
 DROPPED_TENSORFLOW = (
     *bert.DROPPED_TENSORFLOW,
@@ -77,6 +78,7 @@ CONFIG_OPTIONAL: dict[str, float | int] = {
     key: value for key, value in bert.CONFIG_OPTIONAL.items() if key != "type_vocab_size"
 }
 CONFIG_ALIASES = bert.CONFIG_ALIASES
+CONFIG_READ_OFF = bert.CONFIG_READ_OFF
 ACTIVATIONS = bert.ACTIVATIONS
 CONFIG_EQUAL = bert.CONFIG_EQUAL
 CONFIG_OFF = (*bert.CONFIG_OFF, "type_vocab_size")

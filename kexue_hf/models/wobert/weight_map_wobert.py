@@ -190,6 +190,9 @@ KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
     (frozenset({"pooler", "nsp", "mlm"}), ("MLM-Dense", "MLM-Norm", "Pooler-Dense", "MLM-Bias", "NSP-Proba")),
 )
 
+# Layers of the table that have a running number for a name: any other layer with their weights is meant.
+KERAS_NUMBERED: tuple[str, ...] = ()
+
 # (pattern of whole names, why it is left behind)
 DROPPED_TENSORFLOW: tuple[tuple[str, str], ...] = (
     (r".+/adam_[mv]", "slot of Google's AdamWeightDecayOptimizer"),
@@ -266,6 +269,8 @@ CONFIG_ALIASES: dict[str, str] = {
     "dropout_rate": "hidden_dropout_prob",
     "attention_dropout_rate": "attention_probs_dropout_prob",
 }
+# Sizes that bert_config.json may lack, and the tensor that tells them: (its parameter, the axis).
+CONFIG_READ_OFF: dict[str, tuple[str, int]] = {}
 # bert4keras' and Google's "gelu" is the exact one (erf).
 ACTIVATIONS: dict[str, str] = {
     "gelu": "gelu",

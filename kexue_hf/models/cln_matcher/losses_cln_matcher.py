@@ -1,0 +1,54 @@
+# Copied from losses_wobert.py: a file that travels to the Hub cannot import another model's.
+"""The losses of all heads, the same under gradient accumulation and data parallelism as in one batch.
+
+Given `num_items_in_batch` (which `Trainer` counts and passes) a loss is the sum over the items divided by that number,
+else their mean. Computed in float32 (or more) whatever the logits are: a sum over a large batch overflows float16.
+"""
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Cross entropy of logits [..., classes] and labels [...]: the mean over the labels that are not -100, or their
+    sum divided by `num_items_in_batch`, the number of such labels in the whole accumulated, distributed batch."""
+    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
+    # torch takes classes as int64 only; what is no integer at all it refuses by itself.
+    labels = labels if labels.is_floating_point() else labels.long()
+    reduction = "mean" if num_items_in_batch is None else "sum"
+    return _divide(functional.cross_entropy(widen(logits), labels, reduction=reduction), num_items_in_batch)
+
+
+def text_classification_loss(
+    logits: torch.Tensor, labels: torch.Tensor, config: Any, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """The loss of logits [batch, classes] that `config.problem_type` names, which is set after the first labels."""
+    if config.problem_type is None:
+        if config.num_labels == 1:
+            config.problem_type = "regression"
+        elif labels.dtype in (torch.long, torch.int):
+            config.problem_type = "single_label_classification"
+        else:
+            config.problem_type = "multi_label_classification"
+    if config.problem_type == "single_label_classification":
+        return cross_entropy(logits, labels, num_items_in_batch)
+    loss_function = (
+        functional.mse_loss if config.problem_type == "regression" else functional.binary_cross_entropy_with_logits
+    )
+    logits = widen(logits)
+    reduction = "mean" if num_items_in_batch is None else "sum"
+    loss = loss_function(logits, labels.to(logits.dtype).reshape(logits.shape), reduction=reduction)
+    return _divide(loss, num_items_in_batch)
+
+
+def widen(values: torch.Tensor) -> torch.Tensor:
+    """In float32, if it was in half precision."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def _divide(loss: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:
+    return loss if num_items_in_batch is None else loss / torch.as_tensor(num_items_in_batch, device=loss.device)

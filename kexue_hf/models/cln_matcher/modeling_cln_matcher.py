@@ -1,0 +1,373 @@
+"""A text matcher for many standards at once, by conditional layer norms (https://kexue.fm/archives/8337, of 7124).
+
+"Similar" means one thing to one user and another to the next. Each standard is a task; a task has a vector, and every
+layer norm of a RoFormer (or a BERT) makes its scale and shift of that vector. One network, a few percent larger,
+judges by all standards, and each row of a batch by its own. How it departs from RoFormer and BERT:
+
+* Parameters are called as in transformers' BERT, a RoFormer's too. `from_pretrained` takes the folder of a RoFormer, a
+  BERT or a WoBERT, and what it starts as computes what that one does, to the last bit, whatever the task.
+* `task_ids` says which task: one for all texts, or one for each. With one for all, scale and shift are computed once
+  and are those of plain layer norms; with several, once for each.
+* A text is classified by the mean over its real tokens, [CLS] and [SEP] included (`config.pooling`), in one layer;
+  neither BERT's pooler nor RoFormer's two layers.
+* RoFormer's attention comes in all of transformers' implementations; its own has but "eager".
+* The loss is the same under gradient accumulation and data parallelism as in one batch (`losses_cln_matcher.py`).
+* It is an encoder only: no cross-attention, no cache. These, which BERT's users may pass, are refused.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel, PreTrainedModel, RoFormerConfig, RoFormerModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_cln_matcher import ClnMatcherConfig
+from .layers_cln_matcher import ClnMatcherEmbeddings, ClnMatcherEncoder, ClnMatcherLayer, ClnMatcherSelfAttention
+from .losses_cln_matcher import text_classification_loss, widen
+from .norm_cln_matcher import ClnMatcherLayerNorm
+from .rotary_cln_matcher import ClnMatcherRotations, rotation_table
+from .tasks_cln_matcher import read_task_ids, task_id
+
+_RECORDED = {"hidden_states": ClnMatcherLayer, "attentions": ClnMatcherSelfAttention}
+_UNDIVIDED = ["ClnMatcherEmbeddings", "ClnMatcherLayer"]
+# What a backbone's file may have and a matcher has not.
+_PASSED_OVER = [r"pooler\.", r"cls\.", r"embeddings\.(position_ids|token_type_ids)", r"embed_positions\."]
+# What BERT takes and the matcher would pass over in silence. Not `use_cache`: transformers passes the configuration's.
+_NO_PLACE = {
+    "past_key_values": "it is an encoder, without a cache",
+    "encoder_hidden_states": "it has no cross-attention",
+    "encoder_attention_mask": "it has no cross-attention",
+}
+_ROFORMER = r"^roformer\."
+
+
+class ClnMatcherPreTrainedModel(PreTrainedModel):
+    """What all classes share: configuration, initialization, how they start from another model's folder."""
+
+    config: ClnMatcherConfig
+    config_class = ClnMatcherConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _no_split_modules = _UNDIVIDED
+    _can_record_outputs = _RECORDED
+    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+
+    def __init__(self, config: ClnMatcherConfig, *inputs: Any, **kwargs: Any) -> None:
+        # Not isinstance: the configuration of a folder from the Hub is a class of its own.
+        if getattr(config, "model_type", None) != "cln_matcher":
+            raise ValueError(
+                f"a matcher needs a ClnMatcherConfig, got a {type(config).__name__}: leave it out, or make one of it "
+                "with ClnMatcherConfig.from_pretrained(folder)"
+            )
+        config.check()
+        super().__init__(config, *inputs, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """As in all of transformers, from a matcher's folder, or from one of a RoFormer, a BERT or a WoBERT.
+
+        What such a folder lacks is new: the tasks' vectors, the zero kernels of the layer norms, and the classifier.
+        transformers reports it, as it does whatever of the folder has no use here.
+
+        Args:
+            task_names: what the tasks are called, in the order of their ids; or `num_tasks`, how many there are.
+        """
+        kwargs["key_mapping"] = {_ROFORMER: "bert.", **(kwargs.get("key_mapping") or {})}
+        result = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        model = result[0] if isinstance(result, tuple) else result
+        # transformers would save under the names that it loaded from.
+        renamings = getattr(model, "_weight_conversions", None) or []
+        model._weight_conversions = [one for one in renamings if _ROFORMER not in one.source_patterns]
+        return result
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ClnMatcherLayerNorm) and module.weight_kernel is not None:
+            init.zeros_(module.weight_kernel)
+            init.zeros_(module.bias_kernel)
+        elif isinstance(module, ClnMatcherRotations):
+            init.copy_(module.table, rotation_table(module.length, module.dim))
+
+
+class ClnMatcherModel(ClnMatcherPreTrainedModel):
+    """The encoder under a task: ids [batch, length] -> states [batch, length, hidden], and pooled [batch, hidden]."""
+
+    _auto_class = "AutoModel"
+
+    def __init__(self, config: ClnMatcherConfig) -> None:
+        super().__init__(config)
+        if config.conditional:
+            self.task_embeddings = nn.Embedding(config.num_tasks or 1, config.task_embedding_size)
+        self.embeddings = ClnMatcherEmbeddings(config)
+        self.encoder = ClnMatcherEncoder(config)
+        if config.position_embedding_type == "rotary":
+            self.rotations = ClnMatcherRotations(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embeddings.word_embeddings = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        task_ids: Any = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """The states of all tokens, and as `pooler_output` what `config.pooling` makes of them.
+
+        Args:
+            input_ids: [batch, length]; or `inputs_embeds`, their vectors [batch, length, hidden].
+            attention_mask: [batch, length], 0 for padding; or as the implementation of attention takes it.
+            token_type_ids: segments [batch, length], 0 for the first text and 1 for the second; by default 0.
+            position_ids: [batch or 1, length], by default 0, 1, ...; each below `max_position_embeddings`.
+            task_ids: the task of all texts, or of each: an id or a name, a list of them, or a tensor of ids [], [1],
+                [batch] or [batch, 1]. By default 0, where there is one task only.
+
+        Raises:
+            ValueError: both or none of `input_ids` and `inputs_embeds`; texts longer than the positions; tasks that
+                the model has not, or none where it has several; or something that BERT takes and the matcher has no
+                place for: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+        """
+        for name, reason in _NO_PLACE.items():
+            if kwargs.get(name) is not None:
+                raise ValueError(f"the matcher takes no {name}: {reason}")
+        given = input_ids if input_ids is not None else inputs_embeds
+        if given is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        if position_ids is None:
+            length = given.shape[1]
+            if length > self.config.max_position_embeddings:
+                raise ValueError(
+                    f"texts of at most {self.config.max_position_embeddings} tokens (max_position_embeddings), got "
+                    f"{length}: truncate the longer of the two (truncation=True)"
+                )
+            position_ids = torch.arange(length, device=given.device)[None]
+        conditions, rows = self._conditions(task_ids, given)
+        cosines, sines = self.rotations(position_ids) if hasattr(self, "rotations") else (None, None)
+        states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, conditions, rows)
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=states, attention_mask=attention_mask)
+        states = self.encoder(states, mask, cosines, sines, conditions, rows, **kwargs)
+        pooled = states[:, 0] if self.config.pooling == "cls" else masked_mean(states, attention_mask)
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+
+    def _conditions(self, task_ids: Any, given: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The vectors of the batch's tasks, each once, and which of them holds for each text."""
+        tasks = read_task_ids(task_ids, self.config.task_names or [], given.shape[0], given.device)
+        if not self.config.conditional:
+            return None, None
+        if tasks.shape[0] == 1:
+            return self.task_embeddings(tasks), None
+        if tasks.device.type == "cpu" and not torch.compiler.is_compiling():
+            distinct, rows = tasks.unique(return_inverse=True)
+            return self.task_embeddings(distinct), rows if len(distinct) > 1 else None
+        # How many are distinct, an accelerator would have to be asked and waited for.
+        count = self.task_embeddings.num_embeddings
+        if count <= tasks.shape[0]:
+            return self.task_embeddings(torch.arange(count, device=tasks.device)), tasks
+        return self.task_embeddings(tasks), None
+
+    @torch.no_grad()
+    def add_task(self, name: str, like: str | int | None = None) -> int:
+        """Add a task to a model, whose other tasks stay as they are, to the last bit.
+
+        The vectors are another parameter afterwards: make the optimizer anew.
+
+        Args:
+            name: what it is called. like: the task, by name or id, that it begins as; by default its vector is drawn
+                as those of a new model are.
+
+        Returns:
+            Its id.
+
+        Raises:
+            ValueError: the name is no text or taken, `like` is unknown, or the model was folded.
+        """
+        names = list(self.config.task_names or [])
+        if not self.config.conditional:
+            raise ValueError("this model was folded to one task: add a task to the model that it was made of")
+        if not isinstance(name, str) or not name or name in names:
+            raise ValueError(f"a new task needs a name of its own, got {name!r:.60}; taken are {', '.join(names)}")
+        old = self.task_embeddings.weight
+        if like is None:
+            new = torch.randn_like(old[:1]) * self.config.initializer_range
+        else:
+            new = old[task_id(like, names)][None]
+        grown = nn.Embedding.from_pretrained(torch.cat((old, new)), freeze=not old.requires_grad)
+        self.task_embeddings = grown.train(self.training)
+        self.config.num_tasks, self.config.task_names = len(names) + 1, [*names, name]
+        return len(names)
+
+    @torch.no_grad()
+    def fold_task(self, name: str | int) -> BertModel | RoFormerModel:
+        """This model under one task as an ordinary encoder of transformers: a RoFormer, or with absolute positions a
+        BERT (without its pooler). Its states are the same; it is a copy and needs none of our code.
+
+        Raises:
+            ValueError: the task is unknown.
+        """
+        folded = _fold(self, name)
+        fields = folded.config.to_dict()
+        for key in _ONLY_OURS:
+            fields.pop(key, None)
+        state = folded.state_dict()
+        plain: BertModel | RoFormerModel
+        # RoFormer's attention is always eager.
+        if self.config.position_embedding_type == "rotary":
+            plain = RoFormerModel._from_config(RoFormerConfig(**fields), attn_implementation="eager")
+            state["encoder.embed_positions.weight"] = plain.encoder.embed_positions.weight
+        else:
+            way = self.config._attn_implementation
+            plain = BertModel._from_config(BertConfig(**fields), attn_implementation=way, add_pooling_layer=False)
+        plain.to(dtype=self.dtype, device=self.device).load_state_dict(state)
+        return plain.train(self.training)
+
+
+# What RoFormer's and BERT's configurations have no use for.
+_ONLY_OURS = (
+    "model_type",
+    "architectures",
+    "auto_map",
+    "num_tasks",
+    "task_names",
+    "task_embedding_size",
+    "position_embedding_type",
+    "pooling",
+    "conditional",
+)
+
+
+def _fold(model: Any, task: str | int) -> Any:
+    """A copy of a model under one task, as one of the same class with plain layer norms."""
+    number = task_id(task, model.config.task_names)
+    config = copy.deepcopy(model.config)
+    config.num_tasks, config.task_names, config.conditional = 1, [model.config.task_names[number]], False
+    folded = type(model)._from_config(config, dtype=model.dtype).to(model.device)
+    state = dict(model.state_dict())
+    if model.config.conditional:
+        base = model.base_model
+        condition = base.task_embeddings(torch.tensor([number], device=model.device))
+        for name, module in model.named_modules():
+            if isinstance(module, ClnMatcherLayerNorm):
+                scale, shift = module.scale_and_shift(condition)
+                state[f"{name}.weight"], state[f"{name}.bias"] = scale[0], shift[0]
+                del state[f"{name}.weight_kernel"], state[f"{name}.bias_kernel"]
+        state = {name: value for name, value in state.items() if "task_embeddings." not in name}
+    folded.load_state_dict(state)
+    return folded.train(model.training)
+
+
+# Copied from modeling_wobert.masked_mean
+def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+
+    Args:
+        hidden_states: of any floating type; the sum is made in float32 or wider.
+        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
+            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
+            None means that all are. A row without real tokens has the mean 0.
+    """
+    states = widen(hidden_states)
+    if attention_mask is None:
+        return states.mean(1).to(hidden_states.dtype)
+    if attention_mask.dim() == 2:
+        real = attention_mask != 0
+    else:
+        real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
+        real = real.flatten(1, -2).any(1)
+    real = real.to(states.device)[..., None]
+    # Not times the mask: what is left out may be infinite in float16.
+    mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
+    return mean.to(hidden_states.dtype)
+
+
+class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
+    """The matcher: do two texts match, by the standard that the task is? One classifier serves all tasks.
+
+    `logits` [batch, num_labels]; `labels` classes [batch], values [batch] or [batch, num_labels] for regression, or
+    zeros and ones [batch, num_labels] (float) for multi-label: which of them, `config.problem_type` says, or else the
+    first batch's labels.
+    """
+
+    _auto_class = "AutoModelForSequenceClassification"
+
+    def __init__(self, config: ClnMatcherConfig) -> None:
+        super().__init__(config)
+        self.bert = ClnMatcherModel(config)
+        # The original drops nothing here: `classifier_dropout` does, if it is set.
+        self.dropout = nn.Dropout(config.classifier_dropout or 0.0)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        task_ids: Any = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> SequenceClassifierOutput:
+        """See the class for the shapes of `logits` and `labels`; the other inputs are `ClnMatcherModel`'s.
+
+        Args:
+            num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
+                sum / this number instead of their mean.
+        """
+        outputs = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, task_ids, return_dict=True,
+            **kwargs,
+        )  # fmt: skip
+        logits = self.classifier(self.dropout(outputs.pooler_output))
+        loss = None
+        if labels is not None:
+            loss = text_classification_loss(logits, labels.to(logits.device), self.config, num_items_in_batch)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def add_task(self, name: str, like: str | int | None = None) -> int:
+        """Add a task, see `ClnMatcherModel.add_task`."""
+        return self.bert.add_task(name, like)
+
+    @torch.no_grad()
+    def fold_task(self, name: str | int) -> "ClnMatcherForSequenceClassification":
+        """This model under one task as an ordinary classifier: plain layer norms, no vectors of tasks, no `task_ids`.
+
+        A copy; its logits are this model's for the task. It has the parameters of a RoFormer or a BERT and a linear
+        layer, and is of this class because no classifier of transformers takes the mean over the tokens;
+        `model.bert.fold_task(name)` is its encoder as one of transformers' own.
+
+        Raises:
+            ValueError: the task is unknown.
+        """
+        folded: ClnMatcherForSequenceClassification = _fold(self, name)
+        return folded
+
+
+__all__ = ["ClnMatcherForSequenceClassification", "ClnMatcherModel", "ClnMatcherPreTrainedModel"]
