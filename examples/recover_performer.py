@@ -31,6 +31,7 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
 )
+from transformers.utils.logging import disable_progress_bar
 
 import kexue_hf
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
@@ -141,7 +142,7 @@ def check(options: argparse.Namespace) -> int | None:
             raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {getattr(options, name)}")
     if options.minutes is not None and not options.minutes > 0:
         raise InputError(f"--minutes must be a positive number, got {options.minutes}")
-    check_output(options.output)
+    check_output(options.output, overwrite=False)
     for name in ("report", "figure"):
         path = getattr(options, name)
         if path is not None and Path(path).exists():
@@ -158,6 +159,8 @@ def check(options: argparse.Namespace) -> int | None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Recover, save, and return the figures."""
+    if options.quiet:
+        disable_progress_bar()
     rank = check(options)
     texts, held_out = split(read_texts(options.text, options.text_column))
     model, tokenizer = load(options)

@@ -1,0 +1,144 @@
+"""examples/recover_performer.py on networks of some thousand numbers.
+
+Run this file alone: pytest tests/examples/test_recover_performer.py
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+
+import kexue_hf
+from examples import recover_performer as script
+from kexue_hf.trainers.recovery_figures import masked_word_loss
+
+WORDS = [f"w{i}" for i in range(45)]
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+SHORT = ["--transfer-steps", "4", "--finetune-steps", "3", "--batch-size", "4", "--features", "8", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = BertTokenizer(
+        vocab={w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    )
+    for name, kind in (("bert", BertModel), ("masked", BertForMaskedLM)):
+        torch.manual_seed(0)
+        model = kind(BertConfig(**SIZES))
+        with torch.no_grad():
+            for parameter_name, parameter in model.named_parameters():
+                if "query.weight" in parameter_name or "key.weight" in parameter_name:
+                    parameter.mul_(40)
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    generator = torch.Generator().manual_seed(0)
+    with open(folder / "text.jsonl", "w", encoding="utf-8") as file:
+        for _ in range(40):
+            words = torch.randint(0, 45, (12,), generator=generator).tolist()
+            file.write(json.dumps({"text": " ".join(WORDS[i] for i in words)}) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recovered(folders: Path) -> Path:
+    pytest.importorskip("peft")
+    out = folders / "out"
+    script.main(
+        ["--model", str(folders / "masked"), "--text", str(folders / "text.jsonl"), "--output", str(out / "model"),
+         "--report", str(out / "report.json"), "--rank", "2", *SHORT]
+    )  # fmt: skip
+    return out
+
+
+def test_what_is_written_loads_as_it_was_measured(recovered: Path, folders: Path) -> None:
+    report = json.loads((recovered / "report.json").read_text("utf-8"))
+    assert list(report["stages"]) == ["swapped", "calibrated", "transferred", "distilled"]
+    model = AutoModelForMaskedLM.from_pretrained(recovered / "model").eval()
+    assert model.config.performer["feature_map"] == "learned"
+    assert not any("lora" in name for name in model.state_dict())
+    texts = [json.loads(line)["text"] for line in (folders / "text.jsonl").read_text("utf-8").splitlines()]
+    _, held_out = script.split(texts)
+    tokenizer = BertTokenizer.from_pretrained(recovered / "model")
+    found = masked_word_loss(model, tokenizer, held_out)
+    assert found == pytest.approx(report["stages"]["distilled"]["masked_word_loss"], rel=1e-5)
+    softmax = BertForMaskedLM.from_pretrained(folders / "masked").eval()
+    expected = masked_word_loss(softmax, tokenizer, held_out)
+    assert report["softmax"]["masked_word_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_curves_are_in_the_report(recovered: Path) -> None:
+    report = json.loads((recovered / "report.json").read_text("utf-8"))
+    assert [point["step"] for point in report["transfer"]["curve"]] == [0, 4]
+    assert len(report["transfer"]["layers"]) == len(report["transfer"]["curve"][0]["errors"]) == 2
+    assert [point["step"] for point in report["distillation"] if "loss" in point] == [1, 2, 3]
+    assert [point["step"] for point in report["distillation"] if {"cosine", "masked_word_loss"} <= set(point)] == [3]
+
+
+def test_some_layers_of_an_encoder_calibrated_alone_with_a_picture(folders: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    script.main(
+        ["--model", str(folders / "bert"), "--text", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
+         "--layers", "1", "--figure", str(tmp_path / "curve.svg"), *SHORT, "--finetune-steps", "0"]
+    )  # fmt: skip
+    assert (tmp_path / "curve.svg").read_text("utf-8").rstrip().endswith("</svg>")
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert isinstance(model, BertModel) and model.config.performer["layers"] == [1]
+
+
+def test_performer_bert_keeps_its_switch(folders: Path, tmp_path: Path) -> None:
+    kexue_hf.PerformerBertModel.from_pretrained(folders / "bert").save_pretrained(tmp_path / "performer")
+    BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / "performer")
+    script.main(
+        ["--model", str(tmp_path / "performer"), "--text", str(folders / "text.jsonl"), "--output",
+         str(tmp_path / "out"), *SHORT, "--rank", "all", "--finetune-steps", "1"]
+    )  # fmt: skip
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert model.config.feature_map == "learned" and model.config.num_features == 8
+    assert model.config.attention_switch_length == "auto"
+
+
+def test_no_text_is_in_both_parts() -> None:
+    texts = [f"text {i}" for i in range(25)] + ["Text  3", "text 4\n"]
+    train, held_out = script.split(texts)
+    assert len(train) == 23 and len(held_out) == 2
+    assert len({" ".join(text.split()).lower() for text in train + held_out}) == 25
+    # Whatever the order that they come in.
+    assert set(script.split(texts[2::-1] + texts[3:])[1]) == set(held_out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["--rank", "few"], "--rank must be a number or all, got 'few'"),
+        (["--layers", "1,b"], "--layers must be numbers with commas between them, got '1,b'"),
+        (["--layers", "7"], "layers must be numbers of the model's 2 attention layers"),
+        (["--features", "0"], "--features must be at least 1, got 0"),
+        (["--minutes", "0"], "--minutes must be a positive number, got 0.0"),
+        (["--feature-map", "relu"], "feature map must be one of"),
+        (["--figure", "a.pdf"], "--figure must end in .svg or .png, got 'a.pdf'"),
+        (["--model", "nothing-there"], "nothing-there"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    changes: list[str], message: str, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--model", str(folders / "bert"), "--text", str(folders / "text.jsonl"), "--output", "out", *changes]
+    with pytest.raises(SystemExit) as error:
+        script.main([*arguments, "--quiet"])
+    assert error.value.code == 2
+    printed = capsys.readouterr().err.strip()
+    assert message in printed and "\n" not in printed
+    assert not list(tmp_path.iterdir())
