@@ -1,0 +1,262 @@
+"""Linear attention on a GPU, against flash SDPA and flash-linear-attention's kernels: 1k to 128k positions, bfloat16.
+
+    python benchmarks/performer_gpu.py                                  # on a GPU; results/performer_gpu.json
+    python benchmarks/performer_gpu.py --device cpu --lengths 256       # whether it runs; writes nothing
+
+One text, 12 heads of 64 dimensions, at most 256 features. First all contenders are compared with float64 on a short
+text: SDPA with exact softmax, ours with the oracle of their map. Then times, by the device's own events, medians of
+repetitions that are interleaved, and the peak memory of a call beyond its inputs. Contenders:
+
+* SDPA: scaled_dot_product_attention, by the flash kernel only where there is one.
+* ours: `linear_attention`, with "low_order" and "favor+", both ways and causal.
+* plain, compiled: favor+ both ways written out without chunks, by torch.compile, which fuses what is element by
+  element; it keeps all features for the backward pass. (`linear_attention` itself is not compiled: its loops would be
+  unrolled.)
+* fla: the features of "favor+" in chunk_linear_attn of flash-linear-attention, causal, if the package `fla` is there.
+  The features are made by torch, with one maximum over all keys, which sees the future: a yardstick of speed.
+
+There is no Triton kernel of our own: nobody who wrote this had a GPU to measure one on, and a kernel that nobody has
+measured is no improvement. For the same reason no result is here yet.
+
+It stops by itself after --minutes, and says what it has not got to.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch  # noqa: E402 (after the environment of what it loads)
+from measuring import machine, summary, write_result  # noqa: E402 (found by the line above)
+from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402 (torch is the one of above)
+from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torch is the one of above)
+
+from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map  # noqa: E402 (found by the line above)
+from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention  # noqa: E402 (found by the line above)
+
+HEADS, DIM, FEATURES = 12, 64, 256
+LENGTHS = [1 << power for power in range(10, 18)]
+CHECKED = 320
+# Relative L2 distance from float64 that bfloat16 inputs may cost.
+ALLOWED = 0.03
+SDPA, PLAIN, FLA = "SDPA", "plain favor+, compiled", "fla, features of favor+"
+OURS = {"ours, low_order": "low_order", "ours, favor+": "favor+"}
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool) -> torch.Tensor:
+    backends = [SDPBackend.FLASH_ATTENTION] if query.is_cuda else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(backends):
+        return scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+
+def exponents(
+    query: torch.Tensor, key: torch.Tensor, feature_map: RandomFeatures
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logarithms of the features of favor+, with keys as they are, in float32."""
+    directions = feature_map.projection * query.shape[-1] ** -0.25
+    query, key = query.float(), key.float()
+    half = key.square().sum(-1, keepdim=True) * (key.shape[-1] ** -0.5 / 2)
+    return query @ directions.mT, key @ directions.mT - half
+
+
+def features(
+    query: torch.Tensor, key: torch.Tensor, feature_map: RandomFeatures, epsilon: float = 1e-6
+) -> tuple[torch.Tensor, torch.Tensor]:
+    asked, kept = exponents(query, key, feature_map)
+    asked = (asked - asked.detach().amax(-1, keepdim=True)).exp() + epsilon
+    return asked, (kept - kept.detach().amax((-1, -2), keepdim=True)).exp() + epsilon
+
+
+def plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, feature_map: RandomFeatures) -> torch.Tensor:
+    asked, kept = features(query, key, feature_map)
+    output = asked @ (kept.mT @ value.float()) / (asked @ kept.sum(-2)[..., None])
+    return output.to(query.dtype)
+
+
+def fla(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, feature_map: RandomFeatures) -> torch.Tensor:
+    from fla.ops.linear_attn import chunk_linear_attn
+
+    asked, kept = (found.to(query.dtype).transpose(1, 2).contiguous() for found in features(query, key, feature_map))
+    # [batch, length, heads, dim], as it takes them; with its own normaliser.
+    found = chunk_linear_attn(asked, kept, value.transpose(1, 2).contiguous(), scale=1.0, normalize=True)
+    return (found[0] if isinstance(found, tuple) else found).transpose(1, 2)
+
+
+@functools.lru_cache
+def contenders(causal: bool, device: torch.device, compiled: bool) -> tuple[dict[str, Attention], dict[str, Any]]:
+    """By name: what attends, and what it is to be equal to, in float64 (None: exact softmax)."""
+    maps = {name: create_feature_map(kind, DIM, FEATURES).to(device) for name, kind in OURS.items()}
+    uncentred = RandomFeatures(DIM, FEATURES, centred=False).to(device)
+    attends: dict[str, Attention] = {SDPA: partial(sdpa, causal=causal)}
+    truths: dict[str, FeatureMap | None] = {SDPA: None}
+    for name, feature_map in maps.items():
+        attends[name] = partial(linear_attention, feature_map=feature_map, causal=causal)
+        truths[name] = feature_map
+    if not causal and compiled:
+        attends[PLAIN], truths[PLAIN] = torch.compile(partial(plain, feature_map=uncentred), dynamic=True), uncentred
+    if causal and device.type == "cuda" and importlib.util.find_spec("fla"):
+        attends[FLA], truths[FLA] = partial(fla, feature_map=uncentred), uncentred
+    return attends, truths
+
+
+def inputs(length: int, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(4, 1, HEADS, length, DIM, generator=generator)
+    # Half a standard deviation: the norms of a trained model's queries and keys rather than of noise.
+    states[:2] *= 0.5
+    return list(states.to(device, dtype))
+
+
+def deviations(device: torch.device, dtype: torch.dtype, compiled: bool) -> dict[str, Any]:
+    """Relative L2 distance of every contender from float64, on the same rounded inputs.
+
+    Raises:
+        SystemExit: one is further away than `ALLOWED`: its times would mean nothing.
+    """
+    found: dict[str, Any] = {}
+    for causal in (False, True):
+        query, key, value, _ = inputs(CHECKED, device, dtype)
+        attends, truths = contenders(causal, device, compiled)
+        row = found["causal" if causal else "both ways"] = {}
+        for name, attend in attends.items():
+            truth, exact = truths[name], [states.double() for states in (query, key, value)]
+            if truth is None:
+                wanted = scaled_dot_product_attention(*exact, is_causal=causal)
+            else:
+                wanted = naive_attention(*exact, truth, causal=causal)
+            distance = float((attend(query, key, value).double() - wanted).norm() / wanted.norm())
+            row[name] = float(f"{distance:.2g}")
+            if not distance <= ALLOWED:
+                raise SystemExit(f"{name}, causal={causal}: {distance:.2g} from float64, at most {ALLOWED} is right")
+    return found
+
+
+class Clock:
+    """Milliseconds of a call: events on the device, processor time of this process on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __call__(self, work: Callable[[], Any]) -> float:
+        if self.device.type != "cuda":
+            start = time.process_time()
+            work()
+            return 1000 * (time.process_time() - start)
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        stop.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(stop)
+
+    def peak(self, work: Callable[[], Any]) -> float | None:
+        """MB that the call takes beyond what is allocated before it; unknown on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+
+
+def run(attend: Attention, states: list[torch.Tensor], backward: bool) -> None:
+    *leaves, gradient = states
+    with torch.set_grad_enabled(backward):
+        output = attend(*leaves)
+        if backward:
+            torch.autograd.grad(output, leaves, gradient)
+
+
+def compare(
+    length: int, causal: bool, backward: bool, device: torch.device, dtype: torch.dtype, options: argparse.Namespace
+) -> dict[str, Any]:
+    states = inputs(length, device, dtype)
+    for tensor in states[:3]:
+        tensor.requires_grad_(backward)
+    attends, _ = contenders(causal, device, not options.eager)
+    clock = Clock(device)
+    works, failed, memory = {}, {}, {}
+    for name, attend in attends.items():
+        work = partial(run, attend, states, backward)
+        try:
+            work()  # compiles, and fills what kernels keep
+            memory[name] = clock.peak(work)
+        except RuntimeError as error:  # out of memory is one, too
+            failed[name] = str(error).splitlines()[0]
+            continue
+        works[name] = work
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(options.repetitions):
+        for name, work in works.items():
+            times[name].append(clock(work))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "ms": {name: summary(values) for name, values in times.items()},
+        "MB": memory,
+        "times SDPA's speed": {
+            name: round(medians[SDPA] / value, 2) for name, value in medians.items() if SDPA in medians
+        },
+        "failed": failed,
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    device = torch.device(options.device)
+    dtype = torch.bfloat16
+    started = time.monotonic()
+    result: dict[str, Any] = {
+        "machine": machine("torch", "triton", "flash-linear-attention"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU: times mean nothing here",
+        "setting": {"batch": 1, "heads": HEADS, "head_dim": DIM, "features": FEATURES, "type": str(dtype)},
+        "fla": "present" if importlib.util.find_spec("fla") else "absent",
+        "distance from float64": deviations(device, dtype, not options.eager),
+        "lengths": {},
+        "not got to": [],
+    }
+    print(json.dumps(result["distance from float64"]), flush=True)
+    for length in options.lengths:
+        cells = result["lengths"][str(length)] = {}
+        for causal in (False, True):
+            for backward in (False, True):
+                name = f"{'causal' if causal else 'both ways'}, forward{' and backward' if backward else ''}"
+                if time.monotonic() - started > 60 * options.minutes:
+                    result["not got to"].append(f"{length}: {name}")
+                    continue
+                cells[name] = compare(length, causal, backward, device, dtype, options)
+                print(length, name, cells[name]["times SDPA's speed"], cells[name]["failed"] or "", flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, to see whether it runs")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=8.0, help="begin nothing new after so many")
+    parser.add_argument("--eager", action="store_true", help="without torch.compile")
+    options = parser.parse_args()
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device here: --device cpu --lengths 256 shows whether the script runs")
+    result = measure(options)
+    if torch.device(options.device).type == "cuda":
+        print(f"written to {write_result('performer_gpu', result)}")
+
+
+if __name__ == "__main__":
+    main()
