@@ -56,6 +56,8 @@ FINE, RECOVER, DO_NOT, SOFTMAX = "fine as it is", "recover it", "do not", "softm
 MEAN, AS_MADE, CALIBRATED, AS_SAVED, SUGGESTED = "mean of v", "uncalibrated", "calibrated", "as saved", "suggested"
 # Calibration takes exact softmax over all pairs, and needs no longer texts.
 CALIBRATION_LENGTH = 256
+# What is used of a text, where nothing else is said.
+_TOKENS, _LEAST_PIECES = 4096, 8
 _WORST_HEADS = 5
 _BATCH = 4
 
@@ -174,7 +176,7 @@ def performer_report(
     feature_map: str | None = None,
     num_features: int | None = None,
     layers: Iterable[int] | None = None,
-    pieces: int = 8,
+    pieces: int | None = None,
     max_length: int | None = None,
     linear_error: float = LINEAR_ERROR,
     lengths: Sequence[int] | None = LENGTHS,
@@ -192,7 +194,8 @@ def performer_report(
         feature_map: "low_order", "favor+" or "favor++"; None for the model's own, or "low_order".
         num_features: features a head; None for the model's own, or 256.
         layers: those that are linear, from 0; None for all, or as the model has it.
-        pieces: at most so many are used, from all over the texts: one half to calibrate, the other to measure on.
+        pieces: at most so many are used, from all over the texts: one half to calibrate, the other to measure on. None
+            for some 4,000 tokens, and eight pieces at least.
         max_length: tokens of a piece, special ones included; None for what the model takes.
         linear_error: up to which error of its own a layer is suggested to be linear.
         lengths: at which the speed is measured; None leaves it out.
@@ -202,7 +205,7 @@ def performer_report(
         InputError: texts too short for two pieces, or numbers that make no sense.
         ValueError: a model whose attention cannot be exchanged, a layer or a map that does not exist.
     """
-    if pieces < 2:
+    if pieces is not None and pieces < 2:
         raise InputError(f"pieces must be at least 2, one to calibrate and one to measure on, got {pieces}")
     if not linear_error > 0:
         raise InputError(f"linear_error must be a positive number, got {linear_error}")
@@ -215,7 +218,7 @@ def performer_report(
     if lengths is not None and (not lengths or min(lengths) < 1):
         raise InputError(f"lengths must be numbers of tokens of at least 1, got {list(lengths)}")
     cut = Pieces(model, tokenizer, texts, max_length)
-    count = min(pieces, len(cut.rows))
+    count = min(pieces or max(_LEAST_PIECES, _TOKENS // cut.max_length), len(cut.rows))
     chosen = [cut.rows[number * len(cut.rows) // count] for number in range(count)]
 
     as_saved = _has_maps(model) and feature_map is None and num_features is None and layers is None
@@ -272,7 +275,7 @@ def performer_report(
             progress=lambda numbers: _bar(list(numbers), "timing", progress),
         )  # fmt: skip
     return PerformerReport(
-        model=type(model).__name__,
+        model=_title(model),
         feature_map=_name_of(first),
         num_features=first.num_features,
         heads=first.num_heads,
@@ -295,6 +298,12 @@ def performer_report(
         advice=advice,
         speed=speed,
     )
+
+
+def _title(model: Any) -> str:
+    """The class, after the name of the folder that it came from."""
+    name = Path(str(getattr(model.config, "_name_or_path", "") or "")).name
+    return f"{name} ({type(model).__name__})" if name else type(model).__name__
 
 
 def _is_ours(model: Any) -> bool:
@@ -405,7 +414,8 @@ def _judge(
     worse = None if softmax_loss is None or found.loss is None else found.loss - softmax_loss
     near = found.cosine >= FINE_COSINE and not 1 - found.cosine > FINE_SHARE * (1 - between)
     if near and (worse is None or worse <= FINE_LOSS):
-        return FINE, "linear attention in all these layers gives nearly what softmax gives: swap, and calibrate."
+        how = "swap it in, and calibrate" if judged == CALIBRATED else "use it as it is"
+        return FINE, f"Linear attention in all these layers gives nearly what softmax gives: {how}."
     part = ""
     if SUGGESTED in outputs:
         part = (
@@ -417,17 +427,17 @@ def _judge(
     failed = [layer.number for layer in layers if layer.verdict == DO_NOT]
     if not found.hidden_error < NO_BETTER * outputs[MEAN].hidden_error:
         return DO_NOT, (
-            "the result is no nearer to softmax's than that of attending to everything alike: linear attention has "
+            "The result is no nearer to softmax's than that of attending to everything alike: linear attention has "
             f"nothing of this model to start from.{part}"
         )
     if 2 * len(failed) > len(layers):
         return DO_NOT, (
-            f"in most layers ({ranges(failed)}) linear attention is no nearer to softmax than attending to everything "
+            f"In most layers ({ranges(failed)}) linear attention is no nearer to softmax than attending to everything "
             f"alike: too peaked for a fixed map.{part}"
         )
     kept = f"; layer{'s' * (len(failed) > 1)} {ranges(failed)} should stay softmax" if failed else ""
     return RECOVER, (
-        "much of it is kept, but not enough to use untrained: train the maps (attention transfer), fine-tune, or keep "
+        "Much of it is kept, but not enough to use untrained: train the maps (attention transfer), fine-tune, or keep "
         f"softmax in some layers{kept}.{part}"
     )
 

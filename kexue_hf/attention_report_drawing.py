@@ -145,11 +145,10 @@ def _outputs(axes: Any, report: "PerformerReport") -> None:
     shown = [f"layers {ranges(report.suggested_layers)}" if name == "suggested" else name for name in names]
     axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in shown], fontsize=8)
     if math.isfinite(report.cosine_between):
-        axes.axhline(report.cosine_between, color="0.4", linestyle=":", linewidth=1)
-        note = "between pieces"
-        axes.annotate(note, (len(names) - 0.55, report.cosine_between), (0, 2), textcoords="offset points",
-                      ha="right", fontsize=7, color="0.4")  # fmt: skip
-    axes.set_ylim(0, 1.18)
+        axes.axhline(report.cosine_between, color="0.3", linestyle=":", linewidth=1, label="softmax, other pieces")
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.set_ylim(0, 1.3)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_ylabel("cosine with softmax's vector")
     axes.set_title("the pooled vector", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -163,7 +162,8 @@ def _speed(axes: Any, report: "PerformerReport") -> None:
         known = [(found.length, 1000 * getattr(found, name)) for found in speed.lengths if getattr(found, name)]
         axes.plot(*zip(*known, strict=True), marker="o", markersize=4, color=colour, label=name)
     if speed.crossover is not None and speed.crossover > speed.lengths[0].length:
-        axes.axvline(speed.crossover, color="tab:green", linestyle="--", linewidth=1)
+        label = f"the same at {round(speed.crossover, -1):.0f}"
+        axes.axvline(speed.crossover, color="tab:green", linestyle="--", linewidth=1, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     lengths = [found.length for found in speed.lengths]

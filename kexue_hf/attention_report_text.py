@@ -1,13 +1,15 @@
 """A report on linear attention as text for a terminal."""
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kexue_hf.attention_report import PerformerReport
     from kexue_hf.attention_speed import AttentionSpeed
 
-# What the columns are about, in the order in which they come.
+# Of a line; and what the columns are about, in the order in which they come.
+_WIDTH = 110
 _MAPS = ("mean of v", "uncalibrated", "calibrated", "as saved")
 
 
@@ -16,7 +18,7 @@ def report_text(report: "PerformerReport") -> str:
     parts = [_head(report), _layers(report), _worst(report), _output(report)]
     if report.speed is not None:
         parts.append(speed_text(report.speed))
-    parts.append(f"Verdict: {report.verdict.upper()}: {report.advice}")
+    parts.append(textwrap.fill(f"Verdict: {report.verdict.upper()}. {report.advice}", _WIDTH))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -29,26 +31,27 @@ def _head(report: "PerformerReport") -> str:
         f"{report.model}: {len(report.layers)} attention layers, {report.heads} heads of {report.head_dim}"
         f"{', causal' if report.causal else ''}; map {report.feature_map}, {report.num_features} features\n"
         f"text: {pieces}; {calibrated}measured on {report.pieces_measured}"
-        f"{' others' if calibrated else ''} ({report.tokens_measured:,} tokens)"
+        f"{' other' + 's' * (report.pieces_measured != 1) if calibrated else ''} ({report.tokens_measured:,} tokens)"
     )
 
 
 def _layers(report: "PerformerReport") -> str:
     names = [name for name in _MAPS if any(name in layer.errors for layer in report.layers)]
     widths = [max(9, len(name)) for name in names]
-    own, hidden = sum(widths) + 2 * len(widths), "its states, all linear"
+    own = sum(widths) + 2 * len(widths)
     lines = [
-        f"{'':<7}{'standard deviation':^26}{'attends to':>11}  {'error of the layer alone':^{own}}  {hidden:>22}",
-        f"{'layer':<7}{'q':>8}{'k':>8}{'logits':>10}{'% of keys':>11}  "
+        f"{'':<7}{'standard deviation':^26}{'attends to':>11}{'error of the layer alone':^{own}}"
+        f"  {'hidden states':>13}",
+        f"{'layer':<7}{'q':>8}{'k':>8}{'logits':>10}{'% of keys':>11}"
         + "".join(f"  {name:>{width}}" for name, width in zip(names, widths, strict=True))
-        + f"  {'error':>22}  verdict",
+        + f"  {'all linear':>13}  verdict",
     ]
     for layer in report.layers:
         errors = (f"  {_figure(layer.errors.get(name)):>{width}}" for name, width in zip(names, widths, strict=True))
         lines.append(
             f"{layer.number:<7}{layer.query_std:>8.2f}{layer.key_std:>8.2f}{layer.logit_std:>10.2f}"
-            f"{100 * layer.attended:>11.1f}  {''.join(errors)}"
-            f"  {_figure(layer.hidden_errors.get(report.judged)):>22}  {layer.verdict}"
+            f"{100 * layer.attended:>11.1f}{''.join(errors)}"
+            f"  {_figure(layer.hidden_errors.get(report.judged)):>13}  {layer.verdict}"
         )
     lines.append(
         "Errors are relative L2, 0 is softmax itself; worse than the mean of v is worse than no attention.\n"
@@ -72,7 +75,8 @@ def _output(report: "PerformerReport") -> str:
     for name, found in report.outputs.items():
         what = f"{whole} linear, {name}" if name in _MAPS[1:] else f"{whole}, {name}"
         if name not in _MAPS:
-            what = f"layers {_ranges(report.suggested_layers)} linear, {report.judged}"
+            several = "s" * (len(report.suggested_layers) > 1)
+            what = f"layer{several} {_ranges(report.suggested_layers)} linear, {report.judged}"
         line = f"  {what:<48}{found.cosine:>8.3f}{found.least_cosine:>8.3f}{_figure(found.hidden_error):>8}"
         lines.append(line + (f"{_figure(found.loss):>18}" if report.loss_kind is not None else ""))
     if math.isfinite(report.cosine_between):

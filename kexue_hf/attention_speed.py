@@ -122,32 +122,41 @@ def _at_length(
             if seconds is None or seconds * growth ** powers[name] > _PATIENCE:
                 contenders.pop(name)
     with torch.no_grad():
-        medians = {name: _median(run, device) for name, run in contenders.items()}
+        medians = _medians(contenders, device)
     return SpeedAtLength(length, medians.get("softmax"), medians.get("linear"))
 
 
-def _median(run: Callable[[], None], device: Any) -> float | None:
-    """Seconds; None where the memory does not do."""
+def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str, float]:
+    """Seconds, of runs in turn: a machine's slow moment hits both alike. None of what the memory does not do for."""
     import torch
 
-    def once() -> float:
+    def once(run: Callable[[], None]) -> float | None:
         begun = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        try:
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+        except RuntimeError as error:
+            if "memory" in str(error).lower():
+                return None
+            raise
         return time.perf_counter() - begun
 
-    try:
-        # The first pays for what is set up once; where it is long, that is lost in it.
-        first = once()
-        seconds = [first] if first > 1.0 else []
-        while len(seconds) < _LEAST_RUNS or (sum(seconds) < _SECONDS and len(seconds) < _MOST_RUNS):
-            seconds.append(once())
-    except RuntimeError as error:
-        if "memory" in str(error).lower():
-            return None
-        raise
-    return statistics.median(seconds)
+    # The first run pays for what is set up once; where it is long, that is lost in it.
+    first = {name: once(run) for name, run in contenders.items()}
+    seconds = {name: [took] if took > 1.0 else [] for name, took in first.items() if took is not None}
+    unfinished = list(seconds)
+    while unfinished:
+        for name in unfinished:
+            took = once(contenders[name])
+            if took is not None:
+                seconds[name].append(took)
+        unfinished = [
+            name
+            for name in unfinished
+            if len(seconds[name]) < _LEAST_RUNS or (sum(seconds[name]) < _SECONDS and len(seconds[name]) < _MOST_RUNS)
+        ]
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def crossover_of(found: Sequence[SpeedAtLength]) -> float | None:

@@ -46,8 +46,12 @@ def performer_report_command(
         typer.Option(help="Layers that are linear, from 0: 3,4,5 or 3-5.", show_default="all, or as the model has it"),
     ] = None,
     pieces: Annotated[
-        int, typer.Option(help="Pieces of the text to use: one half to calibrate, the other to measure on.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            help="Pieces of the text to use: one half to calibrate, the other to measure on.",
+            show_default="some 4,000 tokens, 8 pieces at least",
+        ),
+    ] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens of a piece at most.", show_default="what the model takes")
     ] = None,
