@@ -5,6 +5,11 @@
 
 That rate is for a network of BERT's size; a tiny one wants 5e-4 or more, and --classifier_pooling mean.
 
+Long documents: --linear_attention --max_length 4096. A folder of a BERT, a RoBERTa-wwm, a WoBERT or a Performer BERT
+becomes a Performer BERT, which has softmax for short batches, linear attention for long ones, and positions beyond the
+encoder's table; any other encoder keeps its length and has linear attention always. --calibrate 32 fits the linear
+attention to the encoder on so many training texts before anything is trained.
+
 --train_file and --eval_file are .jsonl (one object a line), .csv (with a header), or, with --dataset NAME, splits of a
 data set of the Hub. Labels are numbers or names; names are kept in the configuration. All of transformers'
 TrainingArguments are options. Prints the held-out accuracy and macro-F1 beside what always answering the training
@@ -28,14 +33,18 @@ from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
     HfArgumentParser,
+    PreTrainedConfig,
+    PreTrainedModel,
     Trainer,
     TrainingArguments,
     set_seed,
 )
 
-import kexue_hf  # noqa: F401  (registers our models with the Auto classes)
+import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.trainers.checked_options import one_line
+from kexue_hf.trainers.checked_options import check_range, one_line
+
+PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
 
 @dataclass
@@ -60,6 +69,21 @@ class Options:
             "help": "what the classifier reads: BERT's pooler, the state of [CLS], or the mean of all tokens' states, "
             "which is better for small networks; by default what the model's configuration says"
         },
+    )
+    linear_attention: bool = field(
+        default=False,
+        metadata={"help": "for long texts: a BERT or WoBERT becomes a Performer BERT, others have linear attention"},
+    )
+    switch_length: str | None = field(
+        default=None,
+        metadata={
+            "help": "of a Performer BERT: batches of at most so many tokens have softmax, longer ones (0: all) linear "
+            "attention; auto is the length measured on the device; by default what the model's configuration says"
+        },
+    )
+    calibrate: int = field(
+        default=0,
+        metadata={"help": "fit linear attention to the encoder's on so many texts before training; some 32 do"},
     )
     from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
@@ -156,8 +180,54 @@ def measures(predicted: np.ndarray, expected: np.ndarray, classes: int) -> dict[
     return {"accuracy": float((predicted == expected).mean()), "macro_f1": float(np.mean(scores))}
 
 
+def load_config(options: Options, labels: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of --model, with `labels`, as the options want it.
+
+    Raises:
+        InputError: the options ask for what this model has not.
+    """
+    config = AutoConfig.from_pretrained(options.model, **labels)
+    if options.linear_attention and config.model_type in ("bert", "wobert"):
+        config = kexue_hf.PerformerBertConfig.from_pretrained(options.model, **labels)
+    if options.classifier_pooling is not None:
+        if not hasattr(config, "classifier_pooling"):
+            raise InputError(f"--classifier_pooling: {options.model} is a {config.model_type}, which has one way only")
+        config.classifier_pooling = options.classifier_pooling
+    if options.calibrate and not options.linear_attention and config.model_type != PERFORMER:
+        raise InputError("--calibrate is of linear attention: add --linear_attention")
+    if options.switch_length is not None:
+        if config.model_type != PERFORMER:
+            why = "" if options.linear_attention else ", without --linear_attention"
+            raise InputError(f"--switch_length: {options.model} is a {config.model_type}{why}, which never switches")
+        digits = options.switch_length.isdecimal()
+        config.attention_switch_length = int(options.switch_length) if digits else options.switch_length
+        config.check()
+    return config
+
+
+def load_model(options: Options, config: PreTrainedConfig) -> PreTrainedModel:
+    """The classifier, with linear attention where it is wanted."""
+    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+    how = {"dtype": "float32", "attn_implementation": options.attention}
+    if options.from_scratch:
+        model = AutoModelForSequenceClassification.from_config(config, **how)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(options.model, config=config, **how)
+    if options.linear_attention and config.model_type != PERFORMER:
+        kexue_hf.use_performer(model)
+    return model
+
+
+def longest(options: Options, config: PreTrainedConfig) -> int:
+    """Tokens that a text may have."""
+    rows = getattr(config, "max_position_embeddings", options.max_length)
+    # Positions beyond the table are made of two of its rows each.
+    return min(options.max_length, rows**2 if config.model_type == PERFORMER else rows)
+
+
 def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     """Train, evaluate, save model and tokenizer to `output_dir`, and return the figures."""
+    check_range({"calibrate": options.calibrate}, 0)
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     rows = {"train": load_rows(options, options.train_file)}
@@ -177,21 +247,18 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     set_seed(arguments.seed)
     with one_line(f"--model {options.model} cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(options.model)
-        config = AutoConfig.from_pretrained(
-            options.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id=ids
-        )
-    if options.classifier_pooling is not None:
-        if not hasattr(config, "classifier_pooling"):
-            raise InputError(f"--classifier_pooling: {options.model} is a {config.model_type}, which has one way only")
-        config.classifier_pooling = options.classifier_pooling
-    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
-    how = {"dtype": "float32", "attn_implementation": options.attention}
-    with one_line(f"--model {options.model} cannot be used"):
-        if options.from_scratch:
-            model = AutoModelForSequenceClassification.from_config(config, **how)
-        else:
-            model = AutoModelForSequenceClassification.from_pretrained(options.model, config=config, **how)
-    length = min(options.max_length, getattr(config, "max_position_embeddings", options.max_length))
+        labels = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": ids}
+        config = load_config(options, labels)
+        model = load_model(options, config)
+    length = longest(options, config)
+    if config.model_type == PERFORMER:
+        # Or what cuts at the tokenizer's own length would cut at the table's.
+        tokenizer.model_max_length = max(length, config.max_position_embeddings)
+    if options.calibrate:
+        texts = [row["text"] for row in rows["train"]]
+        chosen = np.random.default_rng(arguments.seed).permutation(len(texts))[: options.calibrate]
+        with one_line("--calibrate"):
+            kexue_hf.calibrate_performer(model, [texts[i] for i in chosen], tokenizer, max_length=min(length, 256))
 
     data = {
         part: Dataset.from_dict(

@@ -5,10 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    ElectraConfig,
+    ElectraModel,
+)
 
 from examples import finetune_classification as script
-from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
+from kexue_hf import (
+    PerformerBertForSequenceClassification,
+    PerformerBertModel,
+    WoBertConfig,
+    WoBertForMaskedLM,
+    WoBertTokenizer,
+)
+from kexue_hf.models.performer_bert import modeling_performer_bert
 from kexue_hf.vocabulary.building import build_vocabulary
 from kexue_hf.vocabulary.counting import count_corpus
 
@@ -160,3 +175,92 @@ def test_a_mistyped_model_is_one_line(encoder, tmp_path, capsys):
     assert exit_.value.code == 2
     message = capsys.readouterr().err.strip()
     assert "nothing cannot be used" in message and "\n" not in message
+
+
+@pytest.fixture(scope="module")
+def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts of two to some fifty tokens, of which the tiny encoders have positions for 16."""
+    rows = [{**row, "text": row["text"] * (1 + 3 * (number // 8))} for number, row in enumerate(ROWS)]
+    return write_jsonl(tmp_path_factory.mktemp("rows") / "train.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def bert(encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT as any other package saves one: its own tokenizer, half-trained weights of a masked language model."""
+    folder = tmp_path_factory.mktemp("bert")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vocabulary = (encoder / "vocab.txt").read_text("utf-8")
+    (folder / "vocab.txt").write_text(vocabulary, "utf-8")
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    config = BertConfig(vocab_size=len(vocabulary.splitlines()), max_position_embeddings=16, **sizes)
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+# Other crossovers, since a line that was logged once is not logged again in this process.
+@pytest.mark.parametrize(("kind", "crossover"), [("wobert", 18), ("bert", 17)], ids=["wobert", "bert"])
+def test_a_bert_or_wobert_reads_long_texts_as_a_performer_bert(
+    encoder, bert, long_rows, tmp_path, monkeypatch, kind, crossover
+):
+    """Short batches softmax, long ones linear, in one training; the folder loads and reads on at that length."""
+    lengths: dict[bool, set[int]] = {False: set(), True: set()}
+    is_linear = PerformerBertModel.is_linear
+
+    def listening(self, length, *device):
+        linear = is_linear(self, length, *device)
+        lengths[linear].add(length)
+        return linear
+
+    lines: list[str] = []
+    monkeypatch.setattr(PerformerBertModel, "is_linear", listening)
+    monkeypatch.setitem(modeling_performer_bert.CROSSOVERS, "cpu", crossover)
+    monkeypatch.setattr(modeling_performer_bert.logger, "warning", lambda line, *_: lines.append(line))
+    options = ["--linear_attention", "--switch_length=auto", "--calibrate=4", "--max_length=40", "--batch-size=4"]
+    options += ["--train_sampling_strategy=group_by_length", "--num_train_epochs=8", f"--eval_file={long_rows}"]
+    options += ["--classifier_pooling=mean", f"--report={tmp_path / 'report.json'}"]
+    script.main(arguments({"wobert": encoder, "bert": bert}[kind], long_rows, tmp_path / "out", *options))
+    figures = json.loads((tmp_path / "report.json").read_text())
+    assert figures["accuracy"] == 1
+    assert lengths[False] and max(lengths[False]) <= crossover
+    assert crossover < min(lengths[True]) and max(lengths[True]) <= 40
+    assert len([line for line in lines if "'auto': linear" in line]) == 1
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert isinstance(model, PerformerBertForSequenceClassification) and model.config.attention_switch_length == "auto"
+    assert type(tokenizer) is {"wobert": WoBertTokenizer, "bert": BertTokenizer}[kind]
+    assert tokenizer.model_max_length == 40
+    # Calibrated before the training, and the constants are in the file.
+    fresh = PerformerBertForSequenceClassification(model.config)
+    of_map = {name for name in fresh.state_dict() if "favor_map" in name}
+    assert any(not model.state_dict()[name].equal(fresh.state_dict()[name]) for name in of_map)
+
+
+def test_any_other_encoder_is_swapped(encoder, long_rows, tmp_path):
+    """And keeps its length."""
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = ElectraConfig(vocab_size=len(tokenizer), embedding_size=16, max_position_embeddings=24, **sizes)
+    ElectraModel(config).save_pretrained(tmp_path / "electra")
+    tokenizer.save_pretrained(tmp_path / "electra")
+    options = ["--linear_attention", "--calibrate=3", "--max_length=40", "--max_steps=2"]
+    script.main(arguments(tmp_path / "electra", long_rows, tmp_path / "out", *options))
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert type(model).__name__ == "ElectraForSequenceClassification"
+    assert model.config._attn_implementation == "favor" and model.config.performer["feature_map"] == "low_order"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--calibrate=3"], "--calibrate is of linear attention: add --linear_attention"),
+        (["--linear_attention", "--calibrate=-1"], "--calibrate must be 0 or more, got -1"),
+        (["--switch_length=9"], "is a wobert, without --linear_attention, which never switches"),
+        (["--linear_attention", "--switch_length=long"], "attention_switch_length must be 'auto', a number of tokens"),
+    ],
+    ids=["calibrate alone", "negative", "switch alone", "switch"],
+)
+def test_options_of_linear_attention_that_cannot_be(encoder, long_rows, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(encoder, long_rows, tmp_path / "out", *options))
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert exit_.value.code == 2 and message in error and not (tmp_path / "out").exists()
