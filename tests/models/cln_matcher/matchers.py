@@ -42,3 +42,11 @@ def randomize(model: Any) -> Any:
 def tiny(name: str = CLASSIFIER, **options: Any) -> Any:
     torch.manual_seed(0)
     return randomize(getattr(kexue_hf, name)(config_of(**options)).eval())
+
+
+def aligned(model: Any) -> Any:
+    """With parameters where torch puts them: a file's, mapped into memory, begin anywhere, and a matrix product that
+    begins elsewhere may round otherwise."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
+    return model

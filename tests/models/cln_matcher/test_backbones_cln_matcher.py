@@ -1,0 +1,138 @@
+"""A matcher starts from a folder of a RoFormer, a BERT or a WoBERT, and computes what that one does.
+
+Oracle: transformers' own models, to the last bit in float64.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoTokenizer, RoFormerConfig
+
+import kexue_hf
+from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, check_pairing
+from kexue_hf.conversion.convert import convert
+from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from tests.conversion.checkpoints import GOLDEN
+from tests.models.cln_matcher.matchers import (
+    CLASSIFIER,
+    ENCODER,
+    IDS,
+    MASK,
+    MIXED,
+    NAMES,
+    SEGMENTS,
+    SIZES,
+    aligned,
+    randomize,
+)
+
+BACKBONES = {
+    "RoFormerModel": ("eager",),
+    "RoFormerForMaskedLM": ("eager",),
+    "RoFormerForSequenceClassification": ("eager",),
+    "BertModel": ("eager", "sdpa"),
+    "BertForPreTraining": ("sdpa",),
+    "WoBertModel": ("sdpa",),
+    "WoBertForMaskedLM": ("eager",),
+}
+LEFT_BEHIND = {"RoFormerForSequenceClassification": {"classifier.dense", "classifier.out_proj"}}
+
+
+def make(name: str, folder: Path, way: str, **options: Any) -> Any:
+    """A backbone of the class, saved; its encoder."""
+    module = kexue_hf if name.startswith("WoBert") else transformers
+    kind = next(kind for kind in ("RoFormer", "WoBert", "Bert") if name.startswith(kind))
+    torch.manual_seed(0)
+    config = getattr(module, f"{kind}Config")(**SIZES, **options)
+    model = randomize(getattr(module, name)._from_config(config, attn_implementation=way).double().eval())
+    model.save_pretrained(folder)
+    return model.base_model
+
+
+@pytest.mark.parametrize("ours", [ENCODER, CLASSIFIER])
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name, ways in BACKBONES.items() for way in ways])
+def test_a_fresh_matcher_equals_its_backbone_to_the_last_bit(name: str, way: str, ours: str, tmp_path: Path) -> None:
+    theirs = make(name, tmp_path / "theirs", way)
+    model, info = getattr(kexue_hf, ours).from_pretrained(
+        tmp_path / "theirs",
+        task_names=NAMES,
+        task_embedding_size=10,
+        dtype=torch.float64,
+        attn_implementation=way,
+        output_loading_info=True,
+    )
+    encoder = aligned(model).base_model
+    with torch.no_grad():
+        expected = theirs(IDS, MASK, token_type_ids=SEGMENTS).last_hidden_state
+        for task in NAMES:
+            assert torch.equal(encoder(IDS, MASK, SEGMENTS, task_ids=task).last_hidden_state, expected)
+        mixed = encoder(IDS, MASK, SEGMENTS, task_ids=MIXED).last_hidden_state
+    torch.testing.assert_close(mixed, expected, atol=1e-13, rtol=1e-13)
+    # What is new is the tasks', and the classifier; what is left behind is reported, where it might have been of use.
+    new = {key.removeprefix("bert.") for key in info["missing_keys"]}
+    kernels = {key for key in new if key.endswith(("LayerNorm.weight_kernel", "LayerNorm.bias_kernel"))}
+    assert len(kernels) == 10
+    classifier = {"classifier.weight", "classifier.bias"} if ours == CLASSIFIER else set()
+    assert new - kernels == {"task_embeddings.weight"} | classifier
+    assert {key.rpartition(".")[0] for key in info["unexpected_keys"]} == LEFT_BEHIND.get(name, set())
+    assert not info["mismatched_keys"]
+
+
+@pytest.mark.parametrize(
+    ("name", "positions"), [("RoFormerForMaskedLM", "rotary"), ("BertForPreTraining", "absolute")], ids=str
+)
+def test_it_is_saved_as_a_matcher(name: str, positions: str, tmp_path: Path) -> None:
+    make(name, tmp_path / "theirs", "eager")
+    model = ClnMatcherForSequenceClassification.from_pretrained(tmp_path / "theirs", num_tasks=3)
+    assert model.config.position_embedding_type == positions
+    assert (model.config.num_tasks, model.config.task_names) == (3, ["task_0", "task_1", "task_2"])
+    assert (model.config.model_type, model.config.task_embedding_size) == ("cln_matcher", 128)
+    assert not {"rotary_value", "embedding_size"} & set(model.config.to_dict())
+    model.save_pretrained(tmp_path / "ours")
+    with SafetensorsFile(tmp_path / "ours" / "model.safetensors") as weights:
+        assert set(weights.tensors) == {key for key, _ in model.named_parameters()}
+    again, info = ClnMatcherForSequenceClassification.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    torch.testing.assert_close(again(IDS, MASK, task_ids=1).logits, model(IDS, MASK, task_ids=1).logits)
+
+
+def test_a_wobert_that_classifies_the_mean_or_the_first_token_goes_on_doing_so(tmp_path: Path) -> None:
+    for pooling in ("mean", "cls"):
+        make("WoBertForSequenceClassification", tmp_path / pooling, "eager", classifier_pooling=pooling)
+        theirs = kexue_hf.WoBertForSequenceClassification.from_pretrained(tmp_path / pooling)
+        ours = ClnMatcherForSequenceClassification.from_pretrained(tmp_path / pooling)
+        assert ours.config.pooling == pooling
+        torch.testing.assert_close(ours(IDS, MASK).logits, theirs(IDS, MASK).logits)
+
+
+@pytest.mark.parametrize("case", ["roformer_tf_ckpt", "wobert_mlm_only_tf_ckpt"])
+def test_a_converted_folder_gives_its_tokenizer_too(case: str, tmp_path: Path) -> None:
+    convert(GOLDEN / case, tmp_path)
+    model = ClnMatcherForSequenceClassification.from_pretrained(tmp_path, num_tasks=2)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert model.config.vocab_fingerprint and check_pairing(model, tokenizer) == []
+    assert model(**tokenizer("今天", "明天", return_tensors="pt"), task_ids=1).logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (RoFormerConfig(embedding_size=12, **SIZES), "embedding_size 12 and rotary_value False"),
+        (RoFormerConfig(rotary_value=True, **SIZES), "embedding_size 24 and rotary_value True"),
+        (kexue_hf.NezhaConfig(**SIZES), "of type roformer, bert, wobert, got one of 'nezha'"),
+        (kexue_hf.TtaConfig(**SIZES), "got one of 'tta'"),
+    ],
+    ids=["embedding_size", "rotary_value", "nezha", "tta"],
+)
+def test_other_models_are_refused(config: Any, message: str, tmp_path: Path) -> None:
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        ClnMatcherForSequenceClassification.from_pretrained(tmp_path)
+
+
+def test_a_bert_with_relative_positions_is_refused() -> None:
+    with pytest.raises(ValueError, match="got a BERT with relative ones"):
+        ClnMatcherConfig.from_dict({"model_type": "bert", "position_embedding_type": "relative_key", **SIZES})
