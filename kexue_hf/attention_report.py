@@ -40,6 +40,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
     LowOrderMap,
     RandomFeatures,
 )
+from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
 from kexue_hf.models.performer_bert.swapping_performer_bert import (
     calibrate_performer,
     replace_maps,
@@ -185,13 +186,14 @@ def performer_report(
     """Compare linear attention with softmax in a model, on texts of one's own.
 
     The model is left as it is, in every respect. A model with feature maps (of type performer_bert, or after
-    `use_performer`) is reported with them as they are, unless `feature_map`, `num_features` or `layers` are given.
+    `use_performer`) is reported with them as they are, unless `feature_map` or `num_features` are given.
 
     Args:
         model: any that `use_performer` takes, or of type performer_bert.
         texts: each is cut into pieces of up to `max_length` tokens.
         tokenizer: the model's.
-        feature_map: "low_order", "favor+" or "favor++"; None for the model's own, or "low_order".
+        feature_map: a new one, "low_order", "favor+", "favor++" or "learned" (as it is before it is trained); None for
+            the model's own, or "low_order".
         num_features: features a head; None for the model's own, or 256.
         layers: those that are linear, from 0; None for all, or as the model has it.
         pieces: at most so many are used, from all over the texts: one half to calibrate, the other to measure on. None
@@ -221,16 +223,19 @@ def performer_report(
     count = min(pieces or max(_LEAST_PIECES, _TOKENS // cut.max_length), len(cut.rows))
     chosen = [cut.rows[number * len(cut.rows) // count] for number in range(count)]
 
-    as_saved = _has_maps(model) and feature_map is None and num_features is None and layers is None
+    as_saved = _has_maps(model) and feature_map is None and num_features is None
+    wanted = None if layers is None else list(layers)
     twin = twin_of(model)
     if not as_saved:
         attach = replace_maps if _is_ours(model) else use_performer
-        attach(twin, **_settings(model, feature_map, num_features), layers=None if layers is None else list(layers))
+        attach(twin, **_settings(model, feature_map, num_features), layers=wanted)
     if _is_ours(model):
         twin.config.attention_switch_length = None
     if hasattr(twin.config, "use_cache"):
         twin.config.use_cache = False
     both = BothAttentions(twin)
+    if as_saved and wanted is not None:
+        both.maps = _maps_of(both, wanted)
     if not both.maps:
         raise InputError("the model has no linear layer to report on: name some (layers), or a feature map")
     judged = AS_SAVED if as_saved else CALIBRATED
@@ -306,6 +311,18 @@ def _title(model: Any) -> str:
     return f"{name} ({type(model).__name__})" if name else type(model).__name__
 
 
+def _maps_of(both: BothAttentions, layers: list[int]) -> Maps:
+    """Those of the layers that are named."""
+    names = dict(enumerate(both.modules))
+    linear = [number for number, name in names.items() if name in both.maps]
+    if lacking := [layer for layer in layers if layer not in linear]:
+        raise InputError(
+            f"layers must be of those that are linear in this model, {ranges(linear)}, "
+            f"got {lacking[0]}; for others name a feature map, too"
+        )
+    return {names[layer]: both.maps[names[layer]] for layer in sorted(set(layers))}
+
+
 def _is_ours(model: Any) -> bool:
     return getattr(model.config, "model_type", None) == "performer_bert"
 
@@ -331,7 +348,8 @@ def _settings(model: Any, feature_map: str | None, num_features: int | None) -> 
 def _name_of(feature_map: FeatureMap) -> str:
     if isinstance(feature_map, RandomFeatures):
         return "favor++" if feature_map.optimal else "favor+"
-    return "low_order" if isinstance(feature_map, LowOrderMap) else type(feature_map).__name__
+    kinds = {LowOrderMap: "low_order", LearnedMap: "learned"}
+    return kinds.get(type(feature_map), type(feature_map).__name__)
 
 
 def _causal(both: BothAttentions) -> bool:
@@ -437,8 +455,8 @@ def _judge(
         )
     kept = f"; layer{'s' * (len(failed) > 1)} {ranges(failed)} should stay softmax" if failed else ""
     return RECOVER, (
-        "Much of it is kept, but not enough to use untrained: train the maps (attention transfer), fine-tune, or keep "
-        f"softmax in some layers{kept}.{part}"
+        "Much of it is kept, but not enough to use untrained: train learned maps (kexue_hf.transfer_attention, "
+        f"examples/recover_performer.py), fine-tune, or keep softmax in some layers{kept}.{part}"
     )
 
 

@@ -165,6 +165,9 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         assert (found.pieces_calibrated, found.pieces_measured) == (0, 8)
         assert [bool(layer.errors) for layer in found.layers] == [True, False, True]
         assert found.layers[1].verdict == "softmax" and found.layers[1].logit_std > 1
+        assert [bool(layer.errors) for layer in report(make(), layers=[2]).layers] == [False, False, True]
+        with pytest.raises(ValueError, match="0, 2, got 1"):
+            report(make(), layers=[1, 2])
         model = make()
         calibrate_performer(model, Pieces(model, tokenizer_of_words(), TEXTS).batches([[2, 5, 6, 7, 8, 3]], 1))
         other = report(model)
@@ -173,6 +176,19 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         anew = report(model, feature_map="low_order")
         assert (anew.feature_map, anew.num_features, anew.judged) == ("low_order", 16, "calibrated")
         assert [bool(layer.errors) for layer in anew.layers] == [True, True, True]
+
+
+def test_learned_maps_are_not_begun_anew() -> None:
+    model = use_performer(tiny("BertModel"), "learned", 16)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "favor_map" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    found, again = report(model), report(model)
+    assert (found.feature_map, found.judged) == ("learned", "as saved")
+    other = report(tiny("BertModel"), feature_map="learned", num_features=16)
+    assert found.layers[0].errors == again.layers[0].errors
+    assert found.layers[0].errors["as saved"] > 1.2 * other.layers[0].errors["calibrated"]
 
 
 def test_only_the_layers_that_are_named() -> None:
