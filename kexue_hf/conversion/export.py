@@ -158,8 +158,10 @@ def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> st
     arguments = f'"{output}/bert_config.json"'
     if to == "tf":
         arguments += f', "{output}/{CHECKPOINT}"'
-    if table.KERAS_MODEL != "bert":
-        arguments += f', model="{table.KERAS_MODEL}"'
+    # A matcher with a table of positions is a BERT's.
+    model = "bert" if "positions" in parts else table.KERAS_MODEL
+    if model != "bert":
+        arguments += f', model="{model}"'
     lines.append(f"  model = build_transformer_model({arguments}{heads})")
     if to == "tf":
         return "\n".join(lines)
