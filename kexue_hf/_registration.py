@@ -34,14 +34,17 @@ def install() -> None:
     _register_loaded()
 
 
-class _State(threading.local):
-    """Per thread: how many modules are in the middle of their import, and which of `_ACTIONS` have yet to be served.
+class _State:
+    """How many modules are in the middle of their import, and which of `_ACTIONS` have yet to be served.
 
     transformers' modules import each other in circles (decorating a BERT class imports the Auto modules), and our
-    classes derive from theirs: nothing can be registered before the outermost of all these imports is done.
+    classes derive from theirs: nothing can be registered before the outermost of all these imports is done. Those of
+    all threads: to import BERT while another thread is amid the same circle makes both of them fail. A thread whose
+    imports are done before the others' has Auto classes that do not know ours yet.
     """
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.depth = 0
         self.registering = False
         self.loaded: list[str] = []
@@ -51,16 +54,19 @@ _state = _State()
 
 
 def _register_loaded() -> None:
-    if _state.depth or _state.registering:
-        return
-    _state.registering = True
-    try:
-        # Registering imports BERT, which may load further modules that are waited for: they join the queue.
-        while _state.loaded:
+    """Serve the queue, unless an import is under way or another call is at it already: whoever is last does it."""
+    # Registering imports BERT, which may load further modules that are waited for: they join the queue.
+    while True:
+        with _state.lock:
+            if _state.depth or _state.registering or not _state.loaded:
+                return
+            _state.registering = True
             name = _state.loaded.pop(0)
+        try:
             _ACTIONS[name](sys.modules[name])
-    finally:
-        _state.registering = False
+        finally:
+            with _state.lock:
+                _state.registering = False
 
 
 class _PostImportFinder(importlib.abc.MetaPathFinder):
@@ -87,13 +93,15 @@ def _watch(loader: importlib.abc.Loader, name: str) -> None:
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
-        _state.depth += 1
+        with _state.lock:
+            _state.depth += 1
         try:
             execute(module)
             if name in _ACTIONS:
                 _state.loaded.append(name)
         finally:
-            _state.depth -= 1
+            with _state.lock:
+                _state.depth -= 1
             # Also where this import failed: those that it began and that went well are there to stay.
             _register_loaded()
 

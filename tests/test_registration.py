@@ -188,3 +188,28 @@ def test_exported_names_agree_with_the_auto_map(model_type: str) -> None:
     for reference in (*module.AUTO_MAP.values(), *filter(None, own_tokenizer)):
         file, name = reference.split(".")
         assert kexue_hf._LOCATIONS[name] == f"kexue_hf.models.{model_type}.{file}"
+
+
+def test_threads_that_import_at_once() -> None:
+    # Modules of one circle. Without us both imports succeed.
+    assert (
+        run_python("""
+        import importlib, threading, kexue_hf
+        names = ["transformers.models.auto.modeling_auto", "transformers.models.clip.modeling_clip"]
+        together, failed = threading.Barrier(len(names)), []
+
+        def load(name):
+            together.wait()
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                failed.append(str(error))
+
+        threads = [threading.Thread(target=load, args=(name,)) for name in names]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        from transformers import AutoConfig
+        print(failed, AutoConfig.for_model("wobert").model_type)
+    """)
+        == "[] wobert"
+    )
