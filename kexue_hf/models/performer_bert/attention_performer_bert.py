@@ -32,8 +32,10 @@ from .low_order_performer_bert import (
     recomputed,
 )
 
-# Positions at a time. In causal attention all pairs of a chunk are formed.
+# Positions at a time: on a CPU so many that features stay in its cache, elsewhere so many that calls are few. In
+# causal attention all pairs of a chunk are formed.
 CHUNK = 512
+CHUNK_ELSEWHERE = 4096
 CAUSAL_CHUNK = 128
 # Added to each random feature (of at most 1): the normaliser of a row is then never 0 by underflow.
 EPSILON = 1e-6
@@ -65,7 +67,7 @@ def linear_attention(
         scaling: what q . k is multiplied by; head_dim^-1/2 if None.
         causal: position i attends to the keys 0 ... i; as many queries as keys.
         epsilon: see `EPSILON`; low orders need none.
-        chunk: positions at a time, `CHUNK` or `CAUSAL_CHUNK` if None.
+        chunk: positions at a time; if None, `CHUNK`, not on a CPU `CHUNK_ELSEWHERE`; causal, `CAUSAL_CHUNK`.
 
     Returns:
         [batch, heads, queries, value dim], of the query's type.
@@ -82,15 +84,18 @@ def linear_attention(
             )
         state = LinearAttentionState(feature_map, scaling=scaling, epsilon=epsilon, chunk=chunk or CAUSAL_CHUNK)
         return state.step(query, key, value, key_mask)
+    if chunk is None:
+        chunk = CHUNK if query.device.type == "cpu" else CHUNK_ELSEWHERE
     with _full_precision(query):
         real = None if key_mask is None else key_mask[:, None]
         if isinstance(feature_map, LowOrderMap):
-            output = low_order_both_ways(query, key, value, feature_map, real, scaling, chunk or CHUNK)
+            output = low_order_both_ways(query, key, value, feature_map, real, scaling, chunk)
         else:
-            parts = _prepare(query, key, value, feature_map, real, scaling, causal=False)
+            prepare = _Preparation(feature_map, query.dtype, scaling)
+            parts = prepare(query, key, value, real, causal=False)
             output = BothWays.apply(
-                parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, *parts.map, epsilon,
-                chunk or CHUNK,
+                parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, *prepare.map, epsilon,
+                chunk,
             )  # fmt: skip
         return output.to(query.dtype)
 
@@ -131,34 +136,29 @@ class LinearAttentionState:
                 f"a step needs as many queries as keys, got {query.shape[-2]} and {key.shape[-2]}: pass the new "
                 "positions only"
             )
+        if not query.shape[-2]:
+            return torch.zeros_like(value, dtype=query.dtype)
         with _full_precision(query):
-            parts = _prepare(
-                query, key, value, self.feature_map, None if key_mask is None else key_mask[:, None], scaling,
-                causal=True,
-            )  # fmt: skip
-            past = self._past(parts)
-            one = parts.real.to(parts.query.dtype)[..., None].expand(-1, value.shape[1], -1, -1)
-            clean = _known_to_be_finite(parts)
+            prepare = _Preparation(self.feature_map, query.dtype, scaling)
             outputs = []
-            for start in range(0, query.shape[-2], self.chunk):
-                part = slice(start, start + self.chunk)
-                inputs: tuple[Any, ...] = (
-                    parts.query[:, :, part],
-                    parts.key[:, :, part],
-                    torch.cat([parts.value[:, :, part].to(one.dtype), one[:, :, part]], dim=-1),
-                    parts.log_weight[:, :, part],
-                    parts.real[..., part],
-                    clean,
-                )
+            # Not slices: the gradient of each would be of the size of the whole.
+            queries, keys, values = (states.split(self.chunk, dim=-2) for states in (query, key, value))
+            masks = [None] * len(keys) if key_mask is None else key_mask[:, None].split(self.chunk, dim=-1)
+            past = self._past(value, prepare)
+            for asked, kept, given, real in zip(queries, keys, values, masks, strict=True):
+                parts = prepare(asked, kept, given, real, causal=True)
+                one = parts.real.to(prepare.dtype)[..., None].expand(-1, value.shape[1], -1, -1)
+                arguments: tuple[Any, ...] = (
+                    parts.query, parts.key, torch.cat([parts.value.to(prepare.dtype), one], dim=-1), parts.log_weight,
+                    parts.real, _known_to_be_finite(parts),
+                )  # fmt: skip
                 if isinstance(self.feature_map, LowOrderMap):
-                    inputs += (self.feature_map.quadratic_dims, parts.map)
-                    output, past = recomputed(low_order_step, past, *inputs)
+                    arguments += (self.feature_map.quadratic_dims, prepare.map)
+                    output, past = recomputed(low_order_step, past, *arguments)
                 else:
-                    output, past = recomputed(exponential_step, past, *inputs, parts.map, self.epsilon)
+                    output, past = recomputed(exponential_step, past, *arguments, prepare.map, self.epsilon)
                 outputs.append(output)
             self.tensors = past
-            if not outputs:
-                return torch.zeros_like(value, dtype=query.dtype)
             return torch.cat(outputs, dim=-2).to(query.dtype)
 
     def reorder(self, rows: torch.Tensor) -> None:
@@ -172,14 +172,13 @@ class LinearAttentionState:
         if self.tensors is not None:
             self.tensors = type(self.tensors)(*(tensor.detach() for tensor in self.tensors))
 
-    def _past(self, parts: "_Parts") -> ExponentialSums | LowOrderSums:
-        dtype = parts.query.dtype
+    def _past(self, value: torch.Tensor, prepare: "_Preparation") -> ExponentialSums | LowOrderSums:
         empty: ExponentialSums | LowOrderSums
         if isinstance(self.feature_map, LowOrderMap):
             sizes = (self.feature_map.linear_dims, self.feature_map.quadratic_dims)
-            empty = no_low_order_sums(parts.value, *sizes, dtype)
+            empty = no_low_order_sums(value, *sizes, prepare.dtype)
         else:
-            empty = no_exponential_sums(parts.value, parts.map[0].shape[-2], dtype)
+            empty = no_exponential_sums(value, prepare.map[1].shape[-2], prepare.dtype)
         if self.tensors is None:
             return empty
         if self.tensors.sums.shape != empty.sums.shape:
@@ -243,12 +242,13 @@ def _full_precision(query: torch.Tensor) -> Any:
 
 
 def _known_to_be_finite(parts: "_Parts") -> bool:
-    """Whether it is sure, and cheap to know, that no product of keys and values is infinite: one look at all, on the
+    """Whether it is sure, and cheap to know, that no product of keys and values is infinite: a look at all, on the
     CPU. Elsewhere looking would wait for the device: there the answer is no."""
     if parts.value.device.type != "cpu":
         return False
     # (q . k)^2 is at most |q|^2 |k|^2; the factor leaves room for its coefficients.
-    products = parts.query.detach().square().sum() * parts.key.detach().square().sum() * 1e4
+    norms = [torch.linalg.vector_norm(states.detach()) for states in (parts.query, parts.key)]
+    products = norms[0].square() * norms[1].square() * 1e4
     return bool((products + parts.value.detach().sum(dtype=products.dtype)).isfinite())
 
 
@@ -263,8 +263,8 @@ def _log_sum(key: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) ->
 
 
 class _Parts(NamedTuple):
-    """What the kernels take: padded keys and values are finite, queries and keys shifted (queries of an exponential
-    map: by its biases); `map` is the rest of their arguments."""
+    """What the kernels take of states: padded keys and values are finite, queries and keys shifted (queries of an
+    exponential map: by its biases)."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -272,52 +272,57 @@ class _Parts(NamedTuple):
     log_weight: torch.Tensor
     real: torch.Tensor
     key_count: torch.Tensor
-    map: Any
 
 
-def _prepare(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    feature_map: FeatureMap,
-    real: torch.Tensor | None,
-    scaling: float,
-    causal: bool,
-) -> _Parts:
-    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
-    root = scaling**0.5
-    query_mean, key_mean = (mean.to(dtype)[:, None] for mean in (feature_map.query_mean, feature_map.key_mean))
-    if real is None:
-        real = torch.ones(1, 1, 1, dtype=torch.bool, device=key.device).expand(key.shape[0], 1, key.shape[2])
-    else:
-        key, value = (states.masked_fill(~real[..., None], 0.0) for states in (key, value))
-    count = real.sum(-1, dtype=dtype)[..., None, None]
+class _Preparation:
+    """Makes `_Parts` of states; `map` are the kernels' other arguments, and `dtype` is what is computed in."""
 
-    if isinstance(feature_map, LowOrderMap):
-        query_projection, key_projection, curvature = (
-            getattr(feature_map, name).to(dtype) for name in ("query_projection", "key_projection", "key_curvature")
+    def __init__(self, feature_map: FeatureMap, dtype: torch.dtype, scaling: float) -> None:
+        self.feature_map, self.scaling = feature_map, scaling
+        self.dtype = dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        root = scaling**0.5
+        self.query_mean, self.key_mean = (
+            mean.to(dtype)[:, None] for mean in (feature_map.query_mean, feature_map.key_mean)
         )
-        shifted = key.to(dtype) - key_mean
-        query = (query.to(dtype) - query_mean) @ (query_projection.mT * root)
-        key = shifted @ (key_projection.mT * root)
-        log_weight = scaling * (shifted * query_mean).sum(-1) + (key.square() * curvature[:, None]).sum(-1)
-        rest: Any = coefficients_of(feature_map, dtype)
-    elif isinstance(feature_map, ExponentialMap):
-        if feature_map.centred and not causal:
-            key_mean = key.sum(-2, keepdim=True, dtype=dtype) / count.clamp_min(1.0)
-        key = key.to(dtype) - key_mean
-        log_weight = scaling * (key * query_mean).sum(-1)
-        if feature_map.gaussian:
-            log_weight = log_weight - key.square().sum(-1) * (scaling / 2)
-        weights = feature_map.weights(dtype)
-        directions = weights.query * root
-        query_bias = weights.query_bias - (directions @ query_mean.mT)[..., 0]
-        query = query.to(dtype) if causal else query
-        rest = (directions, weights.key * root, query_bias, weights.key_bias)
-        if feature_map.normalised:
-            # Padding is zeros here, and of no consequence.
-            log_weight = -_log_sums(key, rest[1], weights.key_bias)
-    else:
-        raise ValueError(f"a feature map is a LowOrderMap or an ExponentialMap, got {type(feature_map).__name__}")
-    log_weight = log_weight.masked_fill(~real, -torch.inf)
-    return _Parts(query, key, value, log_weight, real, count, rest)
+        self.map: Any
+        if isinstance(feature_map, LowOrderMap):
+            projections = (feature_map.query_projection, feature_map.key_projection)
+            self.projections = [projection.to(dtype).mT * root for projection in projections]
+            self.curvature = feature_map.key_curvature.to(dtype)[..., None]
+            self.map = coefficients_of(feature_map, dtype)
+        elif isinstance(feature_map, ExponentialMap):
+            weights = feature_map.weights(dtype)
+            directions = weights.query * root
+            query_bias = weights.query_bias - (directions @ self.query_mean.mT)[..., 0]
+            self.map = (directions, weights.key * root, query_bias, weights.key_bias)
+        else:
+            raise ValueError(f"a feature map is a LowOrderMap or an ExponentialMap, got {type(feature_map).__name__}")
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, real: torch.Tensor | None, causal: bool
+    ) -> _Parts:
+        feature_map, dtype = self.feature_map, self.dtype
+        if real is None:
+            real = torch.ones(1, 1, 1, dtype=torch.bool, device=key.device).expand(key.shape[0], 1, key.shape[2])
+        else:
+            key, value = (states.masked_fill(~real[..., None], 0.0) for states in (key, value))
+        count = real.sum(-1, dtype=dtype)[..., None, None]
+        key_mean = self.key_mean
+        if isinstance(feature_map, LowOrderMap):
+            shifted = key.to(dtype) - key_mean
+            query = (query.to(dtype) - self.query_mean) @ self.projections[0]
+            key = shifted @ self.projections[1]
+            log_weight = (shifted @ (self.query_mean.mT * self.scaling) + key.square() @ self.curvature)[..., 0]
+        else:
+            if feature_map.centred and not causal:
+                key_mean = key.sum(-2, keepdim=True, dtype=dtype) / count.clamp_min(1.0)
+            key = key.to(dtype) - key_mean
+            query = query.to(dtype) if causal else query
+            if isinstance(feature_map, ExponentialMap) and feature_map.normalised:
+                # Padding is zeros here, and of no consequence.
+                log_weight = -_log_sums(key, self.map[1], self.map[3])
+            else:
+                log_weight = (key @ (self.query_mean.mT * self.scaling))[..., 0]
+                if isinstance(feature_map, ExponentialMap) and feature_map.gaussian:
+                    log_weight = log_weight - key.square().sum(-1) * (self.scaling / 2)
+        return _Parts(query, key, value, log_weight.masked_fill(~real, -torch.inf), real, count)

@@ -198,7 +198,8 @@ def exponential_step(
     pairs = asked @ found.mT + epsilon * found.sum(-1)[..., None, :]
     if not clean:
         pairs = pairs.masked_fill(~past_or_now, 0.0)
-    decay = (own[..., None, :] - top[..., None]).masked_fill_(~past_or_now, -torch.inf).exp_()
+    # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
+    decay = (own[..., None, :] - top[..., None]).clamp_max_(0.0).exp_().tril_()
     total = (asked.sum(-1, keepdim=True) + epsilon * asked.shape[-1]) * epsilon
     pairs = torch.addcmul(total * past_or_now, pairs, decay)
     carry = (past.top - top).exp()[..., None]
@@ -209,7 +210,7 @@ def exponential_step(
 
     last = top[..., -1:]
     grown = found.mT @ ((own - last).exp()[..., None] * value)
-    sums = past.sums * (past.top - last).exp()[..., None] + grown
+    sums = torch.addcmul(grown, past.sums, (past.top - last).exp()[..., None])
     return output, ExponentialSums(sums, last, past.plain + value.sum(-2, keepdim=True))
 
 

@@ -153,19 +153,22 @@ def low_order_step(
     top = torch.maximum(own.cummax(-1).values, past.top)
     linear_dims = y.shape[-1]
     past_or_now = lower_triangle(real)
-    pairs = (log_weight[..., None, :] - top[..., None]).masked_fill(~past_or_now, -torch.inf).exp()
+    # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
+    pairs = (log_weight[..., None, :] - top[..., None]).clamp_max(0.0).exp().tril()
     carry = (past.top - top).exp()[..., None]
 
     # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
     total = pairs.sum(-1, keepdim=True) + carry * past.sums[..., :1, -1:]
     total = total.masked_fill(total == 0, 1.0)
     past_y = past.sums[..., 1 : 1 + linear_dims, -1][..., None, :]
-    mean = (pairs @ finite(y, clean) + carry * past_y) / total
-    spread = ((pairs @ finite(y.square(), clean) + carry * past.squares) / total - mean.square()).clamp_min(0.0)
+    moments = pairs @ finite(torch.cat([y, y.square()], dim=-1), clean)
+    moments = (moments + carry * torch.cat([past_y, past.squares], dim=-1)) / total
+    mean, squares = moments.split(linear_dims, dim=-1)
+    spread = (squares - mean.square()).clamp_min(0.0)
 
     x_mean = (x * mean).sum(-1, keepdim=True)
     head, head_mean = x[..., :dims], (x * mean)[..., :dims].sum(-1, keepdim=True)
-    first = x @ y.mT - x_mean
+    first = x @ y.mT
     squares = (head @ y[..., :dims].mT - head_mean).square()
     if not clean:
         first, squares = (terms.masked_fill(~past_or_now, 0.0) for terms in (first, squares))
@@ -177,7 +180,9 @@ def low_order_step(
 
     damping = _damping(x, spread, coefficients)
     linear, quadratic = damping * coefficients.linear, damping * coefficients.quadratic
-    now = pairs * (1 + linear * first + quadratic * (squares - variance) / 2)
+    # 1 + linear (first - x_mean) + quadratic (squares - variance) / 2
+    now = torch.addcmul(1 - linear * x_mean - quadratic * variance / 2, linear, first)
+    now = pairs * torch.addcmul(now, quadratic / 2, squares)
     constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
     slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
     lower = torch.cat([constant, slope], dim=-1) @ past.sums[..., : 1 + linear_dims, :-1]
@@ -190,6 +195,6 @@ def low_order_step(
     weights = (log_weight - last).exp()[..., None]
     weighted = weights * value
     grown = torch.cat([weighted.sum(-2, keepdim=True), _features(y, dims).mT @ weighted], dim=-2)
-    sums = past.sums * rescale + grown
+    sums = torch.addcmul(grown, past.sums, rescale)
     moments = past.squares * rescale + (weights * y.square()).sum(-2, keepdim=True)
     return output, LowOrderSums(sums, moments, last)
