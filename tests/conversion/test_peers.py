@@ -11,12 +11,16 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.verify import verify
 from tests.conversion.checkpoints import CONVERTED, GOLDEN
+from tests.models.cln_matcher.matchers import randomize
 
 PYTHON = os.environ.get("KEXUE_TF_PYTHON")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="KEXUE_TF_PYTHON names no interpreter with TensorFlow")
@@ -88,6 +92,35 @@ model.save_weights(saved)
 print(json.dumps({n: float(abs(x - outputs["b0_" + n]).max()) for n, x in zip(names, found)}))
 """
 
+# As the Sohu 2021 baseline builds it. A matcher of a BERT is one with another `model`.
+MATCH = """
+import json, os, sys
+os.environ.update(TF_KERAS="1", TF_USE_LEGACY_KERAS="1")
+if os.environ.get("KEXUE_BERT4KERAS"):
+    sys.path.insert(0, os.environ["KEXUE_BERT4KERAS"])
+import numpy as np
+import bert4keras.models
+from bert4keras.backend import keras
+config, weights, saved, kind, batches, found = sys.argv[1:7]
+if kind == "roformer" and not hasattr(bert4keras.models, "RoFormer"):
+    print("null")
+    raise SystemExit
+layers = keras.layers
+c_in = layers.Input(shape=(1,))
+c = layers.Reshape((128,))(layers.Embedding(6, 128)(c_in))
+model = bert4keras.models.build_transformer_model(
+    config, model=kind, layer_norm_cond=c, additional_input_layers=c_in
+)
+output = layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling1D()(model.output))
+model = keras.models.Model(model.inputs, output)
+model.load_weights(weights)
+given = np.load(batches)
+probs = model.predict([given["ids"], given["segments"], given["tasks"]], verbose=0)
+np.save(found, probs)
+model.save_weights(saved)
+print("0")
+"""
+
 
 def run(code: str, *arguments: object) -> str:
     done = subprocess.run([str(PYTHON), "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=300)
@@ -126,3 +159,32 @@ def test_bert4keras_computes_the_golden_outputs_with_our_files(case: str, to: st
             name: GOLDEN / case / file for name, file in (("config", "bert_config.json"), ("vocab", "vocab.txt"))
         }
         assert verify(tmp_path / "folder", saved, **options).differences == []
+
+
+@pytest.mark.parametrize("positions", ["rotary", "absolute"])
+def test_bert4keras_matches_with_our_matcher(positions: str, tmp_path: Path) -> None:
+    golden, folder = GOLDEN / "sohu_matcher_keras_h5", tmp_path / "folder"
+    convert(golden, folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    if positions == "absolute":
+        config = type(model.config)(**{**model.config.to_dict(), "position_embedding_type": positions})
+        model = randomize(type(model)(config).eval())
+        model.save_pretrained(folder)
+    report = export(folder, tmp_path / "back", "keras")
+    inputs = np.load(golden / "inputs.npz")
+    given = {name: inputs[f"b0_{theirs}"] for name, theirs in (("ids", "token_ids"), ("segments", "segment_ids"))}
+    np.savez(tmp_path / "batch.npz", **given, tasks=inputs["b0_mixed_task_ids"])
+    kind = "roformer" if positions == "rotary" else "bert"
+    config, saved, found = tmp_path / "back" / "bert_config.json", tmp_path / "saved.h5", tmp_path / "found.npy"
+    if json.loads(run(MATCH, config, report.checkpoint, saved, kind, tmp_path / "batch.npz", found)) is None:
+        pytest.skip("this bert4keras is older than RoFormer")
+    names = {"input_ids": "token_ids", "attention_mask": "mask", "token_type_ids": "segment_ids"}
+    batch = {ours: torch.from_numpy(inputs[f"b0_{theirs}"]).long() for ours, theirs in names.items()}
+    with torch.no_grad():
+        expected = model(**batch, task_ids=inputs["b0_mixed_task_ids"]).logits.softmax(-1).numpy()
+    assert abs(np.load(found) - expected).max() < 5e-5
+    # What this bert4keras writes is read again.
+    options = {
+        name: tmp_path / "back" / file for name, file in (("config", "bert_config.json"), ("vocab", "vocab.txt"))
+    }
+    assert verify(folder, saved, **options).differences == []

@@ -60,6 +60,8 @@ def test_a_tasks_vectors_are_computed_once() -> None:
     for tasks in (MIXED, torch.tensor([2, 0, 2, 0]), torch.tensor([1, 1, 1, 1]), 1):
         model(IDS, task_ids=tasks)
     assert counts == [3, 2, 1, 1]
+    # One for all, however it was given: the way of a plain layer norm.
+    assert model._conditions(torch.tensor([1, 1, 1, 1]), IDS)[1] is None
 
 
 def test_without_asking_which_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
