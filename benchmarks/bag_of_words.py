@@ -16,6 +16,12 @@ def accuracy(
     train: list[list[int]], train_labels: list[int], held_out: list[list[int]], held_out_labels: list[int]
 ) -> float:
     """Fit on tokens and labels (0, 1, ...) of texts, and return the share of held-out texts that come out right."""
+    (predicted,) = predictions(train, train_labels, held_out)
+    return float((torch.tensor(predicted) == torch.tensor(held_out_labels)).float().mean())
+
+
+def predictions(train: list[list[int]], train_labels: list[int], *parts: list[list[int]]) -> list[list[int]]:
+    """Fit on tokens and labels (0, 1, ...) of texts, and return the labels of the texts of each part."""
     documents = Counter(token for text in train for token in set(text))
     column = {token: number for number, token in enumerate(documents)}
     rarity = torch.tensor([math.log((1 + len(train)) / (1 + count)) + 1 for count in documents.values()])
@@ -42,5 +48,4 @@ def accuracy(
 
     optimizer.step(loss)
     with torch.no_grad():
-        predicted = functional.linear(features(held_out), weights, bias).argmax(-1)
-    return float((predicted == torch.tensor(held_out_labels)).float().mean())
+        return [functional.linear(features(part), weights, bias).argmax(-1).tolist() for part in parts]

@@ -1,0 +1,64 @@
+"""What the benchmark of long documents promises about its data and its baselines, without measuring anything."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    # The script puts these there as well; what it puts is gone after the test.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def rows(label: str, count: int) -> list[dict[str, str]]:
+    # A line separator that is none of a file of lines.
+    return [{"text": f"{label}\u2028{number} " + "字" * 100, "label": label} for number in range(count)]
+
+
+def test_every_class_is_on_both_sides_and_no_row_is(tmp_path: Path) -> None:
+    import performer_long_documents as script
+
+    given = [*rows("a", 30), *rows("b", 2), *rows("c", 1)]
+    for part, found in (("train", given[::2]), ("dev", given[1::2])):
+        script.write_rows(tmp_path / f"{part}.jsonl", found)
+    train, held_out = script.divide(tmp_path)
+    assert sorted(map(json.dumps, train + held_out)) == sorted(map(json.dumps, given[:-1]))
+    assert [sum(row["label"] == label for row in held_out) for label in "ab"] == [10, 1]
+
+
+def test_joined_documents_are_long_and_of_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    import performer_long_documents as script
+
+    monkeypatch.setattr(script, "JOINED", (1000, 3))
+    documents = script.join([*rows("a", 40), *rows("b", 11), *rows("c", 4)], len)
+    # Class c has not enough, and b only for two.
+    assert [row["label"] for row in documents] == ["a", "a", "a", "b", "b"]
+    for row in documents:
+        parts = row["text"].split("\n")
+        assert 1000 <= sum(map(len, parts)) < 1000 + len(parts[0]) and len(set(parts)) == len(parts)
+        assert all(part.startswith(row["label"]) for part in parts)
+    assert documents[0] != documents[1]
+
+
+def test_a_bag_of_words_is_fitted_once_for_all_parts() -> None:
+    import bag_of_words
+
+    train, labels = [[1, 2], [1, 3], [4, 5], [4, 6]], [0, 0, 1, 1]
+    assert bag_of_words.predictions(train, labels, [[1]], [[4], [1, 9]]) == [[0], [1, 0]]
+    assert bag_of_words.accuracy(train, labels, [[1], [4]], [0, 0]) == 0.5
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(128, "softmax, 128 tokens"), (1024, "softmax, whole text")])
+def test_what_reads_joined_documents_was_trained_as_it_is_named(tokens: int, most: str) -> None:
+    import performer_long_documents as script
+
+    assert script.CONTENDERS[most]["max_length"] == tokens
+    assert all(trained in script.CONTENDERS for trained, _, _ in script.READINGS.values())
+    linear = {name for name, (_, _, switch) in script.READINGS.items() if switch == script.LINEAR}
+    assert linear == {name for name in script.READINGS if "linear" in name}
