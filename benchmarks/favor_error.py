@@ -42,6 +42,8 @@ MAPS: dict[str, dict[str, Any]] = {
     "favor+, stratified": {"name": "favor+", "norm": "stratified"},
     "favor++": {"name": "favor++"},
     "favor++, calibrated": {"name": "favor++", "calibrated": True},
+    # Before any training: its directions are centroids of the sample's keys.
+    "learned, calibrated": {"name": "learned", "calibrated": True},
 }
 # With these the pieces of a text are read, and with no more than that a BERT is trained.
 WINDOW = 512
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
-    return float((found - exact).norm() / exact.norm())
+    return float((found - exact).detach().norm() / exact.norm())
 
 
 def _mean_of_values(value: torch.Tensor) -> torch.Tensor:

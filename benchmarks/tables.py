@@ -460,6 +460,141 @@ def tta_trunk(language: str) -> str:
     return table(head[language], rows)
 
 
+PERFORMERS = ("SDPA", "performer-pytorch", "ours, low_order", "ours, favor+")
+
+
+def performer_speed(language: str) -> str:
+    zh = language == "zh"
+    names = {
+        "forward": "前向",
+        "forward and backward": "前向与反向",
+        "causal forward": "因果，前向",
+        "causal forward and backward": "因果，前向与反向",
+    }
+    rows = []
+    for measure, lengths in measured("performer", "attention").items():
+        for length, cell in lengths.items():
+            label = f"{names[measure] if zh else measure}, {int(length):,}"
+            milliseconds = [f"{cell['ms'][name]['median']:,.1f}" if name in cell["ms"] else "" for name in PERFORMERS]
+            faster = cell["times faster than"]
+            # What is slower than SDPA is to be seen as such.
+            times = [f"{value:.2f}" if value >= 1 else f"*{value:.2f}*" for value in _times(faster, "SDPA")]
+            rows.append(
+                [label, *milliseconds, *times, *(f"{value:.1f}" for value in _times(faster, PERFORMERS[1], 1))]
+            )
+    head = {
+        "en": ["Attention, positions", "SDPA, ms", "performer-pytorch", "**low_order**", "favor+"],
+        "zh": ["注意力，长度", "SDPA，毫秒", "performer-pytorch", "**low_order**", "favor+"],
+    }
+    times = {
+        "en": ["low_order, times SDPA's speed", "favor+, times SDPA's", "low_order, times performer-pytorch's"],
+        "zh": ["low_order 相对 SDPA 的倍数", "favor+ 相对 SDPA", "low_order 相对 performer-pytorch"],
+    }
+    width = len(head["en"]) + len(times["en"])
+    return table([*head[language], *times[language]], [row + [""] * (width - len(row)) for row in rows])
+
+
+def _times(faster: dict[str, Any], other: str, ours: int | None = None) -> list[float]:
+    return [faster[name][other] for name in PERFORMERS[2:][:ours] if other in faster[name]]
+
+
+def performer_encoder(language: str) -> str:
+    rows = []
+    for length, cell in measured("performer", "encoder").items():
+        seconds = [f"{values['median']:.2f}" for values in cell["seconds"].values()]
+        rows.append([f"{int(length):,}", *seconds, *(f"{value:.2f}" for value in cell["times faster"].values())])
+    cell = measured("performer", "encoder").popitem()[1]
+    head = {
+        "en": [
+            "BERT of base size, tokens",
+            *(f"{name}, s" for name in cell["seconds"]),
+            *(f"{name}, times faster" for name in cell["times faster"]),
+        ],
+        "zh": [
+            "base 大小的 BERT，token 数",
+            *(f"{name}，秒" for name in cell["seconds"]),
+            *(f"{name}，倍数" for name in cell["times faster"]),
+        ],
+    }
+    return table(head[language], rows)
+
+
+def performer_memory(language: str) -> str:
+    found = measured("performer", "memory")
+    measures = ("forward", "forward and backward")
+    rows = []
+    for name in PERFORMERS:
+        if name in found[measures[0]]["MB"]:
+            rows.append([name, *(f"{found[measure]['MB'][name]['median']:.0f}" for measure in measures)])
+    positions = f"{found['positions']:,}"
+    head = {
+        "en": [f"Extra memory at {positions} positions, MB", *measures],
+        "zh": [f"长度 {positions} 时额外占用的内存，MB", "前向", "前向与反向"],
+    }
+    return table(head[language], rows)
+
+
+def performer_crossovers(language: str) -> str:
+    found = measured("performer", "crossovers")
+    words = {
+        "en": {"at": "{}", "below": "below {}", "above": "above {}"},
+        "zh": {"at": "{}", "below": "小于 {}", "above": "大于 {}"},
+    }[language]
+    rows = []
+    for measure in next(iter(found.values())):
+        cells = [next(iter(crossings[measure].items())) for crossings in found.values()]
+        rows.append([measure, *(words[kind].format(f"{length:,}") for kind, length in cells)])
+    head = {"en": "Faster than SDPA from this many positions on", "zh": "从多长起快于 SDPA"}
+    return table([head[language], *found], rows)
+
+
+def performer_wanted(language: str) -> str:
+    rows = []
+    for row in measured("performer").get("wanted", []):
+        bound = f"at least {row['at least']}" if "at least" in row else f"at most {row['at most']}"
+        cells = []
+        for name in PERFORMERS[2:]:
+            value = row["found"].get(name)
+            cells.append("" if value is None else f"{value:.2f}{'' if row['met'][name] else ', missed'}")
+        rows.append([f"{row['what']}, {row['at']:,}, against {row['against']}", bound, *cells])
+    return table(["What was wanted", "", *PERFORMERS[2:]], rows)
+
+
+def performer_error(language: str) -> str:
+    """Independent entries: each map and number of features by the standard deviation of queries and keys."""
+    errors = measured("favor_error", "independent entries", "by standard deviation of queries and keys")
+    first = next(iter(errors.values()))
+    mean = "mean of v"
+    rows = [
+        ["均值" if language == "zh" else "the mean of v (no attention)", *(f"{e[mean]:.2g}" for e in errors.values())]
+    ]
+    for name, by_features in first.items():
+        if name != mean:
+            rows += [
+                [f"{name}, {features}", *(_beside(e[name][features], e[mean]) for e in errors.values())]
+                for features in by_features
+            ]
+    head = {"en": "Relative error; map, features", "zh": "相对误差；特征映射，特征数"}
+    return table([head[language], *(f"std {std}" for std in errors)], rows)
+
+
+def performer_error_encoder(language: str) -> str:
+    """Layer by layer, on a trained encoder's own queries, keys and values."""
+    encoder = measured("favor_error", "encoder")
+    layers = encoder["layers, the first first"]
+    spread = "standard deviation of the logits"
+    rows = [[spread, *(f"{layer[spread]:.1f}" for layer in layers)]]
+    rows += [
+        [name, *(_beside(layer[name], layer["mean of v"]) for layer in layers)] for name in layers[0] if name != spread
+    ]
+    return table([f"{encoder['model']}, {encoder['features']} features", *map(str, range(1, len(layers) + 1))], rows)
+
+
+def _beside(error: float, mean: float) -> str:
+    """An error; in italics if attending to everything alike has a smaller one."""
+    return f"*{error:.2g}*" if error > mean else f"{error:.2g}"
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "tokenizer": tokenizer,
     "conversion": conversion,
@@ -482,6 +617,13 @@ TABLES: dict[str, Callable[[str], str]] = {
     "tta_sts": tta_sts,
     "tta_speed": tta_speed,
     "tta_trunk": tta_trunk,
+    "performer_speed": performer_speed,
+    "performer_encoder": performer_encoder,
+    "performer_memory": performer_memory,
+    "performer_crossovers": performer_crossovers,
+    "performer_wanted": performer_wanted,
+    "performer_error": performer_error,
+    "performer_error_encoder": performer_error_encoder,
 }
 
 

@@ -46,6 +46,64 @@ def test_the_kernel_is_the_oracle_and_so_are_its_gradients(name: str, causal: bo
         torch.testing.assert_close(gradient, wanted, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("heads", [1, 2], ids=["shared by heads", "by head"])
+@WAYS
+def test_constants_of_low_orders_have_the_gradients_of_the_oracle(causal: bool, heads: int) -> None:
+    feature_map = filled("low_order", heads=heads).double()
+    constants = [buffer.requires_grad_() for buffer in feature_map.buffers()]
+    inputs, mask = states(23), torch.rand(2, 23, generator=torch.Generator().manual_seed(1)) > 0.4
+    direction = torch.randn(2, 2, 23, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    attentions = (linear_attention(*inputs, feature_map, key_mask=mask, causal=causal, chunk=7),)
+    attentions += (naive_attention(*inputs, feature_map, mask, causal=causal),)
+    found, wanted = (torch.autograd.grad(output, constants, direction) for output in attentions)
+    assert len(found) == 8
+    for gradient, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_compiler_leaves_attention_as_it_is() -> None:
+    feature_map = create_feature_map("low_order", 6, 24)
+    inputs = [tensor.float() for tensor in states(40)]
+    seen: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
+        seen.append(graph)
+        return graph
+
+    def model(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return linear_attention(query * 2, key, value, feature_map, causal=True, chunk=4) + 1
+
+    found = torch.compile(model, backend=keep)(*inputs)
+    torch.testing.assert_close(found, model(*inputs), rtol=0, atol=0)
+    # What is before and after attention; not its chunks, one by one.
+    assert [sum(node.op.startswith("call") for node in graph.graph.nodes) for graph in seen] == [1, 1]
+
+
+@DEFAULTS
+@WAYS
+def test_transposed_states_as_models_have_them(name: str, causal: bool) -> None:
+    feature_map = filled(name)
+    inputs = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in states(23)]
+    assert not inputs[0].is_contiguous()
+    found = linear_attention(*inputs, feature_map, causal=causal, chunk=7)
+    torch.testing.assert_close(found, linear_attention(*states(23), feature_map, causal=causal, chunk=7))
+
+
+@WAYS
+def test_the_gradients_of_long_texts_are_not_made_once_a_chunk(causal: bool) -> None:
+    # Each slice of a tensor has a gradient of the size of the whole: with it training takes quadratic time.
+    inputs = [tensor.requires_grad_() for tensor in states(64)]
+    output = linear_attention(*inputs, filled("low_order"), causal=causal, chunk=4)
+    nodes, todo = set(), [output.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            todo += [parent for parent, _ in node.next_functions]
+    sliced = [node._saved_self_sym_sizes for node in nodes if type(node).__name__ == "SliceBackward0"]
+    assert not any(64 in sizes for sizes in sliced)
+
+
 @DEFAULTS
 @WAYS
 def test_gradients_are_those_of_finite_differences(name: str, causal: bool) -> None:
