@@ -1,14 +1,17 @@
 """The constants of a feature map, from a sample of the queries and keys that it will be used on.
 
 Everything is computed per head, in float64, from exact softmax over all pairs of a text: give texts of some hundred
-positions. The result lies in the map's buffers; nothing is random.
+positions. Time grows with the square of a text's length; memory does not, rows are taken in blocks (`PAIRS`). The
+result lies in the map's buffers; nothing is random.
 """
+
+import math
 
 import torch
 
 from .feature_maps_performer_bert import FeatureMap, LowOrderMap, RandomFeatures, best_sharpness
 from .learned_performer_bert import LearnedMap
-from .naive_performer_bert import allowed_pairs, low_order_terms, softmax_weights
+from .naive_performer_bert import low_order_terms, softmax_weights
 
 # What is tried for each head: the share of the queries' mean that is taken out, the share of the queries' variance
 # that weighs the keys, and the damping of rows with large logits.
@@ -17,6 +20,11 @@ CURVATURES = (0.0, 0.25)
 SATURATIONS = (0.0, 0.1, 0.25, 0.5, 1.0)
 # The least variance of a direction, as a share of the largest: a sample may lack it altogether.
 NO_VARIANCE = 1e-8
+# Queries and keys that low orders are fitted to at least, for each dimension of a head. On other states of the same
+# kind half as many give up to three times the error of a map that is not calibrated, a quarter up to 10,000 times.
+POSITIONS_PER_DIMENSION = 2
+# Pairs of positions at a time, over all heads. Some 20 matrices of them are alive at once: 330 MB.
+PAIRS = 1 << 21
 
 Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
@@ -28,33 +36,40 @@ def calibrate(
     """Choose the constants of a map so that it comes near to softmax on a sample.
 
     Args:
-        feature_map: changed in place; its `num_heads` must be the sample's.
-        samples: (query, key, key mask), [batch, heads, length, head_dim] twice, [batch, length] or None; one or more.
-            Where there are as many queries as keys, the mask holds for the queries as well.
+        feature_map: changed in place; its `num_heads` and `head_dim` must be the sample's.
+        samples: (query, key, key mask), [batch, heads, length, head_dim] twice, of a floating type, and None or
+            [batch, keys], boolean or of integers, not 0 where a key is real; one or more. Where there are as many
+            queries as keys, the mask holds for the queries as well.
         scaling, causal: as in `linear_attention`.
 
     Returns:
-        One number a head, [heads] of float64. For low orders the share of softmax that is missed: the squared error of
-        the weights over that of attending to everything alike; at most 1. For random features the mean |q + k|^2,
-        scaled and shifted: the relative variance of one feature is about its exponential. The same for a learned map,
-        which begins anew, at centroids of the keys: calibrate before training.
+        One number a head, [heads] of float64. For low orders the share of softmax that is missed on these samples: the
+        squared error of the weights over that of attending to everything alike; at most 1. For random features the
+        mean |q + k|^2, scaled and shifted: the relative variance of one feature is about its exponential. The same for
+        a learned map, which begins anew, at centroids of the keys: calibrate before training.
 
     Raises:
-        ValueError: no sample, or none with a real and finite position, or heads that are not the map's.
+        ValueError: no sample, or none with a real and finite position; shapes, a mask or a scaling that do not fit;
+            for low orders, less than 2 head_dim (`POSITIONS_PER_DIMENSION`) queries or keys in texts of two and more
+            positions.
     """
     if not samples:
         raise ValueError("calibration needs at least one sample of queries and keys")
     cleaned = [_real_positions(feature_map, *sample) for sample in samples]
-    scaling = feature_map.head_dim**-0.5 if scaling is None else scaling
+    scaling = feature_map.head_dim**-0.5 if scaling is None else float(scaling)
+    if not 0 < scaling < math.inf:
+        raise ValueError(f"scaling must be a positive number, got {scaling}")
     # [heads, positions, head_dim]
     queries, keys = (torch.cat([states for sample in cleaned for states in sample[side]], dim=-2) for side in (0, 1))
     if not queries.shape[-2] or not keys.shape[-2]:
         raise ValueError("calibration needs at least one real position in its samples")
     if not (queries.isfinite().all() and keys.isfinite().all()):
         raise ValueError("calibration needs finite queries and keys, got NaN or infinity in the samples")
+    texts = [pair for sample in cleaned for pair in zip(*sample, strict=True) if pair[0].shape[1] and pair[1].shape[1]]
     query_mean, key_mean = queries.mean(-2), keys.mean(-2)
     if isinstance(feature_map, LowOrderMap):
-        return _calibrate_low_orders(feature_map, cleaned, queries, query_mean, key_mean, scaling, causal)
+        _check_enough(texts, feature_map.head_dim)
+        return _calibrate_low_orders(feature_map, texts, queries, query_mean, key_mean, scaling, causal)
     squares = (queries - query_mean[:, None]).square().mean(-2) + (keys - key_mean[:, None]).square().mean(-2)
     spread = scaling * squares.sum(-1)
     if isinstance(feature_map, LearnedMap):
@@ -72,20 +87,81 @@ def _real_positions(
     feature_map: FeatureMap, query: torch.Tensor, key: torch.Tensor, key_mask: torch.Tensor | None
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Queries and keys of each text without padding: lists of [heads, length, head_dim] of float64."""
-    if query.shape[1] != feature_map.num_heads or key.shape[1] != feature_map.num_heads:
-        raise ValueError(f"the feature map is for {feature_map.num_heads} heads, got samples of {query.shape[1]}")
-    query, key = query.double(), key.double()
+    heads, head_dim = feature_map.num_heads, feature_map.head_dim
+    for name, states in {"query": query, "key": key}.items():
+        if states.dim() != 4 or not states.is_floating_point():
+            raise ValueError(
+                f"a sample's {name} must be a floating tensor [batch, heads, length, head_dim], got {states.dtype} of "
+                f"shape {list(states.shape)}"
+            )
+        if states.shape[1] != heads:
+            raise ValueError(f"the feature map is for {heads} heads, got samples of {states.shape[1]}")
+        if states.shape[-1] != head_dim:
+            raise ValueError(f"the feature map is for a head_dim of {head_dim}, got samples of {states.shape[-1]}")
+    if len(query) != len(key):
+        raise ValueError(f"a sample's query and key must be of one batch, got {len(query)} and {len(key)} texts")
+    # MPS has no float64.
+    query, key = ((states.cpu() if states.device.type == "mps" else states).double() for states in (query, key))
     if key_mask is None:
         return list(query), list(key)
-    keys = [row[:, real] for row, real in zip(key, key_mask, strict=True)]
+    if key_mask.is_floating_point() or key_mask.shape != (key.shape[0], key.shape[2]):
+        raise ValueError(
+            f"a sample's mask must be of shape {[key.shape[0], key.shape[2]]}, boolean or not 0 where a key is real, "
+            f"got {key_mask.dtype} of shape {list(key_mask.shape)}"
+        )
+    # Integers would choose positions by their numbers.
+    real = key_mask.to(key.device, torch.bool)
+    keys = [row[:, kept] for row, kept in zip(key, real, strict=True)]
     if query.shape[-2] != key.shape[-2]:
         return list(query), keys
-    return [row[:, real] for row, real in zip(query, key_mask, strict=True)], keys
+    return [row[:, kept] for row, kept in zip(query, real, strict=True)], keys
+
+
+def _check_enough(texts: list[tuple[torch.Tensor, torch.Tensor]], head_dim: int) -> None:
+    needed = POSITIONS_PER_DIMENSION * head_dim
+    # Attention to a single key says nothing of queries or keys.
+    counts = [(query.shape[1], key.shape[1]) for query, key in texts if key.shape[1] > 1]
+    queries, keys = (sum(count[side] for count in counts) for side in (0, 1))
+    if min(queries, keys) < needed:
+        raise ValueError(
+            f"calibration needs at least {needed} queries and keys ({POSITIONS_PER_DIMENSION} for each of {head_dim} "
+            f"dimensions) in texts of two and more positions, got {queries} and {keys}: give more text"
+        )
+
+
+class _Candidate:
+    """A map with the shifts and projections of one choice, and what its factors are to be found from: sums over rows,
+    for each saturation, of the products of both orders' weights [heads, 2, 2] and of their products with what order
+    zero misses of softmax [heads, 2], and the squared error of order zero [heads]."""
+
+    def __init__(self, trial: LowOrderMap, like: torch.Tensor) -> None:
+        self.trial = trial
+        self.products = like.new_zeros(len(SATURATIONS), trial.num_heads, 2, 2)
+        self.targets = like.new_zeros(len(SATURATIONS), trial.num_heads, 2)
+        self.without = like.new_zeros(trial.num_heads)
+
+    def add(
+        self, query: torch.Tensor, key: torch.Tensor, exact: torch.Tensor, allowed: torch.Tensor, scaling: float
+    ) -> None:
+        """Some rows of a text: [heads, rows, head_dim], [heads, keys, head_dim], [heads, rows, keys] and
+        [1, rows, keys]."""
+        terms = low_order_terms(query[None], key[None], self.trial, allowed[None], scaling)
+        base, first, second, variance = (term[0] for term in terms)
+        rest = exact - base
+        self.without += rest.square().sum((-1, -2))
+        orders = (base * first, base * second)
+        # All that depends on the saturation is one factor a row: [heads, rows, ...].
+        products = torch.stack([torch.stack([(a * b).sum(-1) for b in orders], -1) for a in orders], -1)
+        targets = torch.stack([(order * rest).sum(-1) for order in orders], -1)
+        for i, saturation in enumerate(SATURATIONS):
+            damping = 1 / (1 + saturation * variance)
+            self.products[i] += (products * damping.square()[..., None]).sum(1)
+            self.targets[i] += (targets * damping).sum(1)
 
 
 def _calibrate_low_orders(
     feature_map: LowOrderMap,
-    samples: list[tuple[list[torch.Tensor], list[torch.Tensor]]],
+    texts: list[tuple[torch.Tensor, torch.Tensor]],
     queries: torch.Tensor,
     query_mean: torch.Tensor,
     key_mean: torch.Tensor,
@@ -93,50 +169,44 @@ def _calibrate_low_orders(
     causal: bool,
 ) -> torch.Tensor:
     heads = feature_map.num_heads
-    names = ("query_mean", "query_projection", "key_projection", "key_curvature", "linear", "quadratic", "saturation")
-    best: dict[str, torch.Tensor] = {}
-    least = torch.full((heads,), torch.inf, dtype=torch.float64, device=queries.device)
-    texts = [pair for sample in samples for pair in zip(*sample, strict=True) if pair[0].shape[1] and pair[1].shape[1]]
-    exact = []
-    uniform = torch.zeros_like(least)
-    for query, key in texts:
-        allowed = allowed_pairs(query[None], key[None], None, causal)
-        exact.append(softmax_weights(query[None], key[None], allowed, scaling)[0])
-        even = allowed[0] / allowed[0].sum(-1, keepdim=True)
-        uniform += (exact[-1] - even).square().sum((-1, -2))
-
-    # A map of more precision than the one to be filled, so that what is chosen is what was tried.
-    trial = LowOrderMap(feature_map.head_dim, feature_map.num_features, heads).double().to(queries.device)
-    trial.key_mean.copy_(key_mean)
+    candidates = []
     for shift in SHIFTS:
         for curvature in CURVATURES:
+            # A map of more precision than the one to be filled, so that what is chosen is what was tried.
+            trial = LowOrderMap(feature_map.head_dim, feature_map.num_features, heads).double().to(queries.device)
+            trial.key_mean.copy_(key_mean)
             trial.query_mean.copy_(shift * query_mean)
             _project(trial, texts, queries, query_mean, curvature, scaling)
-            products = torch.zeros(len(SATURATIONS), heads, 2, 2, dtype=torch.float64, device=queries.device)
-            targets = torch.zeros(len(SATURATIONS), heads, 2, dtype=torch.float64, device=queries.device)
-            without = torch.zeros_like(least)
-            for (query, key), weights in zip(texts, exact, strict=True):
-                allowed = allowed_pairs(query[None], key[None], None, causal)
-                terms = low_order_terms(query[None], key[None], trial, allowed, scaling)
-                base, first, second, variance = (term[0] for term in terms)
-                rest = weights - base
-                without += rest.square().sum((-1, -2))
-                for i, saturation in enumerate(SATURATIONS):
-                    damped = base / (1 + saturation * variance)
-                    orders = torch.stack([damped * first, damped * second], dim=1).flatten(2)
-                    products[i] += orders @ orders.mT
-                    targets[i] += (orders @ rest.flatten(1)[..., None])[..., 0]
-            for saturation, product, target in zip(SATURATIONS, products, targets, strict=True):
-                factors, gained = _least_squares(product, target)
-                trial.saturation.fill_(saturation)
-                trial.linear.copy_(factors[:, 0])
-                trial.quadratic.copy_(factors[:, 1])
-                better = without - gained < least
-                least = torch.where(better, without - gained, least)
-                for name in names:
-                    now = getattr(trial, name)
-                    choose = better.view(-1, *[1] * (now.dim() - 1))
-                    best[name] = torch.where(choose, now, best.get(name, now))
+            candidates.append(_Candidate(trial, queries))
+
+    uniform = queries.new_zeros(heads)
+    for query, key in texts:
+        rows = max(1, PAIRS // (heads * key.shape[1]))
+        for start in range(0, query.shape[1], rows):
+            some = query[:, start : start + rows]
+            pairs = torch.ones(1, some.shape[1], key.shape[1], dtype=torch.bool, device=key.device)
+            pairs = pairs.tril(start) if causal else pairs
+            exact = softmax_weights(some[None], key[None], pairs[None], scaling)[0]
+            uniform += (exact - pairs / pairs.sum(-1, keepdim=True)).square().sum((-1, -2))
+            for candidate in candidates:
+                candidate.add(some, key, exact, pairs, scaling)
+
+    least = torch.full_like(uniform, torch.inf)
+    names = ("query_mean", "query_projection", "key_projection", "key_curvature", "linear", "quadratic", "saturation")
+    best: dict[str, torch.Tensor] = {}
+    for candidate in candidates:
+        trial = candidate.trial
+        for saturation, product, target in zip(SATURATIONS, candidate.products, candidate.targets, strict=True):
+            factors, gained = _least_squares(product, target)
+            trial.saturation.fill_(saturation)
+            trial.linear.copy_(factors[:, 0])
+            trial.quadratic.copy_(factors[:, 1])
+            better = candidate.without - gained < least
+            least = torch.where(better, candidate.without - gained, least)
+            for name in names:
+                now = getattr(trial, name)
+                choose = better.view(-1, *[1] * (now.dim() - 1))
+                best[name] = torch.where(choose, now, best.get(name, now))
     feature_map.key_mean.copy_(key_mean)
     for name, chosen in best.items():
         getattr(feature_map, name).copy_(chosen)

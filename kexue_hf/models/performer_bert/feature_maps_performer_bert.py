@@ -1,7 +1,8 @@
 """Feature maps: what stands for exp(q . k) where attention takes linear time.
 
-A map is a module whose buffers and parameters are everything that its numbers depend on: it saves, loads, moves and
-casts with the model that it is attached to. `linear_attention` knows two kinds:
+A map is a module: all tensors that its numbers depend on are its buffers and parameters, and save, load, move and cast
+with the model that it is attached to; what it was made with (sizes, `centred`, `optimal`, norm and seed of redraws) is
+for a configuration to hold. `linear_attention` knows two kinds:
 
 * `ExponentialMap`: features exp(w . x + b), one for each direction w; `RandomFeatures` are FAVOR+ and FAVOR++, and
   `LearnedMap` (learned_performer_bert.py) has directions that are parameters: gradients reach them.
@@ -116,15 +117,18 @@ class RandomFeatures(ExponentialMap):
     ) -> None:
         super().__init__(head_dim, num_features, num_heads, centred)
         self.norm, self.seed, self.optimal = norm, seed, optimal
-        self.register_buffer("projection", draw_projection(num_features, head_dim, norm, seed).float())
+        # Drawn on the CPU, but where and of what type modules are being made is for the others of its buffers, too.
+        self.register_buffer("projection", torch.empty(num_features, head_dim))
         if optimal:
-            self.register_buffer("sharpness", torch.full((num_heads,), self._assumed_sharpness()))
+            self.register_buffer("sharpness", torch.empty(num_heads))
+        self.reset()
 
     def _assumed_sharpness(self) -> float:
         # On the CPU, whatever device modules are being made on: it is a constant.
         spread = 2 * math.sqrt(self.head_dim) * self.ASSUMED_STD**2
         return float(best_sharpness(torch.tensor(spread, dtype=torch.float64, device="cpu"), self.head_dim))
 
+    @torch.no_grad()
     def reset(self) -> None:
         super().reset()
         self.redraw(0)
@@ -149,7 +153,7 @@ class RandomFeatures(ExponentialMap):
     def log_constant(self) -> torch.Tensor:
         constant = torch.full((1,), -math.log(self.num_features) / 2, dtype=torch.float64)
         if self.optimal:
-            constant = constant + (1 - 4 * self.sharpness.double().cpu()).log() * self.head_dim / 4
+            constant = constant + (1 - 4 * self.sharpness.cpu().double()).log() * self.head_dim / 4
         return constant
 
     def extra_repr(self) -> str:
@@ -171,9 +175,12 @@ class LowOrderMap(FeatureMap):
 
     where all means are over the keys that the row sees, weighted by w, and t and u are taken from centred keys: both
     orders then sum to zero, and the normaliser is the sum of w, positive whatever comes. This is the expansion of
-    softmax in Hermite polynomials, which is the best one of its degree where t is normal. g = 1 / (1 + saturation
-    var(t)) keeps rows with large logits, for which no polynomial will do, near the mean. Single weights may be
-    negative.
+    softmax in Hermite polynomials, which is the best one of its degree where t is normal. g = 1 / (1 + saturation s)
+    keeps rows with large logits, for which no polynomial will do, near the mean: s is the sum over dimensions of q^2
+    times the variance of k, which is the variance of t where the dimensions of k are uncorrelated: calibration makes
+    them so over the whole sample. Single weights may be negative.
+
+    In float32 there is room for entries of q and k up to 1e8, gradients included; far beyond, rows become NaN.
 
     Features: `linear_dims` (all dimensions, if there is room) and r (r + 1) / 2 of the second order.
 

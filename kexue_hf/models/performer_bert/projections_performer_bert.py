@@ -31,15 +31,18 @@ def draw_projection(count: int, dim: int, norm: str = "chi", seed: int = 0, inde
     Args:
         norm: "chi", as of independent normal vectors, with which the kernel's estimate has no bias (arXiv 2009.14794);
             "sqrt_d", all the same; "stratified", see `stratified_radii`, in random order.
-        seed, index: which draw; `index` counts the redraws of a seed.
+        seed, index: which draw, both from 0 on; `index` counts the redraws of a seed. Torch's generator on the CPU
+            knows 2^32 seeds: beyond, draws repeat.
 
     Raises:
-        ValueError: a size below 1, or a norm that does not exist.
+        ValueError: a size below 1, a negative seed or index, or a norm that does not exist.
     """
     if count < 1 or dim < 1:
         raise ValueError(f"a projection needs at least 1 feature and 1 dimension, got {count} and {dim}")
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+    if seed < 0 or index < 0:
+        raise ValueError(f"seed and index of a draw must be at least 0, got {seed} and {index}")
     generator = torch.Generator(device="cpu").manual_seed((seed * 1_000_003 + index * 7_919 + 12_345) % 2**63)
 
     def normal(*size: int) -> torch.Tensor:

@@ -26,6 +26,8 @@ logger = logging.get_logger(__name__)
 
 SETTING = "performer"
 AUTO = "auto"
+# Tokens, padding included, whose queries and keys are held for calibration.
+MOST_POSITIONS = 16_384
 
 
 def use_performer(
@@ -271,8 +273,11 @@ def calibrate_performer(
 ) -> dict[str, torch.Tensor]:
     """Fit the constants of every feature map of a model to its own queries and keys.
 
-    The model runs over the texts once as the softmax model that it was. Some ten texts of some hundred tokens do; all
-    their queries and keys are held in memory, and exact softmax is computed in float64.
+    The model runs over the texts once as the softmax model that it was, and exact softmax is computed in float64: some
+    ten texts of some hundred tokens do. Low orders need at least 2 head_dim tokens in all. Queries and keys of up to
+    `MOST_POSITIONS` tokens, padding included, are held in memory, 1.2 GB for a BERT-base in float32: of more, every
+    other batch is left out, or three of four and so on, down to one batch. Time grows with the square of a text's
+    length.
 
     Where the configuration of a performer_bert has `linear_layers="auto"`, only every other text (or batch, or row) is
     calibrated on. On the rest each layer is compared with softmax, given the softmax model's own inputs; layers
@@ -290,7 +295,8 @@ def calibrate_performer(
         softmax too.
 
     Raises:
-        ValueError: a model without maps, or nothing to calibrate on; for "auto" less than two texts.
+        ValueError: a model without maps, nothing to calibrate on, or too little for low orders (see `calibrate`); for
+            "auto" less than two texts.
     """
     maps = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
     if not maps:
@@ -381,8 +387,11 @@ def _halves(batches: list[Any]) -> tuple[list[Any], list[Any]]:
 def _calibrate(
     model: Any, maps: dict[str, FeatureMap], batches: Iterable[Any], progress: bool
 ) -> dict[str, torch.Tensor]:
-    samples: dict[int, list[Any]] = {}
+    # Of each batch that is kept, by its number: samples of each map.
+    kept: dict[int, dict[int, list[Any]]] = {}
+    sizes: dict[int, int] = {}
     told: dict[int, tuple[float, bool]] = {}
+    every, current = 1, 0
 
     def record(
         module: nn.Module,
@@ -394,27 +403,38 @@ def _calibrate(
     ) -> None:
         found = getattr(module, MAP_NAME, None)
         if found is not None:
-            samples.setdefault(id(found), []).append((query.detach(), key.detach(), real))
+            kept[current].setdefault(id(found), []).append((query.detach(), key.detach(), real))
+            sizes[current] = max(sizes[current], query.shape[0] * query.shape[2])
             told[id(found)] = scaling, causal
 
     modes = [module for module in model.modules() if module.training]
     model.eval()
     token = RECORDER.set(record)
     try:
-        for batch in batches:
+        for current, batch in enumerate(batches):
             if not isinstance(batch, Mapping):
                 raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
+            if current % every:
+                continue
+            kept[current], sizes[current] = {}, 0
             model(**{name: states.to(model.device) for name, states in batch.items()})
+            # Spread evenly over all batches, however many are to come.
+            while len(kept) > 1 and sum(sizes.values()) > MOST_POSITIONS:
+                every *= 2
+                for number in [number for number in kept if number % every]:
+                    del kept[number], sizes[number]
     finally:
         RECORDER.reset(token)
         for module in modes:
             module.training = True
     results = {}
     for name, feature_map in tqdm(maps.items(), desc="calibrating", leave=False, disable=not progress):
-        if id(feature_map) not in samples:
+        if id(feature_map) not in told:
             raise ValueError(f"calibration needs texts that reach every layer, {name} has seen none")
         scaling, causal = told[id(feature_map)]
-        results[name] = calibrate(feature_map, samples[id(feature_map)], scaling=scaling, causal=causal)
+        # Those of a layer are let go as soon as they have been used.
+        samples = [sample for seen in kept.values() for sample in seen.pop(id(feature_map), [])]
+        results[name] = calibrate(feature_map, samples, scaling=scaling, causal=causal)
     return results
 
 

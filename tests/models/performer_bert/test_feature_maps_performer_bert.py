@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from kexue_hf.models.performer_bert import calibration_performer_bert
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
 from kexue_hf.models.performer_bert.calibration_performer_bert import calibrate
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
@@ -45,6 +47,12 @@ def test_a_draw_repeats_and_others_differ() -> None:
     # What a saved model expects of a seed, on whatever machine it is loaded.
     pinned = torch.tensor([[1.133817129823, -1.623864906677, -0.570062367031]], dtype=torch.float64)
     torch.testing.assert_close(draw_projection(1, 3, seed=0), pinned, atol=1e-9, rtol=0)
+
+
+def test_a_draw_of_a_negative_seed_or_index_is_refused() -> None:
+    for seed, index in ((-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match=f"at least 0, got {seed} and {index}"):
+            draw_projection(2, 2, seed=seed, index=index)
 
 
 def test_a_draw_does_not_touch_the_global_generator() -> None:
@@ -186,6 +194,7 @@ def test_a_map_saves_and_loads_with_all_its_numbers(name: str) -> None:
 def test_a_map_made_without_storage_is_filled_by_reset(name: str) -> None:
     with torch.device("meta"):
         empty = create_feature_map(name, 6, 20, num_heads=2, seed=5)
+    assert all(tensor.is_meta for tensor in empty.state_dict().values())
     empty = empty.to_empty(device="cpu")
     for buffer in empty.buffers():
         buffer.fill_(torch.nan)
@@ -196,11 +205,23 @@ def test_a_map_made_without_storage_is_filled_by_reset(name: str) -> None:
 
 
 @DEFAULTS
+def test_all_of_a_map_is_of_the_type_that_modules_are_made_of(name: str) -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        feature_map = create_feature_map(name, 6, 20)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {tensor.dtype for tensor in feature_map.state_dict().values()} == {torch.bfloat16}
+
+
+@DEFAULTS
 def test_a_map_of_half_precision_still_computes_in_single(name: str) -> None:
     inputs = [tensor.half() for tensor in states(40)]
-    output = linear_attention(*inputs, create_feature_map(name, 6, 20).half())
-    expected = linear_attention(*inputs, create_feature_map(name, 6, 20))
-    assert (output - expected).abs().max() < 0.01
+    # Constants that lose something by being cast.
+    feature_map = filled(name).half()
+    output = linear_attention(*inputs, feature_map)
+    assert torch.equal(output, linear_attention(*inputs, feature_map.float()))
+    assert not torch.equal(output, linear_attention(*inputs, filled(name)))
 
 
 def trained(length: int = 80, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -280,10 +301,74 @@ def test_padding_does_not_enter_calibration(name: str) -> None:
         torch.testing.assert_close(buffer, getattr(parts, name))
 
 
+@pytest.mark.parametrize("kind", [torch.long, torch.int32, torch.uint8], ids=str)
+def test_a_mask_of_integers_is_one_of_truth(kind: torch.dtype) -> None:
+    query, key, _ = trained()
+    mask = torch.ones(2, 80, dtype=torch.bool)
+    mask[1, 50:] = False
+    one, other = LowOrderMap(16, 48, 2), LowOrderMap(16, 48, 2)
+    assert torch.equal(calibrate(one, [(query, key, mask)]), calibrate(other, [(query, key, mask.to(kind))]))
+    assert torch.equal(one.key_projection, other.key_projection)
+
+
+class Sizes(TorchDispatchMode):
+    """The largest tensor that is made."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return found
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+def test_rows_in_blocks_calibrate_alike_in_less_memory(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, _ = trained(60)
+    samples = [(query[:1], key[:1], None), (query[1:, :, :21] * 2, key[1:, :, :21], None)]
+    found = []
+    for pairs in (1 << 20, 2 * 60 * 25):
+        monkeypatch.setattr(calibration_performer_bert, "PAIRS", pairs)
+        feature_map = LowOrderMap(16, 48, 2).double()
+        with Sizes() as seen:
+            share = calibrate(feature_map, samples, causal=causal)
+        found.append([share, *feature_map.buffers()])
+        # No more than the pairs of a block, or the queries and keys themselves.
+        assert seen.largest == max(min(pairs, 2 * 60 * 60), 2 * (60 + 21) * 16)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-10)
+
+
+def test_as_many_positions_as_are_asked_for_do() -> None:
+    """On other states of the same kind; fewer are refused, whatever the texts that they are in."""
+    query, key, _ = trained()
+    feature_map = LowOrderMap(16, 48, num_heads=2)
+    before = missed(feature_map)
+    calibrate(feature_map, [(query[:, :, :16], key[:, :, :16], None)])
+    assert missed(feature_map) < before
+    expected = {name: buffer.clone() for name, buffer in feature_map.named_buffers()}
+    one, other = query[:1], key[:1]
+    alone = (query[0].transpose(0, 1)[:, :, None], key[0].transpose(0, 1)[:, :, None], None)
+    for samples, counts in (
+        ([(one[:, :, :31], other, None)], "31 and 80"),
+        ([(one, other[:, :, :31], None)], "80 and 31"),
+        ([(one[:, :, :30], other[:, :, :30], None), (query[:, :, :1], key[:, :, :1], None)], "30 and 30"),
+        ([alone], "0 and 0"),
+    ):
+        with pytest.raises(ValueError, match=rf"at least 32 queries and keys .* got {counts}: give more text"):
+            calibrate(feature_map, samples)
+    for name, buffer in feature_map.named_buffers():
+        assert torch.equal(buffer, expected[name])
+    # What is but a mean, or where training begins, needs no more than a position.
+    for name in ("favor+", "favor++", "learned"):
+        calibrate(create_feature_map(name, 16, 48, 2), [(query[:1, :, :1], key[:1, :, :1], None)])
+
+
 @DEFAULTS
 def test_calibration_on_states_without_any_variance(name: str) -> None:
     feature_map = create_feature_map(name, 4, 12, num_heads=2)
-    calibrate(feature_map, [(torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 4), None)])
+    calibrate(feature_map, [(torch.zeros(1, 2, 8, 4), torch.zeros(1, 2, 8, 4), None)])
     inputs = states(7, dim=4)
     assert linear_attention(*inputs, feature_map).isfinite().all()
 
@@ -297,8 +382,21 @@ def test_bad_samples_are_refused() -> None:
         calibrate(feature_map, [(query, query, torch.zeros(1, 5, dtype=torch.bool))])
     with pytest.raises(ValueError, match="finite queries and keys"):
         calibrate(feature_map, [(query, query + torch.nan, None)])
-    with pytest.raises(ValueError, match="for 2 heads, got samples of 1"):
-        calibrate(feature_map, [(query[:, :1], query[:, :1], None)])
+    for sample, message in (
+        ((query[:, :1], query[:, :1], None), "for 2 heads, got samples of 1"),
+        ((query, query[..., :3], None), "for a head_dim of 4, got samples of 3"),
+        ((query[0], query, None), r"query must be a floating tensor .* of shape \[2, 5, 4\]"),
+        ((query, query.long(), None), "key must be a floating tensor .* got torch.int64"),
+        ((query, query.expand(2, -1, -1, -1), None), "of one batch, got 1 and 2 texts"),
+        ((query, query, torch.ones(1, 5)), r"mask must be of shape \[1, 5\], .* got torch.float32"),
+        ((query, query, torch.ones(1, 4).bool()), r"mask must be of shape \[1, 5\], .* got torch.bool of .* \[1, 4\]"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            calibrate(feature_map, [sample])
+        assert "\n" not in str(error.value)
+    for scaling in (0.0, -1.0, math.inf):
+        with pytest.raises(ValueError, match="scaling must be a positive number"):
+            calibrate(feature_map, [(query, query, None)], scaling=scaling)
 
 
 @pytest.mark.parametrize(

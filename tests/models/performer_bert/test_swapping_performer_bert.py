@@ -25,6 +25,7 @@ from transformers import (
 
 import kexue_hf
 from kexue_hf import calibrate_performer, use_performer
+from kexue_hf.models.performer_bert import swapping_performer_bert
 from kexue_hf.models.performer_bert.favor_performer_bert import favor_attention, favor_mask
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 from kexue_hf.models.performer_bert.naive_performer_bert import (
@@ -432,11 +433,46 @@ def test_calibration_on_texts() -> None:
             return {"input_ids": torch.tensor([[ord(letter) % 50 for letter in text][:max_length] for text in texts])}
 
     one, other = (use_performer(tiny_bert("sdpa")) for _ in range(2))
-    calibrate_performer(one, ["abcdef", "bcdxyz", "yyyayy"], Tokenizer(), max_length=5, batch_size=2)
-    encoded = Tokenizer()(["abcdef", "bcdxyz", "yyyayy"], 5, padding=True, truncation=True, return_tensors="pt")
+    calibrate_performer(one, ["abcdef", "bcdxyz", "yyyayy", "aqmzpf"], Tokenizer(), max_length=5, batch_size=2)
+    encoded = Tokenizer()(
+        ["abcdef", "bcdxyz", "yyyayy", "aqmzpf"], 5, padding=True, truncation=True, return_tensors="pt"
+    )
     calibrate_performer(other, [encoded])
     batch = padded()
     torch.testing.assert_close(one(**batch).logits, other(**batch).logits, rtol=0, atol=1e-5)
+
+
+def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[list[int]] = []
+    inner = swapping_performer_bert.calibrate
+
+    def calibrate(feature_map, samples, **options):
+        held.append([query.shape[2] for query, _, _ in samples])
+        return inner(feature_map, samples, **options)
+
+    monkeypatch.setattr(swapping_performer_bert, "calibrate", calibrate)
+    monkeypatch.setattr(swapping_performer_bert, "MOST_POSITIONS", 100)
+    model = use_performer(tiny_bert("sdpa"))
+    seen = []
+    hook = model.register_forward_pre_hook(lambda *_: seen.append(1))
+    # Told from each other by their lengths.
+    calibrate_performer(model, ({"input_ids": torch.arange(10 + n)[None] % 50} for n in range(20)))
+    hook.remove()
+    assert held == [[10, 14, 18, 22, 26]] * 3
+    assert len(seen) == 12
+    held.clear()
+    calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
+    monkeypatch.setattr(swapping_performer_bert, "MOST_POSITIONS", 30)
+    calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
+    assert held == [[40, 40]] * 3 + [[40]] * 3
+
+
+def test_too_little_text_to_calibrate_on_is_refused() -> None:
+    model = use_performer(tiny_bert("sdpa"))
+    head_dim = next(iter(attention_modules(model).values())).favor_map.head_dim
+    message = f"at least {2 * head_dim} queries and keys .* got 4 and 4"
+    with pytest.raises(ValueError, match=message):
+        calibrate_performer(model, [{"input_ids": torch.arange(4)[None]}])
 
 
 @pytest.mark.parametrize(
