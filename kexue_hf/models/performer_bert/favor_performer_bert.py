@@ -15,9 +15,9 @@ How a call departs from transformers' own implementations:
 """
 
 import functools
+import threading
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -35,13 +35,43 @@ SOFTMAX_MARK = "favor_softmax"
 # What some models add to the scores or take away from them.
 _OF_SCORES = ("position_bias", "relative_position_bias", "attention_bias", "softcap", "s_aux", "head_mask")
 
+Looking = TypeVar("Looking")
+
+
+class PerThread(Generic[Looking]):
+    """What one thread has set, and no other sees. Not a ContextVar, at which torch.compile stops in every layer."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Looking] = {}
+
+    def get(self) -> Looking | None:
+        # Empty is the usual case, and one that a compiler can check.
+        return self._of_this_thread() if self._found else None
+
+    @torch.compiler.disable
+    def _of_this_thread(self) -> Looking | None:
+        return self._found.get(threading.get_ident())
+
+    def set(self, value: Looking) -> Looking | None:
+        """Set, and return what `reset` is to be given."""
+        before = self.get()
+        self._found[threading.get_ident()] = value
+        return before
+
+    def reset(self, before: Looking | None) -> None:
+        if before is None:
+            self._found.pop(threading.get_ident(), None)
+        else:
+            self._found[threading.get_ident()] = before
+
+
 Recorder = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor | None, float, bool], None]
 # While set, every layer computes softmax and shows its queries, keys, mask, scaling and causality.
-RECORDER: ContextVar[Recorder | None] = ContextVar("favor_recorder", default=None)
+RECORDER: PerThread[Recorder] = PerThread()
 
 Observer = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, float, bool], None]
 # While set, every layer shows its queries, keys, values, mask, scaling and causality, whatever it computes.
-OBSERVER: ContextVar[Observer | None] = ContextVar("favor_observer", default=None)
+OBSERVER: PerThread[Observer] = PerThread()
 
 
 def register() -> None:

@@ -63,7 +63,7 @@ class PerformerBertEmbeddings(nn.Module):
                     f"texts of at most {limit} tokens (max_position_embeddings squared), got {length}: truncate them"
                 )
             position_ids = torch.arange(length, device=inputs_embeds.device)[None]
-        elif position_ids.device.type == "cpu" and position_ids.numel() and int(position_ids.max()) >= limit:
+        elif _may_look_at(position_ids) and int(position_ids.max()) >= limit:
             raise ValueError(f"positions of at most {limit - 1} (max_position_embeddings squared), got a larger one")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(position_ids)
@@ -78,6 +78,11 @@ class PerformerBertEmbeddings(nn.Module):
         outer = self.position_embeddings(position_ids.div(rows, rounding_mode="floor"))
         ratio = self.config.position_alpha / (1 - self.config.position_alpha)
         return inner + ratio * (outer - self.position_embeddings.weight[0])
+
+
+def _may_look_at(states: torch.Tensor) -> bool:
+    """Whether that makes no device wait and no compiler stop, and there is something to be seen."""
+    return states.device.type == "cpu" and not torch.compiler.is_compiling() and states.numel() > 0
 
 
 class PerformerBertSelfAttention(nn.Module):
@@ -104,7 +109,7 @@ class PerformerBertSelfAttention(nn.Module):
             config.feature_map, self.attention_head_size, config.num_features, heads, config.norm, seed
         )
         if config.redraw is not None and isinstance(feature_map, RandomFeatures):
-            start_counting(feature_map)
+            start_counting(feature_map, config.redraw)
         setattr(self, MAP_NAME, feature_map)
 
     def forward(

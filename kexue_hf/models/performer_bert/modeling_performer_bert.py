@@ -100,7 +100,7 @@ class PerformerBertPreTrainedModel(PreTrainedModel):
 
     def post_init(self) -> None:
         super().post_init()
-        count_steps(self, self.config.redraw)
+        count_steps(self)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,59 +1,103 @@
 """New random features after so many optimiser steps, and values for maps that no file has filled.
 
-A model counts its steps itself, so that every training loop will do: where the trained weights have changed in place
-between two forward passes in training mode, a step has been made. Passes whose gradients are accumulated, and steps
-that a loss scaler skips, do not count. The count is a buffer of each map, saved with it. Draws depend on the seed and
-the count alone: all processes that train one model have the same.
+Steps are counted where they are made: after every `step` of a `torch.optim.Optimizer`, whatever the training loop, the
+random features of models that it trains count one (fused and sharded optimisers, gradients that are accumulated and
+compiled models included; a step that a loss scaler skips is none). Features in evaluation mode do not count. What
+trains by other means calls `count_performer_step`. The count is a buffer of each map, saved with it. Draws depend on
+the seed and the count alone: all processes that train one model have the same.
 """
 
+import weakref
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .feature_maps_performer_bert import FeatureMap, RandomFeatures
 
 STEPS = "steps"
-# Names on the outermost model: the interval, the weights' versions at the last pass, and the hook.
-_INTERVAL, _SEEN, _HOOK = "_favor_redraw", "_favor_seen", "_favor_hook"
+# Names on a map, the interval, and on a model, what makes it and its copies take part.
+_INTERVAL, _MARK = "redraw_after", "_favor_counted"
+
+_counted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+_hooks: list[Any] = []
 
 
-def start_counting(feature_map: RandomFeatures) -> None:
-    """Give a map its count of optimiser steps."""
+class _Counted:
+    """On a model: it takes part in the count while it lives, and so do its copies, those out of a pickle as well."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.__setstate__({"model": model})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self._model()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._model = weakref.ref(state["model"])
+        _counted.add(state["model"])
+        # Once a process: who never asks for redraws has no hook.
+        if not _hooks:
+            _hooks.append(register_optimizer_step_post_hook(_after_step))
+
+
+def start_counting(feature_map: RandomFeatures, redraw: int) -> None:
+    """Give a map its count of optimiser steps, and the number of them after which it draws anew."""
     feature_map.register_buffer(STEPS, torch.zeros((), dtype=torch.long))
+    setattr(feature_map, _INTERVAL, redraw)
 
 
-def count_steps(model: Any, redraw: int | None) -> None:
-    """Have a model count its steps and redraw after every `redraw` of them; the models that it is made of stop.
+def count_steps(model: nn.Module) -> None:
+    """Have a model whose maps may count take part, or no longer, if none does."""
+    model.__dict__.pop(_MARK, None)
+    _counted.discard(model)
+    if _counting(model):
+        model.__dict__[_MARK] = _Counted(model)
+
+
+def count_performer_step(model: nn.Module) -> None:
+    """Count an optimiser step of a model and draw anew where it is time, for trainings without torch's optimisers.
+
+    With an optimiser that is a `torch.optim.Optimizer` and holds the model's own parameters this happens by itself.
+    DeepSpeed's ZeRO holds others: there it is to be called after every `engine.step()` that is one
+    (`engine.is_gradient_accumulation_boundary()`), on every process.
 
     Args:
-        redraw: number of steps; None for no redraws.
+        model: one with redraws, or one that contains it; without redraws, or in evaluation mode, nothing happens.
     """
-    for module in model.modules():
-        handle = module.__dict__.pop(_HOOK, None)
-        if handle is not None:
-            handle.remove()
-            module.__dict__.pop(_SEEN, None)
-    if redraw is not None:
-        setattr(model, _INTERVAL, redraw)
-        setattr(model, _HOOK, model.register_forward_pre_hook(_before_forward))
+    _count(_counting(model))
 
 
-def _before_forward(model: Any, _: Any) -> None:
-    if not model.training:
+@torch.compiler.disable
+def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    if not _counted:
         return
-    # Every change in place raises a tensor's version. The model's identity is there because a copy has other versions.
-    seen = (id(model), sum(parameter._version for parameter in model.parameters() if parameter.requires_grad))
-    before = model.__dict__.get(_SEEN)
-    setattr(model, _SEEN, seen)
-    if before is None or before[0] != seen[0] or before[1] == seen[1]:
+    # A fused optimiser is told by the loss scaler to skip a step, and is called all the same.
+    overflowed = getattr(optimizer, "found_inf", None)
+    if overflowed is not None and bool(overflowed):
         return
-    redraw = getattr(model, _INTERVAL)
-    for module in model.modules():
-        if isinstance(module, RandomFeatures) and STEPS in module._buffers:
-            steps = int(getattr(module, STEPS)) + 1
-            getattr(module, STEPS).fill_(steps)
-            if steps % redraw == 0:
-                module.redraw(steps // redraw)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    maps: dict[int, RandomFeatures] = {}
+    for model in list(_counted):
+        # At every step anew: sharding replaces parameters, adapters add some.
+        if any(parameter.requires_grad and id(parameter) in held for parameter in model.parameters()):
+            # A part of a model may take part beside the whole.
+            maps.update((id(feature_map), feature_map) for feature_map in _counting(model))
+    _count(list(maps.values()))
+
+
+def _counting(model: nn.Module) -> list[RandomFeatures]:
+    return [part for part in model.modules() if isinstance(part, RandomFeatures) and STEPS in part._buffers]
+
+
+def _count(maps: list[RandomFeatures]) -> None:
+    for feature_map in maps:
+        if feature_map.training:
+            count = getattr(feature_map, STEPS)
+            steps, interval = int(count) + 1, getattr(feature_map, _INTERVAL)
+            count.fill_(steps)
+            if steps % interval == 0:
+                feature_map.redraw(steps // interval)
 
 
 @torch.no_grad()
@@ -71,4 +115,4 @@ def fill_missing(feature_map: FeatureMap) -> None:
         getattr(feature_map, name).copy_(values)
 
 
-__all__ = ["count_steps", "fill_missing", "start_counting"]
+__all__ = ["count_performer_step", "count_steps", "fill_missing", "start_counting"]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm import tqdm
+from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from .calibration_performer_bert import calibrate
@@ -214,7 +215,10 @@ def _attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
                 # Complete: nothing is to be initialised. What is made without storage is filled from a file.
                 created.__dict__["_is_hf_initialized"] = True
             setattr(module, MAP_NAME, created.train(module.training))
-    count_steps(model, redraw)
+    # Parts as well: they may be trained without the whole.
+    for part in model.modules():
+        if part is model or isinstance(part, PreTrainedModel):
+            count_steps(part)
     return {**settings, "layers": None if layers is None else sorted(chosen)}
 
 
@@ -222,13 +226,14 @@ def _make(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMa
     heads, head_dim = _sizes(module)
     # Other draws for every layer.
     seed = settings["seed"] * 1_009 + number
-    created = create_feature_map(
-        settings["feature_map"], head_dim, settings["num_features"], heads, settings["norm"], seed
-    )
+    kind = settings["feature_map"]
+    # One for all layers; or, where attention transfer has chosen, one for each.
+    kind = kind if isinstance(kind, str) else kind[number]
+    created = create_feature_map(kind, head_dim, settings["num_features"], heads, settings["norm"], seed)
     if settings["redraw"] is not None:
         if not isinstance(created, RandomFeatures):
             raise ValueError(f"redraw is for random features, {settings['feature_map']!r} has none: leave it out")
-        start_counting(created)
+        start_counting(created, settings["redraw"])
     return created
 
 

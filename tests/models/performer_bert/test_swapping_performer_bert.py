@@ -348,7 +348,7 @@ def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
     for _ in range(2):
         training_step(model, optimizer, passes=3)
         model(input_ids=ids())
-    # Two steps have been made and the pass after the second has drawn.
+    # Two steps have been made, and the second has drawn.
     second = draws(model)
     assert not torch.equal(first, second)
     model.eval()
@@ -370,8 +370,8 @@ def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
             other(input_ids=ids())
             training_step(other, optimizer)
         found.append(draws(other))
-        # Three before and two here, the last of which no pass has followed.
-        assert {int(module.favor_map.steps) for module in attention_modules(other).values()} == {4}
+        # Three before and two here.
+        assert {int(module.favor_map.steps) for module in attention_modules(other).values()} == {5}
     assert not torch.equal(found[0], second)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
