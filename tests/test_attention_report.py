@@ -114,7 +114,8 @@ def test_what_comes_out_is_that_of_the_swapped_model(found) -> None:
 def test_words_are_hidden_in_every_row() -> None:
     tokenizer = tokenizer_of_words()
     cut = Pieces(tiny(), tokenizer, TEXTS)
-    batches = cut.batches(cut.rows, 3)
+    # Rows of one word, too, of which most would have none hidden.
+    batches = cut.batches([*cut.rows, *[[2, number, 3] for number in range(5, 35)]], 3)
     for (batch, labels), original in zip(cut.hidden(batches), batches, strict=True):
         hidden = labels != -100
         assert hidden.any(-1).all()
