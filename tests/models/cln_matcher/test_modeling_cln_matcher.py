@@ -88,6 +88,10 @@ def test_one_condition_is_a_plain_layer_norm(dtype: torch.dtype) -> None:
     # Rounded once more, which in half precision shows.
     alone = torch.cat([norm(states[n : n + 1], conditions[n : n + 1]) for n in range(2)])
     torch.testing.assert_close(each, alone, atol=4 * torch.finfo(dtype).eps, rtol=2 * torch.finfo(dtype).eps)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            norm(states, conditions), each, atol=4 * torch.finfo(dtype).eps, rtol=4 * torch.finfo(dtype).eps
+        )
     other = torch.tensor([1, 0])
     torch.testing.assert_close(norm(states.flip(0), conditions, other), each.flip(0))
     torch.testing.assert_close(norm(states, conditions.flip(0), other), each)
