@@ -10,7 +10,8 @@ model's, and Spearman's correlation of both models' likenesses of pairs (neighbo
 256 tokens, which is trained on, at 512, and on licences, which are another kind of text.
 
 Stages: "low_order" and "low_order, calibrated" for comparison; then the same learned maps "swapped" (random
-directions), "calibrated" (centroids of the keys), "transferred" and "distilled". --minutes is for the last two
+directions), "calibrated" (centroids of the keys), "transferred" (layers that are nearer to softmax with calibrated low
+orders have those) and "distilled". --minutes is for the last two
 together, without the measuring.
 
 Second part: masked language models, the packaged tiny WoBERT and a folder with another one, on the packaged samples;
@@ -45,7 +46,7 @@ from kexue_hf.trainers.recovery_figures import HeldOut  # noqa: E402 (found by t
 
 FEATURES, LENGTH, LONGER, BATCH = 256, 256, 512, 8
 PASSAGE, LONG_PASSAGE, SHARED_WORDS, HELD_OUT = 150, 340, 13, 10
-MEASURED, MEASURED_LONGER, MEASURED_ON_THE_WAY, EVERY = 160, 48, 48, 25
+MEASURED, MEASURED_LONGER, MEASURED_ON_THE_WAY, EVERY = 120, 32, 40, 25
 SAMPLES = ROOT / "kexue_hf" / "assets" / "samples"
 MASKED_LENGTH, CHARACTERS = 128, 110
 PARTS = ("encoder", "masked")
@@ -150,7 +151,7 @@ def recover(
         evaluate_every=EVERY, quiet=options.quiet,
     )  # fmt: skip
     found["transfer"] = {
-        "steps": result.steps, "seconds": round(time.perf_counter() - began, 1),
+        "steps": result.steps, "maps": result.kinds, "seconds": round(time.perf_counter() - began, 1),
         "cpu seconds": round(time.process_time() - spent, 1),
         "curve": [{"step": step, "errors": [round(e, 4) for e in errors]} for step, errors in result.curve],
     }  # fmt: skip

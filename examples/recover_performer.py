@@ -189,6 +189,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         report["transfer"] = {
             "layers": result.layers,
+            "maps": result.kinds,
             "curve": [{"step": step, "errors": errors} for step, errors in result.curve],
         }
         stages["transferred"] = measure(model)

@@ -6,7 +6,8 @@
 The model runs over the texts as the softmax model that it was. Each layer's map is trained on what that layer sees
 then: its output is to be softmax's (Hedgehog, arXiv 2402.04347; LoLCATs, arXiv 2410.10254). No gradient goes through
 the model, layers do not wait for each other, and what one layer has seen is forgotten before the next one: memory is
-that of one layer and one batch. The loss of a head is the squared error of its output over softmax's square, on the
+that of one layer and one batch. In the end a layer whose attention is flat gets low orders in place of what was
+trained, where they are nearer. The loss of a head is the squared error of its output over softmax's square, on the
 positions that are real.
 
 Errors of lower layers are not seen by higher ones: what is left after it is for `distil_performer`.
@@ -27,8 +28,9 @@ from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
 from kexue_hf.models.performer_bert.comparison_performer_bert import watching
 from kexue_hf.models.performer_bert.favor_performer_bert import MAP_NAME
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
-from kexue_hf.models.performer_bert.swapping_performer_bert import calibrate_performer
+from kexue_hf.models.performer_bert.swapping_performer_bert import SETTING, attention_modules, calibrate_performer
 
 # Of the steps at the beginning, in which the rate grows.
 WARMUP = 10
@@ -46,7 +48,8 @@ class AttentionTransfer:
         before: errors of the maps as they were at the first step.
         after: errors at the end.
         curve: (step, errors) from step 0 on.
-        steps: how many were made: less than asked for where an iterator ran out.
+        steps: how many were made: less than asked for where an iterator or the time ran out.
+        kinds: what each layer has in the end, "learned" or the name of the rival.
     """
 
     layers: list[str]
@@ -54,6 +57,7 @@ class AttentionTransfer:
     after: list[float] = field(default_factory=list)
     curve: list[tuple[int, list[float]]] = field(default_factory=list)
     steps: int = 0
+    kinds: list[str] = field(default_factory=list)
 
 
 def transfer_attention(
@@ -68,6 +72,7 @@ def transfer_attention(
     max_length: int = 256,
     evaluate_every: int = 50,
     new_start: bool = True,
+    rival: str | None = "low_order",
     minutes: float | None = None,
     collate: Any = None,
     seed: int = 0,
@@ -87,6 +92,9 @@ def transfer_attention(
         learning_rate: of Adam, after a warm-up of 10 steps; it falls to 0 as a cosine.
         evaluate_every: steps between two points of the curve.
         new_start: begin at centroids of the keys of the first texts, instead of at the maps as they are.
+        rival: the kind of map that a layer gets, calibrated, where it is nearer to softmax than the trained one on
+            two batches of the texts: what is not peaked is better served by low orders. None: no layer. A Performer
+            BERT has one kind of map for all layers, there is no rival.
         minutes: stop by then at the latest; the rate falls with whichever runs out first. The number of steps then
             depends on the machine.
         collate: makes batches of tokenised texts, instead of padding alone: to mask them, say.
@@ -160,7 +168,12 @@ def transfer_attention(
             progress.set_postfix_str(f"error {math.sqrt(loss):.3f}", refresh=False)
             if step % evaluate_every == 0 and step < steps:
                 result.curve.append((step, _errors(model, maps, tested)))
-        result.after = _errors(model, maps, tested)
+        result.kinds = ["learned"] * len(maps)
+        if rival is not None and isinstance(getattr(model.config, SETTING, None), Mapping):
+            shown = tested if once else cut.take(iter(source), max(1, START_TEXTS // cut.size))
+            judged = tested if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
+            result.kinds = _keep_nearer(model, maps, rival, shown, judged)
+        result.after = _errors(model, {module: _maps(model)[module] for module in maps}, tested)
         result.curve.append((result.steps, result.after))
     finally:
         progress.close()
@@ -250,7 +263,7 @@ def stream_of(cut: Batches, source: Any, once: bool, seed: int) -> Iterator[Mapp
         yield from cut(source[i] for i in order)
 
 
-Maps = dict[nn.Module, tuple[str, LearnedMap]]
+Maps = dict[nn.Module, tuple[str, Any]]
 
 
 def _learned_maps(model: Any) -> Maps:
@@ -271,8 +284,55 @@ def _learned_maps(model: Any) -> Maps:
     return maps
 
 
+def _maps(model: Any) -> Maps:
+    """All maps, by the module that they hang on."""
+    return {
+        module: (name, module._modules[MAP_NAME])
+        for name, module in model.named_modules()
+        if isinstance(module._modules.get(MAP_NAME), FeatureMap)
+    }
+
+
+def _keep_nearer(
+    model: Any, maps: Maps, rival: str, shown: list[Mapping[str, Any]], judged: list[Mapping[str, Any]]
+) -> list[str]:
+    """Give each layer the rival if it is nearer to softmax; return what each of `maps` has then."""
+    trained_errors = _errors(model, maps, judged)
+    # Maps of other layers are left alone.
+    others = {part: was for part, was in _maps(model).items() if part not in maps}
+    for part in others:
+        part._modules.pop(MAP_NAME)
+    rivals: Maps = {}
+    for module, (name, trained) in maps.items():
+        made = create_feature_map(rival, trained.head_dim, trained.num_features, trained.num_heads)
+        made.__dict__["_is_hf_initialized"] = True
+        rivals[module] = name, made.to(trained.key_mean.device)
+        setattr(module, MAP_NAME, made)
+    kinds = ["learned"] * len(maps)
+    try:
+        calibrate_performer(model, shown)
+        for i, (mine, other) in enumerate(zip(trained_errors, _errors(model, rivals, judged), strict=True)):
+            if other < mine:
+                kinds[i] = rival
+    finally:
+        for kind, (module, (_, trained)) in zip(kinds, maps.items(), strict=True):
+            if kind == "learned":
+                setattr(module, MAP_NAME, trained)
+        for part, (_, was) in others.items():
+            setattr(part, MAP_NAME, was)
+    if rival in kinds:
+        settings = dict(getattr(model.config, SETTING))
+        places = {module: number for number, module in enumerate(attention_modules(model).values())}
+        before = settings["feature_map"]
+        chosen = [before] * len(places) if isinstance(before, str) else list(before)
+        for module, kind in zip(maps, kinds, strict=True):
+            chosen[places[module]] = kind
+        setattr(model.config, SETTING, {**settings, "feature_map": chosen})
+    return kinds
+
+
 def _squares(
-    found: LearnedMap,
+    found: FeatureMap,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

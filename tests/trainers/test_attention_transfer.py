@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
 import kexue_hf
 from kexue_hf import distil_performer, transfer_attention, use_performer
@@ -66,7 +66,15 @@ def transferred(tokenizer, texts):
         model,
         before,
         transfer_attention(
-            model, texts, tokenizer, held_out=texts[:4], steps=30, batch_size=4, evaluate_every=10, quiet=True
+            model,
+            texts,
+            tokenizer,
+            held_out=texts[:4],
+            steps=30,
+            batch_size=4,
+            evaluate_every=10,
+            rival=None,
+            quiet=True,
         ),
     )
 
@@ -110,7 +118,7 @@ def test_errors_are_those_of_the_layers_outputs(transferred, tokenizer, texts) -
 
 
 def test_the_same_seed_gives_the_same_numbers(transferred, tokenizer, texts) -> None:
-    options = {"steps": 2, "batch_size": 4, "quiet": True}
+    options = {"steps": 2, "batch_size": 4, "rival": None, "quiet": True}
     runs = []
     for seed in (0, 0, 1):
         model = encoder()
@@ -135,9 +143,28 @@ def test_padding_is_not_trained_on(tokenizer, texts) -> None:
     found = []
     for some in (batches, padded):
         model = encoder().double()
-        transfer_attention(model, some, steps=3, quiet=True)
+        transfer_attention(model, some, steps=3, rival=None, quiet=True)
         found.append(model.encoder.layer[0].attention.self.favor_map.key_directions)
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-8)
+
+
+def test_a_flat_layer_gets_low_orders_and_is_saved_with_them(tokenizer, texts, tmp_path) -> None:
+    """A head_dim of 8 and 45 features: low orders are exact to the second."""
+    model = encoder(num_features=45)
+    with torch.no_grad():
+        model.encoder.layer[1].attention.self.query.weight.div_(600)
+    # So few that the peaked layer learns them by heart.
+    result = transfer_attention(model, texts[:8], tokenizer, steps=20, batch_size=4, quiet=True)
+    assert result.kinds == ["learned", "low_order"] and result.after[1] < 0.02
+    assert model.config.performer["feature_map"] == result.kinds
+    model.save_pretrained(tmp_path)
+    batch = tokenizer(texts[:2], padding=True, return_tensors="pt")
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**batch).last_hidden_state, model(**batch).last_hidden_state)
+    # Of one layer with a map, the second, too; the other keeps softmax.
+    model = encoder(layers=[1])
+    transfer_attention(model, texts, tokenizer, steps=1, rival="favor+", quiet=True)
+    assert model.encoder.layer[0].attention.self.favor_softmax
 
 
 def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> None:
