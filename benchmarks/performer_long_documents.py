@@ -79,12 +79,11 @@ LONG_TEXT, READS = 16_000, 2
 
 def divide(apps: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Rows to train on and held-out ones: of every class of two or more, a third (one at least) held out."""
-    from examples.finetune_classification import read_rows
-
     classes = defaultdict(list)
     for part in ("train", "dev"):
-        for row in read_rows(str(apps / f"{part}.jsonl"), "text", "label"):
-            classes[str(row["label"])].append({"text": row["text"], "label": str(row["label"])})
+        with open(apps / f"{part}.jsonl", encoding="utf-8") as file:
+            for row in map(json.loads, file):
+                classes[str(row["label"])].append({"text": row["text"], "label": str(row["label"])})
     generator = np.random.default_rng(0)
     train, held_out = [], []
     for label in sorted(classes):

@@ -595,6 +595,60 @@ def _beside(error: float, mean: float) -> str:
     return f"*{error:.2g}*" if error > mean else f"{error:.2g}"
 
 
+def performer_long_documents(language: str) -> str:
+    """Accuracy and macro F1 of classifiers, by what they read."""
+    baselines = measured("performer_long_documents", "baselines")
+    short, long = (measured("performer_long_documents", part, "contenders") for part in ("held-out", "joined"))
+    rows = []
+    for name in (*baselines, *long):
+        cells = []
+        for part, contenders in (("held-out", short), ("joined", long)):
+            found = baselines[name][part] if name in baselines else contenders.get(name)
+            for measure in ("accuracy", "macro_f1"):
+                value = None if found is None else found[measure]
+                cells.append(
+                    "" if value is None else f"{100 * (value['mean'] if isinstance(value, dict) else value):.1f}"
+                )
+        cells.append(f"{short[name]['seconds']['mean']:,.0f}" if name in short else "")
+        cells.append(f"{1000 * long[name]['seconds a document']['mean']:,.0f}" if name in long else "")
+        rows.append([name, *cells])
+    data = measured("performer_long_documents", "data")
+    sizes = [
+        f"{data[part]['documents']} of {data[part]['tokens, median']:,} tokens" for part in ("held-out", "joined")
+    ]
+    head = [f"Descriptions of apps, {data['classes']} classes (100 x)", f"held out, {sizes[0]}: accuracy", "macro F1"]
+    head += [f"joined, {sizes[1]}: accuracy", "macro F1", "training, s", "ms to read a joined document"]
+    return table(head, rows)
+
+
+def performer_long_speed(language: str) -> str:
+    """Time of one document against its length."""
+    kinds = ("forward", "forward and backward")
+    rows = []
+    for length, found in measured("performer_long_documents", "seconds of a document").items():
+        cells = []
+        for cell in (found.get(kind) for kind in kinds):
+            medians = (
+                [] if cell is None else [1000 * cell["seconds"][name]["median"] for name in ("softmax", "linear")]
+            )
+            cells += [f"{median:,.1f}" for median in medians] or ["", ""]
+            # Where linear attention loses is to be seen.
+            times = None if cell is None else cell["softmax / linear"]
+            cells.append("" if times is None else f"{times:.2f}" if times >= 1 else f"*{times:.2f}*")
+        rows.append([f"{int(length):,}", *cells])
+    columns = [f"{kind}: {cell}" for kind in kinds for cell in ("softmax, ms", "linear, ms", "times faster")]
+    return table(["One document of the classifier, tokens", *columns], rows)
+
+
+def performer_long_text(language: str) -> str:
+    found = measured("performer_long_documents", "long text")
+    rows = [
+        [name, *(f"{found[name][key]['median']:,.0f}" for key in ("seconds", "peak MB"))]
+        for name in ("softmax", "linear")
+    ]
+    return table([f"A text of {found['tokens']:,} tokens, BERT's base size", "seconds", "peak memory, MB"], rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "tokenizer": tokenizer,
     "conversion": conversion,
@@ -624,6 +678,9 @@ TABLES: dict[str, Callable[[str], str]] = {
     "performer_wanted": performer_wanted,
     "performer_error": performer_error,
     "performer_error_encoder": performer_error_encoder,
+    "performer_long_documents": performer_long_documents,
+    "performer_long_speed": performer_long_speed,
+    "performer_long_text": performer_long_text,
 }
 
 

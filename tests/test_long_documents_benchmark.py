@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,3 +63,45 @@ def test_what_reads_joined_documents_was_trained_as_it_is_named(tokens: int, mos
     assert all(trained in script.CONTENDERS for trained, _, _ in script.READINGS.values())
     linear = {name for name, (_, _, switch) in script.READINGS.items() if switch == script.LINEAR}
     assert linear == {name for name in script.READINGS if "linear" in name}
+
+
+def test_tables_show_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    import performer_long_documents as script
+    import tables
+
+    figures = {"accuracy": 0.25, "macro_f1": 0.125}
+    runs = script.collected([{**figures, "seconds": 20.0}, {**figures, "accuracy": 0.75, "seconds": 40.0}])
+    reads = script.collected([{**figures, "seconds a document": 0.05}])
+    times = {"seconds": {"softmax": {"median": 0.01}, "linear": {"median": 0.02}}, "softmax / linear": 0.5}
+    sizes = {"documents": 9, "tokens, median": 2100}
+    content: dict[str, Any] = {
+        "data": {"classes": 7, "held-out": sizes, "joined": sizes},
+        "baselines": {"commonest class": {"held-out": figures, "joined": figures}},
+        "held-out": {"contenders": dict.fromkeys(script.CONTENDERS, runs)},
+        "joined": {"contenders": dict.fromkeys(script.READINGS, reads)},
+        "seconds of a document": {
+            "128": {"forward": times, "forward and backward": times},
+            "8192": {"forward": times},
+        },
+        "long text": {
+            "tokens": 16_000,
+            **{name: {"seconds": {"median": 9.0}, "peak MB": {"median": 1500.0}} for name in ("softmax", "linear")},
+        },
+    }
+
+    def measured(name: str, *parts: str) -> Any:
+        found = content
+        for part in parts:
+            found = found[part]
+        return found
+
+    monkeypatch.setattr(tables, "measured", measured)
+    for name in ("documents", "speed", "text"):
+        lines = tables.TABLES[f"performer_long_{name}"]("en").splitlines()
+        assert len({line.count("|") for line in lines}) == 1 and len(lines) >= 4
+    documents = tables.performer_long_documents("en")
+    assert "| linear, whole text | 50.0 | 12.5 | 25.0 | 12.5 | 30 | 50 |" in documents
+    assert "| commonest class | 25.0 | 12.5 | 25.0 | 12.5 |  |  |" in documents
+    assert "| softmax, 512 tokens |  |  | 25.0 |" in documents
+    assert "| 8,192 | 10.0 | 20.0 | *0.50* |  |  |  |" in tables.performer_long_speed("en")
+    assert "| linear | 9 | 1,500 |" in tables.performer_long_text("en")
