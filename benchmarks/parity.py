@@ -3,7 +3,8 @@
     python benchmarks/parity.py
 
 The golden cases (tests/golden) hold what bert4keras 0.10.5 on TensorFlow 1.15.5 computed, that of T-TA what its
-official code did. There padded positions are compared as well.
+official code did. There padded positions are compared as well. The matcher is compared under each of its tasks, and
+under a task for each text of a batch.
 """
 
 import tempfile
@@ -29,6 +30,7 @@ CASES = {
     "wonezha_tf_ckpt": AutoModelForPreTraining,
     "roformer_tf_ckpt": AutoModelForMaskedLM,
     "tta_tf_ckpt": AutoModelForMaskedLM,
+    "sohu_matcher_keras_h5": AutoModelForSequenceClassification,
 }
 # transformers' RoFormer has no other attention than its own.
 EAGER_ONLY = ("roformer_tf_ckpt",)
@@ -67,6 +69,32 @@ def tta_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[
     }
 
 
+def matcher_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What the matcher makes of texts under each task and, where tasks of their own are given, under these."""
+    batch = {
+        "input_ids": given["token_ids"],
+        "token_type_ids": given["segment_ids"],
+        "attention_mask": given["mask"],
+    }
+    found = {}
+    if "mixed_task_ids" in given:
+        found["mixed_probs"] = model(**batch, task_ids=given["mixed_task_ids"]).logits.softmax(-1)
+    for task in range(model.config.num_tasks):
+        states = model.bert(**batch, task_ids=task, output_hidden_states=True)
+        logits = model(**batch, task_ids=task).logits
+        found |= {
+            f"task{task}_hidden_0": states.hidden_states[0],
+            f"task{task}_sequence_output": states.last_hidden_state,
+            f"task{task}_pooled": states.pooler_output,
+            f"task{task}_logits": logits,
+            f"task{task}_probs": logits.softmax(-1),
+        }
+    return found
+
+
+OUTPUTS = {"tta_tf_ckpt": tta_outputs, "sohu_matcher_keras_h5": matcher_outputs}
+
+
 def deviations(case: str, attention: str) -> dict[str, float]:
     """{output: largest absolute difference over all batches} of one case."""
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +102,7 @@ def deviations(case: str, attention: str) -> dict[str, float]:
         model = CASES[case].from_pretrained(Path(folder) / "model", attn_implementation=attention).eval()
     inputs, expected = np.load(GOLDEN / case / "inputs.npz"), np.load(GOLDEN / case / "outputs.npz")
     worst: dict[str, float] = {}
-    outputs_of = tta_outputs if case == "tta_tf_ckpt" else bert_outputs
+    outputs_of = OUTPUTS.get(case, bert_outputs)
     for batch in sorted({name.split("_")[0] for name in inputs.files}):
         given = {
             name.partition("_")[2]: torch.from_numpy(inputs[name]).long()
