@@ -284,11 +284,12 @@ class _Preparation:
         self.query_mean, self.key_mean = (
             mean.to(dtype)[:, None] for mean in (feature_map.query_mean, feature_map.key_mean)
         )
+        self.tilt = self.query_mean * scaling
         self.map: Any
         if isinstance(feature_map, LowOrderMap):
             projections = (feature_map.query_projection, feature_map.key_projection)
             self.projections = [projection.to(dtype).mT * root for projection in projections]
-            self.curvature = feature_map.key_curvature.to(dtype)[..., None]
+            self.curvature = feature_map.key_curvature.to(dtype)[:, None]
             self.map = coefficients_of(feature_map, dtype)
         elif isinstance(feature_map, ExponentialMap):
             weights = feature_map.weights(dtype)
@@ -312,7 +313,7 @@ class _Preparation:
             shifted = key.to(dtype) - key_mean
             query = (query.to(dtype) - self.query_mean) @ self.projections[0]
             key = shifted @ self.projections[1]
-            log_weight = (shifted @ (self.query_mean.mT * self.scaling) + key.square() @ self.curvature)[..., 0]
+            log_weight = (shifted * self.tilt).sum(-1) + (key.square() * self.curvature).sum(-1)
         else:
             if feature_map.centred and not causal:
                 key_mean = key.sum(-2, keepdim=True, dtype=dtype) / count.clamp_min(1.0)
@@ -322,7 +323,7 @@ class _Preparation:
                 # Padding is zeros here, and of no consequence.
                 log_weight = -_log_sums(key, self.map[1], self.map[3])
             else:
-                log_weight = (key @ (self.query_mean.mT * self.scaling))[..., 0]
+                log_weight = (key * self.tilt).sum(-1)
                 if isinstance(feature_map, ExponentialMap) and feature_map.gaussian:
                     log_weight = log_weight - key.square().sum(-1) * (self.scaling / 2)
         return _Parts(query, key, value, log_weight.masked_fill(~real, -torch.inf), real, count)

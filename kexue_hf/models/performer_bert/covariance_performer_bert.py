@@ -106,7 +106,9 @@ class KeyStatistics(torch.autograd.Function):
         for part in parts:
             shifted = _rows(key, part, dtype, real) - constants[1]
             y = torch.bmm(constants[0], shifted.mT)
-            log_weights.append(torch.bmm(shifted, constants[2]).mT + torch.bmm(constants[3], y.square()))
+            # Not a matrix product with one column, which is slow.
+            tilted = (shifted * constants[2].mT).sum(-1)[:, None]
+            log_weights.append(tilted + torch.bmm(constants[3], y.square()))
             projected.append(y)
         weights = torch.cat(log_weights, dim=-1)
         if real is not None:

@@ -57,27 +57,30 @@ class BothWays(torch.autograd.Function):
         for start in range(0, key.shape[2], chunk):
             part = slice(start, start + chunk)
             logits = _logits(key[:, :, part].to(dtype), key_directions, key_bias)
-            logits.add_(log_weight[:, :, part, None])
-            higher = torch.maximum(top, logits.amax((-2, -1), keepdim=True))
+            shift = log_weight[:, :, part, None]
+            higher = torch.maximum(top, (logits.amax(-1, keepdim=True) + shift).amax(-2, keepdim=True))
             rescale = top.sub_(higher).exp_()
-            found = logits.sub_(higher).exp_()
+            found = logits.add_(shift - higher).exp_()
             sums.mul_(rescale).add_(found.mT @ value[:, :, part].to(dtype))
             total.mul_(rescale).add_(found.sum(-2)[..., None])
             top = higher
         sums.add_(value.sum(-2, keepdim=True, dtype=dtype), alpha=epsilon)
         total.add_(count, alpha=epsilon)
 
+        # Epsilon times the sums over features, for it is added to a few numbers a position, not to all features.
+        least_sums, least_total = (states.sum(-2, keepdim=True).mul_(epsilon) for states in (sums, total))
         output = query.new_empty(batch, heads, length, value_dim, dtype=dtype)
         normaliser = query.new_empty(batch, heads, length, 1, dtype=dtype)
         for start in range(0, length, chunk):
             part = slice(start, start + chunk)
             logits = _logits(query[:, :, part].to(dtype), query_directions, query_bias)
-            found = logits.sub_(logits.amax(-1, keepdim=True)).exp_().add_(epsilon)
-            below = found @ total
+            found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+            # Not a matrix product with one column, which is slow.
+            below = (found * total.mT).sum(-1, keepdim=True).add_(least_total)
             # 0 only where there is no real key; its output is 0 then, too.
             below.masked_fill_(below == 0, 1.0)
             normaliser[:, :, part] = below
-            torch.div(found @ sums, below, out=output[:, :, part])
+            torch.div((found @ sums).add_(least_sums), below, out=output[:, :, part])
         ctx.save_for_backward(
             query, key, value, log_weight, query_directions, key_directions, query_bias, key_bias, sums, total, top,
             output, normaliser,
@@ -115,21 +118,20 @@ class BothWays(torch.autograd.Function):
             states = query[:, :, part].to(dtype)
             logits = _logits(states, query_directions, query_bias)
             found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
-            inner = (above @ sums.mT).add_(below * total.mT).mul_(found)
+            inner = (above @ sums.mT).addcmul_(below, total.mT).mul_(found)
             if to_query is not None:
                 to_query[:, :, part] = _apart(inner, query_directions)
             collect(5, inner, states)
-            found.add_(ctx.epsilon)
-            to_sums.add_(found.mT @ above)
-            to_total.add_(found.mT @ below)
+            to_sums.add_(found.mT @ above).add_(above.sum(-2, keepdim=True), alpha=ctx.epsilon)
+            to_total.add_(found.mul_(below).sum(-2)[..., None]).add_(below.sum(-2, keepdim=True), alpha=ctx.epsilon)
 
         to_key, to_value = torch.empty_like(key), torch.empty_like(value)
         to_log_weight = torch.empty_like(log_weight)
         for start in range(0, key.shape[2], ctx.chunk):
             part = slice(start, start + ctx.chunk)
             states = key[:, :, part].to(dtype)
-            logits = _logits(states, key_directions, key_bias).add_(log_weight[:, :, part, None])
-            found = logits.sub_(top).exp_()
+            logits = _logits(states, key_directions, key_bias)
+            found = logits.add_(log_weight[:, :, part, None] - top).exp_()
             to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)
             inner = (value[:, :, part].to(dtype) @ to_sums.mT).add_(to_total.mT).mul_(found)
             to_key[:, :, part] = _apart(inner, key_directions)
