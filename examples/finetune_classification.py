@@ -180,6 +180,11 @@ def measures(predicted: np.ndarray, expected: np.ndarray, classes: int) -> dict[
     return {"accuracy": float((predicted == expected).mean()), "macro_f1": float(np.mean(scores))}
 
 
+def is_linear(config: PreTrainedConfig) -> bool:
+    """Whether its model is made with feature maps, as a Performer BERT or as one that was swapped and saved."""
+    return config.model_type == PERFORMER or getattr(config, "performer", None) is not None
+
+
 def load_config(options: Options, labels: dict[str, Any]) -> PreTrainedConfig:
     """The configuration of --model, with `labels`, as the options want it.
 
@@ -187,13 +192,14 @@ def load_config(options: Options, labels: dict[str, Any]) -> PreTrainedConfig:
         InputError: the options ask for what this model has not.
     """
     config = AutoConfig.from_pretrained(options.model, **labels)
-    if options.linear_attention and config.model_type in ("bert", "wobert"):
+    # What has feature maps already keeps them.
+    if options.linear_attention and config.model_type in ("bert", "wobert") and not is_linear(config):
         config = kexue_hf.PerformerBertConfig.from_pretrained(options.model, **labels)
     if options.classifier_pooling is not None:
         if not hasattr(config, "classifier_pooling"):
             raise InputError(f"--classifier_pooling: {options.model} is a {config.model_type}, which has one way only")
         config.classifier_pooling = options.classifier_pooling
-    if options.calibrate and not options.linear_attention and config.model_type != PERFORMER:
+    if options.calibrate and not options.linear_attention and not is_linear(config):
         raise InputError("--calibrate is of linear attention: add --linear_attention")
     if options.switch_length is not None:
         if config.model_type != PERFORMER:
@@ -213,7 +219,7 @@ def load_model(options: Options, config: PreTrainedConfig) -> PreTrainedModel:
         model = AutoModelForSequenceClassification.from_config(config, **how)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(options.model, config=config, **how)
-    if options.linear_attention and config.model_type != PERFORMER:
+    if options.linear_attention and not is_linear(config):
         kexue_hf.use_performer(model)
     return model
 

@@ -236,7 +236,7 @@ def test_a_bert_or_wobert_reads_long_texts_as_a_performer_bert(
 
 
 def test_any_other_encoder_is_swapped(encoder, long_rows, tmp_path):
-    """And keeps its length."""
+    """And keeps its length; trained again it keeps its feature maps."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = ElectraConfig(vocab_size=len(tokenizer), embedding_size=16, max_position_embeddings=24, **sizes)
@@ -247,6 +247,11 @@ def test_any_other_encoder_is_swapped(encoder, long_rows, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert type(model).__name__ == "ElectraForSequenceClassification"
     assert model.config._attn_implementation == "favor" and model.config.performer["feature_map"] == "low_order"
+    options = ["--linear_attention", "--max_length=40", "--max_steps=1", "--learning_rate=0"]
+    script.main(arguments(tmp_path / "out", long_rows, tmp_path / "again", *options))
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again")
+    for name, tensor in model.state_dict().items():
+        assert again.state_dict()[name].equal(tensor), name
 
 
 @pytest.mark.parametrize(
