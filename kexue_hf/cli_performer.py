@@ -92,7 +92,7 @@ def performer_report_command(
 
         import sys
 
-        from kexue_hf.attention_report import performer_report
+        from kexue_hf.attention_report.report import performer_report
         from kexue_hf.masked_lm import load_with_head, quiet_libraries
 
         network, tokenizer = load_with_head(model, device, dtype)
@@ -108,7 +108,7 @@ def performer_report_command(
             with whole_file(json_file, overwrite=overwrite) as opened:
                 opened.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         if figure is not None:
-            from kexue_hf.attention_report_drawing import draw_report
+            from kexue_hf.attention_report.drawing import draw_report
 
             draw_report(report, figure, overwrite=overwrite)
 

@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerFast
 
 import kexue_hf
 from kexue_hf import PerformerBertConfig, calibrate_performer, performer_report, use_performer
-from kexue_hf.attention_pieces import Pieces
-from kexue_hf.attention_report import CALIBRATED, DO_NOT, FINE, MEAN, RECOVER, OutputReport, _judge, ranges
-from kexue_hf.attention_speed import SpeedAtLength, attention_speed, crossover_of
+from kexue_hf.attention_report.pieces import Pieces
+from kexue_hf.attention_report.report import CALIBRATED, DO_NOT, FINE, MEAN, RECOVER, OutputReport, _judge, ranges
+from kexue_hf.attention_report.speed import SpeedAtLength, attention_speed, crossover_of
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 
 SIZES = {
@@ -143,7 +143,7 @@ def test_the_model_is_left_as_it_was(kind: str, error: bool, monkeypatch: pytest
     before, random = snapshot(model), torch.get_rng_state()
     options = {"feature_map": "low_order", "layers": [0]}
     if error:
-        monkeypatch.setattr("kexue_hf.attention_report.compare_runs", lambda *_: 1 / 0)
+        monkeypatch.setattr("kexue_hf.attention_report.report.compare_runs", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             report(model, **options)
     else:
@@ -305,7 +305,7 @@ def test_where_linear_attention_becomes_the_faster_one(times: list, expected: fl
 
 
 def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kexue_hf.attention_speed._PATIENCE", 0.0)
+    monkeypatch.setattr("kexue_hf.attention_report.speed._PATIENCE", 0.0)
     found = attention_speed(create_feature_map("low_order", 4, 8), 2, [4, 8])
     assert found.lengths[0].softmax and found.lengths[1].softmax is None is found.lengths[1].ratio
 

@@ -5,8 +5,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kexue_hf.attention_report import PerformerReport
-    from kexue_hf.attention_speed import AttentionSpeed
+    from kexue_hf.attention_report.report import PerformerReport
+    from kexue_hf.attention_report.speed import AttentionSpeed
 
 # Of a line; and what the columns are about, in the order in which they come.
 _WIDTH = 110
@@ -129,7 +129,7 @@ def _figure(value: float | None) -> str:
 
 
 def _ranges(numbers: list[int]) -> str:
-    from kexue_hf.attention_report import ranges
+    from kexue_hf.attention_report.report import ranges
 
     return ranges(numbers)
 

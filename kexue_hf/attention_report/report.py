@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from kexue_hf.attention_pieces import Pieces
-from kexue_hf.attention_runs import BothAttentions, Maps, compare_one, compare_runs, each_run, softmax
-from kexue_hf.attention_speed import LENGTHS, AttentionSpeed, attention_speed
+from kexue_hf.attention_report.pieces import Pieces
+from kexue_hf.attention_report.runs import BothAttentions, Maps, compare_one, compare_runs, each_run, softmax
+from kexue_hf.attention_report.speed import LENGTHS, AttentionSpeed, attention_speed
 from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.comparison_performer_bert import (
     LINEAR_ERROR,
@@ -159,12 +159,12 @@ class PerformerReport:
         Raises:
             InputError: matplotlib is missing.
         """
-        from kexue_hf.attention_report_drawing import draw_report
+        from kexue_hf.attention_report.drawing import draw_report
 
         draw_report(self, path)
 
     def __str__(self) -> str:
-        from kexue_hf.attention_report_text import report_text
+        from kexue_hf.attention_report.text import report_text
 
         return report_text(self)
 

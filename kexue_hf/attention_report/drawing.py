@@ -8,7 +8,7 @@ from kexue_hf.errors import InputError, OutputError
 from kexue_hf.whole_file import whole_binary_file
 
 if TYPE_CHECKING:
-    from kexue_hf.attention_report import PerformerReport
+    from kexue_hf.attention_report.report import PerformerReport
 
 _COLOURS = {
     "mean of v": "0.6",
@@ -140,7 +140,7 @@ def _outputs(axes: Any, report: "PerformerReport") -> None:
         if found.loss is not None and report.softmax_loss is not None:
             note += f"\nloss {found.loss - report.softmax_loss:+.2f}"
         axes.annotate(note, (place, heights[place]), (0, 3), textcoords="offset points", ha="center", fontsize=8)
-    from kexue_hf.attention_report import ranges
+    from kexue_hf.attention_report.report import ranges
 
     shown = [f"layers {ranges(report.suggested_layers)}" if name == "suggested" else name for name in names]
     axes.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in shown], fontsize=8)

@@ -1,0 +1,1 @@
+"""What linear attention would do to a model: measured on a text, printed, drawn. See report.py."""
