@@ -35,7 +35,10 @@ class PerformerBertConfig(BertConfig):
             ones linear attention. `"auto"` takes the length from which on linear attention is the faster one on the
             device: about 768 on a CPU, a figure that was measured on a prototype and that a benchmark has yet to
             confirm, and the same where nothing was measured. `None` or 0: always linear. A causal model is always
-            linear.
+            linear. Padding counts: around this length the numbers of a text depend on the longest text of its batch.
+        looks_back (`bool`, *optional*, defaults to `False`):
+            Whether a token sees those before it only. A saved `PerformerBertForCausalLM` says so here, and the encoder
+            and other heads that are loaded from its folder look back, too.
         position_alpha (`float`, *optional*, defaults to 0.4):
             Of the hierarchical decomposition of positions, see `PerformerBertEmbeddings`.
         max_position_embeddings (`int`, *optional*, defaults to 512):
@@ -70,6 +73,8 @@ class PerformerBertConfig(BertConfig):
     redraw: int | None = None
     linear_layers: list[int] | str | None = None
     attention_switch_length: int | str | None = "auto"
+    # Not is_causal, which transformers hands on to attention as an argument.
+    looks_back: bool = False
     position_alpha: float = 0.4
     classifier_pooling: str = "pooler"
     add_pooling_layer: bool = True

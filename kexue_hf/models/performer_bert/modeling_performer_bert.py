@@ -5,7 +5,9 @@ or a WoBERT loads: `PerformerBertForMaskedLM.from_pretrained(folder)`. How it de
 
 * Inputs of at most `config.attention_switch_length` tokens have softmax, by transformers' implementations, to the same
   numbers as BERT; longer ones linear attention (`favor_performer_bert.py`), which is another function of the same
-  weights: how near it comes depends on them, and on `kexue_hf.calibrate_performer`.
+  weights: how near it comes depends on them, and on `kexue_hf.calibrate_performer`. What counts is the length of the
+  batch, padding included: around the switch the numbers of a text depend on the longest text beside it. Where that
+  must not be, sort texts by length, or set the switch to None (always linear) or to a length that none exceeds.
 * A text has positions beyond the table: see `PerformerBertEmbeddings`.
 * Linear attention takes a mask [batch, length]; other masks are refused above the switch length.
 * The pooler is optional (`config.add_pooling_layer`), a classifier reads what `config.classifier_pooling` names, and
@@ -39,6 +41,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .attention_performer_bert import LinearAttentionState
 from .configuration_performer_bert import PerformerBertConfig
 from .favor_performer_bert import FAVOR, RECORDER, favor_mask
 from .feature_maps_performer_bert import FeatureMap
@@ -111,13 +114,15 @@ class PerformerBertPreTrainedModel(PreTrainedModel):
             fill_missing(module)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """As in all of transformers; the saved configuration says whether these weights have a pooler."""
-        said = self.config.add_pooling_layer
+        """As everywhere; the saved configuration says whether these weights have a pooler, and look back."""
+        said = self.config.add_pooling_layer, self.config.looks_back
         self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
+        encoder: Any = getattr(self, self.base_model_prefix, self)
+        self.config.looks_back = encoder.is_causal
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
-            self.config.add_pooling_layer = said
+            self.config.add_pooling_layer, self.config.looks_back = said
 
 
 class PerformerBertModel(PerformerBertPreTrainedModel):
@@ -126,18 +131,18 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
     Args:
         config: the configuration.
         add_pooling_layer: whether to build the pooler; by default what `config.add_pooling_layer` says.
-        is_causal: whether a token sees those before it only.
+        is_causal: whether a token sees those before it only; by default what `config.looks_back` says.
     """
 
     _auto_class = "AutoModel"
 
     def __init__(
-        self, config: PerformerBertConfig, add_pooling_layer: bool | None = None, is_causal: bool = False
+        self, config: PerformerBertConfig, add_pooling_layer: bool | None = None, is_causal: bool | None = None
     ) -> None:
         super().__init__(config)
-        self.is_causal = is_causal
+        self.is_causal = config.looks_back if is_causal is None else is_causal
         self.embeddings = PerformerBertEmbeddings(config)
-        self.encoder = PerformerBertEncoder(config, is_causal)
+        self.encoder = PerformerBertEncoder(config, self.is_causal)
         pooler = config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer
         self.pooler = BertPooler(config) if pooler else None
         self.post_init()
@@ -186,12 +191,13 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 length], as the implementation of softmax takes it.
             token_type_ids: segments [batch, length]; by default 0.
             position_ids: [batch or 1, length], below `max_position_embeddings` squared; by default 0, 1, ...
-            state: of a causal model, what precedes; the tokens are added to it.
+            state: of a causal model, what precedes; the sums of the layers are replaced by those with the tokens.
 
         Raises:
             ValueError: both or none of `input_ids` and `inputs_embeds`; a mask of pairs above the switch length; more
-                tokens than positions; or something that BERT takes and this model has no place for:
-                `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+                tokens than positions; a state of another model, or for one that is not causal; or something that BERT
+                takes and this model has no place for: `past_key_values`, `encoder_hidden_states`,
+                `encoder_attention_mask`.
         """
         for name, reason in _NO_PLACE.items():
             if kwargs.get(name) is not None:
@@ -221,15 +227,20 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 "linear_layers='auto': nobody has chosen yet, all layers are linear; "
                 "kexue_hf.calibrate_performer(model, texts, tokenizer) finds those that may be"
             )
-        past = None if state is None else state.layers
-        if past is not None and len(past) != len(self.encoder.layer):
-            raise ValueError(
-                f"a state is of models whose layers are all linear, got one of {len(past)} layers for "
-                f"{len(self.encoder.layer)}: call without a state, or with linear_layers=None"
-            )
+        past = None if state is None else self._past(state)
         states = self.encoder(states, attention_mask, linear, past, **kwargs)
         pooled = self.pooler(states) if self.pooler is not None else None
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+
+    def _past(self, state: PerformerBertState) -> list[LinearAttentionState]:
+        maps = self.encoder.feature_maps()
+        if not self.is_causal or len(maps) != len(self.encoder.layer):
+            raise ValueError(
+                "a state is of causal models whose layers are all linear: call without a state, or make the model "
+                "with is_causal=True and linear_layers=None"
+            )
+        state.check(maps)
+        return state.layers
 
 
 # Copied from modeling_wobert.replace_decoder
@@ -277,8 +288,8 @@ class _Head(PerformerBertPreTrainedModel):
     """A head with one tensor of labels. Subclasses say what they score, and as which output."""
 
     output_class: Any
-
-    is_causal = False
+    # Of the encoder; None for what the configuration says.
+    is_causal: bool | None = None
 
     def __init__(self, config: PerformerBertConfig, pooler: bool = False) -> None:
         super().__init__(config)
@@ -394,8 +405,10 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
         Args:
             attention_mask: [batch, past + length], 0 for padding.
             position_ids: [batch, length]; by default the number of real tokens before each.
-            past_key_values: what a call with `use_cache` returned; the tokens are added to it.
-            use_cache: whether to return the state; by default only where one was given (`generate` asks for one).
+            past_key_values: what a call with `use_cache` returned; the tokens are added to it, once all has gone well.
+                `copy.deepcopy` of it is another that can be gone on from.
+            use_cache: whether to return the state; by default only where one was given (`generate` asks for one). If
+                False, a state that is given is read and stays as it is.
             labels: ids [batch, length], -100 where no loss is wanted; that of token i is predicted at token i - 1. Not
                 with `logits_to_keep`, which takes `shift_labels`.
             shift_labels: instead of `labels`, for each of the `logits` the id that is to be predicted there.
@@ -439,13 +452,14 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
                 f"{tuple(attention_mask.shape)}"
             )
         counted = (real.cumsum(-1) - 1).clamp(min=0) if state is None else state.positions(real)
+        draft = None if state is None else state.draft()
         outputs = self.bert(
             input_ids,
             None if attention_mask is None else real,
             token_type_ids,
             counted if position_ids is None else position_ids,
             inputs_embeds=inputs_embeds,
-            state=state,
+            state=draft,
             return_dict=True,
             **kwargs,
         )
@@ -460,6 +474,8 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
             loss = cross_entropy(logits, shift_labels, num_items_in_batch)
         elif labels is not None:
             loss = cross_entropy(logits[:, :-1], labels[:, 1:], num_items_in_batch)
+        if state is not None and draft is not None and use_cache is not False:
+            state.commit(draft, real)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -1,9 +1,11 @@
 """What a causal Performer BERT keeps of a text: sums of a fixed size in every layer, whatever the length.
 
 It goes where transformers' models have their cache of keys and values (`past_key_values`), and `generate` reorders it
-for beam search. Nothing can be taken out of a sum: ways to generate that go back are refused.
+for beam search. Nothing can be taken out of a sum: ways to generate that go back are refused. A forward pass works on
+a draft, which comes in its place at the end: one that fails on the way leaves the state as it was.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -32,18 +34,56 @@ class PerformerBertState:
         """How many tokens have been read, padding included."""
         return self._length
 
+    def check(self, feature_maps: list[FeatureMap]) -> None:
+        """Raise ValueError if the state is of a model with other feature maps than these, one a layer."""
+        if len(self.layers) != len(feature_maps):
+            raise ValueError(
+                f"the state is of a model with {len(self.layers)} linear layers, this one has {len(feature_maps)}: "
+                "begin with use_cache=True and no past"
+            )
+        for number, (layer, found) in enumerate(zip(self.layers, feature_maps, strict=True)):
+            if layer.feature_map is not found and repr(layer.feature_map) != repr(found):
+                raise ValueError(
+                    f"the state is of a model with other feature maps: in layer {number} {layer.feature_map!r}, "
+                    f"expected {found!r}"
+                )
+
     def positions(self, real: torch.Tensor) -> torch.Tensor:
-        """The positions of the next tokens, of which `real` [batch, length] are no padding; they then count as read.
+        """The positions of the next tokens, of which `real` [batch, length] are no padding.
 
         Raises:
             ValueError: another number of texts than before.
         """
+        return (self._counts(real) - 1).clamp(min=0)
+
+    def draft(self) -> "PerformerBertState":
+        """A state of its own with the same past: sums are never changed, only replaced."""
+        made = copy.copy(self)
+        made.layers = [copy.copy(layer) for layer in self.layers]
+        return made
+
+    def commit(self, draft: "PerformerBertState", real: torch.Tensor) -> None:
+        """Take over what a draft has read, tokens of which `real` [batch, length] are no padding."""
+        counts = self._counts(real)
+        self.layers = draft.layers
+        self._length += real.shape[1]
+        if real.shape[1]:
+            self._real = counts[:, -1:]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PerformerBertState":
+        """With sums of its own; the feature maps are the model's."""
+        made = self.draft()
+        memo[id(self)] = made
+        for layer in made.layers:
+            if layer.tensors is not None:
+                layer.tensors = type(layer.tensors)(*(tensor.clone() for tensor in layer.tensors))
+        return made
+
+    def _counts(self, real: torch.Tensor) -> torch.Tensor:
         before = torch.zeros_like(real[:, :1], dtype=torch.long) if self._real is None else self._real
         if len(before) != len(real):
             raise ValueError(f"the state is of {len(before)} texts, got {len(real)}")
-        counts = before + real.long().cumsum(-1)
-        self._real, self._length = counts[:, -1:], self._length + real.shape[1]
-        return (counts - 1).clamp(min=0)
+        return before + real.long().cumsum(-1)
 
     def reorder_cache(self, beam_idx: torch.Tensor) -> None:
         """Take these rows of the batch."""

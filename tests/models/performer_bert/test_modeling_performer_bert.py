@@ -562,3 +562,77 @@ def test_the_encoder_alone(tmp_path: Path) -> None:
     assert encoder.pooler is None
     batch = tiny_batch()
     assert torch.equal(encoder(**batch).last_hidden_state, model.bert(**batch).last_hidden_state)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("feature_map", ["low_order", "favor+"])
+def test_a_failing_step_leaves_a_state_as_it_was(feature_map: str) -> None:
+    """Refused before the layers, interrupted between two of them, and after the last."""
+    model, ids = causal(feature_map=feature_map), tiny_batch(rows=2, length=9)["input_ids"]
+    whole = model(ids).logits[:, -2:]
+    state = model(ids[:, :7], use_cache=True).past_key_values
+
+    def interrupt(*_):
+        raise Interrupted
+
+    with pytest.raises(ValueError, match="positions of at most"):
+        model(ids[:, 7:], past_key_values=state, position_ids=torch.full((2, 2), 10**6))
+    for place in (model.bert.encoder.layer[1], model.cls):
+        hook = place.register_forward_pre_hook(interrupt)
+        with pytest.raises(Interrupted):
+            model(ids[:, 7:], past_key_values=state)
+        hook.remove()
+    assert state.get_seq_length() == 7
+    # Read, and not added to.
+    read = model(ids[:, 7:], past_key_values=state, use_cache=False)
+    assert read.past_key_values is None and state.get_seq_length() == 7
+    found = model(ids[:, 7:], past_key_values=state).logits
+    assert state.get_seq_length() == 9 and torch.equal(found, read.logits)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)
+
+
+def test_a_copy_of_a_state_goes_on_for_itself() -> None:
+    """As transformers' guides do it to use a prompt twice; the maps are not copied, and gradients are no obstacle."""
+    model, ids = causal(), tiny_batch(rows=2, length=9)["input_ids"]
+    with torch.enable_grad():
+        state = model(ids[:, :6], use_cache=True).past_key_values
+        again = copy.deepcopy(state)
+    assert again.layers[0].feature_map is state.layers[0].feature_map
+    first = model(ids[:, 6:], past_key_values=again).logits
+    assert (state.get_seq_length(), again.get_seq_length()) == (6, 9)
+    assert torch.equal(model(ids[:, 6:], past_key_values=state).logits, first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 1}, "of a model with 2 linear layers, this one has 1"),
+        ({"num_hidden_layers": 3}, "of a model with 2 linear layers, this one has 3"),
+        ({"seed": 9}, "other feature maps: in layer 0"),
+        ({"num_features": 16}, "other feature maps: in layer 0"),
+    ],
+    ids=str,
+)
+def test_a_state_of_another_model(changes: dict, message: str) -> None:
+    ids = tiny_batch(rows=2, length=9)["input_ids"]
+    state = causal()(ids, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match=message):
+        causal(**changes)(ids[:, :1], past_key_values=state)
+    encoder = PerformerBertModel(causal().config)
+    with pytest.raises(ValueError, match="causal models"):
+        encoder(ids, state=state)
+
+
+def test_a_causal_model_is_one_for_the_encoder_that_loads_its_folder(tmp_path: Path) -> None:
+    """And not for another model of the same configuration."""
+    model, ids = causal(), tiny_batch()["input_ids"]
+    model.save_pretrained(tmp_path)
+    encoder = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(encoder(ids).last_hidden_state, model.bert(ids).last_hidden_state)
+    assert not PerformerBertForMaskedLM(model.config).bert.is_causal
+    masked = PerformerBertForMaskedLM.from_pretrained(tmp_path, looks_back=False)
+    masked.save_pretrained(tmp_path)
+    assert not transformers.AutoModel.from_pretrained(tmp_path).is_causal
