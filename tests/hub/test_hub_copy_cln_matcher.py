@@ -1,7 +1,8 @@
 """As `test_hub_copy`, for the matcher: what is saved or converted loads in a fresh process, with this package and
 without it.
 
-One process a mode loads every folder, and runs it under each task. Oracle: the outputs in this process.
+A process that knows nothing of the package has two children, one a mode, which load every folder and run it under
+each task. Oracle: the outputs in this process.
 """
 
 from pathlib import Path
@@ -23,13 +24,17 @@ TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "今", "天", "好"]
 FIRST, SECOND = ["今天", "好"], ["好天", "天天今"]
 
 LOADER = """
-import sys, numpy, torch
-with_package, target, again, folders = sys.argv[1] == "with", sys.argv[2], sys.argv[3], sys.argv[4:]
+import os, sys, numpy, torch, transformers
+# What both need, and what takes longest.
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertModel, RoFormerModel
+target, again, folders = sys.argv[1], sys.argv[2], sys.argv[3:]
+with_package = os.fork() == 0
 if with_package:
     import kexue_hf
 else:
     sys.modules["kexue_hf"] = None  # importing it raises ImportError
-import transformers
+mode = "with" if with_package else "without"
+target, again = f"{target}_{mode}.npz", f"{again}_{mode}"
 flags = {} if with_package else {"trust_remote_code": True}
 home = "kexue_hf" if with_package else "transformers_modules"
 results = {}
@@ -48,6 +53,10 @@ for number, (auto, folder) in enumerate(pair.split("=", 1) for pair in folders):
 model.save_pretrained(again)
 model.fold_task(0).save_pretrained(again + "_folded")
 numpy.savez(target, **results)
+if with_package:
+    sys.stdout.flush()
+    os._exit(0)
+assert os.wait()[1] == 0, "with the package"
 """.replace("FIRST, SECOND", f"{FIRST!r}, {SECOND!r}")
 
 
@@ -81,18 +90,24 @@ def folders(tmp_path_factory: pytest.TempPathFactory):
     return [f"{auto}={folder}" for auto, folder, _ in made], expected
 
 
+@pytest.fixture(scope="module")
+def elsewhere(folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes left their outputs, and the last models saved again."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    run_elsewhere(LOADER, root, root / "outputs", root / "again", *folders[0])
+    return root
+
+
 @pytest.mark.parametrize("mode", ["with", "without"])
-def test_every_auto_class_loads_what_was_saved_or_converted(mode: str, folders, tmp_path: Path) -> None:
-    made, expected = folders
-    target, again = tmp_path / "outputs.npz", tmp_path / "again"
-    run_elsewhere(LOADER, tmp_path, mode, target, again, *made)
-    arrays = np.load(target)
+def test_every_auto_class_loads_what_was_saved_or_converted(mode: str, folders, elsewhere: Path) -> None:
+    _, expected = folders
+    arrays = np.load(elsewhere / f"outputs_{mode}.npz")
     assert set(arrays.files) == set(expected)
     for name, output in expected.items():
         np.testing.assert_allclose(arrays[name], output, rtol=0, atol=1e-5)
     # What that process saved is whole as well.
-    for folder in (again, tmp_path / "again_folded"):
-        assert {path.name for path in folder.glob("*.py")} >= {
+    for folder in (f"again_{mode}", f"again_{mode}_folded"):
+        assert {path.name for path in (elsewhere / folder).glob("*.py")} >= {
             "configuration_cln_matcher.py",
             "layers_cln_matcher.py",
             "losses_cln_matcher.py",
