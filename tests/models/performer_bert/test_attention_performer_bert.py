@@ -119,6 +119,18 @@ def test_gradients_are_those_of_finite_differences(name: str, causal: bool) -> N
 
 
 @DEFAULTS
+@WAYS
+def test_exponents_beyond_the_range_of_the_type(name: str, causal: bool) -> None:
+    feature_map = create_feature_map(name, 6, 24)
+    # Keys weigh up to e^300 and down to e^-300.
+    feature_map.query_mean.fill_(40.0)
+    query, key, value = states(23, std=2.0)
+    expected = naive_attention(query, key, value, feature_map, causal=causal)
+    found = linear_attention(query.float(), key.float(), value.float(), feature_map, causal=causal, chunk=7)
+    assert relative(found, expected) < 0.01
+
+
+@DEFAULTS
 def test_as_many_keys_as_one_likes(name: str) -> None:
     feature_map = filled(name)
     inputs = states(5, keys=19)
