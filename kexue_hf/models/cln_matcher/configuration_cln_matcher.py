@@ -82,6 +82,12 @@ class ClnMatcherConfig(BertConfig):
             raise ValueError("the matcher is an encoder: is_decoder and add_cross_attention must be False")
 
     @classmethod
+    def get_config_dict(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in all of transformers; another model's is a matcher's already, lest transformers warns of its type."""
+        config_dict, rest = super().get_config_dict(*args, **kwargs)
+        return cls._own(config_dict), rest
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in all of transformers; another model's configuration becomes a matcher's of the same sizes.
 
@@ -89,10 +95,7 @@ class ClnMatcherConfig(BertConfig):
             ValueError: it is of none of RoFormer, BERT and WoBERT, or of one of these with a network of its own
                 (values that are rotated, embeddings of another size, relative positions).
         """
-        config_dict = dict(config_dict)
-        found = config_dict.get("model_type")
-        if found is not None and found != cls.model_type:
-            config_dict = _from_backbone(found, config_dict)
+        config_dict = cls._own(config_dict)
         # Here, and not set afterwards: one is made of the other where it is not given.
         given = {key: kwargs.pop(key) for key in ("num_tasks", "task_names") if kwargs.get(key) is not None}
         if "task_names" in given:
@@ -100,6 +103,11 @@ class ClnMatcherConfig(BertConfig):
         elif given and len(config_dict.get("task_names") or ()) != given["num_tasks"]:
             config_dict.pop("task_names", None)
         return super().from_dict({**config_dict, **given}, **kwargs)
+
+    @classmethod
+    def _own(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
+        found = config_dict.get("model_type")
+        return dict(config_dict) if found in (None, cls.model_type) else _from_backbone(str(found), config_dict)
 
 
 # Which positions a matcher has that starts from a model of the type.

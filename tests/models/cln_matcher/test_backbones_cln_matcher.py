@@ -3,6 +3,7 @@
 Oracle: transformers' own models, to the last bit in float64.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_a_fresh_matcher_equals_its_backbone_to_the_last_bit(name: str, way: str
     assert new - kernels == {"task_embeddings.weight"} | classifier
     assert {key.rpartition(".")[0] for key in info["unexpected_keys"]} == LEFT_BEHIND.get(name, set())
     assert not info["mismatched_keys"]
+
+
+def test_what_is_new_is_reported_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("RoFormerForMaskedLM", tmp_path, "eager")
+    said: list[str] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    logging.getLogger("transformers").addHandler(handler)
+    ClnMatcherForSequenceClassification.from_pretrained(tmp_path, task_names=NAMES)
+    logging.getLogger("transformers").removeHandler(handler)
+    (report,) = said
+    new = ("task_embeddings.weight", "LayerNorm.weight_kernel", "LayerNorm.bias_kernel", "classifier.weight")
+    assert all(name in report for name in (*new, "MISSING")) and "UNEXPECTED" not in report
 
 
 @pytest.mark.parametrize(
