@@ -61,7 +61,8 @@ def test_constants_of_low_orders_have_the_gradients_of_the_oracle(causal: bool, 
         torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_a_compiler_leaves_attention_as_it_is() -> None:
+@WAYS
+def test_a_compiler_leaves_attention_as_it_is(causal: bool) -> None:
     feature_map = create_feature_map("low_order", 6, 24)
     inputs = [tensor.float() for tensor in states(40)]
     seen: list[torch.fx.GraphModule] = []
@@ -71,7 +72,7 @@ def test_a_compiler_leaves_attention_as_it_is() -> None:
         return graph
 
     def model(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return linear_attention(query * 2, key, value, feature_map, causal=True, chunk=4) + 1
+        return linear_attention(query * 2, key, value, feature_map, causal=causal, chunk=4) + 1
 
     found = torch.compile(model, backend=keep)(*inputs)
     torch.testing.assert_close(found, model(*inputs), rtol=0, atol=0)
