@@ -11,7 +11,8 @@ dimensions, all at a time, are then products of memory in one piece. As matrix p
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+
+from .gradients_performer_bert import first_derivatives_only
 
 # Below any logarithm of a weight, and finite: the difference of two of it is 0.
 FLOOR = -1e30
@@ -62,9 +63,9 @@ def _for_each(constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
     return constant.expand(batch, heads, *constant.shape[1:]).flatten(0, 1)
 
 
-def _as_given(gradient: torch.Tensor, constant: torch.Tensor, batch: int) -> torch.Tensor:
+def _as_given(gradient: torch.Tensor, constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
     """What `_for_each` does to gradients: [batch * heads, ...] -> [1 or heads, ...]"""
-    gradient = gradient.unflatten(0, (batch, -1)).sum(0)
+    gradient = gradient.unflatten(0, (batch, heads)).sum(0)
     return gradient if len(constant) == len(gradient) else gradient.sum(0, keepdim=True)
 
 
@@ -140,7 +141,7 @@ class KeyStatistics(torch.autograd.Function):
         return tuple(result.unflatten(0, (batch, heads)).clone() for result in (value_mean, spread, covariance))
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (
             key, value, real, projection, shift, tilt, curvature, weights, mean, value_mean, spread, features_mean,
@@ -158,7 +159,10 @@ class KeyStatistics(torch.autograd.Function):
         to_mean[:, :dims] -= through_products(covariance, to_covariance, linear_dims, dims).sum(-1, keepdim=True)
         all_weights = ((to_covariance * covariance).sum((-1, -2)) + (to_spread * spread).sum((-1, -2)))[:, None, None]
 
-        to_key, to_value = torch.empty_like(key), torch.empty_like(value)
+        to_key, to_value = (
+            torch.empty_like(states) if needed else None
+            for states, needed in zip((key, value), needs[:2], strict=True)
+        )
         to_constants = [torch.zeros_like(constant) for constant in constants]
         features = weights.new_empty(len(weights), to_covariance.shape[1], min(chunk, length))
         for part in _parts(length, chunk):
@@ -167,8 +171,11 @@ class KeyStatistics(torch.autograd.Function):
             y = torch.bmm(constants[0], shifted.mT)
             centred = torch.sub(y, mean, out=found[:, :linear_dims])
             write_products(found, linear_dims, dims)
-            to_rows = torch.bmm(found.mT, to_covariance).add_(to_value_mean).mul_(weight.mT)
-            to_value[:, :, part] = to_rows.unflatten(0, (batch, heads))
+            if to_value is not None:
+                to_rows = torch.bmm(found.mT, to_covariance).add_(to_value_mean).mul_(weight.mT)
+                to_value[:, :, part] = to_rows.unflatten(0, (batch, heads))
+            if not any((needs[0], *needs[3:7])):
+                continue
 
             values = (_rows(value, part, dtype, real) - value_mean).mul_(weight.mT)
             inner = torch.bmm(to_covariance, values.mT)
@@ -182,7 +189,8 @@ class KeyStatistics(torch.autograd.Function):
             to_y[:, :dims].add_(second)
             to_y.addcmul_(y * (2 * constants[3].mT), to_weight)
             to_shifted = torch.bmm(to_y.mT, constants[0]).addcmul_(to_weight.mT, constants[2].mT)
-            to_key[:, :, part] = to_shifted.unflatten(0, (batch, heads))
+            if to_key is not None:
+                to_key[:, :, part] = to_shifted.unflatten(0, (batch, heads))
             if needs[3]:
                 to_constants[0].baddbmm_(to_y, shifted)
             if needs[4]:
@@ -192,12 +200,14 @@ class KeyStatistics(torch.autograd.Function):
             if needs[6]:
                 to_constants[3].baddbmm_(to_weight, y.square().mT)
         if real is not None:
-            to_key, to_value = (gradient.masked_fill_(~real[..., None], 0.0) for gradient in (to_key, to_value))
+            for gradient in (to_key, to_value):
+                if gradient is not None:
+                    gradient.masked_fill_(~real[..., None], 0.0)
         given = (projection, shift, tilt, curvature)
         return (
             to_key, to_value, None,
             *(
-                _as_given(gradient, constant, batch) if needed else None
+                _as_given(gradient, constant, batch, heads) if needed else None
                 for gradient, constant, needed in zip(to_constants, given, needs[3:7], strict=True)
             ),
             None, None,
@@ -247,14 +257,14 @@ class Answers(torch.autograd.Function):
         return output.unflatten(0, (batch, heads))
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, projection, shift, spread, covariance = ctx.saved_tensors
         batch, heads, length, _ = query.shape
         linear_dims, dims, chunk, needs = projection.shape[-2], ctx.dims, ctx.chunk, ctx.needs_input_grad
         constants = [_for_each(constant, batch, heads) for constant in (projection, shift)]
         spread, covariance = spread.flatten(0, 1), covariance.flatten(0, 1)
-        to_query = torch.empty_like(query)
+        to_query = torch.empty_like(query) if needs[0] else None
         to_spread, to_covariance = torch.zeros_like(spread), torch.zeros_like(covariance)
         to_value_mean = gradient.sum(-2, keepdim=True)
         to_constants = [torch.zeros_like(constant) for constant in constants]
@@ -275,7 +285,8 @@ class Answers(torch.autograd.Function):
             to_x[:, :dims].add_(second)
             to_x.addcmul_(x * (2 * spread), to_damping)
             to_rows = torch.bmm(to_x.mT, constants[0])
-            to_query[:, :, part] = to_rows.unflatten(0, (batch, heads))
+            if to_query is not None:
+                to_query[:, :, part] = to_rows.unflatten(0, (batch, heads))
             if needs[1]:
                 to_constants[0].baddbmm_(to_x, shifted)
             if needs[2]:
@@ -283,7 +294,7 @@ class Answers(torch.autograd.Function):
         return (
             to_query,
             *(
-                _as_given(found, constant, batch) if needed else None
+                _as_given(found, constant, batch, heads) if needed else None
                 for found, constant, needed in zip(to_constants, (projection, shift), needs[1:3], strict=True)
             ),
             to_value_mean,

@@ -7,9 +7,9 @@ keys' one maximum a row and head, over real keys only, of all that is in the exp
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from .covariance_performer_bert import FLOOR
+from .gradients_performer_bert import first_derivatives_only
 
 
 def _logits(states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -31,6 +31,9 @@ class BothWays(torch.autograd.Function):
         log_weight: [batch, heads, keys], added to the exponents of a key; -inf where it is padding.
         count: [batch, 1, 1, 1], the number of real keys.
         directions and biases: see `ExponentialWeights`, of the type to compute in.
+
+    The maxima that are subtracted are constants to the gradient. Without epsilon they cancel, and it is exact; with it
+    a move of the maximum, which moves epsilon's share, is left out.
     """
 
     @staticmethod
@@ -77,10 +80,10 @@ class BothWays(torch.autograd.Function):
             found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
             # Not a matrix product with one column, which is slow.
             below = (found * total.mT).sum(-1, keepdim=True).add_(least_total)
-            # 0 only where there is no real key; its output is 0 then, too.
+            # 0 only where there is no real key, or where all underflows and epsilon is 0; its output is 0 then, too.
             below.masked_fill_(below == 0, 1.0)
             normaliser[:, :, part] = below
-            torch.div((found @ sums).add_(least_sums), below, out=output[:, :, part])
+            output[:, :, part] = (found @ sums).add_(least_sums).div_(below)
         ctx.save_for_backward(
             query, key, value, log_weight, query_directions, key_directions, query_bias, key_bias, sums, total, top,
             output, normaliser,
@@ -89,7 +92,7 @@ class BothWays(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
+    @first_derivatives_only
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (
             query, key, value, log_weight, query_directions, key_directions, query_bias, key_bias, sums, total, top,
@@ -118,24 +121,30 @@ class BothWays(torch.autograd.Function):
             states = query[:, :, part].to(dtype)
             logits = _logits(states, query_directions, query_bias)
             found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
-            inner = (above @ sums.mT).addcmul_(below, total.mT).mul_(found)
-            if to_query is not None:
-                to_query[:, :, part] = _apart(inner, query_directions)
-            collect(5, inner, states)
+            if needs[0] or needs[5] or needs[7]:
+                inner = (above @ sums.mT).addcmul_(below, total.mT).mul_(found)
+                if to_query is not None:
+                    to_query[:, :, part] = _apart(inner, query_directions)
+                collect(5, inner, states)
             to_sums.add_(found.mT @ above).add_(above.sum(-2, keepdim=True), alpha=ctx.epsilon)
             to_total.add_(found.mul_(below).sum(-2)[..., None]).add_(below.sum(-2, keepdim=True), alpha=ctx.epsilon)
 
-        to_key, to_value = torch.empty_like(key), torch.empty_like(value)
-        to_log_weight = torch.empty_like(log_weight)
+        to_key, to_value, to_log_weight = (
+            torch.empty_like(states) if needed else None
+            for states, needed in zip((key, value, log_weight), needs[1:4], strict=True)
+        )
         for start in range(0, key.shape[2], ctx.chunk):
             part = slice(start, start + ctx.chunk)
             states = key[:, :, part].to(dtype)
             logits = _logits(states, key_directions, key_bias)
             found = logits.add_(log_weight[:, :, part, None] - top).exp_()
-            to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)
+            if to_value is not None:
+                to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)
             inner = (value[:, :, part].to(dtype) @ to_sums.mT).add_(to_total.mT).mul_(found)
-            to_key[:, :, part] = _apart(inner, key_directions)
-            to_log_weight[:, :, part] = inner.sum(-1)
+            if to_key is not None:
+                to_key[:, :, part] = _apart(inner, key_directions)
+            if to_log_weight is not None:
+                to_log_weight[:, :, part] = inner.sum(-1)
             collect(6, inner, states)
         return (
             to_query, to_key, to_value, to_log_weight, None,
@@ -188,12 +197,14 @@ def exponential_step(
         The outputs, [batch, heads, length, value dim], and the sums including this chunk.
     """
     query_directions, key_directions, query_bias, key_bias = directions
+    # A constant to the gradient, as all maxima.
+    before_top = past.top.detach()
     logits = _logits(query, query_directions, query_bias)
     asked = logits.sub_(logits.detach().amax(-1, keepdim=True)).exp_()
     logits = _logits(key, key_directions, key_bias).add_(log_weight[..., None])
     own = logits.detach().amax(-1).clamp_min(FLOOR)
     found = logits.sub_(own[..., None]).exp_()
-    top = torch.maximum(own.cummax(-1).values, past.top)
+    top = torch.maximum(own.cummax(-1).values, before_top)
 
     # Epsilon is added to products of features, not to the features, which are many more.
     past_or_now = lower_triangle(real)
@@ -204,7 +215,7 @@ def exponential_step(
     decay = (own[..., None, :] - top[..., None]).clamp_max_(0.0).exp_().tril_()
     total = (asked.sum(-1, keepdim=True) + epsilon * asked.shape[-1]) * epsilon
     pairs = torch.addcmul(total * past_or_now, pairs, decay)
-    carry = (past.top - top).exp()[..., None]
+    carry = (before_top - top).exp()[..., None]
     before = asked @ past.sums + epsilon * past.sums.sum(-2, keepdim=True)
     output = pairs @ finite(value, clean) + carry * before + total * past.plain
     below = output[..., -1:]
@@ -212,7 +223,7 @@ def exponential_step(
 
     last = top[..., -1:]
     grown = found.mT @ ((own - last).exp()[..., None] * value)
-    sums = torch.addcmul(grown, past.sums, (past.top - last).exp()[..., None])
+    sums = torch.addcmul(grown, past.sums, (before_top - last).exp()[..., None])
     return output, ExponentialSums(sums, last, past.plain + value.sum(-2, keepdim=True))
 
 
@@ -229,4 +240,8 @@ def finite(states: torch.Tensor, clean: bool) -> torch.Tensor:
 
 def spoil(output: torch.Tensor, states: torch.Tensor, clean: bool) -> torch.Tensor:
     """NaN for the rows that may see what `finite` took away: from the position on where an entry is not finite."""
-    return output if clean or states.shape[-2] == 1 else output + (states.detach() * 0).cumsum(-2)
+    if clean or states.shape[-2] == 1:
+        return output
+    # Of integers: sums of floats along a dimension are not to be had in deterministic mode on every device.
+    spoilt = (~states.detach().isfinite()).int().cumsum(-2) > 0
+    return output + torch.zeros_like(states).masked_fill_(spoilt, torch.nan)

@@ -7,12 +7,9 @@ Args of `low_order_step`: x and y, queries and keys that are shifted, scaled and
 dims].
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from .covariance_performer_bert import FLOOR, Answers, KeyStatistics, count_products, through_products, write_products
 from .exponential_performer_bert import finite, lower_triangle, spoil
@@ -29,14 +26,8 @@ class Coefficients(NamedTuple):
 
 def coefficients_of(feature_map: LowOrderMap, dtype: torch.dtype) -> Coefficients:
     found = (feature_map.linear, feature_map.quadratic, feature_map.saturation)
-    return Coefficients(*(coefficient.to(dtype)[:, None, None] for coefficient in found))
-
-
-def recomputed(function: Callable, *inputs: Any) -> Any:
-    """The function's result; what it computes on the way is not kept for the backward pass but computed again."""
-    if torch.is_grad_enabled():
-        return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return function(*inputs)
+    # Copies: the map may change before the backward pass.
+    return Coefficients(*(coefficient.to(dtype, copy=True)[:, None, None] for coefficient in found))
 
 
 class _Features(torch.autograd.Function):
@@ -53,7 +44,6 @@ class _Features(torch.autograd.Function):
         return output.mT
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (entries,) = ctx.saved_tensors
         dims, start = ctx.dims, entries.shape[-1]
@@ -95,7 +85,8 @@ def low_order_both_ways(
     """
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     if key.shape[-2] == 0:
-        return query.new_zeros(*query.shape[:-1], value.shape[-1], dtype=dtype)
+        # Nothing of it, so that there is a gradient, of zeros.
+        return query.new_zeros(*query.shape[:-1], value.shape[-1], dtype=dtype) + query[..., :0].sum()
     projections = [getattr(feature_map, f"{side}_projection").to(dtype) * scaling**0.5 for side in ("query", "key")]
     shifts = [getattr(feature_map, f"{side}_mean").to(dtype)[:, None] for side in ("query", "key")]
     curvature = feature_map.key_curvature.to(dtype)[:, None]
@@ -150,12 +141,14 @@ def low_order_step(
     polynomials of the keys as they are. No number of a row depends on what comes later, not even by rounding.
     """
     own = log_weight.detach().clamp_min(FLOOR)
-    top = torch.maximum(own.cummax(-1).values, past.top)
+    # A constant to the gradient.
+    before_top = past.top.detach()
+    top = torch.maximum(own.cummax(-1).values, before_top)
     linear_dims = y.shape[-1]
     past_or_now = lower_triangle(real)
     # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
     pairs = (log_weight[..., None, :] - top[..., None]).clamp_max(0.0).exp().tril()
-    carry = (past.top - top).exp()[..., None]
+    carry = (before_top - top).exp()[..., None]
 
     # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
     total = pairs.sum(-1, keepdim=True) + carry * past.sums[..., :1, -1:]
@@ -191,7 +184,7 @@ def low_order_step(
     # Keys that are not finite have no finite log_weight, and have spoilt `top`.
 
     last = top[..., -1:]
-    rescale = (past.top - last).exp()[..., None]
+    rescale = (before_top - last).exp()[..., None]
     weights = (log_weight - last).exp()[..., None]
     weighted = weights * value
     grown = torch.cat([weighted.sum(-2, keepdim=True), _features(y, dims).mT @ weighted], dim=-2)
