@@ -55,6 +55,7 @@ _LOCATIONS: dict[str, str] = {
     "ClnMatcherForSequenceClassification": "kexue_hf.models.cln_matcher.modeling_cln_matcher",
     "use_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "calibrate_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
+    "remove_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "transfer_attention": "kexue_hf.trainers.attention_transfer",
     "distil_performer": "kexue_hf.trainers.performer_distillation",

@@ -1,14 +1,17 @@
 """Feature maps on any model of transformers: attached, redrawn, calibrated, and back after loading.
 
 `use_performer` hangs a map on every attention module whose attention transformers can exchange. The maps' numbers are
-persistent buffers and their settings lie in `model.config.performer`, so that a folder written by `save_pretrained`
-loads to the same outputs wherever this package is imported. Elsewhere it loads as the softmax model that it was, with
-a word about the buffers that are left over.
+persistent buffers and their settings lie in `model.config.performer` (of a model of several parts, in the parts'
+configurations as well), so that a folder written by `save_pretrained` loads to the same outputs wherever this package
+is imported. Elsewhere it loads as the softmax model that it was, with a word about the buffers that are left over.
+
+A model that is loaded with an `attn_implementation` has that one, and one that had been set to another than "favor"
+when it was saved has the usual one; the maps are there, and `set_attn_implementation("favor")` puts them to use.
 """
 
+import contextlib
 import functools
-import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,14 +22,22 @@ from transformers.utils import logging
 
 from .calibration_performer_bert import calibrate
 from .comparison_performer_bert import LINEAR_ERROR, compare_layers, near_enough, twin_of
+from .exchange_performer_bert import (
+    attention_modules,
+    heads_and_dim,
+    refuse_shared_configuration,
+    refuse_what_has_no_place,
+)
 from .favor_performer_bert import FAVOR, MAP_NAME, RECORDER, SOFTMAX_MARK, register
 from .feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
 from .redraws_performer_bert import count_steps, fill_missing, start_counting
+from .settings_performer_bert import SEEDS, SETTING, checked, described, settings_of
 
 logger = logging.get_logger(__name__)
 
-SETTING = "performer"
 AUTO = "auto"
+# Of a model that is being made: by configuration, which implementation its maker has asked for.
+_ASKED = "_favor_asked"
 # Tokens, padding included, whose queries and keys are held for calibration.
 MOST_POSITIONS = 16_384
 
@@ -48,15 +59,21 @@ def use_performer(
 
     Nothing is trained: how far the result is from the model as it was depends on the model. `calibrate_performer` on
     some texts brings it nearer. Dropout of attention weights is left out in these layers, for there are none.
+    `remove_performer` takes it back.
+
+    With PEFT: the folder of an adapter knows nothing of this. Save the model itself first, with its maps, load the
+    adapter onto what is loaded from there; or merge the adapter and save the whole.
 
     Args:
-        model: a model of transformers whose attention goes through its `AttentionInterface`.
+        model: a model of transformers whose attention goes through its `AttentionInterface`; of sentence-transformers
+            `model[0].auto_model`.
         feature_map: "low_order", "favor+" or "favor++"; or "learned", which is to be trained: `transfer_attention`.
         num_features: at most so many features a head.
         norm: of random features: "chi", "sqrt_d" or "stratified".
         seed: of random features; every layer has draws of its own, the same in every process.
-        redraw: for random features, after how many optimiser steps new ones are drawn. A step is a change of the
-            trained weights between two forward passes in training mode; nothing is drawn in evaluation. None: never.
+        redraw: for random features, after how many optimiser steps new ones are drawn: steps of any
+            `torch.optim.Optimizer` that trains the model, counted in training mode; where another one does, see
+            `count_performer_step`. None: never.
         layers: which of the attention modules, counted from 0 in their order in the model; the others stay softmax.
             None: all. "auto": those whose own output is near enough to softmax's on `texts`, see
             `calibrate_performer`; their maps are calibrated then, and the numbers are stored in the configuration.
@@ -67,12 +84,14 @@ def use_performer(
         The model.
 
     Raises:
-        ValueError: a model without exchangeable attention, or that has feature maps of its own; a name, size or layer
-            that does not exist; redraws of a map that is not random; or "auto" without texts, or texts without it. The
-            model is then as it was.
+        ValueError: a model without exchangeable attention, or with attention that is more than softmax of q . k
+            (relative positions, windows, limits of the scores, sinks) in a part that is to have a linear layer, or
+            that has feature maps of its own; a part that shares its configuration with layers outside; a name, size
+            or layer that does not exist; redraws of a map that is not random; or "auto" without texts, or texts
+            without it. The model is then as it was.
     """
-    if getattr(model.config, "model_type", None) == "performer_bert":
-        raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+    _check_model(model)
+    refuse_shared_configuration(model)
     automatic = layers == AUTO
     if isinstance(layers, str) and not automatic:
         raise ValueError(f"layers must be numbers of layers, 'auto' or None, got {layers!r}")
@@ -87,21 +106,28 @@ def use_performer(
     chosen: list[int] | None = None
     if texts is not None:
         twin = twin_of(model)
-        twin.config.performer = replace_maps(twin, feature_map, num_features, norm, seed, redraw)
-        twin.set_attn_implementation(FAVOR)
+        replace_maps(twin, feature_map, num_features, norm, seed, redraw)
+        _activate(twin)
         batches = _batches(texts, tokenizer, max_length)
         found, _ = _calibrate_and_choose(twin, batches, threshold, False)
         chosen = sorted(found)
     elif layers is not None and not isinstance(layers, str):
-        chosen = list(layers)
+        chosen = checked({**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers})["layers"]
         if not chosen:  # What was found may be empty, what is asked for may not.
             count = len(attention_modules(model))
             raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got none")
-    model.config.performer = replace_maps(model, feature_map, num_features, norm, seed, redraw, chosen)
+    settings = replace_maps(model, feature_map, num_features, norm, seed, redraw, chosen)
     for number, module in enumerate(attention_modules(model).values()):
         if number in found:
             getattr(module, MAP_NAME).load_state_dict(found[number].state_dict())
-    model.set_attn_implementation(FAVOR)
+    for part in _parts(model):
+        if settings_of(part.config) is not None:
+            delattr(part.config, SETTING)
+    setattr(model.config, SETTING, settings)
+    _activate(model)
+    for config, of_part in list(_described(model)):
+        if of_part is not None:
+            setattr(config, SETTING, of_part)
     logger.info("linear attention (%s): weights of attention have no dropout in these layers", feature_map)
     return model
 
@@ -122,25 +148,125 @@ def replace_maps(
     Returns:
         The settings, as a configuration holds them.
     """
-    settings = {
+    return _attach(model, {**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers}, anew=True)
+
+
+def _arguments(feature_map: Any, num_features: Any, norm: Any, seed: Any, redraw: Any) -> dict[str, Any]:
+    return {
         "feature_map": feature_map, "num_features": num_features, "norm": norm, "seed": seed, "redraw": redraw,
-        "layers": None if layers is None else list(layers),
+        "layers": None,
     }  # fmt: skip
-    return _attach(model, settings, anew=True)
+
+
+def remove_performer(model: Any) -> Any:
+    """Take all feature maps off a model, in place: it is the softmax model that it was, and is saved as one.
+
+    Args:
+        model: one on which `use_performer` was called, or that was loaded from its folder.
+
+    Returns:
+        The model, with transformers' usual attention, or the one that it had been set to meanwhile.
+
+    Raises:
+        ValueError: a model that has feature maps of its own.
+    """
+    _check_model(model)
+    for module in attention_modules(model).values():
+        module._modules.pop(MAP_NAME, None)
+        module.__dict__.pop(SOFTMAX_MARK, None)
+    for part in _parts(model):
+        count_steps(part)
+        if settings_of(part.config) is not None:
+            delattr(part.config, SETTING)
+        if part.config._attn_implementation == FAVOR:
+            part.config._attn_implementation_internal = part.get_correct_attn_implementation(None, is_init_check=True)
+    return model
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module) or not callable(getattr(model, "set_attn_implementation", None)):
+        raise ValueError(
+            f"expected a model of transformers, got {type(model).__name__} (of sentence-transformers, pass "
+            "model[0].auto_model)"
+        )
+    if any(getattr(part.config, "model_type", None) == "performer_bert" for part in _parts(model)):
+        raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+
+
+def _parts(model: Any) -> list[Any]:
+    """The models of transformers that a model is made of, itself among them."""
+    return [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+
+
+def _activate(model: Any, asked: Mapping[int, str | None] | None = None) -> None:
+    """Set "favor" for the layers with maps, and for the models that they are part of: those make the masks.
+
+    Args:
+        asked: implementations by the id of a configuration; those are left.
+    """
+    wanted = [model.config]
+    for part in _parts(model):
+        linear = [module for module in attention_modules(part).values() if MAP_NAME in module._modules]
+        if linear:
+            wanted += [part.config, *(getattr(module, "config", None) for module in linear)]
+    for config in wanted:
+        if config is not None and (asked or {}).get(id(config)) is None:
+            # Not set_attn_implementation, which reaches the parts that have no linear layer, too.
+            config._attn_implementation_internal = FAVOR
+
+
+def _described(model: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
+    """Configurations of a model and of its parts, and the settings that each is to be saved with."""
+    whole = settings_of(model.config)
+    seen: set[int] = set()
+    for part in _parts(model):
+        config = part.config
+        # The outermost of those that have it.
+        if id(config) in seen:
+            continue
+        seen.add(id(config))
+        settings = settings_of(config) or (None if hasattr(config, SETTING) else whole)
+        modules = list(attention_modules(part).values())
+        if settings is not None and modules:
+            linear = [module for module in modules if MAP_NAME in module._modules]
+            configs = [getattr(module, "config", config) for module in linear] or [config]
+            yield config, described(settings, modules, any(one._attn_implementation == FAVOR for one in configs))
+
+
+@contextlib.contextmanager
+def _saved_as_it_is(model: Any) -> Iterator[None]:
+    """Within the block all configurations say what hangs on the model's layers, and whether it is in use."""
+    before = []
+    try:
+        for config, settings in list(_described(model)):
+            before.append((config, vars(config).get(SETTING)))
+            if settings is None:
+                vars(config).pop(SETTING, None)
+            else:
+                setattr(config, SETTING, settings)
+        yield
+    finally:
+        for config, settings in before:
+            if settings is None:
+                vars(config).pop(SETTING, None)
+            else:
+                setattr(config, SETTING, settings)
 
 
 def restore(model: Any) -> None:
     """Called at the end of every model's construction: attach what its configuration asks for.
 
     Raises:
-        ValueError: "favor" is asked for where attention cannot be exchanged.
+        ValueError: "favor" is asked for where attention cannot be exchanged; or wrong settings.
     """
-    settings = getattr(model.config, SETTING, None)
-    if isinstance(settings, Mapping):
+    asked = model.__dict__.pop(_ASKED, {})
+    settings = settings_of(model.config)
+    if settings is not None:
         register()
-        _attach(model, dict(settings), anew=False)
-        # Not set_attn_implementation, which is for whole models: this one may be part of another.
-        model.config._attn_implementation_internal = FAVOR
+        _attach(model, settings, anew=False)
+        wanted = asked.get(id(model.config))
+        if wanted == FAVOR or (wanted is None and settings.get("active", True)):
+            _activate(model, asked)
     elif getattr(model.config, "_attn_implementation", None) == FAVOR and not model._can_set_attn_implementation():
         raise ValueError(
             f"the attention of {type(model).__name__} is its own and cannot be exchanged: 'favor' has no meaning there"
@@ -150,10 +276,25 @@ def restore(model: Any) -> None:
 def restore_after_construction(model_class: type) -> None:
     """Have every model of transformers call `restore` once it is made."""
     # The ignores: mypy takes methods for fixed, and a function for something without attributes.
+    construct = model_class.__init__  # type: ignore[misc]
+    save = model_class.save_pretrained  # type: ignore[attr-defined]
     post_init = model_class.post_init  # type: ignore[attr-defined]
     initialize = model_class._initialize_weights  # type: ignore[attr-defined]
     if getattr(post_init, "restores_performer", False):
         return
+
+    @functools.wraps(construct)
+    def construct_and_note(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+        # Afterwards there is no telling what was asked for from what was filled in.
+        asked = _implementations(config) if hasattr(config, SETTING) else None
+        construct(self, config, *args, **kwargs)
+        if asked is not None:
+            self.__dict__[_ASKED] = asked
+
+    @functools.wraps(save)
+    def save_as_it_is(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _saved_as_it_is(self):
+            return save(self, *args, **kwargs)
 
     @functools.wraps(post_init)
     def post_init_and_restore(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -168,18 +309,19 @@ def restore_after_construction(model_class: type) -> None:
         initialize(self, module, *args, **kwargs)
 
     post_init_and_restore.restores_performer = True  # type: ignore[attr-defined]
+    model_class.__init__ = construct_and_note  # type: ignore[misc]
+    model_class.save_pretrained = save_as_it_is  # type: ignore[attr-defined]
     model_class.post_init = post_init_and_restore  # type: ignore[attr-defined]
     model_class._initialize_weights = initialize_maps_too  # type: ignore[attr-defined]
 
 
-def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Those whose attention transformers can exchange, by name, in the order of the model."""
-    return {name: module for name, module in model.named_modules() if _is_exchangeable(type(module))}
-
-
-def _is_exchangeable(kind: type[nn.Module]) -> bool:
-    code = getattr(inspect.unwrap(kind.forward), "__code__", None)
-    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+def _implementations(config: Any) -> dict[int, str | None]:
+    found = {id(config): getattr(config, "_attn_implementation", None)}
+    for name in getattr(config, "sub_configs", {}):
+        part = getattr(config, name, None)
+        if part is not None:
+            found.update(_implementations(part))
+    return found
 
 
 def _attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
@@ -192,15 +334,16 @@ def _attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
     modules = list(attention_modules(model).values())
     if not modules and anew:
         raise ValueError(f"{type(model).__name__} has no attention that can be exchanged")
-    layers, redraw = settings["layers"], settings["redraw"]
+    settings = checked(settings)
+    layers = settings["layers"]
     if layers is None:
         chosen = set(range(len(modules)))
     elif anew:
         chosen = _chosen(layers, len(modules))
     else:
         chosen = set(layers)
-    if redraw is not None and redraw < 1:
-        raise ValueError(f"redraw must be a number of steps of at least 1, or None, got {redraw}")
+    if anew:
+        refuse_what_has_no_place(modules, chosen)
     # All are made before the first is attached: an error leaves the model as it was.
     made = [_make(module, number, settings) if number in chosen else None for number, module in enumerate(modules)]
     for module, created in zip(modules, made, strict=True):
@@ -223,46 +366,26 @@ def _attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
 
 
 def _make(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMap:
-    heads, head_dim = _sizes(module)
+    heads, head_dim = heads_and_dim(module)
     # Other draws for every layer.
-    seed = settings["seed"] * 1_009 + number
+    seed = settings["seed"] * SEEDS + settings.get("offset", 0) + number
     kind = settings["feature_map"]
     # One for all layers; or, where attention transfer has chosen, one for each.
-    kind = kind if isinstance(kind, str) else kind[number]
+    if not isinstance(kind, str):
+        if number >= len(kind):
+            raise ValueError(f"feature_map must name a map for each layer, got {len(kind)} names for layer {number}")
+        kind = kind[number]
     created = create_feature_map(kind, head_dim, settings["num_features"], heads, settings["norm"], seed)
-    if settings["redraw"] is not None:
-        if not isinstance(created, RandomFeatures):
-            raise ValueError(f"redraw is for random features, {settings['feature_map']!r} has none: leave it out")
+    if settings["redraw"] is not None and isinstance(created, RandomFeatures):
         start_counting(created, settings["redraw"])
     return created
 
 
 def _chosen(layers: list[Any], count: int) -> set[int]:
-    wrong = [layer for layer in layers if not isinstance(layer, int) or not -count <= layer < count]
+    wrong = [layer for layer in layers if not -count <= layer < count]
     if wrong:
         raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got {layers}")
     return {layer % count for layer in layers}
-
-
-def _sizes(module: Any) -> tuple[int, int]:
-    """Heads and head_dim, by the names that transformers' models have for them."""
-    config = getattr(module, "config", None)
-
-    def find(names: tuple[str, ...], where: Any) -> int | None:
-        found = (getattr(where, name, None) for name in names)
-        return next((size for size in found if isinstance(size, int) and not isinstance(size, bool)), None)
-
-    head_names = ("num_attention_heads", "num_heads", "n_heads", "num_query_heads")
-    heads = find(head_names, module) or find(head_names, config)
-    dim_names = ("attention_head_size", "head_dim", "dim_per_head")
-    head_dim = find(dim_names, module) or find(dim_names, config)
-    if heads and not head_dim:
-        sizes = ("all_head_size", "embed_dim", "hidden_size", "dim", "d_model")
-        width = find(sizes, module) or find(sizes, config)
-        head_dim = None if width is None else width // heads
-    if not heads or not head_dim:
-        raise ValueError(f"cannot tell the heads and head_dim of {type(module).__name__}")
-    return heads, head_dim
 
 
 @torch.no_grad()
@@ -444,8 +567,10 @@ def _calibrate(
 
 
 __all__ = [
+    "SETTING",
     "attention_modules",
     "calibrate_performer",
+    "remove_performer",
     "replace_maps",
     "restore",
     "restore_after_construction",
