@@ -7,13 +7,18 @@ A table stands between `<!-- table:NAME -->` and `<!-- end -->`. Of what has not
 """
 
 import argparse
-import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from performer_tables import PERFORMER_TABLES  # noqa: E402 (found by the line above)
+from table_parts import Unmeasured, measured, result, table  # noqa: E402 (found by the line above)
+
 READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
 DOCUMENTS = [
     *READMES.items(),
@@ -22,37 +27,6 @@ DOCUMENTS = [
     ("en", ROOT / "model_cards" / "tta_small.md"),
 ]
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def result(name: str) -> dict[str, Any]:
-    """The content of benchmarks/results/<name>.json."""
-    content: dict[str, Any] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
-    return content
-
-
-class Unmeasured(Exception):
-    """A result, or the part of it that a table shows, is not there; `script` measures it."""
-
-    def __init__(self, script: str) -> None:
-        self.script = script
-
-
-def measured(name: str, *parts: str) -> dict[str, Any]:
-    """As `result`, or within it result[part][part]...; `Unmeasured` where there is no such file or part."""
-    if not (ROOT / "benchmarks" / "results" / f"{name}.json").exists():
-        raise Unmeasured(f"benchmarks/{name}.py")
-    content = result(name)
-    for part in parts:
-        if part not in content:
-            raise Unmeasured(f"benchmarks/{name}.py")
-        content = content[part]
-    return content
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text, the others are figures."""
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
 
 
 def tokenizer(language: str) -> str:
@@ -128,13 +102,13 @@ def finetune(language: str) -> str:
     }
     tasks = {"fields of papers": "论文领域", "review sentiment": "评论情感", "rows": "条"}
     rows = []
-    for task, measured in found.items():
+    for task, cells in found.items():
         label = task
         if language == "zh":
             for english, chinese in tasks.items():
                 label = label.replace(english, chinese)
-        row = [label, f"{measured['majority_accuracy']:.1%}"]
-        rows.append([*row, *(_with_error(measured["contenders"].get(name)) for name in names)])
+        row = [label, f"{cells['majority_accuracy']:.1%}"]
+        rows.append([*row, *(_with_error(cells["contenders"].get(name)) for name in names)])
     head = {
         "en": ["Fine-tuning, held-out accuracy", "commonest label"],
         "zh": ["微调，留出集准确率", "最常见标签"],
@@ -460,195 +434,6 @@ def tta_trunk(language: str) -> str:
     return table(head[language], rows)
 
 
-PERFORMERS = ("SDPA", "performer-pytorch", "ours, low_order", "ours, favor+")
-
-
-def performer_speed(language: str) -> str:
-    zh = language == "zh"
-    names = {
-        "forward": "前向",
-        "forward and backward": "前向与反向",
-        "causal forward": "因果，前向",
-        "causal forward and backward": "因果，前向与反向",
-    }
-    rows = []
-    for measure, lengths in measured("performer", "attention").items():
-        for length, cell in lengths.items():
-            label = f"{names[measure] if zh else measure}, {int(length):,}"
-            milliseconds = [f"{cell['ms'][name]['median']:,.1f}" if name in cell["ms"] else "" for name in PERFORMERS]
-            faster = cell["times faster than"]
-            # What is slower than SDPA is to be seen as such.
-            times = [f"{value:.2f}" if value >= 1 else f"*{value:.2f}*" for value in _times(faster, "SDPA")]
-            rows.append(
-                [label, *milliseconds, *times, *(f"{value:.1f}" for value in _times(faster, PERFORMERS[1], 1))]
-            )
-    head = {
-        "en": ["Attention, positions", "SDPA, ms", "performer-pytorch", "**low_order**", "favor+"],
-        "zh": ["注意力，长度", "SDPA，毫秒", "performer-pytorch", "**low_order**", "favor+"],
-    }
-    times = {
-        "en": ["low_order, times SDPA's speed", "favor+, times SDPA's", "low_order, times performer-pytorch's"],
-        "zh": ["low_order 相对 SDPA 的倍数", "favor+ 相对 SDPA", "low_order 相对 performer-pytorch"],
-    }
-    width = len(head["en"]) + len(times["en"])
-    return table([*head[language], *times[language]], [row + [""] * (width - len(row)) for row in rows])
-
-
-def _times(faster: dict[str, Any], other: str, ours: int | None = None) -> list[float]:
-    return [faster[name][other] for name in PERFORMERS[2:][:ours] if other in faster[name]]
-
-
-def performer_encoder(language: str) -> str:
-    rows = []
-    for length, cell in measured("performer", "encoder").items():
-        seconds = [f"{values['median']:.2f}" for values in cell["seconds"].values()]
-        rows.append([f"{int(length):,}", *seconds, *(f"{value:.2f}" for value in cell["times faster"].values())])
-    cell = measured("performer", "encoder").popitem()[1]
-    head = {
-        "en": [
-            "BERT of base size, tokens",
-            *(f"{name}, s" for name in cell["seconds"]),
-            *(f"{name}, times faster" for name in cell["times faster"]),
-        ],
-        "zh": [
-            "base 大小的 BERT，token 数",
-            *(f"{name}，秒" for name in cell["seconds"]),
-            *(f"{name}，倍数" for name in cell["times faster"]),
-        ],
-    }
-    return table(head[language], rows)
-
-
-def performer_memory(language: str) -> str:
-    found = measured("performer", "memory")
-    measures = ("forward", "forward and backward")
-    rows = []
-    for name in PERFORMERS:
-        if name in found[measures[0]]["MB"]:
-            rows.append([name, *(f"{found[measure]['MB'][name]['median']:.0f}" for measure in measures)])
-    positions = f"{found['positions']:,}"
-    head = {
-        "en": [f"Extra memory at {positions} positions, MB", *measures],
-        "zh": [f"长度 {positions} 时额外占用的内存，MB", "前向", "前向与反向"],
-    }
-    return table(head[language], rows)
-
-
-def performer_crossovers(language: str) -> str:
-    found = measured("performer", "crossovers")
-    words = {
-        "en": {"at": "{}", "below": "below {}", "above": "above {}"},
-        "zh": {"at": "{}", "below": "小于 {}", "above": "大于 {}"},
-    }[language]
-    rows = []
-    for measure in next(iter(found.values())):
-        cells = [next(iter(crossings[measure].items())) for crossings in found.values()]
-        rows.append([measure, *(words[kind].format(f"{length:,}") for kind, length in cells)])
-    head = {"en": "Faster than SDPA from this many positions on", "zh": "从多长起快于 SDPA"}
-    return table([head[language], *found], rows)
-
-
-def performer_wanted(language: str) -> str:
-    rows = []
-    for row in measured("performer").get("wanted", []):
-        bound = f"at least {row['at least']}" if "at least" in row else f"at most {row['at most']}"
-        cells = []
-        for name in PERFORMERS[2:]:
-            value = row["found"].get(name)
-            cells.append("" if value is None else f"{value:.2f}{'' if row['met'][name] else ', missed'}")
-        rows.append([f"{row['what']}, {row['at']:,}, against {row['against']}", bound, *cells])
-    return table(["What was wanted", "", *PERFORMERS[2:]], rows)
-
-
-def performer_error(language: str) -> str:
-    """Independent entries: each map and number of features by the standard deviation of queries and keys."""
-    errors = measured("favor_error", "independent entries", "by standard deviation of queries and keys")
-    first = next(iter(errors.values()))
-    mean = "mean of v"
-    rows = [
-        ["均值" if language == "zh" else "the mean of v (no attention)", *(f"{e[mean]:.2g}" for e in errors.values())]
-    ]
-    for name, by_features in first.items():
-        if name != mean:
-            rows += [
-                [f"{name}, {features}", *(_beside(e[name][features], e[mean]) for e in errors.values())]
-                for features in by_features
-            ]
-    head = {"en": "Relative error; map, features", "zh": "相对误差；特征映射，特征数"}
-    return table([head[language], *(f"std {std}" for std in errors)], rows)
-
-
-def performer_error_encoder(language: str) -> str:
-    """Layer by layer, on a trained encoder's own queries, keys and values."""
-    encoder = measured("favor_error", "encoder")
-    layers = encoder["layers, the first first"]
-    spread = "standard deviation of the logits"
-    rows = [[spread, *(f"{layer[spread]:.1f}" for layer in layers)]]
-    rows += [
-        [name, *(_beside(layer[name], layer["mean of v"]) for layer in layers)] for name in layers[0] if name != spread
-    ]
-    return table([f"{encoder['model']}, {encoder['features']} features", *map(str, range(1, len(layers) + 1))], rows)
-
-
-def _beside(error: float, mean: float) -> str:
-    """An error; in italics if attending to everything alike has a smaller one."""
-    return f"*{error:.2g}*" if error > mean else f"{error:.2g}"
-
-
-def performer_long_documents(language: str) -> str:
-    """Accuracy and macro F1 of classifiers, by what they read."""
-    baselines = measured("performer_long_documents", "baselines")
-    short, long = (measured("performer_long_documents", part, "contenders") for part in ("held-out", "joined"))
-    rows = []
-    for name in (*baselines, *long):
-        cells = []
-        for part, contenders in (("held-out", short), ("joined", long)):
-            found = baselines[name][part] if name in baselines else contenders.get(name)
-            for measure in ("accuracy", "macro_f1"):
-                value = None if found is None else found[measure]
-                cells.append(
-                    "" if value is None else f"{100 * (value['mean'] if isinstance(value, dict) else value):.1f}"
-                )
-        cells.append(f"{short[name]['seconds']['mean']:,.0f}" if name in short else "")
-        cells.append(f"{1000 * long[name]['seconds a document']['mean']:,.0f}" if name in long else "")
-        rows.append([name, *cells])
-    data = measured("performer_long_documents", "data")
-    sizes = [
-        f"{data[part]['documents']} of {data[part]['tokens, median']:,} tokens" for part in ("held-out", "joined")
-    ]
-    head = [f"Descriptions of apps, {data['classes']} classes (100 x)", f"held out, {sizes[0]}: accuracy", "macro F1"]
-    head += [f"joined, {sizes[1]}: accuracy", "macro F1", "training, s", "ms to read a joined document"]
-    return table(head, rows)
-
-
-def performer_long_speed(language: str) -> str:
-    """Time of one document against its length."""
-    kinds = ("forward", "forward and backward")
-    rows = []
-    for length, found in measured("performer_long_documents", "seconds of a document").items():
-        cells = []
-        for cell in (found.get(kind) for kind in kinds):
-            medians = (
-                [] if cell is None else [1000 * cell["seconds"][name]["median"] for name in ("softmax", "linear")]
-            )
-            cells += [f"{median:,.1f}" for median in medians] or ["", ""]
-            # Where linear attention loses is to be seen.
-            times = None if cell is None else cell["softmax / linear"]
-            cells.append("" if times is None else f"{times:.2f}" if times >= 1 else f"*{times:.2f}*")
-        rows.append([f"{int(length):,}", *cells])
-    columns = [f"{kind}: {cell}" for kind in kinds for cell in ("softmax, ms", "linear, ms", "times faster")]
-    return table(["One document of the classifier, tokens", *columns], rows)
-
-
-def performer_long_text(language: str) -> str:
-    found = measured("performer_long_documents", "long text")
-    rows = [
-        [name, *(f"{found[name][key]['median']:,.0f}" for key in ("seconds", "peak MB"))]
-        for name in ("softmax", "linear")
-    ]
-    return table([f"A text of {found['tokens']:,} tokens, BERT's base size", "seconds", "peak memory, MB"], rows)
-
-
 TABLES: dict[str, Callable[[str], str]] = {
     "tokenizer": tokenizer,
     "conversion": conversion,
@@ -671,16 +456,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "tta_sts": tta_sts,
     "tta_speed": tta_speed,
     "tta_trunk": tta_trunk,
-    "performer_speed": performer_speed,
-    "performer_encoder": performer_encoder,
-    "performer_memory": performer_memory,
-    "performer_crossovers": performer_crossovers,
-    "performer_wanted": performer_wanted,
-    "performer_error": performer_error,
-    "performer_error_encoder": performer_error_encoder,
-    "performer_long_documents": performer_long_documents,
-    "performer_long_speed": performer_long_speed,
-    "performer_long_text": performer_long_text,
+    **PERFORMER_TABLES,
 }
 
 
