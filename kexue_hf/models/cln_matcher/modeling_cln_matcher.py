@@ -34,7 +34,7 @@ from .layers_cln_matcher import ClnMatcherEmbeddings, ClnMatcherEncoder, ClnMatc
 from .losses_cln_matcher import text_classification_loss, widen
 from .norm_cln_matcher import ClnMatcherLayerNorm
 from .rotary_cln_matcher import ClnMatcherRotations, rotation_table
-from .tasks_cln_matcher import read_task_ids, task_id
+from .tasks_cln_matcher import group_tasks, read_task_ids, task_id
 
 _RECORDED = {"hidden_states": ClnMatcherLayer, "attentions": ClnMatcherSelfAttention}
 _UNDIVIDED = ["ClnMatcherEmbeddings", "ClnMatcherLayer"]
@@ -177,16 +177,11 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
         tasks = read_task_ids(task_ids, self.config.task_names or [], given.shape[0], given.device)
         if not self.config.conditional:
             return None, None
-        if tasks.shape[0] == 1:
-            return self.task_embeddings(tasks), None
-        if tasks.device.type == "cpu" and not torch.compiler.is_compiling():
-            distinct, rows = tasks.unique(return_inverse=True)
-            return self.task_embeddings(distinct), rows if len(distinct) > 1 else None
-        # How many are distinct, an accelerator would have to be asked and waited for.
-        count = self.task_embeddings.num_embeddings
-        if count <= tasks.shape[0]:
-            return self.task_embeddings(torch.arange(count, device=tasks.device)), tasks
-        return self.task_embeddings(tasks), None
+        compiling = torch.compiler.is_compiling()
+        # How many are distinct, an accelerator would have to be waited for; a compiled program is for any number.
+        ask = tasks.device.type == "cpu" and not compiling
+        needed, rows = group_tasks(tasks, self.task_embeddings.num_embeddings, ask=ask, fixed=compiling)
+        return self.task_embeddings(needed), rows
 
     @torch.no_grad()
     def add_task(self, name: str, like: str | int | None = None) -> int:

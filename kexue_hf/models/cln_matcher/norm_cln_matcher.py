@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .tasks_cln_matcher import is_one
+
 
 class ClnMatcherLayerNorm(nn.LayerNorm):
     """Layer norm under a condition. `weight` and `bias` are g0 and b0, called as in a plain one.
@@ -51,7 +53,7 @@ class ClnMatcherLayerNorm(nn.LayerNorm):
         if conditions is None:
             return super().forward(states)
         scale, shift = self.scale_and_shift(conditions)
-        if rows is None and conditions.shape[0] == 1:
+        if rows is None and is_one(conditions.shape[0]):
             return functional.layer_norm(states, self.normalized_shape, scale[0], shift[0], self.eps)
         if rows is not None:
             scale, shift = scale[rows], shift[rows]

@@ -52,8 +52,9 @@ def read_task_ids(
         tasks = torch.tensor([task_id(task, names) for task in _flat(listed)], dtype=torch.long)
     if tasks.is_floating_point() or tasks.dtype == torch.bool:
         raise ValueError(f"task_ids must be whole numbers, got {tasks.dtype}")
-    shape = tuple(tasks.shape)
-    if shape not in ((), (1,)) and shape not in ((batch_size,), (batch_size, 1)):
+    one_for_all = tasks.dim() == 0 or (tasks.dim() == 1 and is_one(tasks.shape[0]))
+    column = tasks.dim() == 2 and tasks.shape[1] == 1
+    if not one_for_all and not ((tasks.dim() == 1 or column) and tasks.shape[0] == batch_size):
         raise ValueError(
             f"task_ids must be one for all texts or one for each of {batch_size}, got shape {list(tasks.shape)}"
         )
@@ -61,6 +62,33 @@ def read_task_ids(
     if tasks.device.type == "cpu" and tasks.numel() and not torch.compiler.is_compiling():
         _check_range(int(tasks.min()), int(tasks.max()), len(names))
     return tasks.to(device)
+
+
+def group_tasks(
+    tasks: torch.Tensor, count: int, ask: bool = True, fixed: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The tasks whose vectors a batch needs, and which of them each text has; None if they are one for all, or one for
+    each text in their order.
+
+    Args:
+        tasks: [1] or [batch]. count: of the model's tasks.
+        ask: whether it may be looked up which are distinct. If not, they are all of the model's, or each text's,
+            whichever are fewer.
+        fixed: all of the model's, then, whichever are fewer.
+    """
+    if is_one(tasks.shape[0]):
+        return tasks, None
+    if ask:
+        distinct, rows = tasks.unique(return_inverse=True)
+        return distinct, rows if len(distinct) > 1 else None
+    if fixed or count <= tasks.shape[0]:
+        return torch.arange(count, device=tasks.device), tasks
+    return tasks, None
+
+
+def is_one(size: int | torch.SymInt) -> bool:
+    """Whether a size is 1; not asked of one that an exported program leaves open, which would have to settle it."""
+    return isinstance(size, int) and size == 1
 
 
 def _flat(tasks: Sequence[Any]) -> list[Any]:

@@ -5,6 +5,7 @@ Against the original code: test_parity_cln_matcher.py. From other models' folder
 
 import ast
 import copy
+import functools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 
 import kexue_hf
 from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification
+from kexue_hf.models.cln_matcher import modeling_cln_matcher
 from kexue_hf.models.cln_matcher.norm_cln_matcher import ClnMatcherLayerNorm
 from kexue_hf.models.cln_matcher.rotary_cln_matcher import rotation_table
+from kexue_hf.models.cln_matcher.tasks_cln_matcher import group_tasks
 from tests.models.cln_matcher.matchers import (
     CLASSIFIER,
     ENCODER,
@@ -64,15 +67,16 @@ def test_a_tasks_vectors_are_computed_once() -> None:
     assert model._conditions(torch.tensor([1, 1, 1, 1]), IDS)[1] is None
 
 
-def test_without_asking_which_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an accelerator: all tasks where they are fewer than the texts, else each text's."""
+def test_on_accelerators_and_in_compiled_programs_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, counts = tiny(ENCODER).double(), []
     expected, pair = model(IDS, task_ids=MIXED)[0], model(IDS[:2], task_ids=MIXED[:2])[0]
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     model.task_embeddings.register_forward_hook(lambda _, given, vectors: counts.append(vectors.shape[0]))
-    torch.testing.assert_close(model(IDS, task_ids=MIXED)[0], expected, atol=1e-12, rtol=0)
-    torch.testing.assert_close(model(IDS[:2], task_ids=MIXED[:2])[0], pair, atol=1e-12, rtol=0)
-    assert counts == [3, 2]
+    for options in ({"ask": False, "fixed": False}, {"ask": False, "fixed": True}):
+        group = functools.partial(group_tasks, **options)
+        monkeypatch.setattr(modeling_cln_matcher, "group_tasks", lambda *given, group=group, **asked: group(*given))
+        torch.testing.assert_close(model(IDS, task_ids=MIXED)[0], expected, atol=1e-12, rtol=0)
+        torch.testing.assert_close(model(IDS[:2], task_ids=MIXED[:2])[0], pair, atol=1e-12, rtol=0)
+    assert counts == [3, 2, 3, 3]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
