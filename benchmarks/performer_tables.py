@@ -47,6 +47,27 @@ def _times(faster: dict[str, Any], other: str, ours: int | None = None) -> list[
     return [faster[name][other] for name in PERFORMERS[2:][:ours] if other in faster[name]]
 
 
+def performer_head(language: str) -> str:
+    """Forward passes of the default map, for README."""
+    rows = []
+    for length, cell in measured("performer", "attention", "forward").items():
+        names = PERFORMERS[:3]
+        milliseconds = [f"{cell['ms'][name]['median']:,.1f}" if name in cell["ms"] else "" for name in names]
+        times = cell["times faster than"][PERFORMERS[2]]["SDPA"]
+        rows.append([f"{int(length):,}", *milliseconds, f"{times:.1f}" if times >= 1 else f"*{times:.1f}*"])
+    head = {
+        "en": ["Attention, 12 heads of 64, tokens", "softmax (SDPA), ms", "performer-pytorch", "ours", "times faster"],
+        "zh": [
+            "注意力，12 头 × 64，token 数",
+            "softmax（SDPA），毫秒",
+            "performer-pytorch",
+            "本包",
+            "相对 SDPA 的倍数",
+        ],
+    }
+    return table(head[language], rows)
+
+
 def performer_encoder(language: str) -> str:
     rows = []
     for length, cell in measured("performer", "encoder").items():
@@ -236,6 +257,7 @@ def performer_recovery_masked(language: str) -> str:
 
 
 PERFORMER_TABLES: dict[str, Callable[[str], str]] = {
+    "performer_head": performer_head,
     "performer_speed": performer_speed,
     "performer_encoder": performer_encoder,
     "performer_memory": performer_memory,
