@@ -156,7 +156,7 @@ def low_order_step(
     past_y = past.sums[..., 1 : 1 + linear_dims, -1][..., None, :]
     moments = pairs @ finite(torch.cat([y, y.square()], dim=-1), clean)
     moments = (moments + carry * torch.cat([past_y, past.squares], dim=-1)) / total
-    mean, squares = moments.split(linear_dims, dim=-1)
+    mean, squares = moments.split([linear_dims, linear_dims], dim=-1)
     spread = (squares - mean.square()).clamp_min(0.0)
 
     x_mean = (x * mean).sum(-1, keepdim=True)
