@@ -12,14 +12,13 @@ from kexue_hf.models.performer_bert.attention_performer_bert import LinearAttent
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_MAPS, create_feature_map
 from kexue_hf.models.performer_bert.gradients_performer_bert import recomputed
 from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention
-from tests.models.performer_bert.maps import MAPS, filled, states
+from tests.models.performer_bert.maps import filled, states
 
 WAYS = pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
-ALL_MAPS = pytest.mark.parametrize("name", MAPS)
 DEFAULTS = pytest.mark.parametrize("name", FEATURE_MAPS)
 
 
-@ALL_MAPS
+@DEFAULTS
 @WAYS
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["query", "key", "value"])
 def test_second_derivatives_are_right_or_refused(name: str, causal: bool, which: int) -> None:
