@@ -45,6 +45,11 @@ for pair in folders:
             outputs = model.eval()(**tokenizer(texts, padding=True, return_tensors="pt")).to_tuple()
         for place, output in enumerate(outputs):
             results[f"{auto}_{number}_{place}"] = output.numpy()
+    # A copy on the Hub counts steps as well.
+    model.train()
+    torch.optim.AdamW(model.parameters(), lr=0.0, fused=True).step()
+    counts = [int(count) for name, count in model.named_buffers() if name.endswith("favor_map.steps")]
+    assert counts == ([1, 1] if config.redraw else []), counts
 model.save_pretrained(again)
 numpy.savez(target, **results)
 """.replace("TEXTS", repr(TEXTS))
@@ -62,7 +67,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory):
         sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
         config = PerformerBertConfig(
             vocab_size=len(TOKENS), max_position_embeddings=32, attention_switch_length=20,
-            feature_map=("low_order", "favor++")[number % 2], **sizes,
+            feature_map=("low_order", "favor++")[number % 2], redraw=(None, 3)[number % 2], **sizes,
         )  # fmt: skip
         model = getattr(kexue_hf, name)(config).eval()
         encoded = [tokenizer(texts, padding=True, return_tensors="pt") for texts in TEXTS]

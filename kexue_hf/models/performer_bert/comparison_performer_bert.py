@@ -164,8 +164,13 @@ def compare_layers(
 
     with watching(look):
         for batch in batches:
-            model(**{name: states.to(model.device) for name, states in batch.items()})
+            model(**on_device(batch, model.device))
     return found
+
+
+def on_device(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    """A model's inputs, those that are tensors on the device."""
+    return {name: states.to(device) if torch.is_tensor(states) else states for name, states in batch.items()}
 
 
 def near_enough(error: float, mean_error: float, threshold: float = LINEAR_ERROR) -> bool:
@@ -193,4 +198,13 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     yield from module.buffers()
 
 
-__all__ = ["LINEAR_ERROR", "LayerComparison", "compare_layers", "mean_map", "near_enough", "twin_of", "watching"]
+__all__ = [
+    "LINEAR_ERROR",
+    "LayerComparison",
+    "compare_layers",
+    "mean_map",
+    "near_enough",
+    "on_device",
+    "twin_of",
+    "watching",
+]

@@ -91,6 +91,10 @@ class PerformerBertConfig(BertConfig):
         maps = ("low_order", "favor+", "favor++", "learned")
         if self.feature_map not in maps:
             raise ValueError(f"feature_map must be one of {', '.join(maps)}, got {self.feature_map!r}")
+        if self.num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {self.num_features}")
+        if self.norm not in ("chi", "sqrt_d", "stratified"):
+            raise ValueError(f"norm must be one of chi, sqrt_d, stratified, got {self.norm!r}")
         if self.redraw is not None and (self.feature_map in ("low_order", "learned") or self.redraw < 1):
             raise ValueError(
                 "redraw must be a number of steps of at least 1 and is for random features, got "

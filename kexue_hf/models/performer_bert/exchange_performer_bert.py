@@ -66,8 +66,8 @@ def refuse_what_has_no_place(modules: list[nn.Module], linear: set[int]) -> None
             raise ValueError(f"linear attention has no relative positions that are added to the scores, {name} has")
         if _window(module, config) is not None:
             raise ValueError(
-                f"linear attention has no sliding window, {name} has one, and the layers of a model have one "
-                "implementation: it can be had only by a model without windows (some have a field for that)"
+                f"linear attention has no sliding window, {name} has one; all layers of one configuration have one "
+                "implementation, so that none of them can be linear"
             )
         limits = ("attn_logit_softcapping", "attn_logit_softcap")
         if any(getattr(where, limit, None) for where in (module, config) for limit in limits):

@@ -33,7 +33,10 @@ DEFAULT_MAP = "low_order"
 MAP_NAME = "favor_map"
 SOFTMAX_MARK = "favor_softmax"
 # What some models add to the scores or take away from them.
-_OF_SCORES = ("position_bias", "relative_position_bias", "attention_bias", "softcap", "s_aux", "head_mask")
+_OF_SCORES = (
+    "position_bias", "relative_position_bias", "attention_bias", "softcap", "s_aux", "sinks", "head_mask", "indices",
+    "block_indices",
+)  # fmt: skip
 
 Looking = TypeVar("Looking")
 
@@ -239,11 +242,20 @@ def _for_all_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     return states.repeat_interleave(heads // states.shape[1], dim=1)
 
 
-@functools.lru_cache(maxsize=64)
 def _default_map(head_dim: int, device: torch.device) -> FeatureMap:
+    # What an export or a dry run makes is no tensor of numbers, and takes none: it is not to be met by others later.
+    if torch.compiler.is_compiling() or type(torch.empty(0)) is not torch.Tensor:
+        return _new_default_map(head_dim, device)
+    return _kept_default_map(head_dim, device)
+
+
+def _new_default_map(head_dim: int, device: torch.device) -> FeatureMap:
     # Not as inference tensors, which a later training step could not use.
     with torch.inference_mode(False), torch.device(device):
         return create_feature_map(DEFAULT_MAP, head_dim)
+
+
+_kept_default_map = functools.lru_cache(maxsize=64)(_new_default_map)
 
 
 def _softmax(

@@ -76,8 +76,10 @@ def _integer(value: Any, name: str, least: int | None = None) -> int:
         found = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         found = None
-    if found is None or (least is not None and found < least):
-        raise ValueError(f"{name} must be {'an integer' if least is None else f'at least {least}'}, got {value!r}")
+    if found is None:
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if least is not None and found < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
     return found
 
 

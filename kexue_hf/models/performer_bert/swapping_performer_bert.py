@@ -21,7 +21,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from .calibration_performer_bert import calibrate
-from .comparison_performer_bert import LINEAR_ERROR, compare_layers, near_enough, twin_of
+from .comparison_performer_bert import LINEAR_ERROR, compare_layers, near_enough, on_device, twin_of
 from .exchange_performer_bert import (
     attention_modules,
     heads_and_dim,
@@ -413,7 +413,8 @@ def calibrate_performer(
 
     Args:
         model: one that has feature maps, from `use_performer` or of type performer_bert.
-        batches: inputs of the model, mappings of tensors; or texts, if `tokenizer` is given.
+        batches: inputs of the model, mappings of tensors (what is no tensor is passed on as it is); or texts, if
+            `tokenizer` is given.
         tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
         progress: show a bar on stderr.
         threshold: for "auto", up to which relative L2 error of its own output a layer is linear.
@@ -423,12 +424,21 @@ def calibrate_performer(
         softmax too.
 
     Raises:
-        ValueError: a model without maps, nothing to calibrate on, or too little for low orders (see `calibrate`); for
-            "auto" less than two texts.
+        ValueError: a model without maps, or set to another implementation; nothing to calibrate on, or too little for
+            low orders (see `calibrate`); for "auto" less than two texts.
     """
     maps = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
     if not maps:
         raise ValueError("the model has no feature maps: attach them with kexue_hf.use_performer(model)")
+    for module in attention_modules(model).values():
+        # Of a Performer BERT another implementation is the softmax that it has besides.
+        config = getattr(module, "config", None)
+        other = getattr(config, "_attn_implementation", FAVOR)
+        if MAP_NAME in module._modules and other != FAVOR and settings_of(config) is not None:
+            raise ValueError(
+                f"the model is set to {other!r}, its feature maps are not in use: call "
+                "model.set_attn_implementation('favor') first"
+            )
     if tokenizer is not None:
         batches = _batches(batches, tokenizer, max_length, batch_size)
     if getattr(model.config, "linear_layers", None) != AUTO:
@@ -500,9 +510,10 @@ def _halves(batches: list[Any]) -> tuple[list[Any], list[Any]]:
     for batch in batches:
         if not isinstance(batch, Mapping):
             raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
-        rows = min((len(states) for states in batch.values() if states.dim()), default=0)
+        tensors = {name for name, states in batch.items() if torch.is_tensor(states) and states.dim()}
+        rows = min((len(batch[name]) for name in tensors), default=0)
         for start in range(min(2, rows)):
-            part = {name: states[start::2] for name, states in batch.items()}
+            part = {name: states[start::2] if name in tensors else states for name, states in batch.items()}
             (second if lead > 0 else first).append(part)
             lead += -len(range(start, rows, 2)) if lead > 0 else len(range(start, rows, 2))
     if not second:
@@ -545,7 +556,7 @@ def _calibrate(
             if current % every:
                 continue
             kept[current], sizes[current] = {}, 0
-            model(**{name: states.to(model.device) for name, states in batch.items()})
+            model(**on_device(batch, model.device))
             # Spread evenly over all batches, however many are to come.
             while len(kept) > 1 and sum(sizes.values()) > MOST_POSITIONS:
                 every *= 2
