@@ -365,10 +365,34 @@ def test_as_many_positions_as_are_asked_for_do() -> None:
         calibrate(create_feature_map(name, 16, 48, 2), [(query[:1, :, :1], key[:1, :, :1], None)])
 
 
+@pytest.mark.parametrize(
+    ("option", "alone"),
+    [("SHIFTS", 0.0), ("CURVATURES", 0.0), ("CURVATURES", 0.25), *(("SATURATIONS", x) for x in (0.0, 0.25, 1.0))],
+    ids=str,
+)
+def test_each_choice_of_calibration_is_of_use(option: str, alone: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, _ = trained()
+    sample = (query * 2, key, None)
+    best = calibrate(LowOrderMap(16, 48, 2), [sample])
+    monkeypatch.setattr(calibration_performer_bert, option, (alone,))
+    without = calibrate(LowOrderMap(16, 48, 2), [sample]) / best
+    assert without.min() > 1 - 1e-9 and without.max() > 1.01
+
+
+def test_directions_that_a_sample_lacks_do_no_harm() -> None:
+    query, key, value = trained()
+    present = torch.arange(16) < 12
+    feature_map = LowOrderMap(16, 48, 2)
+    calibrate(feature_map, [(query * present, key * present, None)])
+    exact = softmax_weights(query, key, allowed_pairs(query, key)) @ value
+    error = (linear_attention(query, key, value, feature_map) - exact).norm()
+    assert error < (value.mean(-2, keepdim=True) - exact).norm()
+
+
 @DEFAULTS
 def test_calibration_on_states_without_any_variance(name: str) -> None:
     feature_map = create_feature_map(name, 4, 12, num_heads=2)
-    calibrate(feature_map, [(torch.zeros(1, 2, 8, 4), torch.zeros(1, 2, 8, 4), None)])
+    assert calibrate(feature_map, [(torch.zeros(1, 2, 8, 4), torch.zeros(1, 2, 8, 4), None)]).isfinite().all()
     inputs = states(7, dim=4)
     assert linear_attention(*inputs, feature_map).isfinite().all()
 
