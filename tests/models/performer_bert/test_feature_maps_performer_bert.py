@@ -117,6 +117,14 @@ def test_the_sharpness_of_favor_plus_plus_is_the_best_one() -> None:
         assert log_second_moment(best) < log_second_moment(torch.zeros(1, dtype=torch.float64))
 
 
+def test_the_sharpness_before_calibration_is_that_of_entries_as_they_are_assumed() -> None:
+    feature_map = create_feature_map("favor++", 16, 20)
+    before = float(feature_map.sharpness)
+    query, key, _ = states(2000, std=0.7, dim=16, batch=1, heads=1)
+    calibrate(feature_map, [(query, key, None)])
+    assert before == pytest.approx(float(feature_map.sharpness), rel=0.05)
+
+
 def test_random_features_become_softmax_as_they_grow_in_number() -> None:
     query, key, value = states(12, std=0.5, dim=4, batch=1, heads=1)
     exact = softmax_weights(query, key, allowed_pairs(query, key)) @ value
