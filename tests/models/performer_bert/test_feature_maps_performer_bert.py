@@ -71,6 +71,8 @@ def test_stratified_radii_cut_the_distribution_evenly(dim: int) -> None:
     assert abs(float((sample <= radii[24]).double().mean()) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 20_000)
     drawn = draw_projection(99, dim, "stratified")
     torch.testing.assert_close(drawn.norm(dim=1).sort().values, radii)
+    # In random order, that the directions of a block are not all short or all long.
+    assert (drawn.norm(dim=1).diff() < 0).sum() > 30
 
 
 def kernel(feature_map: RandomFeatures, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
