@@ -344,6 +344,13 @@ def test_texts_that_are_too_short() -> None:
             performer_report(tiny(), texts, tokenizer_of_words(), lengths=None)
 
 
+def test_too_few_tokens_to_calibrate_on() -> None:
+    with pytest.raises(
+        kexue_hf.InputError, match=r"calibrated on: .* queries and keys .* got 8 and 8: give more text"
+    ):
+        performer_report(tiny(), TEXTS, tokenizer_of_words(), max_length=8, pieces=2, lengths=None)
+
+
 def test_performer_bert_reads_beyond_its_table() -> None:
     model = kexue_hf.PerformerBertModel(PerformerBertConfig(**SIZES))
     found = performer_report(model, TEXTS, tokenizer_of_words(), max_length=64, lengths=None)

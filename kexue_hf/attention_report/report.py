@@ -244,7 +244,11 @@ def performer_report(
     if not as_saved:
         variants[AS_MADE] = copy.deepcopy(both.maps)
         short = cut.batches([cut.shortened(row, CALIBRATION_LENGTH) for row in to_calibrate], _BATCH)
-        calibrate_performer(twin, short, progress=progress)
+        try:
+            calibrate_performer(twin, short, progress=progress)
+        except ValueError as error:
+            # Too few pieces, or too short ones, for the maps.
+            raise InputError(f"the pieces of the text that the maps are calibrated on: {error}") from error
     variants[judged] = both.maps
 
     batches = cut.batches(to_measure, _BATCH)
