@@ -45,7 +45,7 @@ MAPS: dict[str, dict[str, Any]] = {
     # Before any training: its directions are centroids of the sample's keys.
     "learned, calibrated": {"name": "learned", "calibrated": True},
 }
-# With these the pieces of a text are read, and with no more than that a BERT is trained.
+# Tokens of a text that are read: the positions that a BERT is trained with.
 WINDOW = 512
 
 States = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
