@@ -23,14 +23,17 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm import tqdm
+from transformers.utils import logging
 
 from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
-from kexue_hf.models.performer_bert.comparison_performer_bert import watching
+from kexue_hf.models.performer_bert.comparison_performer_bert import on_device, watching
 from kexue_hf.models.performer_bert.favor_performer_bert import MAP_NAME
-from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_MAPS, FeatureMap, create_feature_map
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
 from kexue_hf.models.performer_bert.swapping_performer_bert import SETTING, attention_modules, calibrate_performer
+
+logger = logging.get_logger(__name__)
 
 # Of the steps at the beginning, in which the rate grows.
 WARMUP = 10
@@ -93,10 +96,11 @@ def transfer_attention(
         evaluate_every: steps between two points of the curve.
         new_start: begin at centroids of the keys of the first texts, instead of at the maps as they are.
         rival: the kind of map that a layer gets, calibrated, where it is nearer to softmax than the trained one on
-            two batches of the texts: what is not peaked is better served by low orders. None: no layer. A Performer
-            BERT has one kind of map for all layers, there is no rival.
-        minutes: stop by then at the latest; the rate falls with whichever runs out first. The number of steps then
-            depends on the machine.
+            two batches of the texts: what is not peaked is better served by low orders. None: no layer; nor where
+            there is too little text to calibrate it on. A Performer BERT has one kind of map for all layers, there is
+            no rival.
+        minutes: begin no step later than that, the last errors come on top; the rate falls with whichever runs out
+            first. The number of steps then depends on the machine.
         collate: makes batches of tokenised texts, instead of padding alone: to mask them, say.
         seed: of the order of texts.
         quiet: show no progress.
@@ -115,28 +119,32 @@ def transfer_attention(
             raise InputError(f"{name} must be at least {least}, got {value}")
     if not 0 < learning_rate < math.inf:
         raise InputError(f"learning_rate must be a positive number, got {learning_rate}")
+    if rival is not None and rival not in FEATURE_MAPS:
+        raise InputError(f"rival must be one of {', '.join(FEATURE_MAPS)}, or None, got {rival!r}")
+    if isinstance(texts, str) or isinstance(held_out, str):
+        raise InputError("expected several texts, got a single string: put texts into a list")
 
+    clock = Clock(steps, minutes)
     cut = Batches(tokenizer, batch_size, max_length, collate)
     once = iter(texts) is texts
     source: Iterable[Any] = texts if once or not isinstance(texts, Iterable) else list(texts)
     stream = iter(source)
     if held_out is None:
-        first = cut.take(stream, 1)
-        tested = first
+        tested = cut.take(stream, 1)
         if not once:
             rest = source[cut.size :]  # type: ignore[index]  # what is no iterator is a list here
             source = rest or source
     else:
         tested = list(cut(held_out))
-        first = []
     if not tested:
         raise InputError("attention transfer needs at least one text, got none")
+    # What is calibrated on is trained on as well, and errors are not measured on it.
+    first = cut.take(stream if once else iter(source), max(1, START_TEXTS // cut.size))
+    shown = first or tested
     if new_start:
-        begin = first if once else cut.take(iter(source), max(1, START_TEXTS // cut.size))
-        seen = begin or tested
-        calibrate_performer(model, seen)
+        calibrate_performer(model, shown)
 
-    was_training = model.training
+    modes = [module for module in model.modules() if module.training]
     model.eval()
     parameters = [parameter for _, part in maps.values() for parameter in part.parameters()]
     wanted = [parameter.requires_grad for parameter in parameters]
@@ -144,9 +152,8 @@ def transfer_attention(
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=(0.9, 0.98))
     result = AttentionTransfer([name for name, _ in maps.values()])
-    clock = Clock(steps, minutes)
     progress = tqdm(total=steps, desc="attention transfer", unit="step", disable=quiet)
-    batches = stream_of(cut, stream if once else source, once, seed)
+    batches = itertools.chain(first, cut(stream)) if once else again_and_again(cut, source, seed)
     try:
         result.before = _errors(model, maps, tested)
         result.curve.append((0, result.before))
@@ -170,8 +177,7 @@ def transfer_attention(
                 result.curve.append((step, _errors(model, maps, tested)))
         result.kinds = ["learned"] * len(maps)
         if rival is not None and isinstance(getattr(model.config, SETTING, None), Mapping):
-            shown = tested if once else cut.take(iter(source), max(1, START_TEXTS // cut.size))
-            judged = tested if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
+            judged = shown[-2:] if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
             result.kinds = _keep_nearer(model, maps, rival, shown, judged)
         result.after = _errors(model, {module: _maps(model)[module] for module in maps}, tested)
         result.curve.append((result.steps, result.after))
@@ -180,7 +186,11 @@ def transfer_attention(
         for parameter, was in zip(parameters, wanted, strict=True):
             parameter.requires_grad_(was)
             parameter.grad = None
-        model.train(was_training)
+        for module in modes:
+            module.training = True
+        # Those that have been put in another's place, too.
+        for module, (_, found) in _maps(model).items():
+            found.train(module.training)
     return result
 
 
@@ -189,17 +199,27 @@ class Clock:
 
     Args:
         minutes: of the whole, from now on; None for as long as the steps take.
+        together: several processes train one model: the time of the first one is that of all, or some would stop, and
+            others wait for them for ever. All have to ask the same questions then.
     """
 
-    def __init__(self, steps: int, minutes: float | None = None) -> None:
+    def __init__(self, steps: int, minutes: float | None = None, together: bool = False) -> None:
         if minutes is not None and not minutes > 0:
             raise InputError(f"minutes must be a positive number, got {minutes}")
         self.steps, self.seconds, self.began = steps, None if minutes is None else 60 * minutes, time.monotonic()
+        self.together = together
 
     def share(self, step: int) -> float:
         """Of a training of which so many steps have been made; 1 or more at its end."""
         by_steps = step / max(1, self.steps)
-        return by_steps if self.seconds is None else max(by_steps, (time.monotonic() - self.began) / self.seconds)
+        # Before the first step processes may not know of each other yet.
+        return by_steps if self.seconds is None or not step else max(by_steps, self._passed() / self.seconds)
+
+    def _passed(self) -> float:
+        passed = [time.monotonic() - self.began]
+        if self.together and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.broadcast_object_list(passed, src=0)
+        return passed[0]
 
     def rate(self, step: int) -> float:
         """The share of the learning rate at a step from 0 on: a line up to 1, then a cosine down to 0."""
@@ -252,11 +272,8 @@ class Batches:
         return batch
 
 
-def stream_of(cut: Batches, source: Any, once: bool, seed: int) -> Iterator[Mapping[str, Any]]:
-    """Batches of an iterator as they come, or of a list again and again, each time in another order."""
-    if once:
-        yield from cut(source)
-        return
+def again_and_again(cut: Batches, source: Any, seed: int) -> Iterator[Mapping[str, Any]]:
+    """Batches of a list, each time in another order."""
     generator = torch.Generator().manual_seed(seed)
     while source:
         order = torch.randperm(len(source), generator=generator).tolist()
@@ -298,19 +315,28 @@ def _keep_nearer(
 ) -> list[str]:
     """Give each layer the rival if it is nearer to softmax; return what each of `maps` has then."""
     trained_errors = _errors(model, maps, judged)
+    settings = dict(getattr(model.config, SETTING))
+    rivals: Maps = {}
+    for module, (name, trained) in maps.items():
+        made = create_feature_map(
+            rival, trained.head_dim, trained.num_features, trained.num_heads, settings.get("norm", "chi"), trained.seed
+        )
+        made.__dict__["_is_hf_initialized"] = True
+        rivals[module] = name, made.to(trained.key_mean.device)
+    kinds = ["learned"] * len(maps)
     # Maps of other layers are left alone.
     others = {part: was for part, was in _maps(model).items() if part not in maps}
     for part in others:
         part._modules.pop(MAP_NAME)
-    rivals: Maps = {}
-    for module, (name, trained) in maps.items():
-        made = create_feature_map(rival, trained.head_dim, trained.num_features, trained.num_heads)
-        made.__dict__["_is_hf_initialized"] = True
-        rivals[module] = name, made.to(trained.key_mean.device)
+    for module, (_, made) in rivals.items():
         setattr(module, MAP_NAME, made)
-    kinds = ["learned"] * len(maps)
     try:
-        calibrate_performer(model, shown)
+        try:
+            calibrate_performer(model, shown)
+        except ValueError as error:
+            # Too little text: no reason to lose what has been trained.
+            logger.warning("all layers keep the maps that were trained, %s is not compared: %s", rival, error)
+            return kinds
         for i, (mine, other) in enumerate(zip(trained_errors, _errors(model, rivals, judged), strict=True)):
             if other < mine:
                 kinds[i] = rival
@@ -321,7 +347,6 @@ def _keep_nearer(
         for part, (_, was) in others.items():
             setattr(part, MAP_NAME, was)
     if rival in kinds:
-        settings = dict(getattr(model.config, SETTING))
         places = {module: number for number, module in enumerate(attention_modules(model).values())}
         before = settings["feature_map"]
         chosen = [before] * len(places) if isinstance(before, str) else list(before)
@@ -366,7 +391,7 @@ def _backward(model: Any, maps: Maps, batch: Mapping[str, Any]) -> float:
             losses.append(float(loss.detach()))
 
     with torch.no_grad(), watching(look):
-        model(**_moved(batch, model.device))
+        model(**_inputs(batch, model.device))
     return sum(losses) / max(1, len(losses))
 
 
@@ -382,12 +407,13 @@ def _errors(model: Any, maps: Maps, batches: Iterable[Mapping[str, Any]]) -> lis
 
     with watching(look):
         for batch in batches:
-            model(**_moved(batch, model.device))
+            model(**_inputs(batch, model.device))
     return [float((error / size.clamp_min(1e-300)).sqrt()) for error, size in sums.values()]
 
 
-def _moved(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    return {name: states.to(device) for name, states in batch.items() if name != "labels"}
+def _inputs(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
+    """Without labels: no loss of the model's is asked for."""
+    return on_device({name: states for name, states in batch.items() if name != "labels"}, device)
 
 
 __all__ = ["AttentionTransfer", "transfer_attention"]

@@ -6,14 +6,16 @@ The teacher is a frozen copy whose layers compute softmax. The pupil's feature m
 rank (LoRA, arXiv 2106.09685, by the package peft) on its other matrices, which are merged into them at the end: what
 is left is the model with other numbers. The loss of a text is the mean over layers of the relative squared error of
 its hidden states, and 1 - cosine of the mean of the last ones; where a model has a masked-language-model head its
-texts are masked, and the cross entropy of the masked tokens is added.
+texts are masked, and a tenth of the mean cross entropy of the masked tokens is added.
 
-Every text counts alike, so that accumulated batches and several processes make the steps of one large batch. Steps are
-those of transformers' `Trainer`; dropout is off. Nothing is written on the way and nothing is resumed: it is short.
+Every text of a step counts alike (batches that are not full are left out, if there are full ones), so that accumulated
+batches and several processes make the steps of one large batch. Steps are those of transformers' `Trainer`; dropout is
+off. Nothing is written on the way and nothing is resumed: it is short.
 """
 
 import contextlib
 import copy
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,7 +40,7 @@ MASKED = 0.15
 # Beside the hidden states, whose relative squared error is some hundredths.
 POOLED_WEIGHT = 1.0
 TOKEN_WEIGHT = 0.1
-# Adapters are not put on what the loss does not reach.
+# Adapters are not put on heads: what the loss does not reach, or what is to predict from softmax's states.
 _UNUSED = r".*(pooler|classifier|lm_head|cls|predictions).*"
 
 
@@ -70,8 +72,8 @@ def distil_performer(
         rank: of the adapters; 0 trains the maps alone, None all weights of the model, without adapters.
         max_length: tokens of a text.
         evaluate: called with the pupil every `evaluate_every` steps and at the end; its figures join the curve.
-        minutes: stop by then at the latest; rates fall with whichever runs out first. The number of steps then depends
-            on the machine.
+        minutes: begin no step later than that; rates fall with whichever runs out first. The number of steps then
+            depends on the machine, of several processes on the first.
         seed: of order, masks and adapters.
         quiet: show no progress.
 
@@ -80,63 +82,90 @@ def distil_performer(
 
     Raises:
         InputError: a model without maps, no text, an option out of range, or adapters are wanted and peft is missing.
+            Whatever the error, adapters are taken off again; what has been trained by then remains.
     """
     maps = [module for module in model.modules() if isinstance(module, FeatureMap)]
     if not maps:
         raise InputError("the model has no feature maps: attach them with kexue_hf.use_performer(model, 'learned')")
-    options = {"steps": steps, "batch_size": batch_size, "accumulate": accumulate, "evaluate_every": evaluate_every}
+    options = {
+        "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "max_length": max_length,
+        "evaluate_every": evaluate_every,
+    }  # fmt: skip
     for name, value in options.items():
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     if rank is not None and rank < 0:
         raise InputError(f"rank must be None or at least 0, got {rank}")
-    if not texts:
+    rates = {"learning_rate": learning_rate, "map_learning_rate": map_learning_rate}
+    for name, rate in rates.items():
+        if not 0 < rate < math.inf:
+            raise InputError(f"{name} must be a positive number, got {rate}")
+    if isinstance(texts, str):
+        raise InputError("expected several texts, got a single string: put texts into a list")
+    if not len(texts):
         raise InputError("distillation needs at least one text, got none")
-    was_training, wanted = model.training, {name: p.requires_grad for name, p in model.named_parameters()}
-    teacher = copy.deepcopy(model).eval().requires_grad_(False)
-    of_maps = {id(parameter) for feature_map in maps for parameter in feature_map.parameters()}
-    pupil = _with_adapters(model, rank, seed) if rank else model.requires_grad_(rank is None)
-    for feature_map in maps:
-        feature_map.requires_grad_(True)
-    parameters = [parameter for parameter in pupil.parameters() if parameter.requires_grad]
-    if not parameters:
+    if not rank and rank is not None and not any(True for found in maps for _ in found.parameters()):
         raise InputError("nothing to train: the maps have no parameters and rank is 0; raise rank")
-    groups = [
-        {"params": [p for p in parameters if (id(p) in of_maps) == mine], "lr": its_rate}
-        for mine, its_rate in ((False, learning_rate), (True, map_learning_rate))
-    ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0)
-    clock = Clock(steps, minutes)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, clock.rate)
-    with tempfile.TemporaryDirectory() as nowhere, _always_linear(model):
-        arguments = TrainingArguments(
-            output_dir=nowhere, max_steps=steps, per_device_train_batch_size=batch_size,
-            gradient_accumulation_steps=accumulate, max_grad_norm=1.0, logging_steps=max(1, min(10, steps // 10)),
-            save_strategy="no", report_to=[], seed=seed, disable_tqdm=quiet, remove_unused_columns=False,
-            use_cpu=model.device.type == "cpu", dataloader_pin_memory=False, ddp_find_unused_parameters=True,
-            label_names=["labels"],
-        )  # fmt: skip
-        trainer = _Distillation(
-            teacher,
-            model=pupil,
-            args=arguments,
-            train_dataset=_Tokenised(texts, tokenizer, max_length),
-            data_collator=collator(model, tokenizer),
-            optimizers=(optimizer, schedule),
+    clock = Clock(steps, minutes, together=True)
+    modes = [module for module in model.modules() if module.training]
+    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    use_cache = getattr(model.config, "use_cache", None)
+    teacher = copy.deepcopy(model).eval().requires_grad_(False)
+    pupil = None
+    try:
+        pupil = _with_adapters(model, rank, seed) if rank else model.requires_grad_(rank is None)
+        for feature_map in maps:
+            feature_map.requires_grad_(True)
+        of_maps = {id(parameter) for feature_map in maps for parameter in feature_map.parameters()}
+        parameters = [parameter for parameter in pupil.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if (id(p) in of_maps) == mine], "lr": its_rate}
+            for mine, its_rate in ((False, learning_rate), (True, map_learning_rate))
+        ]
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0
         )
-        curve = _Curve(evaluate, evaluate_every, clock)
-        trainer.add_callback(curve)
-        if quiet:
-            from transformers import PrinterCallback
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, clock.rate)
+        with tempfile.TemporaryDirectory() as nowhere, _always_linear(model):
+            arguments = TrainingArguments(
+                output_dir=nowhere, max_steps=steps, per_device_train_batch_size=batch_size,
+                gradient_accumulation_steps=accumulate, max_grad_norm=1.0, logging_steps=max(1, min(10, steps // 10)),
+                save_strategy="no", report_to=[], seed=seed, disable_tqdm=quiet, remove_unused_columns=False,
+                use_cpu=model.device.type == "cpu", dataloader_pin_memory=False, ddp_find_unused_parameters=True,
+                label_names=["labels"],
+            )  # fmt: skip
+            arguments.dataloader_drop_last = len(texts) >= batch_size * arguments.world_size
+            trainer = _Distillation(
+                teacher,
+                model=pupil,
+                args=arguments,
+                train_dataset=_Tokenised(texts, tokenizer, max_length),
+                data_collator=collator(model, tokenizer),
+                optimizers=(optimizer, schedule),
+            )
+            curve = _Curve(evaluate, evaluate_every, clock)
+            trainer.add_callback(curve)
+            if quiet:
+                from transformers import PrinterCallback
 
-            trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    if rank:
-        model = pupil.merge_and_unload()
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(wanted.get(name, True))
-        parameter.grad = None
-    return model.train(was_training), curve.points
+                trainer.remove_callback(PrinterCallback)
+            trainer.train()
+        if rank:
+            pupil.merge_and_unload()
+            pupil = None
+    finally:
+        if rank and pupil is not None:
+            pupil.unload()
+        # Trainer sets it as it trains.
+        if use_cache is not None:
+            model.config.use_cache = use_cache
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted.get(name, True))
+            parameter.grad = None
+        model.eval()
+        for module in modes:
+            module.training = True
+    return model, curve.points
 
 
 def collator(model: Any, tokenizer: Any) -> Any:

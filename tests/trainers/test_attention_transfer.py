@@ -15,6 +15,7 @@ import kexue_hf
 from kexue_hf import distil_performer, transfer_attention, use_performer
 from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
+from kexue_hf.trainers.attention_transfer import Clock
 from kexue_hf.trainers.performer_distillation import text_losses
 from kexue_hf.trainers.recovery_figures import HeldOut, as_softmax, masked_word_loss, pairs_of, rank_agreement
 
@@ -187,6 +188,8 @@ def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> 
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"learning_rate": math.nan}, "learning_rate must be a positive number, got nan"),
         ({"minutes": 0}, "minutes must be a positive number, got 0"),
+        ({"rival": "best"}, "rival must be one of"),
+        ({"texts": "w1 w2"}, "expected several texts, got a single string"),
         ({"texts": []}, "needs at least one text, got none"),
         ({"texts": [3]}, "a text is a string, got int"),
         ({"texts": ["w1"], "tokenizer": None}, "a batch is a mapping of the model's inputs, got str"),
@@ -195,9 +198,54 @@ def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> 
 )
 def test_bad_input_is_refused_in_one_line(changes: dict, message: str, tokenizer) -> None:
     arguments = {"texts": ["w1 w2"], "tokenizer": tokenizer, "quiet": True, "steps": 1, **changes}
+    model = encoder().train().requires_grad_(False)
+    before = as_it_is(model)
     with pytest.raises(InputError, match=message) as error:
-        transfer_attention(encoder(), **arguments)
-    assert "\n" not in str(error.value)
+        transfer_attention(model, **arguments)
+    assert "\n" not in str(error.value) and as_it_is(model) == before
+
+
+def as_it_is(model: torch.nn.Module) -> tuple:
+    """Modes, what is trained, numbers, and the configuration."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    numbers = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
+    return modes, trained, numbers, copy.deepcopy(model.config.to_dict())
+
+
+def test_modes_of_parts_are_left_and_no_tensors_are_passed_on(tokenizer, texts) -> None:
+    model = encoder().train()
+    model.encoder.layer[0].eval()
+    before = as_it_is(model)
+    batch = {**tokenizer(texts[:4], padding=True, return_tensors="pt"), "return_dict": True}
+    transfer_attention(model, [batch], steps=1, rival=None, quiet=True)
+    assert as_it_is(model)[0] == before[0]
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["list", "iterator"])
+def test_what_is_held_out_is_not_calibrated_on(once: bool, tokenizer, texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [tokenizer(texts[i : i + 2], padding=True, return_tensors="pt") for i in range(0, 8, 2)]
+    seen = []
+
+    def calibrate(model, given, *args, **kwargs):
+        seen.extend(id(batch) for batch in given)
+        return kexue_hf.calibrate_performer(model, given, *args, **kwargs)
+
+    monkeypatch.setattr("kexue_hf.trainers.attention_transfer.calibrate_performer", calibrate)
+    for given, held_out in ((batches, None), (batches[1:], batches[:1])):
+        seen.clear()
+        transfer_attention(
+            encoder(num_features=45), iter(given) if once else given, held_out=held_out, steps=1, quiet=True
+        )
+        # For the start, and for the rival.
+        assert seen == [id(batch) for batch in batches[1:]] * 2
+
+
+def test_too_little_text_for_the_rival_loses_nothing(tokenizer) -> None:
+    """Low orders need twice head_dim tokens."""
+    model = encoder()
+    assert transfer_attention(model, ["w1 w2"], tokenizer, steps=1, quiet=True).kinds == ["learned"] * 2
+    assert all(isinstance(layer.attention.self.favor_map, LearnedMap) for layer in model.encoder.layer)
 
 
 def test_models_without_learned_maps_are_refused(tokenizer) -> None:
@@ -264,6 +312,50 @@ def test_masked_words_are_part_of_the_loss_of_a_model_that_predicts_them(tokeniz
     before = masked_word_loss(model, tokenizer, texts)
     model, _ = distilled(model, texts, tokenizer, rank=None, steps=12, learning_rate=1e-2)
     assert masked_word_loss(model, tokenizer, texts) < before
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"minutes": 0}, InputError, "minutes must be a positive number, got 0"),
+        ({"learning_rate": math.nan}, InputError, "learning_rate must be a positive number, got nan"),
+        ({"max_length": 0}, InputError, "max_length must be at least 1, got 0"),
+        ({"texts": "w1 w2"}, InputError, "expected several texts, got a single string"),
+        ({"evaluate": lambda _: 1 / 0, "evaluate_every": 1}, ZeroDivisionError, "division by zero"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_model_is_left_without_adapters(changes: dict, error: type, message: str, tokenizer) -> None:
+    model = encoder().train()
+    model.pooler.requires_grad_(False)
+    modes, trained, numbers, config = as_it_is(model)
+    with pytest.raises(error, match=message):
+        distilled(model, **{"texts": ["w1 w2"], "tokenizer": tokenizer, "rank": 2, "steps": 1, **changes})
+    after = as_it_is(model)
+    assert (after[0], after[1], after[2].keys(), after[3]) == (modes, trained, numbers.keys(), config)
+
+
+def test_nothing_to_train_is_said_before_anything_is_changed(tokenizer) -> None:
+    model = use_performer(BertModel(BertConfig(**SIZES)), "favor+", 8)
+    with pytest.raises(InputError, match="nothing to train"):
+        distilled(model, ["w1"], tokenizer, rank=0)
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_time_of_several_processes_is_that_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or one would stop, and the others wait for it."""
+    told = []
+
+    def broadcast(values: list, src: int) -> None:
+        told.append(src)
+        values[0] = 30.0
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    clock = Clock(100, minutes=1, together=True)
+    assert clock.share(0) == 0 and not told
+    assert clock.share(1) == 0.5 and clock.share(80) == 0.8 and told == [0, 0]
+    assert Clock(100, minutes=1).share(1) == 0.01 and told == [0, 0]
 
 
 def test_adapters_without_their_package_are_a_clear_error(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
