@@ -91,6 +91,7 @@ def test_a_map_that_changes_before_the_backward_pass_is_noticed_or_of_no_effect(
             found = torch.autograd.grad(output, inputs)
         except RuntimeError as error:
             assert "modified by an inplace operation" in str(error)
+            assert changed not in ("linear", "quadratic", "saturation")
             continue
         for gradient, expected in zip(found, wanted, strict=True):
             assert torch.equal(gradient, expected), changed
