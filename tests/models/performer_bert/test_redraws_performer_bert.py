@@ -12,7 +12,8 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
 import kexue_hf
-from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, calibrate_performer, use_performer
+from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, use_performer
+from kexue_hf.models.performer_bert.comparison_performer_bert import watching
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
@@ -146,18 +147,27 @@ def test_attaching_again_without_redraws_ends_them() -> None:
     assert steps(model) == set() and torch.equal(draws(model), first)
 
 
-def test_compiled_models() -> None:
-    """Softmax is one graph; linear attention itself is left as it is. Compiled first, calibrated afterwards."""
-    sizes = {**SIZES, "num_hidden_layers": 1}
-    batch = {"input_ids": IDS, "position_ids": torch.arange(12)[None]}
-    short = PerformerBertForMaskedLM(PerformerBertConfig(**sizes, attention_switch_length=100)).eval()
-    linear = use_performer(BertForMaskedLM(BertConfig(**sizes))).eval()
+@pytest.fixture
+def attention():
+    """The attention of a layer with a map, as a model calls it; its map can be changed."""
+    torch.manual_seed(0)
+    layer = use_performer(BertForMaskedLM(BertConfig(**SIZES))).eval().bert.encoder.layer[0].attention.self
+    states = torch.randn(1, 40, 16)
+    return layer, lambda attend: attend(states)[0]
+
+
+def test_compiled_attention(attention) -> None:
+    """A compiler stops for linear attention alone; while others look at the layers, and afterwards, it is right."""
+    layer, call = attention
+    seen = []
+    compiled = torch.compile(layer, backend="eager")
     with torch.no_grad():
-        for model in (short, linear):
-            compiled = torch.compile(model, backend="eager", fullgraph=model is short)
-            expected = model(**batch).logits
-            torch.testing.assert_close(compiled(**batch).logits, expected, rtol=0, atol=1e-6)
-        calibrate_performer(compiled, [batch])
-        found = compiled(**batch).logits
-        assert not torch.equal(found, expected)
-        torch.testing.assert_close(found, linear(**batch).logits, rtol=0, atol=1e-6)
+        linear = call(layer)
+        torch.testing.assert_close(call(compiled), linear, rtol=0, atol=1e-6)
+        with watching(lambda *shown: seen.append(shown)):
+            softmax = call(compiled)
+        assert len(seen) == 1 and not torch.equal(softmax, linear)
+        torch.testing.assert_close(call(compiled), linear, rtol=0, atol=1e-6)
+        # Without a map it is softmax, one graph.
+        layer.favor_softmax = True
+        torch.testing.assert_close(call(torch.compile(layer, backend="eager", fullgraph=True)), softmax)
