@@ -103,7 +103,6 @@ def test_models_of_several_parts(name: str, layers, tmp_path: Path) -> None:
     maps = [[repr(m) for m in one.modules() if hasattr(m, "projection")] for one in (part, alone, find(loaded))]
     # With the seeds that they had, which the next draws depend on.
     assert maps[0] == maps[1] == maps[2]
-    assert torch.equal(call(reloaded(model, tmp_path / "again")), expected)
     # In the file, not in the model: its own numbers.
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["performer"] == model.config.performer
 
