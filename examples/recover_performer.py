@@ -11,7 +11,7 @@ everything that is printed is measured on that part: the cosine of the mean-pool
 model, the agreement in rank of likenesses of pairs, and the loss of masked words where the model has a head for it.
 
 The folder that is written holds ordinary weights and loads wherever kexue_hf is imported. It appears whole or not at
-all, and nothing is resumed: with --minutes both steps together take no longer than that.
+all, and nothing is resumed: with --minutes no step of either begins later than that, the figures come on top.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -37,18 +41,27 @@ import kexue_hf
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.pipelines.text_windows import frame_of, room_in
+from kexue_hf.trainers.checked_options import one_line
 from kexue_hf.trainers.performer_distillation import collator, has_masked_head
 from kexue_hf.trainers.recovery_figures import HeldOut
 from kexue_hf.whole_file import whole_binary_file, whole_file
 
 KINDS = {
     "ForMaskedLM": AutoModelForMaskedLM,
+    "ForPreTraining": AutoModelForPreTraining,
+    "ForCausalLM": AutoModelForCausalLM,
+    "LMHeadModel": AutoModelForCausalLM,
+    "ForQuestionAnswering": AutoModelForQuestionAnswering,
     "ForSequenceClassification": AutoModelForSequenceClassification,
     "ForTokenClassification": AutoModelForTokenClassification,
+    "Model": AutoModel,
 }
 # One text in so many is held out, and at most this many.
 HELD_OUT_SHARE = 10
 MOST_HELD_OUT = 128
+# Of a larger corpus so many are used, which is more than some hundred steps take; no more of it is held in memory.
+MOST_TEXTS = 20_000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=8, help="texts of a step")
     add("--accumulate", type=int, default=1, help="batches of a step of distillation")
     add("--max-length", type=int, default=256, help="tokens of a text, longer ones are cut")
-    add("--minutes", type=float, help="both steps together take at most so long")
+    add("--minutes", type=float, help="for the steps of both together")
     add("--seed", type=int, default=0, help="of the order of texts, masks and adapters")
     add("--report", help="write the figures to this JSON file")
     add("--figure", help="draw the curves to this .svg or .png file (needs matplotlib)")
@@ -82,15 +95,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def split(texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """For training and held out, by a hash of the text, so that no text is in both; equal ones are taken once.
+    """For training and held out, by a hash of the text, so that no text is in both; equal ones are taken once, and of
+    more than `MOST_TEXTS` those of the least hashes.
 
     Raises:
         InputError: there are not two different ones.
     """
-    unlike = {" ".join(text.split()).lower(): text for text in texts}
+    unlike: dict[bytes, str] = {}
+    for text in texts:
+        words = " ".join(text.split()).lower()
+        if words:
+            unlike[hashlib.sha256(words.encode()).digest()] = text
+        if len(unlike) >= 2 * MOST_TEXTS:
+            unlike = dict(sorted(unlike.items())[:MOST_TEXTS])
     if len(unlike) < 2:
         raise InputError(f"recovery needs at least two different texts, one of them to be held out; got {len(unlike)}")
-    order = sorted(unlike, key=lambda text: hashlib.sha256(text.encode()).digest())
+    order = sorted(unlike)[:MOST_TEXTS]
     number = min(MOST_HELD_OUT, max(1, len(order) // HELD_OUT_SHARE))
     return [unlike[text] for text in order[number:]], [unlike[text] for text in order[:number]]
 
@@ -107,10 +127,14 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             layers = [int(layer) for layer in options.layers.split(",")]
         except ValueError:
             raise InputError(f"--layers must be numbers with commas between them, got {options.layers!r}") from None
-    try:
+    with one_line(options.model):
         config = AutoConfig.from_pretrained(options.model)
-        name = (config.architectures or [""])[0]
-        kind = next((KINDS[ending] for ending in KINDS if name.endswith(ending)), AutoModel)
+        name = (config.architectures or ["Model"])[0]
+        kind = next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
+        if kind is None:
+            raise InputError(
+                f"{options.model}: a {name} would lose its head here; expected one of *{', *'.join(KINDS)}"
+            )
         changes = {}
         if config.model_type == kexue_hf.PerformerBertConfig.model_type:
             changes = {"feature_map": options.feature_map, "num_features": options.features, "linear_layers": layers}
@@ -120,8 +144,10 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             kexue_hf.use_performer(
                 model, options.feature_map, num_features=options.features, layers=layers, seed=options.seed
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{options.model}: {' '.join(str(error).split())}") from None
+        if tokenizer.pad_token is None:
+            raise InputError(f"{options.model}: its tokenizer has no padding token, and texts come in batches")
+        if config.model_type != kexue_hf.PerformerBertConfig.model_type:
+            room_in(model, tokenizer, frame_of(tokenizer), options.max_length)
     return model.eval(), tokenizer
 
 
@@ -142,6 +168,13 @@ def check(options: argparse.Namespace) -> int | None:
             raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {getattr(options, name)}")
     if options.minutes is not None and not options.minutes > 0:
         raise InputError(f"--minutes must be a positive number, got {options.minutes}")
+    if options.finetune_steps and options.rank not in ("0", "all") and find_spec("peft") is None:
+        raise InputError(
+            "adapters need another package: pip install 'kexue-hf[recovery]' (or peft); without one --rank 0 trains "
+            "the maps alone, --rank all all weights"
+        )
+    if options.finetune_steps and options.rank == "0" and options.feature_map != "learned":
+        raise InputError(f"--rank 0 trains the maps alone, and those of {options.feature_map} have nothing to train")
     check_output(options.output, overwrite=False)
     for name in ("report", "figure"):
         path = getattr(options, name)
@@ -175,16 +208,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if masked:
         report["softmax"] = {"masked_word_loss": measure.softmax_loss}
     stages = report["stages"] = {"swapped": measure(model)}
-    show(options, "swapped", stages)
-    kexue_hf.calibrate_performer(model, texts[:32], tokenizer, max_length=options.max_length)
+    show("swapped", stages)
+    with one_line("calibration"):
+        kexue_hf.calibrate_performer(model, texts[:32], tokenizer, max_length=options.max_length)
     stages["calibrated"] = measure(model)
-    show(options, "calibrated", stages)
+    show("calibrated", stages)
     both = options.finetune_steps > 0
+    minutes = options.minutes
     if options.feature_map == "learned" and options.transfer_steps:
         result = kexue_hf.transfer_attention(
             model, texts, tokenizer, held_out=held_out[:16], steps=options.transfer_steps,
             batch_size=options.batch_size, max_length=options.max_length, new_start=False,
-            minutes=None if options.minutes is None else options.minutes / (2 if both else 1),
+            minutes=minutes / 2 if both and minutes else minutes,
             collate=collator(model, tokenizer), seed=options.seed, quiet=options.quiet,
         )  # fmt: skip
         report["transfer"] = {
@@ -193,16 +228,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "curve": [{"step": step, "errors": errors} for step, errors in result.curve],
         }
         stages["transferred"] = measure(model)
-        show(options, "transferred", stages)
+        show("transferred", stages)
+        minutes = minutes / 2 if minutes else None
     if both:
         model, curve = kexue_hf.distil_performer(
             model, texts, tokenizer, steps=options.finetune_steps, rank=rank, batch_size=options.batch_size,
             accumulate=options.accumulate, max_length=options.max_length, evaluate=measure,
-            minutes=None if options.minutes is None else options.minutes / 2, seed=options.seed, quiet=options.quiet,
+            minutes=minutes, seed=options.seed, quiet=options.quiet,
         )  # fmt: skip
         report["distillation"] = curve
         stages["distilled"] = measure(model.eval())
-        show(options, "distilled", stages)
+        show("distilled", stages)
     if switch is not None:
         model.config.attention_switch_length = switch
     with staged_folder(options.output) as folder:
@@ -218,7 +254,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def show(options: argparse.Namespace, name: str, stages: dict[str, dict[str, float]]) -> None:
+def show(name: str, stages: dict[str, dict[str, float]]) -> None:
     print(f"{name}: " + ", ".join(f"{figure} {value:.4f}" for figure, value in stages[name].items()), flush=True)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
 import kexue_hf
 from examples import recover_performer as script
+from kexue_hf.errors import InputError
 from kexue_hf.trainers.recovery_figures import masked_word_loss
 
 WORDS = [f"w{i}" for i in range(45)]
@@ -37,7 +39,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 if "query.weight" in parameter_name or "key.weight" in parameter_name:
-                    parameter.mul_(40)
+                    parameter.mul_(60)
+                if "value.weight" in parameter_name:
+                    parameter.mul_(20)  # so that it matters what is attended to
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     generator = torch.Generator().manual_seed(0)
@@ -63,7 +67,9 @@ def test_what_is_written_loads_as_it_was_measured(recovered: Path, folders: Path
     report = json.loads((recovered / "report.json").read_text("utf-8"))
     assert list(report["stages"]) == ["swapped", "calibrated", "transferred", "distilled"]
     model = AutoModelForMaskedLM.from_pretrained(recovered / "model").eval()
-    assert model.config.performer["feature_map"] in (report["transfer"]["maps"], "learned")
+    saved, maps = model.config.performer["feature_map"], report["transfer"]["maps"]
+    assert maps == ([saved] * 2 if isinstance(saved, str) else saved)
+    assert report["stages"]["distilled"]["cosine"] < 0.999
     assert not any("lora" in name for name in model.state_dict())
     texts = [json.loads(line)["text"] for line in (folders / "text.jsonl").read_text("utf-8").splitlines()]
     _, held_out = script.split(texts)
@@ -115,6 +121,37 @@ def test_no_text_is_in_both_parts() -> None:
     assert set(script.split(texts[2::-1] + texts[3:])[1]) == set(held_out)
 
 
+def test_of_a_large_corpus_a_part_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same one in whatever order it is read."""
+    texts = [f"text {i}" for i in range(50)]
+    whole = script.split(texts)
+    monkeypatch.setattr(script, "MOST_TEXTS", 20)
+    train, held_out = script.split(iter(texts + texts))
+    assert (len(train), len(held_out)) == (18, 2)
+    assert held_out == whole[1][:2] and train == [*whole[1], *whole[0]][2:20]
+    assert script.split(texts[::-1]) == (train, held_out)
+
+
+def test_heads_are_kept_or_refused(folders: Path, tmp_path: Path) -> None:
+    for name in ("BertForQuestionAnswering", "BertForMultipleChoice"):
+        getattr(transformers, name)(BertConfig(**SIZES)).save_pretrained(tmp_path / name)
+        BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / name)
+    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path / name)])
+    with pytest.raises(InputError, match="a BertForMultipleChoice would lose its head"):
+        script.load(options)
+    options.model = str(tmp_path / "BertForQuestionAnswering")
+    assert type(script.load(options)[0]).__name__ == "BertForQuestionAnswering"
+
+
+def test_adapters_without_their_package_are_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        script.main(["--model", "none", "--text", "none.txt", "--output", str(tmp_path / "out")])
+    assert "pip install 'kexue-hf[recovery]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -125,6 +162,9 @@ def test_no_text_is_in_both_parts() -> None:
         (["--features", "0"], "--features must be at least 1, got 0"),
         (["--minutes", "0"], "--minutes must be a positive number, got 0.0"),
         (["--feature-map", "relu"], "feature map must be one of"),
+        (["--max-length", "600"], "max_length must be from 3 to 512 for this model, got 600"),
+        (["--rank", "0", "--feature-map", "favor+"], "--rank 0 trains the maps alone"),
+        (["--text", "short.txt", "--feature-map", "low_order"], "calibration: calibration needs at least 16 queries"),
         (["--figure", "a.pdf"], "--figure must end in .svg or .png, got 'a.pdf'"),
         (["--model", "nothing-there"], "nothing-there"),
     ],
@@ -135,10 +175,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("short.txt").write_text("w1\nw2\n", encoding="utf-8")
     arguments = ["--model", str(folders / "bert"), "--text", str(folders / "text.jsonl"), "--output", "out", *changes]
     with pytest.raises(SystemExit) as error:
         script.main([*arguments, "--quiet"])
     assert error.value.code == 2
     printed = capsys.readouterr().err.strip()
     assert message in printed and "\n" not in printed
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
