@@ -236,6 +236,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
     figure, axes = pyplot.subplots(1, 3, figsize=(14, 4))
     found = result.get("encoder", {})
     if "transfer" in found:
@@ -265,7 +266,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     if result.get("masked"):
         axes[2].legend()
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """`kexue-hf performer-report`: what linear attention would do to a model, on the user's own text."""
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from kexue_hf.errors import InputError, OutputError
 # Of a file of any size so much is read: it is some thousand pieces, of which a few are used.
 _CHARACTERS = 1 << 21
 _FIGURES = (".png", ".svg", ".pdf")
+# Of layers, or of lengths, in one range.
+_MOST_NUMBERS = 10_000
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -97,10 +98,16 @@ def performer_report_command(
 
         network, tokenizer = load_with_head(model, device, dtype)
         stack.enter_context(quiet_libraries())
-        report = performer_report(
-            network, texts, tokenizer, feature_map=feature_map, num_features=features, layers=chosen, pieces=pieces,
-            max_length=max_length, lengths=measured, progress=not quiet and sys.stderr.isatty(),
-        )  # fmt: skip
+        try:
+            report = performer_report(
+                network, texts, tokenizer, feature_map=feature_map, num_features=features, layers=chosen,
+                pieces=pieces, max_length=max_length, lengths=measured, progress=not quiet and sys.stderr.isatty(),
+            )  # fmt: skip
+        except RuntimeError as error:
+            # As `readable_errors`, whose advice is of another command.
+            if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+                raise InputError("not enough memory; lower --max-length or --pieces") from error
+            raise
         typer.echo(str(report))
         if json_file is not None:
             from kexue_hf.whole_file import whole_file
@@ -120,6 +127,8 @@ def _numbers(given: str, option: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(f"{option}: expected numbers as 3,4,5 or 3-5, got {given!r}")
+        if max(len(first), len(last)) > 9 or (dash and int(last) - int(first) > _MOST_NUMBERS):
+            raise InputError(f"{option}: {part.strip()[:40]!r} is more than there can be")
         found.extend(range(int(first), int(last) + 1) if dash else [int(first)])
     if not found:
         raise InputError(f"{option}: expected numbers as 3,4,5 or 3-5, got {given!r}")
@@ -148,7 +157,7 @@ def _texts(file: Path, column: str | None) -> list[str]:
 
 def _as_long_as(rows: Iterable[str], characters: int) -> Iterator[str]:
     """Rows as long as there is room for their characters; the last one is cut."""
-    for row in itertools.chain(rows):
+    for row in rows:
         yield row[:characters]
         characters -= len(row) + 1
         if characters <= 0:

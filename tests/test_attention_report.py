@@ -18,7 +18,7 @@ import kexue_hf
 from kexue_hf import PerformerBertConfig, calibrate_performer, performer_report, use_performer
 from kexue_hf.attention_report.pieces import Pieces
 from kexue_hf.attention_report.report import CALIBRATED, DO_NOT, FINE, MEAN, RECOVER, OutputReport, _judge, ranges
-from kexue_hf.attention_report.speed import SpeedAtLength, attention_speed, crossover_of
+from kexue_hf.attention_report.speed import SpeedAtLength, _medians, attention_speed, crossover_of
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 
 SIZES = {
@@ -302,6 +302,18 @@ def test_the_speed_is_measured_where_it_is_asked_for() -> None:
 def test_where_linear_attention_becomes_the_faster_one(times: list, expected: float | None) -> None:
     found = crossover_of([SpeedAtLength(*time) for time in times])
     assert found == (expected if expected is None else pytest.approx(expected))
+
+
+def test_what_runs_out_of_memory_later_is_left_out() -> None:
+    runs = []
+
+    def fails() -> None:
+        runs.append(1)
+        if len(runs) > 1:
+            raise RuntimeError("CUDA out of memory")
+
+    found = _medians({"one": fails, "other": lambda: None}, torch.device("cpu"))
+    assert list(found) == ["other"] and len(runs) == 2
 
 
 def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,7 @@ def test_a_swapped_model_is_reported_as_saved(text: Path, tmp_path: Path, capsys
         (("--text", "short.txt", "--text-column", "text"), "no effect"),
         (("--layers", "7"), "3 attention layers"),
         (("--layers", "a"), "--layers"),
+        (("--layers", "0-99999999"), "more than there can be"),
         (("--lengths", ""), "--lengths"),
         (("--lengths", "0"), "at least 1"),
         (("--pieces", "1"), "at least 2"),
@@ -136,3 +137,13 @@ def test_without_matplotlib_it_says_so_at_once(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = run(capsys, folder, "--text", text, "--figure", tmp_path / "picture.png", code=2)
     assert "pip install matplotlib" in message
+
+
+def test_a_lack_of_memory_is_one_line_with_options_that_there_are(
+    folder: Path, text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr("kexue_hf.attention_report.report.compare_runs", fails)
+    assert "lower --max-length or --pieces" in run(capsys, folder, "--text", text, "--no-speed", code=2)

@@ -151,9 +151,12 @@ def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str
             took = once(contenders[name])
             if took is not None:
                 seconds[name].append(took)
+            else:
+                # What there was memory for before: others may have it now.
+                del seconds[name]
         unfinished = [
             name
-            for name in unfinished
+            for name in seconds
             if len(seconds[name]) < _LEAST_RUNS or (sum(seconds[name]) < _SECONDS and len(seconds[name]) < _MOST_RUNS)
         ]
     return {name: statistics.median(values) for name, values in seconds.items()}
