@@ -8,6 +8,7 @@ _TASKS: dict[str, tuple[str, str, str]] = {
     "sentence-vectors": ("sentence_vectors_pipeline", "SentenceVectorsPipeline", "AutoModel"),
     "text-scoring": ("text_scoring_pipeline", "TextScoringPipeline", "AutoModelForMaskedLM"),
     "text-correction": ("text_correction_pipeline", "TextCorrectionPipeline", "AutoModelForMaskedLM"),
+    "text-matching": ("text_matching_pipeline", "TextMatchingPipeline", "AutoModelForSequenceClassification"),
 }
 
 

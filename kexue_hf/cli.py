@@ -17,6 +17,7 @@ from kexue_hf import (
     cli_doctor,
     cli_embed,
     cli_extend,
+    cli_match,
     cli_performer,
     cli_score,
 )
@@ -50,6 +51,7 @@ cli_extend.add_commands(app)
 cli_score.add_commands(app)
 cli_correct.add_commands(app)
 cli_embed.add_commands(app)
+cli_match.add_commands(app)
 cli_performer.add_commands(app)
 cli_doctor.add_commands(app)
 

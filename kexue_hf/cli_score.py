@@ -14,7 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import input_form, parsed, places_and_lines, readable_errors, rows_of, text_sink, with_progress
+from kexue_hf.cli_texts import (
+    input_form,
+    one_line,
+    parsed,
+    places_and_lines,
+    readable_errors,
+    rows_of,
+    text_sink,
+    with_progress,
+)
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -189,13 +198,13 @@ def _table(nbest: bool) -> Callable[[dict[str, Any]], str]:
         if nbest:
             for candidate in result["candidates"]:
                 figures = (_figure(candidate[name], 10) for name in ("total", "log_prob", "score"))
-                lines.append(f"{' '.join(figures)}  {_one_line(candidate['text'])}\n")
+                lines.append(f"{' '.join(figures)}  {one_line(candidate['text'])}\n")
             return "".join([*lines, "\n" if len(result["candidates"]) else ""])
         notes = [f"{result['num_unknown']} unknown"] if result["num_unknown"] else []
         notes += [f"{result['num_windows']} windows"] if result["num_windows"] > 1 else []
         lines.append(
             f"{_figure(result['log_prob'], 10)} {_figure(result['perplexity'], 11)} {result['num_tokens']:>6}  "
-            f"{_one_line(result['text'])}{'  (' * bool(notes)}{', '.join(notes)}{')' * bool(notes)}\n"
+            f"{one_line(result['text'])}{'  (' * bool(notes)}{', '.join(notes)}{')' * bool(notes)}\n"
         )
         for token in result.get("tokens", []):
             lines.append(f"{_figure(token['log_prob'], 10)}  {token['token']}\n")
@@ -208,8 +217,3 @@ def _figure(value: float | None, width: int) -> str:
     if value is None:
         return f"{'-':>{width}}"
     return f"{value:>{width}.2f}" if abs(value) < 1e6 else f"{value:>{width}.2e}"
-
-
-def _one_line(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:57]}..."

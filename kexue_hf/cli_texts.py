@@ -149,3 +149,9 @@ def with_progress(results: Iterable[Any], total: int | None, quiet: bool) -> Ite
 
     bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
     return bar
+
+
+def one_line(text: str) -> str:
+    """As much of a text as a table has room for."""
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,5 +1,5 @@
-"""Loading a masked language model, or any encoder, and its tokenizer for a command: what cannot work is refused before
-it runs."""
+"""Loading a masked language model, a text matcher or any encoder, and its tokenizer for a command: what cannot work is
+refused before it runs."""
 
 import contextlib
 import warnings
@@ -35,6 +35,23 @@ def load_encoder(name: str, device: str = "auto", dtype: str = "auto") -> tuple[
             its own, or no such device.
     """
     return _load(name, "AutoModel", "an encoder", device, dtype)
+
+
+def load_text_matcher(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """As `load_masked_lm`, a matcher, or another classifier of pairs of texts with two classes.
+
+    Raises:
+        InputError: as `load_masked_lm`; or the classes are not two.
+    """
+    from kexue_hf.pipelines.text_matching import task_names
+
+    kind = "a text matcher, a classifier of pairs with two classes"
+    model, tokenizer = _load(name, "AutoModelForSequenceClassification", kind, device, dtype)
+    try:
+        task_names(model)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    return model, tokenizer
 
 
 def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
@@ -158,4 +175,4 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "load_with_head", "quiet_libraries"]
+__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "load_text_matcher", "load_with_head", "quiet_libraries"]

@@ -20,20 +20,16 @@ says little about the word: `unknown` flags it. Special tokens written in the te
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
+from .text_pieces import CHARACTERS_AT_ONCE, TEXTS_AT_ONCE, chunks
 from .text_windows import EncodedText, Frame, encode_texts, frame_of, room_in, windows
-
-# A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
-_TEXTS_AT_ONCE = 1024
-_CHARACTERS_AT_ONCE = 1 << 18
-_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,34 +120,14 @@ def score_stream(
     tokenizer: Any,
     texts: Iterable[str],
     *,
-    texts_at_once: int = _TEXTS_AT_ONCE,
-    characters_at_once: int = _CHARACTERS_AT_ONCE,
+    texts_at_once: int = TEXTS_AT_ONCE,
+    characters_at_once: int = CHARACTERS_AT_ONCE,
     **options: Any,
 ) -> Iterator[TextScore]:
     """As `score_texts`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
     (at least one text), sorted by length within these, given back in the order in which they came."""
     for chunk in chunks(texts, texts_at_once, characters_at_once):
         yield from score_texts(model, tokenizer, chunk, **options)
-
-
-def chunks(
-    texts: Iterable[_T], texts_at_once: int, characters_at_once: int, size: Callable[[Any], int] = len
-) -> Iterator[list[_T]]:
-    """Consecutive texts, at most so many and about so many characters together.
-
-    Args:
-        size: characters of one; for something else than strings.
-    """
-    chunk: list[_T] = []
-    characters = 0
-    for text in texts:
-        chunk.append(text)
-        characters += size(text)
-        if len(chunk) >= texts_at_once or characters >= characters_at_once:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 @dataclasses.dataclass(frozen=True)

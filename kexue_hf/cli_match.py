@@ -1,0 +1,258 @@
+"""`kexue-hf match`: do two texts match, by each of a matcher's standards?
+
+Files of any size are read in pieces of a bounded number of pairs and characters (but always at least one pair); output
+line n is input line n's.
+"""
+
+import collections
+import contextlib
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kexue_hf.cli_texts import (
+    input_form,
+    one_line,
+    parsed,
+    places_and_lines,
+    readable_errors,
+    text_sink,
+    with_progress,
+)
+from kexue_hf.errors import InputError
+
+_PAIRS_AT_ONCE = 1024
+_FIELDS = ("text_a", "text_b")
+# A pair, and 1 or 0 where that is known.
+_Row = tuple[Any, int | None]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("match")(match_command)
+
+
+def match_command(
+    model: Annotated[
+        str,
+        typer.Argument(help="A matcher, or a classifier of pairs with two classes: a folder, or a name on the Hub."),
+    ],
+    text_a: Annotated[str | None, typer.Argument(help="One text,", show_default=False)] = None,
+    text_b: Annotated[str | None, typer.Argument(help="and the other.", show_default=False)] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pairs, a JSON object a line: `text_a`, `text_b`, perhaps the `task` that the pair is to be judged "
+            "by. .jsonl or .txt, perhaps .gz; - for stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    files: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Two files of lines, .txt, perhaps .gz: line n of one and line n of the other are a pair."),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="By which task; may be given again.", show_default="the pair's own, or all"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A file of JSON lines to make, NAME.jsonl.", show_default="stdout")
+    ] = None,
+    evaluate: Annotated[
+        bool,
+        typer.Option(
+            "--evaluate",
+            help="Print the F1 of each task. Each row of FILE has a `label`, 0 or 1, too; or FILE is the contest's, a "
+            "folder of it, or the folder of all (of which valid.txt is read).",
+        ),
+    ] = False,
+    columns: Annotated[
+        tuple[str, str] | None, typer.Option(help="Where the texts are in FILE.", show_default="text_a text_b")
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of a pair; of one that has more, the longer text is cut.", show_default="what the model takes"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
+    batch_tokens: Annotated[
+        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
+    ] = 8192,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """The probability that two texts match, by one task of a matcher or all."""
+    given = [text_a is not None, file is not None, files is not None]
+    if sum(given) != 1:
+        raise InputError("give either two texts, --file PAIRS.jsonl or --files A.txt B.txt")
+    if text_a is not None and text_b is None:
+        raise InputError("a pair needs two texts, got one; files go with --file or --files")
+    useless = {
+        "--evaluate without --file": evaluate and file is None,
+        "--columns without --file": columns is not None and file is None,
+        "--columns with --evaluate": columns is not None and evaluate,
+    }
+    for what, wrong in useless.items():
+        if wrong:
+            raise InputError(f"{what} has no effect; leave it out")
+    if evaluate and task is not None and len(task) > 1:
+        raise InputError("--evaluate takes --task once: what the labels of rows without a task are of")
+    if file is not None and not evaluate:
+        input_form(file, (".jsonl", ".txt"))
+    for one in files or ():
+        input_form(one, (".txt",))
+    if files is not None and [str(one) for one in files] == ["-", "-"]:
+        raise InputError("stdin (-) can be one of the two files only")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(readable_errors(output))
+        sink = stack.enter_context(text_sink(output, overwrite, (".jsonl",)))
+
+        from kexue_hf.masked_lm import load_text_matcher, quiet_libraries
+        from kexue_hf.pipelines.text_matching import match_texts, task_names, task_numbers
+        from kexue_hf.pipelines.text_pairs import TextPair, read_pair
+
+        network, tokenizer = load_text_matcher(model, device, dtype)
+        stack.enter_context(quiet_libraries())
+        names = task_names(network)
+        if task:
+            task_numbers(task, names)
+        rows: Iterator[_Row]
+        if files is not None:
+            rows = _lines_of(*files)
+        elif evaluate:
+            rows = _labelled(file, task or names)
+        elif file is not None:
+            rows = _objects_of(file, columns or _FIELDS, None if task else names)
+        else:
+            rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
+        read: collections.deque[_Row] = collections.deque()
+        found = match_texts(
+            network,
+            tokenizer,
+            _noted(rows, read),
+            task or None,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            pairs_at_once=_PAIRS_AT_ONCE,
+        )
+        judged: list[tuple[str, float, int]] = []
+        show = _form(output, evaluate)
+        for probabilities in with_progress(found, None, quiet):
+            pair, label = read.popleft()
+            if label is not None:
+                judged.append((*next(iter(probabilities.items())), label))
+            sink.write(show({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
+    if evaluate:
+        _print_figures(judged, names)
+
+
+def _noted(rows: Iterator[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:
+    """The pairs, each noted before it is given on: they are read further ahead than results come."""
+    for row in rows:
+        read.append(row)
+        yield row[0]
+
+
+def _lines_of(first: Path, second: Path) -> Iterator[_Row]:
+    from kexue_hf.pipelines.text_pairs import TextPair
+
+    both = itertools.zip_longest(places_and_lines(first), places_and_lines(second))
+    for number, (one, other) in enumerate(both):
+        if one is None or other is None:
+            ended, longer = (first, second) if one is None else (second, first)
+            raise InputError(f"{ended} has {number} lines, {longer} has more: line n of both is a pair")
+        for place, text in (one, other):
+            if not text.strip():
+                raise InputError(f"{place}: is empty; a pair needs two texts")
+        yield TextPair(one[1], other[1]), None
+
+
+def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | None) -> Iterator[_Row]:
+    """The pairs of a file; what is wrong is said with file and line.
+
+    Args:
+        names: which tasks the pairs may have; None if theirs are not asked for.
+    """
+    from kexue_hf.pipelines.text_matching import task_numbers
+    from kexue_hf.pipelines.text_pairs import read_pair
+
+    for place, line in places_and_lines(file):
+        if not line.strip():
+            raise InputError(f"{place}: is empty; expected a JSON object with {' and '.join(columns)}")
+        row = parsed(line, place)
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+        pair = read_pair(row, place, columns)
+        if pair.task is not None and names is not None:
+            try:
+                task_numbers([pair.task], names)
+            except ValueError as error:
+                raise InputError(f"{place}: {error}") from None
+        yield pair, None
+
+
+def _labelled(file: Path | None, names: Sequence[str]) -> Iterator[_Row]:
+    from kexue_hf.corpora.matching_rows import read_matching_rows
+    from kexue_hf.pipelines.text_pairs import TextPair
+
+    assert file is not None  # match_command has looked
+    for row in read_matching_rows([file], "valid", names):
+        yield TextPair(row.text_a, row.text_b, row.task), row.label
+
+
+def _form(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str]:
+    """What is written of a result."""
+    if output is None and evaluate:
+        return lambda result: ""
+    if output is None and sys.stdout.isatty():
+        return _shown
+    return lambda result: json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _shown(result: dict[str, Any]) -> str:
+    lines = [f"{one_line(result['text_a'])} | {one_line(result['text_b'])}\n"]
+    return "".join([*lines, *(f"  {value:.3f}  {task}\n" for task, value in result["probabilities"].items())])
+
+
+def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> None:
+    """F1 where a probability of more than one half is a match, and the best that another threshold would have had: a
+    bound from above, since it is chosen on the pairs that it is measured on."""
+    import numpy as np
+
+    from kexue_hf.trainers.matching_figures import matching_figures
+
+    values = np.array([value for _, value, _ in judged])
+    labels = np.array([label for _, _, label in judged])
+    tasks = np.array([names.index(task) for task, _, _ in judged])
+    figures: dict[str, Any] = {"pairs": len(judged), **matching_figures(values > 0.5, labels, tasks, names)}
+    for number, name in enumerate(names):
+        own = tasks == number
+        if own.any():
+            best, threshold = _best(values[own], labels[own])
+            figures |= {f"best f1 of {name}": best, f"best threshold of {name}": threshold}
+    if not sys.stdout.isatty():
+        typer.echo(json.dumps(figures, ensure_ascii=False))
+        return
+    for name, figure in figures.items():
+        typer.echo(f"{figure:>8,}  {name}" if isinstance(figure, int) else f"{figure:>8.3f}  {name}")
+
+
+def _best(values: Any, labels: Any) -> tuple[float, float]:
+    """The best F1 that a threshold gives, and the middle of where it may be."""
+    import numpy as np
+
+    order = np.argsort(-values, kind="stable")
+    values, right = values[order], np.cumsum(labels[order])
+    # What is above a threshold ends where the values change.
+    ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
+    scores = 2.0 * right[ends] / (ends + 1 + right[-1])
+    best = ends[np.argmax(scores)]
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    return float(scores.max()), float((values[best] + below) / 2)

@@ -1,0 +1,269 @@
+"""Probabilities that texts match: against single passes of single pairs, truncation, streams, what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizer,
+    FNetConfig,
+    FNetForSequenceClassification,
+)
+
+from kexue_hf import ClnMatcherModel, match_texts
+from kexue_hf.pipelines.text_matching import ONLY_TASK
+from kexue_hf.pipelines.text_pairs import TextPair, encode_pairs, pair_frame_of
+from tests.pipelines.matchers import NAMES, PAIRS, SIZES, alone, make, randomize, tokenizer_in
+
+SHORT = PAIRS[:5]
+
+
+@pytest.fixture(scope="module")
+def matcher(tmp_path_factory: pytest.TempPathFactory):
+    return make("matcher", tmp_path_factory.mktemp("vocabulary"))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory):
+    return make("bert", tmp_path_factory.mktemp("vocabulary"))
+
+
+def assert_same(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    assert [list(one) for one in found] == [list(one) for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 100, 8192], ids="of-{}-tokens".format)
+def test_every_pair_has_what_it_has_alone(matcher, batch_tokens: int) -> None:
+    expected = [{name: alone(*matcher, pair, task) for task, name in enumerate(NAMES)} for pair in SHORT]
+    assert all(max(one.values()) - min(one.values()) > 1e-2 for one in expected)
+    assert_same(list(match_texts(*matcher, SHORT, batch_tokens=batch_tokens)), expected)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "names"),
+    [
+        ("strict", ["strict"]),
+        (2, [NAMES[2]]),
+        ([2, "loose"], [NAMES[2], "loose"]),
+        (["loose", 0, "loose"], ["loose"]),
+        (None, NAMES),
+    ],
+    ids=str,
+)
+def test_tasks_are_those_asked_for(matcher, tasks, names: list[str]) -> None:
+    everything = list(match_texts(*matcher, SHORT))
+    assert_same(list(match_texts(*matcher, SHORT, tasks)), [{name: one[name] for name in names} for one in everything])
+
+
+@pytest.mark.parametrize("batch_tokens", [30, 8192])
+def test_a_pairs_own_task_holds_where_none_is_asked_for(matcher, batch_tokens: int) -> None:
+    own = ["strict", None, 2, "loose", "strict"]
+    pairs = [{"text_a": a, "text_b": b, "task": task} for (a, b), task in zip(SHORT, own, strict=True)]
+    everything = list(match_texts(*matcher, SHORT))
+    wanted = [["strict"], NAMES, [NAMES[2]], ["loose"], ["strict"]]
+    expected = [{name: one[name] for name in names} for one, names in zip(everything, wanted, strict=True)]
+    assert_same(list(match_texts(*matcher, pairs, batch_tokens=batch_tokens)), expected)
+    assert_same(list(match_texts(*matcher, pairs, "loose")), [{"loose": one["loose"]} for one in everything])
+
+
+def test_a_classifier_of_pairs_is_a_matcher_of_one_task(bert) -> None:
+    expected = [{ONLY_TASK: alone(*bert, pair)} for pair in SHORT]
+    assert len({round(one[ONLY_TASK], 4) for one in expected}) == 4
+    assert_same(list(match_texts(*bert, SHORT)), expected)
+    assert_same(list(match_texts(*bert, SHORT, "match", batch_tokens=30)), expected)
+
+
+def test_a_folded_matcher_has_its_task(matcher) -> None:
+    model, tokenizer = matcher
+    expected = list(match_texts(model, tokenizer, PAIRS, "strict"))
+    assert_same(list(match_texts(model.fold_task("strict"), tokenizer, PAIRS)), expected)
+
+
+def test_one_task_is_one_pass_a_batch_and_a_few_pairs_are_one_for_all_tasks(matcher, monkeypatch) -> None:
+    model, tokenizer = matcher
+    given: list[tuple[int, object]] = []
+    with monkeypatch.context() as patch:
+        forward = model.forward
+
+        def spied(**inputs):
+            tasks = inputs["task_ids"]
+            given.append((len(inputs["input_ids"]), tasks if isinstance(tasks, int) else tasks.tolist()))
+            return forward(**inputs)
+
+        patch.setattr(model, "forward", spied)
+        list(match_texts(model, tokenizer, SHORT[:1], batch_tokens=100))
+        assert given == [(3, [0, 1, 2])]
+        given.clear()
+        list(match_texts(model, tokenizer, SHORT[1:2] * 12, batch_tokens=100))
+        assert given == [(12, 0), (12, 1), (12, 2)]
+
+
+def by_popping(first: list[int], second: list[int], length: int) -> list[int]:
+    """The rule, a token at a time: [CLS] and a [SEP] are the first's, the last [SEP] is the second's."""
+    first, second = [2, *first, 3], [*second, 3]
+    while len(first) + len(second) > length:
+        longer = first if len(first) >= len(second) else second
+        longer.pop(-2)
+    return first + second
+
+
+@pytest.mark.parametrize("length", [6, 7, 12, 13])
+def test_the_longer_of_two_is_truncated(matcher, length: int) -> None:
+    tokenizer = matcher[1]
+    frame = pair_frame_of(tokenizer)
+    for a in range(1, 14):
+        for b in range(1, 14):
+            first, second = "今天气不错好很"[: a % 7 + 1] * 2, "好很，今天气不"[: b % 7 + 1] * 2
+            (row,) = encode_pairs(tokenizer, [TextPair(first[:a], second[:b])], frame, length)
+            bare = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (first[:a], second[:b]))
+            assert row.ids == by_popping(*bare, length)
+            assert row.segments == [0] * (row.ids.index(3) + 1) + [1] * (len(row.ids) - row.ids.index(3) - 1)
+
+
+def test_a_row_is_the_tokenizers(matcher) -> None:
+    tokenizer = matcher[1]
+    rows = encode_pairs(tokenizer, [TextPair(*pair) for pair in SHORT], pair_frame_of(tokenizer))
+    for row, pair in zip(rows, SHORT, strict=True):
+        encoded = tokenizer(*pair)
+        assert (row.ids, row.segments) == (encoded["input_ids"], encoded["token_type_ids"])
+
+
+def test_long_pairs_are_truncated_to_what_the_model_takes(matcher) -> None:
+    long = (PAIRS[5][0], PAIRS[5][1])
+    cut = (PAIRS[5][0][:11], PAIRS[5][1])  # 16 positions, three special tokens, two of 天气
+    assert_same(list(match_texts(*matcher, [long])), list(match_texts(*matcher, [cut])))
+    cut = (PAIRS[5][0][:5], PAIRS[5][1])
+    assert_same(list(match_texts(*matcher, [long], max_length=10)), list(match_texts(*matcher, [cut])))
+
+
+def test_a_stream_is_read_no_further_ahead_than_said(matcher) -> None:
+    read = []
+
+    def pairs():
+        for number in range(100):
+            read.append(number)
+            yield PAIRS[number % len(PAIRS)]
+
+    found = match_texts(*matcher, pairs(), "loose", pairs_at_once=4)
+    assert not read
+    first = next(found)
+    assert len(read) == 4
+    expected = list(match_texts(*matcher, PAIRS, "loose"))
+    assert_same([first, *(next(found) for _ in range(9))], [expected[n % len(PAIRS)] for n in range(10)])
+    assert len(read) == 12
+    found = match_texts(*matcher, pairs(), "loose", characters_at_once=1)
+    read.clear()
+    next(found)
+    assert len(read) == 1
+
+
+def test_no_pairs_are_no_results(matcher) -> None:
+    assert list(match_texts(*matcher, [])) == []
+
+
+def test_every_module_keeps_its_mode_between_results_too(matcher) -> None:
+    model, tokenizer = matcher
+    model.bert.encoder.train()
+    model.bert.encoder.layer[0].eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    try:
+        stream = match_texts(model, tokenizer, PAIRS, pairs_at_once=2)
+        first = next(stream)
+        assert {name: module.training for name, module in model.named_modules()} == before
+        assert not torch.is_inference_mode_enabled()
+        found = [first, *stream]
+    finally:
+        model.eval()
+    assert_same(found, list(match_texts(model, tokenizer, PAIRS)))
+
+
+def test_a_model_that_sees_padding_never_gets_any(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {name: size for name, size in SIZES.items() if name != "num_attention_heads"}
+    model = randomize(FNetForSequenceClassification(FNetConfig(**sizes)).eval())
+    tokenizer = tokenizer_in(tmp_path)
+    single = [next(match_texts(model, tokenizer, [pair])) for pair in SHORT]
+    assert_same(list(match_texts(model, tokenizer, SHORT)), single)
+
+
+def test_segments_go_to_models_that_tell_them_apart(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(**{**SIZES, "type_vocab_size": 1})).eval()
+    assert len(list(match_texts(model, tokenizer_in(tmp_path), SHORT))) == len(SHORT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision(matcher, tmp_path: Path, dtype: torch.dtype) -> None:
+    model, tokenizer = make("matcher", tmp_path)
+    expected = list(match_texts(*matcher, PAIRS))
+    for one, other in zip(match_texts(model.to(dtype), tokenizer, PAIRS), expected, strict=True):
+        assert one == pytest.approx(other, abs=5e-3 if dtype == torch.float16 else 5e-2)
+    with torch.no_grad():
+        model.classifier.weight.fill_(torch.finfo(dtype).max)
+    with pytest.raises(ValueError, match=f"the probabilities are not finite in {str(dtype)[6:]}: "):
+        list(match_texts(model, tokenizer, PAIRS))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tasks": "lose"}, "unknown task 'lose'; this model knows 'loose', 'strict', '短长匹配A类'"),
+        ({"tasks": 3}, "task ids of this model are 0 to 2, got 3"),
+        ({"tasks": [0, -1]}, "task ids of this model are 0 to 2, got -1"),
+        ({"tasks": [True]}, "by its name or its id, got True"),
+        ({"tasks": []}, "no tasks are named; this model knows 'loose'"),
+        ({"pairs": {"text_a": "a", "text_b": "b"}}, "got a single dict: put it into a list"),
+        ({"pairs": "ab"}, "got a single str"),
+        ({"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
+        ({"pairs_at_once": 0}, "pairs_at_once must be at least 1"),
+        ({"max_length": 17}, "max_length must be from 6 to 16 for this model, got 17"),
+        ({"max_length": 5}, "max_length must be from 6 to 16"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(map(str, [*value, *value.values()])),
+)
+def test_wrong_arguments_are_named_before_anything_is_read(matcher, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        match_texts(*matcher, **({"pairs": SHORT} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("a", ""), "pair 1: text_b is empty; a pair needs two texts"),
+        ((" \n", "a"), "pair 1: text_a is empty"),
+        (("a", None), "pair 1: text_b must be a string, got NoneType"),
+        (("a", "\ud800"), "pair 1: text_b holds half a surrogate pair"),
+        (("a",), r"pair 1: a pair must be two texts or a dictionary with text_a and text_b, got \('a',\)"),
+        ("ab", "pair 1: a pair must be two texts"),
+        (
+            {"text_a": "a", "label": 1},
+            "pair 1: has no field 'text_b', only text_a, label; a pair has text_a and text_b",
+        ),
+        ({"text_a": "a", "text_b": "b", "task": "x"}, "pair 1: unknown task 'x'; this model knows 'loose'"),
+    ],
+    ids=lambda value: None if isinstance(value, dict | tuple) else value[8:30].replace(" ", "-"),
+)
+def test_wrong_pairs_are_named(matcher, pair, message: str) -> None:
+    stream = match_texts(*matcher, [SHORT[0], pair], pairs_at_once=1)
+    assert set(next(stream)) == set(NAMES)
+    with pytest.raises(ValueError, match=message):
+        next(stream)
+
+
+def test_what_is_no_matcher_is_refused(matcher, tmp_path: Path) -> None:
+    tokenizer = tokenizer_in(tmp_path)
+    three = BertForSequenceClassification(BertConfig(**SIZES, num_labels=3))
+    with pytest.raises(ValueError, match="got a BertForSequenceClassification of 3 classes"):
+        match_texts(three, tokenizer, SHORT)
+    values = BertForSequenceClassification(BertConfig(**SIZES, problem_type="regression"))
+    with pytest.raises(ValueError, match="of values or several labels a pair"):
+        match_texts(values, tokenizer, SHORT)
+    encoder = ClnMatcherModel(matcher[0].config)
+    with pytest.raises(ValueError, match="a ClnMatcherModel gives no two classes for a pair of texts"):
+        list(match_texts(encoder, tokenizer, SHORT))
+    with pytest.raises(ValueError, match="knows no tokens but special ones"):
+        match_texts(matcher[0], BertTokenizer(), SHORT)
