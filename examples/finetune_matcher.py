@@ -1,0 +1,312 @@
+"""Train one matcher for all standards of "similar": do two texts match, by the standard that the task is?
+
+    python examples/finetune_matcher.py --model my-roformer --train_file sohu2021 --eval_file sohu2021 \\
+        --output_dir my-matcher
+
+--model is a folder of a RoFormer, a BERT or a WoBERT (its layer norms get the tasks' vectors, and a fresh matcher
+computes what it did), or of a matcher, which knows its tasks. That rate, 2e-5, is for a network of BERT's size; a tiny
+one wants 5e-4 or more.
+
+Data are .jsonl files, lines of text_a, text_b, task, label (0 or 1); or folders laid out as the contest of Sohu 2021,
+one for each task (短短匹配A类 ...), of which --train_file reads train.txt and --eval_file valid.txt. Rows of all tasks
+make up one data set, batches of texts of similar length (--train_sampling_strategy random: of any). Texts that are too
+long together lose the ends of the longer one.
+
+Evaluated and saved is the moving average of the weights (--ema_decay). After every epoch, or as --save_strategy says,
+the held-out rows are evaluated; kept is the checkpoint with the best f1, which for tasks whose names end in A and B is
+the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks. All of transformers'
+TrainingArguments are options, some with defaults of their own; several processes train as one does, and --resume goes
+on after a stop as if there had been none. Prints the held-out figures, and saves a folder with model and tokenizer.
+"""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    HfArgumentParser,
+    IntervalStrategy,
+    TrainingArguments,
+    set_seed,
+)
+
+from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, EmaCallback
+from kexue_hf.corpora.matching_rows import MatchingRow, read_matching_rows, tasks_of
+from kexue_hf.corpora.row_order import Table
+from kexue_hf.errors import InputError, KexueError
+from kexue_hf.trainers.checked_options import check_nothing_is_replaced, check_range, check_training, one_line
+from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
+from kexue_hf.trainers.matching_figures import matching_figures
+from kexue_hf.trainers.ordered_trainer import OrderedTrainer
+from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
+
+MATCHER = ClnMatcherConfig.model_type
+
+
+@dataclass
+class Options:
+    model: str = field(metadata={"help": "folder or Hub name of a RoFormer, a BERT, a WoBERT or a matcher"})
+    train_file: list[str] = field(
+        metadata={"help": ".jsonl files, or the contest's folders, of which train.txt is read"}
+    )
+    eval_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "held-out data, in the same forms; of the contest's folders, valid.txt is read"},
+    )
+    task_names: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "the tasks, in the order of their ids; none: those of the matcher, else of the data, sorted"
+        },
+    )
+    max_length: int = field(default=512, metadata={"help": "tokens of two texts; at most the model's positions"})
+    loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy or focal"})
+    focal_gamma: float = 2.0
+    class_weights: list[str] | None = field(
+        default=None,
+        metadata={"help": "of labels 0 and 1: two numbers, or balanced, by which both weigh the same in the data"},
+    )
+    ema_decay: float = field(default=0.9999, metadata={"help": "of the averaged weights; 0: none are kept"})
+    pooling: str | None = field(default=None, metadata={"help": "mean or cls; none: what the model says, else mean"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
+    batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
+    dropout: float | None = field(default=None, metadata={"help": "in place of the model's own"})
+    attention: str | None = field(
+        default=None,
+        metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2; none: the model's default"},
+    )
+    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
+    report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
+
+
+@dataclass
+class Arguments(TrainingArguments):
+    """transformers' TrainingArguments with the baseline's numbers as defaults."""
+
+    learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate."})
+    num_train_epochs: float = field(default=5.0, metadata={"help": "Total number of training epochs to perform."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "The batch size per device for training."})
+    train_sampling_strategy: str = field(
+        default="group_by_length",
+        metadata={
+            "help": "The order of rows: group_by_length, random or sequential.",
+            "choices": ["random", "sequential", "group_by_length"],
+        },
+    )
+    save_strategy: str = field(default="epoch", metadata={"help": "When to evaluate and save: epoch, steps or no."})
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints that are kept: the last and the best one."}
+    )
+
+
+class MatchingCollator:
+    """Pads a batch of rows of which it takes what the model takes."""
+
+    TAKEN = ("input_ids", "token_type_ids", "attention_mask", "task_ids", "labels")
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.pad = DataCollatorWithPadding(tokenizer)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        return self.pad([{name: row[name] for name in self.TAKEN if name in row} for row in rows])
+
+
+def class_weights(given: list[str] | None, rows: Sequence[MatchingRow]) -> tuple[float, ...]:
+    """The weights that --class_weights asks for."""
+    if given is None:
+        return (1.0, 1.0)
+    if given == ["balanced"]:
+        return balanced_weights(row.label for row in rows)
+    try:
+        return tuple(float(value) for value in given)
+    except ValueError:
+        raise InputError(f"--class_weights must be balanced or two numbers, got {' '.join(given)}") from None
+
+
+def known_tasks(options: Options, config: Any) -> list[str] | None:
+    """The names of the tasks, where model or options say them.
+
+    Raises:
+        InputError: they say different ones.
+    """
+    if config.model_type != MATCHER:
+        return options.task_names
+    if options.task_names is not None and options.task_names != config.task_names:
+        raise InputError(
+            f"--task_names {' '.join(options.task_names)}: the matcher {options.model} has the tasks "
+            f"{', '.join(config.task_names)}; leave the option out, or add tasks to the model with add_task"
+        )
+    return list(config.task_names)
+
+
+def load_model(options: Options, config: Any, names: list[str]) -> ClnMatcherForSequenceClassification:
+    """The matcher, in float32 and with what the options change."""
+    changes: dict[str, Any] = {}
+    if config.model_type != MATCHER:
+        changes |= {"task_names": names, "num_labels": 2}
+    elif config.num_labels != 2:
+        raise InputError(f"{options.model} tells {config.num_labels} classes apart; labels here are 0 and 1")
+    if options.pooling is not None:
+        changes["pooling"] = options.pooling
+    if options.dropout is not None:
+        changes |= {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
+    if options.attention is not None:
+        changes["attn_implementation"] = options.attention
+    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+    return ClnMatcherForSequenceClassification.from_pretrained(options.model, dtype="float32", **changes)
+
+
+def encoded(rows: Sequence[MatchingRow], names: list[str], tokenizer: Any, max_length: int) -> Dataset:
+    """A table of the rows: input_ids, token_type_ids, length, task_ids, labels."""
+    pairs = tokenizer(
+        [row.text_a for row in rows],
+        [row.text_b for row in rows],
+        truncation="longest_first",
+        max_length=max_length,
+        return_attention_mask=False,
+    )
+    return Dataset.from_dict(
+        {
+            **pairs,
+            "length": [len(ids) for ids in pairs["input_ids"]],
+            "task_ids": [names.index(row.task) for row in rows],
+            "labels": [row.label for row in rows],
+        }
+    )
+
+
+def check(options: Options, arguments: TrainingArguments) -> None:
+    """Raise InputError for options that cannot work, before anything is read."""
+    check_training(arguments, options.dropout, options.report)
+    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_range({"max_train_rows": options.max_train_rows}, 1)
+    check_range({"max_length": options.max_length}, 5)  # [CLS], [SEP] twice, and something of both texts
+    check_range({"ema_decay": options.ema_decay}, 0, 1)
+    loss_of(options.loss, gamma=options.focal_gamma)
+    if options.task_names is not None and len(set(options.task_names)) < len(options.task_names):
+        raise InputError(f"--task_names must be different names, got {' '.join(options.task_names)}")
+
+
+def evaluate_where_saved(arguments: TrainingArguments) -> None:
+    """Evaluate before each saving, and in the end take the checkpoint with the best f1."""
+    arguments.metric_for_best_model, arguments.greater_is_better = "f1", True
+    strategy = arguments.save_strategy.value
+    if strategy in ("epoch", "steps"):
+        arguments.eval_strategy, arguments.eval_steps = IntervalStrategy(strategy), arguments.save_steps
+        arguments.load_best_model_at_end = True
+
+
+def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
+    """Train, evaluate, save model and tokenizer to `output_dir`, and return the figures."""
+    if options.batch_size is not None:
+        arguments.per_device_train_batch_size = options.batch_size
+    check(options, arguments)
+    folder = Path(arguments.output_dir)
+    with one_line(f"--model {options.model} cannot be used"):
+        config = AutoConfig.from_pretrained(options.model)
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+    names = known_tasks(options, config)
+    rows = {"train": read_matching_rows(options.train_file, "train", names)}
+    names = names or tasks_of(rows["train"])
+    if options.eval_file is not None:
+        rows["held-out"] = read_matching_rows(options.eval_file, "valid", names)
+        evaluate_where_saved(arguments)
+    if options.max_train_rows is not None and options.max_train_rows < len(rows["train"]):
+        chosen = np.random.default_rng(arguments.seed).permutation(len(rows["train"]))[: options.max_train_rows]
+        rows["train"] = [rows["train"][i] for i in chosen]
+    weights = class_weights(options.class_weights, rows["train"])
+    loss = loss_of(options.loss, weights, options.focal_gamma)
+
+    set_seed(arguments.seed)
+    with one_line(f"--model {options.model} cannot be used"):
+        model = load_model(options, config, names)
+        length = min(options.max_length, model.config.max_position_embeddings)
+        data = {part: encoded(part_rows, names, tokenizer, length) for part, part_rows in rows.items()}
+    if options.overwrite and not options.resume and arguments.process_index == 0:
+        # Lest a later --resume goes on with one of another training.
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    arguments.label_names = ["labels", "task_ids"]  # what compute_metrics is given
+    facts = {"tasks": names, "max_length": length, "ema decay": options.ema_decay, "loss": repr(loss)}
+    with one_line("wrong options"):
+        trainer = OrderedTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Table(data["train"]),
+            eval_dataset=data.get("held-out"),
+            data_collator=MatchingCollator(tokenizer),
+            processing_class=tokenizer,
+            compute_loss_func=loss,
+            compute_metrics=lambda p: matching_figures(p.predictions.argmax(-1), *p.label_ids, names),
+            facts=facts,
+        )
+        if options.ema_decay:
+            EmaCallback(options.ema_decay).attach(trainer)
+    return train(options, trainer, rows, names)
+
+
+def train(
+    options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]], names: list[str]
+) -> dict[str, Any]:
+    first, folder = trainer.is_world_process_zero(), Path(trainer.args.output_dir)
+    if options.resume and last_whole_checkpoint(folder) is None and first:
+        print(why_from_the_beginning(folder))
+    result = trainer.resume() if options.resume else trainer.train()
+    trained = trainer.state.global_step > trainer.first_step
+    if not trained and first:
+        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
+    figures: dict[str, Any] = {
+        "train_rows": len(rows["train"]),
+        "tasks": len(names),
+        "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
+        "steps": trainer.state.global_step,
+        **({"train_loss": result.training_loss} if trained else {}),
+        "seconds": result.metrics["train_runtime"],
+    }
+    if "held-out" in rows:
+        measured = trainer.evaluate()
+        figures["held_out_rows"] = len(rows["held-out"])
+        figures["held_out_positive"] = Counter(row.label for row in rows["held-out"])[1] / len(rows["held-out"])
+        for name, value in measured.items():
+            if name.startswith("eval_f1"):
+                figures[name.removeprefix("eval_")] = value
+        if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
+            figures["best_step"] = trainer.state.best_global_step
+    trainer.save_model()
+    if first:
+        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        trainer.create_model_card(tasks="text-classification", tags=[MATCHER])
+        width = max(map(len, figures))
+        for name, value in figures.items():
+            print(f"{name:>{width}}: {value:.4f}" if isinstance(value, float) else f"{name:>{width}}: {value}")
+        print(f"saved to {folder}")
+        if options.report:
+            content = json.dumps(figures, indent=2, ensure_ascii=False)
+            Path(options.report).write_text(content + "\n", encoding="utf-8")
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> None:
+    try:
+        with one_line("wrong options"):
+            options, training = HfArgumentParser((Options, Arguments)).parse_args_into_dataclasses(arguments)
+        run(options, training)
+    except KexueError as error:
+        print(f"finetune_matcher: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

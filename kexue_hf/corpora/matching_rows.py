@@ -1,0 +1,134 @@
+"""Pairs of texts that match or do not, each by the standard of a task: of the contest's folders, or of jsonl files.
+
+The contest (Sohu 2021, https://kexue.fm/archives/8337) has a folder for each task, 短短匹配A类 and so on, with files
+train.txt and valid.txt, whose lines are {"source": text, "target": text, "labelA": "0" or "1"}, or labelB. Any other
+data is lines of {"text_a": text, "text_b": text, "task": name, "label": 0 or 1}.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.corpora.text_files import read_objects, text_of
+from kexue_hf.errors import InputError
+
+CONTEST_LABELS = ("labelA", "labelB")
+EXPECTED = (
+    "expected a .jsonl of text_a, text_b, task, label; or a contest's file of source, target, labelA or labelB, the "
+    "folder of a task, or one with a folder for each task"
+)
+_VALUES = {"0": 0, "1": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingRow:
+    """Do two texts match (`label` 1) or not (0), by the standard that the task is?"""
+
+    text_a: str
+    text_b: str
+    task: str
+    label: int
+
+
+def read_matching_rows(
+    names: Iterable[str | os.PathLike[str]], part: str = "train", task_names: Sequence[str] | None = None
+) -> list[MatchingRow]:
+    """The rows of files and folders, in that order; folders of tasks in the order of their names, which in the contest
+    is that of the original's task ids.
+
+    Args:
+        names: files of either form; folders with `part`.txt, whose names are the tasks; folders of such folders.
+        part: train or valid.
+        task_names: the tasks that may occur; with a single one, jsonl rows need not name it.
+
+    Raises:
+        InputError: there is no such file or folder; or, naming file and line, it cannot be read, a text or the label
+            is missing, a label is not 0 or 1, or the task is unknown.
+    """
+    rows: list[MatchingRow] = []
+    for name in names:
+        before = len(rows)
+        for path in _files(Path(name), part):
+            rows += _rows(path, task_names)
+        if len(rows) == before:
+            raise InputError(f"{name} holds no rows; {EXPECTED}")
+    return rows
+
+
+def tasks_of(rows: Iterable[MatchingRow]) -> list[str]:
+    """The tasks that occur, in the order of their names: the ids that they get where nothing else is said."""
+    return sorted({row.task for row in rows})
+
+
+def _files(path: Path, part: str) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    file = f"{part}.txt"
+    if (path / file).is_file():
+        return [path / file]
+    files = sorted(folder / file for folder in path.iterdir() if (folder / file).is_file())
+    if not files:
+        raise InputError(f"{path}: neither it nor a folder in it holds {file}; {EXPECTED}")
+    return files
+
+
+def _rows(path: Path, task_names: Sequence[str] | None) -> Iterator[MatchingRow]:
+    for place, row in read_objects(path):
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+        if "source" in row or any(name in row for name in CONTEST_LABELS):
+            columns, task = ("source", "target"), path.absolute().parent.name
+            label = _contest_label(row, place)
+        else:
+            columns, task = ("text_a", "text_b"), _task(row, task_names, place)
+            label = _label(row, "label", place)
+        if task_names is not None and task not in task_names:
+            raise InputError(f"{place}: unknown task {task!r:.60}; known are {', '.join(map(repr, task_names))}")
+        first, second = (_text(row, column, place) for column in columns)
+        yield MatchingRow(first, second, task, label)
+
+
+def _contest_label(row: dict[str, Any], place: str) -> int:
+    found = [name for name in CONTEST_LABELS if row.get(name) is not None]
+    if len(found) == 2:
+        raise InputError(f"{place}: has both labelA and labelB; a task has one of them")
+    if not found:
+        raise InputError(f"{place}: no label: expected labelA or labelB, found only {_listed(row)}")
+    return _label(row, found[0], place)
+
+
+def _label(row: dict[str, Any], column: str, place: str) -> int:
+    if row.get(column) is None:
+        raise InputError(f"{place}: no label: expected the column {column!r}, found only {_listed(row)}")
+    value = row[column]
+    # Not the number 1.0 or true: whoever writes these has meant something else, a score perhaps.
+    known = _VALUES.get(value) if isinstance(value, str) else value if type(value) is int else None
+    if known not in (0, 1):
+        raise InputError(f"{place}: {column!r} must be 0 or 1, got {json.dumps(value, ensure_ascii=False):.60}")
+    return known
+
+
+def _task(row: dict[str, Any], task_names: Sequence[str] | None, place: str) -> str:
+    task = row.get("task")
+    if task is None and task_names is not None and len(task_names) == 1:
+        return task_names[0]
+    if not isinstance(task, str) or not task:
+        what = f"must be a name, got {json.dumps(task, ensure_ascii=False):.60}" if "task" in row else "is missing"
+        raise InputError(f"{place}: 'task' {what} (found {_listed(row)})")
+    return task
+
+
+def _text(row: dict[str, Any], column: str, place: str) -> str:
+    if column not in row:
+        raise InputError(f"{place}: no column {column!r}, found only {_listed(row)}; {EXPECTED}")
+    return text_of(row, column, place)
+
+
+def _listed(row: dict[str, Any]) -> str:
+    return ", ".join(map(str, row)) or "nothing"
+
+
+__all__ = ["MatchingRow", "read_matching_rows", "tasks_of"]

@@ -1,0 +1,93 @@
+"""Losses for two classes of which one is rare, for `Trainer(compute_loss_func=...)`.
+
+The sum over the rows divided by the number of rows in the whole accumulated, distributed batch, which Trainer counts:
+not by the sum of their weights, which would be another number in each part of it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers.loss.loss_for_object_detection import sigmoid_focal_loss
+
+from kexue_hf.errors import InputError
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross entropy of logits [batch, 2], each class times its weight."""
+
+    weights: Sequence[float] = (1.0, 1.0)
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        logits = outputs["logits"].float()
+        weights = torch.tensor(self.weights, device=logits.device)
+        loss = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
+        return loss / _count(labels, num_items_in_batch)
+
+
+@dataclass(frozen=True)
+class Focal:
+    """Focal loss (arXiv 1708.02002): cross entropy times (1 - p)^gamma, p the label's probability, and its weight."""
+
+    weights: Sequence[float] = (1.0, 1.0)
+    gamma: float = 2.0
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        logits = outputs["logits"].float()
+        # Two classes' softmax is the sigmoid of their difference, of which transformers has the loss.
+        difference = (logits[:, 1] - logits[:, 0])[:, None]
+        total = sum(self.weights)
+        targets = labels[:, None].to(difference.dtype)
+        count = _count(labels, num_items_in_batch)
+        return total * sigmoid_focal_loss(difference, targets, count, self.weights[1] / total, self.gamma)
+
+
+LOSSES: dict[str, Callable[[Sequence[float], float], Any]] = {
+    "cross_entropy": lambda weights, gamma: CrossEntropy(weights),
+    "focal": Focal,
+}
+
+
+def loss_of(name: str, weights: Sequence[float] = (1.0, 1.0), gamma: float = 2.0) -> Any:
+    """A loss by its name: cross_entropy or focal.
+
+    Args:
+        weights: of class 0 and class 1, both above 0.
+        gamma: of focal loss, 0 or more.
+
+    Raises:
+        InputError: there is no such loss, or a number out of range.
+    """
+    if name not in LOSSES:
+        raise InputError(f"the loss must be one of {', '.join(LOSSES)}, got {name!r}")
+    if len(weights) != 2 or not all(0 < weight < float("inf") for weight in weights):
+        raise InputError(f"class weights must be two numbers above 0, got {', '.join(map(str, weights))}")
+    if not 0 <= gamma < float("inf"):
+        raise InputError(f"the gamma of focal loss must be 0 or more, got {gamma}")
+    return LOSSES[name](tuple(weights), gamma)
+
+
+def balanced_weights(labels: Iterable[int]) -> tuple[float, float]:
+    """Weights of classes 0 and 1 that give both the same sum, and the rows the mean 1.
+
+    Raises:
+        InputError: a class does not occur.
+    """
+    counts = Counter(labels)
+    if not counts[0] or not counts[1]:
+        raise InputError(f"balanced class weights need rows of both labels, got {counts[0]} of 0 and {counts[1]} of 1")
+    rows = counts[0] + counts[1]
+    return rows / (2 * counts[0]), rows / (2 * counts[1])
+
+
+def _count(labels: torch.Tensor, num_items_in_batch: Any) -> Any:
+    if num_items_in_batch is None:
+        return len(labels)
+    return torch.as_tensor(num_items_in_batch, device=labels.device)
+
+
+__all__ = ["CrossEntropy", "Focal", "balanced_weights", "loss_of"]

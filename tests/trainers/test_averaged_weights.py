@@ -1,0 +1,196 @@
+"""The moving average of a model of one weight, whose steps can be computed by hand."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from kexue_hf import EmaCallback, InputError
+from kexue_hf.trainers.averaged_weights import AVERAGING
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+
+RATE = 0.5
+# The mean of each four is 1.25.
+SLOPES = [1.0, 2.0, 0.5, 1.5] * 4
+
+
+class Slope(nn.Module):
+    """Its loss is slope * weight, so that a step subtracts RATE * slope; the frozen weight stays."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), 3.0, dtype=dtype))
+        self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, slope: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        scores = self.weight * slope[:, None].to(self.weight.dtype)
+        return {"loss": scores.mean(), "logits": scores}
+
+
+def trainer_of(folder: Path, dtype: torch.dtype = torch.float32, cls: type = Trainer, **options: Any) -> Any:
+    data = [{"slope": slope, "labels": 0} for slope in SLOPES]
+    chosen = {"per_device_train_batch_size": 4, "save_strategy": "no", **options}
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        optim="sgd",
+        learning_rate=RATE,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        train_sampling_strategy="sequential",
+        num_train_epochs=1.0,
+        **chosen,
+    )
+    return cls(model=Slope(dtype), args=arguments, train_dataset=data, eval_dataset=data)
+
+
+def by_hand(decay: float, steps: int) -> float:
+    weight = average = 3.0
+    for step in range(1, steps + 1):
+        weight -= RATE * 1.25
+        share = min(decay, (1 + step) / (10 + step))
+        average = share * average + (1 - share) * weight
+    return average
+
+
+@pytest.mark.parametrize("decay", [0.9999, 0.2], ids=["warming up", "warmed up in step 2"])
+def test_the_model_ends_as_its_average(tmp_path, decay):
+    trainer = trainer_of(tmp_path)
+    ema = EmaCallback(decay).attach(trainer)
+    trainer.train()
+    assert ema.updates == 4 and trainer.model.weight.item() == pytest.approx(by_hand(decay, 4), rel=1e-6)
+    assert trainer.model.frozen.item() == 1
+    trainer.save_model()
+    assert load_file(tmp_path / "model.safetensors")["weight"].equal(trainer.model.weight.detach())
+    assert not (tmp_path / AVERAGING).exists()
+
+
+def test_accumulated_batches_are_one_step(tmp_path):
+    trainer = trainer_of(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=4)
+    ema = EmaCallback().attach(trainer)
+    trainer.train()
+    assert ema.updates == 4 and trainer.model.weight.item() == pytest.approx(by_hand(0.9999, 4), rel=1e-6)
+
+
+class Listening(TrainerCallback):
+    """The weight in each evaluation, and after it."""
+
+    def __init__(self) -> None:
+        self.evaluated: list[float] = []
+        self.trained: list[float] = []
+
+    def on_prediction_step(self, args, state, control, model=None, **kwargs):
+        self.evaluated.append(model.weight.item())
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        self.trained.append(model.weight.item())
+
+
+def test_the_average_is_evaluated_and_the_training_goes_on_without_it(tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 16}
+    trainer, listening = trainer_of(tmp_path, **options), Listening()
+    trainer.add_callback(listening)
+    EmaCallback().attach(trainer)
+    trainer.train()
+    assert listening.evaluated == pytest.approx([by_hand(0.9999, step) for step in (1, 2, 3, 4)], rel=1e-6)
+    assert listening.trained == [3 - RATE * 1.25 * step for step in (1, 2, 3, 4)]
+    # What it evaluates after the training is what it has evaluated last.
+    trainer.evaluate()
+    assert listening.evaluated[-1] == listening.evaluated[-2]
+
+
+def test_an_evaluation_that_fails_leaves_the_weights_as_they_were(tmp_path):
+    trainer = trainer_of(tmp_path, eval_strategy="steps", eval_steps=2)
+
+    def fail(prediction):
+        assert trainer.model.weight.item() == pytest.approx(by_hand(0.9999, 2), rel=1e-6)
+        raise KeyError("no such figure")
+
+    trainer.compute_metrics = fail
+    EmaCallback().attach(trainer)
+    with pytest.raises(KeyError, match="no such figure"):
+        trainer.train()
+    assert trainer.model.weight.item() == 3 - 2 * RATE * 1.25
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_a_resumed_run_is_one_in_one_go(tmp_path, dtype):
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    whole = trainer_of(tmp_path / "whole", dtype, **saving)
+    EmaCallback().attach(whole)
+    whole.train()
+    checkpoint = tmp_path / "whole" / "checkpoint-3"
+    average, raw = load_file(checkpoint / "model.safetensors"), load_file(checkpoint / AVERAGING)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-2
+    assert average["weight"].item() == pytest.approx(by_hand(0.9999, 3), rel=tolerance)
+    assert raw["raw.weight"].item() == 3 - 3 * RATE * 1.25 and "raw.frozen" not in raw
+    resumed = trainer_of(tmp_path / "resumed", dtype, **saving)
+    ema = EmaCallback().attach(resumed)
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert resumed.state.global_step == 4 and ema.updates == 4
+    assert resumed.model.weight.equal(whole.model.weight)
+    # A second training begins anew.
+    resumed.train()
+    assert ema.updates == 4
+
+
+def test_the_marked_checkpoint_is_the_one_with_both(tmp_path):
+    """What the mark says is whole has the weights to go on with."""
+    trainer = trainer_of(tmp_path, cls=MarkingTrainer, save_strategy="steps", save_steps=2)
+    EmaCallback().attach(trainer)
+    marked: list[bool] = []
+    write = trainer._save_rng_state  # after the model, before the mark
+
+    def looking(folder: str) -> None:
+        marked.append((Path(folder) / AVERAGING).exists() and not (Path(folder) / "progress.json").exists())
+        write(folder)
+
+    trainer._save_rng_state = looking
+    trainer.train()
+    assert marked == [True, True] and (tmp_path / "checkpoint-2" / "progress.json").exists()
+
+
+def test_the_best_checkpoint_stays_the_models(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    trainer = trainer_of(
+        tmp_path, **options, load_best_model_at_end=True, metric_for_best_model="w", greater_is_better=True
+    )
+    # The weights fall: the first is the best.
+    trainer.compute_metrics = lambda prediction: {"w": trainer.model.weight.item()}
+    EmaCallback().attach(trainer)
+    trainer.train()
+    assert trainer.model.weight.item() == pytest.approx(by_hand(0.9999, 1), rel=1e-6)
+
+
+def test_what_cannot_be(tmp_path):
+    with pytest.raises(InputError, match=r"must be from 0 to 1, got 1\.5"):
+        EmaCallback(1.5)
+    trainer = trainer_of(tmp_path)
+    trainer.add_callback(EmaCallback())
+    with pytest.raises(InputError, match=r"attach\(trainer\), not passed"):
+        trainer.train()
+    with pytest.raises(InputError, match="leave FSDP or DeepSpeed out"):
+        EmaCallback().attach(SimpleNamespace(is_fsdp_enabled=True, is_deepspeed_enabled=False))
+    plain = trainer_of(tmp_path / "plain", save_strategy="steps", save_steps=3)
+    plain.train()
+    trainer = trainer_of(tmp_path)
+    EmaCallback().attach(trainer)
+    with pytest.raises(InputError, match=r"checkpoint-3 holds no averaging\.safetensors: it is of a training"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-3"))
+
+
+def test_a_skipped_step_is_none(tmp_path):
+    trainer = trainer_of(tmp_path)
+    ema = EmaCallback().attach(trainer)
+    ema.on_train_begin(trainer.args, trainer.state, trainer.control)
+    for skipped in (True, False):
+        trainer.accelerator = SimpleNamespace(optimizer_step_was_skipped=skipped)
+        ema.on_optimizer_step(trainer.args, trainer.state, trainer.control)
+    assert ema.updates == 1
