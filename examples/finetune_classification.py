@@ -42,7 +42,7 @@ from transformers import (
 
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.trainers.checked_options import check_range, one_line
+from kexue_hf.trainers.checked_options import check_range, check_training, one_line
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -236,6 +236,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     check_range({"calibrate": options.calibrate}, 0)
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
+    check_training(arguments, None, options.report)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
         rows["held-out"] = load_rows(options, options.eval_file)

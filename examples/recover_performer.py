@@ -144,6 +144,9 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             kexue_hf.use_performer(
                 model, options.feature_map, num_features=options.features, layers=layers, seed=options.seed
             )
+        # What transformers makes where there is no tokenizer.
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise InputError(f"{options.model}: no tokenizer, or one that knows no words")
         if tokenizer.pad_token is None:
             raise InputError(f"{options.model}: its tokenizer has no padding token, and texts come in batches")
         if config.model_type != kexue_hf.PerformerBertConfig.model_type:
@@ -180,6 +183,8 @@ def check(options: argparse.Namespace) -> int | None:
         path = getattr(options, name)
         if path is not None and Path(path).exists():
             raise InputError(f"--{name} {path} exists; name another file")
+        if path is not None and next(place for place in Path(path).absolute().parents if place.exists()).is_file():
+            raise InputError(f"--{name} {path}: lies in a file and in no folder; name another")
     if options.figure is not None:
         if Path(options.figure).suffix not in (".svg", ".png"):
             raise InputError(f"--figure must end in .svg or .png, got {options.figure!r}")

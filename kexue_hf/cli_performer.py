@@ -85,6 +85,8 @@ def performer_report_command(
     for output in (json_file, figure):
         if output is not None and output.exists() and not overwrite:
             raise OutputError(f"{output} exists; name another file, or pass --overwrite")
+        if output is not None and next(place for place in output.absolute().parents if place.exists()).is_file():
+            raise OutputError(f"{output}: lies in a file and in no folder; name another")
     if figure is not None:
         _check_figure(figure)
     with contextlib.ExitStack() as stack:

@@ -101,6 +101,7 @@ def test_a_swapped_model_is_reported_as_saved(text: Path, tmp_path: Path, capsys
         (("--max-length", "100"), "from 3 to 32"),
         (("--feature-map", "best"), "low_order"),
         (("--figure", "picture.txt"), ".png"),
+        (("--figure", "short.txt/picture.png"), "lies in a file"),
         (("--device", "abacus"), "no device"),
     ],
     ids=lambda value: "-".join(value).replace("--", "") if isinstance(value, tuple) else "",
@@ -125,6 +126,8 @@ def test_what_is_wrong_is_one_line(
 
 def test_models_that_cannot_be_reported_on(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no folder" in run(capsys, tmp_path / "none", "--text", text, code=2)
+    tiny().save_pretrained(tmp_path / "bare")
+    assert "tokenizer" in run(capsys, tmp_path / "bare", "--text", text, code=2)
     config = transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, vocab_size=50)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer_of_words().save_pretrained(tmp_path)

@@ -24,11 +24,16 @@ class Pieces:
         max_length: None for what model and tokenizer allow.
 
     Raises:
-        InputError: texts too short for two pieces.
+        InputError: texts too short for two pieces, or no word that the tokenizer knows.
         ValueError: `max_length` has no room for a token, or is more than the model takes.
     """
 
     def __init__(self, model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None = None) -> None:
+        # What transformers makes where there is no tokenizer.
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise InputError(
+                "the model has no tokenizer, or one that knows no words: its folder lacks the files of one"
+            )
         self.frame = frame_of(tokenizer)
         room = _room(model, tokenizer, self.frame, max_length)
         least = min(room, LEAST_TOKENS)

@@ -132,6 +132,14 @@ def test_of_a_large_corpus_a_part_is_held_in_memory(monkeypatch: pytest.MonkeyPa
     assert script.split(texts[::-1]) == (train, held_out)
 
 
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    """transformers makes one up that knows no words."""
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path)])
+    with pytest.raises(InputError, match="no tokenizer"):
+        script.load(options)
+
+
 def test_heads_are_kept_or_refused(folders: Path, tmp_path: Path) -> None:
     for name in ("BertForQuestionAnswering", "BertForMultipleChoice"):
         getattr(transformers, name)(BertConfig(**SIZES)).save_pretrained(tmp_path / name)
@@ -156,6 +164,7 @@ def test_adapters_without_their_package_are_refused_at_once(
     ("changes", "message"),
     [
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["--report", "short.txt/report.json"], "short.txt/report.json: lies in a file"),
         (["--rank", "few"], "--rank must be a number or all, got 'few'"),
         (["--layers", "1,b"], "--layers must be numbers with commas between them, got '1,b'"),
         (["--layers", "7"], "layers must be numbers of the model's 2 attention layers"),
