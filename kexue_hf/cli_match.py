@@ -200,11 +200,11 @@ def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | Non
 
 def _labelled(file: Path | None, names: Sequence[str]) -> Iterator[_Row]:
     from kexue_hf.corpora.matching_rows import read_matching_rows
-    from kexue_hf.pipelines.text_pairs import TextPair
+    from kexue_hf.pipelines.text_pairs import TextPair, read_pair
 
     assert file is not None  # match_command has looked
-    for row in read_matching_rows([file], "valid", names):
-        yield TextPair(row.text_a, row.text_b, row.task), row.label
+    for number, row in enumerate(read_matching_rows([file], "valid", names), 1):
+        yield read_pair(TextPair(row.text_a, row.text_b, row.task), f"{file}, row {number}"), row.label
 
 
 def _form(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str]:

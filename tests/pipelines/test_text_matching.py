@@ -1,10 +1,14 @@
 """Probabilities that texts match: against single passes of single pairs, truncation, streams, what is refused."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
@@ -12,7 +16,7 @@ from transformers import (
     FNetForSequenceClassification,
 )
 
-from kexue_hf import ClnMatcherModel, match_texts
+from kexue_hf import ClnMatcherModel, convert, match_texts
 from kexue_hf.pipelines.text_matching import ONLY_TASK
 from kexue_hf.pipelines.text_pairs import TextPair, encode_pairs, pair_frame_of
 from tests.pipelines.matchers import NAMES, PAIRS, SIZES, alone, make, randomize, tokenizer_in
@@ -68,6 +72,19 @@ def test_a_pairs_own_task_holds_where_none_is_asked_for(matcher, batch_tokens: i
     expected = [{name: one[name] for name in names} for one, names in zip(everything, wanted, strict=True)]
     assert_same(list(match_texts(*matcher, pairs, batch_tokens=batch_tokens)), expected)
     assert_same(list(match_texts(*matcher, pairs, "loose")), [{"loose": one["loose"]} for one in everything])
+
+
+def test_texts_have_the_originals_probabilities(tmp_path: Path) -> None:
+    """From the texts on: words, segments, all six tasks."""
+    golden = Path(__file__).parents[1] / "golden" / "sohu_matcher_keras_h5"
+    convert(golden, tmp_path / "matcher")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "matcher")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "matcher")
+    texts, outputs = json.loads((golden / "case.json").read_text("utf-8")), np.load(golden / "outputs.npz")
+    for batch in ("b0", "b1"):
+        wanted = np.stack([outputs[f"{batch}_task{task}_probs"][:, 1] for task in range(6)], axis=1)
+        found = [list(one.values()) for one in match_texts(model, tokenizer, texts[f"texts_of_{batch}"])]
+        np.testing.assert_allclose(found, wanted, atol=5e-5, rtol=0)
 
 
 def test_a_classifier_of_pairs_is_a_matcher_of_one_task(bert) -> None:
