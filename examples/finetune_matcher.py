@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -44,6 +45,7 @@ from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, EmaC
 from kexue_hf.corpora.matching_rows import MatchingRow, read_matching_rows, tasks_of
 from kexue_hf.corpora.row_order import Table
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
 from kexue_hf.trainers.checked_options import check_nothing_is_replaced, check_range, check_training, one_line
 from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
 from kexue_hf.trainers.matching_figures import matching_figures
@@ -167,23 +169,28 @@ def load_model(options: Options, config: Any, names: list[str]) -> ClnMatcherFor
     return ClnMatcherForSequenceClassification.from_pretrained(options.model, dtype="float32", **changes)
 
 
-def encoded(rows: Sequence[MatchingRow], names: list[str], tokenizer: Any, max_length: int) -> Dataset:
+def encoded(
+    rows: Sequence[MatchingRow], names: list[str], tokenizer: Any, frame: PairFrame, max_length: int
+) -> Dataset:
     """A table of the rows: input_ids, token_type_ids, length, task_ids, labels."""
-    pairs = tokenizer(
-        [row.text_a for row in rows],
-        [row.text_b for row in rows],
-        truncation="longest_first",
-        max_length=max_length,
-        return_attention_mask=False,
-    )
-    return Dataset.from_dict(
-        {
-            **pairs,
-            "length": [len(ids) for ids in pairs["input_ids"]],
-            "task_ids": [names.index(row.task) for row in rows],
-            "labels": [row.label for row in rows],
-        }
-    )
+    pairs = [TextPair(row.text_a, row.text_b) for row in rows]
+    made = encode_pairs(tokenizer, pairs, frame, max_length)
+    columns = {
+        "input_ids": [row.ids for row in made],
+        "length": [len(row.ids) for row in made],
+        "task_ids": [names.index(row.task) for row in rows],
+        "labels": [row.label for row in rows],
+    }
+    if frame.segments is not None:
+        columns["token_type_ids"] = [row.segments for row in made]
+    return Dataset.from_dict(columns)
+
+
+def measured(prediction: Any, loss: Any, names: list[str]) -> dict[str, float]:
+    """The loss of all rows, whatever the batches (Trainer's own is a mean over batches), and F1."""
+    (labels, tasks), logits = prediction.label_ids, prediction.predictions
+    whole = loss({"logits": torch.from_numpy(logits)}, torch.from_numpy(labels)).item()
+    return {"loss": whole, **matching_figures(logits.argmax(-1), labels, tasks, names)}
 
 
 def check(options: Options, arguments: TrainingArguments) -> None:
@@ -191,7 +198,6 @@ def check(options: Options, arguments: TrainingArguments) -> None:
     check_training(arguments, options.dropout, options.report)
     check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     check_range({"max_train_rows": options.max_train_rows}, 1)
-    check_range({"max_length": options.max_length}, 5)  # [CLS], [SEP] twice, and something of both texts
     check_range({"ema_decay": options.ema_decay}, 0, 1)
     loss_of(options.loss, gamma=options.focal_gamma)
     if options.task_names is not None and len(set(options.task_names)) < len(options.task_names):
@@ -231,8 +237,10 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     set_seed(arguments.seed)
     with one_line(f"--model {options.model} cannot be used"):
         model = load_model(options, config, names)
-        length = min(options.max_length, model.config.max_position_embeddings)
-        data = {part: encoded(part_rows, names, tokenizer, length) for part, part_rows in rows.items()}
+        frame = pair_frame_of(tokenizer)
+        longest = pair_length(model, tokenizer, frame)
+        length = pair_length(model, tokenizer, frame, min(options.max_length, longest))
+        data = {part: encoded(part_rows, names, tokenizer, frame, length) for part, part_rows in rows.items()}
     if options.overwrite and not options.resume and arguments.process_index == 0:
         # Lest a later --resume goes on with one of another training.
         for checkpoint in folder.glob("checkpoint-*"):
@@ -248,7 +256,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             data_collator=MatchingCollator(tokenizer),
             processing_class=tokenizer,
             compute_loss_func=loss,
-            compute_metrics=lambda p: matching_figures(p.predictions.argmax(-1), *p.label_ids, names),
+            compute_metrics=lambda prediction: measured(prediction, loss, names),
             facts=facts,
         )
         if options.ema_decay:
@@ -275,10 +283,11 @@ def train(
         "seconds": result.metrics["train_runtime"],
     }
     if "held-out" in rows:
-        measured = trainer.evaluate()
+        found = trainer.evaluate()
         figures["held_out_rows"] = len(rows["held-out"])
         figures["held_out_positive"] = Counter(row.label for row in rows["held-out"])[1] / len(rows["held-out"])
-        for name, value in measured.items():
+        figures["held_out_loss"] = found["eval_loss"]
+        for name, value in found.items():
             if name.startswith("eval_f1"):
                 figures[name.removeprefix("eval_")] = value
         if trainer.args.load_best_model_at_end and trainer.state.best_global_step:

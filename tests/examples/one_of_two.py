@@ -1,4 +1,4 @@
-"""One of two processes that pre-train together, started without a launcher: runs of the scripts, one after the other.
+"""One of two processes that train together, started without a launcher: runs of the scripts, one after the other.
 
 RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir=a", ...]], ...]'
 """
@@ -6,9 +6,9 @@ RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir
 import json
 import sys
 
-from examples import pretrain_mlm, pretrain_tta
+from examples import finetune_matcher, pretrain_mlm, pretrain_tta
 
-SCRIPTS = {"pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
+SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 
 if __name__ == "__main__":
     for script, arguments in json.loads(sys.argv[1]):

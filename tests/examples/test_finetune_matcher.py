@@ -9,64 +9,33 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from examples import finetune_matcher as script
-from kexue_hf import ClnMatcherForSequenceClassification, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
+from kexue_hf import ClnMatcherForSequenceClassification
+from kexue_hf.pipelines.text_pairs import pair_frame_of
 from kexue_hf.trainers.averaged_weights import AVERAGING
-
-WORDS = "猫狗马牛羊鸡"
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "好", "坏"]
-TASKS = ["词语匹配A类", "词语匹配B类"]
-# By B the very same pairs match that do not by A.
-PAIRS = [(word * (1 + number), mark) for mark in "好坏" for number in range(2) for word in WORDS]
-TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--learning_rate=1e-2", "--batch-size=8"]
+from tests.examples.matching_runs import PAIRS, TASKS, arguments, write_contest, write_encoder, write_jsonl
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked language model with random weights, saved with its tokenizer."""
-    folder = tmp_path_factory.mktemp("encoder")
-    config = WoBertConfig(
-        vocab_size=len(TOKENS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.3,  # with which few steps do
-    )
-    torch.manual_seed(0)
-    WoBertForMaskedLM(config).save_pretrained(folder)
-    WoBertTokenizer(vocab={token: index for index, token in enumerate(TOKENS)}).save_pretrained(folder)
-    return folder
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture(scope="module")
 def contest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("contest")
-    for task, matching in zip(TASKS, "好坏", strict=True):
-        (folder / task).mkdir()
-        name = f"label{task[-2]}"
-        rows = [{"source": a, "target": b, name: str(int(b == matching))} for a, b in PAIRS]
-        for part in ("train", "valid"):
-            write_jsonl(folder / task / f"{part}.txt", rows)
-    return folder
-
-
-def write_jsonl(path: Path, rows: list) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def arguments(model: Path, train: Path, output: Path, *options: str) -> list[str]:
-    return [f"--model={model}", f"--train_file={train}", f"--output_dir={output}", *TRAINING, *options]
+    return write_contest(tmp_path_factory.mktemp("contest"))
 
 
 @pytest.fixture(scope="module")
 def trained(encoder: Path, contest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A matcher of both tasks, with the report of its training, and its checkpoints."""
     folder = tmp_path_factory.mktemp("trained")
-    options = [f"--eval_file={contest}", "--num_train_epochs=16", "--save_strategy=steps", "--save_steps=32"]
+    options = [
+        f"--eval_file={contest}",
+        "--num_train_epochs=16",
+        "--save_strategy=steps",
+        "--save_steps=32",
+        "--batch_size=8",
+    ]
     script.main(arguments(encoder, contest, folder / "out", *options, f"--report={folder / 'report.json'}"))
     return folder
 
@@ -103,7 +72,7 @@ def test_the_best_checkpoint_is_kept_and_saved(trained: Path) -> None:
 
 def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
     options = ["--max_steps=8", "--save_strategy=steps", "--save_steps=3", "--loss=focal", "--class_weights=balanced"]
-    options += ["--save_total_limit=5", "--gradient_accumulation_steps=2", "--batch-size=4"]
+    options += ["--save_total_limit=5", "--gradient_accumulation_steps=2", "--batch_size=4"]
     out = tmp_path / "out"
     script.main(arguments(encoder, contest, out, *options))
     whole = (out / "model.safetensors").read_bytes()
@@ -122,7 +91,7 @@ def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
 def test_a_matcher_goes_on_with_its_own_tasks(trained, tmp_path, capsys):
     pair = {"text_a": "猫" * 30, "text_b": "好", "task": TASKS[1], "label": 0}
     rows = write_jsonl(tmp_path / "rows.jsonl", [pair] * 8)
-    options = ["--max_steps=1", "--save_strategy=no", "--ema_decay=0", "--learning_rate=0"]
+    options = ["--max_steps=1", "--save_strategy=no", "--ema_decay=0", "--learning_rate=0", "--batch_size=8"]
     script.main(arguments(trained / "out", rows, tmp_path / "out", *options))
     again, before = (
         ClnMatcherForSequenceClassification.from_pretrained(folder) for folder in (tmp_path / "out", trained / "out")
@@ -142,7 +111,7 @@ def test_a_matcher_goes_on_with_its_own_tasks(trained, tmp_path, capsys):
 def test_the_longer_text_is_cut(encoder):
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     row = script.MatchingRow("猫" * 30, "好坏", TASKS[0], 1)
-    table = script.encoded([row], TASKS, tokenizer, 16)
+    table = script.encoded([row], TASKS, tokenizer, pair_frame_of(tokenizer), 16)
     assert tokenizer.convert_ids_to_tokens(table[0]["input_ids"]) == [
         "[CLS]",
         *"猫" * 11,
@@ -161,7 +130,7 @@ def test_the_longer_text_is_cut(encoder):
         (["--class_weights", "1"], "class weights must be two numbers above 0, got 1.0"),
         (["--class_weights", "much", "1"], "--class_weights must be balanced or two numbers, got much 1"),
         (["--ema_decay=2"], "--ema_decay must be from 0 to 1, got 2.0"),
-        (["--max_length=4"], "--max_length must be 5 or more, got 4"),
+        (["--max_length=5"], "max_length must be from 6 to 16 for this model, got 5"),
         (["--pooling=max"], "pooling must be 'mean' or 'cls', got 'max'"),
         (["--task_names", "a", "a"], "--task_names must be different names, got a a"),
         (["--task_names", "a"], "line 1: unknown task '词语匹配A类'; known are 'a'"),

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -25,10 +26,10 @@ from transformers import (
     TrainerCallback,
 )
 
-from examples import pretrain_mlm, pretrain_tta
+from examples import finetune_matcher, pretrain_mlm, pretrain_tta
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer
 from kexue_hf.trainers import pretraining, pretraining_options, whole_checkpoints
-from tests.examples import pretraining_runs
+from tests.examples import matching_runs, pretraining_runs
 from tests.examples.pretraining_runs import (
     LONG,
     SEGMENTS,
@@ -36,6 +37,7 @@ from tests.examples.pretraining_runs import (
     STREAM,
     arguments,
     failure,
+    logged,
     losses,
     train,
     write_text,
@@ -200,15 +202,28 @@ def untied(text: Path, output: Path, *options: str) -> list[str]:
     return arguments(text, output, *found, script=pretrain_tta)
 
 
+def matcher(output: Path, size: int) -> list[str]:
+    """To train a matcher on `size` rows at a time and to measure it, its averaged weights."""
+    model, pairs = output.with_name("encoder"), output.with_name("pairs")
+    if not model.exists():
+        matching_runs.write_encoder(model)
+        matching_runs.write_contest(pairs)
+    options = [f"--batch_size={size}", "--max_steps=6", "--save_strategy=steps", "--save_steps=3", "--logging_steps=1"]
+    measured = [f"--eval_file={pairs}", f"--report={output}.json", "--per_device_eval_batch_size=5"]
+    return matching_runs.arguments(model, pairs, output, *options, *measured, "--loss=focal", "--learning_rate=1e-3")
+
+
 @pytest.fixture(scope="module")
 def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of two processes, one after the other: to the end, sharded, of a T-TA too, and killed by SIGKILL after a
-    checkpoint.
+    """Runs of two processes, one after the other: to the end, sharded, of a T-TA and a matcher too, and killed by
+    SIGKILL after a checkpoint.
 
     In one start, since importing the libraries takes longer than all the rest.
     """
     folder = tmp_path_factory.mktemp("two")
-    outputs = {name: folder / name for name in ("plain", "sharded", "tta", "tta, sharded", "untied", "killed")}
+    outputs = {
+        name: folder / name for name in ("plain", "sharded", "tta", "tta, sharded", "untied", "matcher", "killed")
+    }
     common = [*LONG, "--batch_size=4"]
     runs = [
         ("pretrain_mlm", arguments(text, outputs["plain"], *common)),
@@ -220,6 +235,7 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         ),
         ("pretrain_tta", arguments(text, outputs["tta, sharded"], *common, *SEGMENTS, "--fsdp", script=pretrain_tta)),
         ("pretrain_tta", untied(text, outputs["untied"], *common)),
+        ("finetune_matcher", matcher(outputs["matcher"], 4)),
         ("pretrain_mlm", arguments(text, outputs["killed"], *common, "--max_steps=100000")),
     ]
     processes = list(start_two(runs))
@@ -256,6 +272,24 @@ def test_two_processes_need_not_look_for_unused_weights(text, two_processes):
     alone = two_processes["untied"].with_name("untied, alone")
     pretrain_tta.main(untied(text, alone, *LONG, "--batch_size=8"))
     assert losses(two_processes["untied"]) == pytest.approx(losses(alone), rel=1e-5)
+
+
+def test_two_processes_of_a_matcher_are_one(two_processes):
+    output = two_processes["matcher"]
+    alone = output.with_name("matcher, alone")
+    finetune_matcher.main(matcher(alone, 8))
+    assert losses(output) == pytest.approx(losses(alone), rel=1e-5)
+    assert logged(output, "eval_loss") == pytest.approx(logged(alone, "eval_loss"), rel=1e-5)
+    one, two = (json.loads(Path(f"{folder}.json").read_text("utf-8")) for folder in (alone, output))
+    assert {name: two[name] for name in two if name != "seconds"} == pytest.approx(
+        {name: one[name] for name in one if name != "seconds"}, rel=1e-4
+    )
+    for file in ("model.safetensors", "averaging.safetensors"):
+        ones, twos = (load_file(folder / "checkpoint-6" / file) for folder in (alone, output))
+        for name, weight in ones.items():
+            # A key's bias has no gradient but rounding errors, of which Adam makes steps.
+            if "key.bias" not in name:
+                assert twos[name].numpy() == pytest.approx(weight.numpy(), abs=1e-5), name
 
 
 def test_sharded_weights_are_whole_ones(two_processes, in_one_go):
