@@ -6,6 +6,7 @@ Run this file alone: pytest tests/trainers/test_attention_transfer.py
 import copy
 import math
 import sys
+import types
 
 import pytest
 import torch
@@ -17,7 +18,14 @@ from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
 from kexue_hf.trainers.attention_transfer import Clock
 from kexue_hf.trainers.performer_distillation import text_losses
-from kexue_hf.trainers.recovery_figures import HeldOut, as_softmax, masked_word_loss, pairs_of, rank_agreement
+from kexue_hf.trainers.recovery_figures import (
+    HeldOut,
+    as_softmax,
+    masked_word_loss,
+    pairs_of,
+    pooled_vectors,
+    rank_agreement,
+)
 
 WORDS = [f"w{i}" for i in range(45)]
 SIZES = {
@@ -358,6 +366,36 @@ def test_the_time_of_several_processes_is_that_of_the_first(monkeypatch: pytest.
     assert Clock(100, minutes=1).share(1) == 0.01 and told == [0, 0]
 
 
+def test_rates_grow_on_a_line_and_fall_as_a_cosine() -> None:
+    clock = Clock(100)
+    assert [clock.rate(step) for step in (0, 50, 100)] == pytest.approx([0.1, 0.5, 0.0])
+
+
+def test_the_loss_is_that_of_the_definition() -> None:
+    """Two layers whose errors are 1/4 and 1 of their squares; means at right angles; padding of any size."""
+    real = torch.tensor([[1, 1, 0]])
+    anything = [99.0, 99.0]
+    wanted = [torch.tensor([[[2.0, 0.0], [2.0, 0.0], anything]])] * 3
+    found = [
+        wanted[0] + 7,
+        torch.tensor([[[1.0, 0.0], [1.0, 0.0], anything[:1] * 2]]),
+        torch.tensor([[[2.0, 2.0], [2.0, -2.0], [0.0, 0.0]]]),
+    ]
+    sides = [types.SimpleNamespace(hidden_states=states) for states in (found, wanted)]
+    assert float(text_losses(*sides, real, None)) == pytest.approx((0.25 + 1) / 2 + 0, abs=1e-6)
+    found[2] = torch.tensor([[[0.0, 2.0], [0.0, 2.0], [0.0, 0.0]]])
+    assert float(text_losses(*sides, real, None)) == pytest.approx((0.25 + 2) / 2 + 1, abs=1e-6)
+
+
+def test_performer_bert_is_distilled_below_its_switch_length(tokenizer, texts) -> None:
+    config = kexue_hf.PerformerBertConfig(**SIZES, feature_map="learned", num_features=8, attention_switch_length=512)
+    model = kexue_hf.PerformerBertModel(config)
+    before = model.encoder.layer[0].attention.self.favor_map.key_directions.clone()
+    model, _ = distilled(model, texts, tokenizer, rank=0, steps=1)
+    assert not torch.equal(model.encoder.layer[0].attention.self.favor_map.key_directions, before)
+    assert model.config.attention_switch_length == 512
+
+
 def test_adapters_without_their_package_are_a_clear_error(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"pip install 'kexue-hf\[recovery\]'"):
@@ -370,6 +408,21 @@ def test_rank_agreement_is_spearmans() -> None:
     assert (pairs[:, 0] < pairs[:, 1]).all() and len(pairs.unique(dim=0)) == len(pairs)
     assert rank_agreement(wanted * 3, wanted, pairs) == pytest.approx(1.0)
     assert abs(rank_agreement(torch.randn(9, 4, generator=torch.Generator().manual_seed(1)), wanted, pairs)) < 0.7
+
+
+def test_rank_agreement_is_of_ranks_and_not_of_values() -> None:
+    """Angles between neighbours of 10, 20 and 40 degrees, and of 1, 4 and 75: the same order."""
+    pairs = torch.tensor([[0, 1], [1, 2], [2, 3]])
+    sides = [torch.deg2rad(torch.tensor(angles)) for angles in ([0.0, 10, 30, 70], [0.0, 1, 5, 80])]
+    found, wanted = (torch.stack([angles.cos(), angles.sin()], -1) for angles in sides)
+    assert rank_agreement(found, wanted, pairs) == pytest.approx(1.0)
+
+
+def test_padding_has_no_part_in_pooled_vectors(tokenizer, texts) -> None:
+    model = encoder()
+    together = pooled_vectors(model, tokenizer, texts[:6])
+    alone = torch.cat([pooled_vectors(model, tokenizer, [text]) for text in texts[:6]])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
 def test_figures_of_the_softmax_model_itself_are_perfect(tokenizer, texts) -> None:
