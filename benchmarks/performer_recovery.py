@@ -44,9 +44,9 @@ import kexue_hf  # noqa: E402 (found by the line above)
 from kexue_hf.trainers.performer_distillation import collator  # noqa: E402 (found by the line above)
 from kexue_hf.trainers.recovery_figures import HeldOut  # noqa: E402 (found by the line above)
 
-FEATURES, LENGTH, LONGER, BATCH = 256, 256, 512, 8
+FEATURES, LENGTH, LONGER, BATCH = 256, 256, 512, 4
 PASSAGE, LONG_PASSAGE, SHARED_WORDS, HELD_OUT = 150, 340, 13, 10
-MEASURED, MEASURED_LONGER, MEASURED_ON_THE_WAY, EVERY = 120, 32, 40, 25
+MEASURED, MEASURED_LONGER, MEASURED_ON_THE_WAY, EVERY = 120, 32, 40, 50
 SAMPLES = ROOT / "kexue_hf" / "assets" / "samples"
 MASKED_LENGTH, CHARACTERS = 128, 110
 PARTS = ("encoder", "masked")
@@ -147,7 +147,7 @@ def recover(
     began, spent = time.perf_counter(), time.process_time()
     result = kexue_hf.transfer_attention(
         model, texts, tokenizer, held_out=few.texts[:16], steps=options.transfer_steps, batch_size=BATCH,
-        max_length=length, new_start=False, minutes=minutes * 0.45, collate=collator(model, tokenizer),
+        max_length=length, new_start=False, minutes=minutes * 0.4, collate=collator(model, tokenizer),
         evaluate_every=EVERY, quiet=options.quiet,
     )  # fmt: skip
     found["transfer"] = {
@@ -159,7 +159,7 @@ def recover(
     began, spent = time.perf_counter(), time.process_time()
     model, curve = kexue_hf.distil_performer(
         model, texts, tokenizer, steps=options.finetune_steps, batch_size=BATCH, max_length=length,
-        rank=None if options.rank < 0 else options.rank, evaluate=few, evaluate_every=EVERY, minutes=minutes * 0.55,
+        rank=None if options.rank < 0 else options.rank, evaluate=few, evaluate_every=EVERY, minutes=minutes * 0.6,
         quiet=options.quiet,
     )  # fmt: skip
     found["distillation"] = {
@@ -274,8 +274,8 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, help="folder of all-MiniLM-L6-v2, or of another encoder")
     parser.add_argument("--masked-lm", type=Path, help="folder of a masked language model with Chinese characters")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--transfer-steps", type=int, default=300)
-    parser.add_argument("--finetune-steps", type=int, default=200)
+    parser.add_argument("--transfer-steps", type=int, default=500)
+    parser.add_argument("--finetune-steps", type=int, default=500)
     parser.add_argument("--rank", type=int, default=16, help="of the adapters; -1 trains all weights")
     parser.add_argument("--minutes", type=float, default=14.5, help="for the encoder's training, both steps")
     parser.add_argument("--masked-minutes", type=float, default=1.0, help="for each masked language model's")
