@@ -289,9 +289,16 @@ def main() -> None:
     # Parts that are not run stay as they were.
     result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     result["machine"] = {**machine("torch", "transformers", "peft"), "threads": options.threads}
-    result["command"] = "python benchmarks/performer_recovery.py --encoder all-MiniLM-L6-v2 --masked-lm mlm_small"
+    result["options"] = {
+        key: value.name if isinstance(value, Path) else value
+        for key, value in vars(options).items()
+        if key not in ("only", "output", "quiet")
+    }
     if "encoder" in options.only:
-        result["encoder"] = encoder_part(options)
+        found = encoder_part(options)
+        # What was measured with an encoder is not replaced by a word about its absence.
+        if "missing" not in found or "encoder" not in result:
+            result["encoder"] = found
         write_result(name, result)
     if "masked" in options.only:
         result["masked"] = []

@@ -25,6 +25,7 @@ DOCUMENTS = [
     *(("en", path) for path in sorted((ROOT / "docs").glob("*.md"))),
     ("en", ROOT / "model_cards" / "wobert_tiny.md"),
     ("en", ROOT / "model_cards" / "tta_small.md"),
+    ("en", ROOT / "model_cards" / "performer_bert.md"),
 ]
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
