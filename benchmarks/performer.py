@@ -295,6 +295,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     present = [name for name in CONTENDERS if name != PEER or importlib.util.find_spec("performer_pytorch")]
     started = time.perf_counter()
+    if arguments.again:
+        result = json.loads((ROOT / "benchmarks" / "results" / "performer.json").read_text("utf-8"))
+        for measure in arguments.again:
+            result["attention"][measure] = compare(measure, REPETITIONS[measure], present)
+        return concluded(result)
     result: dict[str, Any] = {
         "machine": {**machine("torch", "transformers"), "threads": arguments.threads},
         "setting": {"batch": 1, "heads": HEADS, "head_dim": DIM, "features": FEATURES, "type": "float32"},
@@ -307,6 +312,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result["memory"] = memory(arguments, present, 1 if arguments.quick else 3)
     encoder = {256: 1, 512: 1} if arguments.quick else ENCODER
     result["encoder"] = encoders(encoder, arguments.compiled)
+    result["minutes in all"] = round((time.perf_counter() - started) / 60, 1)
+    return concluded(result)
+
+
+def concluded(result: dict[str, Any]) -> dict[str, Any]:
+    """With what follows from the measurements."""
     result["crossovers"] = {
         name: {
             **{measure: crossing(lengths, name) for measure, lengths in result["attention"].items()},
@@ -315,7 +326,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for name in MAPS
     }
     result["wanted"] = against_wanted(result)
-    result["minutes in all"] = round((time.perf_counter() - started) / 60, 1)
     return result
 
 
@@ -357,6 +367,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compiled", action="store_true", help="the encoder by torch.compile, too")
     parser.add_argument("--quick", action="store_true", help="short texts, few repetitions; write nothing")
+    parser.add_argument(
+        "--again", nargs="+", choices=list(REPETITIONS), help="repeat these of the result that is there, keep the rest"
+    )
     parser.add_argument("--draw", action="store_true", help="only draw the result that is there")
     parser.add_argument("--own-memory", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)

@@ -15,7 +15,8 @@ enough of them are there, and a description is in several documents: it is a tes
 
 And the time of one document, forward and with backward, against its length; and one text of 16,000 tokens read by an
 encoder of BERT's base size with random weights (which take as long), each attention in a process of its own for its
-peak memory. Times are processor time on --threads threads, divided by their number, repetitions interleaved.
+peak memory. These times are processor time on --threads threads, divided by their number, repetitions interleaved;
+those of training and of reading the joined documents are of the clock.
 
 Writes results/performer_long_documents.json after each part and docs/performer_long_documents.svg.
 """

