@@ -1,0 +1,286 @@
+"""One matcher for six standards of "similar" against six models, and against one that is not told the standard.
+
+    python benchmarks/matcher_tasks.py --data sohu2021 --output FOLDER [--model FOLDER] [--rates 5e-4 1e-3] [--seeds 3]
+
+The data are folders of the contest's form, train.txt and valid.txt for each task. Contenders, all started from the
+same encoder (by default the packaged tiny WoBERT) and trained by examples/finetune_matcher.py, with the same options:
+
+* one matcher: all rows, each with its task.
+* six models: a model for each task, trained on its rows.
+* not told the task: one model, all rows, of one and the same task.
+* bigram overlap: no network. Two texts match if they share enough of the character bigrams of the one that has fewer;
+  how many are enough, is chosen for each task on the training rows.
+
+Every tenth training row of each task is kept out of the training: the checkpoint with the best F1 on these rows is
+taken, and of the rates that with the best. Then F1 on valid.txt, which nothing was chosen on: of each task, F1_A and
+F1_B over the rows of all loose and of all strict tasks, and their mean. Once as the contest has it, the larger of two
+classes; and once with a threshold for each task, chosen on the rows that were kept out, which the overlap has anyway
+and which lets even a model that is not told the task do different things for different tasks.
+
+Started again with the same --output, it goes on with what is missing. Writes benchmarks/results/matcher_tasks.json
+after each training; with --quick, a few rows, figures that tell nothing and no file.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from measuring import machine, write_result  # noqa: E402 (found by the line above)
+
+ONE, SIX, UNTOLD, OVERLAP = "one matcher", "six models", "not told the task", "bigram overlap"
+ONLY = "all"  # the task of those that are not told
+KEPT = 10  # every so many-th training row of a task is kept out
+QUICK = {"train": 40, "held-out": 10}
+
+
+def bigrams(text: str) -> set[str]:
+    return {text[place : place + 2] for place in range(len(text) - 1)}
+
+
+def overlap(row: Any) -> float:
+    """The share of the bigrams of the text with fewer that the other has too."""
+    first, second = bigrams(row.text_a), bigrams(row.text_b)
+    return len(first & second) / max(1, min(len(first), len(second)))
+
+
+def thresholds(rows: Sequence[Any], scores: Sequence[float]) -> dict[str, float]:
+    """Of each task the threshold with the best F1."""
+    from kexue_hf.matching_metrics import MatchingMetrics
+
+    metrics = MatchingMetrics()
+    for row, score in zip(rows, scores, strict=True):
+        metrics.add(row.task, score, row.label)
+    return {task: figures["best_threshold"] for task, figures in metrics.to_dict()["tasks"].items()}
+
+
+def figures_of(
+    rows: Sequence[Any], scores: Sequence[float], at: dict[str, float], names: list[str]
+) -> dict[str, float]:
+    """F1 of each task, of each standard, and their mean; a pair matches if its score is above `at` its task's."""
+    from kexue_hf.trainers.matching_figures import matching_figures
+
+    predicted = np.array([int(score > at[row.task]) for row, score in zip(rows, scores, strict=True)])
+    expected, tasks = np.array([row.label for row in rows]), np.array([names.index(row.task) for row in rows])
+    return {name: round(value, 4) for name, value in matching_figures(predicted, expected, tasks, names).items()}
+
+
+def write_rows(path: Path, rows: Sequence[Any], task: str | None = None) -> Path:
+    """As jsonl, all of one task if that is given."""
+    lines = [
+        {"text_a": row.text_a, "text_b": row.text_b, "task": task or row.task, "label": row.label} for row in rows
+    ]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def train(
+    options: argparse.Namespace, folder: Path, parts: dict[str, Sequence[Any]], task: str | None, how: list[str]
+) -> None:
+    """A matcher in `folder`/model, and what its training tells in `folder`/report.json, unless it is there."""
+    from transformers import HfArgumentParser
+
+    from examples import finetune_matcher as script
+
+    if (folder / "report.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: write_rows(folder / f"{name}.jsonl", parts[name], task) for name in ("train", "kept")}
+    arguments = [
+        f"--model={options.model}",
+        f"--train_file={files['train']}",
+        f"--eval_file={files['kept']}",
+        f"--output_dir={folder / 'model'}",
+        "--overwrite",
+        f"--report={folder / 'report.json'}",
+        f"--num_train_epochs={options.epochs}",
+        f"--batch_size={options.batch_size}",
+        "--per_device_eval_batch_size=64",
+        "--warmup_steps=0.1",
+        "--logging_strategy=no",
+        "--report_to=none",
+        "--disable_tqdm=True",
+        *(["--use_cpu"] if options.device == "cpu" else []),
+        *(["--bf16"] if options.bf16 else []),
+        *how,
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        script.run(*HfArgumentParser((script.Options, script.Arguments)).parse_args_into_dataclasses(arguments))
+    for checkpoint in (folder / "model").glob("checkpoint-*"):
+        for file in checkpoint.iterdir():
+            file.unlink()
+        checkpoint.rmdir()
+
+
+def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) -> list[float]:
+    """The probability of each row, by its task or by the one that is given."""
+    from transformers import AutoTokenizer
+
+    from kexue_hf import ClnMatcherForSequenceClassification, match_texts
+
+    model = ClnMatcherForSequenceClassification.from_pretrained(folder / "model").to(device)
+    pairs = [{"text_a": row.text_a, "text_b": row.text_b, "task": task or row.task} for row in rows]
+    found = match_texts(model, AutoTokenizer.from_pretrained(folder / "model"), pairs)
+    return [next(iter(probabilities.values())) for probabilities in found]
+
+
+def measured(
+    options: argparse.Namespace, contender: str, parts: dict[str, list[Any]], names: list[str], rate: str, seed: int
+) -> dict[str, Any]:
+    """The contender trained at a rate with a seed: F1 on the rows kept out and on the held-out ones, size, time."""
+    how = [f"--learning_rate={rate}", f"--seed={seed}"]
+    base = options.output / contender.replace(" ", "_") / f"{rate}_{seed}"
+    groups: dict[Path, tuple[dict[str, list[Any]], str | None]]
+    if contender == SIX:
+        groups = {
+            base / str(number): (
+                {part: [row for row in rows if row.task == name] for part, rows in parts.items()},
+                None,
+            )
+            for number, name in enumerate(names)
+        }
+    else:
+        groups = {base: (parts, ONLY if contender == UNTOLD else None)}
+    rows: dict[str, list[Any]] = {"kept": [], "held-out": []}
+    scores: dict[str, list[float]] = {"kept": [], "held-out": []}
+    reports = []
+    for folder, (own, task) in groups.items():
+        train(options, folder, own, task, how)
+        reports.append(json.loads((folder / "report.json").read_text("utf-8")))
+        for part in rows:
+            rows[part] += own[part]
+            scores[part] += scores_of(folder, own[part], task, options.device)
+    half = dict.fromkeys(names, 0.5)
+    chosen = thresholds(rows["kept"], scores["kept"])
+    return {
+        "parameters": sum(report["parameters"] for report in reports),
+        "training seconds": round(sum(report["seconds"] for report in reports), 1),
+        "steps": sum(report["steps"] for report in reports),
+        "kept out": figures_of(rows["kept"], scores["kept"], half, names),
+        "held out": figures_of(rows["held-out"], scores["held-out"], half, names),
+        "held out, with thresholds": figures_of(rows["held-out"], scores["held-out"], chosen, names),
+    }
+
+
+def by_overlap(parts: dict[str, list[Any]], names: list[str]) -> dict[str, Any]:
+    known, rows = [*parts["train"], *parts["kept"]], parts["held-out"]
+    at = thresholds(known, [overlap(row) for row in known])
+    found = figures_of(rows, [overlap(row) for row in rows], at, names)
+    return {
+        "parameters": len(names),
+        "thresholds": {name: round(value, 4) for name, value in at.items()},
+        "held out, with thresholds": found,
+    }
+
+
+def means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over the seeds, standard error of the mean (none of a single run), and all, of every figure."""
+    found: dict[str, Any] = {}
+    for kind in ("held out", "held out, with thresholds"):
+        found[kind] = {}
+        for name in runs[0][kind]:
+            values = [run[kind][name] for run in runs]
+            error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+            found[kind][name] = {
+                "mean": round(statistics.mean(values), 4),
+                "standard error": None if error is None else round(error, 4),
+                "all": values,
+            }
+    found["training seconds"] = round(statistics.median(run["training seconds"] for run in runs), 1)
+    return found
+
+
+def divided(options: argparse.Namespace) -> dict[str, list[Any]]:
+    """Rows to train on, kept out, and held out."""
+    from kexue_hf.corpora.matching_rows import read_matching_rows, tasks_of
+
+    rows, held_out = read_matching_rows(options.data, "train"), read_matching_rows(options.data, "valid")
+    parts: dict[str, list[Any]] = {"train": [], "kept": [], "held-out": []}
+    for name in tasks_of(rows):
+        own, valid = ([row for row in part if row.task == name] for part in (rows, held_out))
+        if options.quick:
+            own, valid = own[: QUICK["train"]], valid[: QUICK["held-out"]]
+        parts["train"] += [row for number, row in enumerate(own) if number % KEPT]
+        parts["kept"] += own[::KEPT]
+        parts["held-out"] += valid
+    return parts
+
+
+def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    from kexue_hf.corpora.matching_rows import tasks_of
+
+    parts = divided(options)
+    names = tasks_of(parts["train"])
+    result: dict[str, Any] = {
+        "what": "F1 on held-out rows; the checkpoint and the rate chosen on training rows that were kept out",
+        "machine": machine("torch", "transformers"),
+        "model": options.model.name,
+        "settings": {name: getattr(options, name) for name in ("epochs", "batch_size", "rates", "seeds", "bf16")},
+        "rows": {
+            part: {name: sum(row.task == name for row in rows) for name in names} for part, rows in parts.items()
+        },
+        "contenders": {OVERLAP: by_overlap(parts, names)},
+    }
+    write(result)
+    for contender in (ONE, SIX, UNTOLD):
+        tried = {rate: measured(options, contender, parts, names, rate, 0) for rate in options.rates}
+        rate = max(tried, key=lambda each: tried[each]["kept out"]["f1"])
+        runs = [tried[rate], *(measured(options, contender, parts, names, rate, s) for s in range(1, options.seeds))]
+        result["contenders"][contender] = {
+            "parameters": runs[0]["parameters"],
+            "learning_rate": rate,
+            "chosen by": {each: tried[each]["kept out"]["f1"] for each in tried},
+            **means(runs),
+        }
+        write(result)
+        print(contender, json.dumps(result["contenders"][contender], ensure_ascii=False), flush=True)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", required=True, help="folders of the contest's form")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the trained models")
+    parser.add_argument("--model", type=Path, help="folder of an encoder; by default the packaged tiny WoBERT")
+    parser.add_argument("--rates", nargs="+", default=["5e-4", "1e-3"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="try the script; no figures")
+    options = parser.parse_args()
+    if options.quick:
+        options.rates, options.seeds, options.epochs = options.rates[:1], 1, 1
+
+    from transformers.utils import logging
+
+    from kexue_hf import convert
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.model is None:
+        options.model = options.output / "wobert_tiny"
+        if not options.model.exists():
+            with resources.as_file(resources.files("kexue_hf") / "assets" / "wobert_tiny") as packaged:
+                convert(packaged, options.model, dtype="float32")
+    result = compare(
+        options, (lambda found: None) if options.quick else (lambda found: write_result("matcher_tasks", found))
+    )
+    print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
