@@ -225,7 +225,7 @@ RECOVERY_STAGES = {
     "swapped": "learned, random",
     "calibrated": "learned, begun at the keys' centroids",
     "transferred": "learned, after attention transfer",
-    "distilled": "**learned, after distillation**",
+    "distilled": "learned, after distillation",
 }
 
 
@@ -239,6 +239,9 @@ def performer_recovery(language: str) -> str:
     rows = []
     for name, label in RECOVERY_STAGES.items():
         if name in stages:
+            step = {"transferred": "transfer", "distilled": "distillation"}.get(name)
+            if step is not None:
+                label += f" ({found[step]['steps']} steps, {found[step]['seconds'] / 60:.1f} minutes)"
             figures = [stages[name][kind] for kind in sets]
             rows.append([label, *(f"{f[key]:.3f}" for f in figures for key in ("cosine", "rank_agreement"))])
     return table(head, rows)
