@@ -190,10 +190,11 @@ def test_exported_names_agree_with_the_auto_map(model_type: str) -> None:
         assert kexue_hf._LOCATIONS[name] == f"kexue_hf.models.{model_type}.{file}"
 
 
-def test_threads_that_import_at_once() -> None:
+def test_threads_that_import_at_once(run_case) -> None:
     # Modules of one circle. Without us both imports succeed.
     assert (
-        run_python("""
+        run_case(
+            textwrap.dedent("""
         import importlib, threading, kexue_hf
         names = ["transformers.models.auto.modeling_auto", "transformers.models.clip.modeling_clip"]
         together, failed = threading.Barrier(len(names)), []
@@ -210,6 +211,7 @@ def test_threads_that_import_at_once() -> None:
         [thread.join() for thread in threads]
         from transformers import AutoConfig
         print(failed, AutoConfig.for_model("wobert").model_type)
-    """)
+        """)
+        )
         == "[] wobert"
     )
