@@ -14,9 +14,9 @@ each repetition:
   the folder with it; without it the result says that it is absent.
 * ours: `linear_attention` with the default map, "low_order", and with "favor+".
 
-A time is that of a call on the clock, so the machine has to be quiet; forward passes are without gradients. Backward
-passes include the gradients of queries, keys and values. What takes a contender minutes or gigabytes is left out and
-named under "not run".
+A time is that of a call on the clock, after an untimed call of the same contender, so the machine has to be quiet;
+forward passes are without gradients. Backward passes include the gradients of queries, keys and values. What takes a
+contender minutes or gigabytes is left out and named under "not run".
 
 Extra memory: each contender in a process of its own, its peak resident size during the call minus the size before,
 after a warm-up on 256 positions; the output and, where asked for, the three gradients are part of it.
@@ -127,6 +127,20 @@ def call(attend: Callable[..., Any], inputs: list[Any], backward: bool) -> float
         return time.perf_counter() - start
 
 
+def warmed(timed: Callable[[], float]) -> Callable[[], float]:
+    """Each call after an untimed one: what the contender before has left in caches and in the allocator, gigabytes in
+    one case, is not to be this one's matter. Calls of more than a second have no need of it."""
+    last = [0.0]
+
+    def run() -> float:
+        if last[0] < 1.0:
+            timed()
+        last[0] = timed()
+        return last[0]
+
+    return run
+
+
 def compare(measure: str, repetitions: dict[int, int], present: list[str]) -> dict[str, Any]:
     """Milliseconds by length and contender, how many times faster ours are, and what was left out."""
     lengths: dict[str, Any] = {}
@@ -134,9 +148,7 @@ def compare(measure: str, repetitions: dict[int, int], present: list[str]) -> di
     for length, times in repetitions.items():
         inputs = states(length)
         chosen = [name for name in present if name != PEER or length <= PEER_UP_TO.get(measure, length)]
-        contenders = {name: partial(call, attends[name], inputs, has_backward(measure)) for name in chosen}
-        if length <= 2048:
-            interleave(contenders, 1)
+        contenders = {name: warmed(partial(call, attends[name], inputs, has_backward(measure))) for name in chosen}
         seconds = interleave(contenders, times)
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         lengths[str(length)] = {
