@@ -57,12 +57,13 @@ def overlap(row: Any) -> float:
 
 def thresholds(rows: Sequence[Any], scores: Sequence[float]) -> dict[str, float]:
     """Of each task the threshold with the best F1."""
-    from kexue_hf.matching_metrics import MatchingMetrics
+    from kexue_hf.trainers.matching_figures import best_threshold
 
-    metrics = MatchingMetrics()
-    for row, score in zip(rows, scores, strict=True):
-        metrics.add(row.task, score, row.label)
-    return {task: figures["best_threshold"] for task, figures in metrics.to_dict()["tasks"].items()}
+    found = {}
+    for task in dict.fromkeys(row.task for row in rows):
+        own = [(score, row.label) for row, score in zip(rows, scores, strict=True) if row.task == task]
+        found[task] = best_threshold(*(np.array(side, dtype=float) for side in zip(*own, strict=True)))[1]
+    return found
 
 
 def figures_of(

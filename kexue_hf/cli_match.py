@@ -226,7 +226,7 @@ def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -
     bound from above, since it is chosen on the pairs that it is measured on."""
     import numpy as np
 
-    from kexue_hf.trainers.matching_figures import matching_figures
+    from kexue_hf.trainers.matching_figures import best_threshold, matching_figures
 
     values = np.array([value for _, value, _ in judged])
     labels = np.array([label for _, _, label in judged])
@@ -235,24 +235,10 @@ def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -
     for number, name in enumerate(names):
         own = tasks == number
         if own.any():
-            best, threshold = _best(values[own], labels[own])
+            best, threshold = best_threshold(values[own], labels[own])
             figures |= {f"best f1 of {name}": best, f"best threshold of {name}": threshold}
     if not sys.stdout.isatty():
         typer.echo(json.dumps(figures, ensure_ascii=False))
         return
     for name, figure in figures.items():
         typer.echo(f"{figure:>8,}  {name}" if isinstance(figure, int) else f"{figure:>8.3f}  {name}")
-
-
-def _best(values: Any, labels: Any) -> tuple[float, float]:
-    """The best F1 that a threshold gives, and the middle of where it may be."""
-    import numpy as np
-
-    order = np.argsort(-values, kind="stable")
-    values, right = values[order], np.cumsum(labels[order])
-    # What is above a threshold ends where the values change.
-    ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
-    scores = 2.0 * right[ends] / (ends + 1 + right[-1])
-    best = ends[np.argmax(scores)]
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    return float(scores.max()), float((values[best] + below) / 2)

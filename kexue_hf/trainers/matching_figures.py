@@ -48,4 +48,17 @@ def matching_figures(
     return figures
 
 
-__all__ = ["f1", "matching_figures", "standard_of"]
+def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """The best F1 that a threshold gives, and the middle of where it may be; both arguments are of [pairs]."""
+    order = np.argsort(-probabilities, kind="stable")
+    probabilities, right = probabilities[order], np.cumsum(expected[order])
+    # What is above a threshold ends where the probabilities change.
+    ends = np.append(np.flatnonzero(np.diff(probabilities)), len(probabilities) - 1)
+    scores = 2.0 * right[ends] / (ends + 1 + right[-1])
+    best = ends[np.argmax(scores)]
+    below = probabilities[best + 1] if best + 1 < len(probabilities) else 0.0
+    return float(scores.max()), float((probabilities[best] + below) / 2)
+
+
+__all__ = ["best_threshold", "f1", "matching_figures", "standard_of"]
+
