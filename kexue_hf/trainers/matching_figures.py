@@ -61,4 +61,3 @@ def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[flo
 
 
 __all__ = ["best_threshold", "f1", "matching_figures", "standard_of"]
-
