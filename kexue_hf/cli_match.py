@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from kexue_hf.cli_texts import (
     with_progress,
 )
 from kexue_hf.errors import InputError
+
+if TYPE_CHECKING:
+    from kexue_hf.trainers.reliability import Reliability
 
 _PAIRS_AT_ONCE = 1024
 _FIELDS = ("text_a", "text_b")
@@ -71,6 +74,14 @@ def match_command(
             "folder of it, or the folder of all (of which valid.txt is read).",
         ),
     ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --evaluate: how reliable the probabilities of each task are, a picture to make, NAME.svg, .png "
+            "or .pdf; needs matplotlib.",
+            show_default=False,
+        ),
+    ] = None,
     columns: Annotated[
         tuple[str, str] | None, typer.Option(help="Where the texts are in FILE.", show_default="text_a text_b")
     ] = None,
@@ -85,7 +96,7 @@ def match_command(
     batch_tokens: Annotated[
         int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
     ] = 8192,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once complete.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """The probability that two texts match, by one task of a matcher or all."""
@@ -96,6 +107,7 @@ def match_command(
         raise InputError("a pair needs two texts, got one; files go with --file or --files")
     useless = {
         "--evaluate without --file": evaluate and file is None,
+        "--picture without --evaluate": picture is not None and not evaluate,
         "--columns without --file": columns is not None and file is None,
         "--columns with --evaluate": columns is not None and evaluate,
     }
@@ -108,6 +120,10 @@ def match_command(
         input_form(file, (".jsonl", ".txt"))
     for one in files or ():
         input_form(one, (".txt",))
+    if picture is not None:
+        from kexue_hf.trainers.reliability_picture import check_picture
+
+        check_picture(picture, overwrite=overwrite)
     if files is not None and [str(one) for one in files] == ["-", "-"]:
         raise InputError("stdin (-) can be one of the two files only")
     with contextlib.ExitStack() as stack:
@@ -150,7 +166,11 @@ def match_command(
                 judged.append((*next(iter(probabilities.items())), label))
             sink.write(show({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
     if evaluate:
-        _print_figures(judged, names)
+        reliable = _print_figures(judged, names)
+        if picture is not None:
+            from kexue_hf.trainers.reliability_picture import draw_reliability
+
+            draw_reliability(reliable, picture, overwrite=overwrite)
 
 
 def _noted(rows: Iterator[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:
@@ -221,24 +241,33 @@ def _shown(result: dict[str, Any]) -> str:
     return "".join([*lines, *(f"  {value:.3f}  {task}\n" for task, value in result["probabilities"].items())])
 
 
-def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> None:
-    """F1 where a probability of more than one half is a match, and the best that another threshold would have had: a
-    bound from above, since it is chosen on the pairs that it is measured on."""
+def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> "dict[str, Reliability]":
+    """F1 where a probability of more than one half is a match; the best that another threshold would have had, a bound
+    from above, since it is chosen on the pairs that it is measured on; and how far the probabilities are off, which is
+    returned."""
     import numpy as np
 
     from kexue_hf.trainers.matching_figures import best_threshold, matching_figures
+    from kexue_hf.trainers.reliability import reliability
 
     values = np.array([value for _, value, _ in judged])
     labels = np.array([label for _, _, label in judged])
     tasks = np.array([names.index(task) for task, _, _ in judged])
     figures: dict[str, Any] = {"pairs": len(judged), **matching_figures(values > 0.5, labels, tasks, names)}
+    reliable = {}
     for number, name in enumerate(names):
         own = tasks == number
         if own.any():
             best, threshold = best_threshold(values[own], labels[own])
-            figures |= {f"best f1 of {name}": best, f"best threshold of {name}": threshold}
+            reliable[name] = reliability(values[own], labels[own])
+            figures |= {
+                f"best f1 of {name}": best,
+                f"best threshold of {name}": threshold,
+                f"calibration error of {name}": reliable[name].calibration_error,
+            }
     if not sys.stdout.isatty():
         typer.echo(json.dumps(figures, ensure_ascii=False))
-        return
+        return reliable
     for name, figure in figures.items():
         typer.echo(f"{figure:>8,}  {name}" if isinstance(figure, int) else f"{figure:>8.3f}  {name}")
+    return reliable

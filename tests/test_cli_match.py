@@ -4,14 +4,17 @@ import gzip
 import io
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import BertForMaskedLM, BertForSequenceClassification, BertModel
 
 from kexue_hf import match_texts
 from kexue_hf.cli import main
 from kexue_hf.pipelines import text_matching
+from kexue_hf.trainers.reliability import reliability
 from tests.pipelines.matchers import NAMES, PAIRS, make
 from tests.pipelines.test_text_matching import assert_same
 
@@ -129,8 +132,11 @@ def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Pa
         for (a, b), label in zip(PAIRS, labels[task], strict=True)
     ]
     file = write(tmp_path / "pairs.jsonl", rows)
-    output = tmp_path / "found.jsonl"
-    figures = json.loads(run(capsys, folders["matcher"], "--file", file, "--evaluate", "--output", output))
+    output, picture = tmp_path / "found.jsonl", tmp_path / "new" / "reliability.svg"
+    drawn = [] if find_spec("matplotlib") is None else ["--picture", picture]
+    figures = json.loads(run(capsys, folders["matcher"], "--file", file, "--evaluate", "--output", output, *drawn))
+    if drawn:
+        assert all(f">{task}<" in picture.read_text("utf-8") for task in tasks)
     assert_rows(output.read_text("utf-8"), [{task: one[task]} for task in tasks for one in expected], PAIRS * 2)
     assert figures["pairs"] == 2 * len(PAIRS)
     for task in tasks:
@@ -139,6 +145,9 @@ def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Pa
         best = max(f1_above(values, labels[task], threshold - 1e-4) for threshold in values)
         assert figures[f"best f1 of {task}"] == pytest.approx(best)
         assert f1_above(values, labels[task], figures[f"best threshold of {task}"]) == pytest.approx(best)
+        assert figures[f"calibration error of {task}"] == pytest.approx(
+            reliability(np.array(values), np.array(labels[task])).calibration_error, abs=1e-4
+        )
     assert figures["f1"] == pytest.approx((figures["f1 of loose"] + figures["f1 of strict"]) / 2)
     monkeypatch.setattr(sys, "stdout", Terminal())
     with pytest.raises(SystemExit):
@@ -215,6 +224,8 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         ("matcher", ["--files", "LINES", "GOOD"], "good.jsonl: expected .txt"),
         ("matcher", ["--files", "-", "-"], "stdin (-) can be one of the two files only"),
         ("matcher", ["a", "b", "--evaluate"], "--evaluate without --file has no effect"),
+        ("matcher", ["--file", "GOOD", "--picture", "x.svg"], "--picture without --evaluate has no effect"),
+        ("matcher", ["--file", "GOOD", "--evaluate", "--picture", "x.jpg"], "x.jpg: expected a name that ends in"),
         ("matcher", ["a", "b", "--columns", "x", "y"], "--columns without --file has no effect"),
         (
             "matcher",
