@@ -17,8 +17,12 @@ F1_B over the rows of all loose and of all strict tasks, and their mean. Once as
 classes; and once with a threshold for each task, chosen on the rows that were kept out, which the overlap has anyway
 and which lets even a model that is not told the task do different things for different tasks.
 
+And how reliable the one matcher's probabilities are on these rows (first seed, rate as chosen): the share of matches
+by probability, the expected calibration error, the probabilities of pairs that match and of those that do not.
+
 Started again with the same --output, it goes on with what is missing. Writes benchmarks/results/matcher_tasks.json
-after each training; with --quick, a few rows, figures that tell nothing and no file.
+after each contender, and docs/matcher_reliability.svg; with --quick, a few rows, figures that tell nothing and no
+file.
 """
 
 import argparse
@@ -27,7 +31,8 @@ import io
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,6 +48,7 @@ ONE, SIX, UNTOLD, OVERLAP = "one matcher", "six models", "not told the task", "b
 ONLY = "all"  # the task of those that are not told
 KEPT = 10  # every so many-th training row of a task is kept out
 QUICK = {"train": 40, "held-out": 10}
+PICTURE = ROOT / "docs" / "matcher_reliability.svg"
 
 
 def bigrams(text: str) -> set[str]:
@@ -75,6 +81,29 @@ def figures_of(
     predicted = np.array([int(score > at[row.task]) for row, score in zip(rows, scores, strict=True)])
     expected, tasks = np.array([row.label for row in rows]), np.array([names.index(row.task) for row in rows])
     return {name: round(value, 4) for name, value in matching_figures(predicted, expected, tasks, names).items()}
+
+
+def reliability_of(rows: Sequence[Any], scores: Sequence[float], names: list[str]) -> dict[str, dict[str, Any]]:
+    """Of each task, those of one standard beside each other: how reliable the probabilities are."""
+    from kexue_hf.trainers.matching_figures import standard_of
+    from kexue_hf.trainers.reliability import reliability
+
+    found = {}
+    for name in sorted(names, key=lambda name: (standard_of(name) or "", names.index(name))):
+        own = [(score, row.label) for row, score in zip(rows, scores, strict=True) if row.task == name]
+        found[name] = asdict(reliability(*(np.array(side) for side in zip(*own, strict=True))))
+    return found
+
+
+def keep(result: Mapping[str, Any]) -> None:
+    """Write the result, and draw of it what there is to be drawn."""
+    from kexue_hf.trainers.reliability import Reliability
+    from kexue_hf.trainers.reliability_picture import draw_reliability
+
+    write_result("matcher_tasks", result)
+    tasks = result.get("reliability", {}).get("tasks")
+    if tasks:
+        draw_reliability({name: Reliability(**found) for name, found in tasks.items()}, PICTURE)
 
 
 def write_rows(path: Path, rows: Sequence[Any], task: str | None = None) -> Path:
@@ -139,7 +168,8 @@ def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) 
 def measured(
     options: argparse.Namespace, contender: str, parts: dict[str, list[Any]], names: list[str], rate: str, seed: int
 ) -> dict[str, Any]:
-    """The contender trained at a rate with a seed: F1 on the rows kept out and on the held-out ones, size, time."""
+    """The contender trained at a rate with a seed: size, time, F1 on the rows kept out and on the held-out ones; and
+    of these how reliable the probabilities are."""
     how = [f"--learning_rate={rate}", f"--seed={seed}"]
     base = options.output / contender.replace(" ", "_") / f"{rate}_{seed}"
     groups: dict[Path, tuple[dict[str, list[Any]], str | None]]
@@ -171,6 +201,8 @@ def measured(
         "kept out": figures_of(rows["kept"], scores["kept"], half, names),
         "held out": figures_of(rows["held-out"], scores["held-out"], half, names),
         "held out, with thresholds": figures_of(rows["held-out"], scores["held-out"], chosen, names),
+        "thresholds": {name: round(value, 4) for name, value in chosen.items()},
+        "reliability": reliability_of(rows["held-out"], scores["held-out"], names),
     }
 
 
@@ -242,8 +274,11 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
             "parameters": runs[0]["parameters"],
             "learning_rate": rate,
             "chosen by": {each: tried[each]["kept out"]["f1"] for each in tried},
+            "thresholds of the first seed": runs[0]["thresholds"],
             **means(runs),
         }
+        if contender == ONE:
+            result["reliability"] = {"of": f"{ONE}, first seed, held-out rows", "tasks": runs[0]["reliability"]}
         write(result)
         print(contender, json.dumps(result["contenders"][contender], ensure_ascii=False), flush=True)
     return result
@@ -268,6 +303,7 @@ def main() -> None:
     from transformers.utils import logging
 
     from kexue_hf import convert
+    from kexue_hf.trainers.reliability_picture import check_picture
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -277,9 +313,9 @@ def main() -> None:
         if not options.model.exists():
             with resources.as_file(resources.files("kexue_hf") / "assets" / "wobert_tiny") as packaged:
                 convert(packaged, options.model, dtype="float32")
-    result = compare(
-        options, (lambda found: None) if options.quick else (lambda found: write_result("matcher_tasks", found))
-    )
+    if not options.quick:
+        check_picture(PICTURE)
+    result = compare(options, (lambda found: None) if options.quick else keep)
     print(json.dumps(result, indent=2, ensure_ascii=False))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from matcher_tables import MATCHER_TABLES  # noqa: E402 (found by the line above)
 from performer_tables import PERFORMER_TABLES  # noqa: E402 (found by the line above)
 from table_parts import Unmeasured, measured, result, table  # noqa: E402 (found by the line above)
 
@@ -26,6 +27,7 @@ DOCUMENTS = [
     ("en", ROOT / "model_cards" / "wobert_tiny.md"),
     ("en", ROOT / "model_cards" / "tta_small.md"),
     ("en", ROOT / "model_cards" / "performer_bert.md"),
+    ("en", ROOT / "model_cards" / "cln_matcher.md"),
 ]
 MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -458,6 +460,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "tta_speed": tta_speed,
     "tta_trunk": tta_trunk,
     **PERFORMER_TABLES,
+    **MATCHER_TABLES,
 }
 
 

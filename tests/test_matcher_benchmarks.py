@@ -1,10 +1,13 @@
-"""What the matcher's benchmark of tasks promises about its baseline and its rows, without training anything."""
+"""What the matcher's benchmarks promise about baseline, rows and tables, without training anything."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from kexue_hf.corpora.matching_rows import MatchingRow
@@ -56,3 +59,121 @@ def test_no_row_is_in_two_parts(tmp_path: Path) -> None:
     parts = script.divided(SimpleNamespace(data=[tmp_path], quick=False))
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 44, "kept": 6, "held-out": 8}
     assert len({*parts["train"], *parts["kept"], *parts["held-out"]}) == 58
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A result of which only training and probabilities are made up: the rate 2 is better; seeds differ."""
+    import matcher_tasks as script
+
+    rows = [row(str(n), "", n % 2, task) for task in NAMES for n in range(40)]
+    monkeypatch.setattr(script, "divided", lambda options: {"train": rows, "kept": rows[::3], "held-out": rows})
+
+    def train(options: Any, folder: Path, parts: Any, task: str | None, how: list[str]) -> None:
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(json.dumps({"parameters": 1000, "seconds": 60.0, "steps": 5}))
+
+    def scores(folder: Path, rows: Any, task: str | None, device: str) -> list[float]:
+        rate, seed = next(part for part in reversed(folder.parts) if re.fullmatch(r"\d_\d", part)).split("_")
+        rng = np.random.default_rng(int(seed))
+        return [float(np.clip(rng.normal(0.5 + (row.label - 0.5) * int(rate) / 3, 0.2), 0, 1)) for row in rows]
+
+    monkeypatch.setattr(script, "train", train)
+    monkeypatch.setattr(script, "scores_of", scores)
+    settings = {"epochs": 5, "batch_size": 16, "rates": ["1", "2"], "seeds": 2, "bf16": False, "device": "cpu"}
+    options = SimpleNamespace(output=tmp_path, model=tmp_path / "tiny", quick=False, **settings)
+    written: list[str] = []
+    found = script.compare(options, lambda result: written.append(json.dumps(result)))
+    assert ["reliability" in json.loads(each) for each in written] == [False, True, True, True]
+    expected = script.reliability_of(rows, scores(tmp_path / "2_0", rows, None, "cpu"), NAMES)
+    assert found["reliability"]["tasks"] == expected
+    return found
+
+
+def test_the_picture_is_drawn_of_the_result(tasks: dict[str, Any], tmp_path: Path, monkeypatch) -> None:
+    import matcher_tasks as script
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(script, "PICTURE", tmp_path / "picture.svg")
+    monkeypatch.setattr(script, "write_result", lambda name, found: None)
+    script.keep({name: part for name, part in tasks.items() if name != "reliability"})
+    assert not script.PICTURE.exists()
+    script.keep(json.loads(json.dumps(tasks)))
+    assert all(f">{name}<" in script.PICTURE.read_text("utf-8") for name in NAMES)
+
+
+SPEED = {
+    "wanted": {"overhead at most": 0.05, "overhead folded": 0.0, "throughput of bucketing at least": 1.5},
+    "overhead": {
+        "machine": {"device": "cpu", "processor": "a processor"},
+        "network": {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100},
+        "batch": [16, 64],
+        "parameters": {
+            "plain layer norms": 10,
+            "conditional, one task": 12,
+            "conditional, mixed tasks": 12,
+            "folded": 10,
+        },
+        **{
+            kind: {
+                "seconds": {
+                    name: {"median": 0.1}
+                    for name in ("plain layer norms", "conditional, one task", "conditional, mixed tasks", "folded")
+                },
+                "more than plain layer norms": {
+                    "conditional, one task": {"median": 0.02, "all": [0.01, 0.02, 0.07]},
+                    "conditional, mixed tasks": {"median": 0.06, "all": [0.04, 0.06, 0.07]},
+                    "folded": {"median": 0.001, "all": [-0.001, 0.001, 0.002]},
+                },
+            }
+            for kind in ("forward", "training step")
+        },
+    },
+    "bucketing": {
+        "machine": {"device": "a GPU", "processor": "a processor"},
+        "network": {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100},
+        "rows of a batch": 16,
+        "share of padding": {"random": 0.5, "group_by_length": 0.1},
+        "rows a second": {"random": {"median": 100.0}, "group_by_length": {"median": 140.0}},
+        "similar lengths against any": {"median": 1.4, "all": [1.3, 1.4, 1.6]},
+    },
+}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matcher_tables
+    import tables
+
+    def measured(name: str, *parts: str) -> Any:
+        content: Any = {"matcher_tasks": tasks, "matcher": SPEED}[name]
+        for part in parts:
+            content = content[part]
+        return content
+
+    monkeypatch.setattr(matcher_tables, "measured", measured)
+    shown = {name: tables.TABLES[name](language) for name in matcher_tables.MATCHER_TABLES}
+    for text in shown.values():
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) == 1 and len(lines) > 2
+    one = tasks["contenders"]["one matcher"]["held out, with thresholds"]["f1_A"]
+    cell = f"{100 * one['mean']:.1f} ± {100 * one['standard error']:.1f}"
+    assert cell in shown["matcher_head"].splitlines()[2] and cell in shown["matcher_thresholds"].splitlines()[2]
+    assert len(shown["matcher_tasks"].splitlines()) == 5 and len(shown["matcher_thresholds"].splitlines()) == 6
+    assert "| 2,000 | 120 |" in shown["matcher_tasks"]  # two models of the six: what all have together
+    missed = [line.split(" | ")[0].strip("| ") for line in shown["matcher_wanted"].splitlines() if "missed" in line]
+    assert len(missed) == 3 and all("mixed" in line or "similar lengths" in line for line in missed)
+
+
+def test_what_is_not_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matcher_tables
+    import tables
+
+    def unmeasured(name: str, *parts: str) -> Any:
+        if parts == ("contenders",):
+            return {}
+        raise matcher_tables.Unmeasured(f"benchmarks/{name}.py")
+
+    monkeypatch.setattr(matcher_tables, "measured", unmeasured)
+    for name in matcher_tables.MATCHER_TABLES:
+        assert "python benchmarks/matcher" in tables._table_of(name, "en")
