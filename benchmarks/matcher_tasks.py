@@ -17,6 +17,9 @@ F1_B over the rows of all loose and of all strict tasks, and their mean. Once as
 classes; and once with a threshold for each task, chosen on the rows that were kept out, which the overlap has anyway
 and which lets even a model that is not told the task do different things for different tasks.
 
+By how much the one matcher is better than each of the others, is a mean over the seeds; its standard error is that of
+held-out pairs drawn anew, with replacement and within their tasks, the same ones for both.
+
 And how reliable the one matcher's probabilities are on these rows (first seed, rate as chosen): the share of matches
 by probability, the expected calibration error, the probabilities of pairs that match and of those that do not.
 
@@ -47,6 +50,7 @@ from measuring import machine, write_result  # noqa: E402 (found by the line abo
 ONE, SIX, UNTOLD, OVERLAP = "one matcher", "six models", "not told the task", "bigram overlap"
 ONLY = "all"  # the task of those that are not told
 KEPT = 10  # every so many-th training row of a task is kept out
+DRAWN = 1000  # times that held-out pairs are drawn anew
 QUICK = {"train": 40, "held-out": 10}
 PICTURE = ROOT / "docs" / "matcher_reliability.svg"
 
@@ -72,15 +76,50 @@ def thresholds(rows: Sequence[Any], scores: Sequence[float]) -> dict[str, float]
     return found
 
 
+def above(rows: Sequence[Any], scores: Sequence[float], at: dict[str, float]) -> np.ndarray:
+    """A pair matches if its score is above `at` its task's: zeros and ones."""
+    return np.array([int(score > at[row.task]) for row, score in zip(rows, scores, strict=True)])
+
+
 def figures_of(
     rows: Sequence[Any], scores: Sequence[float], at: dict[str, float], names: list[str]
 ) -> dict[str, float]:
-    """F1 of each task, of each standard, and their mean; a pair matches if its score is above `at` its task's."""
+    """F1 of each task, of each standard, and their mean."""
     from kexue_hf.trainers.matching_figures import matching_figures
 
-    predicted = np.array([int(score > at[row.task]) for row, score in zip(rows, scores, strict=True)])
-    expected, tasks = np.array([row.label for row in rows]), np.array([names.index(row.task) for row in rows])
-    return {name: round(value, 4) for name, value in matching_figures(predicted, expected, tasks, names).items()}
+    expected, tasks = labels_and_tasks(rows, names)
+    found = matching_figures(above(rows, scores, at), expected, tasks, names)
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def labels_and_tasks(rows: Sequence[Any], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([row.label for row in rows]), np.array([names.index(row.task) for row in rows])
+
+
+def differences(
+    rows: Sequence[Any], one: Sequence[np.ndarray], other: Sequence[np.ndarray], names: list[str]
+) -> dict[str, dict[str, float]]:
+    """By how much one contender's figures are larger than another's, each given by its predictions with each seed."""
+    from kexue_hf.trainers.matching_figures import matching_figures
+
+    expected, tasks = labels_and_tasks(rows, names)
+    own, rng = [np.flatnonzero(tasks == task) for task in range(len(names))], np.random.default_rng(0)
+
+    def difference(places: np.ndarray) -> dict[str, float]:
+        sides = []
+        for runs in (one, other):
+            found = [matching_figures(run[places], expected[places], tasks[places], names) for run in runs]
+            sides.append({name: statistics.mean(each[name] for each in found) for name in found[0]})
+        return {name: sides[0][name] - sides[1][name] for name in sides[0]}
+
+    again = [difference(np.concatenate([rng.choice(places, len(places)) for places in own])) for _ in range(DRAWN)]
+    return {
+        name: {
+            "difference": round(value, 4),
+            "standard error": round(statistics.stdev(each[name] for each in again), 4),
+        }
+        for name, value in difference(np.arange(len(rows))).items()
+    }
 
 
 def reliability_of(rows: Sequence[Any], scores: Sequence[float], names: list[str]) -> dict[str, dict[str, Any]]:
@@ -202,19 +241,21 @@ def measured(
         "held out": figures_of(rows["held-out"], scores["held-out"], half, names),
         "held out, with thresholds": figures_of(rows["held-out"], scores["held-out"], chosen, names),
         "thresholds": {name: round(value, 4) for name, value in chosen.items()},
+        "predicted": above(rows["held-out"], scores["held-out"], chosen),
         "reliability": reliability_of(rows["held-out"], scores["held-out"], names),
     }
 
 
-def by_overlap(parts: dict[str, list[Any]], names: list[str]) -> dict[str, Any]:
+def by_overlap(parts: dict[str, list[Any]], names: list[str]) -> tuple[dict[str, Any], np.ndarray]:
+    """What bigram overlap achieves, and what it predicts of the held-out rows."""
     known, rows = [*parts["train"], *parts["kept"]], parts["held-out"]
-    at = thresholds(known, [overlap(row) for row in known])
-    found = figures_of(rows, [overlap(row) for row in rows], at, names)
-    return {
+    at, scores = thresholds(known, [overlap(row) for row in known]), [overlap(row) for row in rows]
+    found = {
         "parameters": len(names),
         "thresholds": {name: round(value, 4) for name, value in at.items()},
-        "held out, with thresholds": found,
+        "held out, with thresholds": figures_of(rows, scores, at, names),
     }
+    return found, above(rows, scores, at)
 
 
 def means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -255,6 +296,7 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
 
     parts = divided(options)
     names = tasks_of(parts["train"])
+    by_bigrams, predicted_by_bigrams = by_overlap(parts, names)
     result: dict[str, Any] = {
         "what": "F1 on held-out rows; the checkpoint and the rate chosen on training rows that were kept out",
         "machine": machine("torch", "transformers"),
@@ -263,9 +305,11 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         "rows": {
             part: {name: sum(row.task == name for row in rows) for name in names} for part, rows in parts.items()
         },
-        "contenders": {OVERLAP: by_overlap(parts, names)},
+        "contenders": {OVERLAP: by_bigrams},
+        "one matcher better by, with thresholds": {},
     }
     write(result)
+    predicted = {OVERLAP: [predicted_by_bigrams]}
     for contender in (ONE, SIX, UNTOLD):
         tried = {rate: measured(options, contender, parts, names, rate, 0) for rate in options.rates}
         rate = max(tried, key=lambda each: tried[each]["kept out"]["f1"])
@@ -279,6 +323,12 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         }
         if contender == ONE:
             result["reliability"] = {"of": f"{ONE}, first seed, held-out rows", "tasks": runs[0]["reliability"]}
+        # Of the same rows in the same order: they were divided task by task, as six models judge them.
+        predicted[contender] = [run["predicted"] for run in runs]
+        other = OVERLAP if contender == ONE else contender
+        result["one matcher better by, with thresholds"][other] = differences(
+            parts["held-out"], predicted[ONE], predicted[other], names
+        )
         write(result)
         print(contender, json.dumps(result["contenders"][contender], ensure_ascii=False), flush=True)
     return result

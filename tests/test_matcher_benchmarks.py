@@ -47,6 +47,23 @@ def test_each_task_has_the_threshold_that_is_best_on_the_rows_it_is_chosen_on() 
     assert script.figures_of(rows, scores, dict.fromkeys(NAMES, 0.5), NAMES)["f1"] == round((2 / 3 + 4 / 5) / 2, 4)
 
 
+def test_differences_are_of_means_and_their_error_of_rows_drawn_within_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matcher_tasks as script
+
+    monkeypatch.setattr(script, "DRAWN", 300)
+    rows = [row("", "", int(n < 50), task) for task in NAMES for n in range(100)]
+    right = np.array([row.label for row in rows])
+    wrong = right.copy()
+    wrong[:20] = 0  # of the first task 30 of 50 found: F1 .75; of the second all
+    found = script.differences(rows, [right, right], [wrong, right], NAMES)
+    assert found["f1_A"]["difference"] == round((1 - 0.75) / 2, 4) and found["f1_B"]["difference"] == 0
+    assert found["f1"]["difference"] == round((1 - 0.75) / 4, 4)
+    # F1 = 2r / (1 + r), r of 50 matches that vary in number: its error by the delta method, halved by two seeds.
+    error = 2 / 1.6**2 * (0.6 * 0.4 / 50) ** 0.5 / 2
+    assert found["f1_A"]["standard error"] == pytest.approx(error, rel=0.15)
+    assert found["f1_B"]["standard error"] == 0
+
+
 def test_no_row_is_in_two_parts(tmp_path: Path) -> None:
     import matcher_tasks as script
 
@@ -78,6 +95,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         rng = np.random.default_rng(int(seed))
         return [float(np.clip(rng.normal(0.5 + (row.label - 0.5) * int(rate) / 3, 0.2), 0, 1)) for row in rows]
 
+    monkeypatch.setattr(script, "DRAWN", 20)
     monkeypatch.setattr(script, "train", train)
     monkeypatch.setattr(script, "scores_of", scores)
     settings = {"epochs": 5, "batch_size": 16, "rates": ["1", "2"], "seeds": 2, "bf16": False, "device": "cpu"}
@@ -159,6 +177,10 @@ def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypat
     one = tasks["contenders"]["one matcher"]["held out, with thresholds"]["f1_A"]
     cell = f"{100 * one['mean']:.1f} ± {100 * one['standard error']:.1f}"
     assert cell in shown["matcher_head"].splitlines()[2] and cell in shown["matcher_thresholds"].splitlines()[2]
+    assert "A†" in shown["matcher_thresholds"].replace("A 类 F1", "A") and f"{NAMES[0]} |" in shown["matcher_tasks"]
+    other = tasks["one matcher better by, with thresholds"]["bigram overlap"]["f1"]
+    cell = f"{100 * other['difference']:+.1f} ± {100 * other['standard error']:.1f}"
+    assert cell in shown["matcher_differences"].splitlines()[-1]
     assert len(shown["matcher_tasks"].splitlines()) == 5 and len(shown["matcher_thresholds"].splitlines()) == 6
     assert "| 2,000 | 120 |" in shown["matcher_tasks"]  # two models of the six: what all have together
     missed = [line.split(" | ")[0].strip("| ") for line in shown["matcher_wanted"].splitlines() if "missed" in line]
