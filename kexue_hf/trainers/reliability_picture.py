@@ -14,7 +14,7 @@ from kexue_hf.whole_file import whole_binary_file
 _FORMS = ("png", "svg", "pdf")
 _MATCHING, _OTHERS = "tab:blue", "tab:orange"
 # A name has room for so many characters.
-_LONGEST = 28
+_LONGEST = 22
 # matplotlib's own font has no Chinese; one of these is on most machines where somebody reads it.
 _CHINESE = (
     "Noto Sans CJK SC",
