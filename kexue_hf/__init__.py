@@ -58,6 +58,7 @@ _LOCATIONS: dict[str, str] = {
     "remove_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "EmaCallback": "kexue_hf.trainers.averaged_weights",
+    "MatcherEvaluator": "kexue_hf.trainers.matcher_evaluator",
     "transfer_attention": "kexue_hf.trainers.attention_transfer",
     "distil_performer": "kexue_hf.trainers.performer_distillation",
     "performer_report": "kexue_hf.attention_report.report",

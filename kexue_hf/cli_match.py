@@ -242,29 +242,22 @@ def _shown(result: dict[str, Any]) -> str:
 
 
 def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> "dict[str, Reliability]":
-    """F1 where a probability of more than one half is a match; the best that another threshold would have had, a bound
-    from above, since it is chosen on the pairs that it is measured on; and how far the probabilities are off, which is
-    returned."""
+    """What `probability_figures` has, and how far the probabilities are off, which is returned."""
     import numpy as np
 
-    from kexue_hf.trainers.matching_figures import best_threshold, matching_figures
+    from kexue_hf.trainers.matching_figures import probability_figures
     from kexue_hf.trainers.reliability import reliability
 
     values = np.array([value for _, value, _ in judged])
     labels = np.array([label for _, _, label in judged])
     tasks = np.array([names.index(task) for task, _, _ in judged])
-    figures: dict[str, Any] = {"pairs": len(judged), **matching_figures(values > 0.5, labels, tasks, names)}
+    figures: dict[str, Any] = {"pairs": len(judged), **probability_figures(values, labels, tasks, names)}
     reliable = {}
     for number, name in enumerate(names):
         own = tasks == number
         if own.any():
-            best, threshold = best_threshold(values[own], labels[own])
             reliable[name] = reliability(values[own], labels[own])
-            figures |= {
-                f"best f1 of {name}": best,
-                f"best threshold of {name}": threshold,
-                f"calibration error of {name}": reliable[name].calibration_error,
-            }
+            figures[f"calibration error of {name}"] = reliable[name].calibration_error
     if not sys.stdout.isatty():
         typer.echo(json.dumps(figures, ensure_ascii=False))
         return reliable

@@ -12,6 +12,7 @@ import torch
 
 from kexue_hf import (
     InputError,
+    MatcherEvaluator,
     TtaConfig,
     TtaModel,
     TtaTokenizer,
@@ -21,6 +22,7 @@ from kexue_hf import (
     build_sentence_transformer,
     sentence_vectors,
 )
+from tests.pipelines.matchers import PAIRS, make
 
 needs_library = pytest.mark.skipif(
     find_spec("sentence_transformers") is None,
@@ -163,3 +165,20 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing cannot be loaded: .+") as raised:
         build_sentence_transformer(tmp_path / "nothing")
     assert len(str(raised.value).splitlines()) == 1
+
+
+@needs_library
+def test_its_evaluators_go_together_with_a_matchers(tmp_path: Path) -> None:
+    """Here, where the library is imported anyway."""
+    from sentence_transformers.sentence_transformer.evaluation import SequentialEvaluator
+
+    model, tokenizer = make("matcher", tmp_path)
+    rows = [{"text_a": a, "text_b": b, "task": "loose", "label": n % 2} for n, (a, b) in enumerate(PAIRS)]
+    evaluators = [MatcherEvaluator(rows[:count], tokenizer, name=f"of {count}") for count in (3, 6)]
+    found = SequentialEvaluator(evaluators, sum)(model, str(tmp_path / "figures"), 1, 2)
+    assert found == {
+        **evaluators[0](model),
+        **evaluators[1](model),
+        "sequential_score": found["of 3_f1"] + found["of 6_f1"],
+    }
+    assert len(list((tmp_path / "figures").iterdir())) == 2

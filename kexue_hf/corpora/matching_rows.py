@@ -77,18 +77,35 @@ def _files(path: Path, part: str) -> list[Path]:
 
 def _rows(path: Path, task_names: Sequence[str] | None) -> Iterator[MatchingRow]:
     for place, row in read_objects(path):
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-        if "source" in row or any(name in row for name in CONTEST_LABELS):
-            columns, task = ("source", "target"), path.absolute().parent.name
-            label = _contest_label(row, place)
-        else:
-            columns, task = ("text_a", "text_b"), _task(row, task_names, place)
-            label = _label(row, "label", place)
-        if task_names is not None and task not in task_names:
-            raise InputError(f"{place}: unknown task {task!r:.60}; known are {', '.join(map(repr, task_names))}")
-        first, second = (_text(row, column, place) for column in columns)
-        yield MatchingRow(first, second, task, label)
+        yield matching_row(row, place, task_names, path.absolute().parent.name)
+
+
+def matching_row(
+    row: Any, place: str, task_names: Sequence[str] | None = None, folder: str | None = None
+) -> MatchingRow:
+    """What a JSON object says.
+
+    Args:
+        row: the object, of either form.
+        place: where it stands, for messages.
+        task_names: as of `read_matching_rows`.
+        folder: the task of a row in the contest's form; None: only the other form is known.
+
+    Raises:
+        InputError: as of `read_matching_rows`.
+    """
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+    if folder is not None and ("source" in row or any(name in row for name in CONTEST_LABELS)):
+        columns, task = ("source", "target"), folder
+        label = _contest_label(row, place)
+    else:
+        columns, task = ("text_a", "text_b"), _task(row, task_names, place)
+        label = _label(row, "label", place)
+    if task_names is not None and task not in task_names:
+        raise InputError(f"{place}: unknown task {task!r:.60}; known are {', '.join(map(repr, task_names))}")
+    first, second = (_text(row, column, place) for column in columns)
+    return MatchingRow(first, second, task, label)
 
 
 def _contest_label(row: dict[str, Any], place: str) -> int:
@@ -131,4 +148,4 @@ def _listed(row: dict[str, Any]) -> str:
     return ", ".join(map(str, row)) or "nothing"
 
 
-__all__ = ["MatchingRow", "read_matching_rows", "tasks_of"]
+__all__ = ["MatchingRow", "matching_row", "read_matching_rows", "tasks_of"]

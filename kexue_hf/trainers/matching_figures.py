@@ -1,4 +1,5 @@
-"""F1 of each task of a matcher, of the loose and of the strict ones together, and the contest's score."""
+"""F1 of each task of a matcher, of the loose and of the strict ones together, and the contest's score; where there are
+probabilities, also the average precision, and the best threshold."""
 
 import re
 from collections.abc import Sequence
@@ -50,14 +51,49 @@ def matching_figures(
 
 def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
     """The best F1 that a threshold gives, and the middle of where it may be; both arguments are of [pairs]."""
+    thresholds, above, right = _thresholds(probabilities, expected)
+    scores = 2.0 * right / (above + right[-1])
+    best = np.argmax(scores)
+    return float(scores[best]), float((thresholds[best] + np.append(thresholds, 0.0)[best + 1]) / 2)
+
+
+def average_precision(probabilities: np.ndarray, expected: np.ndarray) -> float:
+    """The precision above each threshold, weighted by the recall that it adds; 0 where nothing is expected. Pairs of
+    one probability are above a threshold together. Both arguments are of [pairs]."""
+    _, above, right = _thresholds(probabilities, expected)
+    gained = np.diff(right, prepend=0) / max(right[-1], 1)
+    return float((gained * right / above).sum())
+
+
+def _thresholds(probabilities: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different probabilities, the highest first; how many pairs have at least that; how many of these match."""
     order = np.argsort(-probabilities, kind="stable")
     probabilities, right = probabilities[order], np.cumsum(expected[order])
-    # What is above a threshold ends where the probabilities change.
     ends = np.append(np.flatnonzero(np.diff(probabilities)), len(probabilities) - 1)
-    scores = 2.0 * right[ends] / (ends + 1 + right[-1])
-    best = ends[np.argmax(scores)]
-    below = probabilities[best + 1] if best + 1 < len(probabilities) else 0.0
-    return float(scores.max()), float((probabilities[best] + below) / 2)
+    return probabilities[ends], ends + 1, right[ends]
 
 
-__all__ = ["best_threshold", "f1", "matching_figures", "standard_of"]
+def probability_figures(
+    probabilities: np.ndarray, expected: np.ndarray, tasks: np.ndarray, names: Sequence[str]
+) -> dict[str, float]:
+    """`matching_figures` where a probability of more than one half is a match. Then, of each task that occurs:
+    `best f1 of <task>` and the `best threshold of <task>` that gives it, a bound from above, since it is chosen on the
+    pairs that it is measured on; and `average precision of <task>`. Last, the mean of that, `average precision`.
+
+    Args:
+        probabilities: [rows]. The others as of `matching_figures`.
+    """
+    figures = matching_figures(probabilities > 0.5, expected, tasks, names)
+    precisions = []
+    for number, name in enumerate(names):
+        own = tasks == number
+        if own.any():
+            best, threshold = best_threshold(probabilities[own], expected[own])
+            precisions.append(average_precision(probabilities[own], expected[own]))
+            figures |= {f"best f1 of {name}": best, f"best threshold of {name}": threshold}
+            figures[f"average precision of {name}"] = precisions[-1]
+    figures["average precision"] = float(np.mean(precisions)) if precisions else 0.0
+    return figures
+
+
+__all__ = ["average_precision", "best_threshold", "f1", "matching_figures", "probability_figures", "standard_of"]

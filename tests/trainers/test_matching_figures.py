@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from kexue_hf.trainers.matching_figures import f1, matching_figures, standard_of
+from kexue_hf.trainers.matching_figures import (
+    average_precision,
+    best_threshold,
+    f1,
+    matching_figures,
+    probability_figures,
+    standard_of,
+)
 
 PREDICTED = np.array([1, 1, 0, 0, 1, 1, 0, 1])
 EXPECTED = np.array([1, 0, 1, 0, 1, 1, 0, 0])
@@ -40,3 +47,45 @@ def test_the_standard_is_the_end_of_the_name(name, standard):
 def test_nothing_right_is_zero():
     zeros, ones = np.zeros(3, dtype=int), np.ones(3, dtype=int)
     assert f1(zeros, zeros) == 0 and f1(zeros, ones) == 0 and f1(ones, ones) == 1
+
+
+# Equal probabilities are above a threshold together: pairs 2 and 3, and the last two.
+PROBABILITIES = np.array([0.9, 0.7, 0.6, 0.6, 0.4, 0.1, 0.1])
+LABELS = np.array([1, 0, 1, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5, 6], [6, 3, 0, 2, 5, 4, 1]], ids=["sorted", "mixed"])
+def test_thresholds_are_where_probabilities_change(order):
+    # Of 3: 1 of 1 above 0.9, 1 of 2 above 0.7, 2 of 4 above 0.6, 3 of 5 above 0.4, 3 of 7 above 0.1.
+    values, labels = PROBABILITIES[order], LABELS[order]
+    assert best_threshold(values, labels) == (pytest.approx(2 * 3 / (5 + 3)), pytest.approx((0.4 + 0.1) / 2))
+    assert average_precision(values, labels) == pytest.approx((1 / 1 + 2 / 4 + 3 / 5) / 3)
+
+
+def test_a_threshold_of_all_pairs_is_above_zero():
+    assert best_threshold(np.array([0.8, 0.3]), np.array([0, 1])) == (pytest.approx(2 / 3), pytest.approx(0.15))
+
+
+def test_where_nothing_matches_all_is_zero():
+    zeros = np.zeros(len(PROBABILITIES), dtype=int)
+    assert average_precision(PROBABILITIES, zeros) == best_threshold(PROBABILITIES, zeros)[0] == 0
+
+
+def test_probabilities_have_the_figures_of_each_task_and_the_mean_precision():
+    values, labels = np.concatenate([PROBABILITIES, [0.5, 0.2]]), np.concatenate([LABELS, [1, 0]])
+    tasks = np.array([2] * 7 + [0] * 2)
+    figures = probability_figures(values, labels, tasks, ["loose", "unused", "strict"])
+    precision = average_precision(PROBABILITIES, LABELS)
+    # More than one half is a match, one half is not.
+    assert figures == {
+        "f1 of loose": 0,
+        "f1 of strict": pytest.approx(2 * 2 / (4 + 3)),
+        "f1": pytest.approx(2 / 7),
+        "best f1 of loose": 1,
+        "best threshold of loose": pytest.approx(0.35),
+        "average precision of loose": 1,
+        "best f1 of strict": pytest.approx(3 / 4),
+        "best threshold of strict": pytest.approx(0.25),
+        "average precision of strict": pytest.approx(precision),
+        "average precision": pytest.approx((1 + precision) / 2),
+    }
