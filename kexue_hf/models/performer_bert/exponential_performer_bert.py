@@ -180,55 +180,82 @@ def exponential_step(
     log_weight: torch.Tensor,
     real: torch.Tensor,
     clean: bool,
+    chunks: int,
     directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     epsilon: float,
 ) -> tuple[torch.Tensor, ExponentialSums]:
-    """Causal attention of one chunk to itself and to the past.
+    """Causal attention of chunks of positions to themselves and to the past.
 
     Each row has its own maximum, over the keys up to it, and each key's features are scaled by their own: no number
-    of a row depends on what comes later, not even by rounding.
+    of a row depends on what comes later, not even by rounding. Only the sums are updated chunk after chunk; all else
+    is computed for all chunks together.
 
     Args:
         value: [batch, heads, length, value dim + 1], the last entry 1 for a real key and 0 for padding.
         real: boolean, [batch, 1, length].
         clean: keys and values are known to be finite; nothing has to be done for the others.
+        chunks: as many pieces of equal lengths; all pairs of a piece are formed.
 
     Returns:
-        The outputs, [batch, heads, length, value dim], and the sums including this chunk.
+        The outputs, [batch, heads, length, value dim], and the sums including these chunks.
     """
     query_directions, key_directions, query_bias, key_bias = directions
-    # A constant to the gradient, as all maxima.
-    before_top = past.top.detach()
+    each = value.shape[-2] // chunks
     logits = _logits(query, query_directions, query_bias)
     asked = logits.sub_(logits.detach().amax(-1, keepdim=True)).exp_()
+    asked = (asked + epsilon if asked.requires_grad else asked.add_(epsilon)).unflatten(-2, (chunks, each))
     logits = _logits(key, key_directions, key_bias).add_(log_weight[..., None])
     own = logits.detach().amax(-1).clamp_min(FLOOR)
-    found = logits.sub_(own[..., None]).exp_()
-    top = torch.maximum(own.cummax(-1).values, before_top)
+    found = logits.sub_(own[..., None]).exp_().unflatten(-2, (chunks, each))
+    value = value.unflatten(-2, (chunks, each))
+    own, real = (states.unflatten(-1, (chunks, each)) for states in (own, real))
+    top, before_top, last = running_tops(own, past.top)
 
-    # Epsilon is added to products of features, not to the features, which are many more.
+    # The sums before each chunk, and what queries find in them.
+    weighted, rescale = (own - last).exp()[..., None] * value, (before_top - last).exp()[..., None]
+    grown_plain = value.sum(-2, keepdim=True)
+    sums, plain = past.sums, past.plain
+    all_answers, all_plain = [], []
+    for number in range(chunks):
+        all_answers.append(asked[:, :, number] @ sums)
+        all_plain.append(plain)
+        sums = torch.addcmul(found[:, :, number].mT @ weighted[:, :, number], sums, rescale[:, :, number])
+        plain = plain + grown_plain[:, :, number]
+    answers, past_plain = (torch.stack(parts, dim=2) for parts in (all_answers, all_plain))
+
     past_or_now = lower_triangle(real)
-    pairs = asked @ found.mT + epsilon * found.sum(-1)[..., None, :]
+    pairs = asked @ found.mT
     if not clean:
         pairs = pairs.masked_fill(~past_or_now, 0.0)
-    # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
-    decay = (own[..., None, :] - top[..., None]).clamp_max_(0.0).exp_().tril_()
-    total = (asked.sum(-1, keepdim=True) + epsilon * asked.shape[-1]) * epsilon
-    pairs = torch.addcmul(total * past_or_now, pairs, decay)
+    # Epsilon is added to queries' features as it is, to keys' by what it adds to the products.
+    total = asked.sum(-1, keepdim=True) * epsilon
+    pairs = torch.addcmul(total * past_or_now, pairs, decay(own, top))
     carry = (before_top - top).exp()[..., None]
-    before = asked @ past.sums + epsilon * past.sums.sum(-2, keepdim=True)
-    output = pairs @ finite(value, clean) + carry * before + total * past.plain
+    output = torch.addcmul(pairs @ finite(value, clean), carry, answers).addcmul_(total, past_plain)
     below = output[..., -1:]
     output = spoil(output[..., :-1] / below.masked_fill(below == 0, 1.0), value[..., :-1], clean)
+    return output.flatten(2, 3), ExponentialSums(sums, last[:, :, -1], plain)
 
-    last = top[..., -1:]
-    grown = found.mT @ ((own - last).exp()[..., None] * value)
-    sums = torch.addcmul(grown, past.sums, (before_top - last).exp()[..., None])
-    return output, ExponentialSums(sums, last, past.plain + value.sum(-2, keepdim=True))
+
+def running_tops(own: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Maxima of logarithms [batch, heads, chunks, length] and of what came before, [batch, heads, 1]: up to each
+    position, before each chunk and at its end, the latter two with one entry in place of a length. Constants to the
+    gradient, as all maxima."""
+    within = own.cummax(-1).values
+    ends = torch.cat([start.detach(), within[..., -1]], dim=-1).cummax(-1).values[..., None]
+    before, last = ends[..., :-1, :], ends[..., 1:, :]
+    return torch.maximum(within, before), before, last
+
+
+def decay(own: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
+    """exp(own - top) for each pair of a row and a key up to it, 0 for later ones: [..., length, length]."""
+    # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
+    found = own[..., None, :] - top[..., None]
+    return found.clamp_max(0.0).exp().tril() if found.requires_grad else found.clamp_max_(0.0).exp_().tril_()
 
 
 def lower_triangle(real: torch.Tensor) -> torch.Tensor:
-    """Where a position may attend to: [batch, 1, length] -> [batch, 1, length, length]."""
+    """Where a position may attend to: [..., length] -> [..., length, length]."""
     length = real.shape[-1]
     return torch.ones(length, length, dtype=torch.bool, device=real.device).tril_() & real[..., None, :]
 

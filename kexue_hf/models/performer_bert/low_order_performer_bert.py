@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .covariance_performer_bert import FLOOR, Answers, KeyStatistics, count_products, through_products, write_products
-from .exponential_performer_bert import finite, lower_triangle, spoil
+from .exponential_performer_bert import decay, finite, lower_triangle, running_tops, spoil
 from .feature_maps_performer_bert import LowOrderMap
 
 
@@ -31,29 +31,36 @@ def coefficients_of(feature_map: LowOrderMap, dtype: torch.dtype) -> Coefficient
 
 
 class _Features(torch.autograd.Function):
-    """All entries, and all products of two of the first `dims`: [..., length, n] -> [..., length, n + products]."""
+    """1, all entries, and all products of two of the first `dims`, halves of squares if `halved`: [..., length, n] ->
+    [..., length, 1 + n + products]."""
 
     @staticmethod
-    def forward(ctx: Any, entries: torch.Tensor, dims: int) -> torch.Tensor:
+    def forward(ctx: Any, entries: torch.Tensor, dims: int, halved: bool) -> torch.Tensor:
         ctx.save_for_backward(entries)
-        ctx.dims = dims
+        ctx.dims, ctx.halved = dims, halved
         *sizes, length, start = entries.shape
-        output = entries.new_empty(*sizes, start + count_products(dims), length)
-        output[..., :start, :] = entries.mT
-        write_products(output, start, dims)
+        output = entries.new_empty(*sizes, 1 + start + count_products(dims), length)
+        output[..., 0, :] = 1.0
+        output[..., 1 : 1 + start, :] = entries.mT
+        write_products(output[..., 1:, :], start, dims)
+        if halved:
+            output[..., 1 + start : 1 + start + dims, :] *= 0.5
         return output.mT
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (entries,) = ctx.saved_tensors
         dims, start = ctx.dims, entries.shape[-1]
-        output = gradient[..., :start].mT.clone()
-        output[..., :dims, :] += through_products(entries.mT, gradient.mT, start, dims)
-        return output.mT, None
+        above = gradient[..., 1:].mT
+        if ctx.halved:
+            above = torch.cat([above[..., :start, :], _halves(above, dims) * above[..., start:, :]], dim=-2)
+        output = above[..., :start, :].clone()
+        output[..., :dims, :] += through_products(entries.mT, above, start, dims)
+        return output.mT, None, None
 
 
-def _features(entries: torch.Tensor, dims: int) -> torch.Tensor:
-    return _Features.apply(entries, dims)
+def _features(entries: torch.Tensor, dims: int, halved: bool = False) -> torch.Tensor:
+    return _Features.apply(entries, dims, halved)
 
 
 def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
@@ -65,7 +72,7 @@ def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
 
 def _damping(x: torch.Tensor, spread: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
     # spread: the keys' variance in each dimension.
-    return 1 / (1 + coefficients.saturation * (x.square() * spread).sum(-1, keepdim=True))
+    return 1 / (1 + coefficients.saturation[..., None] * (x.square() * spread).sum(-1, keepdim=True))
 
 
 def low_order_both_ways(
@@ -132,62 +139,70 @@ def low_order_step(
     log_weight: torch.Tensor,
     real: torch.Tensor,
     clean: bool,
+    chunks: int,
     dims: int,
     coefficients: Coefficients,
 ) -> tuple[torch.Tensor, LowOrderSums]:
-    """Causal attention of one chunk to itself and to the past; arguments and result as of `exponential_step`.
+    """Causal attention of chunks to themselves and to the past; arguments and result as of `exponential_step`.
 
     Each row's keys are centred by their own mean, that of all keys up to the row: it is subtracted from sums of
     polynomials of the keys as they are. No number of a row depends on what comes later, not even by rounding.
     """
-    own = log_weight.detach().clamp_min(FLOOR)
-    # A constant to the gradient.
-    before_top = past.top.detach()
-    top = torch.maximum(own.cummax(-1).values, before_top)
+    each = value.shape[-2] // chunks
+    x, y, value = (states.unflatten(-2, (chunks, each)) for states in (x, y, value))
+    log_weight, real = (states.unflatten(-1, (chunks, each)) for states in (log_weight, real))
     linear_dims = y.shape[-1]
-    past_or_now = lower_triangle(real)
-    # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
-    pairs = (log_weight[..., None, :] - top[..., None]).clamp_max(0.0).exp().tril()
+    top, before_top, last = running_tops(log_weight.detach().clamp_min(FLOOR), past.top)
+    pairs = decay(log_weight, top)
     carry = (before_top - top).exp()[..., None]
 
-    # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
-    total = pairs.sum(-1, keepdim=True) + carry * past.sums[..., :1, -1:]
-    total = total.masked_fill(total == 0, 1.0)
-    past_y = past.sums[..., 1 : 1 + linear_dims, -1][..., None, :]
-    moments = pairs @ finite(torch.cat([y, y.square()], dim=-1), clean)
-    moments = (moments + carry * torch.cat([past_y, past.squares], dim=-1)) / total
-    mean, squares = moments.split([linear_dims, linear_dims], dim=-1)
-    spread = (squares - mean.square()).clamp_min(0.0)
+    # The sums before each chunk, and what queries find in those of the second order: sums over keys of half of u^2,
+    # and of u, times [v, 1].
+    asked = _features(x[..., :dims], dims, halved=True)[..., 1 + dims :]
+    kept = _features(y, dims).mT
+    weights = (log_weight - last).exp()[..., None]
+    weighted, rescale = weights * value, (before_top - last).exp()[..., None]
+    grown_squares = (weights * y.square()).sum(-2, keepdim=True)
+    sums, squares = past.sums, past.squares
+    all_products, all_sums, all_squares = [], [], []
+    for number in range(chunks):
+        all_products.append(asked[:, :, number] @ sums[..., 1 + linear_dims :, :])
+        all_sums.append(sums[..., : 1 + linear_dims, :])
+        all_squares.append(squares)
+        sums = torch.addcmul(kept[:, :, number] @ weighted[:, :, number], sums, rescale[:, :, number])
+        squares = torch.addcmul(grown_squares[:, :, number], squares, rescale[:, :, number])
+    products, past_sums, past_squares = (torch.stack(parts, dim=2) for parts in (all_products, all_sums, all_squares))
 
-    x_mean = (x * mean).sum(-1, keepdim=True)
-    head, head_mean = x[..., :dims], (x * mean)[..., :dims].sum(-1, keepdim=True)
+    # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
+    total = pairs.sum(-1, keepdim=True) + carry * past_sums[..., :1, -1:]
+    total = total.masked_fill(total == 0, 1.0)
+    moments = pairs @ finite(torch.cat([y, y.square()], dim=-1), clean)
+    past_moments = torch.cat([past_sums[..., 1:, -1][..., None, :], past_squares], dim=-1)
+    moments = torch.addcmul(moments, carry, past_moments) / total
+    mean, squared = moments.split([linear_dims, linear_dims], dim=-1)
+    spread = torch.addcmul(squared, mean, mean, value=-1).clamp_min(0.0)
+
+    centre = x * mean
+    x_mean, head, head_mean = centre.sum(-1, keepdim=True), x[..., :dims], centre[..., :dims].sum(-1, keepdim=True)
     first = x @ y.mT
-    squares = (head @ y[..., :dims].mT - head_mean).square()
+    second = (head @ y[..., :dims].mT - head_mean).square()
     if not clean:
-        first, squares = (terms.masked_fill(~past_or_now, 0.0) for terms in (first, squares))
-    # What queries find in the past: sums over keys of half of u^2, and of u, times [v, 1].
-    products = _features(head, dims)[..., dims:] @ (_halves(y, dims) * past.sums[..., 1 + linear_dims :, :])
-    past_squares = 2 * products[..., -1:] - 2 * head_mean * (head @ past.sums[..., 1 : 1 + dims, -1:])
-    past_squares = past_squares + head_mean.square() * past.sums[..., :1, -1:]
-    variance = ((pairs * squares).sum(-1, keepdim=True) + carry * past_squares) / total
+        seen = lower_triangle(real)
+        first, second = (terms.masked_fill(~seen, 0.0) for terms in (first, second))
+    past_second = 2 * products[..., -1:] - 2 * head_mean * (head @ past_sums[..., 1 : 1 + dims, -1:])
+    past_second = past_second + head_mean.square() * past_sums[..., :1, -1:]
+    variance = ((pairs * second).sum(-1, keepdim=True) + carry * past_second) / total
 
     damping = _damping(x, spread, coefficients)
-    linear, quadratic = damping * coefficients.linear, damping * coefficients.quadratic
-    # 1 + linear (first - x_mean) + quadratic (squares - variance) / 2
+    linear, quadratic = damping * coefficients.linear[..., None], damping * coefficients.quadratic[..., None]
+    # 1 + linear (first - x_mean) + quadratic (second - variance) / 2
     now = torch.addcmul(1 - linear * x_mean - quadratic * variance / 2, linear, first)
-    now = pairs * torch.addcmul(now, quadratic / 2, squares)
+    now = pairs * torch.addcmul(now, quadratic / 2, second)
     constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
     slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
-    lower = torch.cat([constant, slope], dim=-1) @ past.sums[..., : 1 + linear_dims, :-1]
-    output = now @ finite(value[..., :-1], clean) + carry * (lower + quadratic * products[..., :-1])
+    before = torch.cat([constant, slope], dim=-1) @ past_sums[..., :-1]
+    before = torch.addcmul(before, quadratic, products[..., :-1])
+    output = torch.addcmul(now @ finite(value[..., :-1], clean), carry, before)
     output = spoil(output / total, value[..., :-1], clean)
     # Keys that are not finite have no finite log_weight, and have spoilt `top`.
-
-    last = top[..., -1:]
-    rescale = (before_top - last).exp()[..., None]
-    weights = (log_weight - last).exp()[..., None]
-    weighted = weights * value
-    grown = torch.cat([weighted.sum(-2, keepdim=True), _features(y, dims).mT @ weighted], dim=-2)
-    sums = torch.addcmul(grown, past.sums, rescale)
-    moments = past.squares * rescale + (weights * y.square()).sum(-2, keepdim=True)
-    return output, LowOrderSums(sums, moments, last)
+    return output.flatten(2, 3), LowOrderSums(sums, squares, last[:, :, -1])
