@@ -5,9 +5,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from kexue_hf.models.performer_bert import attention_performer_bert
 from kexue_hf.models.performer_bert.attention_performer_bert import (
     LinearAttentionState,
     _known_to_be_finite,
+    _pieces,
     _Preparation,
     linear_attention,
 )
@@ -25,6 +27,30 @@ ALL_MAPS = pytest.mark.parametrize("name", MAPS)
 DEFAULTS = pytest.mark.parametrize("name", FEATURE_MAPS)
 
 
+@pytest.fixture(autouse=True)
+def _few_rows_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two causal chunks of 16 positions together, four of 7: texts of tests are to have several such pieces."""
+    monkeypatch.setattr(attention_performer_bert, "CAUSAL_ROWS", 128)
+
+
+@pytest.mark.parametrize(
+    ("length", "chunk", "heads", "expected"),
+    [
+        (23, 7, 4, [21, 2]),
+        (64, 7, 4, [28, 28, 7, 1]),
+        (64, 16, 4, [32, 32]),
+        (64, 16, 1000, [16, 16, 16, 16]),
+        (5, 16, 4, [5]),
+        (40, 16, 0, [32, 8]),
+        (0, 16, 4, []),
+    ],
+)
+def test_causal_chunks_are_taken_together_where_they_are_small(
+    length: int, chunk: int, heads: int, expected: list[int]
+) -> None:
+    assert _pieces(length, chunk, heads) == expected
+
+
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
@@ -32,7 +58,11 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 @ALL_MAPS
 @WAYS
 @pytest.mark.parametrize("padded", [False, True], ids=["all real", "padded"])
-def test_the_kernel_is_the_oracle_and_so_are_its_gradients(name: str, causal: bool, padded: bool) -> None:
+def test_the_kernel_is_the_oracle_and_so_are_its_gradients(
+    name: str, causal: bool, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two chunks, one, and a part of one.
+    monkeypatch.setattr(attention_performer_bert, "CAUSAL_ROWS", 2 * 7 * 4)
     feature_map = filled(name)
     inputs = [tensor.requires_grad_() for tensor in states(23)]
     mask = None
