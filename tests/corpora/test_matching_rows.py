@@ -90,6 +90,9 @@ def test_files_and_folders_that_are_not_there(tmp_path):
         read_matching_rows([tmp_path], "valid")
     with pytest.raises(InputError, match=r"rows.jsonl holds no rows; expected a .jsonl of text_a"):
         read_matching_rows([write(tmp_path / "rows.jsonl")])
+    # Not only where there are no rows at all.
+    with pytest.raises(InputError, match=r"rows.jsonl holds no rows"):
+        read_matching_rows([write(tmp_path / "pairs.jsonl", PAIR), tmp_path / "rows.jsonl"])
 
 
 @needs_shared

@@ -78,12 +78,15 @@ def test_what_is_wrong_is_said(parts, inputs: object, options: dict, message: st
 CODE = """
 import sys
 sys.modules["kexue_hf"] = None  # importing it raises ImportError
-import json
+import json, pathlib
 from transformers import pipeline
 match = pipeline("text-matching", model="saved", trust_remote_code=True)
 assert type(match).__module__.startswith("transformers_modules")
 assert type(match.model).__module__.startswith("transformers_modules")
 json.dump(match(PAIRS, batch_size=2), open("found.json", "w"))
+match.save_pretrained("again")
+saved, again = ({file.name for file in pathlib.Path(folder).iterdir()} for folder in ("saved", "again"))
+assert saved == again, saved ^ again
 """
 
 
