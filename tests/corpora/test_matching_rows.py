@@ -47,6 +47,15 @@ def test_one_of_its_folders_or_files_and_a_jsonl_file(tmp_path):
     ]
 
 
+def test_a_file_named_from_within_its_folder_is_of_that_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(contest(tmp_path) / "短短匹配A类")
+    assert [row.task for row in read_matching_rows(["train.txt", "."])] == ["短短匹配A类"] * 2
+
+
+def test_tasks_are_in_the_order_of_their_names_wherever_they_occur():
+    assert tasks_of(MatchingRow("一", "二", task, 1) for task in ("b", "c", "a", "b")) == ["a", "b", "c"]
+
+
 def test_rows_of_the_only_task_need_not_name_it(tmp_path):
     path = write(tmp_path / "rows.jsonl", {key: value for key, value in PAIR.items() if key != "task"})
     assert read_matching_rows([path], task_names=["loose"])[0].task == "loose"
