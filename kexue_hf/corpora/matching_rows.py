@@ -7,6 +7,7 @@ data is lines of {"text_a": text, "text_b": text, "task": name, "label": 0 or 1}
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from kexue_hf.corpora.text_files import read_objects, text_of
 from kexue_hf.errors import InputError
+from kexue_hf.pipelines.text_pairs import is_blank
 
 CONTEST_LABELS = ("labelA", "labelB")
 EXPECTED = (
@@ -21,6 +23,8 @@ EXPECTED = (
     "folder of a task, or one with a folder for each task"
 )
 _VALUES = {"0": 0, "1": 1}
+# 短短匹配A类, or pairs_B; not QA, CB or STS-B, whose letter is part of a word.
+_STANDARD = re.compile(r"(?:^|[_ ]|[^\x00-\x7f])([AB])类?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,10 @@ class MatchingRow:
 
 
 def read_matching_rows(
-    names: Iterable[str | os.PathLike[str]], part: str = "train", task_names: Sequence[str] | None = None
+    names: Iterable[str | os.PathLike[str]],
+    part: str = "train",
+    task_names: Sequence[str] | None = None,
+    default: str | None = None,
 ) -> list[MatchingRow]:
     """The rows of files and folders, in that order; folders of tasks in the order of their names, which in the contest
     is that of the original's task ids.
@@ -43,16 +50,18 @@ def read_matching_rows(
         names: files of either form; folders with `part`.txt, whose names are the tasks; folders of such folders.
         part: train or valid.
         task_names: the tasks that may occur; with a single one, jsonl rows need not name it.
+        default: the task of jsonl rows that name none.
 
     Raises:
         InputError: there is no such file or folder; or, naming file and line, it cannot be read, a text or the label
-            is missing, a label is not 0 or 1, or the task is unknown.
+            is missing, a text is empty, a label is not 0 or 1 or of another standard than the folder, or the task is
+            unknown.
     """
     rows: list[MatchingRow] = []
     for name in names:
         before = len(rows)
         for path in _files(Path(name), part):
-            rows += _rows(path, task_names)
+            rows += _rows(path, task_names, default)
         if len(rows) == before:
             raise InputError(f"{name} holds no rows; {EXPECTED}")
     return rows
@@ -61,6 +70,12 @@ def read_matching_rows(
 def tasks_of(rows: Iterable[MatchingRow]) -> list[str]:
     """The tasks that occur, in the order of their names: the ids that they get where nothing else is said."""
     return sorted({row.task for row in rows})
+
+
+def standard_of(task: str) -> str | None:
+    """A or B, if the task's name ends so, as the contest's do: a letter by itself, 类 perhaps after it."""
+    found = _STANDARD.search(task)
+    return found[1] if found else None
 
 
 def _files(path: Path, part: str) -> list[Path]:
@@ -75,20 +90,26 @@ def _files(path: Path, part: str) -> list[Path]:
     return files
 
 
-def _rows(path: Path, task_names: Sequence[str] | None) -> Iterator[MatchingRow]:
+def _rows(path: Path, task_names: Sequence[str] | None, default: str | None) -> Iterator[MatchingRow]:
+    # As it was called, and not what a link leads to; but of a path .. the folder that it is.
+    folder = Path(os.path.abspath(path)).parent.name
     for place, row in read_objects(path):
-        yield matching_row(row, place, task_names, path.absolute().parent.name)
+        yield matching_row(row, place, task_names, folder, default)
 
 
 def matching_row(
-    row: Any, place: str, task_names: Sequence[str] | None = None, folder: str | None = None
+    row: Any,
+    place: str,
+    task_names: Sequence[str] | None = None,
+    folder: str | None = None,
+    default: str | None = None,
 ) -> MatchingRow:
     """What a JSON object says.
 
     Args:
         row: the object, of either form.
         place: where it stands, for messages.
-        task_names: as of `read_matching_rows`.
+        task_names, default: as of `read_matching_rows`.
         folder: the task of a row in the contest's form; None: only the other form is known.
 
     Raises:
@@ -96,11 +117,13 @@ def matching_row(
     """
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-    if folder is not None and ("source" in row or any(name in row for name in CONTEST_LABELS)):
+    # Any data set may have a further column that is called source.
+    contest = "text_a" not in row and any(name in row for name in ("source", *CONTEST_LABELS))
+    if folder is not None and contest:
         columns, task = ("source", "target"), folder
-        label = _contest_label(row, place)
+        label = _contest_label(row, place, folder)
     else:
-        columns, task = ("text_a", "text_b"), _task(row, task_names, place)
+        columns, task = ("text_a", "text_b"), _task(row, task_names, default, place)
         label = _label(row, "label", place)
     if task_names is not None and task not in task_names:
         raise InputError(f"{place}: unknown task {task!r:.60}; known are {', '.join(map(repr, task_names))}")
@@ -108,12 +131,15 @@ def matching_row(
     return MatchingRow(first, second, task, label)
 
 
-def _contest_label(row: dict[str, Any], place: str) -> int:
+def _contest_label(row: dict[str, Any], place: str, folder: str) -> int:
     found = [name for name in CONTEST_LABELS if row.get(name) is not None]
     if len(found) == 2:
         raise InputError(f"{place}: has both labelA and labelB; a task has one of them")
     if not found:
         raise InputError(f"{place}: no label: expected labelA or labelB, found only {_listed(row)}")
+    standard = standard_of(folder)
+    if standard is not None and found[0] != f"label{standard}":
+        raise InputError(f"{place}: has {found[0]}, but lies in the folder {folder}, whose rows have label{standard}")
     return _label(row, found[0], place)
 
 
@@ -128,11 +154,15 @@ def _label(row: dict[str, Any], column: str, place: str) -> int:
     return known
 
 
-def _task(row: dict[str, Any], task_names: Sequence[str] | None, place: str) -> str:
+def _task(row: dict[str, Any], task_names: Sequence[str] | None, default: str | None, place: str) -> str:
     task = row.get("task")
-    if task is None and task_names is not None and len(task_names) == 1:
-        return task_names[0]
-    if not isinstance(task, str) or not task:
+    if default is None and task_names is not None and len(task_names) == 1:
+        default = task_names[0]
+    if task is None and default is not None:
+        return default
+    # Not a task of its own, by a space that nobody sees.
+    spaced = isinstance(task, str) and task != task.strip() and task not in (task_names or ())
+    if not isinstance(task, str) or not task or spaced:
         what = f"must be a name, got {json.dumps(task, ensure_ascii=False):.60}" if "task" in row else "is missing"
         raise InputError(f"{place}: 'task' {what} (found {_listed(row)})")
     return task
@@ -141,11 +171,14 @@ def _task(row: dict[str, Any], task_names: Sequence[str] | None, place: str) -> 
 def _text(row: dict[str, Any], column: str, place: str) -> str:
     if column not in row:
         raise InputError(f"{place}: no column {column!r}, found only {_listed(row)}; {EXPECTED}")
-    return text_of(row, column, place)
+    text = text_of(row, column, place)
+    if is_blank(text):
+        raise InputError(f"{place}: {column} is empty; a pair needs two texts")
+    return text
 
 
 def _listed(row: dict[str, Any]) -> str:
     return ", ".join(map(str, row)) or "nothing"
 
 
-__all__ = ["MatchingRow", "matching_row", "read_matching_rows", "tasks_of"]
+__all__ = ["MatchingRow", "matching_row", "read_matching_rows", "standard_of", "tasks_of"]

@@ -7,6 +7,7 @@ tokenizers of transformers differ by one token, in rows whose two texts are both
 
 import dataclasses
 import itertools
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_pair(given: Any, place: str = "", fields: tuple[str, str] = FIELDS) -> 
         place: where it stands, for the message. fields: what the texts are called in a dictionary.
 
     Raises:
-        ValueError: it is none of these, or one of the texts is no string, empty, or holds half a surrogate pair.
+        ValueError: it is none of these, or one of the texts is no string, blank, or holds half a surrogate pair.
     """
     at = f"{place}: " if place else ""
     task = None
@@ -52,13 +53,18 @@ def read_pair(given: Any, place: str = "", fields: tuple[str, str] = FIELDS) -> 
     for name, text in zip(fields, texts, strict=True):
         if not isinstance(text, str):
             raise ValueError(f"{at}{name} must be a string, got {type(text).__name__}")
-        if not text.strip():
+        if is_blank(text):
             raise ValueError(f"{at}{name} is empty; a pair needs two texts")
         try:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError(f"{at}{name} holds half a surrogate pair, which is no character") from None
     return TextPair(texts[0], texts[1], task)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing in a text is to be seen: it is empty, or of spaces, controls and zero-width characters only."""
+    return all(character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +170,7 @@ __all__ = [
     "PairFrame",
     "TextPair",
     "encode_pairs",
+    "is_blank",
     "pair_frame_of",
     "pair_length",
     "read_pair",

@@ -1,26 +1,17 @@
 """F1 of each task of a matcher, of the loose and of the strict ones together, and the contest's score; where there are
 probabilities, also the average precision, and the best threshold."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from kexue_hf.corpora.matching_rows import standard_of
 from kexue_hf.correction_metrics import Score
-
-# 短短匹配A类, or pairs_B
-_STANDARD = re.compile(r"([AB])类?$")
 
 
 def f1(predicted: np.ndarray, expected: np.ndarray) -> float:
     """2 hits / (predicted + expected) of the ones among zeros and ones [rows]; 0 where there are no hits."""
     return Score(int((predicted * expected).sum()), int(predicted.sum()), int(expected.sum())).f1
-
-
-def standard_of(task: str) -> str | None:
-    """A or B, if the task's name ends so, as the contest's do."""
-    found = _STANDARD.search(task)
-    return found[1] if found else None
 
 
 def matching_figures(

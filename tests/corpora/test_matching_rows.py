@@ -56,11 +56,30 @@ def test_tasks_are_in_the_order_of_their_names_wherever_they_occur():
     assert tasks_of(MatchingRow("一", "二", task, 1) for task in ("b", "c", "a", "b")) == ["a", "b", "c"]
 
 
+def test_the_folder_above_has_its_name_too(tmp_path, monkeypatch):
+    (contest(tmp_path) / "短短匹配A类" / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "短短匹配A类" / "below")
+    assert [row.task for row in read_matching_rows([".."])] == ["短短匹配A类"]
+
+
+def test_a_label_of_the_other_standard_is_none_of_the_folder(tmp_path):
+    path = write(tmp_path / "短短匹配A类" / "train.txt", CONTEST, {"source": "一", "target": "二", "labelB": "0"})
+    with pytest.raises(
+        InputError, match="line 2: has labelB, but lies in the folder 短短匹配A类, whose rows have labelA"
+    ):
+        read_matching_rows([path])
+
+
+def test_a_column_source_of_other_data_is_passed_over(tmp_path):
+    assert read_matching_rows([write(tmp_path / "rows.jsonl", {**PAIR, "source": "lcqmc"})])[0].label == 1
+
+
 def test_rows_of_the_only_task_need_not_name_it(tmp_path):
     path = write(tmp_path / "rows.jsonl", {key: value for key, value in PAIR.items() if key != "task"})
     assert read_matching_rows([path], task_names=["loose"])[0].task == "loose"
     with pytest.raises(InputError, match="line 1: 'task' is missing"):
         read_matching_rows([path], task_names=["loose", "strict"])
+    assert read_matching_rows([path], default="strict")[0].task == "strict"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +99,11 @@ def test_rows_of_the_only_task_need_not_name_it(tmp_path):
         ({**CONTEST, "labelB": "0"}, "has both labelA and labelB"),
         ({**CONTEST, "labelA": "-1"}, "'labelA' must be 0 or 1, got \"-1\""),
         ({"source": "一", "labelA": "1"}, "no column 'target', found only source, labelA"),
+        ({**PAIR, "text_b": " \n"}, "text_b is empty; a pair needs two texts"),
+        ({**PAIR, "text_a": "\u200b\ufeff"}, "text_a is empty"),
+        ({**CONTEST, "target": ""}, "target is empty"),
+        ({**PAIR, "task": " "}, "'task' must be a name, got \" \""),
+        ({**PAIR, "task": "loose "}, "'task' must be a name, got \"loose \""),
         (["一", "二"], "expected a JSON object, got list"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -38,7 +38,10 @@ def test_tasks_of_no_standard_have_the_mean_over_tasks():
 
 @pytest.mark.parametrize(
     ("name", "standard"),
-    [("短短匹配A类", "A"), ("长长匹配B类", "B"), ("pairs_B", "B"), ("A", "A"), ("ABC", None), ("类", None)],
+    [
+        *[("短短匹配A类", "A"), ("长长匹配B类", "B"), ("短短B", "B"), ("pairs_B", "B"), ("short A", "A"), ("A", "A")],
+        *[("ABC", None), ("类", None), ("QA", None), ("STS-B", None), ("CB", None), ("QA类", None)],
+    ],
 )
 def test_the_standard_is_the_end_of_the_name(name, standard):
     assert standard_of(name) == standard
