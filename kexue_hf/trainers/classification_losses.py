@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers.loss.loss_for_object_detection import sigmoid_focal_loss
 
 from kexue_hf.errors import InputError
 
@@ -38,12 +37,12 @@ class Focal:
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits = outputs["logits"].float()
-        # Two classes' softmax is the sigmoid of their difference, of which transformers has the loss.
-        difference = (logits[:, 1] - logits[:, 0])[:, None]
-        total = sum(self.weights)
-        targets = labels[:, None].to(difference.dtype)
-        count = _count(labels, num_items_in_batch)
-        return total * sigmoid_focal_loss(difference, targets, count, self.weights[1] / total, self.gamma)
+        # Of two classes the label's probability is the sigmoid of its lead on the other. As a power of 1 - p itself, the
+        # factor has no slope at p = 1 for a gamma below 1, and the gradient of a row that is sure is not a number.
+        lead = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
+        factor = torch.exp(self.gamma * functional.logsigmoid(-lead))
+        weights = torch.tensor(self.weights, device=logits.device)[labels]
+        return -(weights * factor * functional.logsigmoid(lead)).sum() / _count(labels, num_items_in_batch)
 
 
 LOSSES: dict[str, Callable[[Sequence[float], float], Any]] = {

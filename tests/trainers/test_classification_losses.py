@@ -31,6 +31,18 @@ def test_losses_are_their_formulas(name, gamma, weights):
     assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("lead", [-200.0, -1.0, 5.0, 30.0, 200.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_gradients_are_their_formula(gamma, lead):
+    logits = torch.tensor([[0.0, lead]], requires_grad=True)
+    loss_of("focal", (1.0, 3.0), gamma)({"logits": logits}, torch.tensor([1])).backward()
+    rest, log_p = 1 / (1 + math.exp(lead)), -math.log1p(math.exp(-lead))  # 1 - p, and the logarithm of p
+    expected = 3 * rest**gamma * (gamma * (1 - rest) * log_p - rest)
+    assert logits.grad is not None
+    # Below the smallest numbers of float32 it is 0.
+    assert logits.grad[0].tolist() == pytest.approx([-expected, expected], rel=1e-4, abs=1e-35)
+
+
 def test_half_precision_is_widened():
     assert loss_of("focal")({"logits": LOGITS.bfloat16()}, LABELS).dtype == torch.float32
 
