@@ -37,11 +37,14 @@ class EmaCallback(TrainerCallback):
     In step t = 1, 2, ... d is min(decay, (1 + t) / (10 + t)), lest the average be that of the untrained weights for
     the first 1 / (1 - decay) steps. Accumulated batches are one step; one that the gradient scaler skips is none.
     Processes that train together have the same weights and so the same averages. Weights in half precision are
-    averaged in float32.
+    averaged in float32. Weights that are unfrozen during the training are averaged from then on, and those that are
+    frozen still are: what all that were ever trained have been counts.
 
     A checkpoint's model is the averaged one; the weights that the training goes on with are beside it, in
-    `averaging.safetensors`, so that a resumed run equals one in one go. After the training the model has the averaged
-    weights, or those of the best checkpoint, if the trainer was to load these.
+    `averaging.safetensors`, so that a resumed run equals one in one go. Only a run with this callback and the same
+    decay reads them: resumed without it, a training would go on from the averages, as if these had been trained, and
+    nobody could tell. After the training the model has the averaged weights, or those of the best checkpoint, if the
+    trainer was to load these.
 
     Args:
         decay: d, in the long run; 0 takes the last weights only.
@@ -63,10 +66,15 @@ class EmaCallback(TrainerCallback):
         """Make it one of the trainer's callbacks; do not pass it to the trainer otherwise. Returns itself.
 
         Raises:
-            InputError: the trainer divides the weights among processes (FSDP, DeepSpeed).
+            InputError: the trainer divides the weights among processes (FSDP, DeepSpeed); it has such a callback, or
+                this one has a trainer.
         """
+        if self._trainer is not None:
+            raise InputError("this EmaCallback is attached already; make another one for another trainer")
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise InputError("averaged weights need all weights in each process: leave FSDP or DeepSpeed out")
+        if any(isinstance(callback, EmaCallback) for callback in trainer.callback_handler.callbacks):
+            raise InputError("the trainer has an EmaCallback already: attach one, and pass none to the trainer")
         self._trainer = trainer
         wrappers: dict[str, Callable[..., Any]] = {
             "evaluation_loop": self._evaluate,
@@ -103,6 +111,12 @@ class EmaCallback(TrainerCallback):
         if state.global_step == 0:  # else `_load` has read them
             self._start()
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # What was unfrozen, before its first step: until now it has been what it is, and so has the average.
+        for name, parameter in self._trainer.model.named_parameters():
+            if parameter.requires_grad and name not in self.averages:
+                self.averages[name] = _average_of(parameter)
+
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._trainer.accelerator.optimizer_step_was_skipped:
             return
@@ -119,13 +133,15 @@ class EmaCallback(TrainerCallback):
         self.averages = {}
 
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
-        return {name: weight for name, weight in self._trainer.model.named_parameters() if weight.requires_grad}
+        """Those that have an average, whether or not they are trained now."""
+        return {name: weight for name, weight in self._trainer.model.named_parameters() if name in self.averages}
 
     def _start(self) -> None:
         self.updates = 0
         self.averages = {
-            name: parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
-            for name, parameter in self._parameters().items()
+            name: _average_of(parameter)
+            for name, parameter in self._trainer.model.named_parameters()
+            if parameter.requires_grad
         }
 
     def _evaluate(self, evaluation_loop: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -154,7 +170,8 @@ class EmaCallback(TrainerCallback):
             tensors[f"raw.{name}"] = parameter.detach().contiguous()
             if self.averages[name].dtype != parameter.dtype:  # the model's file has it rounded
                 tensors[f"average.{name}"] = self.averages[name].contiguous()
-        save_file(tensors, folder / AVERAGING, metadata={"updates": str(self.updates)})
+        facts = {"updates": str(self.updates), "decay": str(float(self.decay))}
+        save_file(tensors, folder / AVERAGING, metadata=facts)
 
     def _load(self, load_from_checkpoint: Callable[..., None], checkpoint: str, *rest: Any, **options: Any) -> None:
         """The averages from a checkpoint, and into the model the weights that the training goes on with."""
@@ -162,19 +179,36 @@ class EmaCallback(TrainerCallback):
         path = Path(checkpoint) / AVERAGING
         if not path.is_file():
             raise InputError(
-                f"{checkpoint} holds no {AVERAGING}: it is of a training without averaged weights; go on without "
-                "them, or start anew from its model"
+                f"{checkpoint} holds no {AVERAGING}: it is of a training without averaged weights, or was saved without "
+                "what a training goes on with (save_only_model); go on without them, or start anew from its model"
             )
-        self._start()
+        parameters = dict(self._trainer.model.named_parameters())
         with safe_open(path, "pt") as file, torch.no_grad():
+            facts = file.metadata()
+            if float(facts.get("decay", self.decay)) != self.decay:
+                raise InputError(
+                    f"{path} was made with a decay of {facts['decay']}, now it is {self.decay}: take that one, or start "
+                    "anew from its model"
+                )
             stored = set(file.keys())
-            for name, parameter in self._parameters().items():
-                if f"raw.{name}" not in stored:
-                    raise InputError(f"{path} lacks {name}: it is of another model, or of one trained in other parts")
-                parameter.copy_(file.get_tensor(f"raw.{name}"))
+            raw = [key.removeprefix("raw.") for key in stored if key.startswith("raw.")]
+            if not set(raw) <= parameters.keys():
+                missing = min(set(raw) - parameters.keys())
+                raise InputError(f"{path} has {missing}, which this model lacks: it is of another model")
+            # Of what is in the checkpoint, even where it is frozen again by now; and of what is trained from now on.
+            self._start()
+            for name in raw:
+                # The model's file has the average, but for one in half precision.
+                self.averages[name] = _average_of(parameters[name])
                 if f"average.{name}" in stored:
                     self.averages[name].copy_(file.get_tensor(f"average.{name}"))
-            self.updates = int(file.metadata()["updates"])
+                parameters[name].copy_(file.get_tensor(f"raw.{name}"))
+            self.updates = int(facts["updates"])
+
+
+def _average_of(parameter: torch.Tensor) -> torch.Tensor:
+    """The average of a weight that has not been trained yet."""
+    return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
 
 
 @torch.no_grad()

@@ -20,7 +20,8 @@ SLOPES = [1.0, 2.0, 0.5, 1.5] * 4
 
 
 class Slope(nn.Module):
-    """Its loss is slope * weight, so that a step subtracts RATE * slope; the frozen weight stays."""
+    """Its loss is slope * weight, so that a step subtracts RATE * slope; the frozen weight stays, or does the same if
+    it is not frozen."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -28,7 +29,7 @@ class Slope(nn.Module):
         self.frozen = nn.Parameter(torch.ones(1), requires_grad=False)
 
     def forward(self, slope: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        scores = self.weight * slope[:, None].to(self.weight.dtype)
+        scores = (self.weight + self.frozen.to(self.weight.dtype)) * slope[:, None].to(self.weight.dtype)
         return {"loss": scores.mean(), "logits": scores}
 
 
@@ -131,11 +132,20 @@ def test_a_resumed_run_is_one_in_one_go(tmp_path, dtype):
     tolerance = 1e-6 if dtype == torch.float32 else 1e-2
     assert average["weight"].item() == pytest.approx(by_hand(0.9999, 3), rel=tolerance)
     assert raw["raw.weight"].item() == 3 - 3 * RATE * 1.25 and "raw.frozen" not in raw
+    if dtype == torch.bfloat16:
+        assert raw["average.weight"].item() == pytest.approx(by_hand(0.9999, 3), rel=1e-6)
     resumed = trainer_of(tmp_path / "resumed", dtype, **saving)
     ema = EmaCallback().attach(resumed)
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert resumed.state.global_step == 4 and ema.updates == 4
     assert resumed.model.weight.equal(whole.model.weight)
+    ends = [load_file(tmp_path / name / "checkpoint-4" / AVERAGING) for name in ("whole", "resumed")]
+    assert ends[0].keys() == ends[1].keys() and all(ends[0][name].equal(ends[1][name]) for name in ends[0])
+    if dtype == torch.float32:
+        other = trainer_of(tmp_path / "other", dtype)
+        EmaCallback(0.9).attach(other)
+        with pytest.raises(InputError, match=r"was made with a decay of 0\.9999, now it is 0\.9: take that one"):
+            other.train(resume_from_checkpoint=str(checkpoint))
     # A second training begins anew.
     resumed.train()
     assert ema.updates == 4
@@ -182,6 +192,12 @@ def test_what_cannot_be(tmp_path):
     plain.train()
     trainer = trainer_of(tmp_path)
     EmaCallback().attach(trainer)
+    for callback, message in [
+        (trainer.callback_handler.callbacks[-1], "is attached already"),
+        (EmaCallback(), "has an EmaCallback already"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            callback.attach(trainer)
     with pytest.raises(InputError, match=r"checkpoint-3 holds no averaging\.safetensors: it is of a training"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-3"))
 
@@ -194,3 +210,47 @@ def test_a_skipped_step_is_none(tmp_path):
         trainer.accelerator = SimpleNamespace(optimizer_step_was_skipped=skipped)
         ema.on_optimizer_step(trainer.args, trainer.state, trainer.control)
     assert ema.updates == 1
+
+
+class Changing(TrainerCallback):
+    """Before step 3 of 4, the one weight is frozen and the other is not any more."""
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        model.weight.requires_grad_(state.global_step < 2)
+        model.frozen.requires_grad_(state.global_step >= 2)
+
+
+@pytest.mark.parametrize("stopped", [None, 2, 3], ids=["in one go", "resumed before", "resumed after"])
+def test_what_is_frozen_and_unfrozen_is_averaged(tmp_path, stopped):
+    trainer = trainer_of(tmp_path, save_strategy="steps", save_steps=1)
+    # Both are the optimizer's from the beginning, as transformers asks for.
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=RATE)
+    trainer.add_callback(Changing())
+    EmaCallback().attach(trainer)
+    trainer.train()
+    if stopped:
+        trainer = trainer_of(tmp_path)
+        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=RATE)
+        trainer.add_callback(Changing())
+        EmaCallback().attach(trainer)
+        trainer.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stopped}"))
+    averages, weights = [3.0, 1.0], [3.0, 1.0]
+    for step in range(1, 5):
+        weights[step > 2] -= RATE * 1.25
+        share = (1 + step) / (10 + step)
+        averages = [share * a + (1 - share) * w for a, w in zip(averages, weights, strict=True)]
+    assert [trainer.model.weight.item(), trainer.model.frozen.item()] == pytest.approx(averages, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [({}, True), ({"save_only_model": True}, False), ({"should_save": False}, False)],
+    ids=["a checkpoint", "only the model", "another process"],
+)
+def test_who_writes_what_the_training_goes_on_with(tmp_path, options, written):
+    trainer = trainer_of(tmp_path)
+    ema = EmaCallback().attach(trainer)
+    ema.on_train_begin(trainer.args, trainer.state, trainer.control)
+    trainer.args = SimpleNamespace(**{"should_save": True, "save_only_model": False, **options})
+    ema._save(lambda *arguments: None, str(tmp_path), True)
+    assert (tmp_path / AVERAGING).exists() == written
