@@ -133,14 +133,14 @@ def matcher_training(language: str) -> str:
     rows = []
     for name, contender in found["contenders"].items():
         if "learning_rate" in contender:
-            chosen = ", ".join(f"{rate}: {100 * f1:.1f}" for rate, f1 in contender["chosen by"].items())
+            chosen = ", ".join(f"{rate}: {100 * each:.1f}" for rate, each in contender["chosen by"].items())
             rows.append([CONTENDERS[name][language == "zh"], contender["learning_rate"], chosen])
     if not rows:
         raise Unmeasured("benchmarks/matcher_tasks.py")
     sizes = f"{settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['seeds']} seeds"
     versions = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
     facts = f"\nEncoder `{found['model']}`; {sizes}; {machine['processor']}; {versions}.\n"
-    return table(["Trained", "rate", "F1 on the rows kept out, by rate"], rows) + facts
+    return table(["Trained", "rate", "100 x average precision on the rows kept out, by rate"], rows) + facts
 
 
 def matcher_reliability(language: str) -> str:

@@ -6,16 +6,25 @@ The data are folders of the contest's form, train.txt and valid.txt for each tas
 same encoder (by default the packaged tiny WoBERT) and trained by examples/finetune_matcher.py, with the same options:
 
 * one matcher: all rows, each with its task.
-* six models: a model for each task, trained on its rows.
-* not told the task: one model, all rows, of one and the same task.
+* six models: a model for each task, trained on its rows, with plain layer norms, as a model of one task has them.
+* not told the task: one model with plain layer norms, all rows, of one and the same task.
 * bigram overlap: no network. Two texts match if they share enough of the character bigrams of the one that has fewer;
   how many are enough, is chosen for each task on the training rows.
 
-Every tenth training row of each task is kept out of the training: the checkpoint with the best F1 on these rows is
-taken, and of the rates that with the best. Then F1 on valid.txt, which nothing was chosen on: of each task, F1_A and
-F1_B over the rows of all loose and of all strict tasks, and their mean. Once as the contest has it, the larger of two
-classes; and once with a threshold for each task, chosen on the rows that were kept out, which the overlap has anyway
-and which lets even a model that is not told the task do different things for different tasks.
+Every tenth training row of each task is kept out of the training. The same two texts may be a row of several tasks,
+whose labels tell much of each other: so of the training rows, and of those that are kept out, every one is left out
+whose two texts are a held-out pair of any task, and of the training rows also those whose texts are kept out.
+
+All train for the same number of epochs, and nothing chooses among checkpoints: judged is the average of the weights
+in the end, so that none can gain by a choice on few rows, or lose by one that looks at other figures than those that
+it is measured by. Of the rates that one is taken which has the best average precision on the rows kept out, a mean
+over the tasks, which are those of the rows even for the model that is not told them. Average precision and not F1: it
+needs no threshold, of which the best one on so few rows is a matter of luck, and it changes with every pair's place.
+
+Then F1 on valid.txt, which nothing was chosen on: of each task, F1_A and F1_B over the rows of all loose and of all
+strict tasks, and their mean. Once as the contest has it, the larger of two classes; and once with a threshold for each
+task, chosen on the rows that were kept out, which the overlap has anyway and which lets even a model that is not told
+the task do different things for different tasks.
 
 By how much the one matcher is better than each of the others, is a mean over the seeds; its standard error is that of
 held-out pairs drawn anew, with replacement and within their tasks, the same ones for both.
@@ -23,17 +32,24 @@ held-out pairs drawn anew, with replacement and within their tasks, the same one
 And how reliable the one matcher's probabilities are on these rows (first seed, rate as chosen): the share of matches
 by probability, the expected calibration error, the probabilities of pairs that match and of those that do not.
 
-Started again with the same --output, it goes on with what is missing. Writes benchmarks/results/matcher_tasks.json
+Started again with the same --output, it goes on with what is missing; a training that was made otherwise, of another
+encoder, of other rows or with other options, is an error. Writes benchmarks/results/matcher_tasks.json
 after each contender, and docs/matcher_reliability.svg; with --quick, a few rows, figures that tell nothing and no
 file.
 """
 
 import argparse
 import contextlib
+import functools
+import hashlib
 import io
 import json
+import shutil
 import statistics
 import sys
+import tempfile
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -145,51 +161,115 @@ def keep(result: Mapping[str, Any]) -> None:
         draw_reliability({name: Reliability(**found) for name, found in tasks.items()}, PICTURE)
 
 
-def write_rows(path: Path, rows: Sequence[Any], task: str | None = None) -> Path:
+def lines_of(rows: Sequence[Any], task: str | None = None) -> str:
     """As jsonl, all of one task if that is given."""
     lines = [
         {"text_a": row.text_a, "text_b": row.text_b, "task": task or row.task, "label": row.label} for row in rows
     ]
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    return path
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def train(
-    options: argparse.Namespace, folder: Path, parts: dict[str, Sequence[Any]], task: str | None, how: list[str]
+    options: argparse.Namespace,
+    model: Path,
+    folder: Path,
+    parts: Mapping[str, Sequence[Any]],
+    task: str | None,
+    how: list[str],
 ) -> None:
-    """A matcher in `folder`/model, and what its training tells in `folder`/report.json, unless it is there."""
+    """A matcher in `folder`/model, what its training tells in `folder`/report.json, and what it was made of and how in
+    `folder`/made.json; unless they are there.
+
+    Raises:
+        InputError: what is there was made otherwise.
+    """
     from transformers import HfArgumentParser
 
     from examples import finetune_matcher as script
 
-    if (folder / "report.json").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {name: write_rows(folder / f"{name}.jsonl", parts[name], task) for name in ("train", "kept")}
-    arguments = [
-        f"--model={options.model}",
-        f"--train_file={files['train']}",
-        f"--eval_file={files['kept']}",
-        f"--output_dir={folder / 'model'}",
-        "--overwrite",
-        f"--report={folder / 'report.json'}",
+    settings = [
         f"--num_train_epochs={options.epochs}",
         f"--batch_size={options.batch_size}",
-        "--per_device_eval_batch_size=64",
         "--warmup_steps=0.1",
-        "--logging_strategy=no",
-        "--report_to=none",
-        "--disable_tqdm=True",
+        "--save_strategy=no",
         *(["--use_cpu"] if options.device == "cpu" else []),
         *(["--bf16"] if options.bf16 else []),
         *how,
     ]
+    content = lines_of(parts["train"], task)
+    made = {
+        "encoder": digest_of(model),
+        "training rows": hashlib.sha256(content.encode()).hexdigest(),
+        **{name: value or "yes" for name, _, value in (setting.partition("=") for setting in settings)},
+    }
+    if (folder / "report.json").exists():
+        check_made(folder, made)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = folder / "train.jsonl"
+    rows.write_text(content, encoding="utf-8")
+    (folder / "made.json").write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+    arguments = [
+        f"--model={model}",
+        f"--train_file={rows}",
+        f"--output_dir={folder / 'model'}",
+        "--overwrite",
+        f"--report={folder / 'report.json'}",
+        "--logging_strategy=no",
+        "--report_to=none",
+        "--disable_tqdm=True",
+        *settings,
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         script.run(*HfArgumentParser((script.Options, script.Arguments)).parse_args_into_dataclasses(arguments))
-    for checkpoint in (folder / "model").glob("checkpoint-*"):
-        for file in checkpoint.iterdir():
-            file.unlink()
-        checkpoint.rmdir()
+
+
+def check_made(folder: Path, made: Mapping[str, str]) -> None:
+    """Raise InputError if the training in `folder` was made otherwise."""
+    from kexue_hf.errors import InputError
+
+    path = folder / "made.json"
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    other = [
+        f"{name} {found.get(name, 'none'):.12} (now {made.get(name, 'none'):.12})"
+        for name in {**made, **found}
+        if found.get(name) != made.get(name)
+    ]
+    if other:
+        raise InputError(f"{folder} holds a training of another kind, {', '.join(other)}: name another --output")
+
+
+@functools.cache
+def digest_of(folder: Path) -> str:
+    """Of all files of a folder, their names and what is in them."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        found.update(f"{path.name}:{path.stat().st_size}:".encode())
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                found.update(piece)
+    return found.hexdigest()
+
+
+def plain(options: argparse.Namespace) -> Path:
+    """A copy of the encoder's folder from which a matcher of one task starts without conditions.
+
+    Raises:
+        InputError: the encoder is a matcher, which has conditions already.
+    """
+    from kexue_hf.errors import InputError
+
+    config = json.loads((options.model / "config.json").read_text("utf-8"))
+    if config["model_type"] == "cln_matcher":
+        raise InputError(f"--model {options.model} is a matcher: six models start from an encoder, name its folder")
+    folder: Path = options.output / f"plain_{digest_of(options.model)[:12]}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=options.output) as made:
+            copy = Path(made) / "copy"
+            shutil.copytree(options.model, copy)
+            (copy / "config.json").write_text(json.dumps(config | {"conditional": False}), encoding="utf-8")
+            copy.rename(folder)
+    return folder
 
 
 def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) -> list[float]:
@@ -207,9 +287,12 @@ def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) 
 def measured(
     options: argparse.Namespace, contender: str, parts: dict[str, list[Any]], names: list[str], rate: str, seed: int
 ) -> dict[str, Any]:
-    """The contender trained at a rate with a seed: size, time, F1 on the rows kept out and on the held-out ones; and
-    of these how reliable the probabilities are."""
+    """The contender trained at a rate with a seed: size, time, average precision on the rows kept out, F1 on the
+    held-out ones, and of these how reliable the probabilities are."""
+    from kexue_hf.trainers.matching_figures import probability_figures
+
     how = [f"--learning_rate={rate}", f"--seed={seed}"]
+    model = options.model if contender == ONE else plain(options)
     base = options.output / contender.replace(" ", "_") / f"{rate}_{seed}"
     groups: dict[Path, tuple[dict[str, list[Any]], str | None]]
     if contender == SIX:
@@ -226,18 +309,19 @@ def measured(
     scores: dict[str, list[float]] = {"kept": [], "held-out": []}
     reports = []
     for folder, (own, task) in groups.items():
-        train(options, folder, own, task, how)
+        train(options, model, folder, own, task, how)
         reports.append(json.loads((folder / "report.json").read_text("utf-8")))
         for part in rows:
             rows[part] += own[part]
             scores[part] += scores_of(folder, own[part], task, options.device)
     half = dict.fromkeys(names, 0.5)
     chosen = thresholds(rows["kept"], scores["kept"])
+    of_kept = probability_figures(np.array(scores["kept"]), *labels_and_tasks(rows["kept"], names), names)
     return {
         "parameters": sum(report["parameters"] for report in reports),
         "training seconds": round(sum(report["seconds"] for report in reports), 1),
         "steps": sum(report["steps"] for report in reports),
-        "kept out": figures_of(rows["kept"], scores["kept"], half, names),
+        "average precision": round(of_kept["average precision"], 4),
         "held out": figures_of(rows["held-out"], scores["held-out"], half, names),
         "held out, with thresholds": figures_of(rows["held-out"], scores["held-out"], chosen, names),
         "thresholds": {name: round(value, 4) for name, value in chosen.items()},
@@ -275,8 +359,9 @@ def means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def divided(options: argparse.Namespace) -> dict[str, list[Any]]:
-    """Rows to train on, kept out, and held out."""
+def divided(options: argparse.Namespace) -> tuple[dict[str, list[Any]], dict[str, dict[str, int]]]:
+    """Rows to train on, kept out, and held out, no pair of texts in two of these parts, of whatever tasks; and how
+    many rows of each task were left out of a part for that."""
     from kexue_hf.corpora.matching_rows import read_matching_rows, tasks_of
 
     rows, held_out = read_matching_rows(options.data, "train"), read_matching_rows(options.data, "valid")
@@ -288,23 +373,41 @@ def divided(options: argparse.Namespace) -> dict[str, list[Any]]:
         parts["train"] += [row for number, row in enumerate(own) if number % KEPT]
         parts["kept"] += own[::KEPT]
         parts["held-out"] += valid
-    return parts
+    left_out: dict[str, dict[str, int]] = {}
+    taken = {pair_of(row) for row in parts["held-out"]}
+    for part in ("kept", "train"):
+        left_out[part] = Counter(row.task for row in parts[part] if pair_of(row) in taken)
+        parts[part] = [row for row in parts[part] if pair_of(row) not in taken]
+        taken |= {pair_of(row) for row in parts[part]}
+    return parts, left_out
+
+
+def pair_of(row: Any) -> frozenset[str]:
+    """The two texts, in whichever order, and whatever the spaces and the width and case of letters in them."""
+    return frozenset(
+        "".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row.text_a, row.text_b)
+    )
 
 
 def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     from kexue_hf.corpora.matching_rows import tasks_of
 
-    parts = divided(options)
+    parts, left_out = divided(options)
     names = tasks_of(parts["train"])
     by_bigrams, predicted_by_bigrams = by_overlap(parts, names)
     result: dict[str, Any] = {
-        "what": "F1 on held-out rows; the checkpoint and the rate chosen on training rows that were kept out",
+        "what": "F1 on held-out rows; the rate chosen on training rows that were kept out, by average precision",
         "machine": machine("torch", "transformers"),
         "model": options.model.name,
         "settings": {name: getattr(options, name) for name in ("epochs", "batch_size", "rates", "seeds", "bf16")},
         "rows": {
             part: {name: sum(row.task == name for row in rows) for name in names} for part, rows in parts.items()
         },
+        "matches": {
+            part: {name: sum(row.label for row in rows if row.task == name) for name in names}
+            for part, rows in parts.items()
+        },
+        "left out, their texts being in another part": left_out,
         "contenders": {OVERLAP: by_bigrams},
         "one matcher better by, with thresholds": {},
     }
@@ -312,12 +415,12 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
     predicted = {OVERLAP: [predicted_by_bigrams]}
     for contender in (ONE, SIX, UNTOLD):
         tried = {rate: measured(options, contender, parts, names, rate, 0) for rate in options.rates}
-        rate = max(tried, key=lambda each: tried[each]["kept out"]["f1"])
+        rate = max(tried, key=lambda each: tried[each]["average precision"])
         runs = [tried[rate], *(measured(options, contender, parts, names, rate, s) for s in range(1, options.seeds))]
         result["contenders"][contender] = {
             "parameters": runs[0]["parameters"],
             "learning_rate": rate,
-            "chosen by": {each: tried[each]["kept out"]["f1"] for each in tried},
+            "chosen by": {each: tried[each]["average precision"] for each in tried},
             "thresholds of the first seed": runs[0]["thresholds"],
             **means(runs),
         }
@@ -353,6 +456,7 @@ def main() -> None:
     from transformers.utils import logging
 
     from kexue_hf import convert
+    from kexue_hf.errors import KexueError
     from kexue_hf.trainers.reliability_picture import check_picture
 
     logging.set_verbosity_error()
@@ -365,7 +469,10 @@ def main() -> None:
                 convert(packaged, options.model, dtype="float32")
     if not options.quick:
         check_picture(PICTURE)
-    result = compare(options, (lambda found: None) if options.quick else keep)
+    try:
+        result = compare(options, (lambda found: None) if options.quick else keep)
+    except KexueError as error:
+        parser.exit(2, f"matcher_tasks: error: {error}\n")
     print(json.dumps(result, indent=2, ensure_ascii=False))
 
 

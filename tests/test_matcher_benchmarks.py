@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kexue_hf.corpora.matching_rows import MatchingRow
+from kexue_hf.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["短短匹配A类", "短短匹配B类"]
@@ -64,18 +65,106 @@ def test_differences_are_of_means_and_their_error_of_rows_drawn_within_tasks(mon
     assert found["f1_B"]["standard error"] == 0
 
 
-def test_no_row_is_in_two_parts(tmp_path: Path) -> None:
+def contest(folder: Path, texts: dict[str, dict[str, list[tuple[str, str]]]]) -> Path:
+    """The contest's folders of tasks, parts, pairs; every second pair matches."""
+    for name, parts in texts.items():
+        (folder / name).mkdir()
+        for part, pairs in parts.items():
+            rows = [{"source": a, "target": b, f"label{name[-2]}": str(n % 2)} for n, (a, b) in enumerate(pairs)]
+            lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rows)
+            (folder / name / f"{part}.txt").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def test_no_two_texts_are_in_two_parts_of_whatever_task(tmp_path: Path) -> None:
     import matcher_tasks as script
 
-    for name in NAMES:
-        (tmp_path / name).mkdir()
-        for part, count in (("train", 25), ("valid", 4)):
-            rows = [{"source": f"{part}{n}", "target": name, f"label{name[-2]}": str(n % 2)} for n in range(count)]
-            lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rows)
-            (tmp_path / name / f"{part}.txt").write_text(lines, encoding="utf-8")
-    parts = script.divided(SimpleNamespace(data=[tmp_path], quick=False))
-    assert {part: len(rows) for part, rows in parts.items()} == {"train": 44, "kept": 6, "held-out": 8}
-    assert len({*parts["train"], *parts["kept"], *parts["held-out"]}) == 58
+    loose, strict = NAMES
+    pairs = {
+        name: {part: [(f"{part}{n}", name) for n in range(count)] for part, count in (("train", 25), ("valid", 4))}
+        for name in NAMES
+    }
+    held_out, kept = pairs[loose]["valid"][1], pairs[loose]["train"][10]
+    pairs[strict]["train"][3] = held_out[::-1]  # in whichever order
+    pairs[strict]["train"][20] = (f" {held_out[0].upper()}", held_out[1].replace("A", "Ａ"))  # would be kept out
+    pairs[strict]["train"][4] = kept
+    pairs[loose]["train"][7] = pairs[loose]["train"][8]  # twice in one part: stays
+    parts, left_out = script.divided(SimpleNamespace(data=[contest(tmp_path, pairs)], quick=False))
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 42, "kept": 5, "held-out": 8}
+    assert left_out == {"kept": {strict: 1}, "train": {strict: 2}}
+    texts = {part: {script.pair_of(row) for row in rows} for part, rows in parts.items()}
+    assert not (texts["train"] | texts["kept"]) & texts["held-out"] and not texts["train"] & texts["kept"]
+
+
+def settings_of(folder: Path, **changes: Any) -> SimpleNamespace:
+    settings = {"epochs": 5, "batch_size": 16, "rates": ["1", "2"], "seeds": 2, "bf16": False, "device": "cpu"}
+    return SimpleNamespace(**{"output": folder, "model": folder / "tiny", "quick": False} | settings | changes)
+
+
+def encoder(folder: Path, weights: bytes = b"weights", **config: Any) -> Path:
+    """As far as the script looks at one."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "wobert", **config}), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        ({}, None),
+        ({"epochs": 1}, "--num_train_epochs 5 (now 1)"),
+        ({"bf16": True}, "--bf16 none (now yes)"),
+        ({"how": ["--seed=1"]}, "--seed 0 (now 1)"),
+        ({"rows": 1}, "training rows "),
+        ({"model": b"others"}, "encoder "),
+    ],
+    ids=["the same", "epochs", "bf16", "seed", "rows", "encoder"],
+)
+def test_a_training_that_was_made_otherwise_is_not_taken(
+    what: dict[str, Any], named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matcher_tasks as script
+
+    from examples import finetune_matcher
+
+    trained: list[Any] = []
+
+    def run(options: Any, arguments: Any) -> None:
+        trained.append(arguments)
+        Path(options.report).write_text("{}")
+
+    monkeypatch.setattr(finetune_matcher, "run", run)
+    rows = [row(str(n), "", n % 2) for n in range(4)]
+    folder, model = tmp_path / "trained", encoder(tmp_path / "tiny")
+    script.train(settings_of(tmp_path), model, folder, {"train": rows}, None, ["--seed=0"])
+    changes = dict(what)
+    how, rows = changes.pop("how", ["--seed=0"]), rows[: changes.pop("rows", None)]
+    if "model" in changes:
+        model = encoder(tmp_path / "another", changes.pop("model"))
+    options = settings_of(tmp_path, **changes)
+    if named is None:
+        script.train(options, model, folder, {"train": rows}, None, how)
+    else:
+        with pytest.raises(InputError, match=f"{re.escape(str(folder))} .* of another kind, {re.escape(named)}"):
+            script.train(options, model, folder, {"train": rows}, None, how)
+    assert len(trained) == 1 and trained[0].save_strategy == "no"
+
+
+def test_models_of_one_task_start_without_conditions(tmp_path: Path) -> None:
+    import matcher_tasks as script
+
+    options = settings_of(tmp_path, model=encoder(tmp_path / "tiny", hidden_size=8))
+    folder = script.plain(options)
+    assert json.loads((folder / "config.json").read_text()) == {
+        "model_type": "wobert",
+        "hidden_size": 8,
+        "conditional": False,
+    }
+    assert (folder / "model.safetensors").read_bytes() == b"weights" and script.plain(options) == folder
+    options.model = encoder(tmp_path / "matcher", model_type="cln_matcher")
+    with pytest.raises(InputError, match="is a matcher"):
+        script.plain(options)
 
 
 @pytest.fixture
@@ -84,9 +173,10 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     import matcher_tasks as script
 
     rows = [row(str(n), "", n % 2, task) for task in NAMES for n in range(40)]
-    monkeypatch.setattr(script, "divided", lambda options: {"train": rows, "kept": rows[::3], "held-out": rows})
+    parts = {"train": rows, "kept": rows[::3], "held-out": rows}
+    monkeypatch.setattr(script, "divided", lambda options: (parts, {"train": {NAMES[0]: 1}}))
 
-    def train(options: Any, folder: Path, parts: Any, task: str | None, how: list[str]) -> None:
+    def train(options: Any, model: Path, folder: Path, parts: Any, task: str | None, how: list[str]) -> None:
         folder.mkdir(parents=True)
         (folder / "report.json").write_text(json.dumps({"parameters": 1000, "seconds": 60.0, "steps": 5}))
 
@@ -98,8 +188,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(script, "DRAWN", 20)
     monkeypatch.setattr(script, "train", train)
     monkeypatch.setattr(script, "scores_of", scores)
-    settings = {"epochs": 5, "batch_size": 16, "rates": ["1", "2"], "seeds": 2, "bf16": False, "device": "cpu"}
-    options = SimpleNamespace(output=tmp_path, model=tmp_path / "tiny", quick=False, **settings)
+    options = settings_of(tmp_path, model=encoder(tmp_path / "tiny"))
     written: list[str] = []
     found = script.compare(options, lambda result: written.append(json.dumps(result)))
     assert ["reliability" in json.loads(each) for each in written] == [False, True, True, True]
