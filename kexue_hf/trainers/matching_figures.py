@@ -41,16 +41,29 @@ def matching_figures(
 
 
 def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """The best F1 that a threshold gives, and the middle of where it may be; both arguments are of [pairs]."""
+    """The best F1 that a threshold gives, and the middle of where it may be; both arguments are of [pairs].
+
+    A pair is above a threshold if its probability is more than that. Where all pairs are best taken, the threshold is
+    between 0 and the lowest probability; or below that, if it is 0. Without pairs they are 0 and one half.
+    """
+    if not len(probabilities):
+        return 0.0, 0.5
     thresholds, above, right = _thresholds(probabilities, expected)
     scores = 2.0 * right / (above + right[-1])
-    best = np.argmax(scores)
-    return float(scores[best]), float((thresholds[best] + np.append(thresholds, 0.0)[best + 1]) / 2)
+    best = int(np.argmax(scores))
+    upper = thresholds[best]
+    last = best == len(thresholds) - 1
+    lower = (0.0 if upper > 0 else upper - 1) if last else thresholds[best + 1]
+    middle = (upper + lower) / 2
+    # Between neighbouring numbers there is none.
+    return float(scores[best]), float(middle if middle < upper else lower)
 
 
 def average_precision(probabilities: np.ndarray, expected: np.ndarray) -> float:
     """The precision above each threshold, weighted by the recall that it adds; 0 where nothing is expected. Pairs of
     one probability are above a threshold together. Both arguments are of [pairs]."""
+    if not len(probabilities):
+        return 0.0
     _, above, right = _thresholds(probabilities, expected)
     gained = np.diff(right, prepend=0) / max(right[-1], 1)
     return float((gained * right / above).sum())

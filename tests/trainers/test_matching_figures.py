@@ -69,6 +69,36 @@ def test_a_threshold_of_all_pairs_is_above_zero():
     assert best_threshold(np.array([0.8, 0.3]), np.array([0, 1])) == (pytest.approx(2 / 3), pytest.approx(0.15))
 
 
+def test_a_threshold_of_all_pairs_is_below_zero_where_zero_is_a_score():
+    best, threshold = best_threshold(np.array([0.0, 0.0, 0.3]), np.array([1, 1, 1]))
+    assert best == 1 and threshold < 0
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "neighbours", "int64"])
+def test_a_threshold_gives_its_figure_and_no_other_a_better_one(kind):
+    rng = np.random.default_rng(0)
+    values = {
+        "float64": np.array([0, 0, 0.25, 1 / 3, 1]),
+        "float32": np.array([0, 0.1, 0.2, 0.7], dtype=np.float32),
+        "neighbours": 0.7 + np.spacing(np.float32(0.7)) * np.arange(4, dtype=np.float32),
+        "int64": np.array([-1, 0, 3]),
+    }[kind]
+    for _ in range(300):
+        scores = rng.choice(values, rng.integers(1, 7))
+        expected = rng.integers(0, 2, len(scores))
+        best, threshold = best_threshold(scores, expected)
+        assert best == pytest.approx(f1((scores > threshold).astype(int), expected))
+        # Between any two scores, above and below all of them.
+        others = [np.nextafter(score, -np.inf) for score in np.unique(scores).astype(scores.dtype)]
+        assert best == pytest.approx(max(f1((scores > other).astype(int), expected) for other in others))
+
+
+def test_without_pairs_there_is_nothing_to_choose():
+    assert (
+        best_threshold(np.array([]), np.array([])) == (0, 0.5) and average_precision(np.array([]), np.array([])) == 0
+    )
+
+
 def test_where_nothing_matches_all_is_zero():
     zeros = np.zeros(len(PROBABILITIES), dtype=int)
     assert average_precision(PROBABILITIES, zeros) == best_threshold(PROBABILITIES, zeros)[0] == 0
