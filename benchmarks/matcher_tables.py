@@ -134,7 +134,12 @@ def matcher_training(language: str) -> str:
     for name, contender in found["contenders"].items():
         if "learning_rate" in contender:
             chosen = ", ".join(f"{rate}: {100 * each:.1f}" for rate, each in contender["chosen by"].items())
-            rows.append([CONTENDERS[name][language == "zh"], contender["learning_rate"], chosen])
+            rate = contender["learning_rate"]
+            if contender["at the edge of the rates tried"]:
+                rate += (
+                    f", the {'lowest' if float(rate) == min(map(float, contender['chosen by'])) else 'highest'} tried"
+                )
+            rows.append([CONTENDERS[name][language == "zh"], rate, chosen])
     if not rows:
         raise Unmeasured("benchmarks/matcher_tasks.py")
     sizes = f"{settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['seeds']} seeds"

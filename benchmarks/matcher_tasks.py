@@ -27,7 +27,13 @@ task, chosen on the rows that were kept out, which the overlap has anyway and wh
 the task do different things for different tasks.
 
 By how much the one matcher is better than each of the others, is a mean over the seeds; its standard error is that of
-held-out pairs drawn anew, with replacement and within their tasks, the same ones for both.
+held-out pairs drawn anew, with replacement and within their tasks, the same ones for both, and of seeds drawn anew for
+each of the two. It takes pairs as independent, though some share a text, and so is rather too small.
+
+Limits. The same number of epochs are few steps for a model of a task with few rows, whose average has still much of
+its beginning, and the rows kept out of such a task have few matches to choose a threshold by; the JSON says how many.
+Six models share a rate. Where the best rate is the lowest or the highest of those tried, the JSON says so: a still
+lower or higher one may be better.
 
 And how reliable the one matcher's probabilities are on these rows (first seed, rate as chosen): the share of matches
 by probability, the expected calibration error, the probabilities of pairs that match and of those that do not.
@@ -115,26 +121,36 @@ def labels_and_tasks(rows: Sequence[Any], names: list[str]) -> tuple[np.ndarray,
 def differences(
     rows: Sequence[Any], one: Sequence[np.ndarray], other: Sequence[np.ndarray], names: list[str]
 ) -> dict[str, dict[str, float]]:
-    """By how much one contender's figures are larger than another's, each given by its predictions with each seed."""
+    """By how much one contender's figures are larger than another's, each given by its predictions with each seed.
+
+    Pairs and seeds are drawn anew for the standard error; of n seeds n - 1, for the mean of n that were drawn from n
+    varies too little, by 1 / n of the variance.
+    """
     from kexue_hf.trainers.matching_figures import matching_figures
 
     expected, tasks = labels_and_tasks(rows, names)
     own, rng = [np.flatnonzero(tasks == task) for task in range(len(names))], np.random.default_rng(0)
 
-    def difference(places: np.ndarray) -> dict[str, float]:
+    def difference(places: np.ndarray, *contenders: Sequence[np.ndarray]) -> dict[str, float]:
         sides = []
-        for runs in (one, other):
+        for runs in contenders:
             found = [matching_figures(run[places], expected[places], tasks[places], names) for run in runs]
             sides.append({name: statistics.mean(each[name] for each in found) for name in found[0]})
         return {name: sides[0][name] - sides[1][name] for name in sides[0]}
 
-    again = [difference(np.concatenate([rng.choice(places, len(places)) for places in own])) for _ in range(DRAWN)]
+    def drawn(runs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [runs[number] for number in rng.integers(len(runs), size=max(1, len(runs) - 1))]
+
+    again = [
+        difference(np.concatenate([rng.choice(places, len(places)) for places in own]), drawn(one), drawn(other))
+        for _ in range(DRAWN)
+    ]
     return {
         name: {
             "difference": round(value, 4),
             "standard error": round(statistics.stdev(each[name] for each in again), 4),
         }
-        for name, value in difference(np.arange(len(rows))).items()
+        for name, value in difference(np.arange(len(rows)), one, other).items()
     }
 
 
@@ -421,6 +437,8 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
             "parameters": runs[0]["parameters"],
             "learning_rate": rate,
             "chosen by": {each: tried[each]["average precision"] for each in tried},
+            # A better one may lie beyond it.
+            "at the edge of the rates tried": rate in (min(tried, key=float), max(tried, key=float)),
             "thresholds of the first seed": runs[0]["thresholds"],
             **means(runs),
         }

@@ -56,13 +56,27 @@ def test_differences_are_of_means_and_their_error_of_rows_drawn_within_tasks(mon
     right = np.array([row.label for row in rows])
     wrong = right.copy()
     wrong[:20] = 0  # of the first task 30 of 50 found: F1 .75; of the second all
-    found = script.differences(rows, [right, right], [wrong, right], NAMES)
-    assert found["f1_A"]["difference"] == round((1 - 0.75) / 2, 4) and found["f1_B"]["difference"] == 0
-    assert found["f1"]["difference"] == round((1 - 0.75) / 4, 4)
-    # F1 = 2r / (1 + r), r of 50 matches that vary in number: its error by the delta method, halved by two seeds.
-    error = 2 / 1.6**2 * (0.6 * 0.4 / 50) ** 0.5 / 2
+    found = script.differences(rows, [right], [wrong], NAMES)
+    assert found["f1_A"]["difference"] == 1 - 0.75 and found["f1_B"]["difference"] == 0
+    assert found["f1"]["difference"] == (1 - 0.75) / 2
+    # F1 = 2r / (1 + r), r of 50 matches that vary in number: its error by the delta method.
+    error = 2 / 1.6**2 * (0.6 * 0.4 / 50) ** 0.5
     assert found["f1_A"]["standard error"] == pytest.approx(error, rel=0.15)
     assert found["f1_B"]["standard error"] == 0
+
+
+def test_the_error_of_differences_is_of_seeds_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matcher_tasks as script
+
+    monkeypatch.setattr(script, "DRAWN", 300)
+    rows = [row("", "", 1) for _ in range(500)]
+    runs = [np.array([1] * found + [0] * (500 - found)) for found in (500, 400, 300)]
+    figures = [2 * r / (1 + r) for r in (1, 0.8, 0.6)]
+    found = script.differences(rows, runs, runs, NAMES)["f1"]
+    assert found["difference"] == 0
+    # Of two means of three: as little as pairs matter here, that of the seeds.
+    assert found["standard error"] == pytest.approx((2 * np.var(figures, ddof=1) / 3) ** 0.5, rel=0.15)
+    assert script.differences(rows, runs[:1], runs, NAMES)["f1"]["difference"] == round(1 - np.mean(figures), 4)
 
 
 def contest(folder: Path, texts: dict[str, dict[str, list[tuple[str, str]]]]) -> Path:
@@ -194,6 +208,9 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     assert ["reliability" in json.loads(each) for each in written] == [False, True, True, True]
     expected = script.reliability_of(rows, scores(tmp_path / "2_0", rows, None, "cpu"), NAMES)
     assert found["reliability"]["tasks"] == expected
+    one = found["contenders"]["one matcher"]
+    assert one["learning_rate"] == "2" and one["at the edge of the rates tried"]
+    assert found["matches"]["kept"] == {NAMES[0]: 7, NAMES[1]: 6}
     return found
 
 
@@ -270,6 +287,8 @@ def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypat
     other = tasks["one matcher better by, with thresholds"]["bigram overlap"]["f1"]
     cell = f"{100 * other['difference']:+.1f} ± {100 * other['standard error']:.1f}"
     assert cell in shown["matcher_differences"].splitlines()[-1]
+    edge = "2, the highest tried"
+    assert edge in shown["matcher_training"]
     assert len(shown["matcher_tasks"].splitlines()) == 5 and len(shown["matcher_thresholds"].splitlines()) == 6
     assert "| 2,000 | 120 |" in shown["matcher_tasks"]  # two models of the six: what all have together
     missed = [line.split(" | ")[0].strip("| ") for line in shown["matcher_wanted"].splitlines() if "missed" in line]
