@@ -123,7 +123,17 @@ _OF_ITS_OWN_MODEL = (
     "classifier_pooling",
     "summary_type",
     "summary_use_proj",
+    "problem_type",
 )
+# What belongs to a classifier. It is carried over only where it classifies what a matcher's does.
+_OF_ITS_CLASSIFIER = ("id2label", "label2id", "num_labels", "classifier_dropout")
+
+
+def carried_pooling(config: dict[str, Any]) -> str | None:
+    """What a model's classifier is made for, if a matcher's may be the same: a WoBERT's of the mean or of the first
+    token. None for any other: BERT's own has a pooler before it."""
+    pooling = config.get("classifier_pooling") if config.get("model_type") == "wobert" else None
+    return pooling if pooling in ("mean", "cls") else None
 
 
 def _from_backbone(model_type: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -136,10 +146,12 @@ def _from_backbone(model_type: str, config: dict[str, Any]) -> dict[str, Any]:
             "a matcher starts from a RoFormer whose embeddings are of hidden_size and whose values are not rotated, "
             f"got embedding_size {config.get('embedding_size')} and rotary_value {config.get('rotary_value')}"
         )
-    kept = {key: value for key, value in config.items() if key not in _OF_ITS_OWN_MODEL}
+    pooling = carried_pooling(config)
+    left = _OF_ITS_OWN_MODEL if pooling else (*_OF_ITS_OWN_MODEL, *_OF_ITS_CLASSIFIER)
+    kept = {key: value for key, value in config.items() if key not in left}
     kept["position_embedding_type"] = _POSITIONS[model_type]
-    if config.get("classifier_pooling") in ("mean", "cls"):
-        kept["pooling"] = config["classifier_pooling"]
+    if pooling:
+        kept["pooling"] = pooling
     return kept
 
 

@@ -5,7 +5,8 @@ layer norm of a RoFormer (or a BERT) makes its scale and shift of that vector. O
 judges by all standards, and each row of a batch by its own. How it departs from RoFormer and BERT:
 
 * Parameters are called as in transformers' BERT, a RoFormer's too. `from_pretrained` takes the folder of a RoFormer, a
-  BERT or a WoBERT, and what it starts as computes what that one does, to the last bit, whatever the task.
+  BERT or a WoBERT, and what it starts as computes what that one does, to the last bit, whatever the task. (Where a
+  file's weights are mapped into memory at odd addresses, matrix products may round otherwise in the last bit.)
 * `task_ids` says which task: one for all texts, or one for each. With one for all, scale and shift are computed once
   and are those of plain layer norms; with several, once for each.
 * A text is classified by the mean over its real tokens, [CLS] and [SEP] included (`config.pooling`), in one layer;
@@ -15,7 +16,9 @@ judges by all standards, and each row of a batch by its own. How it departs from
 * It is an encoder only: no cross-attention, no cache. These, which BERT's users may pass, are refused.
 """
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,7 +32,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_cln_matcher import ClnMatcherConfig
+from .configuration_cln_matcher import ClnMatcherConfig, carried_pooling
 from .layers_cln_matcher import ClnMatcherEmbeddings, ClnMatcherEncoder, ClnMatcherLayer, ClnMatcherSelfAttention
 from .losses_cln_matcher import text_classification_loss, widen
 from .norm_cln_matcher import ClnMatcherLayerNorm
@@ -47,6 +50,9 @@ _NO_PLACE = {
     "encoder_attention_mask": "it has no cross-attention",
 }
 _ROFORMER = r"^roformer\."
+# A classifier that was made for something else than what a matcher's classifies.
+_OTHER_CLASSIFIER = r"^classifier\.(?=(weight|bias)$)"
+_HUB_OPTIONS = ("cache_dir", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 class ClnMatcherPreTrainedModel(PreTrainedModel):
@@ -78,8 +84,9 @@ class ClnMatcherPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """As in all of transformers, from a matcher's folder, or from one of a RoFormer, a BERT or a WoBERT.
 
-        What such a folder lacks is new: the tasks' vectors, the zero kernels of the layer norms, and the classifier.
-        transformers reports it, as it does whatever of the folder has no use here.
+        What such a folder lacks is new: the tasks' vectors, the zero kernels of the layer norms, and the classifier,
+        unless it is a WoBERT's that classifies what this one is to classify. transformers reports it, as it does
+        whatever of the folder has no use here.
 
         Args:
             task_names: what the tasks are called, in the order of their ids; or `num_tasks`, how many there are.
@@ -89,7 +96,8 @@ class ClnMatcherPreTrainedModel(PreTrainedModel):
         model = result[0] if isinstance(result, tuple) else result
         # transformers would save under the names that it loaded from.
         renamings = getattr(model, "_weight_conversions", None) or []
-        model._weight_conversions = [one for one in renamings if _ROFORMER not in one.source_patterns]
+        ours = {_ROFORMER, _OTHER_CLASSIFIER}
+        model._weight_conversions = [one for one in renamings if not ours & set(one.source_patterns)]
         return result
 
     @torch.no_grad()
@@ -133,6 +141,7 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         task_ids: Any = None,
+        tasks: Any = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """The states of all tokens, and as `pooler_output` what `config.pooling` makes of them.
@@ -144,11 +153,14 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
             position_ids: [batch or 1, length], by default 0, 1, ...; each below `max_position_embeddings`.
             task_ids: the task of all texts, or of each: an id or a name, a list of them, or a tensor of ids [], [1],
                 [batch] or [batch, 1]. By default 0, where there is one task only.
+            tasks: the same by another name: PEFT's models of a task type take a `task_ids` of their own, and do not
+                pass it on.
 
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds`; texts longer than the positions; tasks that
-                the model has not, or none where it has several; or something that BERT takes and the matcher has no
-                place for: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+            ValueError: both or none of `input_ids` and `inputs_embeds`; both of `task_ids` and `tasks`; texts longer
+                than the positions; tasks that the model has not, or none where it has several; or something that BERT
+                takes and the matcher has no place for: `past_key_values`, `encoder_hidden_states`,
+                `encoder_attention_mask`.
         """
         for name, reason in _NO_PLACE.items():
             if kwargs.get(name) is not None:
@@ -164,7 +176,7 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
                     f"{length}: truncate the longer of the two (truncation=True)"
                 )
             position_ids = torch.arange(length, device=given.device)[None]
-        conditions, rows = self._conditions(task_ids, given)
+        conditions, rows = self._conditions(_either(task_ids, tasks), given)
         cosines, sines = self.rotations(position_ids) if hasattr(self, "rotations") else (None, None)
         states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, conditions, rows)
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=states, attention_mask=attention_mask)
@@ -197,13 +209,19 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
             Its id.
 
         Raises:
-            ValueError: the name is no text or taken, `like` is unknown, or the model was folded.
+            ValueError: the name is no text or taken, `like` is unknown, the model was folded, or an adapter has put
+                another layer into the place of the tasks' vectors.
         """
         names = list(self.config.task_names or [])
         if not self.config.conditional:
             raise ValueError("this model was folded to one task: add a task to the model that it was made of")
         if not isinstance(name, str) or not name or name in names:
             raise ValueError(f"a new task needs a name of its own, got {name!r:.60}; taken are {', '.join(names)}")
+        if not isinstance(self.task_embeddings, nn.Embedding):
+            raise ValueError(
+                f"the tasks' vectors are held by a {type(self.task_embeddings).__name__}: merge the adapters first "
+                "(merge_and_unload), and add the task to the model that this gives"
+            )
         old = self.task_embeddings.weight
         if like is None:
             new = torch.randn_like(old[:1]) * self.config.initializer_range
@@ -220,7 +238,7 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
         BERT (without its pooler). Its states are the same; it is a copy and needs none of our code.
 
         Raises:
-            ValueError: the task is unknown.
+            ValueError: the task is unknown, or there are adapters in the model.
         """
         folded = _fold(self, name)
         fields = folded.config.to_dict()
@@ -228,14 +246,16 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
             fields.pop(key, None)
         state = folded.state_dict()
         plain: BertModel | RoFormerModel
-        # RoFormer's attention is always eager.
-        if self.config.position_embedding_type == "rotary":
-            plain = RoFormerModel._from_config(RoFormerConfig(**fields), attn_implementation="eager")
-            state["encoder.embed_positions.weight"] = plain.encoder.embed_positions.weight
-        else:
-            way = self.config._attn_implementation
-            plain = BertModel._from_config(BertConfig(**fields), attn_implementation=way, add_pooling_layer=False)
-        plain.to(dtype=self.dtype, device=self.device).load_state_dict(state)
+        with _nothing_drawn():
+            # RoFormer's attention is always eager.
+            if self.config.position_embedding_type == "rotary":
+                plain = RoFormerModel._from_config(RoFormerConfig(**fields), attn_implementation="eager")
+                table = plain.encoder.embed_positions.weight
+                state["encoder.embed_positions.weight"] = table.to(dtype=self.dtype, device=self.device)
+            else:
+                way = self.config._attn_implementation
+                plain = BertModel._from_config(BertConfig(**fields), attn_implementation=way, add_pooling_layer=False)
+        plain.to(dtype=self.dtype, device=self.device).load_state_dict(state, assign=True)
         return plain.train(self.training)
 
 
@@ -258,7 +278,8 @@ def _fold(model: Any, task: str | int) -> Any:
     number = task_id(task, model.config.task_names)
     config = copy.deepcopy(model.config)
     config.num_tasks, config.task_names, config.conditional = 1, [model.config.task_names[number]], False
-    folded = type(model)._from_config(config, dtype=model.dtype).to(model.device)
+    with _nothing_drawn():
+        folded = type(model)._from_config(config, dtype=model.dtype).to(model.device)
     state = dict(model.state_dict())
     if model.config.conditional:
         base = model.base_model
@@ -267,10 +288,32 @@ def _fold(model: Any, task: str | int) -> Any:
             if isinstance(module, ClnMatcherLayerNorm):
                 scale, shift = module.scale_and_shift(condition)
                 state[f"{name}.weight"], state[f"{name}.bias"] = scale[0], shift[0]
-                del state[f"{name}.weight_kernel"], state[f"{name}.bias_kernel"]
+                for kernel in ("weight_kernel", "bias_kernel"):
+                    state.pop(f"{name}.{kernel}", None)
         state = {name: value for name, value in state.items() if "task_embeddings." not in name}
-    folded.load_state_dict(state)
+    foreign = sorted(set(state) - set(folded.state_dict()))
+    if foreign:
+        raise ValueError(
+            f"this model has parameters that no matcher has, such as {foreign[0]}: merge its adapters first "
+            "(merge_and_unload), and fold the model that this gives"
+        )
+    # Not copied into the new parameters: layer norms that are in float32 in a model of half precision stay so.
+    folded.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
     return folded.train(model.training)
+
+
+@contextlib.contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    """New parameters, which are overwritten, cost the caller no random numbers: a training goes on as without them."""
+    device = torch.get_default_device()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def _either(task_ids: Any, tasks: Any) -> Any:
+    if task_ids is not None and tasks is not None:
+        raise ValueError("give either task_ids or tasks, which are one thing")
+    return tasks if task_ids is None else task_ids
 
 
 # Copied from modeling_wobert.masked_mean
@@ -315,6 +358,26 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """See `ClnMatcherPreTrainedModel.from_pretrained`."""
+        if _has_other_classifier(pretrained_model_name_or_path, kwargs):
+            # Says so to `_finalize_model_loading`: transformers itself undoes a renaming to a name that is not there.
+            kwargs["key_mapping"] = {_OTHER_CLASSIFIER: "backbone_classifier.", **(kwargs.get("key_mapping") or {})}
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    @staticmethod
+    def _finalize_model_loading(model: Any, load_config: Any, loading_info: Any) -> Any:
+        """As in all of transformers; a classifier that was made for something else has not been loaded."""
+        if any(_OTHER_CLASSIFIER in getattr(one, "source_patterns", ()) for one in load_config.weight_mapping or ()):
+            for name, parameter in model.classifier.named_parameters():
+                parameter._is_hf_initialized = False
+                loading_info.missing_keys.add(f"classifier.{name}")
+            loading_info.mismatched_keys = {
+                one for one in loading_info.mismatched_keys if not one[0].startswith("classifier.")
+            }
+        return ClnMatcherPreTrainedModel._finalize_model_loading(model, load_config, loading_info)
+
     @can_return_tuple
     def forward(
         self,
@@ -326,6 +389,7 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
         task_ids: Any = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        tasks: Any = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutput:
         """See the class for the shapes of `logits` and `labels`; the other inputs are `ClnMatcherModel`'s.
@@ -335,8 +399,8 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
                 sum / this number instead of their mean.
         """
         outputs = self.bert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, task_ids, return_dict=True,
-            **kwargs,
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, _either(task_ids, tasks),
+            return_dict=True, **kwargs,
         )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.pooler_output))
         loss = None
@@ -359,10 +423,32 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
         `model.bert.fold_task(name)` is its encoder as one of transformers' own.
 
         Raises:
-            ValueError: the task is unknown.
+            ValueError: the task is unknown, or there are adapters in the model.
         """
         folded: ClnMatcherForSequenceClassification = _fold(self, name)
         return folded
+
+
+def _has_other_classifier(folder: Any, options: dict[str, Any]) -> bool:
+    """Whether a folder's model may have a classifier that is of no use to the matcher which is made of it.
+
+    Args:
+        folder: or a name on the Hub. options: as of `from_pretrained`.
+    """
+    if folder is None:
+        return False
+    try:
+        found, _ = BertConfig.get_config_dict(folder, **{key: options[key] for key in _HUB_OPTIONS if key in options})
+    except OSError:
+        return False  # There is no configuration, or none to be had: whoever loads it says so.
+    if found.get("model_type") in (None, ClnMatcherConfig.model_type):
+        return False
+    pooling = carried_pooling(found)
+    classes = len(found.get("id2label") or ()) or found.get("num_labels") or 2
+    config = options.get("config")
+    asked = {name: options.get(name, getattr(config, name, None)) for name in ("pooling", "num_labels", "id2label")}
+    wanted = asked["num_labels"] or len(asked["id2label"] or ()) or classes
+    return pooling is None or (asked["pooling"] or pooling) != pooling or wanted != classes
 
 
 __all__ = ["ClnMatcherForSequenceClassification", "ClnMatcherModel", "ClnMatcherPreTrainedModel"]

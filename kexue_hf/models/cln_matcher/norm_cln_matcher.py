@@ -35,6 +35,8 @@ class ClnMatcherLayerNorm(nn.LayerNorm):
 
     def scale_and_shift(self, conditions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """gamma and beta of conditions [count, condition_size]: [count, hidden] each."""
+        # Layer norms are often kept in float32 where all else is in half precision.
+        conditions = conditions.to(self.weight_kernel.dtype)
         return (
             self.weight + functional.linear(conditions, self.weight_kernel),
             self.bias + functional.linear(conditions, self.bias_kernel),
@@ -56,8 +58,10 @@ class ClnMatcherLayerNorm(nn.LayerNorm):
         if rows is None and is_one(conditions.shape[0]):
             return functional.layer_norm(states, self.normalized_shape, scale[0], shift[0], self.eps)
         if rows is not None:
-            scale, shift = scale[rows], shift[rows]
+            # Not scale[rows], for which -1 is the last: in a compiled program nobody has looked at the range.
+            scale, shift = functional.embedding(rows, scale), functional.embedding(rows, shift)
         normal = functional.layer_norm(states, self.normalized_shape, None, None, self.eps)
+        scale, shift = scale.to(normal.dtype), shift.to(normal.dtype)
         if torch.is_grad_enabled():
             return torch.addcmul(shift[:, None], normal, scale[:, None])
         # A further tensor of this size takes longer to be had than to be filled.

@@ -1,5 +1,6 @@
 """Which task a text is matched by: names, numbers or tensors of either, read as ids."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,15 @@ def task_id(task: str | int, names: Sequence[str]) -> int:
         if task not in names:
             raise ValueError(f"unknown task {task!r:.60}; this model knows {', '.join(map(repr, names))}")
         return list(names).index(task)
-    if isinstance(task, bool) or not isinstance(task, int):
+    try:
+        # Whatever is a whole number, NumPy's too.
+        number = None if isinstance(task, bool) else operator.index(task)
+    except TypeError:
+        number = None
+    if number is None:
         raise ValueError(f"a task is given by its name or its id, got {task!r:.60}")
-    _check_range(task, task, len(names))
-    return task
+    _check_range(number, number, len(names))
+    return number
 
 
 def read_task_ids(
@@ -34,7 +40,9 @@ def read_task_ids(
 
     Raises:
         ValueError: there are several tasks and none is named; a name is unknown; an id is out of range (not looked for
-            in a tensor that is on an accelerator: that would wait for it); or there are not as many as texts.
+            in a tensor that is on an accelerator, which would have to be waited for, nor in a compiled or exported
+            program: there it is torch's IndexError, or its assertion on the device, where scale and shift are looked
+            up); or there are not as many as texts.
     """
     if tasks is None:
         if len(names) > 1:

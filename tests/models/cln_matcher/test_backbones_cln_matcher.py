@@ -122,6 +122,56 @@ def test_a_wobert_that_classifies_the_mean_or_the_first_token_goes_on_doing_so(t
         torch.testing.assert_close(ours(IDS, MASK).logits, theirs(IDS, MASK).logits)
 
 
+OTHER_CLASSIFIERS = {
+    "pooler": ("BertForSequenceClassification", {"id2label": {0: "paraphrase", 1: "other"}}, {}),
+    "wobert-pooler": ("WoBertForSequenceClassification", {}, {}),
+    "three": ("BertForSequenceClassification", {"num_labels": 3}, {"num_labels": 2}),
+    "one": ("BertForSequenceClassification", {"num_labels": 1, "problem_type": "regression"}, {}),
+    "several": ("BertForSequenceClassification", {"problem_type": "multi_label_classification"}, {}),
+    "other-pooling": ("WoBertForSequenceClassification", {"classifier_pooling": "mean"}, {"pooling": "cls"}),
+    "other-number": (
+        "WoBertForSequenceClassification",
+        {"classifier_pooling": "mean", "num_labels": 3},
+        {"num_labels": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_CLASSIFIERS)
+def test_a_classifier_of_something_else_is_left_behind(case: str, tmp_path: Path) -> None:
+    name, theirs, ours = OTHER_CLASSIFIERS[case]
+    make(name, tmp_path / "theirs", "eager", classifier_dropout=0.5, **theirs)
+    model, info = ClnMatcherForSequenceClassification.from_pretrained(
+        tmp_path / "theirs", task_names=NAMES, output_loading_info=True, **ours
+    )
+    assert {"classifier.weight", "classifier.bias"} <= info["missing_keys"] and not info["mismatched_keys"]
+    # As new ones are.
+    assert (model.classifier.bias == 0).all() and 0 < model.classifier.weight.std() < 0.05
+    assert model.config.num_labels == 2 and model.config.problem_type is None
+    if "pooling" not in ours and case != "other-number":
+        assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1"} and model.config.classifier_dropout is None
+    randomize(model).save_pretrained(tmp_path / "ours")
+    again, info = ClnMatcherForSequenceClassification.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["missing_keys"] and torch.equal(again.classifier.weight, model.classifier.weight)
+
+
+def test_a_matcher_drops_out_what_a_bert_does(tmp_path: Path) -> None:
+    theirs = make("BertModel", tmp_path, "eager", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.4).train()
+    ours = kexue_hf.ClnMatcherModel.from_pretrained(tmp_path, dtype=torch.float64, attn_implementation="eager").train()
+    states = []
+    for model in (theirs, ours):
+        torch.manual_seed(1)
+        states.append(model(IDS, MASK, token_type_ids=SEGMENTS).last_hidden_state)
+    torch.testing.assert_close(*states, atol=1e-12, rtol=0)
+
+
+def test_nothing_of_a_configuration_that_has_no_meaning_here_is_kept() -> None:
+    of_another = {"summary_use_proj": True, "summary_type": "first", "classifier_pooling": "pooler", "id2label": {}}
+    kept = ClnMatcherConfig.from_dict({"model_type": "wobert", "problem_type": "regression", **of_another, **SIZES})
+    assert not {"summary_use_proj", "summary_type", "classifier_pooling"} & set(kept.to_dict())
+    assert (kept.problem_type, kept.num_labels) == (None, 2)
+
+
 @pytest.mark.parametrize("case", ["roformer_tf_ckpt", "wobert_mlm_only_tf_ckpt"])
 def test_a_converted_folder_gives_its_tokenizer_too(case: str, tmp_path: Path) -> None:
     convert(GOLDEN / case, tmp_path)

@@ -187,6 +187,13 @@ def test_what_is_classified(pooling: str) -> None:
     torch.testing.assert_close(model(IDS, MASK, task_ids=1).logits, model.classifier(text), atol=1e-5, rtol=1e-5)
 
 
+def test_what_is_classified_is_dropped_out_as_the_configuration_says() -> None:
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    plain, dropped = (tiny(classifier_dropout=rate, **off).train() for rate in (None, 1.0))
+    assert torch.equal(plain(IDS, task_ids=MIXED).logits, plain.eval()(IDS, task_ids=MIXED).logits)
+    assert torch.equal(dropped(IDS, task_ids=MIXED).logits, dropped.classifier.bias.expand(4, -1))
+
+
 def test_rotations_know_distances_only() -> None:
     """Two tokens' scores depend on how far they are apart: a text anywhere is the same text."""
     model = tiny().double()
@@ -213,6 +220,12 @@ def test_half_precision_comes_near(dtype: torch.dtype, tasks: Any) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = tiny()(IDS, MASK, task_ids=tasks).logits
     assert ((cast - exact).abs().max() / scale) < 0.1
+    # As some recipes have it; what is folded keeps it so.
+    for norm in norms(model):
+        norm.float()
+    assert ((model(IDS, MASK, task_ids=tasks).logits - exact).abs().max() / scale) < 0.1
+    folded, expected = model.fold_task(1), model(IDS, MASK, task_ids=1).logits
+    assert torch.equal(folded(IDS, MASK).logits, expected) and norms(folded)[0].weight.dtype == torch.float32
     # What half precision has rounded does not stay so.
     assert torch.equal(model.float().bert.rotations.table, rotation_table(12, 6))
 
@@ -316,6 +329,8 @@ BAD_INPUTS = {
     "too long": ({"input_ids": IDS.repeat(1, 2)}, "at most 12 tokens .*got 14: truncate the longer of the two"),
     "cache": ({"input_ids": IDS, "past_key_values": ()}, "takes no past_key_values"),
     "decoder": ({"input_ids": IDS, "encoder_hidden_states": IDS}, "takes no encoder_hidden_states"),
+    "decoder's mask": ({"input_ids": IDS, "encoder_attention_mask": MASK}, "takes no encoder_attention_mask"),
+    "tasks twice": ({"input_ids": IDS, "tasks": 1}, "either task_ids or tasks"),
 }
 
 

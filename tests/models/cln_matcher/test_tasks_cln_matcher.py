@@ -32,13 +32,16 @@ from tests.models.cln_matcher.matchers import CLASSIFIER, ENCODER, IDS, MASK, MI
         [NAMES[task] for task in MIXED],
         np.array([NAMES[task] for task in MIXED]),
         ["短长匹配A类", 0, "strict", 0],
+        list(MIXED.numpy()),
     ],
-    ids=["tensor", "column", "int32", "list", "lists", "array", "names", "array of names", "both"],
+    ids=["tensor", "column", "int32", "list", "lists", "array", "names", "array of names", "both", "scalars"],
 )
 def test_tasks_of_each_text(given: Any) -> None:
     read = read_task_ids(given, NAMES, 4)
     assert read.dtype == torch.long and torch.equal(read, MIXED)
-    assert torch.equal(tiny()(IDS, MASK, task_ids=given).logits, tiny()(IDS, MASK, task_ids=MIXED).logits)
+    expected = tiny()(IDS, MASK, task_ids=MIXED)
+    assert torch.equal(tiny()(IDS, MASK, task_ids=given).logits, expected.logits)
+    assert torch.equal(tiny()(IDS, MASK, tasks=given).logits, expected.logits)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,13 @@ def test_tasks_that_the_model_has_not(given: Any, message: str) -> None:
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("given", [torch.tensor([0, -1, 1, 1]), torch.tensor([-1, 0])], ids=str)
+def test_no_task_is_the_last_one_where_nobody_looks_at_the_range(given: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(IndexError):
+        tiny()(IDS[: len(given)], task_ids=given)
+
+
 # --- a new one
 
 
@@ -93,6 +103,8 @@ def test_a_new_task_leaves_the_others_as_they_are(name: str, like: Any, tmp_path
     assert torch.equal(model(IDS, MASK, task_ids=MIXED)[0], mixed)
     new = model(IDS, MASK, task_ids="new")[0]
     assert torch.equal(new, before[1]) == (like is not None)
+    vector = model.base_model.task_embeddings.weight[3]
+    assert like is not None or 0.5 < vector.std() / model.config.initializer_range < 2
     model.save_pretrained(tmp_path)
     again = (AutoModel if name == ENCODER else AutoModelForSequenceClassification).from_pretrained(tmp_path)
     torch.testing.assert_close(again(IDS, MASK, task_ids="new")[0], new)
@@ -182,3 +194,41 @@ def test_a_folded_model_keeps_its_type_and_has_one_task() -> None:
         tiny().fold_task("lose")
     plain = [module for module in folded.modules() if isinstance(module, ClnMatcherLayerNorm)]
     assert len(plain) == 5 and all(norm.weight_kernel is None for norm in plain)
+
+
+def test_folding_draws_no_random_numbers() -> None:
+    """A fold during a training leaves the rest of it as it would have been."""
+    model = tiny()
+    state = torch.random.get_rng_state()
+    model.fold_task("strict")
+    model.bert.fold_task("strict")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# --- adapters
+
+
+def adapted(**options: Any) -> Any:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(target_modules=["query", "value"], init_lora_weights=False, **options)
+    return peft.get_peft_model(tiny(), config)
+
+
+def test_adapters_of_a_classifier_pass_tasks_on() -> None:
+    """Their own `task_ids` is that of prompts for several tasks."""
+    model = adapted(task_type="SEQ_CLS").eval()
+    expected = model.base_model.model(IDS, MASK, task_ids=MIXED).logits
+    assert torch.equal(model(input_ids=IDS, attention_mask=MASK, tasks=MIXED).logits, expected)
+
+
+def test_a_model_with_adapters_is_merged_first() -> None:
+    model = adapted(modules_to_save=["task_embeddings"])
+    with pytest.raises(ValueError, match="are held by a ModulesToSaveWrapper: merge the adapters first"):
+        model.add_task("new")
+    for folding in (model.fold_task, model.bert.fold_task):
+        with pytest.raises(ValueError, match=r"parameters that no matcher has, such as .*: merge its adapters first"):
+            folding("strict")
+    expected = model.eval()(IDS, MASK, task_ids=1).logits
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(merged.fold_task("strict")(IDS, MASK).logits, expected)
+    assert merged.add_task("new") == 3
