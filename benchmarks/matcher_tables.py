@@ -135,16 +135,22 @@ def matcher_training(language: str) -> str:
         if "learning_rate" in contender:
             chosen = ", ".join(f"{rate}: {100 * each:.1f}" for rate, each in contender["chosen by"].items())
             rate = contender["learning_rate"]
-            if contender["at the edge of the rates tried"]:
-                rate += (
-                    f", the {'lowest' if float(rate) == min(map(float, contender['chosen by'])) else 'highest'} tried"
-                )
+            tried = sorted(contender["chosen by"], key=float)
+            if len(tried) > 1 and rate in (tried[0], tried[-1]):  # a better one may lie beyond it
+                rate += ", the lowest tried" if rate == tried[0] else ", the highest tried"
             rows.append([CONTENDERS[name][language == "zh"], rate, chosen])
     if not rows:
         raise Unmeasured("benchmarks/matcher_tasks.py")
     sizes = f"{settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['seeds']} seeds"
     versions = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
-    facts = f"\nEncoder `{found['model']}`; {sizes}; {machine['processor']}; {versions}.\n"
+    left_out = found["left out, their texts being in another part"]
+    dropped = sum(number for part in left_out.values() for number in part.values())
+    fewest = min(found["matches"]["kept"], key=lambda name: found["matches"]["kept"][name])
+    kept = f"{found['matches']['kept'][fewest]} of {found['rows']['kept'][fewest]}"
+    facts = (
+        f"\nEncoder `{found['model']}`; {sizes}; {machine['processor']}; {versions}. Left out, since another part has "
+        f"the same two texts: {dropped} rows. Of the rows kept out of {fewest}, {kept} match.\n"
+    )
     return table(["Trained", "rate", "100 x average precision on the rows kept out, by rate"], rows) + facts
 
 

@@ -32,8 +32,8 @@ each of the two. It takes pairs as independent, though some share a text, and so
 
 Limits. The same number of epochs are few steps for a model of a task with few rows, whose average has still much of
 its beginning, and the rows kept out of such a task have few matches to choose a threshold by; the JSON says how many.
-Six models share a rate. Where the best rate is the lowest or the highest of those tried, the JSON says so: a still
-lower or higher one may be better.
+Six models share a rate; and where the best rate is the lowest or the highest of those tried, a still lower or higher
+one may be better.
 
 And how reliable the one matcher's probabilities are on these rows (first seed, rate as chosen): the share of matches
 by probability, the expected calibration error, the probabilities of pairs that match and of those that do not.
@@ -437,8 +437,6 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
             "parameters": runs[0]["parameters"],
             "learning_rate": rate,
             "chosen by": {each: tried[each]["average precision"] for each in tried},
-            # A better one may lie beyond it.
-            "at the edge of the rates tried": rate in (min(tried, key=float), max(tried, key=float)),
             "thresholds of the first seed": runs[0]["thresholds"],
             **means(runs),
         }
