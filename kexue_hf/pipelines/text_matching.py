@@ -13,6 +13,7 @@ pass of its own, in which the layer norms are plain ones; the tasks of a few sho
 """
 
 import inspect
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -62,6 +63,8 @@ def match_texts(
             an option does not fit; later, with the number of the pair (from 0), if that is none, a text is empty, or
             its task is unknown; or if probabilities are not finite (NaN), as where float16 overflows.
     """
+    if tokenizer is None:
+        raise ValueError("a tokenizer is needed, the one that belongs to the model, got None")
     if isinstance(pairs, str | dict):
         raise ValueError(f"expected a sequence of pairs, got a single {type(pairs).__name__}: put it into a list")
     names = task_names(model)
@@ -97,24 +100,34 @@ def task_names(model: Any) -> list[str]:
     return list(model.config.task_names) if _is_matcher(model) else [ONLY_TASK]
 
 
-def task_numbers(tasks: str | int | Sequence[str | int], names: Sequence[str]) -> list[int]:
-    """The ids of tasks that are given by name or by id, one or several, each once.
+def task_numbers(tasks: Any, names: Sequence[str]) -> list[int]:
+    """The ids of tasks that are given by name or by id (any whole number, NumPy's too), one or several, each once.
 
     Raises:
         ValueError: one is unknown, an id is out of range, or there are none.
     """
+    single = isinstance(tasks, str) or _whole(tasks) is not None or not isinstance(tasks, Iterable)
     numbers = []
-    for task in [tasks] if isinstance(tasks, str | int) else tasks:
+    for task in [tasks] if single else tasks:
         if isinstance(task, str) and task not in names:
             raise ValueError(f"unknown task {task!r:.60}; this model knows {', '.join(map(repr, names))}")
-        if isinstance(task, bool) or not isinstance(task, str | int):
+        number = names.index(task) if isinstance(task, str) else _whole(task)
+        if number is None:
             raise ValueError(f"a task is given by its name or its id, got {task!r:.60}")
-        if isinstance(task, int) and not 0 <= task < len(names):
-            raise ValueError(f"task ids of this model are 0 to {len(names) - 1}, got {task}")
-        numbers.append(names.index(task) if isinstance(task, str) else task)
+        if not 0 <= number < len(names):
+            raise ValueError(f"task ids of this model are 0 to {len(names) - 1}, got {number}")
+        numbers.append(number)
     if not numbers:
         raise ValueError(f"no tasks are named; this model knows {', '.join(map(repr, names))}")
     return list(dict.fromkeys(numbers))
+
+
+def _whole(number: Any) -> int | None:
+    """What is a whole number; None if it is none, or true or false."""
+    try:
+        return None if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        return None
 
 
 def _is_matcher(model: Any) -> bool:
@@ -156,7 +169,7 @@ def _match(
         while start < len(order):
             batch = order[start : start + max(1, batch_tokens // len(rows[order[start]].ids))]
             inputs = _tensors(model, [rows[number] for number in batch], tokenizer.pad_token_id or 0, segmented)
-            extra = {"task_ids": 0} if _is_matcher(model) else {}
+            extra = {"tasks": 0} if _is_matcher(model) else {}
             if not inputs["attention_mask"].all() and padding_leaks(model, inputs["input_ids"], **extra):
                 batch = [number for number in batch if len(rows[number].ids) == len(rows[batch[0]].ids)]
                 inputs = {name: tensor[: len(batch)] for name, tensor in inputs.items()}
@@ -195,8 +208,8 @@ def _probabilities(model: Any, inputs: dict[str, torch.Tensor], places: list[int
         inputs = {name: tensor[places] for name, tensor in inputs.items()}
     extra: dict[str, Any] = {}
     if _is_matcher(model):
-        # One for all is the way of plain layer norms.
-        extra["task_ids"] = tasks[0] if len(set(tasks)) == 1 else torch.tensor(tasks)
+        # One for all is the way of plain layer norms. Not task_ids: PEFT's classifiers keep that to themselves.
+        extra["tasks"] = tasks[0] if len(set(tasks)) == 1 else torch.tensor(tasks)
     logits = getattr(model(**inputs, **extra), "logits", None)
     if logits is None or logits.shape != (len(places), 2):
         raise ValueError(

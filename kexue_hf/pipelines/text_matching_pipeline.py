@@ -9,6 +9,8 @@ What a probability is, and what is defined for odd input, is said in `text_match
 length, which a pipeline does within a batch only.
 """
 
+from collections.abc import Iterable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, Pipeline
@@ -36,12 +38,19 @@ class TextMatchingPipeline(Pipeline):
             inputs: a pair: a dictionary with `text_a`, `text_b` and perhaps the `task` that it is to be judged by, or
                 two texts; a list or tuple of pairs (a list comes back); a generator or torch data set (an iterator
                 comes back).
+
+        Raises:
+            ValueError: a pair is none, has an empty text or an unknown task; with its number (from 0), if it is one of
+                a list, a tuple or a generator. In a list or a tuple, before anything is judged.
         """
         if isinstance(inputs, list | tuple) and len(inputs) == 2 and all(isinstance(text, str) for text in inputs):
             inputs = TextPair(*inputs)
         inputs = list(inputs) if isinstance(inputs, tuple) else inputs
         if isinstance(inputs, list) and not inputs:
             return []
+        if isinstance(inputs, list | GeneratorType):
+            numbered = self._numbered(inputs)
+            inputs = list(numbered) if isinstance(inputs, list) else numbered
         return super().__call__(inputs, *args, **kwargs)
 
     def _sanitize_parameters(
@@ -60,14 +69,22 @@ class TextMatchingPipeline(Pipeline):
             task_numbers(options["tasks"], task_names(self.model))
         return {}, options, {}
 
-    def preprocess(self, pair: Any) -> dict[str, Any]:
-        read = read_pair(pair)
+    def _numbered(self, pairs: Iterable[Any]) -> Iterator[TextPair]:
+        for number, pair in enumerate(pairs):
+            yield self._read(pair, f"pair {number}")
+
+    def _read(self, pair: Any, place: str = "") -> TextPair:
+        read = read_pair(pair, place)
         if read.task is not None:
             try:
                 task_numbers([read.task], task_names(self.model))
             except ValueError as error:
-                raise ValueError(f"{error} (the task of {read.text_a[:20]!r})") from None
-        return {"pair": read}
+                at = f"{place}: " if place else ""
+                raise ValueError(f"{at}{error} (the task of {read.text_a[:20]!r})") from None
+        return read
+
+    def preprocess(self, pair: Any) -> dict[str, Any]:
+        return {"pair": self._read(pair)}
 
     def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
         # A batch is a list: nothing in it is a tensor that the pipeline would pad.

@@ -54,6 +54,9 @@ def test_every_pair_has_what_it_has_alone(matcher, batch_tokens: int) -> None:
         (2, [NAMES[2]]),
         ([2, "loose"], [NAMES[2], "loose"]),
         (["loose", 0, "loose"], ["loose"]),
+        (np.int64(1), ["strict"]),
+        (np.array([2, 0]), [NAMES[2], "loose"]),
+        (torch.tensor(1), ["strict"]),
         (None, NAMES),
     ],
     ids=str,
@@ -65,7 +68,7 @@ def test_tasks_are_those_asked_for(matcher, tasks, names: list[str]) -> None:
 
 @pytest.mark.parametrize("batch_tokens", [30, 8192])
 def test_a_pairs_own_task_holds_where_none_is_asked_for(matcher, batch_tokens: int) -> None:
-    own = ["strict", None, 2, "loose", "strict"]
+    own = ["strict", None, np.int64(2), "loose", "strict"]
     pairs = [{"text_a": a, "text_b": b, "task": task} for (a, b), task in zip(SHORT, own, strict=True)]
     everything = list(match_texts(*matcher, SHORT))
     wanted = [["strict"], NAMES, [NAMES[2]], ["loose"], ["strict"]]
@@ -107,7 +110,7 @@ def test_one_task_is_one_pass_a_batch_and_a_few_pairs_are_one_for_all_tasks(matc
         forward = model.forward
 
         def spied(**inputs):
-            tasks = inputs["task_ids"]
+            tasks = inputs["tasks"]
             given.append((len(inputs["input_ids"]), tasks if isinstance(tasks, int) else tasks.tolist()))
             return forward(**inputs)
 
@@ -225,6 +228,25 @@ def test_half_precision(matcher, tmp_path: Path, dtype: torch.dtype) -> None:
         list(match_texts(model, tokenizer, PAIRS))
 
 
+def test_probabilities_near_one_are_told_apart_in_half_precision(tmp_path: Path) -> None:
+    model, tokenizer = make("matcher", tmp_path)
+    model.to(torch.bfloat16)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 7.0]))
+    # bfloat16 has nothing between 0.996 and 1.
+    assert list(next(match_texts(model, tokenizer, SHORT, 0)).values()) == pytest.approx([0.99909], abs=1e-5)
+
+
+def test_a_matcher_with_adapters_of_a_classifier_has_its_tasks(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    model, tokenizer = make("matcher", tmp_path)
+    expected = list(match_texts(model, tokenizer, SHORT))
+    # Fresh ones change nothing.
+    adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"]))
+    assert_same(list(match_texts(adapted, tokenizer, SHORT)), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -232,6 +254,9 @@ def test_half_precision(matcher, tmp_path: Path, dtype: torch.dtype) -> None:
         ({"tasks": 3}, "task ids of this model are 0 to 2, got 3"),
         ({"tasks": [0, -1]}, "task ids of this model are 0 to 2, got -1"),
         ({"tasks": [True]}, "by its name or its id, got True"),
+        ({"tasks": True}, "by its name or its id, got True"),
+        ({"tasks": 1.5}, "by its name or its id, got 1.5"),
+        ({"tasks": [np.float64(1)]}, "by its name or its id, got "),
         ({"tasks": []}, "no tasks are named; this model knows 'loose'"),
         ({"pairs": {"text_a": "a", "text_b": "b"}}, "got a single dict: put it into a list"),
         ({"pairs": "ab"}, "got a single str"),
@@ -252,6 +277,7 @@ def test_wrong_arguments_are_named_before_anything_is_read(matcher, arguments: d
     [
         (("a", ""), "pair 1: text_b is empty; a pair needs two texts"),
         ((" \n", "a"), "pair 1: text_a is empty"),
+        (("a", "\u200b\ufeff"), "pair 1: text_b is empty"),
         (("a", None), "pair 1: text_b must be a string, got NoneType"),
         (("a", "\ud800"), "pair 1: text_b holds half a surrogate pair"),
         (("a",), r"pair 1: a pair must be two texts or a dictionary with text_a and text_b, got \('a',\)"),
@@ -284,3 +310,5 @@ def test_what_is_no_matcher_is_refused(matcher, tmp_path: Path) -> None:
         list(match_texts(encoder, tokenizer, SHORT))
     with pytest.raises(ValueError, match="knows no tokens but special ones"):
         match_texts(matcher[0], BertTokenizer(), SHORT)
+    with pytest.raises(ValueError, match="a tokenizer is needed, the one that belongs to the model, got None"):
+        match_texts(matcher[0], None, SHORT)

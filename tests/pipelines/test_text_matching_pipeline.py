@@ -64,15 +64,24 @@ def test_options_are_the_pipelines_or_the_calls(parts) -> None:
         ),
         ("今天", {}, "a pair must be two texts or a dictionary with text_a and text_b, got '今天'"),
         (["今天"], {}, "a pair must be two texts"),
-        ([PAIRS[0], ("a", " ")], {}, "text_b is empty"),
+        ([PAIRS[0], ("a", " ")], {}, "pair 1: text_b is empty"),
+        ([PAIRS[0], {**DICTIONARIES[0], "task": "x"}], {}, "pair 1: unknown task 'x'.* .the task of '今天天气不错'"),
         ({"text": "今天"}, {}, "has no field 'text_a', only text"),
     ],
-    ids=["option", "task", "both", "own-task", "string", "one-text", "empty", "other-fields"],
+    ids=["option", "task", "both", "own-task", "string", "one-text", "empty", "its-task", "other-fields"],
 )
 def test_what_is_wrong_is_said(parts, inputs: object, options: dict, message: str) -> None:
     match = pipeline("text-matching", model=parts[0], tokenizer=parts[1])
     with pytest.raises(ValueError, match=message):
         match(inputs, **options)
+
+
+def test_what_is_wrong_in_a_stream_is_said_when_it_comes(parts) -> None:
+    match = pipeline("text-matching", model=parts[0], tokenizer=parts[1])
+    stream = iter(match(pair for pair in [PAIRS[0], PAIRS[1], ("a", " ")]))
+    assert set(next(stream)) == set(NAMES)
+    with pytest.raises(ValueError, match="pair 2: text_b is empty"):
+        list(stream)
 
 
 CODE = """
