@@ -16,12 +16,15 @@ Evaluated and saved is the moving average of the weights (--ema_decay). After ev
 the held-out rows are evaluated; kept is the checkpoint with the best f1, which for tasks whose names end in A and B is
 the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks. All of transformers'
 TrainingArguments are options, some with defaults of their own; several processes train as one does, and --resume goes
-on after a stop as if there had been none. Prints the held-out figures, and saves a folder with model and tokenizer.
+on after a stop as if there had been none. Prints the held-out figures, and saves a folder with model, tokenizer and a
+model card, into which the reliability of the probabilities on the held-out rows is drawn.
 """
 
 import json
 import shutil
 import sys
+import warnings
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -40,19 +44,40 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, EmaCallback
 from kexue_hf.corpora.matching_rows import MatchingRow, read_matching_rows, tasks_of
 from kexue_hf.corpora.row_order import Table
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
 from kexue_hf.trainers.checked_options import check_nothing_is_replaced, check_range, check_training, one_line
 from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
-from kexue_hf.trainers.matching_figures import matching_figures
+from kexue_hf.trainers.matcher_card import matcher_card
+from kexue_hf.trainers.matching_figures import matching_figures, probability_figures
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer
+from kexue_hf.trainers.reliability import Reliability, reliability
+from kexue_hf.trainers.reliability_picture import check_picture, draw_reliability
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.whole_file import whole_file
 
 MATCHER = ClnMatcherConfig.model_type
+PICTURE = "reliability.svg"
+# What Trainer gives to compute_metrics.
+LABELS = ["labels", "task_ids"]
+# Of the configuration: what the network is, where the weights alone do not say it.
+NETWORK = (
+    "pooling",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "hidden_act",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "position_embedding_type",
+    "conditional",
+)
 
 
 @dataclass
@@ -159,6 +184,11 @@ def load_model(options: Options, config: Any, names: list[str]) -> ClnMatcherFor
         changes |= {"task_names": names, "num_labels": 2}
     elif config.num_labels != 2:
         raise InputError(f"{options.model} tells {config.num_labels} classes apart; labels here are 0 and 1")
+    elif config.problem_type not in (None, "single_label_classification"):
+        raise InputError(
+            f"{options.model} is for problem_type {config.problem_type!r}, of which no text matcher can be used: set "
+            "it to null in its config.json if the two classes are 0 and 1, or begin with its encoder"
+        )
     if options.pooling is not None:
         changes["pooling"] = options.pooling
     if options.dropout is not None:
@@ -186,11 +216,28 @@ def encoded(
     return Dataset.from_dict(columns)
 
 
-def measured(prediction: Any, loss: Any, names: list[str]) -> dict[str, float]:
-    """The loss of all rows, whatever the batches (Trainer's own is a mean over batches), and F1."""
-    (labels, tasks), logits = prediction.label_ids, prediction.predictions
-    whole = loss({"logits": torch.from_numpy(logits)}, torch.from_numpy(labels)).item()
-    return {"loss": whole, **matching_figures(logits.argmax(-1), labels, tasks, names)}
+class HeldOut:
+    """Trainer's compute_metrics: the loss of all rows, whatever the batches (Trainer's own is a mean over batches),
+    and F1. Keeps the `probabilities` of the last evaluation, with their `labels` and `tasks`, all of [rows]."""
+
+    def __init__(self, loss: Any, names: list[str]) -> None:
+        self.loss, self.names = loss, names
+        self.probabilities, self.labels, self.tasks = (np.zeros(0) for _ in range(3))
+
+    def __call__(self, prediction: Any) -> dict[str, float]:
+        (self.labels, self.tasks), logits = prediction.label_ids, torch.from_numpy(prediction.predictions)
+        self.probabilities = logits.float().softmax(-1)[:, 1].numpy()
+        whole = self.loss({"logits": logits}, torch.from_numpy(self.labels)).item()
+        return {"loss": whole, **matching_figures(logits.argmax(-1).numpy(), self.labels, self.tasks, self.names)}
+
+    def reliability(self) -> dict[str, Reliability]:
+        """Of each task that occurs."""
+        found = {}
+        for number, name in enumerate(self.names):
+            own = self.tasks == number
+            if own.any():
+                found[name] = reliability(self.probabilities[own], self.labels[own])
+        return found
 
 
 def check(options: Options, arguments: TrainingArguments) -> None:
@@ -200,8 +247,61 @@ def check(options: Options, arguments: TrainingArguments) -> None:
     check_range({"max_train_rows": options.max_train_rows}, 1)
     check_range({"ema_decay": options.ema_decay}, 0, 1)
     loss_of(options.loss, gamma=options.focal_gamma)
+    check_effects(options, arguments)
     if options.task_names is not None and len(set(options.task_names)) < len(options.task_names):
         raise InputError(f"--task_names must be different names, got {' '.join(options.task_names)}")
+
+
+def check_effects(options: Options, arguments: TrainingArguments) -> None:
+    """Raise InputError for an option that would change nothing, or not what it says."""
+    saved, evaluated = (getattr(arguments, f"{what}_strategy").value for what in ("save", "eval"))
+    metric = arguments.metric_for_best_model
+    # What TrainingArguments say where one of these is asked for and no metric is named.
+    by_default = arguments.load_best_model_at_end or arguments.lr_scheduler_type == "reduce_lr_on_plateau"
+    evaluating = "held-out rows are evaluated before each saving, as --save_strategy and --save_steps say"
+    figures = "F1 is of all predictions together"
+    chosen = "the best checkpoint is that with the best f1"
+    for option, refused, why in (
+        ("--save_strategy best", saved == "best", f"expected epoch, steps or no, and {chosen} of all that are saved"),
+        ("--eval_strategy", evaluated != "no" and not options.eval_file, "there is no --eval_file"),
+        ("--eval_on_start", arguments.eval_on_start and not options.eval_file, "there is no --eval_file"),
+        ("--eval_strategy", evaluated != "no" and saved not in ("no", evaluated), evaluating),
+        (
+            "--eval_steps",
+            arguments.eval_steps is not None
+            and (evaluated != "steps" or (saved == "steps" and arguments.eval_steps != arguments.save_steps)),
+            evaluating,
+        ),
+        (
+            "--metric_for_best_model",
+            metric not in (None, "f1", "eval_f1") and not (by_default and metric == "loss"),
+            chosen,
+        ),
+        ("--greater_is_better", arguments.greater_is_better is False and metric != "loss", chosen),
+        ("--prediction_loss_only", arguments.prediction_loss_only, figures),
+        ("--batch_eval_metrics", arguments.batch_eval_metrics, figures),
+        ("--eval_do_concat_batches", not arguments.eval_do_concat_batches, figures),
+        ("--label_names", arguments.label_names not in (None, LABELS), f"they are {', '.join(LABELS)}"),
+        ("--label_smoothing_factor", arguments.label_smoothing_factor != 0, "the loss is what --loss says"),
+        ("--focal_gamma", options.loss != "focal" and options.focal_gamma != 2, "it is of --loss focal"),
+        (
+            "--resume_from_checkpoint",
+            arguments.resume_from_checkpoint is not None,
+            "--resume goes on from the last whole checkpoint in --output_dir",
+        ),
+    ):
+        if refused:
+            raise InputError(f"{option} has no effect here: {why}; leave it out")
+
+
+def check_its_tokenizer(model: Any, tokenizer: Any) -> None:
+    """Raise ValueError for a tokenizer that is not the model's. Of a doubt too, with which others only warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            check_tokenizer(model, tokenizer)
+        except UserWarning as warning:
+            raise ValueError(str(warning)) from None
 
 
 def evaluate_where_saved(arguments: TrainingArguments) -> None:
@@ -209,7 +309,8 @@ def evaluate_where_saved(arguments: TrainingArguments) -> None:
     arguments.metric_for_best_model, arguments.greater_is_better = "f1", True
     strategy = arguments.save_strategy.value
     if strategy in ("epoch", "steps"):
-        arguments.eval_strategy, arguments.eval_steps = IntervalStrategy(strategy), arguments.save_steps
+        arguments.eval_strategy = IntervalStrategy(strategy)
+        arguments.eval_steps = arguments.save_steps if strategy == "steps" else None
         arguments.load_best_model_at_end = True
 
 
@@ -237,16 +338,29 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     set_seed(arguments.seed)
     with one_line(f"--model {options.model} cannot be used"):
         model = load_model(options, config, names)
+        check_its_tokenizer(model, tokenizer)
         frame = pair_frame_of(tokenizer)
+        if config.model_type == MATCHER:
+            # What its training took (see below), and no limit of the model.
+            tokenizer.model_max_length = VERY_LARGE_INTEGER
         longest = pair_length(model, tokenizer, frame)
         length = pair_length(model, tokenizer, frame, min(options.max_length, longest))
+        # Saved with it, so that whoever uses the matcher judges the rows that it was trained and measured on.
+        tokenizer.model_max_length = length
         data = {part: encoded(part_rows, names, tokenizer, frame, length) for part, part_rows in rows.items()}
     if options.overwrite and not options.resume and arguments.process_index == 0:
         # Lest a later --resume goes on with one of another training.
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-    arguments.label_names = ["labels", "task_ids"]  # what compute_metrics is given
-    facts = {"tasks": names, "max_length": length, "ema decay": options.ema_decay, "loss": repr(loss)}
+    arguments.label_names = LABELS
+    facts = {
+        "tasks": names,
+        "max_length": length,
+        "ema decay": options.ema_decay,
+        "loss": repr(loss),
+        **{name: getattr(model.config, name) for name in NETWORK},
+        "checksum of the vocabulary": zlib.crc32(json.dumps(sorted(tokenizer.get_vocab().items())).encode()),
+    }
     with one_line("wrong options"):
         trainer = OrderedTrainer(
             model=model,
@@ -256,17 +370,15 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             data_collator=MatchingCollator(tokenizer),
             processing_class=tokenizer,
             compute_loss_func=loss,
-            compute_metrics=lambda prediction: measured(prediction, loss, names),
+            compute_metrics=HeldOut(loss, names),
             facts=facts,
         )
         if options.ema_decay:
             EmaCallback(options.ema_decay).attach(trainer)
-    return train(options, trainer, rows, names)
+    return train(options, trainer, rows)
 
 
-def train(
-    options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]], names: list[str]
-) -> dict[str, Any]:
+def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]]) -> dict[str, Any]:
     first, folder = trainer.is_world_process_zero(), Path(trainer.args.output_dir)
     if options.resume and last_whole_checkpoint(folder) is None and first:
         print(why_from_the_beginning(folder))
@@ -276,12 +388,14 @@ def train(
         print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
     figures: dict[str, Any] = {
         "train_rows": len(rows["train"]),
-        "tasks": len(names),
+        "tasks": len(trainer.facts["tasks"]),
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         "steps": trainer.state.global_step,
         **({"train_loss": result.training_loss} if trained else {}),
         "seconds": result.metrics["train_runtime"],
     }
+    # Before the evaluation, which with --bf16_full_eval leaves the weights in half precision.
+    trainer.save_model()
     if "held-out" in rows:
         found = trainer.evaluate()
         figures["held_out_rows"] = len(rows["held-out"])
@@ -292,11 +406,10 @@ def train(
                 figures[name.removeprefix("eval_")] = value
         if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
             figures["best_step"] = trainer.state.best_global_step
-    trainer.save_model()
     if first:
         # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
         (folder / "training_args.bin").unlink(missing_ok=True)
-        trainer.create_model_card(tasks="text-classification", tags=[MATCHER])
+        write_card(folder, options, trainer, rows, figures)
         width = max(map(len, figures))
         for name, value in figures.items():
             print(f"{name:>{width}}: {value:.4f}" if isinstance(value, float) else f"{name:>{width}}: {value}")
@@ -305,6 +418,67 @@ def train(
             content = json.dumps(figures, indent=2, ensure_ascii=False)
             Path(options.report).write_text(content + "\n", encoding="utf-8")
     return figures
+
+
+def write_card(
+    folder: Path,
+    options: Options,
+    trainer: OrderedTrainer,
+    rows: dict[str, list[MatchingRow]],
+    figures: dict[str, Any],
+) -> None:
+    """The model card, and with held-out rows the picture of how reliable the probabilities are."""
+    held_out: Any = trainer.compute_metrics
+    arguments, facts, names = trainer.args, trainer.facts, held_out.names
+    tasks: dict[str, Reliability] = {}
+    found: dict[str, float] = {}
+    drawn = False
+    if "held-out" in rows and not np.isfinite(held_out.probabilities).all():
+        print(f"no {PICTURE}: not all of the model's probabilities are finite numbers")
+    elif "held-out" in rows:
+        tasks = held_out.reliability()
+        found = {**probability_figures(held_out.probabilities, held_out.labels, held_out.tasks, names), **figures}
+        try:
+            check_picture(folder / PICTURE)
+            draw_reliability(tasks, folder / PICTURE)
+            drawn = True
+        except KexueError as error:
+            # After a long training, and only a picture.
+            print(f"no {PICTURE}: {error}")
+    if not drawn:
+        (folder / PICTURE).unlink(missing_ok=True)  # of an earlier training
+    local = Path(options.model).is_dir()
+    training = {
+        "begun from": Path(options.model).resolve().name if local else options.model,
+        "trained on": ", ".join(Path(name).resolve().name for name in options.train_file),
+        "measured on": ", ".join(Path(name).resolve().name for name in options.eval_file or ["nothing"]),
+        "parameters": f"{figures['parameters']:,}",
+        "epochs": f"{trainer.state.epoch or 0:g}",
+        "steps": f"{figures['steps']:,}",
+        "of which the best": f"{figures['best_step']:,}" if "best_step" in figures else "not looked for",
+        "rows of a step": facts["rows of a step"],
+        "learning rate": f"{arguments.learning_rate:g}, {arguments.lr_scheduler_type.value}",
+        "loss": facts["loss"],
+        "averaged weights": f"decay {options.ema_decay}" if options.ema_decay else "none",
+        "pooling": facts["pooling"],
+        "dropout": facts["hidden_dropout_prob"],
+        "precision": "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32",
+        "seed": arguments.seed,
+        "versions": f"transformers {transformers.__version__}, torch {torch.__version__}",
+    }
+    card = matcher_card(
+        folder.resolve().name,
+        names,
+        rows,
+        found,
+        tasks,
+        training,
+        max_length=facts["max_length"],
+        base_model=None if local else options.model,
+        picture=PICTURE if drawn else None,
+    )
+    with whole_file(folder / "README.md", overwrite=True) as file:
+        file.write(card)
 
 
 def main(arguments: list[str] | None = None) -> None:

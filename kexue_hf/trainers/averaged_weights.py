@@ -179,16 +179,17 @@ class EmaCallback(TrainerCallback):
         path = Path(checkpoint) / AVERAGING
         if not path.is_file():
             raise InputError(
-                f"{checkpoint} holds no {AVERAGING}: it is of a training without averaged weights, or was saved without "
-                "what a training goes on with (save_only_model); go on without them, or start anew from its model"
+                f"{checkpoint} holds no {AVERAGING}: it is of a training without averaged weights, or was saved "
+                "without what a training goes on with (save_only_model); go on without them, or start anew from "
+                "its model"
             )
         parameters = dict(self._trainer.model.named_parameters())
         with safe_open(path, "pt") as file, torch.no_grad():
             facts = file.metadata()
             if float(facts.get("decay", self.decay)) != self.decay:
                 raise InputError(
-                    f"{path} was made with a decay of {facts['decay']}, now it is {self.decay}: take that one, or start "
-                    "anew from its model"
+                    f"{path} was made with a decay of {facts['decay']}, now it is {self.decay}: take that one, or "
+                    "start anew from its model"
                 )
             stored = set(file.keys())
             raw = [key.removeprefix("raw.") for key in stored if key.startswith("raw.")]

@@ -37,8 +37,8 @@ class Focal:
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits = outputs["logits"].float()
-        # Of two classes the label's probability is the sigmoid of its lead on the other. As a power of 1 - p itself, the
-        # factor has no slope at p = 1 for a gamma below 1, and the gradient of a row that is sure is not a number.
+        # Of two classes the label's probability is the sigmoid of its lead on the other. As a power of 1 - p itself,
+        # the factor has no slope at p = 1 for a gamma below 1, and a sure row's gradient would not be a number.
         lead = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
         factor = torch.exp(self.gamma * functional.logsigmoid(-lead))
         weights = torch.tensor(self.weights, device=logits.device)[labels]

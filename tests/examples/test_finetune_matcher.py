@@ -1,18 +1,21 @@
 """examples/finetune_matcher.py on two dozen pairs and a network of a few thousand weights."""
 
+import ast
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from examples import finetune_matcher as script
-from kexue_hf import ClnMatcherForSequenceClassification
+from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, match_texts
 from kexue_hf.pipelines.text_pairs import pair_frame_of
 from kexue_hf.trainers.averaged_weights import AVERAGING
-from tests.examples.matching_runs import PAIRS, TASKS, arguments, write_contest, write_encoder, write_jsonl
+from tests.examples.matching_runs import PAIRS, TASKS, TOKENS, arguments, write_contest, write_encoder, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,8 @@ def trained(encoder: Path, contest: Path, tmp_path_factory: pytest.TempPathFacto
         "--save_strategy=steps",
         "--save_steps=32",
         "--batch_size=8",
+        "--max_length=12",
+        "--bf16_full_eval",  # of the last evaluation
     ]
     script.main(arguments(encoder, contest, folder / "out", *options, f"--report={folder / 'report.json'}"))
     return folder
@@ -70,6 +75,35 @@ def test_the_best_checkpoint_is_kept_and_saved(trained: Path) -> None:
     assert not raw["raw.classifier.weight"].equal(kept["classifier.weight"])
 
 
+def test_what_is_saved_is_used_as_it_was_trained(trained: Path) -> None:
+    for folder in (trained / "out", trained / "out" / "checkpoint-96"):
+        assert AutoTokenizer.from_pretrained(folder).model_max_length == 12
+    assert load_file(trained / "out" / "model.safetensors")["classifier.weight"].dtype == torch.float32
+
+
+def test_the_card_tells_tasks_rows_and_figures(trained: Path) -> None:
+    card = (trained / "out" / "README.md").read_text("utf-8")
+    assert "| 1 | 词语匹配B类 | 24 | 50.0% | 24 | 50.0% | 1.0000 | 1.0000 | " in card
+    assert 'tasks="词语匹配A类"' in card and "--task '词语匹配A类'" in card and '.from_pretrained("out")' in card
+    assert "longer than 12 tokens" in card and "![" in card and "](reliability.svg)" in card
+    assert "**F1 of all A: 1.0000; F1 of all B: 1.0000; F1, the mean: 1.0000.**" in card
+    assert "None" not in card and str(trained) not in card and "| steps | 96 |" in card
+    picture = (trained / "out" / "reliability.svg").read_text("utf-8")
+    assert all(task in picture for task in TASKS) and "24 pairs, 50% match" in picture
+
+
+def test_the_card_s_code_runs(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(trained)
+    blocks = re.findall(r"```python\n(.*?)```", (trained / "out" / "README.md").read_text("utf-8"), re.DOTALL)
+    scope: dict = {}
+    exec(blocks[0], scope)
+    found = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(each) for each in found] == [TASKS, TASKS[:1]]
+    # Without another copy of the code.
+    exec(blocks[1].replace(", trust_remote_code=True", ""), scope)
+    assert float(capsys.readouterr().out) == pytest.approx(found[1][TASKS[0]], rel=1e-5)
+
+
 def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
     options = ["--max_steps=8", "--save_strategy=steps", "--save_steps=3", "--loss=focal", "--class_weights=balanced"]
     options += ["--save_total_limit=5", "--gradient_accumulation_steps=2", "--batch_size=4"]
@@ -80,24 +114,44 @@ def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
         (out / f"checkpoint-{step}" / "progress.json").unlink(missing_ok=True)
     script.main(arguments(encoder, contest, out, *options, "--resume"))
     assert (out / "model.safetensors").read_bytes() == whole
-    with pytest.raises(SystemExit):
-        script.main(arguments(encoder, contest, out, *options, "--resume", "--ema_decay=0.9"))
-    assert "was made with ema decay 0.9999, now it is 0.9" in capsys.readouterr().err
+    for option, message in [
+        ("--ema_decay=0.9", "ema decay 0.9999, now it is 0.9"),
+        ("--pooling=cls", "pooling mean, now it is cls"),
+        ("--dropout=0.5", "hidden_dropout_prob 0.0, now it is 0.5"),
+    ]:
+        with pytest.raises(SystemExit):
+            script.main(arguments(encoder, contest, out, *options, "--resume", option))
+        assert f"was made with {message}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         script.main(arguments(encoder, contest, out, *options))
     assert "holds what an earlier training left" in capsys.readouterr().err
 
 
 def test_a_matcher_goes_on_with_its_own_tasks(trained, tmp_path, capsys):
-    pair = {"text_a": "猫" * 30, "text_b": "好", "task": TASKS[1], "label": 0}
+    before = ClnMatcherForSequenceClassification.from_pretrained(trained / "out").half()
+    before.save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(trained / "out").save_pretrained(tmp_path / "half")
+    pair = {"text_a": "猫" * 30, "text_b": "好", "task": TASKS[1], "label": 1}
     rows = write_jsonl(tmp_path / "rows.jsonl", [pair] * 8)
-    options = ["--max_steps=1", "--save_strategy=no", "--ema_decay=0", "--learning_rate=0", "--batch_size=8"]
-    script.main(arguments(trained / "out", rows, tmp_path / "out", *options))
-    again, before = (
-        ClnMatcherForSequenceClassification.from_pretrained(folder) for folder in (tmp_path / "out", trained / "out")
-    )
+    old = tmp_path / "out" / "checkpoint-7"
+    old.mkdir(parents=True)
+    options = ["--max_steps=1", "--save_strategy=no", "--ema_decay=0", "--learning_rate=0", "--batch_size=4"]
+    chosen = ["--loss=focal", "--class_weights", "1", "3", "--max_train_rows=4", "--overwrite"]
+    report = tmp_path / "report.json"
+    script.main(arguments(tmp_path / "half", rows, old.parent, *options, *chosen, f"--report={report}"))
+    again = ClnMatcherForSequenceClassification.from_pretrained(old.parent)
     assert again.config.task_names == TASKS
-    assert all(weight.equal(before.state_dict()[name]) for name, weight in again.state_dict().items())
+    assert again.dtype == torch.float32 and not old.exists()
+    assert all(weight.equal(before.state_dict()[name].float()) for name, weight in again.state_dict().items())
+    # As long as the model's positions and no more as short as the last training's.
+    tokenizer = AutoTokenizer.from_pretrained(old.parent)
+    assert tokenizer.model_max_length == 16
+    [found] = match_texts(again, tokenizer, [pair])
+    p, figures = found[TASKS[1]], json.loads(report.read_text("utf-8"))
+    assert figures["train_loss"] == pytest.approx(-3 * (1 - p) ** 2 * math.log(p), rel=1e-4)
+    assert figures["train_rows"] == 4
+    card = (old.parent / "README.md").read_text("utf-8")
+    assert "| 0 | 词语匹配A类 | 0 | - |\n| 1 | 词语匹配B类 | 4 | 100.0% |" in card and "![" not in card
     rows = write_jsonl(tmp_path / "rows.jsonl", [{**pair, "task": "长长"}])
     for option, message in [
         ("--pooling=mean", "rows.jsonl, line 1: unknown task '长长'; known are '词语匹配A类', '词语匹配B类'"),
@@ -137,6 +191,20 @@ def test_the_longer_text_is_cut(encoder):
         (["--eval_file=nowhere"], "nowhere does not exist"),
         (["--model=nowhere"], "--model nowhere cannot be used: "),
         (["--train_sampling_strategy=any"], "invalid choice: 'any'"),
+        (["--save_strategy=best"], "--save_strategy best has no effect here: expected epoch, steps or no, and"),
+        (["--eval_strategy=epoch"], "--eval_strategy has no effect here: there is no --eval_file"),
+        (["--eval_on_start"], "--eval_on_start has no effect here: there is no --eval_file"),
+        (["--eval_file=x", "--eval_strategy=steps"], "--eval_strategy has no effect here: held-out rows are"),
+        (["--eval_file=x", "--eval_steps=5"], "--eval_steps has no effect here: held-out rows are"),
+        (["--metric_for_best_model=loss"], "--metric_for_best_model has no effect here: the best checkpoint"),
+        (["--greater_is_better=False"], "--greater_is_better has no effect here: the best checkpoint"),
+        (["--prediction_loss_only"], "--prediction_loss_only has no effect here: F1 is of all predictions"),
+        (["--batch_eval_metrics"], "--batch_eval_metrics has no effect here: F1"),
+        (["--eval_do_concat_batches=False"], "--eval_do_concat_batches has no effect here: F1"),
+        (["--label_names", "label"], "--label_names has no effect here: they are labels, task_ids"),
+        (["--label_smoothing_factor=0.1"], "--label_smoothing_factor has no effect here: the loss is"),
+        (["--focal_gamma=3"], "--focal_gamma has no effect here: it is of --loss focal; leave it out"),
+        (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: --resume goes on"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -145,3 +213,51 @@ def test_one_line_for_what_cannot_be(encoder, contest, tmp_path, capsys, options
         script.main(arguments(encoder, contest, tmp_path / "out", *options))
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert stopped.value.code == 2 and message in error and not (tmp_path / "out").exists()
+
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tokenizer", "message"),
+    [
+        (len(TOKENS), False, "knows no tokens but special ones"),
+        (8, True, "the tokenizer knows 13 tokens, the model has embeddings of 8"),
+    ],
+    ids=["none", "too large"],
+)
+def test_a_tokenizer_that_cannot_be_the_model_s(contest, tmp_path, capsys, tokens, tokenizer, message):
+    folder = tmp_path / "bert"
+    BertModel(BertConfig(vocab_size=tokens, **SIZES)).save_pretrained(folder)
+    if tokenizer:
+        BertTokenizer(vocab={token: index for index, token in enumerate(TOKENS)}).save_pretrained(folder)
+    with pytest.raises(SystemExit):
+        script.main(arguments(folder, contest, tmp_path / "out"))
+    assert f"--model {folder} cannot be used: the tokenizer" in (error := capsys.readouterr().err)
+    assert message in error and not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore:this vocabulary does not belong")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"vocab_fingerprint": "0" * 64}, "the model belongs to a vocabulary with the fingerprint 0000"),
+        ({"problem_type": "regression"}, "is for problem_type 'regression', of which no text matcher can be used"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_a_matcher_of_another_kind(encoder, contest, tmp_path, capsys, option, message):
+    folder = tmp_path / "matcher"
+    config = ClnMatcherConfig(vocab_size=len(TOKENS), task_names=TASKS, **SIZES, **option)
+    ClnMatcherForSequenceClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
+    with pytest.raises(SystemExit):
+        script.main(arguments(folder, contest, tmp_path / "out"))
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and not (tmp_path / "out").exists()
