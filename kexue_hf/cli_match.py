@@ -51,7 +51,7 @@ def match_command(
         Path | None,
         typer.Option(
             help="Pairs, a JSON object a line: `text_a`, `text_b`, perhaps the `task` that the pair is to be judged "
-            "by. .jsonl or .txt, perhaps .gz; - for stdin.",
+            "by. .jsonl or .txt, perhaps .gz; - for stdin (not with --evaluate).",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +61,9 @@ def match_command(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="By which task; may be given again.", show_default="the pair's own, or all"),
+        typer.Option(
+            help="By which task, its name or its id; may be given again.", show_default="the pair's own, or all"
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="A file of JSON lines to make, NAME.jsonl.", show_default="stdout")
@@ -71,7 +73,8 @@ def match_command(
         typer.Option(
             "--evaluate",
             help="Print the F1 of each task. Each row of FILE has a `label`, 0 or 1, too; or FILE is the contest's, a "
-            "folder of it, or the folder of all (of which valid.txt is read).",
+            "folder of it, or the folder of all (of which valid.txt is read). With --task, only that task's rows "
+            "count; if all are of one that the model has not, they are judged by TASK.",
         ),
     ] = False,
     picture: Annotated[
@@ -116,6 +119,8 @@ def match_command(
             raise InputError(f"{what} has no effect; leave it out")
     if evaluate and task is not None and len(task) > 1:
         raise InputError("--evaluate takes --task once: what the labels of rows without a task are of")
+    if evaluate and str(file) == "-":
+        raise InputError("--evaluate reads a file or a folder, which --file names, not stdin (-)")
     if file is not None and not evaluate:
         input_form(file, (".jsonl", ".txt"))
     for one in files or ():
@@ -138,12 +143,16 @@ def match_command(
         stack.enter_context(quiet_libraries())
         names = task_names(network)
         if task:
-            task_numbers(task, names)
+            # A name may be a number, too.
+            known = [int(word) if word.isdecimal() and word not in names else word for word in task]
+            task = [names[number] for number in task_numbers(known, names)]
         rows: Iterator[_Row]
         if files is not None:
             rows = _lines_of(*files)
         elif evaluate:
-            rows = _labelled(file, task or names)
+            assert file is not None  # looked at above
+            judge = task or (names if len(names) == 1 else [])
+            rows = _labelled(file, names, judge[0] if judge else None, quiet)
         elif file is not None:
             rows = _objects_of(file, columns or _FIELDS, None if task else names)
         else:
@@ -181,7 +190,7 @@ def _noted(rows: Iterator[_Row], read: "collections.deque[_Row]") -> Iterator[An
 
 
 def _lines_of(first: Path, second: Path) -> Iterator[_Row]:
-    from kexue_hf.pipelines.text_pairs import TextPair
+    from kexue_hf.pipelines.text_pairs import TextPair, is_blank
 
     both = itertools.zip_longest(places_and_lines(first), places_and_lines(second))
     for number, (one, other) in enumerate(both):
@@ -189,7 +198,7 @@ def _lines_of(first: Path, second: Path) -> Iterator[_Row]:
             ended, longer = (first, second) if one is None else (second, first)
             raise InputError(f"{ended} has {number} lines, {longer} has more: line n of both is a pair")
         for place, text in (one, other):
-            if not text.strip():
+            if is_blank(text):
                 raise InputError(f"{place}: is empty; a pair needs two texts")
         yield TextPair(one[1], other[1]), None
 
@@ -218,13 +227,32 @@ def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | Non
         yield pair, None
 
 
-def _labelled(file: Path | None, names: Sequence[str]) -> Iterator[_Row]:
-    from kexue_hf.corpora.matching_rows import read_matching_rows
-    from kexue_hf.pipelines.text_pairs import TextPair, read_pair
+def _labelled(file: Path, names: Sequence[str], judge: str | None, quiet: bool) -> Iterator[_Row]:
+    """The pairs and labels of a file or folder.
 
-    assert file is not None  # match_command has looked
-    for number, row in enumerate(read_matching_rows([file], "valid", names), 1):
-        yield read_pair(TextPair(row.text_a, row.text_b, row.task), f"{file}, row {number}"), row.label
+    Args:
+        names: the model's tasks. judge: the one that all rows are judged by; None: each by its own.
+        quiet: whether not to say that rows are left out, or of a task with another name.
+    """
+    from kexue_hf.corpora.matching_rows import read_matching_rows, tasks_of
+    from kexue_hf.pipelines.text_pairs import TextPair
+
+    rows, said = read_matching_rows([file], "valid", None if judge else names, judge), ""
+    found = tasks_of(rows)
+    if judge in found and len(found) > 1:
+        kept = [row for row in rows if row.task == judge]
+        said = f"{file}: {len(rows) - len(kept):,} rows of other tasks than {judge!r} are left out"
+        rows = kept
+    elif judge is not None and judge not in found:
+        if len(found) > 1 or found[0] in names:
+            raise InputError(
+                f"{file} has rows of {', '.join(map(repr, found))} and none of {judge!r}, by which they would be "
+                "judged: name the file or folder of a single task that the model has under another name"
+            )
+        said = f"{file}: rows of {found[0]!r} are judged by {judge!r}"
+    if said and not quiet:
+        typer.echo(said, err=True)
+    return ((TextPair(row.text_a, row.text_b, judge or row.task), row.label) for row in rows)
 
 
 def _form(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str]:

@@ -74,7 +74,10 @@ def write(path: Path, rows: list[dict]) -> Path:
 def test_a_pair_is_matched_by_all_tasks_or_some(folders, expected, capsys) -> None:
     assert_rows(run(capsys, folders["matcher"], *PAIRS[0]), expected[:1], PAIRS[:1])
     some = {name: expected[0][name] for name in (STRICT, "loose")}
-    assert_rows(run(capsys, folders["matcher"], *PAIRS[0], "--task", STRICT, "--task", "loose"), [some], PAIRS[:1])
+    for names in ((STRICT, "loose"), ("1", "0")):
+        assert_rows(
+            run(capsys, folders["matcher"], *PAIRS[0], "--task", names[0], "--task", names[1]), [some], PAIRS[:1]
+        )
     row = json.loads(run(capsys, folders["bert"], *PAIRS[0]))
     assert list(row["probabilities"]) == ["match"]
 
@@ -167,6 +170,39 @@ def test_the_contests_folders_are_evaluated(folders, expected, capsys, tmp_path:
         assert figures[f"f1 of {NAMES[2]}"] == pytest.approx(wanted)
 
 
+def evaluated(capsys, *arguments: object) -> tuple[dict, str]:
+    """The figures, and what is said besides."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["match", *map(str, arguments), "--evaluate"])
+    said = capsys.readouterr()
+    assert stop.value.code == 0, said.err
+    return json.loads(said.out), said.err
+
+
+def test_rows_of_one_task_are_judged_by_it(folders, expected, capsys, tmp_path: Path) -> None:
+    """Of a folder of several, and of a task that the model has under another name, or has but one."""
+    labels = [n % 2 for n in range(len(PAIRS))]
+    rows = [{"source": a, "target": b, "labelA": str(label)} for (a, b), label in zip(PAIRS, labels, strict=True)]
+    other, all_of_them = tmp_path / "短短匹配A类", tmp_path
+    write(other / "valid.txt", rows[:3])
+    figures, said = evaluated(capsys, folders["matcher"], "--file", other, "--task", STRICT)
+    wanted = f1_above([one[STRICT] for one in expected[:3]], labels[:3], 0.5)
+    assert figures["pairs"] == 3 and figures[f"f1 of {STRICT}"] == pytest.approx(wanted)
+    assert f"短短匹配A类: rows of '短短匹配A类' are judged by '{STRICT}'\n" in said
+    assert evaluated(capsys, folders["bert"], "--file", other)[0]["pairs"] == 3
+    write(tmp_path / NAMES[2] / "valid.txt", rows)
+    figures, said = evaluated(capsys, folders["matcher"], "--file", all_of_them, "--task", "2")
+    wanted = f1_above([one[NAMES[2]] for one in expected], labels, 0.5)
+    assert figures["pairs"] == len(PAIRS) and figures[f"f1 of {NAMES[2]}"] == pytest.approx(wanted)
+    assert f": 3 rows of other tasks than '{NAMES[2]}' are left out\n" in said
+    assert "left out" not in evaluated(capsys, folders["matcher"], "--file", all_of_them, "--task", "2", "-q")[1]
+    for model, task in (("bert", "match"), ("matcher", STRICT)):
+        error = run(capsys, folders[model], "--file", all_of_them, "--evaluate", "--task", task, code=2)
+        assert f"has rows of '短短匹配A类', '{NAMES[2]}' and none of '{task}', by which" in error
+        assert len(error.splitlines()) == 1
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -235,7 +271,13 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         ("matcher", ["--file", "GOOD", "--evaluate", "--task", "loose", "--task", "strict"], "takes --task once"),
         ("matcher", ["--file", "GOOD", "--evaluate", "--task", "loose"], "good.jsonl, line 1: no label"),
         ("matcher", ["--file", "LABEL", "--evaluate"], "label.jsonl, line 2: 'label' must be 0 or 1, got 2"),
-        ("matcher", ["--file", "EMPTY", "--evaluate", "--task", "loose"], "empty.jsonl, row 2: text_a is empty"),
+        ("matcher", ["--file", "EMPTY", "--evaluate", "--task", "loose"], "empty.jsonl, line 2: text_a is empty"),
+        (
+            "matcher",
+            ["--file", "-", "--evaluate"],
+            "--evaluate reads a file or a folder, which --file names, not stdin",
+        ),
+        ("matcher", ["a", "b", "--task", "3"], "task ids of this model are 0 to 2, got 3"),
         ("matcher", ["--file", "NO_TASK", "--evaluate"], "no_task.jsonl, line 1: 'task' is missing"),
         ("matcher", ["a", "b", "--max-length", "5"], "max_length must be from 6 to 16"),
         ("matcher", ["a", "b", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
