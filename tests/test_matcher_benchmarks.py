@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kexue_hf import ClnMatcherConfig
 from kexue_hf.corpora.matching_rows import MatchingRow
 from kexue_hf.errors import InputError
 
@@ -176,6 +177,7 @@ def test_models_of_one_task_start_without_conditions(tmp_path: Path) -> None:
         "conditional": False,
     }
     assert (folder / "model.safetensors").read_bytes() == b"weights" and script.plain(options) == folder
+    assert not ClnMatcherConfig.from_pretrained(folder, task_names=NAMES[:1]).conditional
     options.model = encoder(tmp_path / "matcher", model_type="cln_matcher")
     with pytest.raises(InputError, match="is a matcher"):
         script.plain(options)
@@ -191,6 +193,7 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(script, "divided", lambda options: (parts, {"train": {NAMES[0]: 1}}))
 
     def train(options: Any, model: Path, folder: Path, parts: Any, task: str | None, how: list[str]) -> None:
+        assert (model == options.model) == ("one_matcher" in folder.parts)  # the others start without conditions
         folder.mkdir(parents=True)
         (folder / "report.json").write_text(json.dumps({"parameters": 1000, "seconds": 60.0, "steps": 5}))
 
