@@ -3,7 +3,8 @@
     python benchmarks/matcher_tasks.py --data sohu2021 --output FOLDER [--model FOLDER] [--rates 5e-4 1e-3] [--seeds 3]
 
 The data are folders of the contest's form, train.txt and valid.txt for each task. Contenders, all started from the
-same encoder (by default the packaged tiny WoBERT) and trained by examples/finetune_matcher.py, with the same options:
+same encoder (by default the packaged tiny WoBERT; one of benchmarks/matcher_encoder.py knows how to compare) and
+trained by examples/finetune_matcher.py, with the same options:
 
 * one matcher: all rows, each with its task.
 * six models: a model for each task, trained on its rows, with plain layer norms, as a model of one task has them.
@@ -405,6 +406,12 @@ def pair_of(row: Any) -> frozenset[str]:
     )
 
 
+def training_of(model: Path) -> Any:
+    """What benchmarks/matcher_encoder.py says of the encoder, None for another one."""
+    path = model / "training.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
 def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     from kexue_hf.corpora.matching_rows import tasks_of
 
@@ -415,6 +422,7 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         "what": "F1 on held-out rows; the rate chosen on training rows that were kept out, by average precision",
         "machine": machine("torch", "transformers"),
         "model": options.model.name,
+        "its training": training_of(options.model),
         "settings": {name: getattr(options, name) for name in ("epochs", "batch_size", "rates", "seeds", "bf16")},
         "rows": {
             part: {name: sum(row.task == name for row in rows) for name in names} for part, rows in parts.items()

@@ -37,6 +37,40 @@ def test_overlap_is_of_the_text_with_fewer_bigrams() -> None:
     assert script.overlap(row("今", "今天", 0)) == 0
 
 
+def test_an_encoder_is_asked_what_the_other_text_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matcher_encoder as script
+
+    from kexue_hf import WoBertTokenizer
+
+    packaged = ROOT / "kexue_hf" / "assets" / "wobert_tiny"
+    tokenizer = WoBertTokenizer(str(packaged / "vocab.txt"))
+    texts = ["今天天气很好，我们去公园。", "他喜欢读书；她喜欢音乐！", "公园里有很多人，天气也很好。"]
+    clauses = script.clauses_of(texts, tokenizer)
+    assert [len(text) for text in clauses] == [2, 2, 2]
+    monkeypatch.setattr(script, "MASKED", 0.3)
+    batches = script.Batches(script.Pairs(clauses, 0), tokenizer, 60)
+    batch = next(batches)
+    shown, words, shared = (batch[name].tolist() for name in ("input_ids", "words", "shared"))
+    answers = set()
+    for ids, kinds, hidden, found, real in zip(
+        shown, batch["token_type_ids"].tolist(), words, shared, batch["attention_mask"].tolist(), strict=True
+    ):
+        length = sum(real)
+        special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+        sides = [{i for i, kind in zip(ids[:length], kinds, strict=False) if kind == side} for side in (0, 1)]
+        for number, (word, kind) in enumerate(zip(ids, kinds, strict=True)):
+            if number >= length or word in special:
+                expected: tuple = (script.IGNORED, script.IGNORED)
+            elif word == tokenizer.mask_token_id:
+                assert hidden[number] not in (script.IGNORED, *special)
+                expected = (hidden[number], script.IGNORED)
+            else:
+                expected = (script.IGNORED, float(word in sides[1 - kind]))
+            assert (hidden[number], found[number]) == expected
+            answers.add(found[number])
+    assert answers == {0.0, 1.0, script.IGNORED} and len(shown[0]) <= 2 * script.SIZES[-1] + 3
+
+
 def test_each_task_has_the_threshold_that_is_best_on_the_rows_it_is_chosen_on() -> None:
     import matcher_tasks as script
 
