@@ -41,8 +41,7 @@ def read_task_ids(
     Raises:
         ValueError: there are several tasks and none is named; a name is unknown; an id is out of range (not looked for
             in a tensor that is on an accelerator, which would have to be waited for, nor in a compiled or exported
-            program: there it is torch's IndexError, or its assertion on the device, where scale and shift are looked
-            up); or there are not as many as texts.
+            program: there it is torch's own IndexError, RuntimeError or assertion, where scale and shift are looked up); or there are not as many as texts.
     """
     if tasks is None:
         if len(names) > 1:

@@ -145,6 +145,7 @@ def test_a_classifier_of_something_else_is_left_behind(case: str, tmp_path: Path
         tmp_path / "theirs", task_names=NAMES, output_loading_info=True, **ours
     )
     assert {"classifier.weight", "classifier.bias"} <= info["missing_keys"] and not info["mismatched_keys"]
+    assert not model._weight_conversions  # by which transformers would save it under other names
     # As new ones are.
     assert (model.classifier.bias == 0).all() and 0 < model.classifier.weight.std() < 0.05
     assert model.config.num_labels == 2 and model.config.problem_type is None
