@@ -39,9 +39,10 @@ def read_task_ids(
         names: of the model's tasks, in the order of their ids.
 
     Raises:
-        ValueError: there are several tasks and none is named; a name is unknown; an id is out of range (not looked for
-            in a tensor that is on an accelerator, which would have to be waited for, nor in a compiled or exported
-            program: there it is torch's own IndexError, RuntimeError or assertion, where scale and shift are looked up); or there are not as many as texts.
+        ValueError: there are several tasks and none is named; a name is unknown; an id is out of range; or there are
+            not as many as texts. Ids are not looked at in a tensor that is on an accelerator, which would have to be
+            waited for, nor in a compiled or exported program: there one out of range is torch's own IndexError,
+            RuntimeError or assertion, where scale and shift are looked up.
     """
     if tasks is None:
         if len(names) > 1:
