@@ -54,7 +54,7 @@ _LOCATIONS: dict[str, str] = {
     "ClnMatcherPreTrainedModel": "kexue_hf.models.cln_matcher.modeling_cln_matcher",
     "ClnMatcherForSequenceClassification": "kexue_hf.models.cln_matcher.modeling_cln_matcher",
     "use_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
-    "calibrate_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
+    "calibrate_performer": "kexue_hf.models.performer_bert.model_calibration_performer_bert",
     "remove_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "EmaCallback": "kexue_hf.trainers.averaged_weights",

@@ -146,9 +146,9 @@ def _register_models(auto: ModuleType) -> None:
 
 
 def _register_attention(modeling: ModuleType) -> None:
-    swapping = importlib.import_module("kexue_hf.models.performer_bert.swapping_performer_bert")
-    swapping.register()
-    swapping.restore_after_construction(modeling.PreTrainedModel)
+    importlib.import_module("kexue_hf.models.performer_bert.favor_performer_bert").register()
+    restoring = importlib.import_module("kexue_hf.models.performer_bert.restoring_performer_bert")
+    restoring.restore_after_construction(modeling.PreTrainedModel)
 
 
 _ACTIONS: dict[str, Callable[[ModuleType], None]] = {

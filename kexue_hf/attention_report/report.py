@@ -41,11 +41,8 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
     RandomFeatures,
 )
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
-from kexue_hf.models.performer_bert.swapping_performer_bert import (
-    calibrate_performer,
-    replace_maps,
-    use_performer,
-)
+from kexue_hf.models.performer_bert.model_calibration_performer_bert import calibrate_performer
+from kexue_hf.models.performer_bert.swapping_performer_bert import replace_maps, use_performer
 
 NO_BETTER = 0.95
 FINE_COSINE = 0.99

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from kexue_hf.models.performer_bert.comparison_performer_bert import LayerComparison, watching
+from kexue_hf.models.performer_bert.exchange_performer_bert import attention_modules
 from kexue_hf.models.performer_bert.favor_performer_bert import MAP_NAME, SOFTMAX_MARK
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
-from kexue_hf.models.performer_bert.swapping_performer_bert import attention_modules
 
 Batch = dict[str, torch.Tensor]
 Maps = dict[str, FeatureMap]

@@ -28,10 +28,12 @@ from transformers.utils import logging
 from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
 from kexue_hf.models.performer_bert.comparison_performer_bert import on_device, watching
+from kexue_hf.models.performer_bert.exchange_performer_bert import attention_modules
 from kexue_hf.models.performer_bert.favor_performer_bert import MAP_NAME
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_MAPS, FeatureMap, create_feature_map
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
-from kexue_hf.models.performer_bert.swapping_performer_bert import SETTING, attention_modules, calibrate_performer
+from kexue_hf.models.performer_bert.model_calibration_performer_bert import calibrate_performer
+from kexue_hf.models.performer_bert.settings_performer_bert import SETTING
 
 logger = logging.get_logger(__name__)
 

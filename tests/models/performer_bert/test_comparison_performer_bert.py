@@ -14,10 +14,10 @@ from transformers import AutoModel, BertConfig, BertModel
 from kexue_hf import PerformerBertConfig, PerformerBertForCausalLM, PerformerBertModel, calibrate_performer
 from kexue_hf import use_performer as swap
 from kexue_hf.models.performer_bert.comparison_performer_bert import LayerComparison, mean_map, twin_of
+from kexue_hf.models.performer_bert.exchange_performer_bert import attention_modules
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 from kexue_hf.models.performer_bert.naive_performer_bert import allowed_pairs, naive_attention, softmax_weights
 from kexue_hf.models.performer_bert.state_performer_bert import PerformerBertState
-from kexue_hf.models.performer_bert.swapping_performer_bert import attention_modules
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
@@ -119,11 +119,11 @@ def test_layers_that_are_far_stay_softmax(tmp_path) -> None:
 
 
 def test_what_is_compared_on_has_not_been_calibrated_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kexue_hf.models.performer_bert import swapping_performer_bert as swapping
+    from kexue_hf.models.performer_bert import model_calibration_performer_bert as model_calibration
 
     calibrated: list[torch.Tensor] = []
     compared: list[torch.Tensor] = []
-    inner, other = swapping._calibrate, swapping.compare_layers
+    inner, other = model_calibration._calibrate, model_calibration.compare_layers
 
     def calibrate(model, maps, given, progress):
         calibrated.extend(row for batch in given for row in batch["input_ids"])
@@ -133,8 +133,8 @@ def test_what_is_compared_on_has_not_been_calibrated_on(monkeypatch: pytest.Monk
         compared.extend(row for batch in given for row in batch["input_ids"])
         return other(model, given, maps)
 
-    monkeypatch.setattr(swapping, "_calibrate", calibrate)
-    monkeypatch.setattr(swapping, "compare_layers", compare)
+    monkeypatch.setattr(model_calibration, "_calibrate", calibrate)
+    monkeypatch.setattr(model_calibration, "compare_layers", compare)
     for rows in (3, 1):
         calibrated.clear()
         compared.clear()

@@ -25,7 +25,8 @@ from transformers import (
 
 import kexue_hf
 from kexue_hf import calibrate_performer, use_performer
-from kexue_hf.models.performer_bert import swapping_performer_bert
+from kexue_hf.models.performer_bert import model_calibration_performer_bert
+from kexue_hf.models.performer_bert.exchange_performer_bert import attention_modules
 from kexue_hf.models.performer_bert.favor_performer_bert import favor_attention, favor_mask
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 from kexue_hf.models.performer_bert.naive_performer_bert import (
@@ -34,7 +35,6 @@ from kexue_hf.models.performer_bert.naive_performer_bert import (
     naive_weights,
     softmax_weights,
 )
-from kexue_hf.models.performer_bert.swapping_performer_bert import attention_modules
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 BERT = {**SIZES, "intermediate_size": 24, "max_position_embeddings": 64}
@@ -444,14 +444,14 @@ def test_calibration_on_texts() -> None:
 
 def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[list[int]] = []
-    inner = swapping_performer_bert.calibrate
+    inner = model_calibration_performer_bert.calibrate
 
     def calibrate(feature_map, samples, **options):
         held.append([query.shape[2] for query, _, _ in samples])
         return inner(feature_map, samples, **options)
 
-    monkeypatch.setattr(swapping_performer_bert, "calibrate", calibrate)
-    monkeypatch.setattr(swapping_performer_bert, "MOST_POSITIONS", 100)
+    monkeypatch.setattr(model_calibration_performer_bert, "calibrate", calibrate)
+    monkeypatch.setattr(model_calibration_performer_bert, "MOST_POSITIONS", 100)
     model = use_performer(tiny_bert("sdpa"))
     seen = []
     hook = model.register_forward_pre_hook(lambda *_: seen.append(1))
@@ -462,7 +462,7 @@ def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.
     assert len(seen) == 12
     held.clear()
     calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
-    monkeypatch.setattr(swapping_performer_bert, "MOST_POSITIONS", 30)
+    monkeypatch.setattr(model_calibration_performer_bert, "MOST_POSITIONS", 30)
     calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
     assert held == [[40, 40]] * 3 + [[40]] * 3
 
