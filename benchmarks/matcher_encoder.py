@@ -1,6 +1,6 @@
 """Teach a small encoder to compare two texts, on text without labels, before it learns standards of "similar".
 
-    python benchmarks/matcher_encoder.py --text zh_text/train.jsonl --data sohu2021 --output FOLDER [--steps 4000]
+    python benchmarks/matcher_encoder.py --text zh_text/train.jsonl --data sohu2021 --output FOLDER [--steps 3000]
 
 An encoder of this size that has read masked words only never looks from one text of a pair to the other, and one bit a
 pair is too little to learn it from. So it reads pairs, and is asked for every word: does the other text have it, too?
@@ -50,7 +50,7 @@ def clauses_of(texts: list[str], tokenizer: Any) -> list[list[list[int]]]:
     """Ids of the clauses of each text."""
     split = [[clause for clause in CLAUSE.findall(text) if clause.strip()] for text in texts]
     known = list(dict.fromkeys(clause for clauses in split for clause in clauses))
-    ids = dict(zip(known, tokenizer(known, add_special_tokens=False)["input_ids"], strict=True))
+    ids = dict(zip(known, tokenizer(known, add_special_tokens=False, verbose=False)["input_ids"], strict=True))
     return [[ids[clause] for clause in clauses if ids[clause]] for clauses in split]
 
 
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[], help="folders of the contest's form")
     parser.add_argument("--output", type=Path, required=True, help="folder for the encoder")
     parser.add_argument("--model", type=Path, help="folder of a masked language model; none: the packaged tiny WoBERT")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
