@@ -41,9 +41,11 @@ import kexue_hf
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.models.performer_bert.text_rows_performer_bert import refuse_several_tasks, row_length
 from kexue_hf.pipelines.text_windows import frame_of, room_in
 from kexue_hf.trainers.checked_options import one_line
 from kexue_hf.trainers.performer_distillation import collator, has_masked_head
+from kexue_hf.trainers.recovery_card import recovery_card
 from kexue_hf.trainers.recovery_figures import HeldOut
 from kexue_hf.whole_file import whole_binary_file, whole_file
 
@@ -85,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--batch-size", type=int, default=8, help="texts of a step")
     add("--accumulate", type=int, default=1, help="batches of a step of distillation")
-    add("--max-length", type=int, default=256, help="tokens of a text, longer ones are cut")
+    add("--max-length", type=int, help="tokens of a text, longer ones are cut; 256, or what the model takes if less")
     add("--minutes", type=float, help="for the steps of both together")
     add("--seed", type=int, default=0, help="of the order of texts, masks and adapters")
     add("--report", help="write the figures to this JSON file")
@@ -116,7 +118,7 @@ def split(texts: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def load(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Model, with maps, and tokenizer.
+    """Model, with maps, and tokenizer; `options.max_length` is what the model takes where it was left open.
 
     Raises:
         InputError: neither can be loaded, or the maps cannot be attached.
@@ -130,7 +132,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
     with one_line(options.model):
         config = AutoConfig.from_pretrained(options.model)
         name = (config.architectures or ["Model"])[0]
-        kind = next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
+        kind = kind_of(name)
         if kind is None:
             raise InputError(
                 f"{options.model}: a {name} would lose its head here; expected one of *{', *'.join(KINDS)}"
@@ -139,6 +141,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
         if config.model_type == kexue_hf.PerformerBertConfig.model_type:
             changes = {"feature_map": options.feature_map, "num_features": options.features, "linear_layers": layers}
         model = kind.from_pretrained(options.model, dtype="float32", **changes)
+        refuse_several_tasks(model)
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         if not changes:
             kexue_hf.use_performer(
@@ -149,9 +152,16 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             raise InputError(f"{options.model}: no tokenizer, or one that knows no words")
         if tokenizer.pad_token is None:
             raise InputError(f"{options.model}: its tokenizer has no padding token, and texts come in batches")
+        if options.max_length is None:
+            options.max_length = row_length(model, tokenizer)
         if config.model_type != kexue_hf.PerformerBertConfig.model_type:
             room_in(model, tokenizer, frame_of(tokenizer), options.max_length)
     return model.eval(), tokenizer
+
+
+def kind_of(name: str) -> Any:
+    """The class of transformers that loads models of a class of that name; None where there is none here."""
+    return next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
 
 
 def check(options: argparse.Namespace) -> int | None:
@@ -167,7 +177,7 @@ def check(options: argparse.Namespace) -> int | None:
         "max_length": 3,
     }
     for name, smallest in least.items():
-        if getattr(options, name) < smallest:
+        if getattr(options, name) is not None and getattr(options, name) < smallest:
             raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {getattr(options, name)}")
     if options.minutes is not None and not options.minutes > 0:
         raise InputError(f"--minutes must be a positive number, got {options.minutes}")
@@ -249,6 +259,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with staged_folder(options.output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        name, source = (Path(place).absolute().name for place in (options.output, options.model))
+        card = recovery_card(name, source, kind_of(type(model).__name__).__name__, options.feature_map, report)
+        (Path(folder) / "README.md").write_text(card, encoding="utf-8")
     if options.report is not None:
         with whole_file(options.report) as file:
             json.dump(report, file, indent=1)

@@ -37,7 +37,10 @@ def performer_report_command(
     ],
     feature_map: Annotated[
         str | None,
-        typer.Option(help="low_order, favor+ or favor++.", show_default="the model's own if it has one, or low_order"),
+        typer.Option(
+            help="low_order, favor+, favor++ or learned (as it is before it is trained).",
+            show_default="the model's own if it has one, or low_order",
+        ),
     ] = None,
     features: Annotated[
         int | None, typer.Option(help="Features a head.", show_default="the model's own, or 256")

@@ -6,6 +6,7 @@ Oracles: the model itself, as softmax and after `use_performer`; models whose la
 import copy
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import kexue_hf
-from kexue_hf import PerformerBertConfig, calibrate_performer, performer_report, use_performer
+from kexue_hf import ClnMatcherConfig, PerformerBertConfig, calibrate_performer, performer_report, use_performer
 from kexue_hf.attention_report.pieces import Pieces
 from kexue_hf.attention_report.report import CALIBRATED, DO_NOT, FINE, MEAN, RECOVER, OutputReport, _judge, ranges
-from kexue_hf.attention_report.speed import SpeedAtLength, _medians, attention_speed, crossover_of
+from kexue_hf.attention_report.speed import AttentionSpeed, SpeedAtLength, _medians, attention_speed, crossover_of
+from kexue_hf.attention_report.text import speed_text
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
 
 SIZES = {
@@ -272,6 +274,26 @@ def test_plain_values_and_text(found) -> None:
     assert all(len(line) <= 119 for line in text.splitlines())
 
 
+def test_titles_of_columns_stand_apart() -> None:
+    """Of a model with maps too, where there are two columns of errors."""
+    (title,) = (line for line in str(report(use_performer(tiny()))).splitlines() if "attends to" in line)
+    expected = ["standard deviation", "attends to", "error of the layer alone", "hidden states"]
+    assert re.split(" {2,}", title.strip().replace("to error", "to  error")) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "said"),
+    [("cpu", "bfloat16", True), ("cpu", "float32", False), ("NVIDIA", "bfloat16", False)],
+    ids=["half-on-a-cpu", "single-on-a-cpu", "half-on-a-gpu"],
+)
+@pytest.mark.parametrize("softmax", [0.5, 2.0], ids=["slower", "faster"])
+def test_half_precision_on_a_cpu_is_said_where_the_speed_is_judged(device, dtype, said: bool, softmax: float) -> None:
+    lengths = [SpeedAtLength(512, softmax, 1.0)]
+    shown = speed_text(AttentionSpeed(device, 2, dtype, (1, 2, 8), lengths, crossover_of(lengths)))
+    last = shown[shown.index("Linear attention is") :]
+    assert (f"in {dtype}" in last and "--dtype float32" in last) is said
+
+
 def test_a_picture(found, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     found.draw(tmp_path / "picture.svg")
@@ -340,6 +362,13 @@ def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_wrong_arguments(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         report(**options)
+
+
+def test_of_a_matcher_one_task_is_reported_on() -> None:
+    matcher = kexue_hf.ClnMatcherForSequenceClassification(ClnMatcherConfig(**SIZES, task_names=["a", "b"])).eval()
+    with pytest.raises(ValueError, match=r"2 tasks \('a', 'b'\).* model.fold_task\('a'\)"):
+        report(matcher)
+    assert len(report(matcher.fold_task("b"), pieces=6).layers) == 3
 
 
 def test_models_that_cannot_be_swapped() -> None:

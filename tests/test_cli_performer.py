@@ -7,8 +7,10 @@ import pytest
 import torch
 import transformers
 
+import kexue_hf
 from kexue_hf.cli import main
-from tests.test_attention_report import TEXTS, tiny, tokenizer_of_words
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_MAPS
+from tests.test_attention_report import SIZES, TEXTS, tiny, tokenizer_of_words
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,21 @@ def test_what_is_wrong_is_one_line(
     speed = () if "--lengths" in arguments else ("--no-speed",)
     assert message in run(capsys, folder, *given, *speed, "--json", "made.json", *arguments, code=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "short.txt"]
+
+
+def test_the_help_names_all_feature_maps(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = run(capsys, "--help")
+    assert all(name in shown for name in FEATURE_MAPS)
+
+
+def test_a_matcher_of_several_tasks_is_one_line(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"])
+    kexue_hf.ClnMatcherForSequenceClassification(config).save_pretrained(tmp_path)
+    tokenizer_of_words().save_pretrained(tmp_path)
+    assert "model.fold_task('a')" in run(capsys, tmp_path, "--text", text, "--no-speed", code=2)
 
 
 def test_models_that_cannot_be_reported_on(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
 from kexue_hf.models.performer_bert.model_calibration_performer_bert import calibrate_performer
 from kexue_hf.models.performer_bert.swapping_performer_bert import replace_maps, use_performer
+from kexue_hf.models.performer_bert.text_rows_performer_bert import refuse_several_tasks
 
 NO_BETTER = 0.95
 FINE_COSINE = 0.99
@@ -202,7 +203,8 @@ def performer_report(
 
     Raises:
         InputError: texts too short for two pieces, or numbers that make no sense.
-        ValueError: a model whose attention cannot be exchanged, a layer or a map that does not exist.
+        ValueError: a model whose attention cannot be exchanged, or of several tasks; a layer or a map that does not
+            exist.
     """
     if pieces is not None and pieces < 2:
         raise InputError(f"pieces must be at least 2, one to calibrate and one to measure on, got {pieces}")
@@ -214,6 +216,7 @@ def performer_report(
         raise InputError(f"num_features must be at least 1, got {num_features}")
     if getattr(model.config, "is_encoder_decoder", False):
         raise InputError(f"{type(model).__name__} is an encoder with a decoder; expected one of the two alone")
+    refuse_several_tasks(model)
     if lengths is not None and (not lengths or min(lengths) < 1):
         raise InputError(f"lengths must be numbers of tokens of at least 1, got {list(lengths)}")
     cut = Pieces(model, tokenizer, texts, max_length)

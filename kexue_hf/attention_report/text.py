@@ -37,11 +37,13 @@ def _head(report: "PerformerReport") -> str:
 
 def _layers(report: "PerformerReport") -> str:
     names = [name for name in _MAPS if any(name in layer.errors for layer in report.layers)]
-    widths = [max(9, len(name)) for name in names]
+    title = "error of the layer alone"
+    # Where there are few columns they are wider, for what stands above them.
+    least = max(9, -(-len(title) // len(names)) - 1)
+    widths = [max(least, len(name)) for name in names]
     own = sum(widths) + 2 * len(widths)
     lines = [
-        f"{'':<7}{'standard deviation':^26}{'attends to':>11}{'error of the layer alone':^{own}}"
-        f"  {'hidden states':>13}",
+        f"{'':<7}{'standard deviation':^26}{'attends to':>11}{title:^{own}}  {'hidden states':>13}",
         f"{'layer':<7}{'q':>8}{'k':>8}{'logits':>10}{'% of keys':>11}"
         + "".join(f"  {name:>{width}}" for name, width in zip(names, widths, strict=True))
         + f"  {'all linear':>13}  verdict",
@@ -110,6 +112,11 @@ def speed_text(speed: "AttentionSpeed") -> str:
         lines.append(f"Linear attention is faster from {speed.lengths[0].length:,} tokens on, if not before.")
     else:
         lines.append(f"Linear attention is faster from about {round(speed.crossover, -1):,.0f} tokens on.")
+    if speed.device == "cpu" and speed.dtype not in ("float32", "float64"):
+        lines[-1] += (
+            f" But in {speed.dtype},\nin which softmax is slow on a CPU: compare in what is used there, float32 "
+            "(--dtype float32)."
+        )
     return "\n".join(lines)
 
 

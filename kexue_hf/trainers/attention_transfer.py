@@ -34,6 +34,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_M
 from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap
 from kexue_hf.models.performer_bert.model_calibration_performer_bert import calibrate_performer
 from kexue_hf.models.performer_bert.settings_performer_bert import SETTING
+from kexue_hf.models.performer_bert.text_rows_performer_bert import refuse_several_tasks, row_length
 
 logger = logging.get_logger(__name__)
 
@@ -74,7 +75,7 @@ def transfer_attention(
     steps: int = 300,
     learning_rate: float = 3e-2,
     batch_size: int = 8,
-    max_length: int = 256,
+    max_length: int | None = None,
     evaluate_every: int = 50,
     new_start: bool = True,
     rival: str | None = "low_order",
@@ -90,7 +91,8 @@ def transfer_attention(
             float64. Layers with other attention are passed over.
         texts: strings, if there is a tokenizer, or batches: mappings of tensors, the model's inputs. A list is gone
             through again and again, strings in a new order each time; an iterator once.
-        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
+        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens; None for 256, or what the model
+            takes if that is less.
         held_out: more of the same, to measure errors on. None: the first batch of `texts`, which is then not trained
             on unless it is the only one.
         steps: one batch each.
@@ -111,11 +113,11 @@ def transfer_attention(
         The errors before, after and on the way.
 
     Raises:
-        InputError: a model without learned maps, or in half precision; nothing to train on; an option that is out of
-            range; or a loss that is no longer finite.
+        InputError: a model without learned maps, in half precision, or of several tasks; nothing to train on; an
+            option that is out of range; or a loss that is no longer finite.
     """
     maps = _learned_maps(model)
-    for name, value, least in (("steps", steps, 0), ("batch_size", batch_size, 1), ("max_length", max_length, 1),
+    for name, value, least in (("steps", steps, 0), ("batch_size", batch_size, 1),
                                ("evaluate_every", evaluate_every, 1)):  # fmt: skip
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
@@ -127,7 +129,7 @@ def transfer_attention(
         raise InputError("expected several texts, got a single string: put texts into a list")
 
     clock = Clock(steps, minutes)
-    cut = Batches(tokenizer, batch_size, max_length, collate)
+    cut = Batches(tokenizer, batch_size, text_length(model, tokenizer, max_length), collate)
     once = iter(texts) is texts
     source: Iterable[Any] = texts if once or not isinstance(texts, Iterable) else list(texts)
     stream = iter(source)
@@ -194,6 +196,20 @@ def transfer_attention(
         for module, (_, found) in _maps(model).items():
             found.train(module.training)
     return result
+
+
+def text_length(model: Any, tokenizer: Any, max_length: int | None) -> int:
+    """Tokens of a text that a model is trained on: `row_length`.
+
+    Raises:
+        InputError: more than the model takes; or it is to be trained on texts, and has several tasks.
+    """
+    try:
+        if tokenizer is not None:
+            refuse_several_tasks(model)
+        return row_length(model, tokenizer, max_length)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 class Clock:
@@ -418,4 +434,4 @@ def _inputs(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
     return on_device({name: states for name, states in batch.items() if name != "labels"}, device)
 
 
-__all__ = ["AttentionTransfer", "transfer_attention"]
+__all__ = ["AttentionTransfer", "text_length", "transfer_attention"]

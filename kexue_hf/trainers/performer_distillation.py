@@ -33,7 +33,7 @@ from transformers import (
 from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.comparison_performer_bert import watching
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
-from kexue_hf.trainers.attention_transfer import Clock
+from kexue_hf.trainers.attention_transfer import Clock, text_length
 
 # Of the tokens, where there is a head that predicts them.
 MASKED = 0.15
@@ -55,7 +55,7 @@ def distil_performer(
     rank: int | None = 16,
     batch_size: int = 8,
     accumulate: int = 1,
-    max_length: int = 256,
+    max_length: int | None = None,
     evaluate: Callable[[Any], dict[str, float]] | None = None,
     evaluate_every: int = 50,
     minutes: float | None = None,
@@ -70,7 +70,7 @@ def distil_performer(
         steps: of the optimiser; each takes `batch_size` times `accumulate` texts in every process.
         learning_rate, map_learning_rate: of AdamW, for adapters and for maps; both fall to 0 as a cosine.
         rank: of the adapters; 0 trains the maps alone, None all weights of the model, without adapters.
-        max_length: tokens of a text.
+        max_length: tokens of a text; None for 256, or what the model takes if that is less.
         evaluate: called with the pupil every `evaluate_every` steps and at the end; its figures join the curve.
         minutes: begin no step later than that; rates fall with whichever runs out first. The number of steps then
             depends on the machine, of several processes on the first.
@@ -81,15 +81,15 @@ def distil_performer(
         The model, adapters merged, and the curve: per entry `step`, and `loss` or the figures of `evaluate`.
 
     Raises:
-        InputError: a model without maps, no text, an option out of range, or adapters are wanted and peft is missing.
-            Whatever the error, adapters are taken off again; what has been trained by then remains.
+        InputError: a model without maps or of several tasks, no text, an option out of range, or adapters are wanted
+            and peft is missing. Whatever the error, adapters are taken off again; what has been trained by then
+            remains.
     """
     maps = [module for module in model.modules() if isinstance(module, FeatureMap)]
     if not maps:
         raise InputError("the model has no feature maps: attach them with kexue_hf.use_performer(model, 'learned')")
     options = {
-        "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "max_length": max_length,
-        "evaluate_every": evaluate_every,
+        "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "evaluate_every": evaluate_every,
     }  # fmt: skip
     for name, value in options.items():
         if value < 1:
@@ -106,6 +106,7 @@ def distil_performer(
         raise InputError("distillation needs at least one text, got none")
     if not rank and rank is not None and not any(True for found in maps for _ in found.parameters()):
         raise InputError("nothing to train: the maps have no parameters and rank is 0; raise rank")
+    length = text_length(model, tokenizer, max_length)
     clock = Clock(steps, minutes, together=True)
     modes = [module for module in model.modules() if module.training]
     wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -139,7 +140,7 @@ def distil_performer(
                 teacher,
                 model=pupil,
                 args=arguments,
-                train_dataset=_Tokenised(texts, tokenizer, max_length),
+                train_dataset=_Tokenised(texts, tokenizer, length),
                 data_collator=collator(model, tokenizer),
                 optimizers=(optimizer, schedule),
             )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from kexue_hf.models.performer_bert.comparison_performer_bert import watching
+from kexue_hf.models.performer_bert.text_rows_performer_bert import row_length
 from kexue_hf.trainers.performer_distillation import MASKED
 
 
@@ -24,16 +25,17 @@ def as_softmax() -> Iterator[None]:
 
 @torch.no_grad()
 def pooled_vectors(
-    model: Any, tokenizer: Any, texts: Sequence[str], max_length: int = 256, batch_size: int = 8
+    model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None = None, batch_size: int = 8
 ) -> torch.Tensor:
     """The mean of the last hidden states over a text's tokens: [texts, hidden], float32 on the CPU."""
+    length = row_length(model, tokenizer, max_length)
     found = []
     for start in range(0, len(texts), batch_size):
         batch = tokenizer(
             list(texts[start : start + batch_size]),
             padding=True,
             truncation=True,
-            max_length=max_length,
+            max_length=length,
             return_tensors="pt",
         ).to(model.device)
         states = model(**batch, output_hidden_states=True).hidden_states[-1].float()
@@ -72,9 +74,10 @@ def rank_agreement(found: torch.Tensor, wanted: torch.Tensor, pairs: torch.Tenso
 
 @torch.no_grad()
 def masked_word_loss(
-    model: Any, tokenizer: Any, texts: Sequence[str], max_length: int = 256, batch_size: int = 8, seed: int = 0
+    model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None = None, batch_size: int = 8, seed: int = 0
 ) -> float:
     """Mean cross entropy of masked tokens, the same ones of a seed: 15 % of a text's, at least one, all [MASK]."""
+    length = row_length(model, tokenizer, max_length)
     generator = torch.Generator().manual_seed(seed)
     total, count = 0.0, 0
     for start in range(0, len(texts), batch_size):
@@ -82,7 +85,7 @@ def masked_word_loss(
             list(texts[start : start + batch_size]),
             padding=True,
             truncation=True,
-            max_length=max_length,
+            max_length=length,
             return_tensors="pt",
             return_special_tokens_mask=True,
         )
@@ -102,6 +105,7 @@ class HeldOut:
 
     Args:
         model: with maps; asked once, as softmax.
+        max_length: tokens of a text; None for 256, or what the model takes if that is less.
         masked: measure the loss of masked words, too, if the model has a head for them.
     """
 
@@ -110,12 +114,12 @@ class HeldOut:
         model: Any,
         tokenizer: Any,
         texts: Sequence[str],
-        max_length: int = 256,
+        max_length: int | None = None,
         masked: bool = False,
         batch_size: int = 8,
     ) -> None:
-        self.tokenizer, self.texts, self.max_length, self.masked = tokenizer, list(texts), max_length, masked
-        self.batch_size = batch_size
+        self.tokenizer, self.texts, self.masked, self.batch_size = tokenizer, list(texts), masked, batch_size
+        self.max_length = row_length(model, tokenizer, max_length)
         with as_softmax():
             self.wanted = self._vectors(model)
             self.softmax_loss = self._loss(model) if masked else None

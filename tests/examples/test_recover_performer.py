@@ -81,6 +81,39 @@ def test_what_is_written_loads_as_it_was_measured(recovered: Path, folders: Path
     assert report["softmax"]["masked_word_loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_card_says_what_it_is_and_how_near(recovered: Path) -> None:
+    card = (recovered / "model" / "README.md").read_text("utf-8")
+    stages = json.loads((recovered / "report.json").read_text("utf-8"))["stages"]
+    for figures in stages.values():
+        assert f"| {' | '.join(f'{value:.4f}' for value in figures.values())} |" in card
+    assert "`masked` with linear attention" in card and str(recovered) not in card
+    assert 'AutoModelForMaskedLM.from_pretrained("model")' in card
+    assert card.startswith("---\nlibrary_name: transformers\n")
+
+
+def test_a_text_is_as_long_as_the_model_takes(folders: Path, tmp_path: Path) -> None:
+    """Of texts that are longer, where nothing is said."""
+    BertModel(BertConfig(**SIZES, max_position_embeddings=8)).save_pretrained(tmp_path / "short")
+    BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / "short")
+    script.main(
+        ["--model", str(tmp_path / "short"), "--text", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
+         "--report", str(tmp_path / "report.json"), *SHORT, "--transfer-steps", "0", "--finetune-steps", "0"]
+    )  # fmt: skip
+    assert json.loads((tmp_path / "report.json").read_text("utf-8"))["max_length"] == 8
+    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(folders / "bert")])
+    script.load(options)
+    assert options.max_length == 256
+
+
+def test_of_a_matcher_one_task_is_recovered(folders: Path, tmp_path: Path) -> None:
+    config = kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"])
+    kexue_hf.ClnMatcherForSequenceClassification(config).save_pretrained(tmp_path)
+    BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path)
+    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path)])
+    with pytest.raises(InputError, match=r"2 tasks.*model.fold_task\('a'\)"):
+        script.load(options)
+
+
 def test_the_curves_are_in_the_report(recovered: Path) -> None:
     report = json.loads((recovered / "report.json").read_text("utf-8"))
     assert [point["step"] for point in report["transfer"]["curve"]] == [0, 4]

@@ -194,6 +194,8 @@ def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> 
     [
         ({"steps": -1}, "steps must be at least 0, got -1"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"max_length": 0}, "max_length must be at least 1, got 0"),
+        ({"max_length": 513}, "max_length must be at most 512 for this model, got 513"),
         ({"learning_rate": math.nan}, "learning_rate must be a positive number, got nan"),
         ({"minutes": 0}, "minutes must be a positive number, got 0"),
         ({"rival": "best"}, "rival must be one of"),
@@ -211,6 +213,24 @@ def test_bad_input_is_refused_in_one_line(changes: dict, message: str, tokenizer
     with pytest.raises(InputError, match=message) as error:
         transfer_attention(model, **arguments)
     assert "\n" not in str(error.value) and as_it_is(model) == before
+
+
+def test_texts_are_as_long_as_the_model_takes(tokenizer) -> None:
+    """Where nothing is said: of a model with fewer positions than 256."""
+    model = use_performer(BertModel(BertConfig(**SIZES, max_position_embeddings=9)), "learned", num_features=8)
+    long = [" ".join(WORDS[start : start + 12]) for start in range(0, 32, 2)]
+    assert transfer_attention(model, long, tokenizer, steps=1, batch_size=4, rival=None, quiet=True).steps == 1
+    measure = HeldOut(model, tokenizer, long[:4])
+    _, curve = distil_performer(model, long, tokenizer, steps=1, rank=0, batch_size=4, evaluate=measure, quiet=True)
+    assert curve and measure.max_length == 9
+
+
+def test_of_a_matcher_one_task_is_trained(tokenizer) -> None:
+    matcher = kexue_hf.ClnMatcherModel(kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"]))
+    use_performer(matcher, "learned", num_features=8)
+    for train in (transfer_attention, distil_performer):
+        with pytest.raises(InputError, match=r"2 tasks.*model.fold_task\('a'\)"):
+            train(matcher, ["w1 w2"], tokenizer, quiet=True)
 
 
 def as_it_is(model: torch.nn.Module) -> tuple:
@@ -328,6 +348,7 @@ def test_masked_words_are_part_of_the_loss_of_a_model_that_predicts_them(tokeniz
         ({"minutes": 0}, InputError, "minutes must be a positive number, got 0"),
         ({"learning_rate": math.nan}, InputError, "learning_rate must be a positive number, got nan"),
         ({"max_length": 0}, InputError, "max_length must be at least 1, got 0"),
+        ({"max_length": 513}, InputError, "max_length must be at most 512 for this model, got 513"),
         ({"texts": "w1 w2"}, InputError, "expected several texts, got a single string"),
         ({"evaluate": lambda _: 1 / 0, "evaluate_every": 1}, ZeroDivisionError, "division by zero"),
     ],

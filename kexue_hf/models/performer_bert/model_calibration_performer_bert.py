@@ -18,6 +18,7 @@ from .exchange_performer_bert import attention_modules
 from .favor_performer_bert import FAVOR, MAP_NAME, RECORDER, SOFTMAX_MARK
 from .feature_maps_performer_bert import FeatureMap
 from .settings_performer_bert import settings_of
+from .text_rows_performer_bert import refuse_several_tasks, row_length
 
 logger = logging.get_logger(__name__)
 
@@ -33,7 +34,7 @@ def calibrate_performer(
     batches: Iterable[Any],
     tokenizer: Any = None,
     *,
-    max_length: int = 256,
+    max_length: int | None = None,
     batch_size: int = 8,
     progress: bool = False,
     threshold: float = LINEAR_ERROR,
@@ -54,7 +55,8 @@ def calibrate_performer(
         model: one that has feature maps, from `use_performer` or of type performer_bert.
         batches: inputs of the model, mappings of tensors (what is no tensor is passed on as it is); or texts, if
             `tokenizer` is given.
-        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens.
+        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens; None for 256, or what the model
+            takes if that is less.
         progress: show a bar on stderr.
         threshold: for "auto", up to which relative L2 error of its own output a layer is linear.
 
@@ -64,7 +66,8 @@ def calibrate_performer(
 
     Raises:
         ValueError: a model without maps, or set to another implementation; nothing to calibrate on, or too little for
-            low orders (see `calibrate`); for "auto" less than two texts.
+            low orders (see `calibrate`); for "auto" less than two texts; texts longer than the model takes, or for a
+            model of several tasks.
     """
     maps = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
     if not maps:
@@ -79,7 +82,7 @@ def calibrate_performer(
                 "model.set_attn_implementation('favor') first"
             )
     if tokenizer is not None:
-        batches = batches_of(batches, tokenizer, max_length, batch_size)
+        batches = batches_of(model, batches, tokenizer, max_length, batch_size)
     if getattr(model.config, "linear_layers", None) != AUTO:
         return _calibrate(model, maps, batches, progress)
     found, results = calibrate_and_choose(model, batches, threshold, progress)
@@ -91,15 +94,23 @@ def calibrate_performer(
     return results
 
 
-def batches_of(texts: Iterable[Any], tokenizer: Any, max_length: int, batch_size: int = 8) -> list[Any]:
-    """Texts as inputs of a model; what are inputs already, without a tokenizer, as they are."""
+def batches_of(
+    model: Any, texts: Iterable[Any], tokenizer: Any, max_length: int | None, batch_size: int = 8
+) -> list[Any]:
+    """Texts as inputs of a model; what are inputs already, without a tokenizer, as they are.
+
+    Raises:
+        ValueError: a lone string; a model of several tasks; or `max_length` is more than the model takes.
+    """
     if isinstance(texts, str):
         raise ValueError("expected several texts, got a single string: put texts into a list")
     texts = list(texts)
     if tokenizer is None:
         return texts
+    refuse_several_tasks(model)
+    length = row_length(model, tokenizer, max_length)
     return [
-        tokenizer(texts[i : i + batch_size], padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        tokenizer(texts[i : i + batch_size], padding=True, truncation=True, max_length=length, return_tensors="pt")
         for i in range(0, len(texts), batch_size)
     ]
 

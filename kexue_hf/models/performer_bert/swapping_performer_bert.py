@@ -36,7 +36,7 @@ def use_performer(
     texts: Iterable[Any] | None = None,
     tokenizer: Any = None,
     threshold: float = LINEAR_ERROR,
-    max_length: int = 256,
+    max_length: int | None = None,
 ) -> Any:
     """Replace the attention of a model by linear attention, in place.
 
@@ -71,7 +71,8 @@ def use_performer(
             (relative positions, windows, limits of the scores, sinks) in a part that is to have a linear layer, or
             that has feature maps of its own; a part that shares its configuration with layers outside; a name, size
             or layer that does not exist; redraws of a map that is not random; or "auto" without texts, or texts
-            without it. The model is then as it was.
+            without it, or longer ones than the model takes, or for a model of several tasks. The model is then as it
+            was.
     """
     _check_model(model)
     refuse_shared_configuration(model)
@@ -91,7 +92,7 @@ def use_performer(
         twin = twin_of(model)
         replace_maps(twin, feature_map, num_features, norm, seed, redraw)
         activate(twin)
-        batches = batches_of(texts, tokenizer, max_length)
+        batches = batches_of(model, texts, tokenizer, max_length)
         found, _ = calibrate_and_choose(twin, batches, threshold, False)
         chosen = sorted(found)
     elif layers is not None and not isinstance(layers, str):
