@@ -13,11 +13,11 @@ make up one data set, batches of texts of similar length (--train_sampling_strat
 long together lose the ends of the longer one.
 
 Evaluated and saved is the moving average of the weights (--ema_decay). After every epoch, or as --save_strategy says,
-the held-out rows are evaluated; kept is the checkpoint with the best f1, which for tasks whose names end in A and B is
-the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks. All of transformers'
-TrainingArguments are options, some with defaults of their own; several processes train as one does, and --resume goes
-on after a stop as if there had been none. Prints the held-out figures, and saves a folder with model, tokenizer and a
-model card, into which the reliability of the probabilities on the held-out rows is drawn.
+the held-out rows are evaluated; kept is the checkpoint with the best f1, of equal ones the last. For tasks whose names
+end in A and B f1 is the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks. All of
+transformers' TrainingArguments are options, some with defaults of their own; several processes train as one does, and
+--resume goes on after a stop as if there had been none. Prints the held-out figures, and saves a folder with model,
+tokenizer and a model card, into which the reliability of the probabilities on the held-out rows is drawn.
 """
 
 import json
@@ -240,6 +240,19 @@ class HeldOut:
         return found
 
 
+class MatcherTrainer(OrderedTrainer):
+    """Of checkpoints with the same f1 the last is the best one.
+
+    Where few pairs match, f1 is 0 until a probability exceeds one half; the first of these has learnt least.
+    """
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # As long as transformers (checked: 5.23) asks for more than the best so far.
+        if metrics.get("eval_f1") == self.state.best_metric:
+            self.state.best_metric = float("-inf")
+        return super()._determine_best_metric(metrics, trial)
+
+
 def check(options: Options, arguments: TrainingArguments) -> None:
     """Raise InputError for options that cannot work, before anything is read."""
     check_training(arguments, options.dropout, options.report)
@@ -332,6 +345,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.max_train_rows is not None and options.max_train_rows < len(rows["train"]):
         chosen = np.random.default_rng(arguments.seed).permutation(len(rows["train"]))[: options.max_train_rows]
         rows["train"] = [rows["train"][i] for i in chosen]
+    trained = tasks_of(rows["train"])
+    if arguments.process_index == 0 and (lacking := [name for name in names if name not in trained]):
+        print(f"no rows to train on of {', '.join(lacking)}")
     weights = class_weights(options.class_weights, rows["train"])
     loss = loss_of(options.loss, weights, options.focal_gamma)
 
@@ -362,7 +378,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         "checksum of the vocabulary": zlib.crc32(json.dumps(sorted(tokenizer.get_vocab().items())).encode()),
     }
     with one_line("wrong options"):
-        trainer = OrderedTrainer(
+        trainer = MatcherTrainer(
             model=model,
             args=arguments,
             train_dataset=Table(data["train"]),
@@ -404,6 +420,11 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
         for name, value in found.items():
             if name.startswith("eval_f1"):
                 figures[name.removeprefix("eval_")] = value
+        if found["eval_f1"] == 0 and first:
+            print(
+                "f1 is 0: no held-out pair that matches has a probability above one half; README.md in the folder "
+                "says what other thresholds would give"
+            )
         if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
             figures["best_step"] = trainer.state.best_global_step
     if first:

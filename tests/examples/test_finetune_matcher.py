@@ -61,18 +61,27 @@ def test_one_model_learns_both_tasks_and_loads(trained: Path) -> None:
     assert not (trained / "out" / "training_args.bin").exists() and not (trained / "out" / AVERAGING).exists()
 
 
-def test_the_best_checkpoint_is_kept_and_saved(trained: Path) -> None:
-    best = json.loads((trained / "report.json").read_text("utf-8"))["best_step"]
-    checkpoint = trained / "out" / f"checkpoint-{best}"
-    assert best < 96 and {path.name for path in (trained / "out").glob("checkpoint-*")} == {
-        checkpoint.name,
-        "checkpoint-96",
-    }
-    saved, kept = (load_file(folder / "model.safetensors") for folder in (trained / "out", checkpoint))
-    assert all(saved[name].equal(kept[name]) for name in saved)
+@pytest.mark.parametrize(
+    ("found", "best"), [([0.0, 0.5, 0.5, 0.2], 3), ([0.0] * 4, 4)], ids=["the last of the best", "none is better"]
+)
+def test_the_best_checkpoint_is_kept_and_saved(
+    encoder: Path, contest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, found: list, best: int
+) -> None:
+    values = iter([*found, max(found)])  # once more in the end
+    monkeypatch.setattr(script, "matching_figures", lambda *_: {"f1": next(values)})
+    options = [f"--eval_file={contest}", "--max_steps=4", "--save_strategy=steps", "--save_steps=1"]
+    out = tmp_path / "out"
+    script.main(arguments(encoder, contest, out, *options, "--task_names", "新", *TASKS))
+    said = capsys.readouterr().out
+    assert f"best_step: {best}\n" in said and "no rows to train on of 新\n" in said
+    assert ("f1 is 0: no held-out pair that matches has a probability above one half" in said) == (max(found) == 0)
+    kept = {path.name for path in out.glob("checkpoint-*")}
+    assert {f"checkpoint-{best}", "checkpoint-4"} <= kept and len(kept) <= 2
+    saved, chosen = (load_file(folder / "model.safetensors") for folder in (out, out / f"checkpoint-{best}"))
+    assert all(saved[name].equal(chosen[name]) for name in saved)
     # The weights that the training went on with are others.
-    raw = load_file(checkpoint / AVERAGING)
-    assert not raw["raw.classifier.weight"].equal(kept["classifier.weight"])
+    raw = load_file(out / f"checkpoint-{best}" / AVERAGING)
+    assert not raw["raw.classifier.weight"].equal(chosen["classifier.weight"])
 
 
 def test_what_is_saved_is_used_as_it_was_trained(trained: Path) -> None:
