@@ -93,8 +93,11 @@ class ClnMatcherConfig(BertConfig):
 
         Raises:
             ValueError: it is of none of RoFormer, BERT and WoBERT, or of one of these with a network of its own
-                (values that are rotated, embeddings of another size, relative positions).
+                (values that are rotated, embeddings of another size, relative positions); or `task_names` is a single
+                string.
         """
+        if isinstance(kwargs.get("task_names"), str):
+            raise ValueError(f"task_names must be a list of names, got the string {kwargs['task_names']!r:.60}")
         config_dict = cls._own(config_dict)
         # Here, and not set afterwards: one is made of the other where it is not given.
         given = {key: kwargs.pop(key) for key in ("num_tasks", "task_names") if kwargs.get(key) is not None}

@@ -209,9 +209,10 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
             Its id.
 
         Raises:
-            ValueError: the name is no text or taken, `like` is unknown, the model was folded, or an adapter has put
-                another layer into the place of the tasks' vectors.
+            ValueError: the name is no text or taken, `like` is unknown, the model was folded, there are adapters in
+                the model, or something else has put another layer into the place of the tasks' vectors.
         """
+        _refuse_adapters(self)
         names = list(self.config.task_names or [])
         if not self.config.conditional:
             raise ValueError("this model was folded to one task: add a task to the model that it was made of")
@@ -219,8 +220,8 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
             raise ValueError(f"a new task needs a name of its own, got {name!r:.60}; taken are {', '.join(names)}")
         if not isinstance(self.task_embeddings, nn.Embedding):
             raise ValueError(
-                f"the tasks' vectors are held by a {type(self.task_embeddings).__name__}: merge the adapters first "
-                "(merge_and_unload), and add the task to the model that this gives"
+                f"the tasks' vectors are held by a {type(self.task_embeddings).__name__}, not by an embedding: add "
+                "the task to the model as it was before"
             )
         old = self.task_embeddings.weight
         if like is None:
@@ -257,6 +258,17 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
                 plain = BertModel._from_config(BertConfig(**fields), attn_implementation=way, add_pooling_layer=False)
         plain.to(dtype=self.dtype, device=self.device).load_state_dict(state, assign=True)
         return plain.train(self.training)
+
+
+def _refuse_adapters(model: nn.Module) -> None:
+    """Raise ValueError for PEFT's layers in a model: a task that is added beside them would not be saved with them."""
+    for name, module in model.named_modules():
+        # Not by its classes, which need not be installed.
+        if any(kind.__module__.partition(".")[0] == "peft" for kind in type(module).__mro__):
+            raise ValueError(
+                f"this model has adapters (a {type(module).__name__} is its {name}), with which a new task would not "
+                "be saved: merge them first (merge_and_unload), and add the task to the model that this gives"
+            )
 
 
 # What RoFormer's and BERT's configurations have no use for.
@@ -412,6 +424,7 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
 
     def add_task(self, name: str, like: str | int | None = None) -> int:
         """Add a task, see `ClnMatcherModel.add_task`."""
+        _refuse_adapters(self)
         return self.bert.add_task(name, like)
 
     @torch.no_grad()

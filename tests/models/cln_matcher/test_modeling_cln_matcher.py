@@ -279,6 +279,8 @@ def test_made_on_the_meta_device() -> None:
 
 def test_renamed_tasks_and_other_numbers_of_them(tmp_path: Path) -> None:
     tiny().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"^task_names must be a list of names, got the string 'abc'$"):
+        ClnMatcherForSequenceClassification.from_pretrained(tmp_path, task_names="abc")
     renamed = ClnMatcherForSequenceClassification.from_pretrained(tmp_path, task_names=["a", "b", "c"])
     torch.testing.assert_close(renamed(IDS, task_ids="c").logits, tiny()(IDS, task_ids=2).logits)
     same = ClnMatcherForSequenceClassification.from_pretrained(tmp_path, num_tasks=3)

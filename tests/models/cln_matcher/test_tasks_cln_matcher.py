@@ -141,6 +141,13 @@ def test_new_tasks_that_cannot_be(arguments: tuple, message: str) -> None:
     assert model.config.num_tasks == 3 and model.bert.task_embeddings.num_embeddings == 3
 
 
+def test_no_task_is_added_to_another_layer() -> None:
+    model = tiny()
+    model.bert.task_embeddings = torch.nn.Sequential(model.bert.task_embeddings)
+    with pytest.raises(ValueError, match="vectors are held by a Sequential, not by an embedding"):
+        model.add_task("new")
+
+
 # --- one alone
 
 
@@ -223,8 +230,9 @@ def test_adapters_of_a_classifier_pass_tasks_on() -> None:
 
 def test_a_model_with_adapters_is_merged_first() -> None:
     model = adapted(modules_to_save=["task_embeddings"])
-    with pytest.raises(ValueError, match="are held by a ModulesToSaveWrapper: merge the adapters first"):
-        model.add_task("new")
+    for grown in (model, adapted(), adapted().bert):  # wherever the adapters are
+        with pytest.raises(ValueError, match=r"this model has adapters \(a .* is its .*\), .*: merge them first"):
+            grown.add_task("new")
     for folding in (model.fold_task, model.bert.fold_task):
         with pytest.raises(ValueError, match=r"parameters that no matcher has, such as .*: merge its adapters first"):
             folding("strict")
