@@ -75,10 +75,19 @@ def main(arguments: list[str] | None = None) -> None:
         # A wrong option or argument; typer has moved the class of these errors between its versions.
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()} (kexue-hf --help shows what there is)")
+        hint = cli_match.TWO_VALUES.get(getattr(error, "option_name", ""))
+        # Not all of these errors say of which command they are; no option with a value comes before it.
+        command = f" {arguments[0]}" if arguments[0] in _commands() else ""
+        message = f"{error.format_message()}{f' Expected {hint}' if hint else ''}"
+        _fail(f"{message} (kexue-hf{command} --help shows what there is)")
     if code == 130:  # What typer makes of Ctrl-C, without a word.
         _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _commands() -> set[str]:
+    found = app.registered_commands
+    return {str(one.name or getattr(one.callback, "__name__", "")) for one in found}
 
 
 def _fail(message: str) -> NoReturn:

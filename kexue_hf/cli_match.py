@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 _PAIRS_AT_ONCE = 1024
 _FIELDS = ("text_a", "text_b")
+_CONTEST = ("source", "target")
+_TWO_FILES = "--files A.txt B.txt, two files with a space between"
+# What to say besides where the option got fewer values than it has.
+TWO_VALUES = {"--files": _TWO_FILES, "--columns": "--columns source target, two names with a space between"}
 # A pair, and 1 or 0 where that is known.
 _Row = tuple[Any, int | None]
 
@@ -103,9 +107,11 @@ def match_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """The probability that two texts match, by one task of a matcher or all."""
+    if files is not None and any(_is_no_file(one) for one in files):
+        raise InputError(f"expected {_TWO_FILES}; got {files[0]} and {files[1]}")
     given = [text_a is not None, file is not None, files is not None]
     if sum(given) != 1:
-        raise InputError("give either two texts, --file PAIRS.jsonl or --files A.txt B.txt")
+        raise InputError(f"give either two texts, --file PAIRS.jsonl or {_TWO_FILES}")
     if text_a is not None and text_b is None:
         raise InputError("a pair needs two texts, got one; files go with --file or --files")
     useless = {
@@ -168,18 +174,29 @@ def match_command(
             pairs_at_once=_PAIRS_AT_ONCE,
         )
         judged: list[tuple[str, float, int]] = []
-        show = _form(output, evaluate)
+        show, nothing = _form(output, evaluate), True
         for probabilities in with_progress(found, None, quiet):
             pair, label = read.popleft()
+            nothing = False
             if label is not None:
                 judged.append((*next(iter(probabilities.items())), label))
             sink.write(show({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
+        if nothing:
+            # Here, where no OUTPUT has been made.
+            given_as = " and ".join("stdin" if str(one) == "-" else str(one) for one in files or (file,))
+            raise InputError(f"no pairs in {given_as}")
     if evaluate:
         reliable = _print_figures(judged, names)
         if picture is not None:
             from kexue_hf.trainers.reliability_picture import draw_reliability
 
             draw_reliability(reliable, picture, overwrite=overwrite)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether what stands for a file is an option, or several names with commas."""
+    text = str(path)
+    return (text.startswith("-") and text != "-") or ("," in text and not path.exists())
 
 
 def _noted(rows: Iterator[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:
@@ -218,6 +235,8 @@ def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | Non
         row = parsed(line, place)
         if not isinstance(row, dict):
             raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+        if columns == _FIELDS and not any(name in row for name in _FIELDS) and all(map(row.__contains__, _CONTEST)):
+            raise InputError(f"{place}: has source and target, not text_a and text_b: add --columns source target")
         pair = read_pair(row, place, columns)
         if pair.task is not None and names is not None:
             try:

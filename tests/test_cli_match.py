@@ -231,7 +231,11 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("matcher", [], "give either two texts, --file PAIRS.jsonl or --files A.txt B.txt"),
+        (
+            "matcher",
+            [],
+            "give either two texts, --file PAIRS.jsonl or --files A.txt B.txt, two files with a space between",
+        ),
         ("matcher", ["a"], "a pair needs two texts, got one"),
         ("matcher", ["a", "b", "--file", "GOOD"], "give either two texts"),
         ("matcher", ["a", " "], "text_b is empty; a pair needs two texts"),
@@ -258,6 +262,16 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         ("matcher", ["--files", "LINES", "GAP"], "gap.txt, line 2: is empty; a pair needs two texts"),
         ("matcher", ["--files", "LINES", "no.txt"], "no.txt does not exist"),
         ("matcher", ["--files", "LINES", "GOOD"], "good.jsonl: expected .txt"),
+        (
+            "matcher",
+            ["--files", "LINES", "--task", "loose"],
+            "expected --files A.txt B.txt, two files with a space between; got ",
+        ),
+        ("matcher", ["--files", "lines.txt,", "line.txt"], "two files with a space between; got lines.txt, and line"),
+        ("matcher", ["--files", "lines.txt,line.txt", "LINES"], "two files with a space between; got lines.txt,line"),
+        ("matcher", ["--file", "VOID"], "no pairs in "),
+        ("matcher", ["--files", "VOID_A", "VOID_B"], "void_b.txt"),
+        ("matcher", ["--file", "SOURCE"], "source.jsonl, line 1: has source and target, not text_a and text_b: add"),
         ("matcher", ["--files", "-", "-"], "stdin (-) can be one of the two files only"),
         ("matcher", ["a", "b", "--evaluate"], "--evaluate without --file has no effect"),
         ("matcher", ["--file", "GOOD", "--picture", "x.svg"], "--picture without --evaluate has no effect"),
@@ -312,11 +326,19 @@ def test_what_goes_wrong_is_one_line(
         "list.jsonl": [["好", "不好"]],
         "label.jsonl": [{**good, "task": "loose", "label": label} for label in (1, 2)],
         "no_task.jsonl": [{**good, "label": 1}],
+        "void.jsonl": [],
+        "source.jsonl": [{"source": "好", "target": "不好", "labelA": "1"}],
     }
     for name, rows in files.items():
         write(tmp_path / name, rows)
     (tmp_path / "blank.jsonl").write_text(f"{json.dumps(good)}\n\n")
-    for name, text in {"lines.txt": "好\n好\n", "line.txt": "好\n", "gap.txt": "好\n \n"}.items():
+    for name, text in {
+        "lines.txt": "好\n好\n",
+        "line.txt": "好\n",
+        "gap.txt": "好\n \n",
+        "void_a.txt": "",
+        "void_b.txt": "",
+    }.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     names = {path.stem.upper(): path for path in tmp_path.iterdir()}
     before = sorted(tmp_path.iterdir())
@@ -326,3 +348,21 @@ def test_what_goes_wrong_is_one_line(
     assert len(error.strip().splitlines()) == 1 and error.startswith("kexue-hf: error: ")
     assert message in error
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["m", "--files", "a.txt,b.txt"],
+            "'--files' requires 2 arguments. Expected --files A.txt B.txt, two files with",
+        ),
+        (["m", "--file", "x.jsonl", "--columns", "a"], "'--columns' requires 2 arguments. Expected --columns source"),
+        (["m", "--nonsense"], "No such option: --nonsense"),
+        ([], "Missing argument"),
+    ],
+    ids=["files", "columns", "option", "model"],
+)
+def test_a_wrong_use_names_the_help_of_the_command(arguments: list[str], message: str, capsys) -> None:
+    error = run(capsys, *arguments, code=2)
+    assert message in error and error.endswith("(kexue-hf match --help shows what there is)\n")
