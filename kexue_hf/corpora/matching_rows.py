@@ -38,7 +38,7 @@ class MatchingRow:
 
 
 def read_matching_rows(
-    names: Iterable[str | os.PathLike[str]],
+    names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     part: str = "train",
     task_names: Sequence[str] | None = None,
     default: str | None = None,
@@ -47,7 +47,8 @@ def read_matching_rows(
     is that of the original's task ids.
 
     Args:
-        names: files of either form; folders with `part`.txt, whose names are the tasks; folders of such folders.
+        names: files of either form; folders with `part`.txt, whose names are the tasks; folders of such folders. One
+            of these, or any number.
         part: train or valid.
         task_names: the tasks that may occur; with a single one, jsonl rows need not name it.
         default: the task of jsonl rows that name none.
@@ -55,10 +56,10 @@ def read_matching_rows(
     Raises:
         InputError: there is no such file or folder; or, naming file and line, it cannot be read, a text or the label
             is missing, a text is empty, a label is not 0 or 1 or of another standard than the folder, or the task is
-            unknown.
+            unknown; or `task_names` is a single string.
     """
     rows: list[MatchingRow] = []
-    for name in names:
+    for name in [names] if isinstance(names, str | os.PathLike) else names:
         before = len(rows)
         for path in _files(Path(name), part):
             rows += _rows(path, task_names, default)
@@ -115,6 +116,9 @@ def matching_row(
     Raises:
         InputError: as of `read_matching_rows`.
     """
+    if isinstance(task_names, str):
+        # Whose letters would be the tasks.
+        raise InputError(f"task_names must be a list of names, got the string {task_names!r:.60}")
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
     # Any data set may have a further column that is called source.

@@ -27,7 +27,8 @@ from kexue_hf.trainers.matching_figures import probability_figures
 
 
 class MatcherEvaluator:
-    """F1 of each task, f1_A, f1_B, f1; the best F1 and its threshold, and the average precision, of each task.
+    """F1 of each task, f1_A, f1_B, f1; of each task also the best F1, its threshold (where any pair matches), and the
+    average precision.
 
     What each figure is, `kexue_hf.trainers.matching_figures.probability_figures` says.
 
@@ -46,7 +47,7 @@ class MatcherEvaluator:
 
     Raises:
         ValueError: there are no rows; or, naming the row (from 0), something is missing in it, a label is not 0 or 1,
-            a text is empty, or the task is unknown.
+            a text is empty, or the task is unknown; or `task_names` is a single string.
     """
 
     greater_is_better = True
@@ -89,7 +90,16 @@ class MatcherEvaluator:
             OutputError: there is a table of other columns, or it cannot be written.
         """
         names = task_names(model)
-        task_numbers(tasks_of(self.rows), names)
+        try:
+            task_numbers(tasks_of(self.rows), names)
+        except ValueError:
+            # Its configuration has two classes all the same, which every one has.
+            if getattr(model, "base_model", None) is model:
+                raise InputError(
+                    f"a text matcher is needed, such as AutoModelForSequenceClassification loads; a "
+                    f"{type(model).__name__} is an encoder without a classifier"
+                ) from None
+            raise
         found = match_texts(
             model, self.tokenizer, self.pairs, max_length=self.max_length, batch_tokens=self.batch_tokens
         )

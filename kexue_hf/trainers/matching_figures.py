@@ -44,7 +44,8 @@ def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[flo
     """The best F1 that a threshold gives, and the middle of where it may be; both arguments are of [pairs].
 
     A pair is above a threshold if its probability is more than that. Where all pairs are best taken, the threshold is
-    between 0 and the lowest probability; or below that, if it is 0. Without pairs they are 0 and one half.
+    between 0 and the lowest probability; or below that, if it is 0. Without pairs they are 0 and one half; where none
+    matches, F1 is 0 at any threshold, and the one returned says nothing.
     """
     if not len(probabilities):
         return 0.0, 0.5
@@ -82,7 +83,8 @@ def probability_figures(
 ) -> dict[str, float]:
     """`matching_figures` where a probability of more than one half is a match. Then, of each task that occurs:
     `best f1 of <task>` and the `best threshold of <task>` that gives it, a bound from above, since it is chosen on the
-    pairs that it is measured on; and `average precision of <task>`. Last, the mean of that, `average precision`.
+    pairs that it is measured on; and `average precision of <task>`. Last, the mean of that, `average precision`. A
+    task of which no pair matches has no best threshold: all are as good.
 
     Args:
         probabilities: [rows]. The others as of `matching_figures`.
@@ -94,7 +96,9 @@ def probability_figures(
         if own.any():
             best, threshold = best_threshold(probabilities[own], expected[own])
             precisions.append(average_precision(probabilities[own], expected[own]))
-            figures |= {f"best f1 of {name}": best, f"best threshold of {name}": threshold}
+            figures[f"best f1 of {name}"] = best
+            if expected[own].any():
+                figures[f"best threshold of {name}"] = threshold
             figures[f"average precision of {name}"] = precisions[-1]
     figures["average precision"] = float(np.mean(precisions)) if precisions else 0.0
     return figures

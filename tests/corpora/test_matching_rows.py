@@ -82,6 +82,13 @@ def test_rows_of_the_only_task_need_not_name_it(tmp_path):
     assert read_matching_rows([path], default="strict")[0].task == "strict"
 
 
+def test_a_single_file_needs_no_list_but_names_do(tmp_path):
+    path = write(tmp_path / "rows.jsonl", PAIR)
+    assert read_matching_rows(path) == read_matching_rows(str(path)) == read_matching_rows([path])
+    with pytest.raises(InputError, match=r"^task_names must be a list of names, got the string 'loose'$"):
+        read_matching_rows(path, task_names="loose")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -128,7 +128,18 @@ def test_wrong_rows_are_named(matcher, given: list, message: str) -> None:
         MatcherEvaluator(given, matcher[1])
 
 
+def test_an_encoder_is_no_matcher(matcher, tmp_path: Path) -> None:
+    model, _ = make("bert", tmp_path)
+    evaluator = MatcherEvaluator([GOOD], matcher[1])
+    with pytest.raises(ValueError, match=r"a BertModel is an encoder without a classifier$"):
+        evaluator(model.bert)
+    with pytest.raises(ValueError, match=r"^unknown task 'loose'; this model knows 'match'$"):
+        evaluator(model)
+
+
 def test_unknown_tasks_are_named(matcher) -> None:
+    with pytest.raises(InputError, match=r"^task_names must be a list of names, got the string 'loose'"):
+        MatcherEvaluator([GOOD], matcher[1], task_names=LOOSE)
     with pytest.raises(InputError, match="row 0: unknown task 'loose'; known are 'strict'"):
         MatcherEvaluator([GOOD], matcher[1], task_names=[STRICT])
     with pytest.raises(ValueError, match=r"^unknown task 'lose'; this model knows 'loose'"):

@@ -104,6 +104,14 @@ def test_where_nothing_matches_all_is_zero():
     assert average_precision(PROBABILITIES, zeros) == best_threshold(PROBABILITIES, zeros)[0] == 0
 
 
+def test_where_nothing_matches_no_threshold_is_the_best():
+    tasks = np.array([0] * 7 + [1] * 7)
+    labels = np.concatenate([LABELS * 0, LABELS])
+    figures = probability_figures(np.tile(PROBABILITIES, 2), labels, tasks, ["none", "some"])
+    assert figures["best f1 of none"] == 0 and "best threshold of none" not in figures
+    assert figures["best threshold of some"] == pytest.approx(0.25)
+
+
 def test_probabilities_have_the_figures_of_each_task_and_the_mean_precision():
     values, labels = np.concatenate([PROBABILITIES, [0.5, 0.2]]), np.concatenate([LABELS, [1, 0]])
     tasks = np.array([2] * 7 + [0] * 2)
