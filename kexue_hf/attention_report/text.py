@@ -39,7 +39,7 @@ def _layers(report: "PerformerReport") -> str:
     names = [name for name in _MAPS if any(name in layer.errors for layer in report.layers)]
     title = "error of the layer alone"
     # Where there are few columns they are wider, for what stands above them.
-    least = max(9, -(-len(title) // len(names)) - 1)
+    least = max(9, -(-(len(title) + 4) // len(names)) - 2)
     widths = [max(least, len(name)) for name in names]
     own = sum(widths) + 2 * len(widths)
     lines = [
@@ -114,8 +114,8 @@ def speed_text(speed: "AttentionSpeed") -> str:
         lines.append(f"Linear attention is faster from about {round(speed.crossover, -1):,.0f} tokens on.")
     if speed.device == "cpu" and speed.dtype not in ("float32", "float64"):
         lines[-1] += (
-            f" But in {speed.dtype},\nin which softmax is slow on a CPU: compare in what is used there, float32 "
-            "(--dtype float32)."
+            f" That is in {speed.dtype},\nin which softmax may be several times slower on a CPU than in float32: "
+            "compare with --dtype float32."
         )
     return "\n".join(lines)
 
