@@ -11,7 +11,8 @@ everything that is printed is measured on that part: the cosine of the mean-pool
 model, the agreement in rank of likenesses of pairs, and the loss of masked words where the model has a head for it.
 
 The folder that is written holds ordinary weights and a model card with the figures, and loads wherever kexue_hf is
-imported. It appears whole or not at all, and nothing is resumed: with --minutes no step of either begins later than that, the figures come on top.
+imported. It appears whole or not at all, and nothing is resumed: with --minutes no step of either begins
+later than that, the figures come on top.
 """
 
 import argparse
