@@ -14,9 +14,10 @@ each repetition:
   the folder with it; without it the result says that it is absent.
 * ours: `linear_attention` with the default map, "low_order", and with "favor+".
 
-A time is that of a call on the clock, after an untimed call of the same contender, so the machine has to be quiet;
-forward passes are without gradients. Backward passes include the gradients of queries, keys and values. What takes a
-contender minutes or gigabytes is left out and named under "not run".
+Each contender has a process of its own, in which it finds nothing that another one has left in the allocator. A time
+is that of a call on the clock, after an untimed call of the same contender, so the machine has to be quiet; forward
+passes are without gradients. Backward passes include the gradients of queries, keys and values. What takes a contender
+minutes or gigabytes is left out and named under "not run".
 
 Extra memory: each contender in a process of its own, its peak resident size during the call minus the size before,
 after a warm-up on 256 positions; the output and, where asked for, the three gradients are part of it.
@@ -128,8 +129,8 @@ def call(attend: Callable[..., Any], inputs: list[Any], backward: bool) -> float
 
 
 def warmed(timed: Callable[[], float]) -> Callable[[], float]:
-    """Each call after an untimed one: what the contender before has left in caches and in the allocator, gigabytes in
-    one case, is not to be this one's matter. Calls of more than a second have no need of it."""
+    """Each call after an untimed one: what the contender before has left in caches is not to be this one's matter.
+    Calls of more than a second have no need of it."""
     last = [0.0]
 
     def run() -> float:
@@ -141,15 +142,47 @@ def warmed(timed: Callable[[], float]) -> Callable[[], float]:
     return run
 
 
-def compare(measure: str, repetitions: dict[int, int], present: list[str]) -> dict[str, Any]:
+class Contender:
+    """A contender in a process of its own, which waits to be asked for a call."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        options = [f"--serve={name}", f"--threads={arguments.threads}"]
+        options += [f"--peer={arguments.peer}"] if arguments.peer else []
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def seconds(self, measure: str, length: int) -> float:
+        print(json.dumps([measure, length]), file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(name: str) -> None:
+    """Answer each measure and length that is read with the seconds of a call."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    asked, run = None, None
+    for line in sys.stdin:
+        question = json.loads(line)
+        if question != asked:
+            measure, length = asked = question
+            run = warmed(partial(call, attention(name, is_causal(measure)), states(length), has_backward(measure)))
+        print(run(), file=answers, flush=True)
+
+
+def compare(
+    measure: str, repetitions: dict[int, int], present: list[str], arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Milliseconds by length and contender, how many times faster ours are, and what was left out."""
     lengths: dict[str, Any] = {}
-    attends = {name: attention(name, is_causal(measure)) for name in present}
+    contenders = {name: Contender(name, arguments) for name in present}
     for length, times in repetitions.items():
-        inputs = states(length)
         chosen = [name for name in present if name != PEER or length <= PEER_UP_TO.get(measure, length)]
-        contenders = {name: warmed(partial(call, attends[name], inputs, has_backward(measure))) for name in chosen}
-        seconds = interleave(contenders, times)
+        seconds = interleave({name: partial(contenders[name].seconds, measure, length) for name in chosen}, times)
         medians = {name: statistics.median(values) for name, values in seconds.items()}
         lengths[str(length)] = {
             "ms": {name: summary([1000 * value for value in values], 3) for name, values in seconds.items()},
@@ -163,6 +196,8 @@ def compare(measure: str, repetitions: dict[int, int], present: list[str]) -> di
             f"{measure}, {length}: { ({name: round(1000 * value, 1) for name, value in medians.items()}) } ms",
             flush=True,
         )
+    for contender in contenders.values():
+        contender.close()
     return lengths
 
 
@@ -310,14 +345,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.again:
         result = json.loads((ROOT / "benchmarks" / "results" / "performer.json").read_text("utf-8"))
         for measure in arguments.again:
-            result["attention"][measure] = compare(measure, REPETITIONS[measure], present)
+            result["attention"][measure] = compare(measure, REPETITIONS[measure], present, arguments)
+        result["measured again"] = sorted({*result.get("measured again", []), *arguments.again})
         return concluded(result)
     result: dict[str, Any] = {
         "machine": {**machine("torch", "transformers"), "threads": arguments.threads},
         "setting": {"batch": 1, "heads": HEADS, "head_dim": DIM, "features": FEATURES, "type": "float32"},
         PEER: _version_of_peer() if PEER in present else "absent: name its folder with --peer",
         "attention": {
-            measure: compare(measure, lengths, present)
+            measure: compare(measure, lengths, present, arguments)
             for measure, lengths in (QUICK if arguments.quick else REPETITIONS).items()
         },
     }
@@ -383,15 +419,20 @@ def main() -> None:
         "--again", nargs="+", choices=list(REPETITIONS), help="repeat these of the result that is there, keep the rest"
     )
     parser.add_argument("--draw", action="store_true", help="only draw the result that is there")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--own-memory", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peer:
         sys.path.append(str(arguments.peer.resolve()))
-    if arguments.own_memory:
+    if arguments.serve or arguments.own_memory:
         import torch
 
         torch.set_num_threads(arguments.threads)
+    if arguments.serve:
+        serve(arguments.serve)
+        return
+    if arguments.own_memory:
         print(own_memory(arguments.own_memory, arguments.measure, MEMORY_AT))
         return
     drawing = ROOT / "docs" / "performer_speed.svg"

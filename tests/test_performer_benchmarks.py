@@ -1,6 +1,7 @@
 """The benchmark of linear attention: crossings and verdicts from times that are made up, and the tables of results."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,36 @@ def seconds(name: str, length: int) -> float:
     return length**2 / 800 if name == performer.SDPA else float(length) * (4 if name == performer.PEER else 1)
 
 
+class Made:
+    """A contender whose times are made up."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        self.name = name
+
+    def seconds(self, measure: str, length: int) -> float:
+        return seconds(self.name, length)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_contender_answers_from_a_process_of_its_own() -> None:
+    contender = performer.Contender("ours, low_order", argparse.Namespace(threads=1, peer=None))
+    try:
+        assert contender.process.pid != os.getpid()
+        for measure in ("causal forward", "forward and backward"):
+            assert 0 < contender.seconds(measure, 16) < 60
+    finally:
+        contender.close()
+    assert contender.process.returncode == 0
+
+
 @pytest.fixture
 def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(performer, "attention", lambda name, causal: name)
-    monkeypatch.setattr(performer, "states", lambda length: length)
-    monkeypatch.setattr(performer, "call", lambda name, length, backward: seconds(name, length))
+    monkeypatch.setattr(performer, "Contender", Made)
     found: dict[str, Any] = {
         "attention": {
-            measure: performer.compare(measure, lengths, list(performer.CONTENDERS))
+            measure: performer.compare(measure, lengths, list(performer.CONTENDERS), argparse.Namespace())
             for measure, lengths in performer.REPETITIONS.items()
         }
     }
