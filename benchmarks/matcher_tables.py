@@ -99,11 +99,11 @@ def matcher_head(language: str) -> str:
     rows = []
     for name, contender in some.items():
         cells = [f1_cell(contender[THRESHOLDS][each]) for each in names]
-        rows.append([CONTENDERS[name][zh], *cells, f"{contender['parameters']:,}", seconds_cell(contender)])
+        rows.append([CONTENDERS[name][zh], *cells, f"{contender['parameters']:,}"])
     number = len(measured("matcher_tasks", "rows", "held-out"))
     first = f"{number} 种标准，100 × F1" if zh else f"{number} standards, 100 x F1"
-    last = ["参数", "训练秒数"] if zh else ["parameters", "training, s"]
-    return table([first, *(label(name, language) for name in names), *last], rows)
+    last = "参数" if zh else "parameters"
+    return table([first, *(label(name, language) for name in names), last], rows)
 
 
 def matcher_differences(language: str) -> str:
@@ -141,7 +141,7 @@ def matcher_training(language: str) -> str:
             rows.append([CONTENDERS[name][language == "zh"], rate, chosen])
     if not rows:
         raise Unmeasured("benchmarks/matcher_tasks.py")
-    sizes = f"{settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['seeds']} seeds"
+    sizes = f"{settings['epochs']} epochs, batches of {settings['batch_size']}, {settings['seeds']} seed(s)"
     versions = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
     left_out = found["left out, their texts being in another part"]
     dropped = sum(number for part in left_out.values() for number in part.values())
