@@ -39,14 +39,11 @@ ORDERS = {
     "ours_first": "import kexue_hf; from transformers import AutoConfig, AutoModel",
     "transformers_first": "import transformers; from transformers import AutoModel, AutoConfig; import kexue_hf",
     "config_first": "from transformers import AutoConfig; import kexue_hf; from transformers import AutoModel",
-    "config_after": "import kexue_hf; from transformers import AutoConfig; from transformers import AutoModel",
     "tokenizer_first": "import kexue_hf; from transformers import AutoTokenizer, AutoConfig, AutoModel",
     "tokenizer_before": "from transformers import AutoTokenizer; import kexue_hf; from transformers import *",
     "model_class_first": "from kexue_hf import WoBertModel; from transformers import AutoConfig, AutoModel",
     "config_class_first": "from kexue_hf import WoBertConfig; from transformers import AutoConfig, AutoModel",
-    "tokenizer_class_first": "from kexue_hf import WoBertTokenizer; from transformers import AutoConfig, AutoModel",
     "bert_first": "import kexue_hf; from transformers import BertModel, AutoConfig, AutoModel",
-    "bert_config_first": "import kexue_hf; from transformers import BertConfig, AutoConfig, AutoModel",
     "trainer_first": "import kexue_hf; from transformers import Trainer, pipeline, AutoConfig, AutoModel",
     "imported_twice": """
 import sys, kexue_hf

@@ -69,7 +69,7 @@ TOKENIZERS = {lower: make(do_lower_case=lower) for lower in (True, False)}
 
 
 @pytest.mark.parametrize("lower", [True, False], ids=["lower", "cased"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example("ing的 hello Naïve don't... \u0301a")
 @example("a" * 200 + " " + "a" * 201)
 @given(text=st.text(alphabet, max_size=40))

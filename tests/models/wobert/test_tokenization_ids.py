@@ -19,7 +19,7 @@ TOKENIZERS = {lower: WoBertTokenizer(vocab=VOCABULARY, do_lower_case=lower) for 
 BOTH = [Segmenter(backend="rjieba"), Segmenter(backend="jieba")]
 # Texts in a chunk, whatever they come to; and one by one.
 WAYS = {"chunk": 0, "one-by-one": 10**9}
-fuzz = settings(max_examples=300, deadline=None)
+fuzz = settings(max_examples=150, deadline=None)
 each_odd = [example(text) for text in (*ODD, *ORDINARY, "".join(ODD))]
 
 
