@@ -91,7 +91,8 @@ def test_under_gradient_checkpointing(implementation: str, reentrant: bool) -> N
     check(torch.stack(found, 1), PADDED)
 
 
-@pytest.mark.parametrize(("implementation", "padded"), [("eager", True), ("sdpa", True), ("sdpa", False)])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("padded", [False, True])
 def test_compiled(implementation: str, padded: bool) -> None:
     # aot_eager: all of the compiler but the generation of code, which needs a C++ compiler.
     model = model_of(2, implementation).eval()
