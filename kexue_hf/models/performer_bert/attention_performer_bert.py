@@ -161,10 +161,9 @@ class LinearAttentionState:
             past = self._past(value, prepare)
             for asked, kept, given, real in zip(queries, keys, values, masks, strict=True):
                 parts = prepare(asked, kept, given, real, causal=True)
-                one = parts.real.to(prepare.dtype)[..., None].expand(-1, value.shape[1], -1, -1)
                 arguments: tuple[Any, ...] = (
-                    parts.query, parts.key, torch.cat([parts.value.to(prepare.dtype), one], dim=-1), parts.log_weight,
-                    parts.real, _known_to_be_finite(parts), max(1, asked.shape[-2] // self.chunk),
+                    parts.query, parts.key, parts.value.to(prepare.dtype), parts.log_weight, parts.real,
+                    _known_to_be_finite(parts), max(1, asked.shape[-2] // self.chunk),
                 )  # fmt: skip
                 if isinstance(self.feature_map, LowOrderMap):
                     arguments += (self.feature_map.quadratic_dims, prepare.map)

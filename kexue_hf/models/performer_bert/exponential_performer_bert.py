@@ -191,7 +191,7 @@ def exponential_step(
     is computed for all chunks together.
 
     Args:
-        value: [batch, heads, length, value dim + 1], the last entry 1 for a real key and 0 for padding.
+        value: [batch, heads, length, value dim].
         real: boolean, [batch, 1, length].
         clean: keys and values are known to be finite; nothing has to be done for the others.
         chunks: as many pieces of equal lengths; all pairs of a piece are formed.
@@ -207,7 +207,8 @@ def exponential_step(
     logits = _logits(key, key_directions, key_bias).add_(log_weight[..., None])
     own = logits.detach().amax(-1).clamp_min(FLOOR)
     found = logits.sub_(own[..., None]).exp_().unflatten(-2, (chunks, each))
-    value = value.unflatten(-2, (chunks, each))
+    one = real.to(value.dtype)[..., None].expand(-1, value.shape[1], -1, -1)
+    value = torch.cat([value, one], dim=-1).unflatten(-2, (chunks, each))
     own, real = (states.unflatten(-1, (chunks, each)) for states in (own, real))
     top, before_top, last = running_tops(own, past.top)
 

@@ -70,11 +70,6 @@ def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
     return halves
 
 
-def _damping(x: torch.Tensor, spread: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
-    # spread: the keys' variance in each dimension.
-    return 1 / (1 + coefficients.saturation[..., None] * (x.square() * spread).sum(-1, keepdim=True))
-
-
 def low_order_both_ways(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -112,21 +107,21 @@ def low_order_both_ways(
 
 
 class LowOrderSums(NamedTuple):
-    """What causal attention keeps of the past: with [v, 1] in place of v, the sums over keys of weighted features
-    [1, y, products] times v [batch, heads, features, value dim + 1], the sums of weighted y^2 [batch, heads, 1, dims],
-    and the logarithm that both are scaled by [batch, heads, 1]."""
+    """What causal attention keeps of the past: sums over keys of weighted features [1, y, products] times v [batch,
+    heads, features, value dim], of weighted [1, y, y^2, products of two of the first y] [batch, heads, 1, 1 + 2
+    linear_dims + dims^2], and the logarithm that both are scaled by [batch, heads, 1]."""
 
     sums: torch.Tensor
-    squares: torch.Tensor
+    moments: torch.Tensor
     top: torch.Tensor
 
 
 def no_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: torch.dtype) -> LowOrderSums:
     batch, heads, _, value_dim = value.shape
-    features = 1 + linear_dims + dims * (dims + 1) // 2
+    features, moments = 1 + linear_dims + count_products(dims), 1 + 2 * linear_dims + dims**2
     return LowOrderSums(
-        value.new_zeros(batch, heads, features, value_dim + 1, dtype=dtype),
-        value.new_zeros(batch, heads, 1, linear_dims, dtype=dtype),
+        value.new_zeros(batch, heads, features, value_dim, dtype=dtype),
+        value.new_zeros(batch, heads, 1, moments, dtype=dtype),
         value.new_full((batch, heads, 1), FLOOR, dtype=dtype),
     )
 
@@ -154,55 +149,58 @@ def low_order_step(
     linear_dims = y.shape[-1]
     top, before_top, last = running_tops(log_weight.detach().clamp_min(FLOOR), past.top)
     pairs = decay(log_weight, top)
-    carry = (before_top - top).exp()[..., None]
+    weights, rescale = (log_weight - last).exp()[..., None], (before_top - last).exp()[..., None]
 
-    # The sums before each chunk, and what queries find in those of the second order: sums over keys of half of u^2,
-    # and of u, times [v, 1].
-    asked = _features(x[..., :dims], dims, halved=True)[..., 1 + dims :]
-    kept = _features(y, dims).mT
-    weights = (log_weight - last).exp()[..., None]
-    weighted, rescale = weights * value, (before_top - last).exp()[..., None]
-    grown_squares = (weights * y.square()).sum(-2, keepdim=True)
-    sums, squares = past.sums, past.squares
-    all_products, all_sums, all_squares = [], [], []
+    # What queries need to know of the keys before their chunk but for the values.
+    weighted = weights * y
+    moments = (weights, weighted, weighted * y)
+    of_head = weighted[..., :dims].mT @ y[..., :dims]
+    grown = torch.cat([*(states.sum(-2, keepdim=True) for states in moments), of_head.flatten(-2)[..., None, :]], -1)
+    known, all_moments = past.moments, []
     for number in range(chunks):
-        all_products.append(asked[:, :, number] @ sums[..., 1 + linear_dims :, :])
-        all_sums.append(sums[..., : 1 + linear_dims, :])
-        all_squares.append(squares)
-        sums = torch.addcmul(kept[:, :, number] @ weighted[:, :, number], sums, rescale[:, :, number])
-        squares = torch.addcmul(grown_squares[:, :, number], squares, rescale[:, :, number])
-    products, past_sums, past_squares = (torch.stack(parts, dim=2) for parts in (all_products, all_sums, all_squares))
+        all_moments.append(known)
+        known = torch.addcmul(grown[:, :, number], known, rescale[:, :, number])
+    before = torch.stack(all_moments, dim=2).split([1, linear_dims, linear_dims, dims**2], dim=-1)
 
-    # Sums over the keys that a row sees, of the weights, of weighted y and of weighted y^2.
-    total = pairs.sum(-1, keepdim=True) + carry * past_sums[..., :1, -1:]
+    # Sums over the keys that a row sees: of the weights, of y times x, and of the squares of both.
+    carry = (before_top - top).exp()[..., None]
+    total = torch.addcmul(pairs.sum(-1, keepdim=True), carry, before[0])
     total = total.masked_fill(total == 0, 1.0)
-    moments = pairs @ finite(torch.cat([y, y.square()], dim=-1), clean)
-    past_moments = torch.cat([past_sums[..., 1:, -1][..., None, :], past_squares], dim=-1)
-    moments = torch.addcmul(moments, carry, past_moments) / total
-    mean, squared = moments.split([linear_dims, linear_dims], dim=-1)
-    spread = torch.addcmul(squared, mean, mean, value=-1).clamp_min(0.0)
-
-    centre = x * mean
-    x_mean, head, head_mean = centre.sum(-1, keepdim=True), x[..., :dims], centre[..., :dims].sum(-1, keepdim=True)
-    first = x @ y.mT
-    second = (head @ y[..., :dims].mT - head_mean).square()
+    head, head_y = x[..., :dims], y[..., :dims]
+    centre = torch.addcmul(pairs @ finite(y, clean), carry, before[1]) * x
+    x_mean, head_mean = (states.sum(-1, keepdim=True) / total for states in (centre, centre[..., :dims]))
+    first, second = x @ y.mT, (head @ head_y.mT - head_mean).square()
+    squared = x.square()
+    squares = squared @ y.square().mT
     if not clean:
         seen = lower_triangle(real)
-        first, second = (terms.masked_fill(~seen, 0.0) for terms in (first, second))
-    past_second = 2 * products[..., -1:] - 2 * head_mean * (head @ past_sums[..., 1 : 1 + dims, -1:])
-    past_second = past_second + head_mean.square() * past_sums[..., :1, -1:]
-    variance = ((pairs * second).sum(-1, keepdim=True) + carry * past_second) / total
+        first, second, squares = (terms.masked_fill(~seen, 0.0) for terms in (first, second, squares))
+    spread = torch.addcmul((pairs * squares).sum(-1, keepdim=True), carry, squared @ before[2].mT) / total
+    spread = (spread - (centre / total).square().sum(-1, keepdim=True)).clamp_min(0.0)
 
-    damping = _damping(x, spread, coefficients)
+    past_second = (head @ before[3].unflatten(-1, (dims, dims)).squeeze(-3) * head).sum(-1, keepdim=True)
+    past_second = past_second - 2 * head_mean * (head @ before[1][..., :dims].mT) + head_mean.square() * before[0]
+    variance = torch.addcmul((pairs * second).sum(-1, keepdim=True), carry, past_second) / total
+
+    damping = 1 / (1 + coefficients.saturation[..., None] * spread)
     linear, quadratic = damping * coefficients.linear[..., None], damping * coefficients.quadratic[..., None]
     # 1 + linear (first - x_mean) + quadratic (second - variance) / 2
     now = torch.addcmul(1 - linear * x_mean - quadratic * variance / 2, linear, first)
     now = pairs * torch.addcmul(now, quadratic / 2, second)
+
+    # The sums before each chunk, and what queries find in them.
     constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
     slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
-    before = torch.cat([constant, slope], dim=-1) @ past_sums[..., :-1]
-    before = torch.addcmul(before, quadratic, products[..., :-1])
-    output = torch.addcmul(now @ finite(value[..., :-1], clean), carry, before)
-    output = spoil(output / total, value[..., :-1], clean)
+    asked = _features(head, dims, halved=True)[..., 1 + dims :]
+    kept, weighted = _features(y, dims).mT, weights * value
+    sums, answers = past.sums, []
+    for number in range(chunks):
+        zeroth, linear_sums, products = sums.split([1, linear_dims, count_products(dims)], dim=-2)
+        answer = torch.addcmul(slope[:, :, number] @ linear_sums, constant[:, :, number], zeroth)
+        answers.append(torch.addcmul(answer, quadratic[:, :, number], asked[:, :, number] @ products))
+        sums = torch.addcmul(kept[:, :, number] @ weighted[:, :, number], sums, rescale[:, :, number])
+
+    output = torch.addcmul(now @ finite(value, clean), carry, torch.stack(answers, dim=2))
+    output = spoil(output / total, value, clean)
     # Keys that are not finite have no finite log_weight, and have spoilt `top`.
-    return output.flatten(2, 3), LowOrderSums(sums, squares, last[:, :, -1])
+    return output.flatten(2, 3), LowOrderSums(sums, known, last[:, :, -1])
