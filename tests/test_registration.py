@@ -4,7 +4,6 @@ Each case runs in a process of its own. Run this file alone: pytest tests/test_r
 """
 
 import importlib
-import json
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,7 @@ import textwrap
 import pytest
 
 from kexue_hf._registration import MODEL_TYPES
+from tests.fresh_process import TORCH, run_forked
 
 CONFIG = "dict(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)"
 
@@ -40,7 +40,8 @@ ORDERS = {
     "transformers_first": "import transformers; from transformers import AutoModel, AutoConfig; import kexue_hf",
     "config_first": "from transformers import AutoConfig; import kexue_hf; from transformers import AutoModel",
     "tokenizer_first": "import kexue_hf; from transformers import AutoTokenizer, AutoConfig, AutoModel",
-    "tokenizer_before": "from transformers import AutoTokenizer; import kexue_hf; from transformers import *",
+    "tokenizer_before": "from transformers import AutoTokenizer; import kexue_hf\n"
+    "from transformers import AutoConfig, AutoModel",
     "model_class_first": "from kexue_hf import WoBertModel; from transformers import AutoConfig, AutoModel",
     "config_class_first": "from kexue_hf import WoBertConfig; from transformers import AutoConfig, AutoModel",
     "bert_first": "import kexue_hf; from transformers import BertModel, AutoConfig, AutoModel",
@@ -72,57 +73,17 @@ from transformers import AutoConfig, AutoModel""",
 }
 
 
-# Loads torch, which takes longest and knows nothing of us, once, and runs each line of its input (code, as JSON) in a
-# fork of its own; answers with the exit status and what the code printed.
-FORK_SERVER = """
-import json, os, sys, torch, traceback
-for line in sys.stdin:
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.dup2(writer, 1); os.dup2(writer, 2)
-        try:
-            exec(compile(json.loads(line), "<case>", "exec"), {"__name__": "__main__"})
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stdout.flush(); sys.stderr.flush()
-        os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader) as output:
-        text = output.read()
-    status = os.wait()[1]
-    print(json.dumps([status, text]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def run_case():
-    """A function that runs code in a process where nothing but torch is imported and returns what it prints."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", FORK_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-    def run(code: str) -> str:
-        server.stdin.write(json.dumps(code) + "\n")
-        server.stdin.flush()
-        status, text = json.loads(server.stdout.readline())
-        assert status == 0, text
-        return text.strip()
-
-    yield run
-    server.stdin.close()
-    server.wait(timeout=30)
-
-
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
-def test_auto_classes_know_us_in_any_order_of_imports(order: str, run_case) -> None:
-    printed = run_case(f"""{order}
+def test_auto_classes_know_us_in_any_order_of_imports(order: str) -> None:
+    printed = run_forked(
+        TORCH,
+        f"""{order}
 config = AutoConfig.for_model("wobert", **{CONFIG})
 print(type(AutoModel.from_config(config)).__name__, type(config).__name__)
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 print(TOKENIZER_MAPPING[type(config)])
-""")
+""",
+    )
     first, second = printed.splitlines()[-2:]
     assert first == "WoBertModel WoBertConfig"
     assert "WoBertTokenizer" in second
@@ -145,7 +106,7 @@ def test_worker_processes_know_us(method: str, tmp_path) -> None:
             if not __import__("os").path.exists(folder):
                 from kexue_hf import WoBertConfig, WoBertModel
                 WoBertModel(WoBertConfig(**{CONFIG})).save_pretrained(folder)
-            with multiprocessing.get_context("{method}").Pool(2) as pool:
+            with multiprocessing.get_context("{method}").Pool(1) as pool:
                 print(pool.map(load, [folder, folder]))
     """)
     )
@@ -187,10 +148,11 @@ def test_exported_names_agree_with_the_auto_map(model_type: str) -> None:
         assert kexue_hf._LOCATIONS[name] == f"kexue_hf.models.{model_type}.{file}"
 
 
-def test_threads_that_import_at_once(run_case) -> None:
+def test_threads_that_import_at_once() -> None:
     # Modules of one circle. Without us both imports succeed.
     assert (
-        run_case(
+        run_forked(
+            TORCH,
             textwrap.dedent("""
         import importlib, threading, kexue_hf
         names = ["transformers.models.auto.modeling_auto", "transformers.models.clip.modeling_clip"]
@@ -208,7 +170,7 @@ def test_threads_that_import_at_once(run_case) -> None:
         [thread.join() for thread in threads]
         from transformers import AutoConfig
         print(failed, AutoConfig.for_model("wobert").model_type)
-        """)
-        )
+        """),
+        ).strip()
         == "[] wobert"
     )

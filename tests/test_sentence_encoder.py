@@ -1,7 +1,5 @@
 """A SentenceTransformer of our models: its vectors, saved and loaded with this package and without it, and trained."""
 
-import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +20,7 @@ from kexue_hf import (
     build_sentence_transformer,
     sentence_vectors,
 )
+from tests.fresh_process import run_elsewhere
 from tests.pipelines.matchers import PAIRS, make
 
 needs_library = pytest.mark.skipif(
@@ -111,14 +110,7 @@ def test_saved_it_loads_in_a_fresh_process_with_this_package_and_without(
         saved.append(str(tmp_path / name))
         expected.append(model.encode(TEXTS))
     target = tmp_path / "found.npz"
-    root = str(Path(__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": root, "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    script = tmp_path / "loader.py"
-    script.write_text(LOADER, encoding="utf-8")
-    run = subprocess.run(
-        [sys.executable, str(script), str(target), *saved], env=environment, capture_output=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr.decode()
+    run_elsewhere(LOADER, tmp_path, target, *saved)
     with np.load(target) as found:
         for how in ("with", "without"):
             for number, vectors in enumerate(expected):

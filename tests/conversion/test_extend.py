@@ -43,6 +43,7 @@ from kexue_hf.vocabulary.building import SPECIAL_TOKENS
 from kexue_hf.vocabulary.counting import dictionary_frequencies
 from kexue_hf.vocabulary.extending import keep_tokens, speller
 from tests.conversion.checkpoints import GOLDEN, golden_copy
+from tests.fresh_process import run_elsewhere
 
 CASE = GOLDEN / "wobert_from_bert"
 KEPT, TOKENS = 197, 257
@@ -460,16 +461,8 @@ model = AutoModelForMaskedLM.from_pretrained(sys.argv[1], trust_remote_code=True
 assert not [name for name in sys.modules if name.startswith("kexue_hf")]
 print(tokenizer.tokenize("他们看"), model(**tokenizer("他们看", return_tensors="pt")).logits.shape)
 """
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code, str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-        env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PATH": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "['他们', '看'] torch.Size([1, 4, 202])"
+    printed = run_elsewhere(code, tmp_path, tmp_path / "out")
+    assert printed.splitlines()[-1] == "['他们', '看'] torch.Size([1, 4, 202])"
 
 
 # --- bad input

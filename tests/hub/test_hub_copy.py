@@ -3,9 +3,6 @@
 The process without the package has `kexue_hf` blocked and passes `trust_remote_code=True`.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 import kexue_hf
 from kexue_hf import WoBertConfig, WoBertTokenizer
 from kexue_hf.models.wobert.auto_map_wobert import AUTO_MAP
+from tests.fresh_process import run_elsewhere
 
 HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -85,19 +83,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory):
             for number, output in enumerate(model(**encoded).to_tuple()):
                 expected[f"{auto}_{number}"] = output.numpy()
     return folders, expected
-
-
-def run_elsewhere(code: str, cwd: Path, *arguments: object) -> None:
-    """Run code in a fresh interpreter with its own cache of remote modules."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=cwd,
-        env={**os.environ, "HF_MODULES_CACHE": str(cwd / "modules")},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def load_elsewhere(mode: str, folders: dict[str, Path], cwd: Path, code: str = LOADER) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import kexue_hf
 from kexue_hf.conversion.convert import convert
 from kexue_hf.models.cln_matcher.auto_map_cln_matcher import AUTO_MAP
 from tests.conversion.checkpoints import golden_copy
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import run_elsewhere
 from tests.models.cln_matcher.matchers import NAMES, config_of, randomize
 
 HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}

@@ -16,7 +16,8 @@ from kexue_hf import NezhaConfig, VocabularyMismatchWarning, check_pairing
 from kexue_hf.conversion.convert import convert
 from kexue_hf.models.nezha.auto_map_nezha import AUTO_MAP
 from tests.conversion.checkpoints import golden_copy
-from tests.hub.test_hub_copy import TEXTS, TOKENS, load_elsewhere, run_elsewhere, small_tokenizer
+from tests.fresh_process import run_elsewhere
+from tests.hub.test_hub_copy import TEXTS, TOKENS, load_elsewhere, small_tokenizer
 
 HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}
 

@@ -14,7 +14,7 @@ from transformers import BertTokenizer
 import kexue_hf
 from kexue_hf import PerformerBertConfig
 from kexue_hf.models.performer_bert.auto_map_performer_bert import AUTO_MAP
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import run_elsewhere
 
 HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "今", "天", "好"]

@@ -15,7 +15,7 @@ from kexue_hf import TtaConfig, TtaTokenizer
 from kexue_hf.conversion.convert import convert
 from kexue_hf.models.tta.auto_map_tta import AUTO_MAP
 from tests.conversion.checkpoints import golden_copy
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import run_elsewhere
 from tests.models.tta.tokenizer_oracle import make_vocabulary
 
 HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}

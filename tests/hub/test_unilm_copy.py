@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from kexue_hf import WoBertForCausalLM, WoBertForMaskedLM, WoBertTokenizer
-from tests.hub.test_hub_copy import TEXTS, run_elsewhere, small_config, small_tokenizer
+from tests.fresh_process import run_elsewhere
+from tests.hub.test_hub_copy import TEXTS, small_config, small_tokenizer
 
 CODE = """
 import json, sys

@@ -8,7 +8,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from kexue_hf import sentence_vectors
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import run_elsewhere
 from tests.pipelines.test_text_scoring import LONG, TEXTS, make
 
 INPUTS = [*TEXTS, LONG]

@@ -9,7 +9,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from kexue_hf import Corrector
 from kexue_hf.pipelines.text_correction_pipeline import TextCorrectionPipeline
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import run_elsewhere
 from tests.pipelines.correction_models import LONG, TEXTS, make
 
 INPUTS = [*TEXTS, LONG]

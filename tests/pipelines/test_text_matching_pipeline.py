@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from transformers import pipeline
 
 from kexue_hf import match_texts
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import run_elsewhere
 from tests.pipelines.matchers import NAMES, PAIRS, make
 from tests.pipelines.test_text_matching import assert_same
 

@@ -1,8 +1,6 @@
 """The pipeline `text-scoring`: registered, streaming, and loaded from its saved folder without this package."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from kexue_hf.pipelines.text_scoring import score_texts
-from tests.hub.test_hub_copy import run_elsewhere
+from tests.fresh_process import TRANSFORMERS, run_elsewhere, run_forked
 from tests.pipelines.test_text_scoring import LONG, TEXTS, make
 
 INPUTS = [*TEXTS, LONG]
@@ -92,6 +90,4 @@ assert [cls.__name__ for cls in task["pt"]] == ["AutoModelForMaskedLM"]
 importlib.reload(kexue_hf)
 assert PIPELINE_REGISTRY.supported_tasks["text-scoring"] is task
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "already registered" not in done.stderr
+    assert "already registered" not in run_forked(TRANSFORMERS, code)

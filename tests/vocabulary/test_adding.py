@@ -3,8 +3,6 @@
 import copy
 import json
 import pickle
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -14,6 +12,7 @@ from transformers import AutoModelForMaskedLM, BertTokenizer, RoFormerConfig, Ro
 
 import kexue_hf
 from kexue_hf import InputError, NezhaConfig, WoBertConfig, WoBertTokenizer, add_words, check_pairing
+from tests.fresh_process import run_elsewhere
 
 CHARACTERS = "中国人民大学的习我爱北京天安门今气好研究生命起源abc"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, "##b", "##c", "中国", "北京", "研究"]
@@ -197,9 +196,8 @@ with torch.no_grad():
 same = bool((logits.numpy() == np.load(sys.argv[1] + "/logits.npy")).all())
 print(json.dumps([tokenizer.tokenize("中国人民爱天气"), same]))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [["中国人民", "爱", "天气"], True]
+    printed = run_elsewhere(code, tmp_path, tmp_path)
+    assert json.loads(printed.splitlines()[-1]) == [["中国人民", "爱", "天气"], True]
 
 
 def test_copies_and_pickles_keep_their_words(words):

@@ -6,8 +6,6 @@ alone: pytest tests/models/performer_bert/test_swapping_performer_bert.py
 
 import copy
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +33,7 @@ from kexue_hf.models.performer_bert.naive_performer_bert import (
     naive_weights,
     softmax_weights,
 )
+from tests.fresh_process import run_elsewhere
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 BERT = {**SIZES, "intermediate_size": 24, "max_position_embeddings": 64}
@@ -504,7 +503,6 @@ print(states.double().sum().item())
 def test_importing_the_package_is_enough(tmp_path: Path) -> None:
     model = tiny_bert(cls=BertModel)
     model.save_pretrained(tmp_path)
-    done = subprocess.run([sys.executable, "-c", FRESH, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    printed = run_elsewhere(FRESH, tmp_path, tmp_path)
     expected = model(input_ids=torch.tensor([[1, 2, 3]])).last_hidden_state.double().sum().item()
-    assert float(done.stdout) == pytest.approx(expected, abs=1e-5)
+    assert float(printed.splitlines()[-1]) == pytest.approx(expected, abs=1e-5)

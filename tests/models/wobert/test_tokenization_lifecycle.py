@@ -33,6 +33,7 @@ from kexue_hf.models.wobert.vocabulary_wobert import (
     load_vocabulary,
     vocabulary_fingerprint,
 )
+from tests.fresh_process import run_elsewhere
 from tests.models.wobert import tokenizer_oracle as oracle
 from tests.models.wobert.tokenizer_collate import Collate
 from tests.models.wobert.tokenizer_texts import ORDINARY
@@ -109,17 +110,8 @@ print(json.dumps(found))
 
 def test_a_folder_loads_where_this_package_is_not_installed(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "saved")
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        [sys.executable, "-c", PORTABLE, str(tmp_path / "saved"), TEXT, str(tmp_path / "again")],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == json.loads(json.dumps(outcome(tokenizer)))
+    printed = run_elsewhere(PORTABLE, tmp_path, tmp_path / "saved", TEXT, tmp_path / "again")
+    assert json.loads(printed.splitlines()[-1]) == json.loads(json.dumps(outcome(tokenizer)))
     assert outcome(WoBertTokenizer.from_pretrained(tmp_path / "again")) == outcome(tokenizer)
 
 
