@@ -126,6 +126,24 @@ def no_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: t
     )
 
 
+def _moments(weights: torch.Tensor, y: torch.Tensor, dims: int) -> torch.Tensor:
+    """Of each chunk, what `LowOrderSums.moments` are: weights [..., length, 1] -> [..., 1, moments]."""
+    weighted = weights * y
+    sums = [states.sum(-2, keepdim=True) for states in (weights, weighted, weighted * y)]
+    products = weighted[..., :dims].mT @ y[..., :dims]
+    return torch.cat([*sums, products.flatten(-2)[..., None, :]], dim=-1)
+
+
+def _before_each(past: torch.Tensor, grown: torch.Tensor, rescale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums before each chunk, and after all: by what each grows, [batch, heads, chunks, ...], after the ones before
+    are rescaled."""
+    found = []
+    for more, factor in zip(grown.unbind(2), rescale.unbind(2), strict=True):
+        found.append(past)
+        past = torch.addcmul(more, past, factor)
+    return torch.stack(found, dim=2), past
+
+
 def low_order_step(
     past: LowOrderSums,
     x: torch.Tensor,
@@ -151,23 +169,15 @@ def low_order_step(
     pairs = decay(log_weight, top)
     weights, rescale = (log_weight - last).exp()[..., None], (before_top - last).exp()[..., None]
 
-    # What queries need to know of the keys before their chunk but for the values.
-    weighted = weights * y
-    moments = (weights, weighted, weighted * y)
-    of_head = weighted[..., :dims].mT @ y[..., :dims]
-    grown = torch.cat([*(states.sum(-2, keepdim=True) for states in moments), of_head.flatten(-2)[..., None, :]], -1)
-    known, all_moments = past.moments, []
-    for number in range(chunks):
-        all_moments.append(known)
-        known = torch.addcmul(grown[:, :, number], known, rescale[:, :, number])
-    before = torch.stack(all_moments, dim=2).split([1, linear_dims, linear_dims, dims**2], dim=-1)
+    before, moments = _before_each(past.moments, _moments(weights, y, dims), rescale)
+    count, sum_y, sum_squares, sum_products = before.split([1, linear_dims, linear_dims, dims**2], dim=-1)
 
     # Sums over the keys that a row sees: of the weights, of y times x, and of the squares of both.
     carry = (before_top - top).exp()[..., None]
-    total = torch.addcmul(pairs.sum(-1, keepdim=True), carry, before[0])
+    total = torch.addcmul(pairs.sum(-1, keepdim=True), carry, count)
     total = total.masked_fill(total == 0, 1.0)
     head, head_y = x[..., :dims], y[..., :dims]
-    centre = torch.addcmul(pairs @ finite(y, clean), carry, before[1]) * x
+    centre = torch.addcmul(pairs @ finite(y, clean), carry, sum_y) * x
     x_mean, head_mean = (states.sum(-1, keepdim=True) / total for states in (centre, centre[..., :dims]))
     first, second = x @ y.mT, (head @ head_y.mT - head_mean).square()
     squared = x.square()
@@ -175,11 +185,11 @@ def low_order_step(
     if not clean:
         seen = lower_triangle(real)
         first, second, squares = (terms.masked_fill(~seen, 0.0) for terms in (first, second, squares))
-    spread = torch.addcmul((pairs * squares).sum(-1, keepdim=True), carry, squared @ before[2].mT) / total
+    spread = torch.addcmul((pairs * squares).sum(-1, keepdim=True), carry, squared @ sum_squares.mT) / total
     spread = (spread - (centre / total).square().sum(-1, keepdim=True)).clamp_min(0.0)
 
-    past_second = (head @ before[3].unflatten(-1, (dims, dims)).squeeze(-3) * head).sum(-1, keepdim=True)
-    past_second = past_second - 2 * head_mean * (head @ before[1][..., :dims].mT) + head_mean.square() * before[0]
+    past_second = (head @ sum_products.unflatten(-1, (dims, dims)).squeeze(-3) * head).sum(-1, keepdim=True)
+    past_second = past_second - 2 * head_mean * (head @ sum_y[..., :dims].mT) + head_mean.square() * count
     variance = torch.addcmul((pairs * second).sum(-1, keepdim=True), carry, past_second) / total
 
     damping = 1 / (1 + coefficients.saturation[..., None] * spread)
@@ -203,4 +213,4 @@ def low_order_step(
     output = torch.addcmul(now @ finite(value, clean), carry, torch.stack(answers, dim=2))
     output = spoil(output / total, value, clean)
     # Keys that are not finite have no finite log_weight, and have spoilt `top`.
-    return output.flatten(2, 3), LowOrderSums(sums, known, last[:, :, -1])
+    return output.flatten(2, 3), LowOrderSums(sums, moments, last[:, :, -1])
