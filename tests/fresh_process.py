@@ -3,42 +3,54 @@
 A server imports what takes longest and knows nothing of this package, once; each piece of code runs in a fork of it.
 """
 
-import functools
+import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-# Takes lines of JSON: code, arguments, folder to run in, environment. Answers with the exit status and what was
-# printed.
+# Its package is tested, wherever one is installed from.
+ROOT = Path(__file__).parents[1]
+
+
+# Takes lines of JSON: a number, code, arguments, folder to run in, environment. Answers, where nothing that is printed
+# gets in between, with the number, the exit status and what was printed.
 SERVER = """
 import faulthandler, json, os, sys, tempfile, traceback
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+sys.path.insert(1, os.getcwd())
 exec(sys.argv[1])
 for line in sys.stdin:
-    code, arguments, folder, environment = json.loads(line)
+    number, code, arguments, folder, environment = json.loads(line)
     with tempfile.TemporaryFile() as printed:
         child = os.fork()
         if child == 0:
             for stream in (1, 2):
                 os.dup2(printed.fileno(), stream)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            faulthandler.enable()
             faulthandler.dump_traceback_later(300, exit=True)
             status = 1
             try:
                 os.chdir(folder)
+                os.environ.clear()
                 os.environ.update(environment)
                 sys.argv = ["-c", *arguments]
                 exec(compile(code, "<fresh process>", "exec"), {"__name__": "__main__"})
                 status = 0
             except SystemExit as end:
-                status = end.code or 0
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+                if status:
+                    print(end.code)
             except BaseException:
                 traceback.print_exc()
             sys.stdout.flush(), sys.stderr.flush()
-            os._exit(status if isinstance(status, int) else 1)
+            os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         printed.seek(0)
-        print(json.dumps([status, printed.read().decode()]), flush=True)
+        print(json.dumps([number, status, printed.read().decode(errors="replace")]), file=answers, flush=True)
 """
 
 # And what transformers imports of others, which takes half of its time.
@@ -56,24 +68,51 @@ transformers.dynamic_module_utils.HF_MODULES_CACHE = os.environ["HF_MODULES_CACH
 """
 
 
-@functools.cache
-def _server(imports: str) -> subprocess.Popen[str]:
-    # It ends with this process, whose end closes its input.
-    return subprocess.Popen(
-        [sys.executable, "-c", SERVER, imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+class _Server:
+    def __init__(self, imports: str) -> None:
+        # It ends with this process, whose end closes its input.
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, imports],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        self.numbers = itertools.count()
+
+    def ask(self, *request: object) -> tuple[int, str]:
+        """Exit status and what was printed."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        number = next(self.numbers)
+        self.process.stdin.write(json.dumps([number, *request]) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, f"the server is gone, exit status {self.process.wait()}; its last words are on stderr"
+        answered, status, printed = json.loads(answer)
+        assert answered == number
+        return status, printed
 
 
-def run_forked(imports: str, code: str, *arguments: object, cwd: Path = Path(), **environment: str) -> str:
-    """What `code` prints in a process that has imported no more than `imports`; it must not fail."""
-    server = _server(imports)
-    assert server.stdin is not None and server.stdout is not None
-    request = [code, [str(argument) for argument in arguments], str(cwd.absolute()), environment]
-    server.stdin.write(json.dumps(request) + "\n")
-    server.stdin.flush()
-    status, printed = json.loads(server.stdout.readline())
-    assert status == 0, printed[-5000:]
-    return str(printed)
+_SERVERS: dict[str, _Server] = {}
+
+
+def run_forked(imports: str, code: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> str:
+    """What `code` prints in a process that has imported no more than `imports`; it must not fail.
+
+    What a process does at its end, it does not do: other threads are not waited for. Nor can a class of `code` be
+    pickled.
+    """
+    server = _SERVERS.pop(imports, None) or _Server(imports)
+    request = [code, [str(argument) for argument in arguments], str(cwd.absolute()), {**os.environ, **environment}]
+    try:
+        status, printed = server.ask(*request)
+    except BaseException:
+        # Its answer would be taken for the next one's.
+        server.process.kill()
+        raise
+    _SERVERS[imports] = server
+    assert status == 0, f"exit status {status}: {printed[-5000:]}"
+    return printed
 
 
 def run_elsewhere(code: str, cwd: Path, *arguments: object) -> str:

@@ -41,7 +41,7 @@ ORDERS = {
     "config_first": "from transformers import AutoConfig; import kexue_hf; from transformers import AutoModel",
     "tokenizer_first": "import kexue_hf; from transformers import AutoTokenizer, AutoConfig, AutoModel",
     "tokenizer_before": "from transformers import AutoTokenizer; import kexue_hf\n"
-    "from transformers import AutoConfig, AutoModel",
+    "from transformers.models.auto import *",
     "model_class_first": "from kexue_hf import WoBertModel; from transformers import AutoConfig, AutoModel",
     "config_class_first": "from kexue_hf import WoBertConfig; from transformers import AutoConfig, AutoModel",
     "bert_first": "import kexue_hf; from transformers import BertModel, AutoConfig, AutoModel",

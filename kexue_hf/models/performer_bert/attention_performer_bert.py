@@ -35,8 +35,10 @@ from .low_order_performer_bert import (
     no_low_order_sums,
 )
 
-# Positions at a time: on a CPU so many that features stay in its cache, elsewhere so many that calls are few.
+# Positions at a time: on a CPU so many that features stay in its cache, fewer for those that more is done to than
+# matrix products; elsewhere so many that calls are few.
 CHUNK = 512
+EXPONENTIAL_CHUNK = 256
 CHUNK_ELSEWHERE = 4096
 # In causal attention all pairs of a chunk are formed, and as many chunks taken together as make up so many rows of all
 # heads: fewer and larger operations.
@@ -76,7 +78,8 @@ def linear_attention(
         scaling: what q . k is multiplied by; head_dim^-1/2 if None.
         causal: position i attends to the keys 0 ... i; as many queries as keys.
         epsilon: 0 or more, see `EPSILON`; low orders need none.
-        chunk: positions at a time; if None, `CHUNK`, not on a CPU `CHUNK_ELSEWHERE`; causal, `CAUSAL_CHUNK`.
+        chunk: positions at a time; if None, on a CPU `CHUNK` or `EXPONENTIAL_CHUNK`, elsewhere `CHUNK_ELSEWHERE`;
+            causal, `CAUSAL_CHUNK`.
 
     Returns:
         [batch, heads, queries, value dim], of the query's type.
@@ -97,7 +100,8 @@ def linear_attention(
         state = LinearAttentionState(feature_map, scaling=scaling, epsilon=epsilon, chunk=chunk or CAUSAL_CHUNK)
         return state.step(query, key, value, key_mask)
     if chunk is None:
-        chunk = CHUNK if query.device.type == "cpu" else CHUNK_ELSEWHERE
+        of_kind = CHUNK if isinstance(feature_map, LowOrderMap) else EXPONENTIAL_CHUNK
+        chunk = of_kind if query.device.type == "cpu" else CHUNK_ELSEWHERE
     with full_precision(query.device):
         real = None if key_mask is None else key_mask[:, None]
         if isinstance(feature_map, LowOrderMap):
@@ -281,6 +285,11 @@ def _log_sum(key: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) ->
     return (key @ directions.mT + bias[:, None]).logsumexp(-1)
 
 
+def _log_weight(key: torch.Tensor, tilt: torch.Tensor, width: float) -> torch.Tensor:
+    found = (key * tilt).sum(-1)
+    return found - key.square().sum(-1) * (width / 2) if width else found
+
+
 class _Parts(NamedTuple):
     """What the kernels take of states: padded keys and values are finite, queries and keys shifted (queries of an
     exponential map: by its biases)."""
@@ -342,7 +351,10 @@ class _Preparation:
                 # Padding is zeros here, and of no consequence.
                 log_weight = -_log_sums(key, self.map[1], self.map[3])
             else:
-                log_weight = (key * self.tilt).sum(-1)
-                if isinstance(feature_map, ExponentialMap) and feature_map.gaussian:
-                    log_weight = log_weight - key.square().sum(-1) * (self.scaling / 2)
+                gaussian = isinstance(feature_map, ExponentialMap) and feature_map.gaussian
+                parts = [
+                    recomputed(_log_weight, part, self.tilt, self.scaling if gaussian else 0.0)
+                    for part in key.split(CHUNK, dim=-2)
+                ]
+                log_weight = torch.cat(parts, dim=-1)
         return _Parts(query, key, value, log_weight.masked_fill(~real, -torch.inf), real, count)

@@ -18,6 +18,28 @@ def _logits(states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) 
     return (states @ (directions[0] if len(directions) == 1 else directions).mT).add_(bias[:, None])
 
 
+class _Logits:
+    """What `_logits` gives, for one chunk after another in the same memory: a new tensor of this size takes longer to
+    be had than to be filled."""
+
+    def __init__(self, states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor, chunk: int) -> None:
+        batch, heads, length, _ = states.shape
+        self.directions, self.bias = directions, bias
+        self.memory = bias.new_empty(batch * heads * min(chunk, length), directions.shape[-2])
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling():
+            # An export has gradients on, here too, and then there is no writing into a tensor.
+            return _logits(states, self.directions, self.bias)
+        found = self.memory[: states.shape[:-1].numel()].unflatten(0, states.shape[:-1])
+        if len(self.directions) == 1:
+            torch.mm(states.flatten(0, 2), self.directions[0].mT, out=found.flatten(0, 2))
+        else:
+            of_rows = self.directions.expand(len(states), -1, -1, -1).flatten(0, 1)
+            torch.bmm(states.flatten(0, 1), of_rows.mT, out=found.flatten(0, 1))
+        return found.add_(self.bias[:, None])
+
+
 def _apart(states: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """The products with directions [1 or heads, features, dim], summed over features: what `_logits` came from."""
     return states @ (directions[0] if len(directions) == 1 else directions)
@@ -57,9 +79,10 @@ class BothWays(torch.autograd.Function):
         sums = query.new_zeros(batch, heads, features, value_dim, dtype=dtype)
         total = query.new_zeros(batch, heads, features, 1, dtype=dtype)
         top = query.new_full((batch, heads, 1, 1), FLOOR, dtype=dtype)
+        of_keys = _Logits(key, key_directions, key_bias, chunk)
         for start in range(0, key.shape[2], chunk):
             part = slice(start, start + chunk)
-            logits = _logits(key[:, :, part].to(dtype), key_directions, key_bias)
+            logits = of_keys(key[:, :, part].to(dtype))
             shift = log_weight[:, :, part, None]
             higher = torch.maximum(top, (logits.amax(-1, keepdim=True) + shift).amax(-2, keepdim=True))
             rescale = top.sub_(higher).exp_()
@@ -74,9 +97,10 @@ class BothWays(torch.autograd.Function):
         least_sums, least_total = (states.sum(-2, keepdim=True).mul_(epsilon) for states in (sums, total))
         output = query.new_empty(batch, heads, length, value_dim, dtype=dtype)
         normaliser = query.new_empty(batch, heads, length, 1, dtype=dtype)
+        of_queries = _Logits(query, query_directions, query_bias, chunk)
         for start in range(0, length, chunk):
             part = slice(start, start + chunk)
-            logits = _logits(query[:, :, part].to(dtype), query_directions, query_bias)
+            logits = of_queries(query[:, :, part].to(dtype))
             found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
             # Not a matrix product with one column, which is slow.
             below = (found * total.mT).sum(-1, keepdim=True).add_(least_total)
@@ -114,12 +138,13 @@ class BothWays(torch.autograd.Function):
 
         to_query = torch.empty_like(query) if needs[0] else None
         to_sums, to_total = torch.zeros_like(sums), torch.zeros_like(total)
+        of_queries = _Logits(query, query_directions, query_bias, ctx.chunk)
         for start in range(0, query.shape[2], ctx.chunk):
             part = slice(start, start + ctx.chunk)
             above = gradient[:, :, part] / normaliser[:, :, part]
             below = (above * output[:, :, part]).sum(-1, keepdim=True).neg_()
             states = query[:, :, part].to(dtype)
-            logits = _logits(states, query_directions, query_bias)
+            logits = of_queries(states)
             found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
             if needs[0] or needs[5] or needs[7]:
                 inner = (above @ sums.mT).addcmul_(below, total.mT).mul_(found)
@@ -133,10 +158,11 @@ class BothWays(torch.autograd.Function):
             torch.empty_like(states) if needed else None
             for states, needed in zip((key, value, log_weight), needs[1:4], strict=True)
         )
+        of_keys = _Logits(key, key_directions, key_bias, ctx.chunk)
         for start in range(0, key.shape[2], ctx.chunk):
             part = slice(start, start + ctx.chunk)
             states = key[:, :, part].to(dtype)
-            logits = _logits(states, key_directions, key_bias)
+            logits = of_keys(states)
             found = logits.add_(log_weight[:, :, part, None] - top).exp_()
             if to_value is not None:
                 to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)

@@ -181,7 +181,8 @@ def low_order_step(
     x_mean, head_mean = (states.sum(-1, keepdim=True) / total for states in (centre, centre[..., :dims]))
     first, second = x @ y.mT, (head @ head_y.mT - head_mean).square()
     squared = x.square()
-    squares = squared @ y.square().mT
+    # Of later keys there is a gradient of 0 that must not be multiplied by the infinite square of a large one.
+    squares = squared @ finite(y.square(), clean).mT
     if not clean:
         seen = lower_triangle(real)
         first, second, squares = (terms.masked_fill(~seen, 0.0) for terms in (first, second, squares))
