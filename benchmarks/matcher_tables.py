@@ -20,6 +20,10 @@ CONTENDERS = {
 # Of the data that the results are of, only 短短 are the contest's; the other tasks are stand-ins, and marked.
 REAL, MARK = ("短短匹配A类", "短短匹配B类"), "†"
 PLAIN, THRESHOLDS = "held out", "held out, with thresholds"
+DIFFERENCES = {
+    "one matcher better by": (", the likelier class", "，取更可能的一类"),
+    "one matcher better by, with thresholds": (", with thresholds", "，有阈值"),
+}
 SUMS = {"f1_A": ("F1, A", "A 类 F1"), "f1_B": ("F1, B", "B 类 F1"), "f1": ("mean", "平均")}
 
 
@@ -108,21 +112,22 @@ def matcher_head(language: str) -> str:
 
 def matcher_differences(language: str) -> str:
     """By how much the one matcher is better than the others."""
-    found = measured("matcher_tasks", "one matcher better by, with thresholds")
-    if not found:
-        raise Unmeasured("benchmarks/matcher_tasks.py")
     zh = language == "zh"
     names = f1_columns(THRESHOLDS)
     rows = []
-    for other in (name for name in CONTENDERS if name in found):
-        cells = [found[other][name] for name in names]
-        rows.append(
-            [
-                CONTENDERS[other][zh],
-                *(f"{100 * cell['difference']:+.1f} ± {100 * cell['standard error']:.1f}" for cell in cells),
-            ]
-        )
-    first = "一个匹配器减去……，100 × F1，有阈值" if zh else "One matcher less ..., 100 x F1, with thresholds"
+    for kind, (english, chinese) in DIFFERENCES.items():
+        found = measured("matcher_tasks", kind)
+        if not found:
+            raise Unmeasured("benchmarks/matcher_tasks.py")
+        for other in (name for name in CONTENDERS if name in found):
+            cells = [found[other][name] for name in names]
+            rows.append(
+                [
+                    f"{CONTENDERS[other][zh]}{chinese if zh else english}",
+                    *(f"{100 * cell['difference']:+.1f} ± {100 * cell['standard error']:.1f}" for cell in cells),
+                ]
+            )
+    first = "一个匹配器减去……，100 × F1" if zh else "One matcher less ..., 100 x F1"
     return table([first, *(label(name, language) for name in names)], rows)
 
 

@@ -71,6 +71,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from measuring import machine, write_result  # noqa: E402 (found by the line above)
 
 ONE, SIX, UNTOLD, OVERLAP = "one matcher", "six models", "not told the task", "bigram overlap"
+BETTER, BETTER_WITH_THRESHOLDS = "one matcher better by", "one matcher better by, with thresholds"
 ONLY = "all"  # the task of those that are not told
 KEPT = 10  # every so many-th training row of a task is kept out
 DRAWN = 1000  # times that held-out pairs are drawn anew
@@ -342,7 +343,10 @@ def measured(
         "held out": figures_of(rows["held-out"], scores["held-out"], half, names),
         "held out, with thresholds": figures_of(rows["held-out"], scores["held-out"], chosen, names),
         "thresholds": {name: round(value, 4) for name, value in chosen.items()},
-        "predicted": above(rows["held-out"], scores["held-out"], chosen),
+        "predicted": {
+            BETTER: above(rows["held-out"], scores["held-out"], half),
+            BETTER_WITH_THRESHOLDS: above(rows["held-out"], scores["held-out"], chosen),
+        },
         "reliability": reliability_of(rows["held-out"], scores["held-out"], names),
     }
 
@@ -433,10 +437,15 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         },
         "left out, their texts being in another part": left_out,
         "contenders": {OVERLAP: by_bigrams},
-        "one matcher better by, with thresholds": {},
+        BETTER: {},
+        BETTER_WITH_THRESHOLDS: {},
     }
     write(result)
-    predicted = {OVERLAP: [predicted_by_bigrams]}
+    # By kind of decision, then by contender; overlap has no likelier class.
+    predicted: dict[str, dict[str, list[np.ndarray]]] = {
+        BETTER: {},
+        BETTER_WITH_THRESHOLDS: {OVERLAP: [predicted_by_bigrams]},
+    }
     for contender in (ONE, SIX, UNTOLD):
         tried = {rate: measured(options, contender, parts, names, rate, 0) for rate in options.rates}
         rate = max(tried, key=lambda each: tried[each]["average precision"])
@@ -451,11 +460,11 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         if contender == ONE:
             result["reliability"] = {"of": f"{ONE}, first seed, held-out rows", "tasks": runs[0]["reliability"]}
         # Of the same rows in the same order: they were divided task by task, as six models judge them.
-        predicted[contender] = [run["predicted"] for run in runs]
-        other = OVERLAP if contender == ONE else contender
-        result["one matcher better by, with thresholds"][other] = differences(
-            parts["held-out"], predicted[ONE], predicted[other], names
-        )
+        for kind, found in predicted.items():
+            found[contender] = [run["predicted"][kind] for run in runs]
+            other = OVERLAP if contender == ONE else contender
+            if other in found:
+                result[kind][other] = differences(parts["held-out"], found[ONE], found[other], names)
         write(result)
         print(contender, json.dumps(result["contenders"][contender], ensure_ascii=False), flush=True)
     return result

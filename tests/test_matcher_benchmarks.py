@@ -350,6 +350,17 @@ SPEED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("of", "kind"),
+    [("held out", "one matcher better by"), ("held out, with thresholds", "one matcher better by, with thresholds")],
+)
+def test_differences_are_of_the_figures(tasks: dict[str, Any], of: str, kind: str) -> None:
+    for other in ("six models", "not told the task"):
+        for name, found in tasks[kind][other].items():
+            means = [tasks["contenders"][each][of][name]["mean"] for each in ("one matcher", other)]
+            assert found["difference"] == pytest.approx(means[0] - means[1], abs=2e-4), (other, name)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import matcher_tables
@@ -373,6 +384,8 @@ def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypat
     other = tasks["one matcher better by, with thresholds"]["bigram overlap"]["f1"]
     cell = f"{100 * other['difference']:+.1f} ± {100 * other['standard error']:.1f}"
     assert cell in shown["matcher_differences"].splitlines()[-1]
+    untold = tasks["one matcher better by"]["not told the task"]["f1"]
+    assert f"{100 * untold['difference']:+.1f}" in shown["matcher_differences"].splitlines()[3]
     assert "2, the highest tried" in shown["matcher_training"]
     assert "texts: 1 rows. Of the rows kept out of 短短匹配B类, 6 of 13 match." in shown["matcher_training"]
     assert len(shown["matcher_tasks"].splitlines()) == 5 and len(shown["matcher_thresholds"].splitlines()) == 6
