@@ -202,3 +202,18 @@ def test_gradients_of_constants_of_an_empty_batch(causal: bool) -> None:
     constants = [buffer.requires_grad_() for buffer in feature_map.buffers()]
     output = linear_attention(*(tensor[:0] for tensor in states(5)), feature_map, causal=causal)
     assert not any(gradient.any() for gradient in torch.autograd.grad(output.sum(), constants))
+
+
+@pytest.mark.parametrize("size", [1e3, 1e20], ids=["large", "with an infinite square"])
+def test_a_later_key_leaves_the_gradients_of_earlier_queries(size: float) -> None:
+    feature_map = create_feature_map("low_order", 8)
+    query, key, value = (tensor.float() for tensor in states(13, batch=1, dim=8))
+
+    def gradient(keys: torch.Tensor) -> torch.Tensor:
+        asked = query.clone().requires_grad_()
+        linear_attention(asked, keys, value, feature_map, causal=True)[:, :, :12].square().sum().backward()
+        return asked.grad[:, :, :12]
+
+    changed = key.clone()
+    changed[:, :, 12] *= size
+    assert torch.equal(gradient(changed), gradient(key))
