@@ -43,6 +43,7 @@ from transformers import (
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.trainers.checked_options import check_range, check_training, one_line
+from kexue_hf.trainers.process_group import leave_process_group
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -323,3 +324,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

@@ -57,6 +57,7 @@ from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
 from kexue_hf.trainers.matcher_card import matcher_card
 from kexue_hf.trainers.matching_figures import matching_figures, probability_figures
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer
+from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.reliability import Reliability, reliability
 from kexue_hf.trainers.reliability_picture import check_picture, draw_reliability
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
@@ -514,3 +515,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

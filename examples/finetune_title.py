@@ -36,6 +36,7 @@ from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
 from kexue_hf.trainers.checked_options import check_range, check_training, one_line
+from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
@@ -256,3 +257,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

@@ -34,6 +34,7 @@ from kexue_hf.trainers.checked_options import check_range
 from kexue_hf.trainers.next_segment import NextSegmentCollator
 from kexue_hf.trainers.pretraining import Pretraining, run_script
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
+from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.word_masking import WordMaskingCollator
 from kexue_hf.vocabulary.building import build_vocabulary
 
@@ -106,3 +107,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

@@ -29,6 +29,7 @@ from kexue_hf.trainers.language_autoencoding import LanguageAutoencodingCollator
 from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
 from kexue_hf.trainers.pretraining import Pretraining, run_script
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
+from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.vocabulary.building import build_character_vocabulary
 
 LOSS = "The loss is the mean over the predicted tokens; the original's averages padding in, which ours does not."
@@ -134,3 +135,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
+    leave_process_group()

@@ -7,9 +7,11 @@ import json
 import sys
 
 from examples import finetune_matcher, pretrain_mlm, pretrain_tta
+from kexue_hf.trainers.process_group import leave_process_group
 
 SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 
 if __name__ == "__main__":
     for script, arguments in json.loads(sys.argv[1]):
         SCRIPTS[script].main(arguments)
+    leave_process_group()

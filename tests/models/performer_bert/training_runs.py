@@ -14,6 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 
 from kexue_hf import PerformerBertConfig, PerformerBertForSequenceClassification, use_performer
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import RandomFeatures
+from kexue_hf.trainers.process_group import leave_process_group
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
@@ -93,3 +94,4 @@ if __name__ == "__main__":
     trained = train("favor+", folder, steps, per_device_train_batch_size=4)
     draws = [module.projection.tolist() for module in trained.modules() if isinstance(module, RandomFeatures)]
     (folder / f"draws-{os.environ['RANK']}.json").write_text(json.dumps(draws))
+    leave_process_group()

@@ -1,0 +1,17 @@
+"""A process leaves its group; one that is in none does nothing."""
+
+from tests.fresh_process import TRANSFORMERS, run_forked
+
+CODE = """
+import torch.distributed as distributed
+from kexue_hf.trainers.process_group import leave_process_group
+leave_process_group()
+distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+assert distributed.is_initialized()
+leave_process_group()
+print(distributed.is_initialized())
+"""
+
+
+def test_a_process_leaves_its_group() -> None:
+    assert run_forked(TRANSFORMERS, CODE).splitlines()[-1] == "False"
