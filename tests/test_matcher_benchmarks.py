@@ -358,6 +358,7 @@ def test_differences_are_of_the_figures(tasks: dict[str, Any], of: str, kind: st
     for other in ("six models", "not told the task"):
         for name, found in tasks[kind][other].items():
             means = [tasks["contenders"][each][of][name]["mean"] for each in ("one matcher", other)]
+            # Values, their means and their difference are rounded to four digits each.
             assert found["difference"] == pytest.approx(means[0] - means[1], abs=2e-4), (other, name)
 
 

@@ -58,9 +58,9 @@ from .state_performer_bert import PerformerBertState
 logger = logging.get_logger(__name__)
 
 # The length above which linear attention is the faster one, by type of device. For a CPU by benchmarks/performer.py
-# (12 heads of 64, 256 features of the default map, 2 threads): attention alone forward from some 640 or 760 tokens on,
-# as two runs had it, with backward and in a whole encoder from some 550. The highest, rounded: below it little is to
-# be gained, and softmax is exact. Where nothing was measured it is the CPU's.
+# (12 heads of 64, 256 features of the default map, 2 threads): attention alone forward from some 620 tokens on, with
+# backward and in a whole encoder from some 540 and 570. Well above them, for they move with the machine: below it
+# little is to be gained, and softmax is exact. Where nothing was measured it is the CPU's.
 CROSSOVERS = {"cpu": 768}
 
 _TIED = {
