@@ -75,7 +75,7 @@ class _PostImportFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if not fullname.startswith(("transformers.", "kexue_hf.models.")):
+        if not fullname.startswith(("transformers.", "kexue_hf.models.", "kexue_hf.pipelines.")):
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             if not hasattr(finder, "find_spec"):

@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,14 @@ print(TOKENIZER_MAPPING[type(config)])
     first, second = printed.splitlines()[-2:]
     assert first == "WoBertModel WoBertConfig"
     assert "WoBertTokenizer" in second
+
+
+PIPELINES = sorted(path.stem for path in (Path(__file__).parents[1] / "kexue_hf" / "pipelines").glob("*_pipeline.py"))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipelines_module_may_be_the_first_import(name: str) -> None:
+    run_forked(TORCH, f"import kexue_hf.pipelines.{name}")
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

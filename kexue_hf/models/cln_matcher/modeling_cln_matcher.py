@@ -33,6 +33,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_cln_matcher import ClnMatcherConfig, carried_pooling
+from .keywords_cln_matcher import refuse_unknown
 from .layers_cln_matcher import ClnMatcherEmbeddings, ClnMatcherEncoder, ClnMatcherLayer, ClnMatcherSelfAttention
 from .losses_cln_matcher import text_classification_loss, widen
 from .norm_cln_matcher import ClnMatcherLayerNorm
@@ -43,12 +44,6 @@ _RECORDED = {"hidden_states": ClnMatcherLayer, "attentions": ClnMatcherSelfAtten
 _UNDIVIDED = ["ClnMatcherEmbeddings", "ClnMatcherLayer"]
 # What a backbone's file may have and a matcher has not.
 _PASSED_OVER = [r"pooler\.", r"cls\.", r"embeddings\.(position_ids|token_type_ids)", r"embed_positions\."]
-# What BERT takes and the matcher would pass over in silence. Not `use_cache`: transformers passes the configuration's.
-_NO_PLACE = {
-    "past_key_values": "it is an encoder, without a cache",
-    "encoder_hidden_states": "it has no cross-attention",
-    "encoder_attention_mask": "it has no cross-attention",
-}
 _ROFORMER = r"^roformer\."
 # A classifier that was made for something else than what a matcher's classifies.
 _OTHER_CLASSIFIER = r"^classifier\.(?=(weight|bias)$)"
@@ -162,9 +157,7 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
                 takes and the matcher has no place for: `past_key_values`, `encoder_hidden_states`,
                 `encoder_attention_mask`.
         """
-        for name, reason in _NO_PLACE.items():
-            if kwargs.get(name) is not None:
-                raise ValueError(f"the matcher takes no {name}: {reason}")
+        refuse_unknown("the matcher", kwargs)
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
             raise ValueError("give either input_ids or inputs_embeds")

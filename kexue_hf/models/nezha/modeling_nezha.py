@@ -41,6 +41,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .attention_nezha import sinusoid_table
 from .configuration_nezha import NezhaConfig
 from .heads_nezha import NezhaHeads, NezhaLMPredictionHead, NezhaPooler
+from .keywords_nezha import REASONS, refuse_unknown
 from .layers_nezha import NezhaEmbeddings, NezhaEncoder, NezhaLayer, NezhaRelativePositions, NezhaSelfAttention
 from .losses_nezha import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen
 
@@ -52,13 +53,7 @@ _RECORDED = {"hidden_states": NezhaLayer, "attentions": NezhaSelfAttention}
 _UNDIVIDED = ["NezhaEmbeddings", "NezhaLayer"]
 # Constants in files of transformers 4.
 _PASSED_OVER = [r"relative_positions_encoding\.positions_encoding", r"embeddings\.token_type_ids"]
-# What BERT takes and NEZHA would pass over in silence. Not `use_cache`: transformers passes the configuration's.
-_NO_PLACE = {
-    "position_ids": "its positions are relative, there is none to give",
-    "past_key_values": "it is an encoder, without a cache",
-    "encoder_hidden_states": "it has no cross-attention",
-    "encoder_attention_mask": "it has no cross-attention",
-}
+_REFUSED = {"position_ids": "its positions are relative, there is none to give", **REASONS}
 
 
 class NezhaPreTrainedModel(PreTrainedModel):
@@ -142,9 +137,7 @@ class NezhaModel(NezhaPreTrainedModel):
             ValueError: both or none of `input_ids` and `inputs_embeds`; or something that BERT takes and NEZHA has no
                 place for: `position_ids`, `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
-        for name, reason in _NO_PLACE.items():
-            if kwargs.get(name) is not None:
-                raise ValueError(f"NEZHA takes no {name}: {reason}")
+        refuse_unknown("NEZHA", kwargs, _REFUSED)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
@@ -273,6 +266,8 @@ class NezhaForPreTraining(_OutputLayer):
     """NEZHA with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
     _auto_class = "AutoModelForPreTraining"
+    # `Trainer` requires every label that the signature names, and evaluates rows without this one too.
+    optional_label_names = ("next_sentence_label",)
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__(config)

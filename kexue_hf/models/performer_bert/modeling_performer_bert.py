@@ -42,9 +42,11 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention_performer_bert import LinearAttentionState
+from .cache_name_performer_bert import CACHE, given_cache, under_installed_name
 from .configuration_performer_bert import PerformerBertConfig
 from .favor_performer_bert import FAVOR, RECORDER, favor_mask
 from .feature_maps_performer_bert import FeatureMap
+from .keywords_performer_bert import refuse_unknown
 from .layers_performer_bert import (
     PerformerBertEmbeddings,
     PerformerBertEncoder,
@@ -73,12 +75,6 @@ _UNDIVIDED = ["PerformerBertEmbeddings", "PerformerBertLayer"]
 _PASSED_OVER = [r"pooler\.", r"cls\.seq_relationship\.", r"embeddings\.position_ids"]
 # A BERT's file has no maps: they are made from the configuration.
 _MADE = [r"\.favor_map\."]
-# What BERT takes and this model would pass over in silence. Not `use_cache`: transformers passes the configuration's.
-_NO_PLACE = {
-    "past_key_values": "it is an encoder, without a cache",
-    "encoder_hidden_states": "it has no cross-attention",
-    "encoder_attention_mask": "it has no cross-attention",
-}
 
 
 class PerformerBertPreTrainedModel(PreTrainedModel):
@@ -200,9 +196,7 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 takes and this model has no place for: `past_key_values`, `encoder_hidden_states`,
                 `encoder_attention_mask`.
         """
-        for name, reason in _NO_PLACE.items():
-            if kwargs.get(name) is not None:
-                raise ValueError(f"Performer BERT takes no {name}: {reason}")
+        refuse_unknown("Performer BERT", kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
@@ -396,9 +390,9 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
         past_key_values: PerformerBertState | None = None,
         use_cache: bool | None = None,
         labels: torch.Tensor | None = None,
-        shift_labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: PerformerBertState | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         """Scores of the token after each token, `logits` [batch, length, vocabulary].
@@ -406,15 +400,17 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
         Args:
             attention_mask: [batch, past + length], 0 for padding.
             position_ids: [batch, length]; by default the number of real tokens before each.
-            past_key_values: what a call with `use_cache` returned; the tokens are added to it, once all has gone well.
-                `copy.deepcopy` of it is another that can be gone on from.
+            past_key_values: the state that a call with `use_cache` returned; the tokens are added to it when the
+                forward pass has succeeded. Generation can also continue from a `copy.deepcopy` of it.
             use_cache: whether to return the state; by default only where one was given (`generate` asks for one). If
                 False, a state that is given is read and stays as it is.
             labels: ids [batch, length], -100 where no loss is wanted; that of token i is predicted at token i - 1. Not
                 with `logits_to_keep`, which takes `shift_labels`.
-            shift_labels: instead of `labels`, for each of the `logits` the id that is to be predicted there.
             num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then sum / number.
             logits_to_keep: score only that many last tokens (0: all), or those at these indices (1-D).
+            cache: transformers' name for `past_key_values` from 5.24 on.
+            shift_labels (in `kwargs`, since `Trainer` requires every named label): instead of `labels`, the id to
+                predict at each of the `logits`.
 
         Raises:
             ValueError: a mask that does not cover past and new tokens, another cache than this model's, labels of
@@ -423,23 +419,25 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
             raise ValueError("give either input_ids or inputs_embeds")
+        keywords: dict[str, Any] = {**kwargs}
+        shift_labels = keywords.pop("shift_labels", None)
         if labels is not None and shift_labels is None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
             raise ValueError(
                 "labels belong to all tokens, but logits_to_keep leaves some out: give shift_labels instead, the id "
                 "that is to be predicted at each token that is kept"
             )
+        state = given_cache(cache, past_key_values)
         # By name: a copy from the Hub has a class of its own.
-        if past_key_values is not None and type(past_key_values).__name__ != PerformerBertState.__name__:
+        if state is not None and type(state).__name__ != PerformerBertState.__name__:
             raise ValueError(
-                f"the past of a Performer BERT is a PerformerBertState, got {type(past_key_values).__name__}: call "
+                f"the past of a Performer BERT is a PerformerBertState, got {type(state).__name__}: call "
                 "with use_cache=True first, or leave it out"
             )
-        state = past_key_values
         if state is None and use_cache:
             state = PerformerBertState(self.bert.encoder.feature_maps(), self.bert.encoder.scaling)
-        if state is not None and self.training and self.is_gradient_checkpointing:
+        if state is not None and self.training and self._is_checkpointing():
             raise ValueError("gradient checkpointing reads every token twice, which a state forbids: use_cache=False")
-        if state is not None and kwargs.get("output_attentions"):
+        if state is not None and keywords.get("output_attentions"):
             raise ValueError("no weights can be given out beside a state, which has no keys: pass use_cache=False")
         batch, length = given.shape[:2]
         past = 0 if state is None else state.get_seq_length()
@@ -462,7 +460,7 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
             inputs_embeds=inputs_embeds,
             state=draft,
             return_dict=True,
-            **kwargs,
+            **keywords,
         )
         states = outputs.last_hidden_state
         if isinstance(logits_to_keep, torch.Tensor):
@@ -480,10 +478,18 @@ class PerformerBertForCausalLM(GenerationMixin, PerformerBertForMaskedLM):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=state if use_cache is not False else None,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **{CACHE: state if use_cache is not False else None},
         )
+
+    def generate(self, *arguments: Any, **options: Any) -> Any:
+        """As in all of transformers; a cache may be called `cache` or `past_key_values`."""
+        return super().generate(*arguments, **under_installed_name(options))
+
+    def _is_checkpointing(self) -> bool:
+        # Not by PreTrainedModel's property, whose name changed in transformers 5.24.
+        return any(layer.gradient_checkpointing for layer in self.bert.encoder.layer)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any

@@ -1,7 +1,6 @@
 """What a causal Performer BERT keeps of a text: sums of a fixed size in every layer, whatever the length.
 
-It goes where transformers' models have their cache of keys and values (`past_key_values`), and `generate` reorders it
-for beam search. Nothing can be taken out of a sum: ways to generate that go back are refused. A forward pass works on
+It takes the place of transformers' cache of keys and values, and `generate` reorders it for beam search. Nothing can be taken out of a sum: ways to generate that go back are refused. A forward pass works on
 a draft, which comes in its place at the end: one that fails on the way leaves the state as it was.
 """
 
@@ -23,6 +22,9 @@ class PerformerBertState:
     """
 
     is_compileable = False
+    is_croppable = False
+    # `generate` removes the past from the ids only where a layer's cache is not linear, and this model reads new ids.
+    is_linear = (False,)
 
     def __init__(self, feature_maps: list[FeatureMap], scaling: float) -> None:
         self.layers = [LinearAttentionState(feature_map, scaling=scaling) for feature_map in feature_maps]

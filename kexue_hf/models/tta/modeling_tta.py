@@ -35,6 +35,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_tta import TtaConfig
+from .keywords_tta import refuse_unknown
 from .layers_tta import TtaEmbeddings, TtaEncoder, TtaLayer, TtaLMPredictionHead, TtaOnlyMLMHead, TtaSelfAttention
 from .losses_tta import cross_entropy, text_classification_loss, widen
 
@@ -46,12 +47,6 @@ _RECORDED = {"hidden_states": TtaLayer, "attentions": TtaSelfAttention}
 _UNDIVIDED = ["TtaEmbeddings", "TtaLayer"]
 # What a BERT has and T-TA has not.
 _PASSED_OVER = [r"pooler\.", r"cls\.seq_relationship\.", r"embeddings\.position_ids"]
-# What BERT takes and T-TA would pass over in silence. Not `use_cache`: transformers passes the configuration's.
-_NO_PLACE = {
-    "past_key_values": "it is an encoder, without a cache",
-    "encoder_hidden_states": "it has no cross-attention",
-    "encoder_attention_mask": "it has no cross-attention",
-}
 # Those that take a boolean mask of (length, length).
 _WITH_DIAGONAL = ("eager", "sdpa")
 
@@ -140,9 +135,7 @@ class TtaModel(TtaPreTrainedModel):
                 another form; an attention implementation that cannot mask the diagonal; or something that BERT takes
                 and T-TA has no place for: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
-        for name, reason in _NO_PLACE.items():
-            if kwargs.get(name) is not None:
-                raise ValueError(f"T-TA takes no {name}: {reason}")
+        refuse_unknown("T-TA", kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         queries, inputs, start, padding = self.embeddings(

@@ -18,6 +18,7 @@ this departs from them:
 * An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
+from .bert_keywords_wobert import refuse_unknown_to_bert
 from .configuration_wobert import WoBertConfig
 from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen, with_loss
 from .unilm_wobert import UniLmGenerationMixin
@@ -80,6 +82,7 @@ class _HeadWithLabels(WoBertPreTrainedModel):
             num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
                 sum / this number instead of their mean.
         """
+        refuse_unknown_to_bert(self.config, kwargs)
         outputs = super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -178,6 +181,11 @@ class WoBertModel(WoBertPreTrainedModel, BertModel):
     def __init__(self, config: WoBertConfig, add_pooling_layer: bool | None = None) -> None:
         super().__init__(config, config.add_pooling_layer if add_pooling_layer is None else add_pooling_layer)
 
+    @functools.wraps(BertModel.forward)
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        refuse_unknown_to_bert(self.config, keywords)
+        return super().forward(*arguments, **keywords)
+
 
 class _OutputLayer(WoBertPreTrainedModel):
     """Before a BERT head that scores words in the order of bases: where they are scored."""
@@ -190,6 +198,8 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
     """WoBERT with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
     _auto_class = "AutoModelForPreTraining"
+    # `Trainer` requires every label that the signature names, and evaluates rows without this one too.
+    optional_label_names = ("next_sentence_label",)
 
     @can_return_tuple
     def forward(
@@ -213,6 +223,7 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
             num_items_in_batch: labels (not -100) in the whole accumulated batch. The NSP loss, which has no such count
                 of its own, is weighted by this micro-batch's share of them.
         """
+        refuse_unknown_to_bert(self.config, kwargs)
         outputs = super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -321,6 +332,7 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
             start_positions, end_positions: token positions [batch]; outside the text (or negative) means no loss.
             num_items_in_batch: rows in the whole accumulated batch; the loss is then sum / number.
         """
+        refuse_unknown_to_bert(self.config, kwargs)
         outputs = super().forward(
             input_ids,
             attention_mask=attention_mask,

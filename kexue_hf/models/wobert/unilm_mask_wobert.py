@@ -11,6 +11,8 @@ import torch
 from torch.nn import functional
 from transformers.masking_utils import create_causal_mask
 
+from .cache_name_wobert import CACHE, given_cache
+
 
 def unilm_mask(
     config: Any,
@@ -18,6 +20,7 @@ def unilm_mask(
     attention_mask: torch.Tensor | None = None,
     past_key_values: Any = None,
     token_type_ids: torch.Tensor | None = None,
+    cache: Any = None,
     **_: Any,
 ) -> Any:
     """The attention mask of the new tokens over all tokens, as the configured attention implementation wants it.
@@ -25,9 +28,10 @@ def unilm_mask(
     Args:
         inputs_embeds: [batch, new, any]; only shape, type and device are read.
         attention_mask: [batch, past + new], 0 for padding; one of 4 dimensions is returned as it is.
-        past_key_values: the cache. Everything in it precedes the new tokens and is seen by all of them.
+        past_key_values, cache: two names of the cache. Everything in it precedes the new tokens, which all see it.
         token_type_ids: [batch, new]; None means that all are prompt.
     """
+    cache = given_cache(cache, past_key_values)
     batch, new = inputs_embeds.shape[:2]
     blocks = None
     # A single token sees all before it and itself, whichever part it belongs to.
@@ -35,16 +39,16 @@ def unilm_mask(
         prompt = torch.ones(batch, new, dtype=torch.bool, device=inputs_embeds.device)
         if token_type_ids is not None:
             prompt = ~_is_continuation(token_type_ids.to(inputs_embeds.device), attention_mask)
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        past = 0 if cache is None else cache.get_seq_length()
         # Tokens of one block (not -1) see each other, all others their past.
         blocks = functional.pad(torch.where(prompt, 0, -1), (int(past), 0), value=-1)
     return create_causal_mask(
         config=config,
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
-        past_key_values=past_key_values,
         block_sequence_ids=blocks,
         allow_is_causal_skip=False,
+        **{CACHE: cache},
     )
 
 

@@ -28,6 +28,8 @@ from transformers import DynamicCache, GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import cached_file, can_return_tuple
 
+from .bert_keywords_wobert import refuse_unknown_to_bert
+from .cache_name_wobert import CACHE, given_cache, under_installed_name
 from .losses_wobert import cross_entropy
 from .unilm_mask_wobert import first_disorder, unilm_mask
 from .vocabulary_wobert import load_vocabulary
@@ -61,9 +63,9 @@ class UniLmGenerationMixin(GenerationMixin):
         past_key_values: Any = None,
         use_cache: bool | None = None,
         labels: torch.Tensor | None = None,
-        shift_labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        cache: Any = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Scores of the token after each token, `logits` [batch, length, vocabulary].
@@ -79,9 +81,11 @@ class UniLmGenerationMixin(GenerationMixin):
             labels: ids [batch, length], -100 where no loss is wanted; that of token i is predicted at token i - 1.
                 They belong to continuation tokens only, since a prompt token is seen by those before it. Not with
                 `logits_to_keep`, which takes `shift_labels`.
-            shift_labels: instead of `labels`, for each of the `logits` the id that is to be predicted there.
             num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then sum / number.
             logits_to_keep: score only that many last tokens (0: all), or those at these indices (1-D).
+            cache: transformers' name for `past_key_values` from 5.24 on.
+            shift_labels (in `kwargs`, since `Trainer` requires every named label): instead of `labels`, the id to
+                predict at each of the `logits`.
 
         Raises:
             ValueError: more tokens than the model has positions for, a mask that does not cover all tokens or needs
@@ -90,6 +94,9 @@ class UniLmGenerationMixin(GenerationMixin):
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
             raise ValueError("expected input_ids or inputs_embeds, got neither")
+        shift_labels = kwargs.pop("shift_labels", None)
+        refuse_unknown_to_bert(self.config, kwargs)
+        cache = given_cache(cache, past_key_values)
         if labels is not None and shift_labels is None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
             raise ValueError(
                 "labels belong to all tokens, but logits_to_keep leaves some out; give shift_labels instead, the id "
@@ -97,11 +104,11 @@ class UniLmGenerationMixin(GenerationMixin):
             )
         batch, length = given.shape[:2]
         watched = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        past = 0 if cache is None else cache.get_seq_length()
         # A static cache's length is a tensor, and `generate` gives it a mask of 4 dimensions.
-        static = getattr(past_key_values, "is_compileable", False)
+        static = getattr(cache, "is_compileable", False)
         width = attention_mask.shape[1] if attention_mask is not None and attention_mask.dim() == 2 else None
         if watched and not static and width not in (None, past + length):
             raise ValueError(
@@ -138,8 +145,8 @@ class UniLmGenerationMixin(GenerationMixin):
             self.config,
             torch.empty(batch, length, 0, dtype=embeddings.dtype, device=given.device),
             attention_mask,
-            past_key_values,
-            token_type_ids,
+            token_type_ids=token_type_ids,
+            cache=cache,
         )
         outputs = getattr(self, self.base_model_prefix)(
             input_ids,
@@ -147,8 +154,8 @@ class UniLmGenerationMixin(GenerationMixin):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            past_key_values=past_key_values,
             return_dict=True,
+            **{CACHE: cache},
             **kwargs,
         )
         states = outputs.last_hidden_state
@@ -165,10 +172,10 @@ class UniLmGenerationMixin(GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            # The encoder itself returns none: it fills the one it is given.
-            past_key_values=past_key_values if use_cache is not False else None,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            # The encoder itself returns none: it fills the one it is given.
+            **{CACHE: cache if use_cache is not False else None},
         )
 
     def generate(
@@ -192,6 +199,7 @@ class UniLmGenerationMixin(GenerationMixin):
                 )
         if inputs is not None and options.get("input_ids") is None:
             inputs, options["input_ids"] = None, inputs
+        options = under_installed_name(options)
         prompt = options.get("inputs_embeds")
         prompt = options.get("input_ids") if prompt is None else prompt
         if prompt is None or prompt.dim() < 2:
@@ -234,7 +242,7 @@ class UniLmGenerationMixin(GenerationMixin):
         if mask is None:
             pad = self._setting("pad_token_id", generation_config, options)
             mask = torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device)
-            if pad is not None and prompt.dim() == 2 and options.get("past_key_values") is None:
+            if pad is not None and prompt.dim() == 2 and options.get(CACHE) is None:
                 mask = (prompt != pad).long()
         elif mask.dim() != 2:
             raise ValueError(f"expected an attention_mask [batch, length], got {tuple(mask.shape)}")
@@ -259,7 +267,7 @@ class UniLmGenerationMixin(GenerationMixin):
             raise ValueError(disorder)
         options["attention_mask"], options["token_type_ids"] = mask, types
         if bool((mask[:, -1] == 0).any()):
-            if options.get("past_key_values") is not None:
+            if options.get(CACHE) is not None:
                 raise ValueError("expected padding on the left of what continues a cache, got it on the right")
             order = (mask != 0).long().argsort(dim=-1, stable=True)
             for name in ("attention_mask", "token_type_ids", "input_ids", "position_ids"):

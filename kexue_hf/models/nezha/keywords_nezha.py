@@ -1,0 +1,48 @@
+# Copied from keywords_wobert.py
+"""Refuse keywords that a forward pass would drop in silence.
+
+transformers' models take `**kwargs` and ignore the names that they do not know. A cache, a mask or labels that arrive
+under an unknown name, a misspelt or a renamed one, then have no effect, and the numbers are wrong.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+_WITHOUT_CACHE = "it is an encoder, without a cache"
+_WITHOUT_CROSS_ATTENTION = "it has no cross-attention"
+REASONS = {
+    "cache": _WITHOUT_CACHE,
+    "past_key_values": _WITHOUT_CACHE,
+    "encoder_hidden_states": _WITHOUT_CROSS_ATTENTION,
+    "encoder_attention_mask": _WITHOUT_CROSS_ATTENTION,
+}
+# Trainer passes it to every model whose forward takes `**kwargs`.
+_HARMLESS = ("num_items_in_batch",)
+
+
+def refuse_unknown(
+    model: str, keywords: dict[str, Any], reasons: dict[str, str] = REASONS, known: Collection[str] = ()
+) -> None:
+    """Raise ValueError for the first keyword that carries data and has no place in the model.
+
+    Flags (booleans, numbers, names) pass: transformers sends some of them to every model.
+
+    Args:
+        model: what the error calls the model.
+        keywords: those that the forward pass does not name.
+        reasons: keywords of BERT that the model refuses, with the reason.
+        known: keywords that the model passes on.
+    """
+    for name, value in keywords.items():
+        if value is None or name in _HARMLESS:
+            continue
+        if name in reasons:
+            raise ValueError(f"{model} takes no {name}: {reasons[name]}")
+        if name not in known and not isinstance(value, bool | int | float | str):
+            raise ValueError(
+                f"{model} takes no {name} (got {type(value).__name__}), it would have no effect: leave it out or "
+                "check its name"
+            )
+
+
+__all__ = ["REASONS", "refuse_unknown"]

@@ -1,0 +1,34 @@
+# Copied from cache_name_wobert.py
+"""The name of the cache of keys and values: `cache` from transformers 5.24 on, `past_key_values` before.
+
+A saved copy of the code meets either. The forward passes take both names, and pass on the one of the installed version.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+CACHE = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
+CACHE_NAMES = ("cache", "past_key_values")
+
+
+def given_cache(cache: Any, past_key_values: Any) -> Any:
+    """Return the one of both that is not None, or None.
+
+    Raises:
+        ValueError: both are given.
+    """
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one argument, got both: give one")
+    return past_key_values if cache is None else cache
+
+
+def under_installed_name(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `generate` with a cache, if there is one, under the installed version's name."""
+    cache = given_cache(*(options.get(name) for name in CACHE_NAMES))
+    others = {name: value for name, value in options.items() if name not in CACHE_NAMES}
+    return others if cache is None else {**others, CACHE: cache}
+
+
+__all__ = ["CACHE", "CACHE_NAMES", "given_cache", "under_installed_name"]

@@ -1,0 +1,105 @@
+"""Whatever carries data under a name that a class does not know is refused: ignored, it would give wrong numbers."""
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, DynamicCache
+
+import kexue_hf
+from kexue_hf._registration import MODEL_TYPES
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 30,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "max_position_embeddings": 16,
+}
+
+
+def class_names() -> list[str]:
+    references = [
+        reference
+        for model_type in MODEL_TYPES
+        for auto, reference in importlib.import_module(
+            f"kexue_hf.models.{model_type}.auto_map_{model_type}"
+        ).AUTO_MAP.items()
+        if auto != "AutoConfig"
+    ]
+    return [reference.split(".")[1] for reference in references]
+
+
+def tiny_model(name: str) -> Any:
+    model_class = getattr(kexue_hf, name)
+    config = AutoConfig.for_model(model_class.config_class.model_type, **SIZES)
+    return model_class(config).eval()
+
+
+def inputs(name: str) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.full((2, 2, 3) if "MultipleChoice" in name else (2, 3), 7)}
+
+
+CARRIED = {
+    "a renamed cache": ("past_states", DynamicCache()),
+    "a misspelt mask": ("attention_masks", torch.ones(2, 3)),
+    "a mask of the tokenizer": ("special_tokens_mask", torch.ones(2, 3)),
+    "labels of another head": ("entity_labels", torch.zeros(2, 3, dtype=torch.long)),
+    "labels in a list": ("sentence_labels", [0, 1]),
+    "the states of an encoder": ("encoder_hidden_states", torch.zeros(2, 3, 8)),
+}
+
+
+@pytest.mark.parametrize("name", class_names())
+def test_unknown_data_is_refused(name: str) -> None:
+    model = tiny_model(name)
+    for keyword, value in CARRIED.values():
+        with pytest.raises(ValueError, match=f"takes no {keyword}"):
+            model(**inputs(name), **{keyword: value})
+    flags = {
+        "use_cache": False,
+        "return_dict": True,
+        "output_attentions": False,
+        "num_items_in_batch": torch.tensor(2),
+    }
+    model(**inputs(name), **flags, encoder_hidden_states=None)
+
+
+@pytest.mark.parametrize("keyword", ["cache", "past_key_values"])
+@pytest.mark.parametrize("name", [name for name in class_names() if "CausalLM" not in name and "WoBert" not in name])
+def test_encoders_take_no_cache_under_either_name(name: str, keyword: str) -> None:
+    with pytest.raises(ValueError, match=f"takes no {keyword}: it is an encoder"):
+        tiny_model(name)(**inputs(name), **{keyword: DynamicCache()})
+
+
+@pytest.mark.parametrize("name", [name for name in class_names() if "CausalLM" in name])
+class TestCacheNames:
+    """transformers 5.24 renamed `past_key_values` to `cache`; a model outside it meets both."""
+
+    def test_both_names_continue_alike(self, name: str) -> None:
+        model = tiny_model(name)
+        ids = torch.arange(5, 13)[None]
+        whole = model(ids, token_type_ids=torch.ones_like(ids)).logits[:, -3:]
+        for keyword in ("cache", "past_key_values"):
+            first = model(ids[:, :5], token_type_ids=torch.ones_like(ids[:, :5]), use_cache=True)
+            rest = model(ids[:, 5:], token_type_ids=torch.ones(1, 3).long(), **{keyword: first.past_key_values})
+            torch.testing.assert_close(rest.logits, whole)
+
+    def test_only_one_is_given(self, name: str) -> None:
+        model = tiny_model(name)
+        state = model(torch.tensor([[5, 6]]), use_cache=True).past_key_values
+        with pytest.raises(ValueError, match="two names of one argument"):
+            model(torch.tensor([[7]]), cache=state, past_key_values=state)
+
+    def test_generate_continues_a_cache_under_both_names(self, name: str) -> None:
+        model = tiny_model(name)
+        ids, options = torch.tensor([[5, 6, 7]]), {"max_new_tokens": 4, "do_sample": False, "eos_token_id": 29}
+        expected = model.generate(torch.cat([ids, ids], 1), token_type_ids=torch.ones(1, 6).long(), **options)
+        for keyword in ("cache", "past_key_values"):
+            state = model(ids, token_type_ids=torch.ones_like(ids), use_cache=True).past_key_values
+            found = model.generate(
+                torch.cat([ids, ids], 1), token_type_ids=torch.ones(1, 6).long(), **{keyword: state}, **options
+            )
+            assert found.tolist() == expected.tolist()
