@@ -58,12 +58,7 @@ def test_unknown_data_is_refused(name: str) -> None:
     for keyword, value in CARRIED.values():
         with pytest.raises(ValueError, match=f"takes no {keyword}"):
             model(**inputs(name), **{keyword: value})
-    flags = {
-        "use_cache": False,
-        "return_dict": True,
-        "output_attentions": False,
-        "num_items_in_batch": torch.tensor(2),
-    }
+    flags = {"use_cache": False, "return_dict": True, "num_items_in_batch": torch.tensor(2)}
     model(**inputs(name), **flags, encoder_hidden_states=None)
 
 

@@ -1,7 +1,8 @@
 """What a causal Performer BERT keeps of a text: sums of a fixed size in every layer, whatever the length.
 
-It takes the place of transformers' cache of keys and values, and `generate` reorders it for beam search. Nothing can be taken out of a sum: ways to generate that go back are refused. A forward pass works on
-a draft, which comes in its place at the end: one that fails on the way leaves the state as it was.
+It takes the place of transformers' cache of keys and values, and `generate` reorders it for beam search. Nothing can
+be taken out of a sum: ways to generate that go back are refused. A forward pass works on a draft, which replaces the
+state at the end: one that fails on the way leaves the state as it was.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """The name of the cache of keys and values: `cache` from transformers 5.24 on, `past_key_values` before.
 
-A saved copy of the code meets either. The forward passes take both names, and pass on the one of the installed version.
+A saved copy of the code meets either. The forward passes take both names, and pass on the installed version's.
 """
 
 from dataclasses import fields
