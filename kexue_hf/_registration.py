@@ -16,6 +16,7 @@ from types import ModuleType
 
 from kexue_hf._pairing import guard_pipelines, guard_trainer
 from kexue_hf._pipelines import register_pipelines
+from kexue_hf.integrations.peft import register_target_modules
 
 # Each has models/<model_type>/auto_map_<model_type>.py.
 MODEL_TYPES = ("wobert", "nezha", "tta", "performer_bert", "cln_matcher")
@@ -75,7 +76,8 @@ class _PostImportFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if not fullname.startswith(("transformers.", "kexue_hf.models.", "kexue_hf.pipelines.")):
+        watched = fullname.startswith(("transformers.", "kexue_hf.models.", "kexue_hf.pipelines."))
+        if not watched and fullname not in _ACTIONS:
             return None
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             if not hasattr(finder, "find_spec"):
@@ -151,6 +153,10 @@ def _register_attention(modeling: ModuleType) -> None:
     restoring.restore_after_construction(modeling.PreTrainedModel)
 
 
+def _register_target_modules(constants: ModuleType) -> None:
+    register_target_modules(constants, MODEL_TYPES)
+
+
 _ACTIONS: dict[str, Callable[[ModuleType], None]] = {
     "transformers.modeling_utils": _register_attention,
     "transformers.models.auto.configuration_auto": _register_configs,
@@ -159,4 +165,5 @@ _ACTIONS: dict[str, Callable[[ModuleType], None]] = {
     "transformers.pipelines.base": guard_pipelines,
     "transformers.pipelines": register_pipelines,
     "transformers.trainer": guard_trainer,
+    "peft.utils.constants": _register_target_modules,
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
 from kexue_hf.pipelines.sentence_vectors import ids_left_out
-from kexue_hf.pipelines.text_windows import frame_of, room_in
+from kexue_hf.pipelines.text_windows import frame_of, longest_row, room_in
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -56,7 +56,14 @@ def build_sentence_transformer(
     except OSError as error:
         raise InputError(f"{fspath(folder)} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     tokenizer = encoder.tokenizer
-    if max_length is not None:
+    if max_length is None:
+        # sentence-transformers takes the table of positions for the bound; the tokenizer's own is in its arguments.
+        tokenizer.model_max_length = tokenizer.init_kwargs.get("model_max_length", tokenizer.model_max_length)
+        tokenizer.model_max_length = longest_row(encoder.model, tokenizer)
+        if tokenizer.model_max_length > getattr(encoder.model.config, "max_position_embeddings", 0):
+            # Saved, so that loading does not cap it again.
+            encoder.config_keys = [*encoder.config_keys, "max_seq_length"]
+    else:
         # Without the tokenizer, whose bound sentence-transformers has made of it.
         try:
             room_in(encoder.model, None, frame_of(tokenizer), max_length)

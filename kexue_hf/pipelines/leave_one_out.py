@@ -18,6 +18,7 @@ from .evaluation_mode import evaluating
 from .finite_results import check_finite
 from .masked_lm_parts import Head, trunk_and_head
 from .padding_leaks import padding_leaks
+from .vocabulary_scores import check_masked_language_model, scores_of
 
 METHODS = ("auto", "one_pass", "masking")
 # Scores of the vocabulary made at a time: 16 MB as fp32, about what a processor's cache holds. A GPU wants more.
@@ -87,8 +88,9 @@ def leave_one_out(
         What `reduce` returned, one entry a call.
 
     Raises:
-        ValueError: shapes that do not fit, a wanted position that is padding, a method that the model does not have,
-            no mask token to mask with, or scores that are not finite (NaN or infinite, as where float16 overflows).
+        ValueError: a model that is no masked language model, shapes that do not fit, a wanted position that is
+            padding, a method that the model does not have, no mask token to mask with, or scores that are not finite
+            (NaN or infinite, as where float16 overflows).
     """
     chosen = chosen_method(model, method)
     if chosen == "masking" and mask_token_id is None:
@@ -110,6 +112,7 @@ def leave_one_out(
         if not positions.any():
             return results
         sample = inputs["input_ids"][:1, :4]
+        check_masked_language_model(model, sample)
         parts = trunk_and_head(model, sample)
         batches = _whole_rows if chosen == "one_pass" else _masked_copies
         equal = not inputs["attention_mask"].all() and padding_leaks(model, inputs["input_ids"])
@@ -191,7 +194,7 @@ def _states(
 ) -> tuple[torch.Tensor, Head]:
     """What is selected from ([batch, length, ...]) and what makes scores of the selection."""
     if parts is None:
-        return model(**batch).logits, nn.Identity()
+        return scores_of(model(**batch)), nn.Identity()
     trunk, head = parts
     return trunk(**batch)[0], head
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from .finite_results import check_finite
 from .model_facts import remembered
+from .vocabulary_scores import scores_of
 
 # The modules of a head, in the order in which states go through them.
 _HEADS: tuple[tuple[str, ...], ...] = (
@@ -75,7 +76,10 @@ def _agree(model: nn.Module, parts: tuple[nn.Module, Head] | None, sample: torch
         return False
     trunk, head = parts
     mask = torch.ones_like(sample)
-    whole = model(input_ids=sample, attention_mask=mask).logits.float()
+    whole = scores_of(model(input_ids=sample, attention_mask=mask))
+    if whole is None:
+        return False
+    whole = whole.float()
     # Beside infinities any head would do, for ever.
     check_finite(whole, "the scores", next(model.parameters()).dtype)
     try:

@@ -8,11 +8,13 @@ log_prob alone. log_prob is a sum over tokens and favours short texts; with `len
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
+from .given_texts import all_texts
 from .text_scoring import TextScore, score_texts
 
 
@@ -36,7 +38,7 @@ class Candidate:
 def rerank(
     model: nn.Module,
     tokenizer: Any,
-    candidates: Sequence[str],
+    candidates: Iterable[str] | str,
     scores: Sequence[float] | None = None,
     *,
     weight: float = 0.5,
@@ -65,7 +67,7 @@ def rerank(
 def rerank_lists(
     model: nn.Module,
     tokenizer: Any,
-    lists: Sequence[tuple[Sequence[str], Sequence[float] | None]],
+    lists: Iterable[tuple[Iterable[str] | str, Sequence[float] | None]],
     *,
     weight: float = 0.5,
     length_normalized: bool = False,
@@ -74,6 +76,7 @@ def rerank_lists(
     """As `rerank`, for many lists (candidates, scores or None) at once: all texts go through the model together."""
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
+    lists = [(all_texts(candidates), scores) for candidates, scores in lists]
     for number, (candidates, scores) in enumerate(lists):
         check_list(candidates, scores, f"list {number}: " if len(lists) > 1 else "")
     texts = [text for candidates, _ in lists for text in candidates]
@@ -85,14 +88,12 @@ def rerank_lists(
 
 def check_list(candidates: Sequence[str], scores: Sequence[float] | None, place: str = "") -> None:
     """Raise ValueError unless this is a list of texts, and the scores, if any, are as many numbers."""
-    if isinstance(candidates, str):
-        raise ValueError(f"{place}expected a sequence of candidates, got a single string")
     if scores is None:
         return
     if len(scores) != len(candidates):
         raise ValueError(f"{place}{len(candidates)} candidates need as many scores, got {len(scores)}")
     for score in scores:
-        if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):
+        if isinstance(score, bool) or not isinstance(score, numbers.Real) or not _is_finite(score):
             # An integer may have thousands of digits.
             raise ValueError(f"{place}scores must be finite numbers, got {score!r:.40}")
 

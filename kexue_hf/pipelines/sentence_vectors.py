@@ -9,7 +9,7 @@ the tokenizer puts around every text ([SOS] and [EOS], [CLS] and [SEP]): of what
 encoder will do: T-TA, WoBERT, NEZHA, BERT.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .evaluation_mode import evaluating
 from .finite_results import check_finite
+from .given_texts import all_texts
 from .own_tokenizer import check_tokenizer
 from .padding_leaks import padding_leaks
 from .text_windows import encode_texts, frame_of, room_in, windows
@@ -26,7 +27,7 @@ from .text_windows import encode_texts, frame_of, room_in, windows
 def sentence_vectors(
     model: Any,
     tokenizer: Any,
-    texts: Sequence[str],
+    texts: Iterable[str] | str,
     *,
     max_length: int | None = None,
     layer: int = -1,
@@ -44,7 +45,8 @@ def sentence_vectors(
         model: an encoder of transformers' kind, with a head or without. Read in evaluation mode, on its own device,
             and each of its modules left in the mode it was in.
         tokenizer: the one that belongs to it.
-        texts: any number of them. They are read in batches of similar length; the order of the result is theirs.
+        texts: any iterable of them; a string is one text. They are read in batches of similar length; the order of
+            the result is theirs.
         max_length: tokens of a window, with those around it; None for what model and tokenizer allow.
         layer: index into the model's hidden states, -1 for the last layer, 0 for what enters the first.
         normalize: scale each vector to length 1; zeros stay zeros.
@@ -55,14 +57,14 @@ def sentence_vectors(
         [texts, hidden], float32.
 
     Raises:
-        ValueError: `texts` is one string or holds something else than texts, `batch_tokens` is below 1, `max_length`
+        ValueError: `texts` holds something else than texts, `batch_tokens` is below 1, `max_length`
             has no room for a token or is more than the model takes, the model has no such layer, or the vectors are
             not finite (NaN or infinite, as where float16 overflows).
     """
-    texts = texts if isinstance(texts, str) else list(texts)
+    texts = all_texts(texts)
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
-    encoder = model.base_model
+    encoder = _encoder(model)
     layers = encoder.config.num_hidden_layers
     if not -layers - 1 <= layer <= layers:
         raise ValueError(f"layer must be from {-layers - 1} to {layers} in a model of {layers} layers, got {layer}")
@@ -99,6 +101,22 @@ def sentence_vectors(
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.where(lengths == 0, 1.0, lengths)
     return vectors.astype(np.float32)
+
+
+def _encoder(model: Any) -> Any:
+    """The network without its head; below PEFT's wrapper, whose adapters are layers of the network.
+
+    Raises:
+        ValueError: adapters that are prompts and lie in the wrapper, or no model of transformers.
+    """
+    if hasattr(model, "get_base_model"):
+        if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+            raise ValueError("sentence vectors of a model with learned prompts are not defined: take another adapter")
+        model = model.get_base_model()
+    encoder = getattr(model, "base_model", None)
+    if not hasattr(getattr(encoder, "config", None), "num_hidden_layers"):
+        raise ValueError(f"expected an encoder of transformers, got {type(model).__name__}")
+    return encoder
 
 
 def ids_left_out(tokenizer: Any) -> set[int]:

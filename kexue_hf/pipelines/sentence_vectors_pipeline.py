@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoModel, Pipeline
 
+from .given_texts import listed_inputs
 from .sentence_vectors import sentence_vectors
 
 
@@ -31,10 +32,10 @@ class SentenceVectorsPipeline(Pipeline):
         """The vector of a text, or of any number of them.
 
         Args:
-            inputs: a string; a list or tuple (a list comes back); a generator or torch data set, e.g. `KeyDataset`
-                (an iterator comes back).
+            inputs: a string; a list, tuple, Series or array (a list comes back); a generator or torch data set, e.g.
+                `KeyDataset` (an iterator comes back).
         """
-        inputs = list(inputs) if isinstance(inputs, tuple) else inputs
+        inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, *args, **kwargs)

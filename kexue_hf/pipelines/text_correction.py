@@ -27,7 +27,7 @@ overlapping windows; a token counts in the one that shows most around it.
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from .confusion import KINDS, Confusion, is_han
+from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
 from .text_scoring import chunks
@@ -201,14 +202,13 @@ class Corrector:
                 len(self._texts),
             )
 
-    def correct(self, texts: Sequence[str]) -> list[CorrectedText]:
+    def correct(self, texts: Iterable[str] | str) -> list[CorrectedText]:
         """Correct texts; the results are in their order.
 
         Raises:
             ValueError: texts that are no strings, or a tokenizer without offsets.
         """
-        if isinstance(texts, str):
-            raise ValueError("expected a sequence of texts, got a single string: put it into a list")
+        texts = all_texts(texts)
         current = list(texts)
         made: list[list[Proposal]] = [[] for _ in current]
         left = list(range(len(current)))
@@ -232,16 +232,16 @@ class Corrector:
 
     def stream(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str] | str,
         texts_at_once: int = _TEXTS_AT_ONCE,
         characters_at_once: int = _CHARACTERS_AT_ONCE,
     ) -> Iterator[CorrectedText]:
         """As `correct`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
         (at least one text), given back in the order in which they came."""
-        for chunk in chunks(texts, texts_at_once, characters_at_once):
+        for chunk in chunks(each_text(texts), texts_at_once, characters_at_once):
             yield from self.correct(chunk)
 
-    def propose(self, texts: Sequence[str], above: float = -math.inf) -> list[list[Proposal]]:
+    def propose(self, texts: Iterable[str] | str, above: float = -math.inf) -> list[list[Proposal]]:
         """For each text, the tokens that may be replaced, with their candidates, by position.
 
         Args:

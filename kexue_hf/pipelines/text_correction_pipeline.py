@@ -14,6 +14,7 @@ from typing import Any
 
 from transformers import AutoModelForMaskedLM, Pipeline
 
+from .given_texts import listed_inputs
 from .text_correction import CorrectedText, Corrector
 
 _OPTIONS = ("candidates", "threshold", "rounds", "shown", "method", "max_length", "overlap", "batch_tokens")
@@ -41,10 +42,10 @@ class TextCorrectionPipeline(Pipeline):
         """Correct a text, or any number of them.
 
         Args:
-            inputs: a string; a list or tuple (a list comes back); a generator or torch data set, e.g. `KeyDataset`
-                (an iterator comes back).
+            inputs: a string; a list, tuple, Series or array (a list comes back); a generator or torch data set, e.g.
+                `KeyDataset` (an iterator comes back).
         """
-        inputs = list(inputs) if isinstance(inputs, tuple) else inputs
+        inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, *args, **kwargs)

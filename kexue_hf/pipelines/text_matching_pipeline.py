@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, Pipeline
 
+from .given_texts import listed_inputs
 from .text_matching import match_texts, task_names, task_numbers
 from .text_pairs import TextPair, read_pair
 
@@ -36,7 +37,8 @@ class TextMatchingPipeline(Pipeline):
 
         Args:
             inputs: a pair: a dictionary with `text_a`, `text_b` and perhaps the `task` that it is to be judged by, or
-                two texts; a list or tuple of pairs (a list comes back); a generator or torch data set (an iterator
+                two texts; a list, tuple or array of pairs (a list
+                comes back); a generator or torch data set (an iterator
                 comes back).
 
         Raises:
@@ -45,7 +47,7 @@ class TextMatchingPipeline(Pipeline):
         """
         if isinstance(inputs, list | tuple) and len(inputs) == 2 and all(isinstance(text, str) for text in inputs):
             inputs = TextPair(*inputs)
-        inputs = list(inputs) if isinstance(inputs, tuple) else inputs
+        inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         if isinstance(inputs, list | GeneratorType):

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from .text_windows import longest_row
+from .text_windows import checked_length
 
 FIELDS = ("text_a", "text_b")
 
@@ -114,10 +114,7 @@ def pair_length(model: Any, tokenizer: Any, frame: PairFrame, max_length: int | 
     Raises:
         ValueError: `max_length` has no room for a token of each text, or is more than the model takes.
     """
-    longest = longest_row(model, tokenizer)
-    if max_length is not None and not frame.shortest <= max_length <= longest:
-        raise ValueError(f"max_length must be from {frame.shortest} to {longest} for this model, got {max_length}")
-    return max_length or longest
+    return checked_length(model, tokenizer, frame.shortest, max_length)
 
 
 @dataclasses.dataclass(frozen=True)

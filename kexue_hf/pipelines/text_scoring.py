@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .given_texts import each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
 from .text_pieces import CHARACTERS_AT_ONCE, TEXTS_AT_ONCE, chunks
@@ -100,13 +101,13 @@ class TextScore:
         return row
 
 
-def score_texts(model: nn.Module, tokenizer: Any, texts: Sequence[str], **options: Any) -> list[TextScore]:
+def score_texts(model: nn.Module, tokenizer: Any, texts: Iterable[str] | str, **options: Any) -> list[TextScore]:
     """Score texts; the results are in their order.
 
     Args:
         model: a masked language model (`AutoModelForMaskedLM`), on any device, in any precision.
         tokenizer: the model's own.
-        texts: any number of any lengths.
+        texts: any iterable of them, of any lengths; a string is one text.
         options: those of `score_encoded`.
 
     Raises:
@@ -118,7 +119,7 @@ def score_texts(model: nn.Module, tokenizer: Any, texts: Sequence[str], **option
 def score_stream(
     model: nn.Module,
     tokenizer: Any,
-    texts: Iterable[str],
+    texts: Iterable[str] | str,
     *,
     texts_at_once: int = TEXTS_AT_ONCE,
     characters_at_once: int = CHARACTERS_AT_ONCE,
@@ -126,7 +127,7 @@ def score_stream(
 ) -> Iterator[TextScore]:
     """As `score_texts`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
     (at least one text), sorted by length within these, given back in the order in which they came."""
-    for chunk in chunks(texts, texts_at_once, characters_at_once):
+    for chunk in chunks(each_text(texts), texts_at_once, characters_at_once):
         yield from score_texts(model, tokenizer, chunk, **options)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import AutoModelForMaskedLM, Pipeline
 
+from .given_texts import listed_inputs
 from .text_scoring import EncodedText, TextScore, encode_texts, score_encoded
 
 
@@ -32,10 +33,10 @@ class TextScoringPipeline(Pipeline):
         """Score a text, or any number of them.
 
         Args:
-            inputs: a string; a list or tuple (a list comes back); a generator or torch data set, e.g. `KeyDataset`
-                (an iterator comes back).
+            inputs: a string; a list, tuple, Series or array (a list comes back); a generator or torch data set, e.g.
+                `KeyDataset` (an iterator comes back).
         """
-        inputs = list(inputs) if isinstance(inputs, tuple) else inputs
+        inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, *args, **kwargs)

@@ -5,8 +5,10 @@ count as one, since nothing is missing beyond it.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from .given_texts import all_texts
 
 # Where neither model nor tokenizer names a bound.
 _DEFAULT_LENGTH = 512
@@ -44,28 +46,20 @@ class Window:
     last: int
 
 
-def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[EncodedText]:
+def encode_texts(tokenizer: Any, texts: Iterable[str] | str) -> list[EncodedText]:
     """The texts' tokens without special tokens around.
 
     Raises:
-        ValueError: one is no string, or holds half a surrogate pair; or `texts` is a lone string.
+        ValueError: what is no text; see `all_texts`.
     """
-    if isinstance(texts, str):
-        raise ValueError("expected a sequence of texts, got a single string: put it into a list")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"text {number} must be a string, got {type(text).__name__}")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"text {number} holds half a surrogate pair, which is no character") from None
+    texts = all_texts(texts)
     if not texts:
         return []
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     try:
-        encoded = tokenizer(list(texts), return_offsets_mapping=True, **options)
+        encoded = tokenizer(texts, return_offsets_mapping=True, **options)
     except NotImplementedError:  # a tokenizer in Python that knows no offsets
-        encoded = tokenizer(list(texts), **options)
+        encoded = tokenizer(texts, **options)
     offsets = encoded.get("offset_mapping") or [None] * len(texts)
     return [
         EncodedText(
@@ -94,8 +88,28 @@ def frame_of(tokenizer: Any) -> Frame:
 
 
 def longest_row(model: Any, tokenizer: Any) -> int:
-    """How many tokens, special ones included, the model takes at a time."""
+    """How many tokens, special ones included, model and tokenizer take at a time if nothing else is asked for."""
+    bound = min(_positions(model), getattr(tokenizer, "model_max_length", None) or _NO_BOUND)
+    return bound if 0 < bound < _NO_BOUND else _DEFAULT_LENGTH
+
+
+def longest_possible(model: Any, tokenizer: Any) -> int:
+    """How many tokens may be asked for: all that the model has positions for; the tokenizer's bound is a default."""
+    bound = _positions(model)
+    return bound if bound < _NO_BOUND or _has_no_bound(model) else longest_row(model, tokenizer)
+
+
+def _has_no_bound(model: Any) -> bool:
     config = getattr(model, "config", None)
+    return hasattr(config, "max_text_tokens") and config.max_text_tokens is None
+
+
+def _positions(model: Any) -> int:
+    """How many tokens the model has positions for."""
+    config = getattr(model, "config", None)
+    if hasattr(config, "max_text_tokens"):
+        # Models whose positions go beyond their table, or need none, say so.
+        return config.max_text_tokens or _NO_BOUND
     bound = getattr(config, "max_position_embeddings", None) or _NO_BOUND
     # `base_model` is the model itself where it has no head.
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
@@ -103,8 +117,7 @@ def longest_row(model: Any, tokenizer: Any) -> int:
         bound -= (
             getattr(config, "pad_token_id", None) or 0
         ) + 1  # RoBERTa's positions begin after that of the padding
-    bound = min(bound, getattr(tokenizer, "model_max_length", None) or _NO_BOUND)
-    return bound if 0 < bound < _NO_BOUND else _DEFAULT_LENGTH
+    return bound
 
 
 def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:
@@ -113,10 +126,21 @@ def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = N
     Raises:
         ValueError: `max_length` has no room for a token, or is more than the model takes.
     """
-    longest = longest_row(model, tokenizer)
-    if max_length is not None and not len(frame) < max_length <= longest:
-        raise ValueError(f"max_length must be from {len(frame) + 1} to {longest} for this model, got {max_length}")
-    return (max_length or longest) - len(frame)
+    return checked_length(model, tokenizer, len(frame) + 1, max_length) - len(frame)
+
+
+def checked_length(model: Any, tokenizer: Any, shortest: int, max_length: int | None) -> int:
+    """`max_length`, or what model and tokenizer take.
+
+    Raises:
+        ValueError: `max_length` is below `shortest`, or more than the model has positions for.
+    """
+    if max_length is None:
+        return longest_row(model, tokenizer)
+    longest = longest_possible(model, tokenizer)
+    if not shortest <= max_length <= longest:
+        raise ValueError(f"max_length must be from {shortest} to {longest} for this model, got {max_length}")
+    return max_length
 
 
 def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Window]:
@@ -144,4 +168,14 @@ def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Wind
         start, first = following, last
 
 
-__all__ = ["EncodedText", "Frame", "Window", "encode_texts", "frame_of", "longest_row", "room_in", "windows"]
+__all__ = [
+    "EncodedText",
+    "Frame",
+    "Window",
+    "checked_length",
+    "encode_texts",
+    "frame_of",
+    "longest_row",
+    "room_in",
+    "windows",
+]

@@ -62,3 +62,20 @@ class TestPreTraining:
         label_names = ["next_sentence_label"]
         figures = evaluate(name, {"next_sentence_label": 0}, tmp_path, label_names=label_names)
         assert 0.3 < figures["eval_loss"] < 1.5
+
+
+@pytest.mark.parametrize("name", [name for name in class_names() if "SequenceClassification" in name])
+class TestSeveralLabels:
+    ROWS = torch.tensor([[1, 0], [1, 1]])
+
+    def test_whole_numbers_need_a_problem_type(self, name: str) -> None:
+        model = tiny_model(name)
+        ids = torch.full((2, 3), 7)
+        with pytest.raises(ValueError, match=r"\[2, 2\], one for each class.*multi_label_classification"):
+            model(ids, labels=self.ROWS)
+        expected = tiny_model(name)
+        expected.load_state_dict(model.state_dict())
+        model.config.problem_type = "multi_label_classification"
+        torch.testing.assert_close(
+            model(ids, labels=self.ROWS).loss, expected.eval()(ids, labels=self.ROWS.float()).loss
+        )

@@ -163,7 +163,6 @@ def test_layers_are_those_of_the_hidden_states() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"texts": "7 8"}, "put it into a list"),
         ({"texts": ["7", None]}, "text 1 must be a string, got NoneType"),
         ({"texts": ["\ud800"]}, "half a surrogate pair"),
         ({"batch_tokens": 0}, "at least 1"),
@@ -171,7 +170,7 @@ def test_layers_are_those_of_the_hidden_states() -> None:
         ({"max_length": 2}, "from 3 to 16"),
         ({"layer": 3}, "from -3 to 2"),
     ],
-    ids=["one-string", "not-a-string", "half-a-pair", "no-batch", "beyond-the-positions", "no-room", "no-such-layer"],
+    ids=["not-a-string", "half-a-pair", "no-batch", "beyond-the-positions", "no-room", "no-such-layer"],
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -284,11 +284,6 @@ def test_a_vocabulary_of_few_chinese_characters_is_warned_of(
     )
 
 
-def test_a_lone_string_is_refused(tta) -> None:
-    with pytest.raises(ValueError, match="got a single string"):
-        Corrector(*tta).correct("遇到")
-
-
 def test_a_tokenizer_without_offsets_is_refused(tmp_path: Path) -> None:
     model, _ = make("bert", tmp_path)
     slow = BertTokenizerLegacy(str(tmp_path / "vocab.txt"))

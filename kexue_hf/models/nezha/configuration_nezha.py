@@ -56,6 +56,11 @@ class NezhaConfig(BertConfig):
         kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
         super().__post_init__(**kwargs)
 
+    @property
+    def max_text_tokens(self) -> None:
+        """Tokens of the longest text: any number, since positions are relative."""
+        return None
+
     def check(self) -> None:
         """Raise the errors named above. The models call it again, for `from_pretrained` sets fields afterwards."""
         if self.classifier_pooling not in ("pooler", "cls", "mean"):

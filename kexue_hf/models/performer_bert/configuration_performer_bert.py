@@ -86,6 +86,11 @@ class PerformerBertConfig(BertConfig):
         kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
         super().__post_init__(**kwargs)
 
+    @property
+    def max_text_tokens(self) -> int:
+        """Tokens of the longest text, special ones included: positions go on beyond their table."""
+        return self.max_position_embeddings**2
+
     def check(self) -> None:
         """Raise the errors named above. The models call it again, for `from_pretrained` sets fields afterwards."""
         maps = ("low_order", "favor+", "favor++", "learned")
