@@ -32,9 +32,9 @@ def class_names() -> list[str]:
     return [reference.split(".")[1] for reference in references]
 
 
-def tiny_model(name: str) -> Any:
+def tiny_model(name: str, **changes: Any) -> Any:
     model_class = getattr(kexue_hf, name)
-    config = AutoConfig.for_model(model_class.config_class.model_type, **SIZES)
+    config = AutoConfig.for_model(model_class.config_class.model_type, **SIZES, **changes)
     return model_class(config).eval()
 
 

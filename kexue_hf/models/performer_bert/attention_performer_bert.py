@@ -34,6 +34,7 @@ from .low_order_performer_bert import (
     low_order_step,
     no_low_order_sums,
 )
+from .traced_performer_bert import traced_exponential, traced_low_orders
 
 # Positions at a time: on a CPU so many that features stay in its cache, fewer for those that more is done to than
 # matrix products; elsewhere so many that calls are few.
@@ -51,12 +52,11 @@ CAUSAL_ROWS = 3072
 # finite differences to about 1 % up to a standard deviation of 1; at 2.5 single ones do not at all.
 EPSILON = 1e-6
 
-# A compiler would unroll the loops over chunks: a graph that grows with the text, minutes of compiling, and another
-# one for each length. What is around attention compiles. An export does unroll them, and holds for one length.
+# A compiler would unroll the loops over chunks: see traced_performer_bert.py, which is for attention to all keys. In
+# causal attention a compiled model has a graph break; an exported one forms all pairs.
 _not_compiled = torch.compiler.disable(reason="loops over chunks would be unrolled")
 
 
-@_not_compiled
 def linear_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -84,7 +84,8 @@ def linear_attention(
     Returns:
         [batch, heads, queries, value dim], of the query's type.
 
-    Compiled models have a graph break here; `torch.export` takes it, for the length that it is given.
+    Compiled and exported programs hold for any batch and length. Causal, compiled models have a graph break here, and
+    exported ones form all pairs.
 
     Raises:
         ValueError: shapes, sizes or a mask that do not fit.
@@ -99,9 +100,24 @@ def linear_attention(
             )
         state = LinearAttentionState(feature_map, scaling=scaling, epsilon=epsilon, chunk=chunk or CAUSAL_CHUNK)
         return state.step(query, key, value, key_mask)
+    if torch.compiler.is_compiling():
+        return feature_map(_traced, query, key, value, key_mask, scaling, epsilon)
     if chunk is None:
         of_kind = CHUNK if isinstance(feature_map, LowOrderMap) else EXPONENTIAL_CHUNK
         chunk = of_kind if query.device.type == "cpu" else CHUNK_ELSEWHERE
+    return feature_map(_both_ways, query, key, value, key_mask, scaling, epsilon, chunk)
+
+
+def _both_ways(
+    feature_map: FeatureMap,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    key_mask: torch.Tensor | None,
+    scaling: float,
+    epsilon: float,
+    chunk: int,
+) -> torch.Tensor:
     with full_precision(query.device):
         real = None if key_mask is None else key_mask[:, None]
         if isinstance(feature_map, LowOrderMap):
@@ -114,6 +130,36 @@ def linear_attention(
                 chunk,
             )  # fmt: skip
         return output.to(query.dtype)
+
+
+def _traced(
+    feature_map: FeatureMap,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    key_mask: torch.Tensor | None,
+    scaling: float,
+    epsilon: float,
+) -> torch.Tensor:
+    with full_precision(query.device):
+        prepare = _Preparation(feature_map, query.dtype, scaling)
+        parts = prepare(query, key, value, None if key_mask is None else key_mask[:, None], causal=False)
+        if isinstance(feature_map, LowOrderMap):
+            output = traced_low_orders(
+                parts.query, parts.key, parts.value.to(prepare.dtype), parts.log_weight, parts.real,
+                feature_map.quadratic_dims, prepare.map,
+            )  # fmt: skip
+        else:
+            output = traced_exponential(
+                parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, *prepare.map, epsilon
+            )
+        return output.to(query.dtype)
+
+
+@_not_compiled
+def _outside_of_graphs(feature_map: FeatureMap, *inputs: Any) -> torch.Tensor:
+    found: torch.Tensor = feature_map(*inputs)
+    return found
 
 
 class LinearAttentionState:
@@ -137,7 +183,6 @@ class LinearAttentionState:
         self.feature_map, self.scaling, self.epsilon, self.chunk = feature_map, scaling, epsilon, chunk
         self.tensors: ExponentialSums | LowOrderSums | None = None
 
-    @_not_compiled
     def step(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -155,22 +200,39 @@ class LinearAttentionState:
         if not query.shape[-2]:
             # Of no numbers, but with a gradient.
             return value.to(query.dtype) + (query.sum() + key.sum())
+        if torch.compiler.is_exporting():
+            return self.feature_map(self._step, query, key, value, key_mask, scaling, query.shape[-2])
+        return _outside_of_graphs(self.feature_map, self._step, query, key, value, key_mask, scaling, self.chunk)
+
+    def _step(
+        self,
+        feature_map: FeatureMap,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_mask: torch.Tensor | None,
+        scaling: float,
+        chunk: int,
+    ) -> torch.Tensor:
         with full_precision(query.device):
-            prepare = _Preparation(self.feature_map, query.dtype, scaling)
+            prepare = _Preparation(feature_map, query.dtype, scaling)
             outputs = []
-            sizes = _pieces(key.shape[-2], self.chunk, key.shape[0] * key.shape[1])
+            exporting = torch.compiler.is_exporting()
+            sizes = [chunk] if exporting else _pieces(key.shape[-2], chunk, key.shape[0] * key.shape[1])
             # Not slices: the gradient of each would be of the size of the whole.
-            queries, keys, values = (states.split(sizes, dim=-2) for states in (query, key, value))
-            masks = [None] * len(sizes) if key_mask is None else key_mask[:, None].split(sizes, dim=-1)
+            queries, keys, values = (
+                [states] if exporting else states.split(sizes, dim=-2) for states in (query, key, value)
+            )
+            masks = [None] * len(sizes) if key_mask is None else ([key_mask[:, None]] if exporting else key_mask[:, None].split(sizes, dim=-1))
             past = self._past(value, prepare)
             for asked, kept, given, real in zip(queries, keys, values, masks, strict=True):
                 parts = prepare(asked, kept, given, real, causal=True)
                 arguments: tuple[Any, ...] = (
                     parts.query, parts.key, parts.value.to(prepare.dtype), parts.log_weight, parts.real,
-                    _known_to_be_finite(parts), max(1, asked.shape[-2] // self.chunk),
+                    _known_to_be_finite(parts), 1 if exporting else max(1, asked.shape[-2] // chunk),
                 )  # fmt: skip
-                if isinstance(self.feature_map, LowOrderMap):
-                    arguments += (self.feature_map.quadratic_dims, prepare.map)
+                if isinstance(feature_map, LowOrderMap):
+                    arguments += (feature_map.quadratic_dims, prepare.map)
                     output, past = recomputed(low_order_step, past, *arguments)
                 else:
                     output, past = recomputed(exponential_step, past, *arguments, prepare.map, self.epsilon)

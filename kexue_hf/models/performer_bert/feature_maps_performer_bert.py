@@ -14,7 +14,8 @@ row sees. Constants that come from a sample (`calibrate`) are stored: `query_mea
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -48,6 +49,13 @@ class FeatureMap(nn.Module):
         self.head_dim, self.num_features, self.num_heads, self.centred = head_dim, num_features, num_heads, centred
         self.register_buffer("query_mean", torch.zeros(num_heads, head_dim))
         self.register_buffer("key_mean", torch.zeros(num_heads, head_dim))
+
+    def forward(self, function: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
+        """`function(self, *inputs)`: the forward pass of whoever uses the map.
+
+        What loads a module's tensors for its own forward pass only, as accelerate's offloading does, loads them now.
+        """
+        return function(self, *inputs)
 
     def reset(self) -> None:
         """Fill all buffers and parameters as they are before calibration and training: for modules that were made

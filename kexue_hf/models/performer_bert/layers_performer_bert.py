@@ -56,7 +56,8 @@ class PerformerBertEmbeddings(nn.Module):
         length = inputs_embeds.shape[1]
         rows = self.position_embeddings.num_embeddings
         limit = rows**2
-        inside = position_ids is None and length <= rows
+        # In a compiled or exported program the length is a variable that both cases share.
+        inside = position_ids is None and not torch.compiler.is_compiling() and length <= rows
         if position_ids is None:
             if length > limit:
                 raise ValueError(
@@ -77,7 +78,8 @@ class PerformerBertEmbeddings(nn.Module):
         inner = self.position_embeddings(position_ids % rows)
         outer = self.position_embeddings(position_ids.div(rows, rounding_mode="floor"))
         ratio = self.config.position_alpha / (1 - self.config.position_alpha)
-        return inner + ratio * (outer - self.position_embeddings.weight[0])
+        # By a call, not by the weight: offloading loads a module's tensors for its own calls only.
+        return inner + ratio * (outer - self.position_embeddings(torch.zeros_like(position_ids[..., :1])))
 
 
 def _may_look_at(states: torch.Tensor) -> bool:

@@ -60,6 +60,12 @@ class _Features(torch.autograd.Function):
 
 
 def _features(entries: torch.Tensor, dims: int, halved: bool = False) -> torch.Tensor:
+    if torch.compiler.is_compiling():
+        # A graph that is exported has gradients on, and then there is no writing into a tensor.
+        products = [entries[..., : dims - offset] * entries[..., offset:dims] for offset in range(dims)]
+        if halved and products:
+            products[0] = products[0] * 0.5
+        return torch.cat([torch.ones_like(entries[..., :1]), entries, *products], dim=-1)
     return _Features.apply(entries, dims, halved)
 
 

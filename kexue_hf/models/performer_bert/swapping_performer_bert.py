@@ -69,12 +69,13 @@ def use_performer(
     Raises:
         ValueError: a model without exchangeable attention, or with attention that is more than softmax of q . k
             (relative positions, windows, limits of the scores, sinks) in a part that is to have a linear layer, or
-            that has feature maps of its own; a part that shares its configuration with layers outside; a name, size
+            that has feature maps of its own or masks pairs of tokens (a T-TA, a UniLM); a part that shares its configuration with layers outside; a name, size
             or layer that does not exist; redraws of a map that is not random; or "auto" without texts, or texts
             without it, or longer ones than the model takes, or for a model of several tasks. The model is then as it
             was.
     """
     _check_model(model)
+    _refuse_masks_of_pairs(model)
     refuse_shared_configuration(model)
     automatic = layers == AUTO
     if isinstance(layers, str) and not automatic:
@@ -132,6 +133,7 @@ def replace_maps(
     Returns:
         The settings, as a configuration holds them.
     """
+    _refuse_masks_of_pairs(model)
     return attach(model, {**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers}, anew=True)
 
 
@@ -175,6 +177,15 @@ def _check_model(model: Any) -> None:
         )
     if any(getattr(part.config, "model_type", None) == "performer_bert" for part in parts_of(model)):
         raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+
+
+def _refuse_masks_of_pairs(model: Any) -> None:
+    for part in parts_of(model):
+        if getattr(part, "masks_pairs", False):
+            raise ValueError(
+                f"linear attention forms no pairs of tokens, and {type(part).__name__} masks some of them (the tokens "
+                "themselves in a T-TA, what follows in a UniLM): take another head or model"
+            )
 
 
 __all__ = ["remove_performer", "replace_maps", "use_performer"]

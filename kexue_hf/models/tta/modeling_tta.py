@@ -78,6 +78,11 @@ class TtaPreTrainedModel(PreTrainedModel):
         self._supports_flash_attn = not config.mask_diagonal
         super().__init__(config, *inputs, **kwargs)
 
+    @property
+    def masks_pairs(self) -> bool:
+        """Whether attention needs a mask of (length, length), which linear attention cannot have."""
+        return bool(self.config.mask_diagonal)
+
     def _flash_attn_can_dispatch(self, *args: Any, **kwargs: Any) -> bool:
         if self.config.mask_diagonal:
             raise ValueError(

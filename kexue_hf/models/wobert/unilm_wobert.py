@@ -46,6 +46,8 @@ class UniLmGenerationMixin(GenerationMixin):
     # Flash attention knows causal and full masks only; FlexAttention is not tested.
     _supports_flash_attn = False
     _supports_flex_attn = False
+    # Linear attention forms no pairs: `use_performer` refuses such a model.
+    masks_pairs = True
     create_masks_for_generate = staticmethod(unilm_mask)
 
     def __init__(self, config: Any) -> None:

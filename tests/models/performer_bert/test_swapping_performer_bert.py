@@ -34,6 +34,7 @@ from kexue_hf.models.performer_bert.naive_performer_bert import (
     softmax_weights,
 )
 from tests.fresh_process import run_elsewhere
+from tests.models.test_keywords import tiny_model as of_any_class
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
 BERT = {**SIZES, "intermediate_size": 24, "max_position_embeddings": 64}
@@ -506,3 +507,21 @@ def test_importing_the_package_is_enough(tmp_path: Path) -> None:
     printed = run_elsewhere(FRESH, tmp_path, tmp_path)
     expected = model(input_ids=torch.tensor([[1, 2, 3]])).last_hidden_state.double().sum().item()
     assert float(printed.splitlines()[-1]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["TtaModel", "TtaForMaskedLM", "TtaForTokenClassification", "WoBertForCausalLM"])
+def test_masks_of_pairs_are_refused_before_anything_is_changed(name: str) -> None:
+    model = of_any_class(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    expected = model(torch.tensor([[7, 8, 9]]))[0]
+    with pytest.raises(ValueError, match=f"{name} masks some of them"):
+        kexue_hf.use_performer(model)
+    assert list(model.state_dict()) == list(before) and not hasattr(model.config, "performer")
+    assert torch.equal(model(torch.tensor([[7, 8, 9]]))[0], expected)
+
+
+def test_a_tta_without_its_diagonal_is_an_encoder_as_others_are() -> None:
+    model = of_any_class("TtaForTokenClassification")
+    model.config.mask_diagonal = False
+    kexue_hf.use_performer(model)
+    assert model(torch.tensor([[7, 8, 9]])).logits.isfinite().all()

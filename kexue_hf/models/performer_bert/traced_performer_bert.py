@@ -1,0 +1,77 @@
+"""Linear attention to all keys without a loop, for programs that are compiled or exported.
+
+A compiler would unroll the loops over chunks of the kernels: a graph that grows with the text and holds for one
+length. Here all positions are taken at once, so that batch and length stay dynamic and gradients are those of torch's
+own operations. It needs more memory than the kernels: the features of all positions.
+"""
+
+import torch
+
+from .covariance_performer_bert import FLOOR
+from .low_order_performer_bert import Coefficients
+
+
+def traced_low_orders(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    log_weight: torch.Tensor,
+    real: torch.Tensor,
+    quadratic_dims: int,
+    coefficients: Coefficients,
+) -> torch.Tensor:
+    """What `low_order_both_ways` gives, [batch, heads, queries, value dim].
+
+    Args:
+        query, key: shifted and projected, [batch, heads, length, linear_dims].
+        value: [batch, heads, keys, value dim]; padded keys and values are finite.
+        log_weight: [batch, heads, keys], -inf where a key is padding.
+        real: boolean, [batch, 1, keys].
+    """
+    top = log_weight.detach().amax(-1, keepdim=True).clamp_min(FLOOR)
+    weights = (log_weight - top).exp().masked_fill(~real, 0.0)
+    weights = (weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(value.dtype).tiny))[..., None]
+    value_mean = (weights * value).sum(-2, keepdim=True)
+    values = weights * (value - value_mean)
+    centred = key - (weights * key).sum(-2, keepdim=True)
+    spread = (weights * centred.square()).sum(-2, keepdim=True)
+    damping = 1 / (1 + coefficients.saturation * (query.square() * spread).sum(-1, keepdim=True))
+    head, head_key = query[..., :quadratic_dims], centred[..., :quadratic_dims]
+    pairs, key_pairs = (_squared(states) for states in (head, head_key))
+    orders = coefficients.linear * (query @ (centred.mT @ values))
+    orders = orders + coefficients.quadratic / 2 * (pairs @ (key_pairs.mT @ values))
+    return value_mean + damping * orders
+
+
+def _squared(states: torch.Tensor) -> torch.Tensor:
+    """All products of two entries: [..., dims] -> [..., dims^2]."""
+    return (states[..., :, None] * states[..., None, :]).flatten(-2)
+
+
+def traced_exponential(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    log_weight: torch.Tensor,
+    count: torch.Tensor,
+    query_directions: torch.Tensor,
+    key_directions: torch.Tensor,
+    query_bias: torch.Tensor,
+    key_bias: torch.Tensor,
+    epsilon: float,
+) -> torch.Tensor:
+    """What `BothWays` gives, [batch, heads, queries, value dim]; arguments as there."""
+    dtype = query_directions.dtype
+    value = value.to(dtype)
+    logits = key.to(dtype) @ key_directions.mT + key_bias[:, None] + log_weight[..., None]
+    top = logits.detach().amax((-2, -1), keepdim=True).clamp_min(FLOOR)
+    found = (logits - top).exp()
+    sums = found.mT @ value + epsilon * value.sum(-2, keepdim=True)
+    total = found.sum(-2)[..., None] + epsilon * count
+    logits = query.to(dtype) @ query_directions.mT + query_bias[:, None]
+    asked = (logits - logits.detach().amax(-1, keepdim=True)).exp() + epsilon
+    below = asked @ total
+    return (asked @ sums) / below.masked_fill(below == 0, 1.0)
+
+
+__all__ = ["traced_exponential", "traced_low_orders"]
