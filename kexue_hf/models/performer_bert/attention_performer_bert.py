@@ -295,7 +295,8 @@ def _check(
             f"the feature map is for a head_dim of {feature_map.head_dim}, got queries of {query.shape[-1]} and keys "
             f"of {key.shape[-1]}"
         )
-    if feature_map.num_heads not in (1, query.shape[1]):
+    # Not `in`, which takes a dynamic number of heads in a compiled program for another one.
+    if feature_map.num_heads != 1 and query.shape[1] != feature_map.num_heads:
         raise ValueError(f"the feature map is for {feature_map.num_heads} heads, got {query.shape[1]}")
     if key_mask is not None:
         if key_mask.dim() > 2:

@@ -157,11 +157,10 @@ def favor_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
     key, value = (_for_all_heads(states, query.shape[1]) for states in (key, value))
     real = _check(module, key, attention_mask, kwargs)
-    compiling = torch.compiler.is_compiling()
-    recorder = None if compiling else RECORDER.get()
+    recorder = RECORDER.get()
     if recorder is not None:
         recorder(module, query, key, real, scaling, causal)
-    observer = None if compiling else OBSERVER.get()
+    observer = OBSERVER.get()
     if observer is not None:
         observer(module, query, key, value, real, scaling, causal)
     wanted = kwargs.get("output_attentions")
@@ -186,8 +185,7 @@ def _attend(
     causal: bool,
 ) -> torch.Tensor:
     """[batch, heads, queries, value dim], all with as many heads; softmax where it is wanted."""
-    recording = not torch.compiler.is_compiling() and RECORDER.get() is not None
-    if recording or getattr(module, SOFTMAX_MARK, False):
+    if RECORDER.get() is not None or getattr(module, SOFTMAX_MARK, False):
         return _softmax(query, key, value, real, dropout, scaling, causal)
     feature_map = getattr(module, MAP_NAME, None)
     if feature_map is None:

@@ -202,8 +202,7 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
         states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         length = states.shape[1]
         # In calibration the linear layers are asked for what they would be given, and compute softmax.
-        recording = not torch.compiler.is_compiling() and RECORDER.get() is not None
-        linear = recording or self.is_linear(length, states.device)
+        linear = RECORDER.get() is not None or self.is_linear(length, states.device)
         if not linear:
             attention_mask = create_bidirectional_mask(
                 config=self.config, inputs_embeds=states, attention_mask=attention_mask
@@ -218,7 +217,7 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
                 states.shape[0], length, length, mask_function=bidirectional_mask_function,
                 attention_mask=attention_mask.to(states.device),
             )  # fmt: skip
-        if linear and self.config.linear_layers == "auto" and not recording:
+        if linear and self.config.linear_layers == "auto" and RECORDER.get() is None:
             logger.warning_once(
                 "linear_layers='auto': nobody has chosen yet, all layers are linear; "
                 "kexue_hf.calibrate_performer(model, texts, tokenizer) finds those that may be"

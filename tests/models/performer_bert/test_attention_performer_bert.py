@@ -97,8 +97,7 @@ def test_constants_of_low_orders_have_the_gradients_of_the_oracle(causal: bool, 
         torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
 
 
-@WAYS
-def test_a_compiler_leaves_attention_as_it_is(causal: bool) -> None:
+def test_a_compiler_leaves_causal_attention_as_it_is() -> None:
     feature_map = create_feature_map("low_order", 6, 24)
     inputs = [tensor.float() for tensor in states(40)]
     seen: list[torch.fx.GraphModule] = []
@@ -108,12 +107,37 @@ def test_a_compiler_leaves_attention_as_it_is(causal: bool) -> None:
         return graph
 
     def model(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return linear_attention(query * 2, key, value, feature_map, causal=causal, chunk=4) + 1
+        return linear_attention(query * 2, key, value, feature_map, causal=True, chunk=4) + 1
 
     found = torch.compile(model, backend=keep)(*inputs)
     torch.testing.assert_close(found, model(*inputs), rtol=0, atol=0)
     # What is before and after attention; not its chunks, one by one.
     assert [sum(node.op.startswith("call") for node in graph.graph.nodes) for graph in seen] == [1, 1]
+
+
+@DEFAULTS
+def test_attention_both_ways_is_one_graph_of_any_batch_and_length(name: str) -> None:
+    feature_map = filled(name)
+    seen: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
+        seen.append(graph)
+        return graph
+
+    def model(*inputs: torch.Tensor) -> torch.Tensor:
+        return linear_attention(*inputs[:3], feature_map, key_mask=inputs[3], chunk=4)
+
+    compiled = torch.compile(model, backend=keep, fullgraph=True, dynamic=True)
+    for length in (40, 23, 57):
+        inputs = [*(tensor.requires_grad_() for tensor in states(length)), torch.arange(length).expand(2, -1) < 19]
+        expected, found = model(*inputs), compiled(*inputs)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        above = torch.linspace(-1, 1, expected.numel(), dtype=expected.dtype).view_as(expected)
+        for one, other in zip(
+            torch.autograd.grad(found, inputs[:3], above), torch.autograd.grad(expected, inputs[:3], above), strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert len(seen) == 1
 
 
 @DEFAULTS
