@@ -268,10 +268,18 @@ def running_tops(own: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, 
     """Maxima of logarithms [batch, heads, chunks, length] and of what came before, [batch, heads, 1]: up to each
     position, before each chunk and at its end, the latter two with one entry in place of a length. Constants to the
     gradient, as all maxima."""
-    within = own.cummax(-1).values
-    ends = torch.cat([start.detach(), within[..., -1]], dim=-1).cummax(-1).values[..., None]
+    within = _running_maximum(own)
+    ends = _running_maximum(torch.cat([start.detach(), within[..., -1]], dim=-1))[..., None]
     before, last = ends[..., :-1, :], ends[..., 1:, :]
     return torch.maximum(within, before), before, last
+
+
+def _running_maximum(states: torch.Tensor) -> torch.Tensor:
+    if not torch.compiler.is_exporting():
+        return states.cummax(-1).values
+    # ONNX has no cummax; an exported program forms all pairs in any case.
+    earlier = torch.ones(states.shape[-1], states.shape[-1], dtype=torch.bool, device=states.device).tril()
+    return states[..., None, :].masked_fill(~earlier, -torch.inf).amax(-1)
 
 
 def decay(own: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
