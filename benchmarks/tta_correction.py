@@ -215,7 +215,9 @@ class Model:
         self.model = AutoModelForMaskedLM.from_pretrained(folder).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.one_pass = bool(getattr(self.model, "predicts_all_tokens_at_once", False))
-        self.make: Callable[..., Any] = lambda **options: Corrector(self.model, self.tokenizer, **options)
+        self.make: Callable[..., Any] = lambda **options: Corrector(
+            self.model, self.tokenizer, known_words=False, **options
+        )
 
     def __call__(self, texts: Sequence[str]) -> dict[str, list[Changes]]:
         """The changes by each kind of candidates."""

@@ -109,7 +109,7 @@ def choose(folder: Path, drawn: list[tuple[str, str]], costs: dict[str, float]) 
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     confusion = Confusion.of_kinds(*KINDS[BEST], costs=costs)
-    every = Corrector(model, tokenizer, candidates=confusion, shown=len(tokenizer))
+    every = Corrector(model, tokenizer, candidates=confusion, shown=len(tokenizer), known_words=False)
     changes = by_kinds(every, [source for source, _ in drawn], {BEST: confusion})[BEST]
     return {
         "model": {"name": folder.name, "parameters": model.num_parameters(), "vocabulary": len(tokenizer)},

@@ -73,6 +73,7 @@ _LOCATIONS: dict[str, str] = {
     "sentence_vectors": "kexue_hf.pipelines.sentence_vectors",
     "match_texts": "kexue_hf.pipelines.text_matching",
     "Corrector": "kexue_hf.pipelines.text_correction",
+    "calibrate_correction": "kexue_hf.pipelines.correction_calibration",
     "Confusion": "kexue_hf.pipelines.confusion",
     "CorrectionMetrics": "kexue_hf.correction_metrics",
     "build_sentence_transformer": "kexue_hf.sentence_encoder",

@@ -7,6 +7,7 @@ and a byte order mark is gone.
 
 import collections
 import contextlib
+import itertools
 import json
 import re
 import sys
@@ -16,9 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import input_form, parsed, readable_errors, text_sink, with_progress
+from kexue_hf.cli_texts import input_form, parsed, places_and_lines, readable_errors, text_sink, with_progress
 from kexue_hf.corpora.text_files import form_of
 from kexue_hf.errors import InputError
+from kexue_hf.whole_file import whole_file
 
 _TEXTS_AT_ONCE = 1024
 # What ends a line of a file; other characters at which `str.splitlines` would split belong to the text.
@@ -63,7 +65,26 @@ def correct_command(
         ),
     ] = "confusion",
     threshold: Annotated[float | None, _THRESHOLD] = None,
+    protect: Annotated[
+        Path | None,
+        typer.Option(
+            help="Names and words that are never changed, a line each. Numbers, letters and the model's user words "
+            "never are.",
+            show_default=False,
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="How often a text is read; what was changed stays.")] = 1,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="FILE holds texts that are mostly right, some hundreds: find the threshold at which corrections of "
+            "MODEL are worth having, and keep it in MODEL's config.json.",
+        ),
+    ] = False,
+    precision: Annotated[
+        float, typer.Option(help="With --calibrate: the share of corrections that must be right.")
+    ] = 0.7,
     evaluate: Annotated[
         bool,
         typer.Option(
@@ -91,6 +112,8 @@ def correct_command(
         raise InputError("--text-column without --file has no effect; leave it out")
     if evaluate and (file is None or form_of(file) != ".jsonl"):
         raise InputError("--evaluate needs --file with a .jsonl of `source` and `target`")
+    if calibrate and (file is None or evaluate or output is not None or threshold is not None):
+        raise InputError("--calibrate needs --file, and no --evaluate, --output or --threshold")
     targets: collections.deque[str] = collections.deque()
     rows = texts or _rows(file, text_column, targets if evaluate else None)
     with contextlib.ExitStack() as stack:
@@ -99,7 +122,7 @@ def correct_command(
 
         from kexue_hf.correction_metrics import CorrectionMetrics
         from kexue_hf.masked_lm import load_masked_lm, quiet_libraries
-        from kexue_hf.pipelines.text_correction import DEFAULT_THRESHOLD, Corrector
+        from kexue_hf.pipelines.text_correction import Corrector
 
         network, tokenizer = load_masked_lm(model, device, dtype)
         stack.enter_context(quiet_libraries())
@@ -107,11 +130,15 @@ def correct_command(
             network,
             tokenizer,
             candidates=candidates,
-            threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+            threshold=0.0 if calibrate else threshold,
+            protect=() if protect is None else _words(protect),
             rounds=rounds,
             method=method,
             batch_tokens=batch_tokens,
         )
+        if calibrate:
+            _calibrate(corrector, model, rows, precision, quiet)
+            return
         show = _form(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
         number = changed = places = 0
@@ -126,6 +153,38 @@ def correct_command(
         _print_metrics(metrics.to_dict())
     elif file is not None and not quiet:
         print(f"{places} corrections in {changed} of {number} texts", file=sys.stderr)
+
+
+def _words(file: Path) -> list[str]:
+    return [line.strip() for _, line in places_and_lines(file) if line.strip()]
+
+
+def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: float, quiet: bool) -> None:
+    """Print what was found, and keep it in the configuration of a folder."""
+    from kexue_hf.pipelines.correction_calibration import calibrate_correction
+
+    # Longer texts say no more, and take their time.
+    sample = [text for text in itertools.islice(texts, 5000) if text.strip()]
+    found = calibrate_correction(corrector, with_progress(sample, len(sample), quiet), precision=precision)
+    folder = Path(model)
+    if folder.is_dir():
+        path = folder / "config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        with whole_file(path, overwrite=True) as written:
+            written.write(json.dumps({**settings, "correction": found.to_dict()}, indent=2, sort_keys=True) + "\n")
+    if sys.stdout.isatty():
+        typer.echo(
+            f"threshold {found.threshold}: {found.precision:.0%} of the corrections right, {found.recall:.0%} of the "
+            f"errors put right, {found.changed:.1%} of the right texts changed (an error in {found.error_rate:.0%} of "
+            f"{found.texts} texts)"
+            if found.threshold is not None
+            else f"no threshold: at best {found.precision:.0%} of the corrections are right; this model is too weak"
+        )
+    else:
+        typer.echo(json.dumps(found.to_dict()))
+    if not quiet:
+        kept = f"kept in {folder / 'config.json'}" if folder.is_dir() else "not kept: pass it as --threshold"
+        print(kept, file=sys.stderr)
 
 
 def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:

@@ -15,7 +15,9 @@ from tests.fresh_process import TORCH, run_forked
 from tests.models.test_keywords import class_names, tiny_model
 from tests.pipelines.correction_models import make
 
-ENCODERS = {getattr(tiny_model(name).config, "model_type", ""): name for name in class_names() if name.endswith("Model")}
+ENCODERS = {
+    getattr(tiny_model(name).config, "model_type", ""): name for name in class_names() if name.endswith("Model")
+}
 
 
 def test_every_model_type_has_an_encoder() -> None:

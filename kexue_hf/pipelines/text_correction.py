@@ -38,6 +38,7 @@ from .confusion import KINDS, Confusion, is_han
 from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
+from .protected_text import Protection
 from .text_scoring import chunks
 from .text_windows import EncodedText, encode_texts, frame_of, room_in, windows
 
@@ -128,7 +129,12 @@ class Corrector:
         candidates: `confusion` (all of `KINDS`), some of them with + between (`sound+shape`), `top_k` (any token of
             the vocabulary), the path of a file (`Confusion.from_file`), or a `Confusion`.
         threshold: a candidate is taken where log p(candidate) - log p(original) - its cost is more than this. A higher
-            threshold changes less, and less wrongly.
+            threshold changes less, and less wrongly. None: the model's own (`calibrate_correction`), or, where nobody
+            has calibrated it, `DEFAULT_THRESHOLD` with a warning.
+        protect: texts that are never changed: names, products, terms. Numbers, letters and the tokenizer's user words
+            never are.
+        known_words: whether a change within a word that the dictionary or the vocabulary knows costs more, see
+            `protected_text`.
         rounds: how often a text is read. What an error made improbable around it is seen rightly in the second round;
             what was changed stays.
         shown: how many candidates of each place are kept for the report.
@@ -150,7 +156,9 @@ class Corrector:
         tokenizer: Any,
         *,
         candidates: str | Path | Confusion = "confusion",
-        threshold: float = DEFAULT_THRESHOLD,
+        threshold: float | None = None,
+        protect: Iterable[str] = (),
+        known_words: bool = True,
         rounds: int = 1,
         shown: int = 5,
         method: str = "auto",
@@ -161,15 +169,17 @@ class Corrector:
         for name, number in (("rounds", rounds), ("shown", shown), ("batch_tokens", batch_tokens)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
-        if math.isnan(threshold):
+        if threshold is not None and math.isnan(threshold):
             raise ValueError("threshold must be a number, got nan")
         self.model, self.tokenizer = model, tokenizer
+        threshold = calibrated_threshold(model) if threshold is None else threshold
         self.threshold, self.rounds, self.shown, self.batch_tokens = threshold, rounds, shown, batch_tokens
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
         self._frame = frame_of(tokenizer)
         self._room = room_in(model, tokenizer, self._frame, max_length)
         self._overlap = overlap
+        self._protection = Protection([*_listed(protect), *getattr(tokenizer, "user_words", ())], known_words)
         self._confusion = candidate_source(candidates)
         special = set(tokenizer.all_special_ids)
         size = getattr(getattr(model, "config", None), "vocab_size", None) or len(tokenizer)
@@ -270,15 +280,21 @@ class Corrector:
                 f"{type(self.tokenizer).__name__} does not say where its tokens stand in the text: correction needs a "
                 "fast tokenizer"
             )
+        kept = self._protection.never_changed(text.text)
         replaceable = [
-            self._texts.get(index) == text.text[start:end] and bool(self._candidates(index))
+            self._texts.get(index) == text.text[start:end]
+            and kept.isdisjoint(range(start, end))
+            and bool(self._candidates(index))
             for index, (start, end) in zip(text.ids, text.offsets, strict=True)
         ]
+        costs = self._protection.costs(text.text)
         for window in windows(len(text.ids), self._room, self._overlap):
             places = [place for place in range(window.first, window.last) if replaceable[place]]
             if places:
                 ids = [*self._frame.before, *text.ids[window.start : window.end], *self._frame.after]
-                yield _Row(owner, ids, places, len(self._frame.before) - window.start)
+                spans = [text.offsets[place] for place in places]
+                own = [max(self._protection.token_cost(text.text[a:b]), *costs[a:b]) for a, b in spans]
+                yield _Row(owner, ids, places, own, len(self._frame.before) - window.start)
 
     def _candidates(self, index: int) -> dict[int, float]:
         """The ids of a token's candidates and their costs; for `top_k`, the token stands for all of its length."""
@@ -299,8 +315,11 @@ class Corrector:
         ids = torch.tensor([row.ids + [pad] * (width - len(row.ids)) for row in rows])
         mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows])
         wanted = torch.zeros(ids.shape, dtype=torch.bool)
+        own_costs = torch.zeros(ids.shape, dtype=torch.float64)
         for number, row in enumerate(rows):
-            wanted[number, [place + row.shift for place in row.places]] = True
+            columns = [place + row.shift for place in row.places]
+            wanted[number, columns] = True
+            own_costs[number, columns] = torch.tensor(row.costs, dtype=torch.float64)
 
         def keep_best(log_probs: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
             its_rows, columns = its_rows.cpu(), columns.cpu()
@@ -308,6 +327,7 @@ class Corrector:
             own_log_probs = log_probs.gather(1, own.to(log_probs.device)[:, None])[:, 0]
             own_log_probs = own_log_probs.cpu()
             best, costs, others = (tensor.cpu() for tensor in self._best(log_probs, own))
+            costs = costs + own_costs[its_rows, columns, None]
             # In double precision, and in the order in which `Proposal.gain` subtracts.
             kept = best[:, 0].double() - own_log_probs.double() - costs[:, 0].double() > above
             kept_rows = (tensor[kept].tolist() for tensor in (its_rows, columns, own_log_probs, best, costs, others))
@@ -373,12 +393,44 @@ class Corrector:
 @dataclasses.dataclass(frozen=True)
 class _Row:
     """A window as the model sees it; `places` are the tokens of the text that may be replaced, which stand `shift`
-    columns further on."""
+    columns further on, and `costs` what replacing each costs, whatever by."""
 
     owner: int
     ids: list[int]
     places: list[int]
+    costs: list[float]
     shift: int
+
+
+def calibrated_threshold(model: Any) -> float:
+    """The threshold in the model's configuration (`correction`), which `calibrate_correction` found.
+
+    Raises:
+        ValueError: it found none at which corrections are worth having.
+    """
+    config = getattr(model, "config", None)
+    found = getattr(config, "correction", None)
+    name = getattr(config, "name_or_path", "") or type(model).__name__
+    if not isinstance(found, dict) or "threshold" not in found:
+        _logger.warning(
+            "%s was never calibrated for correction: with the threshold %s it may change what is right. Calibrate it "
+            "on texts like yours: kexue-hf correct MODEL --calibrate --file texts.txt",
+            name,
+            DEFAULT_THRESHOLD,
+        )
+        return DEFAULT_THRESHOLD
+    if found["threshold"] is None:
+        raise ValueError(
+            f"{name} is too weak for correction: calibration found no threshold at which enough of its changes are "
+            "right; take a larger model, or name a threshold to see what it would change"
+        )
+    return float(found["threshold"])
+
+
+def _listed(words: Iterable[str]) -> list[str]:
+    if isinstance(words, str):
+        raise ValueError("expected a list of protected words, got a single string: put it into a list")
+    return list(words)
 
 
 def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
@@ -413,4 +465,13 @@ def replaced(text: str, corrections: Iterable[Proposal]) -> str:
     return "".join([*parts, text[end:]])
 
 
-__all__ = ["DEFAULT_THRESHOLD", "Candidate", "CorrectedText", "Corrector", "Proposal", "candidate_source", "replaced"]
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "Candidate",
+    "CorrectedText",
+    "Corrector",
+    "Proposal",
+    "calibrated_threshold",
+    "candidate_source",
+    "replaced",
+]

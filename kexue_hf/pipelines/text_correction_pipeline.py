@@ -17,7 +17,18 @@ from transformers import AutoModelForMaskedLM, Pipeline
 from .given_texts import listed_inputs
 from .text_correction import CorrectedText, Corrector
 
-_OPTIONS = ("candidates", "threshold", "rounds", "shown", "method", "max_length", "overlap", "batch_tokens")
+_OPTIONS = (
+    "candidates",
+    "threshold",
+    "protect",
+    "known_words",
+    "rounds",
+    "shown",
+    "method",
+    "max_length",
+    "overlap",
+    "batch_tokens",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,7 +53,8 @@ def test_every_figure_is_that_of_the_model(candidates: str, pair) -> None:
     model, tokenizer = pair
     source = candidate_source(candidates)
     ids = tokenizer.get_vocab()
-    for text, proposals in zip(TEXTS, Corrector(model, tokenizer, candidates=candidates).propose(TEXTS), strict=True):
+    corrector = Corrector(model, tokenizer, candidates=candidates, known_words=False)
+    for text, proposals in zip(TEXTS, corrector.propose(TEXTS), strict=True):
         expected = by_masking(model, tokenizer, text)
         by_place = {(one.start, one.end): one for one in proposals}
         for (start, end), log_probs in expected.items():
@@ -278,7 +279,7 @@ def test_a_vocabulary_of_few_chinese_characters_is_warned_of(
     vocabulary = [*ENGLISH, *(chr(0x4E00 + index) for index in range(number))]
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
     tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
-    Corrector(Neighbours(tokenizer, []), tokenizer)
+    Corrector(Neighbours(tokenizer, []), tokenizer, threshold=1.0)
     assert [record.getMessage().partition(" has ")[2] for record in caplog.records] == (
         ["only 499 tokens of Chinese characters: what is none of them is never corrected"] if number == 499 else []
     )

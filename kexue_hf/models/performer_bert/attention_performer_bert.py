@@ -223,7 +223,11 @@ class LinearAttentionState:
             queries, keys, values = (
                 [states] if exporting else states.split(sizes, dim=-2) for states in (query, key, value)
             )
-            masks = [None] * len(sizes) if key_mask is None else ([key_mask[:, None]] if exporting else key_mask[:, None].split(sizes, dim=-1))
+            masks = (
+                [None] * len(sizes)
+                if key_mask is None
+                else ([key_mask[:, None]] if exporting else key_mask[:, None].split(sizes, dim=-1))
+            )
             past = self._past(value, prepare)
             for asked, kept, given, real in zip(queries, keys, values, masks, strict=True):
                 parts = prepare(asked, kept, given, real, causal=True)

@@ -134,7 +134,9 @@ def test_attention_both_ways_is_one_graph_of_any_batch_and_length(name: str) -> 
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
         above = torch.linspace(-1, 1, expected.numel(), dtype=expected.dtype).view_as(expected)
         for one, other in zip(
-            torch.autograd.grad(found, inputs[:3], above), torch.autograd.grad(expected, inputs[:3], above), strict=True
+            torch.autograd.grad(found, inputs[:3], above),
+            torch.autograd.grad(expected, inputs[:3], above),
+            strict=True,
         ):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert len(seen) == 1

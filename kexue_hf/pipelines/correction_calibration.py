@@ -1,0 +1,141 @@
+"""The threshold at which a model's corrections are worth having, found on texts like those that it will read.
+
+    found = calibrate_correction(Corrector(model, tokenizer, threshold=0.0), texts)
+    model.config.correction = found.to_dict()   # saved with the model; `Corrector` takes its threshold from there
+
+The texts are taken as right, as most are. What the model would change in them are false corrections, by their gain.
+In a copy of each text one character is replaced as people do (a candidate of `confusion`, by its cost): what the model
+puts right again are the right corrections. With `error_rate` as the share of texts that have an error, both together
+give the precision at each threshold.
+"""
+
+import dataclasses
+import math
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from .confusion import KINDS, Confusion, is_han
+from .given_texts import all_texts
+from .text_correction import Corrector, Proposal
+
+# Fewer right corrections than this say nothing.
+_FEWEST = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class CorrectionCalibration:
+    """What was found; shares from 0 to 1.
+
+    threshold: the lowest at which precision and all above it are as asked for; None if there is none.
+    precision: share of the corrections that are right, if `error_rate` of the texts have an error. At the threshold,
+        or, without one, the highest that was reached.
+    recall: share of the errors that are put right. changed: share of the right texts in which something is changed.
+    """
+
+    threshold: float | None
+    precision: float
+    recall: float
+    changed: float
+    texts: int
+    error_rate: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a configuration holds it."""
+        return {name: round(value, 4) if isinstance(value, float) else value for name, value in vars(self).items()}
+
+
+def calibrate_correction(
+    corrector: Corrector,
+    texts: Iterable[str] | str,
+    *,
+    precision: float = 0.7,
+    error_rate: float = 0.1,
+    seed: int = 0,
+) -> CorrectionCalibration:
+    """Find the lowest threshold at which at least `precision` of the corrections are right.
+
+    Args:
+        corrector: any threshold; its candidates and protected words are those that it will be used with.
+        texts: a few hundred or more, right ones for the most part.
+        precision: share of the corrections that must be right, above 0 and below 1.
+        error_rate: share of the texts that will have an error.
+        seed: of the errors that are made.
+
+    Raises:
+        ValueError: a share out of range, or texts without any character that could be replaced.
+    """
+    for name, share in (("precision", precision), ("error_rate", error_rate)):
+        if not 0 < share < 1:
+            raise ValueError(f"{name} must be above 0 and below 1, got {share}")
+    right = [text for text in all_texts(texts) if any(map(is_han, text))]
+    generator = random.Random(seed)
+    wrong = [one for one in (_with_an_error(text, generator) for text in right) if one]
+    if len(wrong) < _FEWEST:
+        raise ValueError(
+            f"expected at least {_FEWEST} texts with Chinese characters to calibrate on, got {len(wrong)}"
+        )
+    made = [proposals for proposals in corrector.propose(right)]
+    false_gains = sorted(one.gain for proposals in made for one in proposals)
+    first_gains = sorted(max((one.gain for one in proposals), default=-math.inf) for proposals in made)
+    found = corrector.propose([text for text, _, _ in wrong])
+    right_gains = sorted(
+        gain
+        for proposals, (_, place, char) in zip(found, wrong, strict=True)
+        if (gain := _gain_of(proposals, place, char)) is not None
+    )
+    # Other changes in the wrong copies are as in the right ones; of an error that is changed wrongly the place is lost.
+    best = CorrectionCalibration(None, 0.0, 0.0, 0.0, len(right), error_rate)
+    threshold: float | None = None
+    # From the highest gain down, as long as the precision holds.
+    for limit in sorted({round(gain, 1) for gain in right_gains if gain > 0}, reverse=True):
+        hits, misses = _above(right_gains, limit), _above(false_gains, limit)
+        if hits < _FEWEST:
+            continue
+        share = error_rate * hits / len(wrong)
+        reached = share / (share + misses / len(right))
+        if reached < precision:
+            if reached > best.precision and threshold is None:
+                best = dataclasses.replace(best, precision=reached, recall=hits / len(wrong))
+            break
+        threshold = limit
+        changed = _above(first_gains, limit) / len(right)
+        best = CorrectionCalibration(limit, reached, hits / len(wrong), changed, len(right), error_rate)
+    return best
+
+
+def _above(gains: list[float], limit: float) -> int:
+    return sum(gain > limit for gain in gains)
+
+
+def _with_an_error(text: str, generator: random.Random) -> tuple[str, int, str] | None:
+    """The text with one character replaced, its place, and the character that was there; None if nothing can be."""
+    confusion = _all_kinds()
+    places = [place for place, char in enumerate(text) if confusion(char)]
+    if not places:
+        return None
+    place = generator.choice(places)
+    candidates = sorted(confusion(text[place]).items())
+    weights = [math.exp(-cost) for _, cost in candidates]
+    wrong = generator.choices([one for one, _ in candidates], weights)[0]
+    return text[:place] + wrong + text[place + 1 :], place, text[place]
+
+
+def _all_kinds() -> Confusion:
+    if not _kept:
+        _kept.append(Confusion.of_kinds(*KINDS))
+    return _kept[0]
+
+
+_kept: list[Confusion] = []
+
+
+def _gain_of(proposals: list[Proposal], place: int, char: str) -> float | None:
+    """The gain of putting the character at a place right again, if that is what is proposed there."""
+    for one in proposals:
+        if one.start <= place < one.end and one.replacement[place - one.start] == char:
+            return one.gain
+    return None
+
+
+__all__ = ["CorrectionCalibration", "calibrate_correction"]
