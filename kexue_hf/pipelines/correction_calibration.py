@@ -4,11 +4,12 @@
     model.config.correction = found.to_dict()   # saved with the model; `Corrector` takes its threshold from there
 
 The texts are taken as right, as most are. What the model would change in them are false corrections, by their gain.
-In a copy of each text one character is replaced as people do (a candidate of `confusion`, by its cost): what the model
-puts right again are the right corrections. With `error_rate` as the share of texts that have an error, both together
-give the precision at each threshold.
+In a copy of each text one character is replaced as people do (a candidate of `confusion`, by its cost and by how
+common it is): those that the model puts right again are the right corrections. With `error_rate` as the share of texts
+that have an error, both together give the precision at each threshold.
 """
 
+import collections
 import dataclasses
 import math
 import random
@@ -69,22 +70,22 @@ def calibrate_correction(
         if not 0 < share < 1:
             raise ValueError(f"{name} must be above 0 and below 1, got {share}")
     right = [text for text in all_texts(texts) if any(map(is_han, text))]
-    generator = random.Random(seed)
-    wrong = [one for one in (_with_an_error(text, generator) for text in right) if one]
+    misspell = _Misspelling(corrector.tokenizer, right, seed)
+    wrong = [one for one in map(misspell, right) if one is not None]
     if len(wrong) < _FEWEST:
         raise ValueError(
             f"expected at least {_FEWEST} texts with Chinese characters to calibrate on, got {len(wrong)}"
         )
-    made = [proposals for proposals in corrector.propose(right)]
+    made = corrector.propose(right)
     false_gains = sorted(one.gain for proposals in made for one in proposals)
     first_gains = sorted(max((one.gain for one in proposals), default=-math.inf) for proposals in made)
-    found = corrector.propose([text for text, _, _ in wrong])
+    found = corrector.propose(text for text, _, _ in wrong)
     right_gains = sorted(
         gain
         for proposals, (_, place, char) in zip(found, wrong, strict=True)
         if (gain := _gain_of(proposals, place, char)) is not None
     )
-    # Other changes in the wrong copies are as in the right ones; of an error that is changed wrongly the place is lost.
+    # Other changes in the wrong copies are those of the right ones.
     best = CorrectionCalibration(None, 0.0, 0.0, 0.0, len(right), error_rate)
     threshold: float | None = None
     # From the highest gain down, as long as the precision holds.
@@ -108,26 +109,29 @@ def _above(gains: list[float], limit: float) -> int:
     return sum(gain > limit for gain in gains)
 
 
-def _with_an_error(text: str, generator: random.Random) -> tuple[str, int, str] | None:
-    """The text with one character replaced, its place, and the character that was there; None if nothing can be."""
-    confusion = _all_kinds()
-    places = [place for place, char in enumerate(text) if confusion(char)]
-    if not places:
-        return None
-    place = generator.choice(places)
-    candidates = sorted(confusion(text[place]).items())
-    weights = [math.exp(-cost) for _, cost in candidates]
-    wrong = generator.choices([one for one, _ in candidates], weights)[0]
-    return text[:place] + wrong + text[place + 1 :], place, text[place]
+class _Misspelling:
+    """Replaces one character of a text as people do: by one that sounds or looks alike, common ones more often."""
 
+    def __init__(self, tokenizer: Any, texts: list[str], seed: int) -> None:
+        self.confusion = Confusion.of_kinds(*KINDS)
+        self.known = set(tokenizer.get_vocab())
+        self.counts = collections.Counter(char for text in texts for char in text)
+        self.random = random.Random(seed)
 
-def _all_kinds() -> Confusion:
-    if not _kept:
-        _kept.append(Confusion.of_kinds(*KINDS))
-    return _kept[0]
+    def __call__(self, text: str) -> tuple[str, int, str] | None:
+        """The text with an error, its place, and the character that was there; None if nothing can be replaced."""
+        places = [place for place, char in enumerate(text) if self._candidates(char)]
+        if not places:
+            return None
+        place = self.random.choice(places)
+        candidates = self._candidates(text[place])
+        weights = [math.exp(-cost) * (1 + self.counts[char]) for char, cost in candidates]
+        wrong, _ = self.random.choices(candidates, weights)[0]
+        return text[:place] + wrong + text[place + 1 :], place, text[place]
 
-
-_kept: list[Confusion] = []
+    def _candidates(self, char: str) -> list[tuple[str, float]]:
+        # What the vocabulary lacks the model reads as [UNK], which no correction replaces.
+        return sorted(pair for pair in self.confusion(char).items() if pair[0] in self.known)
 
 
 def _gain_of(proposals: list[Proposal], place: int, char: str) -> float | None:

@@ -194,7 +194,9 @@ def _states(
 ) -> tuple[torch.Tensor, Head]:
     """What is selected from ([batch, length, ...]) and what makes scores of the selection."""
     if parts is None:
-        return scores_of(model(**batch)), nn.Identity()
+        scores = scores_of(model(**batch))
+        assert scores is not None  # check_masked_language_model has looked
+        return scores, nn.Identity()
     trunk, head = parts
     return trunk(**batch)[0], head
 

@@ -76,13 +76,13 @@ def rerank_lists(
     """As `rerank`, for many lists (candidates, scores or None) at once: all texts go through the model together."""
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
-    lists = [(all_texts(candidates), scores) for candidates, scores in lists]
-    for number, (candidates, scores) in enumerate(lists):
-        check_list(candidates, scores, f"list {number}: " if len(lists) > 1 else "")
-    texts = [text for candidates, _ in lists for text in candidates]
+    read = [(all_texts(candidates), scores) for candidates, scores in lists]
+    for number, (candidates, scores) in enumerate(read):
+        check_list(candidates, scores, f"list {number}: " if len(read) > 1 else "")
+    texts = [text for candidates, _ in read for text in candidates]
     found = iter(score_texts(model, tokenizer, texts, **options))
     return [
-        _ranked([next(found) for _ in candidates], scores, weight, length_normalized) for candidates, scores in lists
+        _ranked([next(found) for _ in candidates], scores, weight, length_normalized) for candidates, scores in read
     ]
 
 

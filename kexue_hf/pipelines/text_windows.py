@@ -101,15 +101,15 @@ def longest_possible(model: Any, tokenizer: Any) -> int:
 
 def _has_no_bound(model: Any) -> bool:
     config = getattr(model, "config", None)
-    return hasattr(config, "max_text_tokens") and config.max_text_tokens is None
+    return config is not None and getattr(config, "max_text_tokens", _NO_BOUND) is None
 
 
 def _positions(model: Any) -> int:
     """How many tokens the model has positions for."""
     config = getattr(model, "config", None)
-    if hasattr(config, "max_text_tokens"):
+    if config is not None and hasattr(config, "max_text_tokens"):
         # Models whose positions go beyond their table, or need none, say so.
-        return config.max_text_tokens or _NO_BOUND
+        return int(config.max_text_tokens or _NO_BOUND)
     bound = getattr(config, "max_position_embeddings", None) or _NO_BOUND
     # `base_model` is the model itself where it has no head.
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)

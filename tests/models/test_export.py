@@ -29,7 +29,7 @@ def test_exported_for_any_batch_and_length(name: str) -> None:
     sizes = {0: Dim.DYNAMIC, (2 if "MultipleChoice" in name else 1): Dim.DYNAMIC}
     example = batch_of(name, 3, 7)
     program = torch.export.export(
-        model, (), example, dynamic_shapes={key: sizes for key in example}, strict=False
+        model, (), example, dynamic_shapes=dict.fromkeys(example, sizes), strict=False
     ).module()
     for rows, length in ((3, 7), (2, 12), (5, 4)):
         given = batch_of(name, rows, length)

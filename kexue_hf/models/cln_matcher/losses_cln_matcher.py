@@ -32,12 +32,12 @@ def text_classification_loss(
         ValueError: whole numbers for each class, without a problem type that allows several labels a text.
     """
     whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
-    if whole and labels.shape == logits.shape and config.problem_type in (None, "single_label_classification"):
-        if config.num_labels > 1:
-            raise ValueError(
-                f"expected labels [batch] of classes, got whole numbers {list(labels.shape)}, one for each class: for "
-                "several labels a text set config.problem_type='multi_label_classification'"
-            )
+    one_label = config.num_labels > 1 and config.problem_type in (None, "single_label_classification")
+    if one_label and whole and labels.shape == logits.shape:
+        raise ValueError(
+            f"expected labels [batch] of classes, got whole numbers {list(labels.shape)}, one for each class: for "
+            "several labels a text set config.problem_type='multi_label_classification'"
+        )
     if config.problem_type is None:
         if config.num_labels == 1:
             config.problem_type = "regression"

@@ -48,8 +48,8 @@ def read_task_ids(
         if len(names) > 1:
             raise ValueError(
                 f"task_ids is missing: this model has {len(names)} tasks ({', '.join(map(repr, names))}); name one "
-                "for all texts or one for each, or where none can be named (a CrossEncoder, sentence vectors) make a model "
-                "of one task: fold_task(name)"
+                "for all texts or one for each; where none can be named (a CrossEncoder, sentence vectors) make a "
+                "model of one task with fold_task(name)"
             )
         tasks = 0
     if isinstance(tasks, str | int):

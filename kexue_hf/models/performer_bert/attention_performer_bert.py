@@ -151,7 +151,7 @@ def _traced(
             )  # fmt: skip
         else:
             output = traced_exponential(
-                parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, *prepare.map, epsilon
+                parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, prepare.map, epsilon
             )
         return output.to(query.dtype)
 

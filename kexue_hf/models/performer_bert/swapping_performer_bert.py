@@ -69,10 +69,10 @@ def use_performer(
     Raises:
         ValueError: a model without exchangeable attention, or with attention that is more than softmax of q . k
             (relative positions, windows, limits of the scores, sinks) in a part that is to have a linear layer, or
-            that has feature maps of its own or masks pairs of tokens (a T-TA, a UniLM); a part that shares its configuration with layers outside; a name, size
-            or layer that does not exist; redraws of a map that is not random; or "auto" without texts, or texts
-            without it, or longer ones than the model takes, or for a model of several tasks. The model is then as it
-            was.
+            that has feature maps of its own or masks pairs of tokens (a T-TA, a UniLM); a part that shares its
+            configuration with layers outside; a name, size or layer that does not exist; redraws of a map that is not
+            random; or "auto" without texts, or texts without it, or longer ones than the model takes, or for a model
+            of several tasks. The model is then as it was.
     """
     _check_model(model)
     _refuse_masks_of_pairs(model)

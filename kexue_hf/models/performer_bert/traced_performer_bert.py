@@ -54,13 +54,11 @@ def traced_exponential(
     value: torch.Tensor,
     log_weight: torch.Tensor,
     count: torch.Tensor,
-    query_directions: torch.Tensor,
-    key_directions: torch.Tensor,
-    query_bias: torch.Tensor,
-    key_bias: torch.Tensor,
+    directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     epsilon: float,
 ) -> torch.Tensor:
-    """What `BothWays` gives, [batch, heads, queries, value dim]; arguments as there."""
+    """What `BothWays` gives, [batch, heads, queries, value dim]; `directions` and all else as there."""
+    query_directions, key_directions, query_bias, key_bias = directions
     dtype = query_directions.dtype
     value = value.to(dtype)
     logits = key.to(dtype) @ key_directions.mT + key_bias[:, None] + log_weight[..., None]
