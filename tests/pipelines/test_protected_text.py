@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kexue_hf import Corrector, WoBertTokenizer, calibrate_correction
 from kexue_hf.pipelines.protected_text import WORD_COSTS, Protection
@@ -101,6 +102,7 @@ class TestCalibration:
     def test_a_model_that_knows_nothing_gets_none_and_is_refused(self, tmp_path: Path) -> None:
         model, tokenizer = make("tta", tmp_path)
         ignorant = Neighbours(tokenizer, []).eval()
+        ignorant.after.data += torch.linspace(0, 1e-6, ignorant.after.numel()).view_as(ignorant.after)
         found = calibrate_correction(Corrector(ignorant, tokenizer, threshold=0.0), self.TEXTS)
         assert found.threshold is None and found.precision < 0.7
         model.config.correction = found.to_dict()
