@@ -51,8 +51,13 @@ _TIED = {
 }
 _RECORDED = {"hidden_states": NezhaLayer, "attentions": NezhaSelfAttention}
 _UNDIVIDED = ["NezhaEmbeddings", "NezhaLayer"]
-# Constants in files of transformers 4.
-_PASSED_OVER = [r"relative_positions_encoding\.positions_encoding", r"embeddings\.token_type_ids"]
+# Constants in files of transformers 4, and parts of a pre-trained model that another head has no use for.
+_PASSED_OVER = [
+    r"relative_positions_encoding\.positions_encoding",
+    r"embeddings\.token_type_ids",
+    r"(^|\.)pooler\.",
+    r"^(cls|classifier|qa_outputs)\.",
+]
 _REFUSED = {"position_ids": "its positions are relative, there is none to give", **REASONS}
 
 

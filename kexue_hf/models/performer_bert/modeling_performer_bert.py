@@ -72,7 +72,7 @@ _TIED = {
 _RECORDED = {"hidden_states": PerformerBertLayer, "attentions": PerformerBertSelfAttention}
 _UNDIVIDED = ["PerformerBertEmbeddings", "PerformerBertLayer"]
 # What a BERT's file may have and this model has not.
-_PASSED_OVER = [r"pooler\.", r"cls\.seq_relationship\.", r"embeddings\.position_ids"]
+_PASSED_OVER = [r"pooler\.", r"^(cls|classifier|qa_outputs)\.", r"embeddings\.position_ids"]
 # A BERT's file has no maps: they are made from the configuration.
 _MADE = [r"\.favor_map\."]
 

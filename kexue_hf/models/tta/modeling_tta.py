@@ -46,7 +46,7 @@ _TIED = {
 _RECORDED = {"hidden_states": TtaLayer, "attentions": TtaSelfAttention}
 _UNDIVIDED = ["TtaEmbeddings", "TtaLayer"]
 # What a BERT has and T-TA has not.
-_PASSED_OVER = [r"pooler\.", r"cls\.seq_relationship\.", r"embeddings\.position_ids"]
+_PASSED_OVER = [r"pooler\.", r"^(cls|classifier)\.", r"embeddings\.position_ids"]
 # Those that take a boolean mask of (length, length).
 _WITH_DIAGONAL = ("eager", "sdpa")
 

@@ -50,6 +50,8 @@ class WoBertPreTrainedModel(BertPreTrainedModel):
 
     config: WoBertConfig
     config_class = WoBertConfig
+    # Parts of a pre-trained model that another head has no use for: nothing to report.
+    _keys_to_ignore_on_load_unexpected = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """As in all of transformers; the saved configuration says whether these weights have a pooler."""

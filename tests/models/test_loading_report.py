@@ -1,0 +1,28 @@
+"""Loading a pre-trained folder into any head reports what the head lacks, and nothing that it has no use for."""
+
+from pathlib import Path
+
+import pytest
+
+import kexue_hf
+from tests.models.test_keywords import class_names, tiny_model
+
+FULL = {
+    "WoBert": "WoBertForPreTraining",
+    "Nezha": "NezhaForPreTraining",
+    "Tta": "TtaForMaskedLM",
+    "PerformerBert": "PerformerBertForMaskedLM",
+    "ClnMatcher": "ClnMatcherForSequenceClassification",
+}
+
+
+@pytest.mark.parametrize("name", class_names())
+def test_nothing_is_reported_as_unexpected(name: str, tmp_path: Path) -> None:
+    prefix = next(prefix for prefix in FULL if name.startswith(prefix))
+    tiny_model(FULL[prefix]).save_pretrained(tmp_path)
+    _, found = getattr(kexue_hf, name).from_pretrained(tmp_path, output_loading_info=True)
+    # A matcher's encoder says whose classifier it leaves out: it may be another model's.
+    assert {key for key in found["unexpected_keys"] if not (name == "ClnMatcherModel" and "classifier" in key)} == set()
+    new = {key.split(".")[0] for key in found["missing_keys"]}
+    assert new <= {"classifier", "qa_outputs", "bert", "nezha"}
+    assert all(".pooler." in key for key in found["missing_keys"] if key.split(".")[0] in ("bert", "nezha"))
