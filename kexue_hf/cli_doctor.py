@@ -150,7 +150,8 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     if path is None:
         return ["there is no vocab.txt"]
     try:
-        vocabulary = load_vocabulary(path) if path.suffix == ".txt" else _json_vocabulary(folder)
+        first_field = config.get("model_type") != "tta"
+        vocabulary = load_vocabulary(path, first_field) if path.suffix == ".txt" else _json_vocabulary(folder)
     except ValueError as error:
         return [str(error)]
     expected = config.get("vocab_fingerprint")

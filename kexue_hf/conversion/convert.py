@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ from kexue_hf.conversion.model_card import auto_class, check_language, check_lic
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, language_of, read_vocabulary
+from kexue_hf.conversion.saved_vocabulary import (
+    SourceVocabulary,
+    language_of,
+    read_lines,
+    read_vocabulary,
+    repeated_lines,
+)
 from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
 from kexue_hf.conversion.source_files import SourceFiles, find_source
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
@@ -121,7 +127,7 @@ def convert(
                 moved = [*plan.moves, *plan.constants]
                 size = write_safetensors(folder / "model.safetensors", opened.weights, moved, wanted, on_bytes)
             write_json(folder / "config.json", fields)
-            shutil.copyfile(files.vocab, folder / "vocab.txt")
+            write_lines(folder / "vocab.txt", read_lines(files.vocab, opened.table))
             write_json(folder / "tokenizer_config.json", tokenizer_fields(opened, cased))
             used = references(opened.table.FAMILY, opened.vocabulary.kind)
             for path in python_files(opened.table.FAMILY, used):
@@ -148,7 +154,7 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            notes_on(opened, fields["dtype"], family),
+            [*notes_on(opened, fields["dtype"], family), *repeated_lines(files.vocab, opened.table)],
         )
 
 
@@ -305,6 +311,12 @@ def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
     if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
+
+
+def write_lines(path: Path, tokens: Iterable[str]) -> None:
+    """Write a vocabulary, one token a line."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{token}\n" for token in tokens)
 
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:

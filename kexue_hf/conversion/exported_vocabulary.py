@@ -10,7 +10,13 @@ from pathlib import Path
 
 from kexue_hf.conversion.saved_folder import SavedFolder
 from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
-from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, SourceVocabulary, line_problem, read_vocabulary
+from kexue_hf.conversion.saved_vocabulary import (
+    MOST_PADDING,
+    SourceVocabulary,
+    line_problem,
+    read_lines,
+    read_vocabulary,
+)
 from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
@@ -50,8 +56,6 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         _check_line(saved, token, taken)
         taken.add(token)
     further = [new[index] if index in new else _filler(index, taken) for index in range(lines, rows)]
-    if further and not content.endswith(b"\n"):
-        content += b"\n"
     content += "".join(f"{token}\n" for token in further).encode("utf-8")
     lost = [token for index, token in sorted(tokenizer.added.items()) if index >= rows]
     return ExportedVocabulary(
@@ -70,7 +74,8 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes,
     path = saved.path / "vocab.txt"
     if path.is_file() or not (saved.path / "tokenizer.json").is_file():
         vocabulary = read_vocabulary(path, None, table=saved.table)
-        return path, vocabulary, path.read_bytes(), vocabulary.fingerprint
+        content = "".join(f"{token}\n" for token in read_lines(path, saved.table))
+        return path, vocabulary, content.encode("utf-8"), vocabulary.fingerprint
     found = read_folder_vocabulary(saved.path, None, rows, saved.table)
     tokens = {index: token for token, index in found.vocabulary.ids.items()}
     taken = set(found.vocabulary.ids)

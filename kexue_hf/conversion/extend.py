@@ -22,6 +22,7 @@ from kexue_hf.conversion.convert import (
     open_source,
     tokenizer_fields,
     write_json,
+    write_lines,
 )
 from kexue_hf.conversion.extended_card import extension
 from kexue_hf.conversion.grown_weights import GrownWeights
@@ -140,8 +141,7 @@ def extend(
                 moved = [*plan.moves, *plan.constants]
                 size = write_safetensors(folder / "model.safetensors", grown.weights, moved, wanted, on_bytes)
             write_json(folder / "config.json", fields)
-            with open(folder / "vocab.txt", "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{token}\n" for token in (*choice.kept, *choice.words))
+            write_lines(folder / "vocab.txt", (*choice.kept, *choice.words))
             write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
             for path in python_files(found, references(found, grown.vocabulary.kind)):
                 shutil.copyfile(path, folder / path.name)

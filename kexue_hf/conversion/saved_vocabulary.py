@@ -7,7 +7,7 @@ from typing import cast
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert import weight_map_wobert
-from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+from kexue_hf.models.wobert.vocabulary_wobert import is_one_field, vocabulary_fingerprint, vocabulary_lines
 
 # So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
 MOST_PADDING = 127
@@ -48,17 +48,40 @@ def read_vocabulary(
     Raises:
         ConversionError: it has another number of lines, is not UTF-8, or lacks a special token.
     """
-    try:
-        ids = load_vocabulary(path)
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
-    lines = max(ids.values(), default=-1) + 1
-    if size is not None and lines != size:
+    lines = read_lines(path, table)
+    if size is not None and len(lines) != size:
         raise ConversionError(
-            f"{path}: has {lines} tokens, {authority} {size}; give the vocabulary that the "
+            f"{path}: has {len(lines)} tokens, {authority} {size}; give the vocabulary that the "
             "weights were trained with (--vocab): with another one every word would get a wrong vector"
         )
-    return source_vocabulary(path, ids, table=table)
+    return source_vocabulary(path, {token: index for index, token in enumerate(lines)}, table=table)
+
+
+def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[str]:
+    """Return the token of each line of a vocabulary file, as the family's original reads it.
+
+    Raises:
+        ConversionError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return vocabulary_lines(path, first_field=table.ORIGINAL == _BERT.ORIGINAL)
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
+
+
+def repeated_lines(path: str | os.PathLike[str], table: WeightMap) -> list[str]:
+    """Return a note on a vocabulary with equal lines, behind which bert4keras has other ids than line numbers."""
+    seen: dict[str, int] = {}
+    for number, token in enumerate(read_lines(path, table), 1):
+        if token in seen and table.ORIGINAL == _BERT.ORIGINAL:
+            note = (
+                f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: here an id is "
+                "the number of the line, as in Google's BERT, and the last of equal lines counts; bert4keras gives "
+                "every token behind them a lower id, so that its outputs differ"
+            )
+            return [note]
+        seen[token] = number
+    return []
 
 
 def source_vocabulary(
@@ -97,6 +120,8 @@ def line_problem(token: str) -> str | None:
     """Why a token cannot be a line of `vocab.txt`, which would move the ids of all that follow; None if it can."""
     if "\n" in token or token.rstrip("\r") != token:
         return "has a line end in it"
+    if not is_one_field(token):
+        return "has white space in it"
     return "is no valid Unicode" if any("\ud800" <= char <= "\udfff" for char in token) else None
 
 
