@@ -314,8 +314,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
     try:
+        with one_line("wrong options"):
+            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
         run(options, training)
     except KexueError as error:
         print(f"finetune_classification: error: {error}", file=sys.stderr)

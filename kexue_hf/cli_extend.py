@@ -43,6 +43,9 @@ def extend_command(
         Path | None,
         typer.Option(help="Words to add and to cut as one: a word a line, as jieba's.", show_default=False),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a user dictionary with a line that cannot become a word.")
+    ] = False,
     family: Annotated[str, FAMILY] = "auto",
     config: Annotated[Path | None, CONFIG] = None,
     vocab: Annotated[Path | None, VOCAB] = None,
@@ -66,6 +69,7 @@ def extend_command(
             corpus=corpus or (),
             text_column=text_column,
             user_dict=user_dict,
+            strict=strict,
             family=family,
             config=config,
             vocab=vocab,

@@ -76,6 +76,7 @@ def extend(
     corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     text_column: str = "text",
     user_dict: str | os.PathLike[str] | None = None,
+    strict: bool = False,
     family: str = "auto",
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
@@ -97,7 +98,8 @@ def extend(
             jieba's dictionary decide.
         text_column: where the text is, in all but .txt files.
         user_dict: a file of further words, all of which are added, and which the tokenizer cuts as one: one a line, in
-            jieba's format.
+            jieba's format. Lines that cannot become words are skipped and counted in a note.
+        strict: refuse a user dictionary with such a line.
         family: "auto", or the family that the source has to be of, as for `convert`.
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor's type.
@@ -127,7 +129,7 @@ def extend(
                 f"{source}: is a {opened.table.FAMILY}, whose tokenizer cuts no words; a BERT, NEZHA or RoFormer can "
                 "be extended"
             )
-        choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress)
+        choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress, strict)
         _check_lines(opened.files.vocab, choice.kept)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan

@@ -336,7 +336,9 @@ def test_one_corpus_needs_no_list(bert, tmp_path):
 def test_an_own_word_that_leaves_no_token_is_named_with_its_line(bert, tmp_path):
     (tmp_path / "own.txt").write_text("其官\n\x7f\x80\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"own.txt: line 2: '.*' leaves no token"):
-        extend(bert(), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt")
+        extend(bert(), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt", strict=True)
+    report = extend(bert(), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt")
+    assert report.words == ["其官"] and "own.txt: 1 line was skipped (1 words are left): line 2" in report.notes[0]
 
 
 def test_added_tokens_and_settings_of_the_tokenizer_live_on(bert, tmp_path):
@@ -576,7 +578,7 @@ def test_bad_arguments_leave_nothing_behind(tmp_path):
             r"none.txt does not exist; expected files of text \(.txt, .*perhaps .gz",
         ),
         ({"corpus": [tmp_path / "saved"]}, InputError, "saved: a folder of datasets.save_to_disk; expected files of"),
-        ({"user_dict": words}, InputError, "words.txt: line 2: a user word must not hold white space"),
+        ({"user_dict": words, "strict": True}, InputError, "words.txt: line 2: a user word must not hold white space"),
         ({"dtype": "int8"}, InputError, "--dtype int8: choose one of"),
         ({"license": "no license"}, InputError, "--license 'no license'"),
         ({"family": "nothing"}, InputError, "unknown family 'nothing'"),
