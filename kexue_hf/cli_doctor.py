@@ -5,6 +5,7 @@ import importlib.util
 import json
 import platform
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -120,8 +121,7 @@ def _tokenizer_modules(folder: Path) -> set[str]:
 def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
     path = folder / "model.safetensors"
     if not path.is_file():
-        sharded = (folder / "model.safetensors.index.json").is_file()
-        return [] if sharded else ["there is no model.safetensors"]
+        return _shard_problems(folder / "model.safetensors.index.json", config)
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -140,7 +140,29 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
         problems.append(f"model.safetensors has {size:,} bytes, its header speaks of {8 + length + end:,}")
     for count in rows - {config.get("vocab_size")}:
         problems.append(f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {count} rows")
-    return problems
+    return [*problems, *_missing(config, tensors)]
+
+
+def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
+    """What the index of weights in several files tells; the files themselves are not read."""
+    if not index.is_file():
+        return ["there is no model.safetensors"]
+    try:
+        names = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, LookupError, TypeError):
+        return ["model.safetensors.index.json is damaged"]
+    gone = sorted({str(file) for file in names.values() if not (index.parent / str(file)).is_file()})
+    return [*([f"shards are missing: {', '.join(gone[:3])}"] if gone else []), *_missing(config, names)]
+
+
+def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
+    from kexue_hf.conversion.missing_weights import missing_weights
+
+    missing = missing_weights(config, names)
+    if not missing:
+        return []
+    shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
+    return [f"{len(missing)} weights that config.json asks for are missing and would begin at random: {shown}"]
 
 
 def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:

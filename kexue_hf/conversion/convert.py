@@ -209,19 +209,16 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
     architecture = next(name for parts, name in table.ARCHITECTURES if parts <= plan.parts)
     hinted = raw.get("architectures")
     if "classifier" in plan.parts and isinstance(hinted, list) and hinted[:1] and hinted[0] in table.CLASSIFIERS:
-        architecture = hinted[0]
-    pooling = raw.get("classifier_pooling")
+        # One choice has one score.
+        if plan.sizes["num_labels"] == 1 or not hinted[0].endswith("ForMultipleChoice"):
+            architecture = hinted[0]
     special = opened.vocabulary.special
     stored = Counter[str]()
     for move in plan.moves:
         stored[move.type.name] += opened.weights.tensors[move.source].size
     derived: dict[str, Any] = {
         "add_pooling_layer": "pooler" in plan.parts,
-        "classifier_pooling": pooling
-        if pooling in table.POOLINGS
-        else "pooler"
-        if "pooler" in plan.parts
-        else table.POOLINGS[0],
+        "classifier_pooling": _classifier_pooling(raw.get("classifier_pooling"), plan.parts, table),
         "num_tasks": plan.sizes.get("num_tasks"),
         "pooling": raw.get("pooling") if raw.get("pooling") in table.POOLINGS else table.POOLINGS[0],
         "position_embedding_type": "absolute" if "positions" in plan.parts else "rotary",
@@ -250,6 +247,13 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
             "label2id": {label: number for number, label in enumerate(labels)},
         }
     return dict(sorted(fields.items())), architecture
+
+
+def _classifier_pooling(hint: object, parts: frozenset[str], table: WeightMap) -> str:
+    """What a classifier reads: what the tensors allow, and a hint where they do not decide."""
+    if hint in table.POOLINGS and (hint != "pooler" or "pooler" in parts):
+        return str(hint)
+    return "pooler" if "pooler" in parts else table.POOLINGS[0]
 
 
 def _labels(raw: dict[str, Any], count: int) -> list[str]:

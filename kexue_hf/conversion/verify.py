@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kexue_hf.conversion.convert import OpenedSource, open_source
+from kexue_hf.conversion.convert import OpenedSource, config_fields, open_source
 from kexue_hf.conversion.element_types import FLOATING
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
+from kexue_hf.conversion.missing_weights import missing_weights
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
 from kexue_hf.conversion.transfer import transfer
 from kexue_hf.conversion.weight_table import Move, canonical
 from kexue_hf.errors import ConversionError
+
+# Settings that decide which weights there are and what a head reads.
+_COMPARED = ("add_pooling_layer", "classifier_pooling", "pooling", "position_embedding_type")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ def verify(
             own = {canonical(saved.table, name, known): name for name in saved.weights.tensors}
             for move in moved:
                 differences += _compare(saved, source, move, own.get(move.target))
+            absent = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
+            differences += [f"tensor {name}, which config.json asks for, is in neither" for name in absent]
             extra = sorted(set(own) - known)
             differences += [f"tensor {own[name]} is in the folder and not in the source" for name in extra]
             return VerificationReport(len(source.plan.moves), differences)
@@ -74,15 +80,26 @@ def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | N
 
 def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:
     fixed = saved.table.CONFIG_FIXED
-    return [
-        f"config.json: {key} is {saved.raw[key]!r}, from the source {value!r}"
-        for key, value in fixed.items()
-        if saved.raw.get(key, value) != value
-    ] + [
-        f"config.json: {key} is {saved.config.fields[key]!r}, from the source {value!r}"
-        for key, value in source.config.fields.items()
-        if saved.config.fields[key] != value
-    ]
+    derived, _ = config_fields(source, None)
+    return (
+        [
+            f"config.json: {key} is {saved.raw[key]!r}, from the source {value!r}"
+            for key, value in fixed.items()
+            if saved.raw.get(key, value) != value
+        ]
+        + [
+            f"config.json: {key} is {saved.config.fields[key]!r}, from the source {value!r}"
+            for key, value in source.config.fields.items()
+            if saved.config.fields[key] != value
+        ]
+        + [
+            f"config.json: {key} is {saved.raw[key]!r}, from the source {derived[key]!r}"
+            for key in _COMPARED
+            if key in derived and saved.raw.get(key, derived[key]) != derived[key]
+        # Without a classifier nothing reads it.
+        if key != "classifier_pooling" or "classifier" in source.plan.parts
+        ]
+    )
 
 
 def _compare_vocabularies(saved: SavedFolder, source: OpenedSource) -> list[str]:

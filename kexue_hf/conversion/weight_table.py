@@ -174,7 +174,7 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     """
     _check_own_layer_count(table, tensors, sizes)
     parameters = expand(table.PARAMETERS, sizes)
-    modern = {name: _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name) for name in tensors}
+    modern = {name: modern_name(name) for name in tensors}
     full = {name: canonical(table, new, (*parameters, *table.TWINS)) for name, new in modern.items()}
     twins = {name: table.TWINS[own] for name, own in full.items() if own in table.TWINS}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
@@ -284,17 +284,28 @@ def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[
 
     Comes first: it bounds how far a table is written out by what is really there, and says more than a list of names.
     """
+    numbers = count_layers(rows, names)
+    if numbers != set(range(min(sizes["num_hidden_layers"], len(numbers) + 1))):
+        raise ConversionError(
+            f"the configuration says num_hidden_layers {sizes['num_hidden_layers']}, the checkpoint has "
+            f"{_spans(numbers)}; {advice}"
+        )
+
+
+def count_layers(rows: Iterable[str], names: Iterable[str]) -> set[int]:
+    """Return the numbers of the layers that occur in names; `rows` have `{n}` where the number stands."""
     patterns = [re.compile(re.escape(row).replace(r"\{n\}", r"(\d+)")) for row in rows if "{n}" in row]
     numbers = set()
     for name in names:
         match = next((match for pattern in patterns if (match := pattern.fullmatch(name))), None)
         if match:
             numbers.add(int(match.group(1)))
-    if numbers != set(range(min(sizes["num_hidden_layers"], len(numbers) + 1))):
-        raise ConversionError(
-            f"the configuration says num_hidden_layers {sizes['num_hidden_layers']}, the checkpoint has "
-            f"{_spans(numbers)}; {advice}"
-        )
+    return numbers
+
+
+def modern_name(name: str) -> str:
+    """Return a parameter's name as transformers has it since 2019: those of a layer norm were gamma and beta."""
+    return _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name)
 
 
 def _check_own_layer_count(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> None:
