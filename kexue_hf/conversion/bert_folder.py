@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.constants import add_constants
-from kexue_hf.conversion.convert import OpenedSource
 from kexue_hf.conversion.families import FAMILIES, convertible, load_weight_map
-from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, read_vocabulary
+from kexue_hf.conversion.original_source import OpenedSource
+from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, read_lines, read_vocabulary, rows_of
 from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
 from kexue_hf.conversion.source_config import load_json_object, read_config
 from kexue_hf.conversion.source_files import SourceFiles
@@ -91,12 +91,13 @@ def open_bert_folder(
     except BaseException:
         weights.close()
         raise
+    lines = read_lines(found.path, table) if found.path.suffix == ".txt" else rows_of(found.base)
     files = SourceFiles("safetensors", folder / WEIGHTS, folder / "config.json", found.path)
     # What another class of BERT said of itself holds for ours.
     raw = raw | {"architectures": [_our_name(name) for name in raw.get("architectures") or [] if name]}
     # The other settings of a config.json of transformers are its own: nothing that was not understood.
     settings = replace(settings, raw=raw, ignored=())
-    return OpenedSource(files, weights, table, settings, found.vocabulary, plan), found
+    return OpenedSource(files, weights, table, settings, found.vocabulary, plan, lines), found
 
 
 def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:

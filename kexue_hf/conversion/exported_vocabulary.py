@@ -13,9 +13,11 @@ from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
 from kexue_hf.conversion.saved_vocabulary import (
     MOST_PADDING,
     SourceVocabulary,
+    filler,
     line_problem,
     read_lines,
     read_vocabulary,
+    rows_of,
 )
 from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 from kexue_hf.conversion.weight_table import WeightMap
@@ -55,7 +57,7 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
     for token in new.values():
         _check_line(saved, token, taken)
         taken.add(token)
-    further = [new[index] if index in new else _filler(index, taken) for index in range(lines, rows)]
+    further = [new[index] if index in new else filler(index, taken) for index in range(lines, rows)]
     content += "".join(f"{token}\n" for token in further).encode("utf-8")
     lost = [token for index, token in sorted(tokenizer.added.items()) if index >= rows]
     return ExportedVocabulary(
@@ -77,9 +79,7 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes,
         content = "".join(f"{token}\n" for token in read_lines(path, saved.table))
         return path, vocabulary, content.encode("utf-8"), vocabulary.fingerprint
     found = read_folder_vocabulary(saved.path, None, rows, saved.table)
-    tokens = {index: token for token, index in found.vocabulary.ids.items()}
-    taken = set(found.vocabulary.ids)
-    lines = [tokens[index] if index in tokens else _filler(index, taken) for index in range(max(tokens) + 1)]
+    lines = rows_of(found.vocabulary.ids)
     own = vocabulary_fingerprint(sorted(found.base, key=found.base.__getitem__))
     return found.path, found.vocabulary, "".join(f"{token}\n" for token in lines).encode("utf-8"), own
 
@@ -104,14 +104,6 @@ def _check_line(saved: SavedFolder, token: str, taken: set[str]) -> None:
     problem = line_problem(token) or ("has an id in vocab.txt already" if token in taken else None)
     if problem:
         raise ConversionError(f"{saved.path}: the added token {token!r:.60} {problem}: vocab.txt cannot hold it")
-
-
-def _filler(index: int, taken: set[str]) -> str:
-    """A name for a row without a token, as BERT names its own; entered in `taken`."""
-    while f"[unused{index}]" in taken:
-        index += 1
-    taken.add(f"[unused{index}]")
-    return f"[unused{index}]"
 
 
 def _notes(table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, lost: list[str]) -> list[str]:

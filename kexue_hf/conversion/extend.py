@@ -15,11 +15,9 @@ from typing import Any
 
 from kexue_hf.conversion.bert_folder import is_saved_folder, open_bert_folder
 from kexue_hf.conversion.convert import (
-    OpenedSource,
     config_fields,
     element_type,
     notes_on,
-    open_source,
     tokenizer_fields,
     write_json,
     write_lines,
@@ -27,6 +25,7 @@ from kexue_hf.conversion.convert import (
 from kexue_hf.conversion.extended_card import extension
 from kexue_hf.conversion.grown_weights import GrownWeights
 from kexue_hf.conversion.model_card import auto_class, check_license, model_card
+from kexue_hf.conversion.original_source import OpenedSource, open_source
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors

@@ -1,6 +1,7 @@
 """The vocabulary of a source: checked against the configuration, and what the tokenizer's configuration says of it."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -69,10 +70,10 @@ def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[s
         raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
 
 
-def repeated_lines(path: str | os.PathLike[str], table: WeightMap) -> list[str]:
+def repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
     """Return a note on a vocabulary with equal lines, behind which bert4keras has other ids than line numbers."""
     seen: dict[str, int] = {}
-    for number, token in enumerate(read_lines(path, table), 1):
+    for number, token in enumerate(lines, 1):
         if token in seen and table.ORIGINAL == _BERT.ORIGINAL:
             note = (
                 f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: here an id is "
@@ -114,6 +115,20 @@ def language_of(vocabulary: SourceVocabulary) -> str | None:
     if sum(any("\u4e00" <= char <= "\u9fff" for char in token) for token in tokens) * 5 > len(tokens):
         return "zh"
     return "en" if sum(map(str.isascii, tokens)) * 10 > 9 * len(tokens) else None
+
+
+def filler(index: int, taken: set[str]) -> str:
+    """Return a name for a row without a token, as BERT names its own, and enter it in `taken`."""
+    while f"[unused{index}]" in taken:
+        index += 1
+    taken.add(f"[unused{index}]")
+    return f"[unused{index}]"
+
+
+def rows_of(ids: dict[str, int]) -> list[str]:
+    """Return a token for each id from 0 to the highest; one that no token has gets a filler."""
+    tokens, taken = {index: token for token, index in ids.items()}, set(ids)
+    return [tokens[index] if index in tokens else filler(index, taken) for index in range(max(tokens, default=-1) + 1)]
 
 
 def line_problem(token: str) -> str | None:

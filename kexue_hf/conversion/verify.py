@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kexue_hf.conversion.convert import OpenedSource, config_fields, open_source
+from kexue_hf.conversion.convert import config_fields
 from kexue_hf.conversion.element_types import FLOATING
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
+from kexue_hf.conversion.families import OtherFamilyError
 from kexue_hf.conversion.missing_weights import missing_weights
+from kexue_hf.conversion.original_source import OpenedSource, open_source
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
 from kexue_hf.conversion.transfer import transfer
 from kexue_hf.conversion.weight_table import Move, canonical
@@ -32,29 +34,47 @@ def verify(
     *,
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
+    head: str = "auto",
+    keep_tokens: str | os.PathLike[str] | None = None,
 ) -> VerificationReport:
     """Convert `against` again, in memory and piece by piece, and compare with `folder`.
 
     Values have to be equal bit for bit; where the folder holds another floating-point type, equal to the source's
-    values cast to it. The configuration and the vocabulary have to agree as well.
+    values cast to it. The configuration and the vocabulary have to agree as well. `config`, `vocab`, `head` and
+    `keep_tokens` are what `convert` was given.
 
     Raises:
         InputError, CheckpointError, ConversionError: one of the two cannot be read at all.
     """
-    with open_folder(folder) as saved:
-        family = saved.table.FAMILY
-        with open_source(against, family=family, config=config, vocab=vocab) as source:
-            differences = _compare_configs(saved, source) + _compare_vocabularies(saved, source)
-            moved = [*source.plan.moves, *source.plan.constants]
-            known = {move.target for move in moved} | set(saved.table.TWINS)
-            own = {canonical(saved.table, name, known): name for name in saved.weights.tensors}
-            for move in moved:
-                differences += _compare(saved, source, move, own.get(move.target))
-            absent = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
-            differences += [f"tensor {name}, which config.json asks for, is in neither" for name in absent]
-            extra = sorted(set(own) - known)
-            differences += [f"tensor {own[name]} is in the folder and not in the source" for name in extra]
-            return VerificationReport(len(source.plan.moves), differences)
+    with open_folder(folder) as saved, _open_against(saved, against, config, vocab, head, keep_tokens) as source:
+        differences = _compare_configs(saved, source) + _compare_vocabularies(saved, source)
+        moved = [*source.plan.moves, *source.plan.constants]
+        known = {move.target for move in moved} | set(saved.table.TWINS)
+        own = {canonical(saved.table, name, known): name for name in saved.weights.tensors}
+        for move in moved:
+            differences += _compare(saved, source, move, own.get(move.target))
+        absent = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
+        differences += [f"tensor {name}, which config.json asks for, is in neither" for name in absent]
+        extra = sorted(set(own) - known)
+        differences += [f"tensor {own[name]} is in the folder and not in the source" for name in extra]
+        return VerificationReport(len(source.plan.moves), differences)
+
+
+def _open_against(
+    saved: SavedFolder,
+    against: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None,
+    vocab: str | os.PathLike[str] | None,
+    head: str,
+    keep_tokens: str | os.PathLike[str] | None,
+) -> OpenedSource:
+    family = saved.table.FAMILY
+    try:
+        return open_source(against, family=family, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
+    except OtherFamilyError as error:
+        raise ConversionError(
+            f"{saved.path} is a {family}, and {against} looks like {error.found}: it was not made from it"
+        ) from None
 
 
 def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | None) -> list[str]:
@@ -96,8 +116,8 @@ def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:
             f"config.json: {key} is {saved.raw[key]!r}, from the source {derived[key]!r}"
             for key in _COMPARED
             if key in derived and saved.raw.get(key, derived[key]) != derived[key]
-        # Without a classifier nothing reads it.
-        if key != "classifier_pooling" or "classifier" in source.plan.parts
+            # Without a classifier nothing reads it.
+            if key != "classifier_pooling" or "classifier" in source.plan.parts
         ]
     )
 

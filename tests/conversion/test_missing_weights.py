@@ -17,7 +17,7 @@ from kexue_hf.conversion.missing_weights import missing_weights
 from kexue_hf.conversion.verify import verify
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 
-TINY = dict(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8)
+TINY = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 HEADS = (
     "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForNextSentencePrediction", "ForSequenceClassification",
     "ForMultipleChoice", "ForTokenClassification", "ForQuestionAnswering", "Model",
@@ -110,10 +110,13 @@ def test_tensors_decide_and_hints_only_where_they_cannot(hint: dict[str, Any], t
 
 
 def test_a_hint_holds_where_tensors_do_not_decide(tmp_path: Path) -> None:
-    model = tiny("WoBertForSequenceClassification", {"classifier_pooling": "cls"})
-    config = a_classifier_on_the_first_token(tmp_path / "in", {"architectures": ["WoBertForTokenClassification"]})
-    assert convert(config, tmp_path / "out").architecture == "WoBertForTokenClassification"
-    assert model.config.classifier_pooling == "cls"
+    for name in ("WoBertForTokenClassification", "WoBertForSequenceClassification"):
+        model = tiny(name, {"classifier_pooling": "cls", "num_labels": 3})
+        model.save_pretrained(tmp_path / name)
+        lines = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄"]
+        (tmp_path / name / "vocab.txt").write_text("\n".join(lines), encoding="utf-8")
+        export(tmp_path / name, tmp_path / f"{name}-back", "keras")
+        assert convert(tmp_path / f"{name}-back", tmp_path / f"{name}-again").architecture == name
 
 
 @pytest.mark.parametrize(
