@@ -75,6 +75,8 @@ def examine_folder(folder: Path) -> list[str]:
     config = _read_config(folder)
     model_type = config.get("model_type")
     known = (*MODEL_TYPES, *_NATIVE)
+    if model_type == "bert" and (problem := _words_without_a_segmenter(folder)):
+        return [problem]
     if model_type not in known:
         raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
     return [
@@ -184,6 +186,23 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     if isinstance(rows, int) and (size > rows or (not expected and size != rows)):
         return [f"{path.name} has {size:,} tokens, config.json says vocab_size {rows:,}"]
     return []
+
+
+def _words_without_a_segmenter(folder: Path) -> str | None:
+    """The problem of a WoBERT that another implementation saved as a BERT with a tokenizer of characters."""
+    from kexue_hf._pairing import WORDS_OF_A_WORD_MODEL
+    from kexue_hf.models.wobert.vocabulary_wobert import count_chinese_words, load_vocabulary
+
+    path = folder / "vocab.txt"
+    if _tokenizer_modules(folder):
+        return None
+    words = count_chinese_words(load_vocabulary(path) if path.is_file() else _json_vocabulary(folder))
+    if words < WORDS_OF_A_WORD_MODEL:
+        return None
+    return (
+        f"the vocabulary has {words:,} Chinese words, and the tokenizer that this folder loads with cuts Chinese into "
+        f"characters: kexue-hf convert {folder} OUTPUT makes a WoBERT of it"
+    )
 
 
 def _json_vocabulary(folder: Path) -> dict[str, int]:

@@ -1,4 +1,6 @@
-"""TensorFlow checkpoint or Keras weights -> a HuggingFace folder, without TensorFlow, torch or transformers.
+"""A checkpoint of the originals, or a folder of another implementation -> a HuggingFace folder that loads as it is.
+
+Needs neither TensorFlow nor transformers, and torch for PyTorch's own files only.
 
 Strict: every tensor is mapped or dropped on purpose, checksums are verified, shapes and the vocabulary are compared
 with the configuration; and the folder appears whole or not at all.
@@ -9,20 +11,22 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kexue_hf.conversion.any_source import open_any
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
-from kexue_hf.conversion.original_source import OpenedSource, open_source
+from kexue_hf.conversion.original_source import OpenedSource
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
 from kexue_hf.conversion.saved_vocabulary import language_of, repeated_lines
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
+from kexue_hf.conversion.tokenizer_files import FolderVocabulary
 from kexue_hf.conversion.weight_table import Plan, WeightMap
 from kexue_hf.errors import ConversionError, InputError
 
@@ -73,7 +77,9 @@ def convert(
     """Convert a checkpoint into a folder that every Auto class loads.
 
     Args:
-        source: a folder as the originals unpack, a TensorFlow checkpoint prefix, or a Keras weight file.
+        source: a folder as the originals unpack, a TensorFlow checkpoint prefix, or a Keras weight file; or a folder
+            of transformers that others made of WoBERT or NEZHA (safetensors or pytorch_model.bin), which its own
+            configuration opens with the tokenizer of a character BERT or under other names of the weights.
         output: the folder to make.
         family: "auto", or the family that the checkpoint has to be of.
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
@@ -101,7 +107,7 @@ def convert(
     check_license(license)
     check_language(language)
     wanted = element_type(dtype)
-    with open_source(
+    opened, tokenizer = open_any(
         source,
         family=family,
         config=config,
@@ -109,7 +115,8 @@ def convert(
         task_names=task_names,
         head=head,
         keep_tokens=keep_tokens,
-    ) as opened:
+    )
+    with opened:
         plan = opened.plan
         total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = config_fields(opened, wanted)
@@ -121,7 +128,7 @@ def convert(
                 size = write_safetensors(folder / "model.safetensors", opened.weights, moved, wanted, on_bytes)
             write_json(folder / "config.json", fields)
             write_lines(folder / "vocab.txt", opened.lines)
-            write_json(folder / "tokenizer_config.json", tokenizer_fields(opened, cased))
+            write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, tokenizer, cased))
             used = references(opened.table.FAMILY, opened.vocabulary.kind)
             for path in python_files(opened.table.FAMILY, used):
                 shutil.copyfile(path, folder / path.name)
@@ -242,17 +249,24 @@ def _labels(raw: dict[str, Any], count: int) -> list[str]:
     return [f"LABEL_{number}" for number in range(count)]
 
 
-def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
-    """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
+def tokenizer_fields(
+    opened: OpenedSource,
+    cased: bool,
+    added: Mapping[int, Mapping[str, Any]] | None = None,
+    user_words: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it.
+
+    Args:
+        added: further added tokens by their ids: content and flags. user_words: words for the segmenter.
+    """
     reference = opened.table.TOKENIZERS[opened.vocabulary.kind]
     ids, special = opened.vocabulary.ids, opened.vocabulary.special
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    decoder = {**(added or {}), **{ids[token]: {"content": token, **flags} for token in special.values() if token}}
     fields = {
         **special,
-        "added_tokens_decoder": {
-            str(ids[token]): {"content": token, **flags}
-            for token in sorted(filter(None, special.values()), key=ids.__getitem__)
-        },
+        "added_tokens_decoder": {str(index): dict(decoder[index]) for index in sorted(decoder)},
         "do_lower_case": not cased,
         "model_max_length": opened.config.fields["max_position_embeddings"],
         "tokenizer_class": reference.rpartition(".")[2],
@@ -262,6 +276,8 @@ def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
             "auto_map": {"AutoTokenizer": [reference.rpartition("/")[2], None]},
             **opened.table.TOKENIZER_FIELDS,
         }
+        if user_words:
+            fields["user_words"] = list(user_words)
     return dict(sorted(fields.items()))
 
 
@@ -297,6 +313,13 @@ def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
     if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
+
+
+def _tokenizer_fields(opened: OpenedSource, tokenizer: FolderVocabulary | None, cased: bool) -> dict[str, Any]:
+    if tokenizer is None:
+        return tokenizer_fields(opened, cased)
+    added = {tokenizer.vocabulary.ids[token]: {"content": token, **row} for token, row in tokenizer.added.items()}
+    return tokenizer_fields(opened, cased or not tokenizer.do_lower_case, added, tokenizer.user_words)
 
 
 def write_lines(path: Path, tokens: Iterable[str]) -> None:

@@ -244,11 +244,5 @@ def _check_lines(path: Path, kept: Iterable[str]) -> None:
 
 
 def _tokenizer_fields(opened: OpenedSource, tokenizer: SourceTokenizer, choice: Choice) -> dict[str, Any]:
-    fields = tokenizer_fields(opened, cased=not tokenizer.lower)
-    decoder = dict(fields["added_tokens_decoder"])
-    for token, flags in tokenizer.added.items():
-        index = str(opened.vocabulary.ids[token])
-        decoder.setdefault(index, {"content": token, **flags})
-    fields["added_tokens_decoder"] = dict(sorted(decoder.items(), key=lambda item: int(item[0])))
-    fields["user_words"] = choice.user_words
-    return fields
+    added = {opened.vocabulary.ids[token]: {"content": token, **row} for token, row in tokenizer.added.items()}
+    return tokenizer_fields(opened, not tokenizer.lower, added, choice.user_words)

@@ -21,7 +21,7 @@ from kexue_hf.errors import InputError
 class OpenedSource:
     """A source that was read as far as its plan: all that can be wrong with it, apart from the values, is right.
 
-    `lines` are the tokens of its vocabulary, one for each row of the embeddings.
+    `lines` are the tokens of its vocabulary, without added ones.
     """
 
     files: SourceFiles

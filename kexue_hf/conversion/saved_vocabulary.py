@@ -8,7 +8,12 @@ from typing import cast
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert import weight_map_wobert
-from kexue_hf.models.wobert.vocabulary_wobert import is_one_field, vocabulary_fingerprint, vocabulary_lines
+from kexue_hf.models.wobert.vocabulary_wobert import (
+    count_chinese_words,
+    is_one_field,
+    vocabulary_fingerprint,
+    vocabulary_lines,
+)
 
 # So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
 MOST_PADDING = 127
@@ -103,7 +108,7 @@ def source_vocabulary(
     special = {role: token if token in ids else None for role, (token, _) in table.SPECIAL_TOKENS.items()}
     if len(table.TOKENIZERS) == 1:
         (kind,) = table.TOKENIZERS
-    kind = kind or ("words" if any(map(_is_chinese_word, ids)) else "characters")
+    kind = kind or ("words" if count_chinese_words(ids) else "characters")
     return SourceVocabulary(ids, vocabulary_fingerprint(sorted(ids, key=ids.__getitem__)), special, kind)
 
 
@@ -138,7 +143,3 @@ def line_problem(token: str) -> str | None:
     if not is_one_field(token):
         return "has white space in it"
     return "is no valid Unicode" if any("\ud800" <= char <= "\udfff" for char in token) else None
-
-
-def _is_chinese_word(token: str) -> bool:
-    return len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token)

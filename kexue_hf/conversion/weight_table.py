@@ -149,8 +149,9 @@ def plan_from_keras(
     heads = [layer for layer, weights in layers if layer not in known and _fits(weights, table.KERAS_HEAD)]
     chosen = choose_head(listed, heads, head, table.FAMILY)
     if chosen:
-        embeddings = dict(layers).get("Embedding-Token")
-        check_width(chosen, tensors[dict(layers)[chosen.layer][0]].shape, embeddings and tensors[embeddings[0]].shape)
+        words = dict(layers).get("Embedding-Token")
+        width = tensors[words[0]].shape if words else None
+        check_width(chosen, tensors[dict(layers)[chosen.layer][0]].shape, width)
     slots = {**known, chosen.layer: table.KERAS_HEAD} if chosen else known
     left = [weight for layer, weights in layers if layer not in slots for weight in weights] if head == "none" else []
     found: dict[str, tuple[str, bool]] = {}
@@ -178,12 +179,12 @@ def plan_from_keras(
 def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """Match the tensors of a safetensors folder that transformers wrote, whose names are the model's own.
 
-    A base model's file lacks the prefix, a tied parameter may be stored twice, and folders from before 2019 call the
-    parameters of a layer norm gamma and beta. Arguments and errors as above.
+    A base model's file lacks the prefix or has BERT's, a tied parameter may be stored twice, and folders from before
+    2019 call the parameters of a layer norm gamma and beta. Arguments and errors as above.
     """
-    _check_own_layer_count(table, tensors, sizes)
+    modern = {name: _own_prefix(table, modern_name(name)) for name in tensors}
+    _check_own_layer_count(table, {new: tensors[name] for name, new in modern.items()}, sizes)
     parameters = expand(table.PARAMETERS, sizes)
-    modern = {name: modern_name(name) for name in tensors}
     full = {name: canonical(table, new, (*parameters, *table.TWINS)) for name, new in modern.items()}
     twins = {name: table.TWINS[own] for name, own in full.items() if own in table.TWINS}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
@@ -193,7 +194,8 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     }
     stored |= {name: tensors[name] for name in lone}
     found = {name: (own, False) for name in stored if (own := lone.get(name, full[name])) in parameters}
-    patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
+    buffers = [name for name in stored if any(re.fullmatch(pattern, modern[name]) for pattern in table.BUFFERS)]
+    patterns = tuple((re.escape(name), "constant, not a weight") for name in buffers)
     plan = _plan(table, stored, sizes, found, patterns, {}, _MEND)
     plan.dropped += [(name, f"tied to {own}") for name, own in twins.items() if name not in lone]
     return plan
@@ -323,6 +325,12 @@ def count_layers(rows: Iterable[str], names: Iterable[str]) -> set[int]:
         if match:
             numbers.add(int(match.group(1)))
     return numbers
+
+
+def _own_prefix(table: WeightMap, name: str) -> str:
+    """A parameter's name with the model's prefix instead of BERT's, which other implementations have."""
+    bare = name.removeprefix("module.")
+    return table.BASE_PREFIX + bare.removeprefix("bert.") if bare.startswith("bert.") else bare
 
 
 def modern_name(name: str) -> str:

@@ -76,6 +76,11 @@ def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+def count_chinese_words(tokens: Iterable[str]) -> int:
+    """Count the tokens that are Chinese words of two or more characters, of which a character vocabulary has none."""
+    return sum(len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token) for token in tokens)
+
+
 def word_problem(word: str, normal: str, tokens: Iterable[str] = ()) -> str | None:
     """Why a text can be no word of a user, a clause; None if it can.
 
