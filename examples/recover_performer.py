@@ -42,6 +42,7 @@ import kexue_hf
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.hub_names import check_model_name
 from kexue_hf.models.performer_bert.text_rows_performer_bert import refuse_several_tasks, row_length
 from kexue_hf.pipelines.text_windows import frame_of, room_in
 from kexue_hf.trainers.checked_options import one_line
@@ -167,6 +168,7 @@ def kind_of(name: str) -> Any:
 
 def check(options: argparse.Namespace) -> int | None:
     """The rank, after what can be refused before anything is loaded."""
+    check_model_name(options.model)
     if not options.rank.isdigit() and options.rank != "all":
         raise InputError(f"--rank must be a number or all, got {options.rank!r}")
     least = {

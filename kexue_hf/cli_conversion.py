@@ -51,7 +51,11 @@ def echo_loading(folder: Path, auto_class: str) -> None:
 
 def convert_command(
     source: Annotated[
-        str, typer.Argument(help="Folder as the original unpacks, checkpoint prefix, or Keras .h5/.weights file.")
+        str,
+        typer.Argument(
+            help="Folder as the original unpacks, checkpoint prefix, Keras .h5/.weights file, or a folder or Hub name "
+            "of WoBERT or NEZHA in another implementation."
+        ),
     ],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
     family: Annotated[str, FAMILY] = "auto",
@@ -71,7 +75,7 @@ def convert_command(
     overwrite: Annotated[bool, OVERWRITE] = False,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
-    """Convert a TensorFlow checkpoint or Keras weights into a HuggingFace folder."""
+    """Convert a TensorFlow checkpoint, Keras weights or a foreign folder into a HuggingFace folder."""
     from kexue_hf.conversion.convert import convert
 
     with interruptible():

@@ -32,12 +32,13 @@ def doctor(
     folder: Annotated[Path | None, typer.Argument(help="A saved model folder to examine as well.")] = None,
 ) -> None:
     """Show the versions of what kexue_hf stands on; with FOLDER, check that the folder is complete and consistent."""
+    # First what is wrong with the argument, which would stand below a screen of versions.
+    problems = examine_folder(folder) if folder is not None else []
     for name, version in installed_versions().items():
         print(f"{name:16} {version or 'not installed'}")
     print(f"{'python':16} {platform.python_version()} on {platform.platform()}")
     print(f"{'word segmenter':16} {_segmenter()}")
     if folder is not None:
-        problems = examine_folder(folder)
         if problems:
             raise InputError(f"{folder}: {'; '.join(problems)}")
         print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
@@ -89,7 +90,8 @@ def examine_folder(folder: Path) -> list[str]:
 def _read_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder}: no config.json here; expected a folder written by save_pretrained or convert")
+        what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
+        raise InputError(f"{folder}: {what}; expected a folder written by save_pretrained or convert")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -27,7 +27,9 @@ def add_commands(app: typer.Typer) -> None:
 def extend_command(
     source: Annotated[
         str,
-        typer.Argument(help="A BERT: folder of transformers, folder as the original unpacks, checkpoint prefix, .h5."),
+        typer.Argument(
+            help="A BERT: folder of transformers, name on the Hub, original folder, checkpoint prefix, .h5."
+        ),
     ],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
     words: Annotated[int, typer.Option(help="How many words to add, the most frequent ones.")] = 20_000,

@@ -11,6 +11,7 @@ from kexue_hf.conversion.saved_vocabulary import source_vocabulary
 from kexue_hf.conversion.source_config import load_json_object
 from kexue_hf.conversion.tokenizer_files import FolderVocabulary
 from kexue_hf.errors import CheckpointError, InputError
+from kexue_hf.hub_names import local_source
 
 # Weights for TensorFlow that transformers saved: no layers of Keras or bert4keras.
 _NO_ORIGINAL = ("tf_model.h5",)
@@ -27,6 +28,7 @@ def open_any(
     keep_tokens: str | os.PathLike[str] | None = None,
 ) -> tuple[OpenedSource, FolderVocabulary | None]:
     """Open a source; the vocabulary of the folder's tokenizer too, where it is a folder. Errors as `convert`."""
+    source = local_source(source)
     if _holds_original(source) or not is_saved_folder(source, config):
         opened = open_source(
             source,

@@ -20,7 +20,7 @@ from kexue_hf.conversion.any_source import open_any
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
 from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
-from kexue_hf.conversion.original_source import OpenedSource
+from kexue_hf.conversion.original_source import OpenedSource, open_source
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
@@ -331,3 +331,18 @@ def write_lines(path: Path, tokens: Iterable[str]) -> None:
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Write a JSON file as transformers does, but for its characters, which stay readable."""
     path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+__all__ = [
+    "DTYPES",
+    "ConversionReport",
+    "OpenedSource",
+    "config_fields",
+    "convert",
+    "element_type",
+    "notes_on",
+    "open_source",
+    "tokenizer_fields",
+    "write_json",
+    "write_lines",
+]

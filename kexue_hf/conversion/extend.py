@@ -34,6 +34,7 @@ from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
+from kexue_hf.hub_names import is_hub_name, local_source
 
 WORDS = 20_000
 _VOCABULARY = "vocab_size"
@@ -88,8 +89,9 @@ def extend(
     """Make a word-based model of a character BERT.
 
     Args:
-        source: a folder of transformers (config.json, safetensors, vocab.txt or tokenizer.json), or an original
-            checkpoint as `convert` takes it. One that is word-based already keeps its words.
+        source: a folder of transformers (config.json, safetensors or pytorch_model.bin, vocab.txt or tokenizer.json),
+            the name of one on the Hub, or an original checkpoint as `convert` takes it. One that is word-based already
+            keeps its words.
         output: the folder to make.
         words: how many words to add, the most frequent that the vocabulary lacks.
         corpus: one or several files, globs or folders with all below them (.txt a text a line, .jsonl, .json,
@@ -121,6 +123,7 @@ def extend(
     check_license(license)
     wanted = element_type(dtype)
     corpus = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
+    name, source = os.fspath(source), local_source(source)
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
         if "words" not in opened.table.TOKENIZERS:
@@ -148,7 +151,7 @@ def extend(
                 shutil.copyfile(path, folder / path.name)
             origin = extension(
                 found,
-                Path(os.path.abspath(source)).name,
+                name if is_hub_name(name) and not os.path.exists(name) else Path(os.path.abspath(name)).name,
                 len(choice.kept),
                 choice.words,
                 "a corpus" if corpus else "jieba's dictionary",
@@ -156,8 +159,9 @@ def extend(
                 plan,
                 wanted,
             )
-            name = Path(os.path.realpath(output)).name
-            card = model_card(name, found, architecture, origin, license, grown.vocabulary.kind, "zh")
+            card = model_card(
+                Path(os.path.realpath(output)).name, found, architecture, origin, license, grown.vocabulary.kind, "zh"
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         kept = set(choice.kept)
         return ExtensionReport(

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -56,7 +57,9 @@ def _load(path: str) -> dict[str, Any]:
     except ImportError:
         raise InputError(f"{path}: is a file of PyTorch, which torch reads: pip install torch") from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What it cannot read it refuses, and says so.
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except _FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
