@@ -131,6 +131,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             layers = [int(layer) for layer in options.layers.split(",")]
         except ValueError:
             raise InputError(f"--layers must be numbers with commas between them, got {options.layers!r}") from None
+    check_model_name(options.model)
     with one_line(options.model):
         config = AutoConfig.from_pretrained(options.model)
         name = (config.architectures or ["Model"])[0]
@@ -168,7 +169,6 @@ def kind_of(name: str) -> Any:
 
 def check(options: argparse.Namespace) -> int | None:
     """The rank, after what can be refused before anything is loaded."""
-    check_model_name(options.model)
     if not options.rank.isdigit() and options.rank != "all":
         raise InputError(f"--rank must be a number or all, got {options.rank!r}")
     least = {
