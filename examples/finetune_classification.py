@@ -42,8 +42,7 @@ from transformers import (
 
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.hub_names import check_model_name
-from kexue_hf.trainers.checked_options import check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
 from kexue_hf.trainers.process_group import leave_process_group
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
@@ -239,7 +238,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, None, options.report)
-    check_model_name(options.model)
+    check_model(options.model)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
         rows["held-out"] = load_rows(options, options.eval_file)
