@@ -27,7 +27,8 @@ def foreign_layout(names: Iterable[str]) -> str:
     names = list(names)
     looks = next((what for pattern, what in _LAYOUTS if any(re.fullmatch(pattern, name) for name in names)), None)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    listed = ", ".join(f"{name:.60}" for name in names[:_SHOWN]) or "none"
+    # As repr has them: a name from a file may hold anything.
+    listed = ", ".join(repr(name)[1:-1][:60] for name in names[:_SHOWN]) or "none"
     return f"it has {listed}{more}" + (f", which look like {looks}" if looks else "")
 
 

@@ -55,9 +55,11 @@ def choose_head(layers: Layers, candidates: Sequence[str], kind: str, family: st
     if kind == "none" or not candidates:
         return None
     if len(candidates) > 1:
+        shown = ", ".join(repr(name)[1:-1][:60] for name in candidates[:8])
         raise ConversionError(
-            f"the file has {len(candidates)} layers of its author's own ({', '.join(candidates)}); one is read as the "
-            "classifier, more are not a model that this package knows; --head none leaves them out"
+            f"the file has {len(candidates)} layers of its author's own ({shown}); "
+            "one is read as the classifier, more are not a model that this package knows; convert --head none leaves "
+            "them out"
         )
     (layer,) = candidates
     weights = dict(layers)[layer]
@@ -65,8 +67,8 @@ def choose_head(layers: Layers, candidates: Sequence[str], kind: str, family: st
     if _POINTER.fullmatch(layer) or (inside and kind == "auto"):
         what = "bert4keras' GlobalPointer" if _POINTER.fullmatch(layer) else "a layer with a dense layer inside it"
         raise ConversionError(
-            f"layer {layer!r} is {what}, for which a {family} of transformers has no head; --head none converts the "
-            "model without it"
+            f"layer {layer!r} is {what}, for which a {family} of transformers has no head; convert --head none leaves "
+            "it out"
         )
     use, pooling = _use(layers, layer)
     return Head(layer, use, pooling) if kind == "auto" else Head(layer, kind, pooling, said=True)
@@ -90,7 +92,7 @@ def check_width(head: Head, kernel: tuple[int, ...], embeddings: tuple[int, ...]
     if embeddings and len(kernel) == len(embeddings) == 2 and kernel[0] != embeddings[1]:
         raise ConversionError(
             f"layer {head.layer!r} reads {kernel[0]} values, and a state of the encoder has {embeddings[1]}; it is no "
-            "classifier that this package knows: --head none leaves it out"
+            "classifier that this package knows: convert --head none leaves it out"
         )
 
 

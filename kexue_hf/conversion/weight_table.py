@@ -403,7 +403,7 @@ def _plan(
         raise ConversionError(
             f"the embeddings have {rows[0]} rows, and the configuration says vocab_size {all_sizes['vocab_size']}: "
             "the weights are of a selection of the vocabulary (bert4keras' keep_tokens); give the ids that were kept "
-            "(--keep-tokens), or the configuration and the vocabulary of the selection (--config, --vocab)"
+            "(convert --keep-tokens), or the configuration and the vocabulary of the selection (--config, --vocab)"
         )
     if wrong:
         raise ConversionError(

@@ -115,7 +115,12 @@ POINTER = dense("global_pointer_1", 96, "dense_5/")
 @pytest.mark.parametrize(
     ("layers", "options", "error", "message"),
     [
-        ([POINTER], {}, ConversionError, "'global_pointer_1' is bert4keras' GlobalPointer, .* --head none converts"),
+        (
+            [POINTER],
+            {},
+            ConversionError,
+            "'global_pointer_1' is bert4keras' GlobalPointer, .* convert --head none leaves",
+        ),
         ([dense("global_pointer", 96)], {}, ConversionError, "is bert4keras' GlobalPointer"),
         ([POINTER], {"head": "token"}, ConversionError, "is bert4keras' GlobalPointer"),
         ([dense("mine", 9, "dense_5/")], {}, ConversionError, "'mine' is a layer with a dense layer inside it"),
@@ -221,7 +226,9 @@ def selection(folder: Path) -> Path:
 
 
 def test_a_selection_asks_for_its_ids(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match=r"embeddings have 85 rows, .* give the ids that were kept \(--keep-tok"):
+    with pytest.raises(
+        ConversionError, match=r"embeddings have 85 rows, .* give the ids that were kept \(convert --keep-tok"
+    ):
         convert(selection(tmp_path / "in"), tmp_path / "out")
 
 
