@@ -29,42 +29,42 @@ def is_hub_name(name: str) -> bool:
     return "/" not in name or not Path(name).parent.is_dir()
 
 
-def check_model_name(name: str) -> bool:
-    """Find out where a model is to be loaded from.
-
-    Returns:
-        whether it lies in the cache and the Hub cannot be reached, so that it has to be loaded with
-        `local_files_only=True`.
+def check_model_name(name: str) -> str:
+    """Return where a model is to be loaded from: the name, or its folder in the cache if the Hub cannot be reached.
 
     Raises:
         InputError: there is no such folder, and it cannot be on the Hub, or the Hub cannot be reached.
     """
     if Path(name).is_dir():
-        return False
+        return name
     if not is_hub_name(name):
         raise InputError(
             f"{name}: no such folder; expected the folder of a model of transformers, or a name on the Hub"
         )
+    reason = _unreachable()
+    if reason is None:
+        return name
     from huggingface_hub import try_to_load_from_cache
 
-    cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
-    reason = _unreachable()
-    if reason is not None and not cached:
+    cached = try_to_load_from_cache(name, "config.json")
+    if not isinstance(cached, str):
         raise InputError(f"{name}: no such folder here, and it cannot be downloaded from the Hub ({reason})")
-    return reason is not None
+    # Not the name: for some files transformers asks the Hub in spite of local_files_only.
+    return str(Path(cached).parent)
 
 
 def _fetch(name: str) -> Path:
-    local = check_model_name(name)
+    place = check_model_name(name)
+    if place != name:
+        return Path(place)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    def download(patterns: list[str]) -> Path:
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=local))
-
     try:
-        folder = download([*_FILES, *_WEIGHTS])
-        return folder if list(folder.glob("*.safetensors")) else download([*_FILES, *_PICKLE])
+        folder = Path(snapshot_download(name, allow_patterns=[*_FILES, *_WEIGHTS]))
+        if not list(folder.glob("*.safetensors")):
+            snapshot_download(name, allow_patterns=_PICKLE)
+        return folder
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name}: no such folder here, and it cannot be downloaded from the Hub ({reason})") from None

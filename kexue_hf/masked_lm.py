@@ -62,12 +62,12 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     Raises:
         InputError: as `load_encoder`.
     """
-    local = _check_name(name)
+    place = _check_name(name)
     import transformers
 
     kind = ""
     with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         kind = " ".join(config.architectures or [])
     if "ForMaskedLM" in kind or "ForPreTraining" in kind:
         return load_masked_lm(name, device, dtype)
@@ -79,7 +79,7 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
 def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tuple[Any, Any]:
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    local = _check_name(name)
+    place = _check_name(name)
     import torch
     import transformers
 
@@ -87,20 +87,17 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
     with quiet_libraries():
         try:
             model, found = getattr(transformers, auto_class).from_pretrained(
-                name,
+                place,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 output_loading_info=True,
                 trust_remote_code=False,
-                local_files_only=local,
             )
         except Exception as error:
             raise InputError(_no_model(name, kind, error)) from error
         if auto_class == "AutoModel":
             _check_encoder(model.config, name)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                name, trust_remote_code=False, local_files_only=local
-            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
             raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
         problems = check_pairing(model, tokenizer)
@@ -118,7 +115,7 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         raise InputError(f"device {device}: {_first_line(error)}") from error
 
 
-def _check_name(name: str) -> bool:
+def _check_name(name: str) -> str:
     """As `check_model_name`, before a library is loaded."""
     if not name.strip():
         raise InputError("no model: expected a folder or a name on the Hub, got an empty string")

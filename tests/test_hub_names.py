@@ -96,15 +96,15 @@ def cached_model(cache: Path, name: str) -> None:
 
 def test_what_the_cache_has_is_loaded_without_the_hub(unreachable: None, tmp_path: Path) -> None:
     cached_model(tmp_path / "cache", "org/model")
-    assert hub_names.check_model_name("org/model") is True
-    assert Path(hub_names.local_source("org/model"), "config.json").read_text() == "{}"
+    for place in (hub_names.check_model_name("org/model"), hub_names.local_source("org/model")):
+        assert Path(place, "config.json").read_text() == "{}"
 
 
 def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"cannot be downloaded from the Hub \(HF_HUB_OFFLINE is set\)"):
         hub_names.check_model_name("kexue-hf-no-such-model")
-    assert hub_names.check_model_name(str(tmp_path)) is False
+    assert hub_names.check_model_name(str(tmp_path)) == str(tmp_path)
 
 
 def test_sources_of_weights_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +113,21 @@ def test_sources_of_weights_stay_what_they_are(tmp_path: Path, monkeypatch: pyte
     Path("folder").mkdir()
     for source in ("model", "folder", "none.h5", "./none", tmp_path):
         assert hub_names.local_source(source) == source
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_pytorchs_own_file_is_fetched_only_where_there_is_no_other(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, asked = {"config.json", weights, "flax_model.msgpack"}, []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        for file in sorted(there & set(allow_patterns)):
+            (tmp_path / file).touch()
+            asked.append(file)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub_names, "_unreachable", lambda: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert hub_names.local_source("org/model") == tmp_path
+    assert asked == ["config.json", weights]

@@ -18,7 +18,8 @@ Layers = Sequence[tuple[str, list[str]]]
 # bert4keras' layers that score pairs of positions.
 _POINTER = re.compile(r"(efficient_?)?global_?pointer.*", re.IGNORECASE)
 _ENCODER_END = re.compile(r"Transformer-\d+-FeedForward-Norm")
-_NO_STEP = re.compile(r"(.*[-_])?dropout.*|masking.*|activation.*|time_distributed.*", re.IGNORECASE)
+_NO_STEP = re.compile(r"(.*[-_])?dropout.*|masking.*|activation.*", re.IGNORECASE)
+_EACH_TOKEN = re.compile(r"time_?distributed", re.IGNORECASE)
 _MEAN = re.compile(r"global_?average_?pooling.*", re.IGNORECASE)
 
 
@@ -63,7 +64,7 @@ def choose_head(layers: Layers, candidates: Sequence[str], kind: str, family: st
         )
     (layer,) = candidates
     weights = dict(layers)[layer]
-    inside = weights[0].split("/")[-2:-1] != [layer] and weights[0].count("/") > 1
+    inside = weights[0].split("/")[-2:-1] != [layer] and weights[0].count("/") > 1 and not _EACH_TOKEN.match(layer)
     if _POINTER.fullmatch(layer) or (inside and kind == "auto"):
         what = "bert4keras' GlobalPointer" if _POINTER.fullmatch(layer) else "a layer with a dense layer inside it"
         raise ConversionError(

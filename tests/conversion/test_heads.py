@@ -65,9 +65,10 @@ TEXT, TOKEN = "WoBertForSequenceClassification", "WoBertForTokenClassification"
         ([LAMBDA, dense("dense_1", 5)], TEXT, "cls", r"layer 'dense_1' \(40 x 5\) is read as a classifier of a text"),
         ([MEAN, DROPOUT, dense("out", 5)], TEXT, "mean", "averaged states stand before it"),
         ([dense("projection", 64)], TOKEN, "cls", r"'projection' \(40 x 64\) .* of the tokens with 64 labels"),
+        ([dense("time_distributed_1", 7, "dense_4/")], TOKEN, "cls", "'time_distributed_1' .* of the tokens with 7"),
         ([DROPOUT, dense("dense_1", 7)], TOKEN, "cls", "it reads the state of every token; --head"),
     ],
-    ids=["first_token", "mean", "tokens", "dropped_out_tokens"],
+    ids=["first_token", "mean", "tokens", "each_token", "dropped_out_tokens"],
 )
 def test_a_dense_layer_is_what_its_use_tells(
     layers: list[Layer], architecture: str, pooling: str, note: str, tmp_path: Path
