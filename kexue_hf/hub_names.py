@@ -39,7 +39,7 @@ def check_model_name(name: str) -> str:
         return name
     if not is_hub_name(name):
         raise InputError(
-            f"{name}: no such folder; expected the folder of a model of transformers, or a name on the Hub"
+            f"{name} is no folder here; expected the folder of a model of transformers, or a name on the Hub"
         )
     reason = _unreachable()
     if reason is None:
@@ -48,7 +48,7 @@ def check_model_name(name: str) -> str:
 
     cached = try_to_load_from_cache(name, "config.json")
     if not isinstance(cached, str):
-        raise InputError(f"{name}: no such folder here, and it cannot be downloaded from the Hub ({reason})")
+        raise InputError(f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})")
     # Not the name: for some files transformers asks the Hub in spite of local_files_only.
     return str(Path(cached).parent)
 
@@ -67,7 +67,7 @@ def _fetch(name: str) -> Path:
         return folder
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: no such folder here, and it cannot be downloaded from the Hub ({reason})") from None
+        raise InputError(f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})") from None
 
 
 def local_source(source: str | os.PathLike[str]) -> str | os.PathLike[str]:

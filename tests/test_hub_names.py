@@ -79,7 +79,9 @@ def test_a_mistyped_folder_is_one_line_at_once(
         main([name if word == "NAME" else word for word in command])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1, error
-    assert error.startswith((f"kexue-hf: error: {name}: no such f", "kexue-hf: error: modle: no such f"))
+    assert error.startswith(
+        (f"kexue-hf: error: {name} is no folder here", "kexue-hf: error: modle: no such file, folder")
+    )
     if name != "./modle":
         assert "cannot be downloaded from the Hub (https://huggingface.co: Name or service not known)" in error
     assert time.perf_counter() - started < 30, "no retries"

@@ -30,7 +30,7 @@ def check_model(name: str) -> None:
     try:
         check_model_name(name)
     except InputError as error:
-        raise InputError(f"--model {name} cannot be used: {str(error).removeprefix(f'{name}: ')}") from None
+        raise InputError(f"--model {name} cannot be used: it{str(error).removeprefix(name)}") from None
 
 
 def check_range(options: dict[str, float | None], low: float, high: float = float("inf")) -> None:

@@ -185,7 +185,7 @@ def test_a_mistyped_model_is_one_line(encoder, tmp_path, capsys):
         script.main(arguments(tmp_path / "nothing", train, tmp_path / "out"))
     assert exit_.value.code == 2
     message = capsys.readouterr().err.strip()
-    assert "nothing cannot be used: no such folder" in message and "\n" not in message
+    assert "nothing cannot be used: it is no folder here" in message and "\n" not in message
 
 
 @pytest.fixture(scope="module")
