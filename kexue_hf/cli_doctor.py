@@ -150,7 +150,8 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
 def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
     """What the index of weights in several files tells; the files themselves are not read."""
     if not index.is_file():
-        return ["there is no model.safetensors"]
+        pickled = (index.parent / "pytorch_model.bin").is_file()
+        return [f"there is no model.safetensors{'; kexue-hf convert reads pytorch_model.bin' if pickled else ''}"]
     try:
         names = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, LookupError, TypeError):
@@ -162,11 +163,14 @@ def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
 def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
     from kexue_hf.conversion.missing_weights import missing_weights
 
+    names = list(names)
     missing = missing_weights(config, names)
     if not missing:
         return []
     shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
-    return [f"{len(missing)} weights that config.json asks for are missing and would begin at random: {shown}"]
+    renamed = config.get("model_type") == "nezha" and any(name.startswith("bert.") for name in names)
+    advice = " (it has them under BERT's names: kexue-hf convert gives them NEZHA's)" if renamed else ""
+    return [f"{len(missing)} weights that config.json asks for are missing and would begin at random: {shown}{advice}"]
 
 
 def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:

@@ -78,7 +78,8 @@ def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[s
 def repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
     """Return a note on a vocabulary with equal lines, behind which bert4keras has other ids than line numbers."""
     seen: dict[str, int] = {}
-    for number, token in enumerate(lines, 1):
+    for number, line in enumerate(lines, 1):
+        token = line.strip()  # To bert4keras all lines of white space are the same.
         if token in seen and table.ORIGINAL == _BERT.ORIGINAL:
             note = (
                 f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: here an id is "

@@ -70,3 +70,24 @@ def test_an_added_token_with_white_space_is_no_line(tmp_path: Path) -> None:
     config.write_text(f'{fields[0]}"vocab_fingerprint": "{fingerprint}{fields[1][16:]}', encoding="utf-8")
     with pytest.raises(ConversionError, match="'a b' has white space in it: vocab"):
         export(tmp_path / "out", tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "again", [{60: "龘", 70: "龘", 80: "龘"}, {60: "\u2028", 70: "\u3000", 80: ""}], ids=["token", "white"]
+)
+def test_what_is_exported_has_no_lines_that_bert4keras_takes_for_repeated(
+    again: dict[int, str], tmp_path: Path
+) -> None:
+    source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
+    change_lines(source / "vocab.txt", again)
+    assert any("are the same token" in note for note in convert(source, tmp_path / "out").notes)
+    notes = export(tmp_path / "out", tmp_path / "back").notes
+    assert any("2 lines of vocab.txt that no text leads to are called [unused...]" in note for note in notes)
+    written = (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert len(set(written)) == len(written) == 347
+    ids = oracle.load_vocab(tmp_path / "back" / "vocab.txt")
+    assert sorted(ids.values()) == list(range(347))
+    tokenizer = WoBertTokenizer.from_pretrained(tmp_path / "out")
+    text = "".join(written[5:120]).replace("#", "")
+    assert tokenizer(text)["input_ids"] == oracle.encode(text, ids)
+    assert verify(tmp_path / "out", tmp_path / "back").differences == []
