@@ -22,6 +22,7 @@ HEADS = (
     "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForNextSentencePrediction", "ForSequenceClassification",
     "ForMultipleChoice", "ForTokenClassification", "ForQuestionAnswering", "Model",
 )  # fmt: skip
+FEW = {"Nezha": ("ForPreTraining", "ForSequenceClassification", "Model"), "RoFormer": ("ForMaskedLM", "Model")}
 CLASSES = {
     prefix + head: (config, settings)
     for prefix, config, settings in (
@@ -33,7 +34,8 @@ CLASSES = {
         ("RoFormer", "RoFormerConfig", {}),
     )
     for head in HEADS
-    if hasattr(kexue_hf, prefix + head) or (prefix == "RoFormer" and head in ("ForMaskedLM", "Model"))
+    # Not all of those that are built alike.
+    if (head in FEW.get(prefix, HEADS)) and (hasattr(kexue_hf, prefix + head) or prefix == "RoFormer")
 }
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -41,7 +43,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"conditional": False, "num_tasks": 1, "position_embedding_type": "rotary"},
 ]
 # Beginnings of names: whole parts, a layer, single tensors.
-GONE = ("none", "pooler.", "cls.predictions.", "cls.seq", "classifier.", "encoder.layer.1.", "embeddings.LayerNorm")
+GONE = ("none", "pooler.", "cls.", "classifier.", "encoder.layer.1.", "embeddings.LayerNorm")
 
 
 def tiny(name: str, settings: dict[str, Any]) -> Any:
@@ -63,7 +65,7 @@ def test_they_are_those_that_loading_begins_at_random(name: str, tmp_path: Path)
         config = json.loads((tmp_path / str(number) / "config.json").read_text())
         path = tmp_path / str(number) / "model.safetensors"
         whole = load_file(path)
-        for part in GONE:
+        for part in GONE if number == 0 else GONE[:2]:
             left = {key: value for key, value in whole.items() if part not in key}
             if part != "none" and len(left) == len(whole):
                 continue
