@@ -96,6 +96,8 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
         weights = [name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).exists()]
         if weights:
             hint = f"it has {weights[0]}, but no config.json of transformers"
+            if (folder / "config.json").is_file():
+                hint = "it is a folder of transformers, which has its own config.json; leave out --config"
         raise CheckpointError(f"{folder}: holds no checkpoint: {hint}")
     if len(found) > 1:
         named = _named_by_state_file(folder)
@@ -165,6 +167,8 @@ def _check_hdf5(path: Path) -> Path:
         what = "is a compressed file; unpack it first"
     elif not start:
         what = "is empty"
+    elif path.suffix == ".safetensors":
+        what = "is a file of transformers; give the folder with it, config.json and vocab.txt"
     raise CheckpointError(f"{path}: {what}; expected a TensorFlow checkpoint or Keras weights (.h5, .weights)")
 
 

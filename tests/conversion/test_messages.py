@@ -41,6 +41,12 @@ def an_old_file_of_pytorch(folder: Path) -> Path:
     return path
 
 
+def a_file_of_transformers(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    path.write_bytes(b"\x02" + bytes(7) + b"{}")
+    return path
+
+
 def weights_alone(folder: Path) -> Path:
     (folder / "in").mkdir()
     (folder / "in" / "pytorch_model.bin").write_bytes(b"x")
@@ -53,15 +59,24 @@ def weights_alone(folder: Path) -> Path:
         (a_zip, "is a zip archive; unpack it first, and give the folder"),
         (a_file_of_pytorch, "of PyTorch's files give the folder with pytorch_model.bin, config.json and vocab.txt"),
         (an_old_file_of_pytorch, "of PyTorch's files give the folder with"),
+        (a_file_of_transformers, "is a file of transformers; give the folder with it"),
         (weights_alone, "holds no checkpoint: it has pytorch_model.bin, but no config.json of transformers"),
     ],
-    ids=["zip", "pytorch", "old_pytorch", "weights_alone"],
+    ids=["zip", "pytorch", "old_pytorch", "safetensors", "weights_alone"],
 )
 @pytest.mark.parametrize("command", ["convert", "extend"])
 def test_sources(
     make: Callable[[Path], Path], message: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in say(capsys, command, make(tmp_path), tmp_path / "out")[1]
+
+
+def test_a_folder_of_transformers_takes_no_other_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_ok(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    _, error = say(capsys, "convert", tmp_path / "in", tmp_path / "out", "--config", tmp_path / "in" / "config.json")
+    assert "is a folder of transformers, which has its own config.json; leave out --config" in error
 
 
 def test_verify_of_two_families_speaks_of_them_and_of_no_option(
