@@ -42,7 +42,7 @@ from transformers import (
 
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.trainers.checked_options import check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
 from kexue_hf.trainers.process_group import leave_process_group
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
@@ -238,6 +238,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, None, options.report)
+    check_model(options.model)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
         rows["held-out"] = load_rows(options, options.eval_file)
@@ -314,8 +315,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
     try:
+        with one_line("wrong options"):
+            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
         run(options, training)
     except KexueError as error:
         print(f"finetune_classification: error: {error}", file=sys.stderr)

@@ -52,7 +52,13 @@ from kexue_hf.corpora.row_order import Table
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
-from kexue_hf.trainers.checked_options import check_nothing_is_replaced, check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import (
+    check_model,
+    check_nothing_is_replaced,
+    check_range,
+    check_training,
+    one_line,
+)
 from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
 from kexue_hf.trainers.matcher_card import matcher_card
 from kexue_hf.trainers.matching_figures import matching_figures, probability_figures
@@ -257,6 +263,7 @@ class MatcherTrainer(OrderedTrainer):
 def check(options: Options, arguments: TrainingArguments) -> None:
     """Raise InputError for options that cannot work, before anything is read."""
     check_training(arguments, options.dropout, options.report)
+    check_model(options.model)
     check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     check_range({"max_train_rows": options.max_train_rows}, 1)
     check_range({"ema_decay": options.ema_decay}, 0, 1)

@@ -35,7 +35,7 @@ from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
-from kexue_hf.trainers.checked_options import check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
 from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
@@ -149,6 +149,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, options.dropout, options.report)
+    check_model(options.model)
     check_range({"num_beams": options.num_beams, "max_train_rows": options.max_train_rows}, 1)
     check_range({"no_repeat": options.no_repeat}, 0)
     if not 0 < options.max_target_length <= options.max_length - 5:

@@ -42,6 +42,7 @@ import kexue_hf
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.hub_names import check_model_name
 from kexue_hf.models.performer_bert.text_rows_performer_bert import refuse_several_tasks, row_length
 from kexue_hf.pipelines.text_windows import frame_of, room_in
 from kexue_hf.trainers.checked_options import one_line
@@ -130,6 +131,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             layers = [int(layer) for layer in options.layers.split(",")]
         except ValueError:
             raise InputError(f"--layers must be numbers with commas between them, got {options.layers!r}") from None
+    check_model_name(options.model)
     with one_line(options.model):
         config = AutoConfig.from_pretrained(options.model)
         name = (config.architectures or ["Model"])[0]

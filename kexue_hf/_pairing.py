@@ -11,14 +11,25 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from kexue_hf.models.wobert.vocabulary_wobert import VocabularyMismatchWarning, vocabulary_fingerprint
+from kexue_hf.models.wobert.vocabulary_wobert import (
+    VocabularyMismatchWarning,
+    count_chinese_words,
+    vocabulary_fingerprint,
+)
+
+# Model types under which other implementations saved word models, and tokenizers that cut Chinese into characters.
+_AS_BERT = ("bert", "wobert", "nezha")
+_OF_CHARACTERS = ("BertTokenizer", "BertTokenizerFast")
+# A character vocabulary may have taken in a few words of its field.
+WORDS_OF_A_WORD_MODEL = 1000
 
 
 def check_pairing(model: Any, tokenizer: Any) -> list[str]:
     """Compare a tokenizer with the vocabulary that a model's configuration records; warn about each difference.
 
     Args:
-        model: a model, or its configuration. One whose configuration records no vocabulary passes.
+        model: a model, or its configuration. One whose configuration records no vocabulary passes, but for a BERT
+            with a vocabulary of words whose tokenizer finds characters only.
         tokenizer: any tokenizer of transformers.
 
     Returns:
@@ -28,7 +39,7 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
     expected_class = getattr(config, "tokenizer_class", None)
     expected_fingerprint = getattr(config, "vocab_fingerprint", None)
     if expected_fingerprint is None:
-        return []
+        return _check_words(config, tokenizer)
     problems = []
     # By name: a copy from the Hub has a class of its own, and a subclass cuts as its base does.
     if expected_class and expected_class not in {base.__name__ for base in type(tokenizer).__mro__}:
@@ -53,6 +64,26 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
             stacklevel=3,
         )
     return problems
+
+
+def _check_words(config: Any, tokenizer: Any) -> list[str]:
+    """Warn of a WoBERT that another implementation saved as a BERT: its tokenizer never finds its words."""
+    if getattr(config, "model_type", None) not in _AS_BERT or type(tokenizer).__name__ not in _OF_CHARACTERS:
+        return []
+    words = count_chinese_words(tokenizer.get_vocab())
+    if words < WORDS_OF_A_WORD_MODEL:
+        return []
+    problem = (
+        f"the vocabulary has {words:,} Chinese words, of which a {type(tokenizer).__name__} finds none: it cuts "
+        "Chinese text into characters"
+    )
+    warnings.warn(
+        f"this tokenizer does not belong to this model, whose predictions will be poor: {problem}. If it is a WoBERT, "
+        "make a folder that loads as one: kexue-hf convert FOLDER OUTPUT",
+        VocabularyMismatchWarning,
+        stacklevel=4,
+    )
+    return [problem]
 
 
 def _fingerprint(tokenizer: Any) -> str:

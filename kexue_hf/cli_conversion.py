@@ -13,6 +13,12 @@ FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognise
 CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
 VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
 TASKS = typer.Option(help="What a matcher's tasks are called, with commas between.", show_default=False)
+HEAD = typer.Option(
+    help="What a classifier on the encoder is of: text, token or choice; none leaves it out; auto tells by its use."
+)
+KEEP_TOKENS = typer.Option(
+    help="Ids that bert4keras was given as keep_tokens, for weights of these tokens alone.", show_default=False
+)
 LICENSE = typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
 LANGUAGE = typer.Option(help="Language for the card, as the Hub spells it.", show_default="by the vocabulary")
 OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
@@ -45,13 +51,19 @@ def echo_loading(folder: Path, auto_class: str) -> None:
 
 def convert_command(
     source: Annotated[
-        str, typer.Argument(help="Folder as the original unpacks, checkpoint prefix, or Keras .h5/.weights file.")
+        str,
+        typer.Argument(
+            help="Folder as the original unpacks, checkpoint prefix, Keras .h5/.weights file, or a folder or Hub name "
+            "of WoBERT or NEZHA in another implementation."
+        ),
     ],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
     family: Annotated[str, FAMILY] = "auto",
     config: Annotated[Path | None, CONFIG] = None,
     vocab: Annotated[Path | None, VOCAB] = None,
     task_names: Annotated[str | None, TASKS] = None,
+    head: Annotated[str, HEAD] = "auto",
+    keep_tokens: Annotated[Path | None, KEEP_TOKENS] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
     ] = None,
@@ -63,7 +75,7 @@ def convert_command(
     overwrite: Annotated[bool, OVERWRITE] = False,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
-    """Convert a TensorFlow checkpoint or Keras weights into a HuggingFace folder."""
+    """Convert a TensorFlow checkpoint, Keras weights or a foreign folder into a HuggingFace folder."""
     from kexue_hf.conversion.convert import convert
 
     with interruptible():
@@ -74,6 +86,8 @@ def convert_command(
             config=config,
             vocab=vocab,
             task_names=None if task_names is None else task_names.split(","),
+            head=head,
+            keep_tokens=keep_tokens,
             dtype=dtype,
             license=license,
             language=language,
@@ -123,13 +137,15 @@ def verify_command(
     against: Annotated[str, typer.Option(help="The checkpoint that it was made from.")],
     config: Annotated[Path | None, CONFIG] = None,
     vocab: Annotated[Path | None, VOCAB] = None,
+    head: Annotated[str, HEAD] = "auto",
+    keep_tokens: Annotated[Path | None, KEEP_TOKENS] = None,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Compare a converted folder with its source: every tensor, the configuration and the vocabulary."""
     from kexue_hf.conversion.verify import verify
 
     with interruptible():
-        report = verify(folder, against, config=config, vocab=vocab)
+        report = verify(folder, against, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
     if report.differences:
         typer.echo(f"{folder} differs from {against}:", err=True)
         for difference in report.differences:

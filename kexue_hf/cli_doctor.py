@@ -5,6 +5,7 @@ import importlib.util
 import json
 import platform
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -31,12 +32,13 @@ def doctor(
     folder: Annotated[Path | None, typer.Argument(help="A saved model folder to examine as well.")] = None,
 ) -> None:
     """Show the versions of what kexue_hf stands on; with FOLDER, check that the folder is complete and consistent."""
+    # First what is wrong with the argument, which would stand below a screen of versions.
+    problems = examine_folder(folder) if folder is not None else []
     for name, version in installed_versions().items():
         print(f"{name:16} {version or 'not installed'}")
     print(f"{'python':16} {platform.python_version()} on {platform.platform()}")
     print(f"{'word segmenter':16} {_segmenter()}")
     if folder is not None:
-        problems = examine_folder(folder)
         if problems:
             raise InputError(f"{folder}: {'; '.join(problems)}")
         print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
@@ -74,6 +76,8 @@ def examine_folder(folder: Path) -> list[str]:
     config = _read_config(folder)
     model_type = config.get("model_type")
     known = (*MODEL_TYPES, *_NATIVE)
+    if model_type == "bert" and (problem := _words_without_a_segmenter(folder)):
+        return [problem]
     if model_type not in known:
         raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
     return [
@@ -86,7 +90,8 @@ def examine_folder(folder: Path) -> list[str]:
 def _read_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(f"{folder}: no config.json here; expected a folder written by save_pretrained or convert")
+        what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
+        raise InputError(f"{folder}: {what}; expected a folder written by save_pretrained or convert")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -120,8 +125,7 @@ def _tokenizer_modules(folder: Path) -> set[str]:
 def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
     path = folder / "model.safetensors"
     if not path.is_file():
-        sharded = (folder / "model.safetensors.index.json").is_file()
-        return [] if sharded else ["there is no model.safetensors"]
+        return _shard_problems(folder / "model.safetensors.index.json", config)
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -140,7 +144,33 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
         problems.append(f"model.safetensors has {size:,} bytes, its header speaks of {8 + length + end:,}")
     for count in rows - {config.get("vocab_size")}:
         problems.append(f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {count} rows")
-    return problems
+    return [*problems, *_missing(config, tensors)]
+
+
+def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
+    """What the index of weights in several files tells; the files themselves are not read."""
+    if not index.is_file():
+        pickled = (index.parent / "pytorch_model.bin").is_file()
+        return [f"there is no model.safetensors{'; kexue-hf convert reads pytorch_model.bin' if pickled else ''}"]
+    try:
+        names = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, LookupError, TypeError):
+        return ["model.safetensors.index.json is damaged"]
+    gone = sorted({str(file) for file in names.values() if not (index.parent / str(file)).is_file()})
+    return [*([f"shards are missing: {', '.join(gone[:3])}"] if gone else []), *_missing(config, names)]
+
+
+def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
+    from kexue_hf.conversion.missing_weights import missing_weights
+
+    names = list(names)
+    missing = missing_weights(config, names)
+    if not missing:
+        return []
+    shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
+    renamed = config.get("model_type") == "nezha" and any(name.startswith("bert.") for name in names)
+    advice = " (it has them under BERT's names: kexue-hf convert gives them NEZHA's)" if renamed else ""
+    return [f"{len(missing)} weights that config.json asks for are missing and would begin at random: {shown}{advice}"]
 
 
 def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
@@ -150,7 +180,8 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     if path is None:
         return ["there is no vocab.txt"]
     try:
-        vocabulary = load_vocabulary(path) if path.suffix == ".txt" else _json_vocabulary(folder)
+        first_field = config.get("model_type") != "tta"
+        vocabulary = load_vocabulary(path, first_field) if path.suffix == ".txt" else _json_vocabulary(folder)
     except ValueError as error:
         return [str(error)]
     expected = config.get("vocab_fingerprint")
@@ -161,6 +192,23 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     if isinstance(rows, int) and (size > rows or (not expected and size != rows)):
         return [f"{path.name} has {size:,} tokens, config.json says vocab_size {rows:,}"]
     return []
+
+
+def _words_without_a_segmenter(folder: Path) -> str | None:
+    """The problem of a WoBERT that another implementation saved as a BERT with a tokenizer of characters."""
+    from kexue_hf._pairing import WORDS_OF_A_WORD_MODEL
+    from kexue_hf.models.wobert.vocabulary_wobert import count_chinese_words, load_vocabulary
+
+    path = folder / "vocab.txt"
+    if _tokenizer_modules(folder):
+        return None
+    words = count_chinese_words(load_vocabulary(path) if path.is_file() else _json_vocabulary(folder))
+    if words < WORDS_OF_A_WORD_MODEL:
+        return None
+    return (
+        f"the vocabulary has {words:,} Chinese words, and the tokenizer that this folder loads with cuts Chinese into "
+        f"characters: kexue-hf convert {folder} OUTPUT makes a WoBERT of it"
+    )
 
 
 def _json_vocabulary(folder: Path) -> dict[str, int]:

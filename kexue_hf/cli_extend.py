@@ -27,7 +27,9 @@ def add_commands(app: typer.Typer) -> None:
 def extend_command(
     source: Annotated[
         str,
-        typer.Argument(help="A BERT: folder of transformers, folder as the original unpacks, checkpoint prefix, .h5."),
+        typer.Argument(
+            help="A BERT: folder of transformers, name on the Hub, original folder, checkpoint prefix, .h5."
+        ),
     ],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
     words: Annotated[int, typer.Option(help="How many words to add, the most frequent ones.")] = 20_000,
@@ -43,6 +45,9 @@ def extend_command(
         Path | None,
         typer.Option(help="Words to add and to cut as one: a word a line, as jieba's.", show_default=False),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a user dictionary with a line that cannot become a word.")
+    ] = False,
     family: Annotated[str, FAMILY] = "auto",
     config: Annotated[Path | None, CONFIG] = None,
     vocab: Annotated[Path | None, VOCAB] = None,
@@ -66,6 +71,7 @@ def extend_command(
             corpus=corpus or (),
             text_column=text_column,
             user_dict=user_dict,
+            strict=strict,
             family=family,
             config=config,
             vocab=vocab,

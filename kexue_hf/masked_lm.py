@@ -9,6 +9,7 @@ from typing import Any
 
 from kexue_hf._pairing import check_pairing
 from kexue_hf.errors import InputError
+from kexue_hf.hub_names import check_model_name
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -61,13 +62,13 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     Raises:
         InputError: as `load_encoder`.
     """
+    place = _check_name(name)
     import transformers
 
     kind = ""
-    if name.strip() and not Path(name).is_file():
-        with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
-            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-            kind = " ".join(config.architectures or [])
+    with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        kind = " ".join(config.architectures or [])
     if "ForMaskedLM" in kind or "ForPreTraining" in kind:
         return load_masked_lm(name, device, dtype)
     if "ForCausalLM" in kind or "LMHeadModel" in kind:
@@ -76,22 +77,17 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
 
 
 def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tuple[Any, Any]:
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    place = _check_name(name)
     import torch
     import transformers
 
-    if dtype not in DTYPES:
-        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if not name.strip():
-        raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
-    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
-        raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
-    if Path(name).is_file():
-        raise InputError(f"{name} is a file; expected the folder of a model of transformers")
     target = _device(device)
     with quiet_libraries():
         try:
             model, found = getattr(transformers, auto_class).from_pretrained(
-                name,
+                place,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 output_loading_info=True,
                 trust_remote_code=False,
@@ -101,7 +97,7 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         if auto_class == "AutoModel":
             _check_encoder(model.config, name)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
             raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
         problems = check_pairing(model, tokenizer)
@@ -117,6 +113,17 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         return model.to(target).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device}: {_first_line(error)}") from error
+
+
+def _check_name(name: str) -> str:
+    """As `check_model_name`, before a library is loaded."""
+    if not name.strip():
+        raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
+    if Path(name).is_file():
+        raise InputError(f"{name} is a file; expected the folder of a model of transformers")
+    return check_model_name(name)
 
 
 @contextlib.contextmanager
@@ -166,7 +173,7 @@ def _no_model(name: str, kind: str, error: Exception) -> str:
         other = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
         return f"{name} is no {kind.partition(' ')[2]} ({other or 'another kind'})"
     if not Path(name).exists():
-        return f"{name} is no folder here, and not to be had from the Hub ({reason})"
+        return f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})"
     return f"{name} cannot be loaded as {kind} ({reason})"
 
 

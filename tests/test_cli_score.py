@@ -164,7 +164,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("no-such-model", ["x"], "no folder here, and not to be had from the Hub"),
+        ("no-such-model", ["x"], "is no folder here, and cannot be downloaded from the Hub"),
         ("headless", ["x"], "lacks weights of a masked language model (cls.predictions.bias"),
         ("gpt", ["x"], "is no masked language model (GPT2Config)"),
         ("mixed", ["x"], "the tokenizer does not belong to the model: it knows 18 tokens, the model has 9"),

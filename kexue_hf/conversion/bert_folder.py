@@ -1,6 +1,7 @@
-"""Opens a BERT in the form of transformers (config.json, safetensors, a tokenizer) as a source like any other.
+"""Opens a BERT in the form of transformers (config.json, weights, a tokenizer) as a source like any other.
 
-Nothing that could run code is loaded: a folder that has its weights only as a pickle (`pytorch_model.bin`) is refused.
+Nothing that could run code is loaded: of a `pytorch_model.bin`, which is a pickle, torch's restricted reader takes the
+tensors, and refuses a file that holds anything else.
 """
 
 import os
@@ -9,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.constants import add_constants
-from kexue_hf.conversion.convert import OpenedSource
 from kexue_hf.conversion.families import FAMILIES, convertible, load_weight_map
-from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, read_vocabulary
+from kexue_hf.conversion.original_source import OpenedSource
+from kexue_hf.conversion.pytorch_reader import PyTorchWeights
+from kexue_hf.conversion.saved_vocabulary import (
+    MOST_PADDING,
+    read_lines,
+    read_vocabulary,
+    rows_of,
+)
 from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
 from kexue_hf.conversion.source_config import load_json_object, read_config
 from kexue_hf.conversion.source_files import SourceFiles
@@ -22,6 +29,7 @@ from kexue_hf.errors import CheckpointError, ConversionError, InputError
 
 # model_type of transformers: our family. Others have the same name here and there.
 _FAMILY_OF = {"bert": "wobert"}
+PYTORCH = "pytorch_model.bin"
 _DECODER = "cls.predictions.decoder.weight"
 
 
@@ -29,18 +37,22 @@ def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[st
     """Whether a source is a folder that transformers wrote, and not an original checkpoint.
 
     Raises:
-        CheckpointError: its weights are there as a pickle only.
+        CheckpointError: its weights are there as several pickles only.
     """
     folder = Path(source)
     if config is not None or not folder.is_dir() or not (folder / "config.json").is_file():
         return False
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
         return True
+    if list(folder.glob("*.index")):
+        return False
+    if (folder / PYTORCH).exists():
+        return True
     pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if pickles and not list(folder.glob("*.index")):
+    if pickles:
         raise CheckpointError(
-            f"{pickles[0]}: is a Python pickle, which can run code when it is loaded and is never loaded here; make "
-            'it safetensors first: python -c "from transformers import AutoModelForPreTraining as M, AutoTokenizer '
+            f"{pickles[0]}: the weights are in several PyTorch files, of which only one is read; make them "
+            'safetensors first: python -c "from transformers import AutoModelForPreTraining as M, AutoTokenizer '
             f"as T; M.from_pretrained('{folder}').save_pretrained('NEW'); "
             f"T.from_pretrained('{folder}').save_pretrained('NEW')\""
         )
@@ -83,7 +95,8 @@ def open_bert_folder(
             f"{settings.fields['vocab_size']}, too many to be rounding: it is another model's; give the one that the "
             "weights were trained with (--vocab)"
         )
-    weights = open_safetensors(folder)
+    pickled = not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file()
+    weights = PyTorchWeights(folder / PYTORCH) if pickled else open_safetensors(folder)
     try:
         plan = plan_from_saved(table, weights.tensors, settings.sizes)
         _check_tied(weights, raw)
@@ -91,12 +104,14 @@ def open_bert_folder(
     except BaseException:
         weights.close()
         raise
-    files = SourceFiles("safetensors", folder / WEIGHTS, folder / "config.json", found.path)
+    # Without added tokens, which tokenizer_config.json holds.
+    lines = read_lines(found.path, table) if found.path.suffix == ".txt" else rows_of(found.base)
+    files = SourceFiles("safetensors", folder / (PYTORCH if pickled else WEIGHTS), folder / "config.json", found.path)
     # What another class of BERT said of itself holds for ours.
     raw = raw | {"architectures": [_our_name(name) for name in raw.get("architectures") or [] if name]}
     # The other settings of a config.json of transformers are its own: nothing that was not understood.
     settings = replace(settings, raw=raw, ignored=())
-    return OpenedSource(files, weights, table, settings, found.vocabulary, plan), found
+    return OpenedSource(files, weights, table, settings, found.vocabulary, plan, lines), found
 
 
 def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:

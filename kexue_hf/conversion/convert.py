@@ -1,4 +1,6 @@
-"""TensorFlow checkpoint or Keras weights -> a HuggingFace folder, without TensorFlow, torch or transformers.
+"""A checkpoint of the originals, or a folder of another implementation -> a HuggingFace folder that loads as it is.
+
+Needs neither TensorFlow nor transformers, and torch for PyTorch's own files only.
 
 Strict: every tensor is mapped or dropped on purpose, checksums are verified, shapes and the vocabulary are compared
 with the configuration; and the folder appears whole or not at all.
@@ -9,28 +11,32 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.constants import add_constants
+from kexue_hf.conversion.any_source import open_any
 from kexue_hf.conversion.element_types import BY_NAME, ElementType
-from kexue_hf.conversion.families import choose
+from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
+from kexue_hf.conversion.original_source import OpenedSource, open_source
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, language_of, read_vocabulary
-from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
-from kexue_hf.conversion.source_files import SourceFiles, find_source
+from kexue_hf.conversion.saved_vocabulary import language_of, repeated_lines
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
-from kexue_hf.conversion.weight_source import WeightSource
-from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_from_keras, plan_from_tensorflow
-from kexue_hf.errors import InputError
+from kexue_hf.conversion.tokenizer_files import FolderVocabulary
+from kexue_hf.conversion.weight_table import Plan, WeightMap
+from kexue_hf.errors import ConversionError, InputError
 
 DTYPES = ("float32", "float16", "bfloat16")
+# The classes of classifiers, by what they classify.
+_ENDINGS = {
+    "text": "ForSequenceClassification",
+    "token": "ForTokenClassification",
+    "choice": "ForMultipleChoice",
+}
 # The special tokens, besides [PAD], whose ids a configuration holds.
 _AROUND = ("bos_token", "eos_token")
 
@@ -51,24 +57,6 @@ class ConversionReport:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class OpenedSource:
-    """A source that was read as far as its plan: all that can be wrong with it, apart from the values, is right."""
-
-    files: SourceFiles
-    weights: WeightSource
-    table: WeightMap
-    config: SourceConfig
-    vocabulary: SourceVocabulary
-    plan: Plan
-
-    def __enter__(self) -> "OpenedSource":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.weights.close()
-
-
 def convert(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -77,6 +65,8 @@ def convert(
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
     task_names: Sequence[str] | None = None,
+    head: str = "auto",
+    keep_tokens: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     license: str | None = None,
     language: str | None = None,
@@ -87,11 +77,18 @@ def convert(
     """Convert a checkpoint into a folder that every Auto class loads.
 
     Args:
-        source: a folder as the originals unpack, a TensorFlow checkpoint prefix, or a Keras weight file.
+        source: a folder as the originals unpack, a TensorFlow checkpoint prefix, or a Keras weight file; or a folder
+            of transformers that others made of WoBERT or NEZHA (safetensors or pytorch_model.bin), which its own
+            configuration opens with the tokenizer of a character BERT or under other names of the weights.
         output: the folder to make.
         family: "auto", or the family that the checkpoint has to be of.
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
         task_names: what a matcher's tasks are called, in the order of their ids; None for what the configuration says.
+        head: what a classifier on the encoder is of: "text", "token" or "choice", or "none", which leaves it out with
+            all other layers that the family does not know; "auto" decides by its use, by the configuration, or for a
+            text, and says so in a note.
+        keep_tokens: a file of the ids that bert4keras was given as `keep_tokens`, for weights that hold these tokens
+            alone, beside the configuration and the vocabulary of the whole model.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as it is stored, bit for bit.
         license: what the card says, as the Hub spells it ("apache-2.0").
         language: what the card says, as the Hub spells it ("en"); None for what the vocabulary looks like.
@@ -110,7 +107,16 @@ def convert(
     check_license(license)
     check_language(language)
     wanted = element_type(dtype)
-    with open_source(source, family=family, config=config, vocab=vocab, task_names=task_names) as opened:
+    opened, tokenizer = open_any(
+        source,
+        family=family,
+        config=config,
+        vocab=vocab,
+        task_names=task_names,
+        head=head,
+        keep_tokens=keep_tokens,
+    )
+    with opened:
         plan = opened.plan
         total = sum(opened.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = config_fields(opened, wanted)
@@ -121,8 +127,8 @@ def convert(
                 moved = [*plan.moves, *plan.constants]
                 size = write_safetensors(folder / "model.safetensors", opened.weights, moved, wanted, on_bytes)
             write_json(folder / "config.json", fields)
-            shutil.copyfile(files.vocab, folder / "vocab.txt")
-            write_json(folder / "tokenizer_config.json", tokenizer_fields(opened, cased))
+            write_lines(folder / "vocab.txt", opened.lines)
+            write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, tokenizer, cased))
             used = references(opened.table.FAMILY, opened.vocabulary.kind)
             for path in python_files(opened.table.FAMILY, used):
                 shutil.copyfile(path, folder / path.name)
@@ -148,34 +154,8 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            notes_on(opened, fields["dtype"], family),
+            [*notes_on(opened, fields["dtype"], family), *repeated_lines(opened.lines, opened.table)],
         )
-
-
-def open_source(
-    source: str | os.PathLike[str],
-    *,
-    family: str = "auto",
-    config: str | os.PathLike[str] | None = None,
-    vocab: str | os.PathLike[str] | None = None,
-    task_names: Sequence[str] | None = None,
-) -> OpenedSource:
-    """Open a source and match its tensors with the model's parameters. Arguments and errors as `convert`."""
-    files = find_source(source, config, vocab)
-    raw = load_json_object(files.config)
-    weights, plan_of = _open_weights(files)
-    try:
-        table = choose(family, weights.tensors, raw)
-        if task_names is not None and "num_tasks" not in table.CONFIG_READ_OFF:
-            raise InputError(f"--task-names: {source} is a {table.FAMILY}, which has no tasks")
-        settings = read_config(files.config, table, task_names)
-        plan = plan_of(table, settings.sizes)
-        vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], table=table)
-        weights = add_constants(weights, plan, table.CONSTANTS_SAVED, settings.sizes)
-    except BaseException:
-        weights.close()
-        raise
-    return OpenedSource(files, weights, table, settings, vocabulary, plan)
 
 
 def element_type(dtype: str | None) -> ElementType | None:
@@ -187,35 +167,19 @@ def element_type(dtype: str | None) -> ElementType | None:
     return BY_NAME[dtype]
 
 
-def _open_weights(files: SourceFiles) -> tuple[WeightSource, Callable[[WeightMap, dict[str, int]], Plan]]:
-    if files.kind == "tensorflow":
-        checkpoint = TensorFlowCheckpoint(files.path)
-        return checkpoint, lambda table, sizes: plan_from_tensorflow(table, checkpoint.tensors, sizes)
-    from kexue_hf.conversion.keras_h5_reader import KerasWeights  # imports h5py
-
-    keras = KerasWeights(files.path)
-    return keras, lambda table, sizes: plan_from_keras(table, keras.tensors, keras.layers, sizes)
-
-
 def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
     """The content of config.json, in the order in which transformers sorts it, and the architecture."""
     plan, raw, table = opened.plan, opened.config.raw, opened.table
     architecture = next(name for parts, name in table.ARCHITECTURES if parts <= plan.parts)
-    hinted = raw.get("architectures")
-    if "classifier" in plan.parts and isinstance(hinted, list) and hinted[:1] and hinted[0] in table.CLASSIFIERS:
-        architecture = hinted[0]
-    pooling = raw.get("classifier_pooling")
+    if "classifier" in plan.parts:
+        architecture = _classifier(opened, architecture)
     special = opened.vocabulary.special
     stored = Counter[str]()
     for move in plan.moves:
         stored[move.type.name] += opened.weights.tensors[move.source].size
     derived: dict[str, Any] = {
         "add_pooling_layer": "pooler" in plan.parts,
-        "classifier_pooling": pooling
-        if pooling in table.POOLINGS
-        else "pooler"
-        if "pooler" in plan.parts
-        else table.POOLINGS[0],
+        "classifier_pooling": _classifier_pooling(raw.get("classifier_pooling"), plan, table),
         "num_tasks": plan.sizes.get("num_tasks"),
         "pooling": raw.get("pooling") if raw.get("pooling") in table.POOLINGS else table.POOLINGS[0],
         "position_embedding_type": "absolute" if "positions" in plan.parts else "rotary",
@@ -246,6 +210,37 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
     return dict(sorted(fields.items())), architecture
 
 
+def _classifier(opened: OpenedSource, default: str) -> str:
+    """The class of a model with a classifier: by --head, by what the layer reads, by a hint, or the default."""
+    plan, table, head = opened.plan, opened.table, opened.plan.head
+    labels, names = plan.sizes["num_labels"], (default, *table.CLASSIFIERS)
+    if head is not None and (head.said or head.kind == "token"):
+        name = next((name for name in names if name.endswith(_ENDINGS[head.kind or "text"])), None)
+        if name is None or (head.kind == "choice" and labels != 1):
+            why = f"has {labels} outputs, and a choice has one" if name else f"a {table.FAMILY} has none of that kind"
+            raise ConversionError(f"the classifier {head.layer!r} as one of kind {head.kind!r}: {why} (--head)")
+        return name
+    hint = _hinted_classifier(opened)
+    # What a layer reads tells tokens from texts, and a hint texts from choices, which have one score each.
+    excluded = [*([_ENDINGS["token"]] if head and head.kind else []), *([_ENDINGS["choice"]] if labels != 1 else [])]
+    return default if hint is None or hint.endswith(tuple(excluded)) else hint
+
+
+def _hinted_classifier(opened: OpenedSource) -> str | None:
+    named = opened.config.raw.get("architectures")
+    return named[0] if isinstance(named, list) and named and named[0] in opened.table.CLASSIFIERS else None
+
+
+def _classifier_pooling(hint: object, plan: Plan, table: WeightMap) -> str:
+    """What a classifier reads: what the tensors and layers tell, and a hint where they do not decide."""
+    parts = plan.parts
+    if plan.head and plan.head.pooling in table.POOLINGS:
+        return str(plan.head.pooling)
+    if hint in table.POOLINGS and (hint != "pooler" or "pooler" in parts):
+        return str(hint)
+    return "pooler" if "pooler" in parts else table.POOLINGS[0]
+
+
 def _labels(raw: dict[str, Any], count: int) -> list[str]:
     """The classes' names, where the configuration has one for each."""
     named = raw.get("id2label")
@@ -254,17 +249,24 @@ def _labels(raw: dict[str, Any], count: int) -> list[str]:
     return [f"LABEL_{number}" for number in range(count)]
 
 
-def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
-    """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it."""
+def tokenizer_fields(
+    opened: OpenedSource,
+    cased: bool,
+    added: Mapping[int, Mapping[str, Any]] | None = None,
+    user_words: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it.
+
+    Args:
+        added: further added tokens by their ids: content and flags. user_words: words for the segmenter.
+    """
     reference = opened.table.TOKENIZERS[opened.vocabulary.kind]
     ids, special = opened.vocabulary.ids, opened.vocabulary.special
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    decoder = {**(added or {}), **{ids[token]: {"content": token, **flags} for token in special.values() if token}}
     fields = {
         **special,
-        "added_tokens_decoder": {
-            str(ids[token]): {"content": token, **flags}
-            for token in sorted(filter(None, special.values()), key=ids.__getitem__)
-        },
+        "added_tokens_decoder": {str(index): dict(decoder[index]) for index in sorted(decoder)},
         "do_lower_case": not cased,
         "model_max_length": opened.config.fields["max_position_embeddings"],
         "tokenizer_class": reference.rpartition(".")[2],
@@ -274,6 +276,8 @@ def tokenizer_fields(opened: OpenedSource, cased: bool) -> dict[str, Any]:
             "auto_map": {"AutoTokenizer": [reference.rpartition("/")[2], None]},
             **opened.table.TOKENIZER_FIELDS,
         }
+        if user_words:
+            fields["user_words"] = list(user_words)
     return dict(sorted(fields.items()))
 
 
@@ -302,11 +306,43 @@ def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
                 f"original code takes it whatever the vocabulary says: the weights were trained so, and config.json "
                 f"says mask_token_id {index}, which is not the tokenizer's"
             )
+    head = opened.plan.head
+    # A family with one classifier only leaves nothing to tell.
+    if head is not None and not head.said and opened.table.CLASSIFIERS and _hinted_classifier(opened) is None:
+        notes.append(head_note(head, (opened.plan.sizes["hidden_size"], opened.plan.sizes["num_labels"])))
     if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
 
 
+def _tokenizer_fields(opened: OpenedSource, tokenizer: FolderVocabulary | None, cased: bool) -> dict[str, Any]:
+    if tokenizer is None:
+        return tokenizer_fields(opened, cased)
+    added = {tokenizer.vocabulary.ids[token]: {"content": token, **row} for token, row in tokenizer.added.items()}
+    return tokenizer_fields(opened, cased or not tokenizer.do_lower_case, added, tokenizer.user_words)
+
+
+def write_lines(path: Path, tokens: Iterable[str]) -> None:
+    """Write a vocabulary, one token a line."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{token}\n" for token in tokens)
+
+
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Write a JSON file as transformers does, but for its characters, which stay readable."""
     path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+__all__ = [
+    "DTYPES",
+    "ConversionReport",
+    "OpenedSource",
+    "config_fields",
+    "convert",
+    "element_type",
+    "notes_on",
+    "open_source",
+    "tokenizer_fields",
+    "write_json",
+    "write_lines",
+]

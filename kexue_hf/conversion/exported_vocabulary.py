@@ -10,7 +10,14 @@ from pathlib import Path
 
 from kexue_hf.conversion.saved_folder import SavedFolder
 from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
-from kexue_hf.conversion.saved_vocabulary import MOST_PADDING, SourceVocabulary, line_problem, read_vocabulary
+from kexue_hf.conversion.saved_vocabulary import (
+    MOST_PADDING,
+    SourceVocabulary,
+    filler,
+    line_problem,
+    read_vocabulary,
+    rows_of,
+)
 from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
@@ -34,9 +41,10 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         ConversionError: the vocabulary is missing, is another model's, or has a token that cannot be a line.
     """
     rows = saved.config.fields["vocab_size"]
-    path, vocabulary, content, own = _read(saved, rows)
+    path, vocabulary, own = _read(saved, rows)
     tokenizer = read_tokenizer(saved.path)
-    lines = max(vocabulary.ids.values()) + 1
+    tokens = _different_lines(vocabulary.ids)
+    lines = len(tokens)
     if lines > rows:
         raise ConversionError(
             f"{path}: has {lines} tokens, the model has embeddings for {rows}: it is another model's; put the "
@@ -45,38 +53,46 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
     new = {index: token for index, token in tokenizer.added.items() if lines <= index < rows}
     if rows > lines:
         _check_that_it_belongs(saved, vocabulary.fingerprint, own, rows - lines - len(new))
-    taken = set(vocabulary.ids)
+    taken = set(tokens)
     for token in new.values():
         _check_line(saved, token, taken)
         taken.add(token)
-    further = [new[index] if index in new else _filler(index, taken) for index in range(lines, rows)]
-    if further and not content.endswith(b"\n"):
-        content += b"\n"
-    content += "".join(f"{token}\n" for token in further).encode("utf-8")
+    alike = sum(vocabulary.ids.get(token) != index for index, token in enumerate(tokens))
+    tokens += [new[index] if index in new else filler(index, taken) for index in range(lines, rows)]
     lost = [token for index, token in sorted(tokenizer.added.items()) if index >= rows]
     return ExportedVocabulary(
-        content,
-        vocabulary_fingerprint([*sorted(vocabulary.ids, key=vocabulary.ids.__getitem__), *further]),
+        "".join(f"{token}\n" for token in tokens).encode("utf-8"),
+        vocabulary_fingerprint(tokens),
         own,
-        _notes(saved.table, tokenizer, list(new.values()), rows - lines - len(new), lost),
+        _notes(saved.table, tokenizer, list(new.values()), rows - lines - len(new), alike, lost),
     )
 
 
-def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, bytes, str]:
-    """The vocabulary, its file's content, and its fingerprint without added tokens.
+def _different_lines(ids: dict[str, int]) -> list[str]:
+    """A token for each row, no two of which are the same to bert4keras, where ids count the different ones so far.
+
+    To it all lines of white space are the same.
+    """
+    tokens = rows_of(ids)
+    taken = set(tokens)
+    white = [index for index, token in enumerate(tokens) if not token.strip()]
+    for index in white[1:]:
+        tokens[index] = filler(index, taken)
+    return tokens
+
+
+def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, str]:
+    """The vocabulary, and its fingerprint without added tokens.
 
     transformers 5 saves its own tokenizers as `tokenizer.json` alone, and so is ours saved that is backed by the same.
     """
     path = saved.path / "vocab.txt"
     if path.is_file() or not (saved.path / "tokenizer.json").is_file():
         vocabulary = read_vocabulary(path, None, table=saved.table)
-        return path, vocabulary, path.read_bytes(), vocabulary.fingerprint
+        return path, vocabulary, vocabulary.fingerprint
     found = read_folder_vocabulary(saved.path, None, rows, saved.table)
-    tokens = {index: token for token, index in found.vocabulary.ids.items()}
-    taken = set(found.vocabulary.ids)
-    lines = [tokens[index] if index in tokens else _filler(index, taken) for index in range(max(tokens) + 1)]
     own = vocabulary_fingerprint(sorted(found.base, key=found.base.__getitem__))
-    return found.path, found.vocabulary, "".join(f"{token}\n" for token in lines).encode("utf-8"), own
+    return found.path, found.vocabulary, own
 
 
 def _check_that_it_belongs(saved: SavedFolder, whole: str, own: str, padding: int) -> None:
@@ -101,15 +117,9 @@ def _check_line(saved: SavedFolder, token: str, taken: set[str]) -> None:
         raise ConversionError(f"{saved.path}: the added token {token!r:.60} {problem}: vocab.txt cannot hold it")
 
 
-def _filler(index: int, taken: set[str]) -> str:
-    """A name for a row without a token, as BERT names its own; entered in `taken`."""
-    while f"[unused{index}]" in taken:
-        index += 1
-    taken.add(f"[unused{index}]")
-    return f"[unused{index}]"
-
-
-def _notes(table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, lost: list[str]) -> list[str]:
+def _notes(
+    table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, alike: int, lost: list[str]
+) -> list[str]:
     notes = []
     if new:
         unknown = (
@@ -120,6 +130,11 @@ def _notes(table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding:
         notes.append(f"{len(new)} added tokens became lines of vocab.txt ({_some(new)}){unknown}")
     if padding:
         notes.append(f"{padding} rows of the embeddings that belong to no token are called [unused...] in vocab.txt")
+    if alike:
+        notes.append(
+            f"{alike} lines of vocab.txt that no text leads to are called [unused...]: {table.ORIGINAL} would read "
+            "them as repeated lines"
+        )
     if lost:
         notes.append(f"{len(lost)} added tokens have no row in the embeddings and were left out ({_some(lost)})")
     if tokenizer.user_words:

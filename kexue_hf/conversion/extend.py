@@ -15,17 +15,17 @@ from typing import Any
 
 from kexue_hf.conversion.bert_folder import is_saved_folder, open_bert_folder
 from kexue_hf.conversion.convert import (
-    OpenedSource,
     config_fields,
     element_type,
     notes_on,
-    open_source,
     tokenizer_fields,
     write_json,
+    write_lines,
 )
 from kexue_hf.conversion.extended_card import extension
 from kexue_hf.conversion.grown_weights import GrownWeights
 from kexue_hf.conversion.model_card import auto_class, check_license, model_card
+from kexue_hf.conversion.original_source import OpenedSource, open_source
 from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.safetensors_writer import write_safetensors
@@ -34,6 +34,7 @@ from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
+from kexue_hf.hub_names import is_hub_name, local_source
 
 WORDS = 20_000
 _VOCABULARY = "vocab_size"
@@ -75,6 +76,7 @@ def extend(
     corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     text_column: str = "text",
     user_dict: str | os.PathLike[str] | None = None,
+    strict: bool = False,
     family: str = "auto",
     config: str | os.PathLike[str] | None = None,
     vocab: str | os.PathLike[str] | None = None,
@@ -87,8 +89,9 @@ def extend(
     """Make a word-based model of a character BERT.
 
     Args:
-        source: a folder of transformers (config.json, safetensors, vocab.txt or tokenizer.json), or an original
-            checkpoint as `convert` takes it. One that is word-based already keeps its words.
+        source: a folder of transformers (config.json, safetensors or pytorch_model.bin, vocab.txt or tokenizer.json),
+            the name of one on the Hub, or an original checkpoint as `convert` takes it. One that is word-based already
+            keeps its words.
         output: the folder to make.
         words: how many words to add, the most frequent that the vocabulary lacks.
         corpus: one or several files, globs or folders with all below them (.txt a text a line, .jsonl, .json,
@@ -96,7 +99,8 @@ def extend(
             jieba's dictionary decide.
         text_column: where the text is, in all but .txt files.
         user_dict: a file of further words, all of which are added, and which the tokenizer cuts as one: one a line, in
-            jieba's format.
+            jieba's format. Lines that cannot become words are skipped and counted in a note.
+        strict: refuse a user dictionary with such a line.
         family: "auto", or the family that the source has to be of, as for `convert`.
         config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor's type.
@@ -119,6 +123,7 @@ def extend(
     check_license(license)
     wanted = element_type(dtype)
     corpus = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
+    name, source = os.fspath(source), local_source(source)
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
         if "words" not in opened.table.TOKENIZERS:
@@ -126,7 +131,7 @@ def extend(
                 f"{source}: is a {opened.table.FAMILY}, whose tokenizer cuts no words; a BERT, NEZHA or RoFormer can "
                 "be extended"
             )
-        choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress)
+        choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress, strict)
         _check_lines(opened.files.vocab, choice.kept)
         grown = grow(opened, choice.kept, choice.words, choice.pieces)
         plan = grown.plan
@@ -140,14 +145,13 @@ def extend(
                 moved = [*plan.moves, *plan.constants]
                 size = write_safetensors(folder / "model.safetensors", grown.weights, moved, wanted, on_bytes)
             write_json(folder / "config.json", fields)
-            with open(folder / "vocab.txt", "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{token}\n" for token in (*choice.kept, *choice.words))
+            write_lines(folder / "vocab.txt", (*choice.kept, *choice.words))
             write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
             for path in python_files(found, references(found, grown.vocabulary.kind)):
                 shutil.copyfile(path, folder / path.name)
             origin = extension(
                 found,
-                Path(os.path.abspath(source)).name,
+                name if is_hub_name(name) and not os.path.exists(name) else Path(os.path.abspath(name)).name,
                 len(choice.kept),
                 choice.words,
                 "a corpus" if corpus else "jieba's dictionary",
@@ -155,8 +159,9 @@ def extend(
                 plan,
                 wanted,
             )
-            name = Path(os.path.realpath(output)).name
-            card = model_card(name, found, architecture, origin, license, grown.vocabulary.kind, "zh")
+            card = model_card(
+                Path(os.path.realpath(output)).name, found, architecture, origin, license, grown.vocabulary.kind, "zh"
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         kept = set(choice.kept)
         return ExtensionReport(
@@ -243,11 +248,5 @@ def _check_lines(path: Path, kept: Iterable[str]) -> None:
 
 
 def _tokenizer_fields(opened: OpenedSource, tokenizer: SourceTokenizer, choice: Choice) -> dict[str, Any]:
-    fields = tokenizer_fields(opened, cased=not tokenizer.lower)
-    decoder = dict(fields["added_tokens_decoder"])
-    for token, flags in tokenizer.added.items():
-        index = str(opened.vocabulary.ids[token])
-        decoder.setdefault(index, {"content": token, **flags})
-    fields["added_tokens_decoder"] = dict(sorted(decoder.items(), key=lambda item: int(item[0])))
-    fields["user_words"] = choice.user_words
-    return fields
+    added = {opened.vocabulary.ids[token]: {"content": token, **row} for token, row in tokenizer.added.items()}
+    return tokenizer_fields(opened, not tokenizer.lower, added, choice.user_words)

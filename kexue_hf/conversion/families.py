@@ -5,9 +5,11 @@ wrong map its tensors would either not fit or, worse, fit and mean something els
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from kexue_hf.conversion.foreign_layouts import foreign_layout
 from kexue_hf.conversion.weight_source import StoredTensor
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError, InputError
@@ -26,9 +28,19 @@ FAMILIES: dict[str, tuple[str, str | None]] = {
 }
 
 _WORD = ("bert/embeddings/word_embeddings", "Embedding-Token/embeddings:0")
+_LAYERS = ("bert/encoder/layer_0/...", "Transformer-0-MultiHeadSelfAttention")
+_LAYER = re.compile(r"bert/encoder/layer_\d+/|Transformer-\d+-(MultiHeadSelfAttention|FeedForward)")
 _SEGMENT = ("bert/embeddings/token_type_embeddings", "Embedding-Segment/embeddings:0")
 _POSITION = ("bert/embeddings/position_embeddings", "Embedding-Position/embeddings:0")
 _XIANGQI_TOKENS = 20
+
+
+class OtherFamilyError(ConversionError):
+    """A checkpoint is of another family than it has to be; `found` says which."""
+
+    def __init__(self, wanted: str, found: str) -> None:
+        self.found = f"{found} ({FAMILIES[found][0]})"
+        super().__init__(f"--family {wanted} was asked for, but the checkpoint looks like {self.found}")
 
 
 def load_weight_map(family: str) -> WeightMap:
@@ -61,10 +73,14 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
                 "the checkpoint is one of tf.keras' objects, whose tensors have no names of their own; load it there, "
                 "and save it with model.save_weights under the ending .h5, or as bert4keras saves a checkpoint"
             )
-        shown = ", ".join(list(tensors)[:5]) or "none"
         raise ConversionError(
-            f"no word embeddings ({_WORD[0]} or Embedding-Token) among its {len(tensors)} tensors ({shown}, ...): "
-            "not a BERT-like checkpoint that this package knows"
+            f"no word embeddings ({_WORD[0]} or Embedding-Token) among the {len(tensors)} tensors of the checkpoint: "
+            f"{foreign_layout(tensors)}"
+        )
+    if not any(_LAYER.match(name) for name in tensors):
+        layers = [name for name in tensors if "embedding" not in name.lower()] or tensors
+        raise ConversionError(
+            f"no layer of the checkpoint has a name like {' or '.join(_LAYERS)}: {foreign_layout(layers)}"
         )
     segments = any(name in tensors for name in _SEGMENT)
     positions = any(name in tensors for name in _POSITION)
@@ -90,9 +106,7 @@ def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str
         found = recognise(tensors, config)
         # A NEZHA's configuration may have lost the key, which bert4keras does not read.
         if found != family and (found, family) != ("roformer", "nezha"):
-            raise ConversionError(
-                f"--family {family} was asked for, but the checkpoint looks like {found} ({FAMILIES[found][0]})"
-            )
+            raise OtherFamilyError(family, found)
         return table
     found = recognise(tensors, config)
     if FAMILIES[found][1] is None:

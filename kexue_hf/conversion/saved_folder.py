@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.families import load_weight_map
+from kexue_hf.conversion.families import convertible, load_weight_map
 from kexue_hf.conversion.safetensors_reader import SafetensorsFile
 from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
 from kexue_hf.conversion.weight_table import WeightMap
@@ -45,6 +45,11 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
     family = raw.get("model_type")
     if not isinstance(family, str):
         raise InputError(f"{path / 'config.json'}: lacks model_type")
+    if family not in convertible():
+        hint = "; kexue-hf convert makes a WoBERT of one that has WoBERT's weights" if family == "bert" else ""
+        raise InputError(
+            f"{path / 'config.json'}: model_type is {family!r:.60}, expected one of {', '.join(convertible())}{hint}"
+        )
     table = load_weight_map(family)
     if (path / "model.safetensors.index.json").exists():
         raise CheckpointError(f"{path}: the weights are in several files; save the model in one (max_shard_size)")

@@ -1,13 +1,19 @@
 """The vocabulary of a source: checked against the configuration, and what the tokenizer's configuration says of it."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert import weight_map_wobert
-from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+from kexue_hf.models.wobert.vocabulary_wobert import (
+    count_chinese_words,
+    is_one_field,
+    vocabulary_fingerprint,
+    vocabulary_lines,
+)
 
 # So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
 MOST_PADDING = 127
@@ -48,17 +54,41 @@ def read_vocabulary(
     Raises:
         ConversionError: it has another number of lines, is not UTF-8, or lacks a special token.
     """
-    try:
-        ids = load_vocabulary(path)
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
-    lines = max(ids.values(), default=-1) + 1
-    if size is not None and lines != size:
+    lines = read_lines(path, table)
+    if size is not None and len(lines) != size:
         raise ConversionError(
-            f"{path}: has {lines} tokens, {authority} {size}; give the vocabulary that the "
+            f"{path}: has {len(lines)} tokens, {authority} {size}; give the vocabulary that the "
             "weights were trained with (--vocab): with another one every word would get a wrong vector"
         )
-    return source_vocabulary(path, ids, table=table)
+    return source_vocabulary(path, {token: index for index, token in enumerate(lines)}, table=table)
+
+
+def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[str]:
+    """Return the token of each line of a vocabulary file, as the family's original reads it.
+
+    Raises:
+        ConversionError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return vocabulary_lines(path, first_field=table.ORIGINAL == _BERT.ORIGINAL)
+    except (OSError, ValueError) as error:
+        raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
+
+
+def repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
+    """Return a note on a vocabulary with equal lines, behind which bert4keras has other ids than line numbers."""
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        token = line.strip()  # To bert4keras all lines of white space are the same.
+        if token in seen and table.ORIGINAL == _BERT.ORIGINAL:
+            note = (
+                f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: here an id is "
+                "the number of the line, as in Google's BERT, and the last of equal lines counts; bert4keras gives "
+                "every token behind them a lower id, so that its outputs differ"
+            )
+            return [note]
+        seen[token] = number
+    return []
 
 
 def source_vocabulary(
@@ -79,7 +109,7 @@ def source_vocabulary(
     special = {role: token if token in ids else None for role, (token, _) in table.SPECIAL_TOKENS.items()}
     if len(table.TOKENIZERS) == 1:
         (kind,) = table.TOKENIZERS
-    kind = kind or ("words" if any(map(_is_chinese_word, ids)) else "characters")
+    kind = kind or ("words" if count_chinese_words(ids) else "characters")
     return SourceVocabulary(ids, vocabulary_fingerprint(sorted(ids, key=ids.__getitem__)), special, kind)
 
 
@@ -93,12 +123,24 @@ def language_of(vocabulary: SourceVocabulary) -> str | None:
     return "en" if sum(map(str.isascii, tokens)) * 10 > 9 * len(tokens) else None
 
 
+def filler(index: int, taken: set[str]) -> str:
+    """Return a name for a row without a token, as BERT names its own, and enter it in `taken`."""
+    while f"[unused{index}]" in taken:
+        index += 1
+    taken.add(f"[unused{index}]")
+    return f"[unused{index}]"
+
+
+def rows_of(ids: dict[str, int]) -> list[str]:
+    """Return a token for each id from 0 to the highest; one that no token has gets a filler."""
+    tokens, taken = {index: token for token, index in ids.items()}, set(ids)
+    return [tokens[index] if index in tokens else filler(index, taken) for index in range(max(tokens, default=-1) + 1)]
+
+
 def line_problem(token: str) -> str | None:
     """Why a token cannot be a line of `vocab.txt`, which would move the ids of all that follow; None if it can."""
     if "\n" in token or token.rstrip("\r") != token:
         return "has a line end in it"
+    if not is_one_field(token):
+        return "has white space in it"
     return "is no valid Unicode" if any("\ud800" <= char <= "\udfff" for char in token) else None
-
-
-def _is_chinese_word(token: str) -> bool:
-    return len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token)

@@ -33,7 +33,7 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         if os.path.getsize(path) > _LARGEST:
             raise ConversionError(f"{path}: too large for a configuration")
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             value = json.load(file)
     except OSError as error:
         raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None

@@ -93,8 +93,11 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
         hint = (
             "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow) or an .h5/.weights file (Keras)"
         )
-        if (folder / "model.safetensors").exists():
-            hint = "it is a HuggingFace folder already"
+        weights = [name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).exists()]
+        if weights:
+            hint = f"it has {weights[0]}, but no config.json of transformers"
+            if (folder / "config.json").is_file():
+                hint = "it is a folder of transformers, which has its own config.json; leave out --config"
         raise CheckpointError(f"{folder}: holds no checkpoint: {hint}")
     if len(found) > 1:
         named = _named_by_state_file(folder)
@@ -153,16 +156,25 @@ def _check_hdf5(path: Path) -> Path:
         return path
     what = "is not an HDF5 file, and no TensorFlow checkpoint of that name lies there"
     if start.startswith(_PICKLE):
-        what = "is a Python pickle, which can run code when it is loaded and is never loaded here"
+        what = f"is a Python pickle, which can run code when it is loaded and is never loaded here{_if_pytorch(path)}"
     elif start.startswith(_ZIP):
         what = (
-            "is a zip archive (a PyTorch .bin, a Keras 3 .keras file?), which may hold a pickle and is not loaded here"
+            f"is a zip archive that may hold a pickle and is not loaded here{_if_pytorch(path)}"
+            if path.suffix != ".zip"
+            else "is a zip archive; unpack it first, and give the folder"
         )
     elif start.startswith(_GZIP):
         what = "is a compressed file; unpack it first"
     elif not start:
         what = "is empty"
+    elif path.suffix == ".safetensors":
+        what = "is a file of transformers; give the folder with it, config.json and vocab.txt"
     raise CheckpointError(f"{path}: {what}; expected a TensorFlow checkpoint or Keras weights (.h5, .weights)")
+
+
+def _if_pytorch(path: Path) -> str:
+    known = path.suffix in (".bin", ".pt", ".pth")
+    return "; of PyTorch's files give the folder with pytorch_model.bin, config.json and vocab.txt" if known else ""
 
 
 def _companion(

@@ -64,6 +64,8 @@ def read_folder_vocabulary(
         added |= _added_in_json(path, raw)
     else:
         ids = read_vocabulary(path, None, table=table).ids
+        if vocab is None and (folder / "tokenizer.json").is_file():
+            added |= _added_in_json(folder / "tokenizer.json", load_json_object(folder / "tokenizer.json"))
     saved = read_tokenizer(folder)
     given = settings.get("added_tokens_decoder") or {}
     for index, token in saved.added.items():

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kexue_hf.conversion.element_types import FLOATING, ElementType
+from kexue_hf.conversion.foreign_layouts import foreign_layout
+from kexue_hf.conversion.kept_tokens import is_selection
+from kexue_hf.conversion.keras_head import Head, check_width, choose_head, unnested
 from kexue_hf.conversion.weight_source import StoredTensor
 from kexue_hf.errors import ConversionError
 
@@ -81,7 +84,8 @@ class Move:
 class Plan:
     """All moves in the source's order, what is left behind (name, reason), and which parts the model has.
 
-    `constants` are tensors that the target stores and the source has not (conversion/constants.py).
+    `constants` are tensors that the target stores and the source has not (conversion/constants.py). `head` is what is
+    known of the classifier.
     """
 
     moves: list[Move]
@@ -89,6 +93,7 @@ class Plan:
     parts: frozenset[str]
     sizes: dict[str, int] = field(default_factory=dict)
     constants: list[Move] = field(default_factory=list)
+    head: Head | None = None
 
     @property
     def parameters(self) -> int:
@@ -122,26 +127,33 @@ def plan_from_keras(
     tensors: Mapping[str, StoredTensor],
     layers: Iterable[tuple[str, list[str]]],
     sizes: Mapping[str, int],
+    head: str = "auto",
 ) -> Plan:
     """Match the weights of a Keras file, layer by layer and in each layer by place. Arguments and errors as above.
 
     Args:
-        layers: (name of the layer, the names of its weights in order).
+        layers: (name of the layer, the names of its weights in order), those without weights too if they are known.
+        head: what a layer of the author's own is, see `keras_head`.
     """
     _check_that_keras_has(table)
-    layers = [(layer, weights) for layer, weights in layers if weights]
+    listed = list(layers)
+    layers = [(layer, weights) for layer, weights in unnested(listed, table.KERAS) if weights]
+    if not {layer for layer, _ in layers} <= {layer for layer, _ in listed}:
+        listed = layers  # Of the model inside, the layers without weights are not known.
     check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _GIVE)
     known = expand(table.KERAS, sizes)
     for name in table.KERAS_NUMBERED:
         meant = [layer for layer, weights in layers if layer not in known and _fits(weights, known[name])]
         if len(meant) == 1 and name not in dict(layers):
             known[meant[0]] = known.pop(name)
-    heads = [
-        layer
-        for layer, weights in layers
-        if table.KERAS_HEAD and layer not in known and _fits(weights, table.KERAS_HEAD)
-    ]
-    slots = {**known, heads[0]: table.KERAS_HEAD} if len(heads) == 1 else known
+    heads = [layer for layer, weights in layers if layer not in known and _fits(weights, table.KERAS_HEAD)]
+    chosen = choose_head(listed, heads, head, table.FAMILY)
+    if chosen:
+        words = dict(layers).get("Embedding-Token")
+        width = tensors[words[0]].shape if words else None
+        check_width(chosen, tensors[dict(layers)[chosen.layer][0]].shape, width)
+    slots = {**known, chosen.layer: table.KERAS_HEAD} if chosen else known
+    left = [weight for layer, weights in layers if layer not in slots for weight in weights] if head == "none" else []
     found: dict[str, tuple[str, bool]] = {}
     for layer, weights in layers:
         if layer not in slots:
@@ -155,26 +167,24 @@ def plan_from_keras(
         found |= {
             weight: (target, transposed) for weight, (_, target, transposed) in zip(weights, slots[layer], strict=True)
         }
-    if len(heads) > 1:
-        raise ConversionError(
-            f"the file has {len(heads)} layers of its author's own ({', '.join(heads)}); one is read as the "
-            "classifier, more are not a model that this package knows"
-        )
     names = {
         target: f"{layer}, weight {place}" for layer, row in slots.items() for place, (_, target, _) in enumerate(row)
     }
-    return _plan(table, tensors, sizes, found, table.DROPPED_KERAS, names, _GIVE)
+    patterns = (*table.DROPPED_KERAS, *((re.escape(weight), "left out (--head none)") for weight in left))
+    plan = _plan(table, tensors, sizes, found, patterns, names, _GIVE)
+    plan.head = chosen
+    return plan
 
 
 def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """Match the tensors of a safetensors folder that transformers wrote, whose names are the model's own.
 
-    A base model's file lacks the prefix, a tied parameter may be stored twice, and folders from before 2019 call the
-    parameters of a layer norm gamma and beta. Arguments and errors as above.
+    A base model's file lacks the prefix or has BERT's, a tied parameter may be stored twice, and folders from before
+    2019 call the parameters of a layer norm gamma and beta. Arguments and errors as above.
     """
-    _check_own_layer_count(table, tensors, sizes)
+    modern = {name: _own_prefix(table, modern_name(name)) for name in tensors}
+    _check_own_layer_count(table, {new: tensors[name] for name, new in modern.items()}, sizes)
     parameters = expand(table.PARAMETERS, sizes)
-    modern = {name: _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name) for name in tensors}
     full = {name: canonical(table, new, (*parameters, *table.TWINS)) for name, new in modern.items()}
     twins = {name: table.TWINS[own] for name, own in full.items() if own in table.TWINS}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
@@ -184,7 +194,8 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     }
     stored |= {name: tensors[name] for name in lone}
     found = {name: (own, False) for name in stored if (own := lone.get(name, full[name])) in parameters}
-    patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
+    buffers = [name for name in stored if any(re.fullmatch(pattern, modern[name]) for pattern in table.BUFFERS)]
+    patterns = tuple((re.escape(name), "constant, not a weight") for name in buffers)
     plan = _plan(table, stored, sizes, found, patterns, {}, _MEND)
     plan.dropped += [(name, f"tied to {own}") for name, own in twins.items() if name not in lone]
     return plan
@@ -279,17 +290,25 @@ def _numbered(value: object, number: int) -> object:
     return value
 
 
-def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[str, int], advice: str) -> None:
+def check_layer_count(
+    rows: Iterable[str],
+    names: Iterable[str],
+    sizes: Mapping[str, int],
+    advice: str,
+    stored: Iterable[str] | None = None,
+) -> None:
     """Compare the layers that occur in names with the configuration; ConversionError if they differ.
 
-    Comes first: it bounds how far a table is written out by what is really there, and says more than a list of names.
+    `stored` are the names as the file has them, if they are not `names`. Comes first: it bounds how far a table is
+    written out by what is really there, and says more than a list of names.
     """
-    patterns = [re.compile(re.escape(row).replace(r"\{n\}", r"(\d+)")) for row in rows if "{n}" in row]
-    numbers = set()
-    for name in names:
-        match = next((match for pattern in patterns if (match := pattern.fullmatch(name))), None)
-        if match:
-            numbers.add(int(match.group(1)))
+    rows, names = list(rows), list(names)
+    numbers = count_layers(rows, names)
+    if not numbers and names:
+        example = next((row for row in rows if "{n}" in row), "").replace("{n}", "0")
+        raise ConversionError(
+            f"no layer of the checkpoint has a name like {example}: {foreign_layout(stored or names)}"
+        )
     if numbers != set(range(min(sizes["num_hidden_layers"], len(numbers) + 1))):
         raise ConversionError(
             f"the configuration says num_hidden_layers {sizes['num_hidden_layers']}, the checkpoint has "
@@ -297,10 +316,32 @@ def check_layer_count(rows: Iterable[str], names: Iterable[str], sizes: Mapping[
         )
 
 
+def count_layers(rows: Iterable[str], names: Iterable[str]) -> set[int]:
+    """Return the numbers of the layers that occur in names; `rows` have `{n}` where the number stands."""
+    patterns = [re.compile(re.escape(row).replace(r"\{n\}", r"(\d+)")) for row in rows if "{n}" in row]
+    numbers = set()
+    for name in names:
+        match = next((match for pattern in patterns if (match := pattern.fullmatch(name))), None)
+        if match:
+            numbers.add(int(match.group(1)))
+    return numbers
+
+
+def _own_prefix(table: WeightMap, name: str) -> str:
+    """A parameter's name with the model's prefix instead of BERT's, which other implementations have."""
+    bare = name.removeprefix("module.")
+    return table.BASE_PREFIX + bare.removeprefix("bert.") if bare.startswith("bert.") else bare
+
+
+def modern_name(name: str) -> str:
+    """Return a parameter's name as transformers has it since 2019: those of a layer norm were gamma and beta."""
+    return _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name)
+
+
 def _check_own_layer_count(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> None:
     """The same for a folder of ours, whose names may lack the prefix."""
     names = [*tensors, *(table.BASE_PREFIX + name for name in tensors)]
-    check_layer_count(table.PARAMETERS, names, sizes, _MEND)
+    check_layer_count(table.PARAMETERS, names, sizes, _MEND, tensors)
 
 
 def _spans(numbers: set[int]) -> str:
@@ -357,6 +398,13 @@ def _plan(
         if tensor.shape != stored:
             wrong.append(f"{name} is {list(tensor.shape)}, expected {list(stored)}")
         moves.append(Move(name, target, transposed, expected, tensor.type))
+    rows = [tensors[name].shape[0] for name, (target, _) in found.items() if parameters[target][1][0] == "vocab_size"]
+    if advice == _GIVE and is_selection(rows, all_sizes["vocab_size"], len(wrong)):
+        raise ConversionError(
+            f"the embeddings have {rows[0]} rows, and the configuration says vocab_size {all_sizes['vocab_size']}: "
+            "the weights are of a selection of the vocabulary (bert4keras' keep_tokens); give the ids that were kept "
+            "(convert --keep-tokens), or the configuration and the vocabulary of the selection (--config, --vocab)"
+        )
     if wrong:
         raise ConversionError(
             f"{len(wrong)} tensors have another shape than the configuration demands: {_some(wrong)}; {advice}"

@@ -45,12 +45,14 @@ def choose(
     column: str,
     user_dict: str | os.PathLike[str] | None,
     progress: bool,
+    strict: bool = False,
 ) -> Choice:
     """Decide on the new vocabulary. Arguments and errors as those of `extend`.
 
     Args:
         number: of words, beside those of the user. column: of the corpus' files, where the text is.
         progress: show a bar while the corpus is counted.
+        strict: refuse a user dictionary with a line that cannot become a word.
     """
     lower = tokenizer.lower
     special = [token for token in vocabulary.special.values() if token]
@@ -61,9 +63,11 @@ def choose(
     segmenter = Segmenter(map(normalize, tokenizer.user_words))
     pieces_of = speller(ids, ids["[UNK]"], lower, segmenter if vocabulary.has_words else None)
     # First what may be wrong with a small file, then the long work.
-    own = read_user_dictionary(user_dict, reserved, lower, pieces_of) if user_dict is not None else []
-    files = _corpus_files(corpus) if corpus else []
     notes: list[str] = []
+    own: list[str] = []
+    if user_dict is not None:
+        own = read_user_dictionary(user_dict, reserved, lower, pieces_of, strict, notes.append)
+    files = _corpus_files(corpus) if corpus else []
     words: list[str] = []
     if number:
         dictionary = dictionary_frequencies(lower)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError
 
 FORMS = (".txt", ".jsonl", ".json", ".parquet")
@@ -125,7 +126,7 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
         byte = error.object[error.start]
         raise InputError(
             f"{path}, line {number}: not UTF-8 (byte 0x{byte:02x} at position {error.start} of the line); "
-            "convert the file, for example: iconv -f gb18030 -t utf-8"
+            f"{recoding_advice(error.object)}"
         ) from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.hub_names import check_model_name
 
 
 @contextmanager
@@ -22,6 +23,14 @@ def one_line(what: str) -> Iterator[None]:
     except (ValueError, OSError, ImportError, AssertionError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{what}: {reason}") from error
+
+
+def check_model(name: str) -> None:
+    """Raise InputError for a `--model` that is no folder here and cannot be downloaded from the Hub."""
+    try:
+        check_model_name(name)
+    except InputError as error:
+        raise InputError(f"--model {name} cannot be used: it{str(error).removeprefix(name)}") from None
 
 
 def check_range(options: dict[str, float | None], low: float, high: float = float("inf")) -> None:

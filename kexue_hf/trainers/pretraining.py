@@ -18,7 +18,7 @@ from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.trainers.checked_options import one_line
+from kexue_hf.trainers.checked_options import check_model, one_line
 from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
@@ -148,6 +148,8 @@ class Pretraining:
         """Train, evaluate, save model and tokenizer to `output_dir`, and return the figures."""
         options, arguments = self.options, self.arguments
         self.check()
+        if options.model is not None:
+            check_model(options.model)
         # The first process reads and tokenises, the others find it in the cache.
         with arguments.main_process_first(desc="data"):
             self.folder.mkdir(parents=True, exist_ok=True)

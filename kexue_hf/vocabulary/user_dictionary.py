@@ -1,13 +1,16 @@
-"""A file of one's own words in jieba's format: one a line, `word [frequency] [tag]`.
+"""A user dictionary: a file of words in jieba's format: one a line, `word [frequency] [tag]`.
 
-Departs from jieba, which takes whatever it is given: a line that cannot become a word is an error, with its number.
+Departs from jieba, which takes whatever it is given: a line that cannot become a word is skipped, with a warning that
+counts and names such lines.
 Frequency and tag are read over: a user's word gets the frequency with which the segmenter cuts it as one.
 """
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 
+from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.vocabulary_wobert import word_problem
@@ -21,6 +24,8 @@ def read_user_dictionary(
     special_tokens: Sequence[str] = (),
     lower: bool = True,
     pieces_of: Callable[[str], Sequence[int]] | None = None,
+    strict: bool = False,
+    warn: Callable[[str], object] = warnings.warn,
 ) -> list[str]:
     """The words of a file, as they are written there; empty lines are passed over.
 
@@ -28,9 +33,12 @@ def read_user_dictionary(
         special_tokens: what may be in no word, since it is found before words are.
         lower: whether the tokenizer lower-cases, so that "ABC" and "abc" are the same word.
         pieces_of: the ids of a word's pieces (see `speller`); a word that has none cannot be. None: not looked at.
+        strict: refuse the file for a line that cannot become a word, instead of skipping the line.
+        warn: called once with one line if lines were skipped.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, or has words that cannot be (with their lines).
+        InputError: the file cannot be read, is not UTF-8, or has lines that cannot become words (with their numbers)
+            and is to be read strictly or has no others.
     """
     try:
         with open(path, "rb") as file:
@@ -46,7 +54,7 @@ def read_user_dictionary(
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start} "
-                "of the line); convert the file, for example: iconv -f gb18030 -t utf-8"
+                f"of the line); {recoding_advice(line)}"
             ) from None
         if not text:
             continue
@@ -65,7 +73,11 @@ def read_user_dictionary(
             words[normal] = (number, word)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise InputError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}; expected one word a line: word [freq] [tag]")
+        found = f"{'; '.join(problems[:_SHOWN])}{more}; expected one word a line: word [freq] [tag]"
+        if strict or not words:
+            raise InputError(f"{path}: {found}")
+        lines = "1 line was" if len(problems) == 1 else f"{len(problems):,} lines were"
+        warn(f"{path}: {lines} skipped ({len(words):,} words are left): {found}")
     return [word for _, word in words.values()]
 
 

@@ -392,7 +392,10 @@ FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no_config": (lambda f: (f / "config.json").unlink(), "config.json: missing"),
     "no_weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read: No such file"),
     "no_vocab": (lambda f: (f / "vocab.txt").unlink(), "No such file"),
-    "other_model": (lambda f: edit_json(f / "config.json", model_type="gpt2"), "unknown family 'gpt2'"),
+    "other_model": (
+        lambda f: edit_json(f / "config.json", model_type="gpt2"),
+        "model_type is 'gpt2', expected one of wobert",
+    ),
     "no_model_type": (lambda f: edit_json(f / "config.json", model_type=...), "lacks model_type"),
     "truncated_weights": (lambda f: truncate(f / "model.safetensors", 100_000), "lies outside it: truncated?"),
     "absurd_header": (lambda f: overwrite(f / "model.safetensors", 0, b"\xff" * 8), "does not fit into"),

@@ -168,13 +168,24 @@ def test_macro_f1_is_the_mean_over_classes():
     assert script.measures(predicted, expected, 3) == {"accuracy": 0.6, "macro_f1": pytest.approx((0.5 + 2 / 3) / 2)}
 
 
+@pytest.mark.parametrize("option", ["--unknown_option", "--unknown_option=3", "--max_steps=-1.5e3"])
+def test_a_wrong_option_is_one_line(encoder, tmp_path, capsys, option):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(encoder, train, tmp_path / "out", option))
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and option.partition("=")[0] in error
+    if "unknown" in option:
+        assert error.startswith("finetune_classification: error: wrong options: ") and error.count("\n") == 1
+
+
 def test_a_mistyped_model_is_one_line(encoder, tmp_path, capsys):
     train = write_jsonl(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(SystemExit) as exit_:
         script.main(arguments(tmp_path / "nothing", train, tmp_path / "out"))
     assert exit_.value.code == 2
     message = capsys.readouterr().err.strip()
-    assert "nothing cannot be used" in message and "\n" not in message
+    assert "nothing cannot be used: it is no folder here" in message and "\n" not in message
 
 
 @pytest.fixture(scope="module")

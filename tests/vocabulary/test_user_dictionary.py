@@ -2,6 +2,7 @@
 
 import pytest
 
+from kexue_hf.corpora.text_files import read_lines
 from kexue_hf.errors import InputError
 from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
 
@@ -35,7 +36,42 @@ def test_jiebas_format(tmp_path):
 )
 def test_bad_lines(tmp_path, content, problem):
     with pytest.raises(InputError, match=problem):
-        read(tmp_path, content)
+        read(tmp_path, content, strict=True)
+
+
+def test_bad_lines_are_skipped_with_one_warning(tmp_path):
+    content = "ABC\nEdu Trust认证 2000\n好词\nabc\n[MASK]词 3\n" + "甲 乙\n" * 1000
+    with pytest.warns(
+        UserWarning, match=r"1,003 lines were skipped \(2 words are left\): line 2: .*; and 998 more"
+    ) as seen:
+        assert read(tmp_path, content) == ["ABC", "好词"]
+    assert len(seen) == 1 and len(str(seen[0].message)) < 1000
+    warned = []
+    assert read(tmp_path, "好词\n好词\n", warn=warned.append) == ["好词"]
+    assert "words.txt: 1 line was skipped (1 words are left): line 2: '好词' is the word of line 1 again" in warned[0]
+
+
+def test_a_file_without_a_word_is_refused(tmp_path):
+    with pytest.raises(InputError, match="line 1: a user word must not hold white space"):
+        read(tmp_path, "甲 乙\n丙 丁\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "start", "name"),
+    [
+        ("utf-16", "", "utf-16"),
+        ("utf-16-be", "\ufeff", "utf-16"),
+        ("utf-16-le", "", "utf-16le"),
+        ("gb18030", "", "gb18030"),
+    ],
+)
+def test_the_advice_fits_the_encoding(tmp_path, encoding, start, name):
+    raw = f"{start}深度 3 n\n天气\n".encode(encoding)
+    with pytest.raises(InputError, match=f"iconv -f {name} -t utf-8"):
+        read(tmp_path, raw)
+    (tmp_path / "corpus.txt").write_bytes(raw)
+    with pytest.raises(InputError, match=f"iconv -f {name} -t utf-8"):
+        list(read_lines(tmp_path / "corpus.txt"))
 
 
 def test_cased_words_differ(tmp_path):

@@ -57,10 +57,10 @@ CONSTANTS_TENSORFLOW = bert.CONSTANTS_TENSORFLOW
 
 BASE_PREFIX = "nezha."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
-# What transformers 4 stored.
+# What transformers 4 and other implementations stored.
 BUFFERS = (
-    r"(nezha\.)?embeddings\.token_type_ids",
-    r"(nezha\.)?encoder\.layer\.\d+\.attention\.self\.relative_positions_encoding\.positions_encoding",
+    r"(nezha\.)?embeddings\.(position_ids|token_type_ids)",
+    r"(nezha\.)?encoder\.layer\.\d+\.attention\.self\.relative_position\w*(\.\w+)?",
 )
 
 CONFIG_DERIVED = bert.CONFIG_DERIVED

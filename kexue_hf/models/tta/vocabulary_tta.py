@@ -14,19 +14,22 @@ OFFICIAL_IDS = {"[PAD]": 0, "[EOS]": 1, "[UNK]": 2, "[SOS]": 3, "[MASK]": 4, "[C
 def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
     """Read a vocabulary file: one token a line, line number (from 0) = id; of a token that occurs twice the last wins.
 
-    Only the line end is stripped and no line is skipped.
+    White space around a token and a byte order mark are dropped, as by the official code; no line is skipped, and one
+    of white space stays as it is.
 
     Raises:
         ValueError: the file cannot be read, or is not UTF-8 (names the line).
     """
     vocabulary: dict[str, int] = {}
+    number = 0
     try:
         with open(path, "rb") as file:
             for number, raw in enumerate(file):
-                vocabulary[raw.decode("utf-8").rstrip("\r\n")] = number
+                line = raw.decode("utf-8" if number else "utf-8-sig")
+                vocabulary[line.strip() or line.rstrip("\r\n")] = number
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}, line {len(vocabulary) + 1}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
+            f"{path}, line {number + 1}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
         ) from None
     except OSError as error:
         raise ValueError(f"cannot read the vocabulary {path}: {error.strerror or error}") from None

@@ -121,7 +121,7 @@ class Analyzer:
         self._joins = not any(_SEPARATOR in word for word in words)
         self.pieces = WordPieces(vocabulary, unk_id)
         self._records = _Records(self.pieces)
-        self._table = WordTable(vocabulary, unk_id)
+        self._table = WordTable(self.pieces.vocabulary, unk_id)
         special_tokens = list(special_tokens)
         self._raw_special = _SpecialFinder([t for t in special_tokens if not t.normalized])
         self._normalized_special = _SpecialFinder(

@@ -30,7 +30,14 @@ from .batch_wobert import Batch, collector_waiting, read_inputs
 from .decoding_wobert import join_tokens
 from .normalization_wobert import Normalizer
 from .truncation_wobert import truncated_windows
-from .vocabulary_wobert import VocabularyMismatchWarning, load_vocabulary, vocabulary_fingerprint, word_problem
+from .vocabulary_wobert import (
+    VocabularyMismatchWarning,
+    check_special_tokens,
+    given_vocabulary,
+    is_one_field,
+    vocabulary_fingerprint,
+    word_problem,
+)
 
 VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
 
@@ -65,7 +72,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             the model a row for it, use `kexue_hf.add_words`. Special and added tokens are found before words are, so
             that a word which holds one has no effect.
         unk_token (`str` or `None`, *optional*, defaults to `"[UNK]"`): the token for what cannot be spelt. Without one
-            nothing can be encoded.
+            nothing can be encoded. It, `pad_token`, `cls_token`, `sep_token` and `mask_token` have to be in the
+            vocabulary; pass another name, or None.
 
     What differs from other tokenizers: `word_ids()` counts the words of the segmenter (those that leave a token), or
     the given words with `is_split_into_words`; offsets are in characters of the raw text; `tokenize()` returns
@@ -73,7 +81,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     from the first where they are equal, like the original.
 
     Raises:
-        ValueError: no or both vocabularies, an unreadable one, one without `unk_token`; a bad user word.
+        ValueError: no or both vocabularies, an unreadable one, one without a special token; a bad user word.
         ImportError: neither rjieba nor jieba is installed (when the first text is cut).
     """
 
@@ -92,22 +100,24 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         do_lower_case: bool = True,
         user_words: Iterable[str] = (),
         unk_token: str | AddedToken | None = "[UNK]",
-        sep_token: str | AddedToken = "[SEP]",
-        pad_token: str | AddedToken = "[PAD]",
-        cls_token: str | AddedToken = "[CLS]",
-        mask_token: str | AddedToken = "[MASK]",
+        sep_token: str | AddedToken | None = "[SEP]",
+        pad_token: str | AddedToken | None = "[PAD]",
+        cls_token: str | AddedToken | None = "[CLS]",
+        mask_token: str | AddedToken | None = "[MASK]",
         **kwargs: Any,
     ) -> None:
         self._made = None
-        self.vocab = _vocabulary(vocab_file, vocab)
+        self.vocab = given_vocabulary(vocab_file, vocab)
         self.ids_to_tokens = {index: token for token, index in self.vocab.items()}
         self._vocab_size = max(self.ids_to_tokens, default=-1) + 1
-        added = {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
-        if unk_token is not None and str(unk_token) not in self.vocab and str(unk_token) not in added:
-            raise ValueError(
-                f"the vocabulary of {len(self.vocab):,} tokens has no {str(unk_token)!r}, the token for what it "
-                f"cannot spell: is it a BERT vocab.txt? Pass unk_token= if it has another name"
-            )
+        special = {
+            "unk_token": unk_token,
+            "pad_token": pad_token,
+            "cls_token": cls_token,
+            "sep_token": sep_token,
+            "mask_token": mask_token,
+        }
+        check_special_tokens(self.vocab, special, kwargs.get("added_tokens_decoder", {}).values())
         self.do_lower_case = do_lower_case
         words = _as_words(user_words)
         self._user_words: tuple[str, ...] = ()
@@ -123,11 +133,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         super().__init__(
             do_lower_case=do_lower_case,
             user_words=words,
-            unk_token=unk_token,
-            sep_token=sep_token,
-            pad_token=pad_token,
-            cls_token=cls_token,
-            mask_token=mask_token,
+            **special,
             **kwargs,
         )
         # Not by add_words, which refuses words that hold a token: in a saved tokenizer the token may be the younger.
@@ -154,7 +160,12 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     @property
     def vocab_fingerprint(self) -> str:
         """Fingerprint of the vocabulary without added tokens, as a model's config records it."""
-        return vocabulary_fingerprint(self.ids_to_tokens[index] for index in sorted(self.ids_to_tokens))
+        tokens = (self.ids_to_tokens[index] for index in sorted(self.ids_to_tokens))
+        return vocabulary_fingerprint(token for token in tokens if not self._is_only_added(token))
+
+    def _is_only_added(self, token: str) -> bool:
+        """Whether no line of `vocab.txt` can hold a token, and tokenizer_config.json holds it as an added one."""
+        return token in self._added_tokens_encoder and not is_one_field(token)
 
     def get_vocab(self) -> dict[str, int]:
         """Token -> id, added tokens included. Ids that no text leads to (lines that occur again) have placeholders."""
@@ -189,7 +200,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         """Write `vocab.txt` in `save_directory`; returns its path.
 
         Raises:
-            ValueError: a token has a line end in it (from a `vocab=` argument), which the file cannot hold.
+            ValueError: a token has a line end or white space in it (from a `vocab=` argument), which the file cannot
+                hold.
         """
         name = (f"{filename_prefix}-" if filename_prefix else "") + VOCAB_FILES_NAMES["vocab_file"]
         path = os.path.join(save_directory, name)
@@ -198,8 +210,11 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         for index in range(self.vocab_size):
             # An id without a token gets a line that occurs again further down: reading lets the last one win.
             token = self.ids_to_tokens.get(index, last)
-            if token.rstrip("\r\n") != token or "\n" in token:
-                raise ValueError(f"token {index}, {token!r}, has a line end in it: a vocab.txt has one token a line")
+            if self._is_only_added(token):
+                token = last
+            if not is_one_field(token):
+                what = "a line end" if token.rstrip("\r\n") != token or "\n" in token else "white space"
+                raise ValueError(f"token {index}, {token!r}, has {what} in it: a vocab.txt has one token a line")
             lines.append(token + "\n")
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
@@ -324,6 +339,28 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
                 raise ValueError(f"a user word must be a string, got {word!r} of type {type(word).__name__}")
             if problem := word_problem(word, normalize(word), tokens):
                 raise ValueError(problem)
+
+    def _add_tokens(self, new_tokens: list[str] | list[AddedToken], special_tokens: bool = False) -> int:
+        """Add tokens under the names that they come with; the analyzer normalises those that are to be normalised."""
+        known = {*self.all_special_tokens, *self._added_tokens_encoder}
+        flags: dict[str, dict[str, bool]] = {}
+        tokens = []
+        for token in new_tokens or ():
+            if isinstance(token, str) and token not in known:
+                token = AddedToken(token, special=special_tokens, normalized=not special_tokens)
+            if isinstance(token, AddedToken) and token.normalized and not (token.special or special_tokens):
+                state = {"single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip}
+                flags[token.content] = state
+                # transformers lower-cases the name of a normalised token, and would not find it again.
+                token = AddedToken(token.content, normalized=False, special=False, **state)
+            tokens.append(token)
+        added: int = super()._add_tokens(tokens, special_tokens)
+        for content, state in flags.items():
+            if content in self._added_tokens_encoder:
+                token = AddedToken(content, normalized=True, special=False, **state)
+                self._added_tokens_decoder[self._added_tokens_encoder[content]] = token
+        self._made = None
+        return added
 
     def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
         """No trie, for the analyzer finds the added tokens: a new one for the tokens and flags there are now."""
@@ -501,31 +538,6 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         is not special is a word like others.
         """
         return join_tokens(tokens, frozenset(self.all_special_tokens), frozenset(self._added_tokens_encoder))
-
-
-def _vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
-    """The vocabulary of the constructor's arguments: token -> id."""
-    if (vocab_file is None) == (vocab is None):
-        raise ValueError(
-            "WoBertTokenizer needs a vocabulary: either vocab_file=, the path of a vocab.txt, or vocab=, "
-            + ("and not both" if vocab is not None else "but the folder or the call has neither")
-        )
-    if vocab_file is not None:
-        try:
-            return load_vocabulary(vocab_file)
-        except OSError as error:
-            raise ValueError(f"cannot read the vocabulary {vocab_file}: {error.strerror or error}") from error
-    if isinstance(vocab, Mapping):
-        vocabulary = dict(vocab)
-        ids = set(vocabulary.values())
-        if len(ids) < len(vocabulary) or not all(type(index) is int and index >= 0 for index in ids):
-            raise ValueError("vocab= as a dict maps every token to an id of its own, an integer from 0 on")
-    else:
-        vocabulary = {token: index for index, token in enumerate(vocab)}
-    for token in vocabulary:
-        if not isinstance(token, str):
-            raise ValueError(f"a token must be a string, got {token!r} of type {type(token).__name__}")
-    return vocabulary
 
 
 def _as_words(words: Any) -> list[Any]:

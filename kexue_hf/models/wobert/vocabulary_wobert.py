@@ -5,33 +5,63 @@ Apart from the tokenizer because the conversion needs both and must not import t
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_MARK = b"\xef\xbb\xbf"
 
 
 class VocabularyMismatchWarning(UserWarning):
     """A tokenizer and a model came together that were not made for each other."""
 
 
-def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
+def load_vocabulary(path: str | os.PathLike[str], first_field: bool = True) -> dict[str, int]:
     """Read a vocabulary file: one token a line, line number (from 0) = id.
 
-    Only the line end is stripped and no line is skipped: the released WoBERT vocabulary has an empty line that counts
-    as a token. Of a token that occurs twice the last id wins, as in bert4keras.
+    No line is skipped: the released WoBERT vocabulary has an empty line that counts as a token. Of a token that occurs
+    twice the last line counts, as in Google's BERT; in bert4keras, whose ids count the different tokens so far, the
+    tokens that follow it have lower ids. Arguments and errors as `vocabulary_lines`.
+    """
+    return {token: number for number, token in enumerate(vocabulary_lines(path, first_field))}
+
+
+def vocabulary_lines(path: str | os.PathLike[str], first_field: bool = True) -> list[str]:
+    """The token of each line of a vocabulary file, without a byte order mark.
+
+    Args:
+        first_field: take what stands before the first white space, as bert4keras does; False: strip the line only, as
+            Google's BERT does. A line of white space stays as it is, and no text leads to it.
 
     Raises:
         ValueError: the file is not UTF-8 (names the line).
     """
-    vocabulary: dict[str, int] = {}
+    tokens: list[str] = []
     with open(path, "rb") as file:
-        for number, raw in enumerate(file):
+        for number, raw in enumerate(file, 1):
             try:
-                token = raw.decode("utf-8")
+                line = raw.removeprefix(_MARK if number == 1 else b"").decode("utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"{path}, line {number + 1}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
+                    f"{path}, line {number}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
                 ) from None
-            vocabulary[token.rstrip("\r\n")] = number
-    return vocabulary
+            token = line.strip()
+            if first_field and token:
+                token = token.split(maxsplit=1)[0]
+            tokens.append(token or line.rstrip("\r\n"))
+    return tokens
+
+
+def is_one_field(token: str) -> bool:
+    """Whether a token can be a line of a vocabulary file: no white space, or nothing else and no line end."""
+    return token.split() == [token] or (not token.strip() and token.rstrip("\r\n") == token and "\n" not in token)
+
+
+def without_white_space(vocabulary: Mapping[str, int]) -> Mapping[str, int]:
+    """The tokens that a text can lead to: white space separates words and is part of none."""
+    text = "".join(vocabulary)
+    if text.split() == [text]:
+        return vocabulary
+    return {token: index for token, index in vocabulary.items() if not any(map(str.isspace, token))}
 
 
 def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
@@ -44,6 +74,11 @@ def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
         digest.update(token.encode("utf-8", "surrogatepass"))
         digest.update(b"\n")
     return digest.hexdigest()[:16]
+
+
+def count_chinese_words(tokens: Iterable[str]) -> int:
+    """Count the tokens that are Chinese words of two or more characters, of which a character vocabulary has none."""
+    return sum(len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token) for token in tokens)
 
 
 def word_problem(word: str, normal: str, tokens: Iterable[str] = ()) -> str | None:
@@ -63,3 +98,44 @@ def word_problem(word: str, normal: str, tokens: Iterable[str] = ()) -> str | No
     if token:
         return f"a user word must not hold a special or added token, got {word!r:.60}, which has {token!r}"
     return None
+
+
+def given_vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
+    """Return the vocabulary of a tokenizer's arguments, a file or the tokens themselves: token -> id.
+
+    Raises:
+        ValueError: there is none or both, it cannot be read, or is no list of tokens.
+    """
+    if (vocab_file is None) == (vocab is None):
+        raise ValueError(
+            "WoBertTokenizer needs a vocabulary: either vocab_file=, the path of a vocab.txt, or vocab=, "
+            + ("and not both" if vocab is not None else "but the folder or the call has neither")
+        )
+    if vocab_file is not None:
+        try:
+            return load_vocabulary(vocab_file)
+        except OSError as error:
+            raise ValueError(f"cannot read the vocabulary {vocab_file}: {error.strerror or error}") from error
+    if isinstance(vocab, Mapping):
+        vocabulary = dict(vocab)
+        ids = set(vocabulary.values())
+        if len(ids) < len(vocabulary) or not all(type(index) is int and index >= 0 for index in ids):
+            raise ValueError("vocab= as a dict maps every token to an id of its own, an integer from 0 on")
+    else:
+        vocabulary = {token: index for index, token in enumerate(vocab)}
+    for token in vocabulary:
+        if not isinstance(token, str):
+            raise ValueError(f"a token must be a string, got {token!r} of type {type(token).__name__}")
+    return vocabulary
+
+
+def check_special_tokens(vocabulary: Mapping[str, int], special: Mapping[str, Any], added: Iterable[Any]) -> None:
+    """Raise ValueError for special tokens without an id: transformers would give them ids beyond the embeddings."""
+    there = {*map(str, added)}
+    for role, token in special.items():
+        if token is not None and str(token) not in vocabulary and str(token) not in there:
+            use = "the token for what it cannot spell" if role == "unk_token" else f"its {role}"
+            raise ValueError(
+                f"the vocabulary of {len(vocabulary):,} tokens has no {str(token)!r}, {use}: is it a BERT vocab.txt? "
+                f"Pass {role}= if it has another name, {role}=None if it has none"
+            )

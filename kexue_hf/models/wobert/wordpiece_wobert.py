@@ -7,6 +7,8 @@ characters it is made of (https://kexue.fm/archives/7758). Any other word goes t
 import unicodedata
 from collections.abc import Mapping
 
+from .vocabulary_wobert import without_white_space
+
 # bert4keras' limit (`word_maxlen`); BERT's own is 100.
 MAX_WORD_LENGTH = 200
 
@@ -15,15 +17,15 @@ class WordPieces:
     """Splits a normalised word into tokens.
 
     Args:
-        vocabulary: token -> id.
+        vocabulary: token -> id; a token with white space in it is never found.
         unk_id: the id of a word that cannot be spelt.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], unk_id: int) -> None:
-        self.vocabulary = vocabulary
+        self.vocabulary = without_white_space(vocabulary)
         self.unk_id = unk_id
         # No longer piece can match: keeps the greedy search linear in the text.
-        self._longest = max((len(token) for token in vocabulary), default=1)
+        self._longest = max((len(token) for token in self.vocabulary), default=1)
 
     def __call__(self, word: str) -> list[tuple[int, int, int]]:
         """The tokens of `word`: (id, start, end), positions within the word; none for a space or control character."""

@@ -284,3 +284,13 @@ def test_both_models_files_read_a_vocabulary_alike(tmp_path):
     path.write_bytes("[PAD]\r\n\n天\n天\n".encode())
     assert vocabulary_tta.load_vocabulary(path) == vocabulary_wobert.load_vocabulary(path)
     assert vocabulary_tta.vocabulary_fingerprint(["天"]) == vocabulary_wobert.vocabulary_fingerprint(["天"])
+
+
+def test_lines_are_stripped_as_by_the_official_code(tmp_path):
+    path = tmp_path / "vocab.txt"
+    lines = ["\ufeff[PAD]", *oracle.SPECIAL[1:], "x ", "\ty", "\u2028", "new york"]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    tokenizer = TtaTokenizer(str(path))
+    assert (tokenizer.pad_token_id, len(tokenizer)) == (0, 11)
+    assert tokenizer("x\u2028y")["input_ids"] == [3, 7, 8, 1]
+    assert vocabulary_tta.load_vocabulary(path) == vocabulary_wobert.load_vocabulary(path, first_field=False)

@@ -208,7 +208,7 @@ def test_a_token_that_a_file_cannot_hold(tmp_path):
 
 
 def test_lines_that_occur_twice(tmp_path):
-    """The last one wins, as in bert4keras; no id is given away twice, and the file says the same when saved again."""
+    """The last one wins, as in Google's BERT; no id is given twice, and the file stays the same when saved again."""
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join([*oracle.SPECIAL, "今天", "今天", "天气"]) + "\n", encoding="utf-8")
     tokenizer = WoBertTokenizer(path)
@@ -380,7 +380,7 @@ def test_added_tokens_are_found_in_the_text():
     assert len(tokenizer) == size + 4
     text = "苏剑林É NEWTOK <e>  好[E1][e1]"
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    assert found.tokens() == ["苏剑林", "e", "newtok", "<e>", "好", "[E1]", "[", "e", "##1", "]"]
+    assert found.tokens() == ["苏剑林", "e", "NewTok", "<e>", "好", "[E1]", "[", "e", "##1", "]"]
     assert [text[a:b] for a, b in found["offset_mapping"]][:6] == ["苏剑林", "É", "NEWTOK", " <e>  ", "好", "[E1]"]
     assert found["offset_mapping"] == found.encodings[0].offsets
     assert "[E1]" not in tokenizer.decode(found["input_ids"], skip_special_tokens=True)

@@ -64,6 +64,16 @@ def make_vocabulary() -> list[str]:
     return list(dict.fromkeys([*SPECIAL, "", *words, *characters, *latin, *pieces]))
 
 
+def load_vocab(path) -> dict[str, int]:
+    """bert4keras' own, of 0.8 to 0.11."""
+    vocabulary: dict[str, int] = {}
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            fields = line.split()
+            vocabulary[fields[0] if fields else ""] = len(vocabulary)
+    return vocabulary
+
+
 def normalize(text: str) -> str:
     text = unicodedata.normalize("NFD", text.lower())
     return "".join(char for char in text if unicodedata.category(char) != "Mn")

@@ -1,0 +1,75 @@
+"""Which weights a folder lacks that its own class has: transformers begins them at random, and only prints a table."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kexue_hf.conversion.families import convertible, load_weight_map
+from kexue_hf.conversion.weight_table import canonical, count_layers, expand, modern_name
+
+# What stands on the encoder, by the ending of the class's name.
+_HEADS: dict[str, tuple[str, ...]] = {
+    "ForPreTraining": ("mlm", "nsp", "pooler"),
+    "ForMaskedLM": ("mlm",),
+    "ForCausalLM": ("mlm",),
+    "ForNextSentencePrediction": ("nsp", "pooler"),
+    "ForSequenceClassification": ("classifier",),
+    "ForMultipleChoice": ("classifier",),
+    "ForTokenClassification": ("classifier",),
+    "ForQuestionAnswering": ("spans",),
+}
+_ON_POOLER = ("ForSequenceClassification", "ForMultipleChoice")
+# A model without a weight map: the family whose parameters it has.
+_LIKE = {"performer_bert": "wobert"}
+
+
+def missing_weights(config: Mapping[str, Any], stored: Iterable[str]) -> list[str]:
+    """Return the parameters that are not stored and that the class named by the configuration has.
+
+    Args:
+        config: the content of config.json, of a model type that this package knows.
+        stored: the names of the stored tensors.
+    """
+    kind = config.get("model_type")
+    family = _LIKE.get(str(kind), str(kind))
+    if family not in convertible():
+        return []
+    table = load_weight_map(family)
+    stored = [modern_name(name) for name in stored]
+    layers = config.get("num_hidden_layers")
+    asked = layers if isinstance(layers, int) and layers > 0 else 0
+    # One more than there are shows that some are missing; a damaged number of layers must not fill the memory.
+    found = count_layers(table.PARAMETERS, [*stored, *(table.BASE_PREFIX + name for name in stored)])
+    parameters = expand(table.PARAMETERS, {"num_hidden_layers": min(asked, len(found) + 1)})
+    known = (*parameters, *table.TWINS)
+    own = {canonical(table, name, known) for name in stored}
+    own |= {table.TWINS[name] for name in own if name in table.TWINS}
+    parts = _parts(config)
+    return [
+        name
+        for name, (part, _) in parameters.items()
+        if part in parts and name not in own and not _is_unconditioned(config, name)
+    ]
+
+
+def _parts(config: Mapping[str, Any]) -> set[str]:
+    """The parts that the configuration's first architecture has; the encoder alone for one that is not known."""
+    parts = {"encoder"}
+    names = config.get("architectures")
+    name = str(names[0]) if isinstance(names, list) and names else ""
+    ending = next((ending for ending in _HEADS if name.endswith(ending)), "")
+    parts.update(_HEADS.get(ending, ()))
+    if ending in _ON_POOLER and config.get("classifier_pooling", "pooler") == "pooler":
+        parts.add("pooler")
+    if name.endswith("Model") and config.get("add_pooling_layer", True):
+        parts.add("pooler")
+    if config.get("position_embedding_type") == "absolute":
+        parts.add("positions")
+    return parts
+
+
+def _is_unconditioned(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a parameter belongs to conditions that a matcher, folded to one task, no longer has."""
+    return config.get("conditional") is False and (name.endswith("_kernel") or "task_embeddings" in name)
+
+
+__all__ = ["missing_weights"]

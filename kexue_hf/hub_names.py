@@ -1,0 +1,99 @@
+"""Model names of a command: a folder here, or a name on the Hub; what is neither is refused at once, in one line.
+
+Left alone, huggingface_hub tries an unreachable Hub for a minute and prints a line for each attempt.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.errors import InputError
+
+_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
+# What is asked for with an ending is a file.
+_FILE = re.compile(
+    r".*\.(ckpt|index|meta|h5|hdf5|weights|bin|pt|pth|safetensors|zip|gz|tgz|tar|txt|json)", re.IGNORECASE
+)
+_SECONDS = 5
+# Weights last: `_fetch` takes PyTorch's own only where there are no others.
+_FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "added_tokens.json"]
+_WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+_PICKLE = ["pytorch_model.bin"]
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name can be one on the Hub: no path of this machine, whether something lies there or not."""
+    if not _NAME.fullmatch(name) or _FILE.fullmatch(name) or len(name) > 96 or ".." in name:
+        return False
+    return "/" not in name or not Path(name).parent.is_dir()
+
+
+def check_model_name(name: str) -> str:
+    """Return where a model is to be loaded from: the name, or its folder in the cache if the Hub cannot be reached.
+
+    Raises:
+        InputError: there is no such folder, and it cannot be on the Hub, or the Hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        return name
+    if not is_hub_name(name):
+        raise InputError(
+            f"{name} is no folder here; expected the folder of a model of transformers, or a name on the Hub"
+        )
+    reason = _unreachable()
+    if reason is None:
+        return name
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if not isinstance(cached, str):
+        raise InputError(f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})")
+    # Not the name: for some files transformers asks the Hub in spite of local_files_only.
+    return str(Path(cached).parent)
+
+
+def _fetch(name: str) -> Path:
+    place = check_model_name(name)
+    if place != name:
+        return Path(place)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*_FILES, *_WEIGHTS]))
+        if not list(folder.glob("*.safetensors")):
+            snapshot_download(name, allow_patterns=_PICKLE)
+        return folder
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})") from None
+
+
+def local_source(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return a source of weights as it is, or where it was downloaded to if it is a name on the Hub. Errors as above.
+
+    What could be a prefix or a file of a checkpoint is left to those who read it.
+    """
+    name = os.fspath(source)
+    if os.path.exists(name) or os.path.exists(f"{name}.index") or not is_hub_name(name):
+        return source
+    return _fetch(name)
+
+
+def _unreachable() -> str | None:
+    """Why the Hub cannot be reached; None if it answers."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    session: Any = get_session()
+    try:
+        session.head(constants.ENDPOINT, timeout=_SECONDS)
+    except Exception as error:  # of whatever library the session is
+        return f"{constants.ENDPOINT}: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    return None
+
+
+__all__ = ["check_model_name", "is_hub_name", "local_source"]

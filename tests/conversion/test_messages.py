@@ -1,0 +1,129 @@
+"""What the commands say of a source or folder that they cannot take: the right cause, and what to do."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kexue_hf.cli import main
+from tests.conversion.checkpoints import GOLDEN, golden_copy
+
+
+def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
+    """The output of a command that has to fail in one line: stdout, stderr."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and captured.err.count("\n") == 1, captured.err
+    return captured.out, captured.err
+
+
+def a_zip(folder: Path) -> Path:
+    path = folder / "wobert.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("bert_model.ckpt.index", "x")
+    return path
+
+
+def a_file_of_pytorch(folder: Path) -> Path:
+    path = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", "x")
+    return path
+
+
+def an_old_file_of_pytorch(folder: Path) -> Path:
+    path = folder / "pytorch_model.bin"
+    path.write_bytes(b"\x80\x02]q\x00.")
+    return path
+
+
+def a_file_of_transformers(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    path.write_bytes(b"\x02" + bytes(7) + b"{}")
+    return path
+
+
+def weights_alone(folder: Path) -> Path:
+    (folder / "in").mkdir()
+    (folder / "in" / "pytorch_model.bin").write_bytes(b"x")
+    return folder / "in"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (a_zip, "is a zip archive; unpack it first, and give the folder"),
+        (a_file_of_pytorch, "of PyTorch's files give the folder with pytorch_model.bin, config.json and vocab.txt"),
+        (an_old_file_of_pytorch, "of PyTorch's files give the folder with"),
+        (a_file_of_transformers, "is a file of transformers; give the folder with it"),
+        (weights_alone, "holds no checkpoint: it has pytorch_model.bin, but no config.json of transformers"),
+    ],
+    ids=["zip", "pytorch", "old_pytorch", "safetensors", "weights_alone"],
+)
+@pytest.mark.parametrize("command", ["convert", "extend"])
+def test_sources(
+    make: Callable[[Path], Path], message: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in say(capsys, command, make(tmp_path), tmp_path / "out")[1]
+
+
+def test_a_folder_of_transformers_takes_no_other_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_ok(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+    _, error = say(capsys, "convert", tmp_path / "in", tmp_path / "out", "--config", tmp_path / "in" / "config.json")
+    assert "is a folder of transformers, which has its own config.json; leave out --config" in error
+
+
+def test_verify_of_two_families_speaks_of_them_and_of_no_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main_ok(capsys, "convert", GOLDEN / "wonezha_tf_ckpt", tmp_path / "out")
+    _, error = say(capsys, "verify", tmp_path / "out", "--against", GOLDEN / "wobert_tf_ckpt")
+    assert f"{tmp_path / 'out'} is a nezha, and {GOLDEN / 'wobert_tf_ckpt'} looks like wobert" in error
+    assert "--family" not in error
+
+
+def main_ok(capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert not stop.value.code
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("kind", "advice"), [("bert", "kexue-hf convert makes a WoBERT of one"), ("gpt2", "")])
+@pytest.mark.parametrize("command", ["export", "verify"])
+def test_a_foreign_folder(
+    kind: str, advice: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    rest = ("--against", GOLDEN / "wobert_tf_ckpt") if command == "verify" else (tmp_path / "out",)
+    _, error = say(capsys, command, tmp_path, *rest)
+    assert f"model_type is '{kind}', expected one of wobert, nezha, " in error and "auto" not in error
+    assert advice in error
+
+
+@pytest.mark.parametrize("damage", [None, "config.json", "model_type"])
+def test_doctor_says_first_what_is_wrong(
+    damage: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    if damage == "model_type":
+        folder.mkdir()
+        (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    elif damage:
+        folder.mkdir()
+    out, error = say(capsys, "doctor", folder)
+    assert out == "" and (damage is not None or "no such folder" in error)
+
+
+def test_a_source_with_its_pytorch_copy_needs_no_config_of_transformers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
+    shutil.copyfile(source / "vocab.txt", source / "pytorch_model.bin")
+    main_ok(capsys, "convert", source, tmp_path / "out")
