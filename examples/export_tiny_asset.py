@@ -42,6 +42,8 @@ def main() -> None:
     model = AutoModelForPreTraining.from_pretrained(options.folder)
     print(f"embeddings times {rescale(model, EMBEDDING_SCALE):.4f}")
     model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = DROPOUT
+    # For a model of this size the mean tells classes apart, a pooler trained on next sentences hardly does.
+    model.config.classifier_pooling = "mean"
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(options.folder).save_pretrained(folder)

@@ -201,6 +201,8 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
         "tokenizer_class": table.TOKENIZERS[opened.vocabulary.kind].rpartition(".")[2],
         "vocab_fingerprint": opened.vocabulary.fingerprint,
     }
+    if (correction := _correction(raw.get("correction"))) is not None:
+        fields["correction"] = correction
     if "classifier" in plan.parts:
         labels = _labels(raw, plan.sizes["num_labels"])
         fields |= {
@@ -239,6 +241,13 @@ def _classifier_pooling(hint: object, plan: Plan, table: WeightMap) -> str:
     if hint in table.POOLINGS and (hint != "pooler" or "pooler" in parts):
         return str(hint)
     return "pooler" if "pooler" in parts else table.POOLINGS[0]
+
+
+def _correction(hint: object) -> dict[str, Any] | None:
+    """What `calibrate_correction` found, if that is what the configuration holds."""
+    if not isinstance(hint, dict) or not isinstance(hint.get("threshold", ""), int | float | None):
+        return None
+    return {str(key): value for key, value in hint.items() if isinstance(value, int | float | None)}
 
 
 def _labels(raw: dict[str, Any], count: int) -> list[str]:

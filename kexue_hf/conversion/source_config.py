@@ -10,7 +10,7 @@ from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 
 # What the tensors do not tell. `export` writes them, `convert` looks at them, bert4keras passes over unknown keys.
-HINTS = ("architectures", "classifier_pooling", "id2label", "pooling", "task_names")
+HINTS = ("architectures", "classifier_pooling", "correction", "id2label", "pooling", "task_names")
 _LARGEST = 1 << 24
 
 
