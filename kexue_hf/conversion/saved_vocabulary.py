@@ -50,8 +50,10 @@ def read_vocabulary(
     """
     try:
         ids = load_vocabulary(path)
-    except (OSError, ValueError) as error:
-        raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ConversionError(str(error)) from None
     lines = max(ids.values(), default=-1) + 1
     if size is not None and lines != size:
         raise ConversionError(

@@ -10,14 +10,18 @@ import gzip
 import importlib
 import json
 import lzma
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kexue_hf.errors import InputError
+from kexue_hf.errors import InputError, KexueError, printable
+from kexue_hf.regular_file import open_regular
 
 FORMS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_NO_PIPE = "give lines of a pipe on stdin, as -"
 EXPECTED = "expected .txt, .jsonl, .json (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
 
 
@@ -83,7 +87,7 @@ def text_of(row: Any, column: str, place: str) -> str:
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
     if column not in row:
-        found = ", ".join(map(str, row)) or "nothing"
+        found = printable(", ".join(map(str, row)), 300) or "nothing"
         raise InputError(f"{place}: has no column {column!r}, only {found}; say which column holds the text")
     text = row[column]
     if not isinstance(text, str):
@@ -97,14 +101,25 @@ def text_of(row: Any, column: str, place: str) -> str:
 
 def _open(path: str | Path) -> BinaryIO:
     compression = Path(path).suffix.lower()
-    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(compression, open)
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(compression)
     if compression == ".zst":
         try:
             opener = importlib.import_module("zstandard").open
         except ImportError:
             raise InputError(f"{path}: reading .zst needs another package: pip install zstandard") from None
+    raw = open_regular(path, hint=_NO_PIPE)
+    if opener is None:
+        return raw
+    raw.close()  # The openers that take an open file do not close it.
     file: BinaryIO = opener(path, "rb")
     return file
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What reading a file may raise: zlib's and zstandard's errors are no OSErrors."""
+    zstandard = sys.modules.get("zstandard")
+    more = (zstandard.ZstdError,) if zstandard else ()
+    return (OSError, EOFError, lzma.LZMAError, zlib.error, *more)
 
 
 def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple[int, str]]:
@@ -129,7 +144,9 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
         ) from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except _damage() as error:
+        if isinstance(error, KexueError):
+            raise
         raise InputError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
@@ -153,11 +170,13 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
 
     number = 0
     try:
+        open_regular(path).close()
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if column not in names:
+                found = printable(", ".join(names), 300)
                 raise InputError(
-                    f"{path}: has no column {column!r}, only {', '.join(names)}; say which column holds the text"
+                    f"{path}: has no column {column!r}, only {found}; say which column holds the text"
                 )
             for batch in file.iter_batches(batch_size=1000, columns=[column]):
                 for value in batch.column(0):

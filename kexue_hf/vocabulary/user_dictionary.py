@@ -5,15 +5,16 @@ Frequency and tag are read over: a user's word gets the frequency with which the
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 
 from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.vocabulary_wobert import word_problem
+from kexue_hf.regular_file import read_regular
 
-_LINE = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")
 _SHOWN = 5
+# Two million words, with frequency and tag.
+_LARGEST = 1 << 25
 
 
 def read_user_dictionary(
@@ -33,8 +34,7 @@ def read_user_dictionary(
         InputError: the file cannot be read, is not UTF-8, or has words that cannot be (with their lines).
     """
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
+        raw = read_regular(path, _LARGEST)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror} (the user dictionary)") from None
     normalize = Normalizer(lower)
@@ -50,8 +50,7 @@ def read_user_dictionary(
             ) from None
         if not text:
             continue
-        match = _LINE.fullmatch(text)
-        word = match.group(1) if match else text
+        word = _word_of(text)
         normal = normalize(word)
         if problem := word_problem(word, normal, special_tokens):
             problems.append(f"line {number}: {problem}")
@@ -67,6 +66,23 @@ def read_user_dictionary(
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InputError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}; expected one word a line: word [freq] [tag]")
     return [word for _, word in words.values()]
+
+
+def _word_of(text: str) -> str:
+    """A line without its frequency and its tag. By hand: a regular expression for it takes quadratic time."""
+    for belongs in (_is_tag, _is_frequency):
+        head, *rest = text.rsplit(None, 1)
+        if rest and belongs(rest[0]):
+            text = head
+    return text
+
+
+def _is_tag(part: str) -> bool:
+    return part.isascii() and part.isalpha()
+
+
+def _is_frequency(part: str) -> bool:
+    return part.isascii() and part.isdecimal()
 
 
 __all__ = ["read_user_dictionary"]

@@ -7,6 +7,9 @@ import hashlib
 import os
 from collections.abc import Iterable
 
+# Bytes of a vocab.txt: the largest in use, of 250,000 tokens, have three million.
+_LARGEST = 1 << 24
+
 
 class VocabularyMismatchWarning(UserWarning):
     """A tokenizer and a model came together that were not made for each other."""
@@ -19,8 +22,9 @@ def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
     as a token. Of a token that occurs twice the last id wins, as in bert4keras.
 
     Raises:
-        ValueError: the file is not UTF-8 (names the line).
+        ValueError: the file is not UTF-8 (names the line), no regular file, or too large for a vocabulary.
     """
+    _check_file(path)
     vocabulary: dict[str, int] = {}
     with open(path, "rb") as file:
         for number, raw in enumerate(file):
@@ -32,6 +36,14 @@ def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
                 ) from None
             vocabulary[token.rstrip("\r\n")] = number
     return vocabulary
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for what would be read for ever: a pipe, a device, a sparse file of terabytes."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: expected a regular file of one token a line, and it is a folder, pipe or device")
+    if os.path.exists(path) and os.path.getsize(path) > _LARGEST:
+        raise ValueError(f"{path}: has {os.path.getsize(path):,} bytes, a vocabulary has {_LARGEST:,} at most")
 
 
 def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
