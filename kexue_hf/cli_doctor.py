@@ -2,16 +2,14 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import platform
-import struct
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kexue_hf._registration import MODEL_TYPES
-from kexue_hf.errors import InputError
+from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
 
 _PACKAGES = (
     "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
@@ -87,13 +85,12 @@ def _read_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
     if not path.is_file():
         raise InputError(f"{folder}: no config.json here; expected a folder written by save_pretrained or convert")
+    from kexue_hf.conversion.source_config import load_json_object
+
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected a JSON object, found a {type(config).__name__}")
-    return config
+        return load_json_object(path)
+    except ConversionError as error:
+        raise InputError(str(error)) from None
 
 
 def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
@@ -104,13 +101,15 @@ def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
             return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
         modules |= {str(reference).split(".")[0] for reference in auto_map.values()}
     missing = sorted(f"{module}.py" for module in modules if not (folder / f"{module}.py").is_file())
-    return [f"the code that auto_map names is missing: {', '.join(missing)}"] if missing else []
+    return [f"the code that auto_map names is missing: {', '.join(map(printable, missing[:8]))}"] if missing else []
 
 
 def _tokenizer_modules(folder: Path) -> set[str]:
     """The modules that the tokenizer's auto_map names: none for a tokenizer of transformers' own."""
+    from kexue_hf.conversion.source_config import load_json_object
+
     try:
-        fields = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        fields = load_json_object(folder / "tokenizer_config.json")
         references = fields["auto_map"]["AutoTokenizer"]
         return {str(reference).split(".")[0] for reference in references if reference}
     except (OSError, ValueError, LookupError, TypeError):
@@ -122,22 +121,15 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
     if not path.is_file():
         sharded = (folder / "model.safetensors.index.json").is_file()
         return [] if sharded else ["there is no model.safetensors"]
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > size - 8:
-            return ["model.safetensors is truncated"]
-        try:
-            header = json.loads(file.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-            rows = {entry["shape"][0] for name, entry in tensors.items() if name.endswith(_EMBEDDING)}
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return ["model.safetensors has a damaged header"]
+    from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+
+    try:
+        with SafetensorsFile(path) as weights:
+            tensors = weights.tensors
+    except CheckpointError as error:
+        return [str(error)]
+    rows = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(_EMBEDDING) and tensor.shape}
     problems = []
-    if 8 + length + end != size:
-        problems.append(f"model.safetensors has {size:,} bytes, its header speaks of {8 + length + end:,}")
     for count in rows - {config.get("vocab_size")}:
         problems.append(f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {count} rows")
     return problems

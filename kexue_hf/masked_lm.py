@@ -9,6 +9,7 @@ from typing import Any
 
 from kexue_hf._pairing import check_pairing
 from kexue_hf.errors import InputError
+from kexue_hf.regular_file import check_folder
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -87,6 +88,8 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
     if Path(name).is_file():
         raise InputError(f"{name} is a file; expected the folder of a model of transformers")
+    if Path(name).is_dir():
+        check_folder(name)
     target = _device(device)
     with quiet_libraries():
         try:

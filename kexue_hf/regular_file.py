@@ -9,6 +9,9 @@ from typing import BinaryIO
 
 from kexue_hf.errors import InputError, KexueError
 
+# Files of a model's folder that are read whole, and what the largest tokenizers have.
+_TEXTS = (".json", ".txt", ".model", ".jinja")
+_LARGEST_TEXT = 1 << 26
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -50,7 +53,7 @@ def open_regular(
             raise error(f"{path}: should be a plain file, and is {kind}{hint and f'; {hint}'}")
         if largest is not None and status.st_size > largest:
             raise error(f"{path}: has {status.st_size:,} bytes, expected {largest:,} at most; is it something else?")
-        opened: BinaryIO = os.fdopen(descriptor, "rb", buffering)  # type: ignore[assignment]
+        opened: BinaryIO = os.fdopen(descriptor, "rb", buffering)
         return opened
     except BaseException:
         os.close(descriptor)
@@ -64,4 +67,12 @@ def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueEr
         return file.read(largest)
 
 
-__all__ = ["open_regular", "read_regular"]
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise InputError if a folder that a library is about to read holds a pipe, a device, or a text without end."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir() or not os.path.exists(entry.path):
+            continue
+        open_regular(entry.path, largest=_LARGEST_TEXT if entry.name.endswith(_TEXTS) else None).close()
+
+
+__all__ = ["check_folder", "open_regular", "read_regular"]

@@ -37,7 +37,7 @@ class SafetensorsFile(WeightSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = os.fspath(path)
         try:
-            self._file = open_regular(path, buffering=0, error=CheckpointError)
+            self._file: Any = open_regular(path, buffering=0, error=CheckpointError)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
         self._chunk = memoryview(bytearray(CHUNK))
@@ -87,7 +87,7 @@ class SafetensorsFile(WeightSource):
         length = os.fstat(self._file.fileno()).st_size
         size = int.from_bytes(self._file.read(8) or b"", "little")
         if length < 8 or size > min(_LARGEST_HEADER, length - 8):
-            raise ValueError(f"its header of {size} bytes does not fit into its {length} bytes")
+            raise ValueError(f"its header of {size} bytes does not fit into its {length} bytes: truncated?")
         tensors: dict[str, StoredTensor] = {}
         room, filled = length - 8 - size, 0
         for name, type_name, shape, (begin, end) in _rows(self._file.read(size)):

@@ -131,7 +131,9 @@ def read_config(
             )
     for key in table.CONFIG_OFF:
         if values.get(key):
-            raise ConversionError(f"{path}: {key} is {values[key]!r:.60}, which is another network than {table.FAMILY}")
+            raise ConversionError(
+                f"{path}: {key} is {values[key]!r:.60}, which is another network than {table.FAMILY}"
+            )
     used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *table.CONFIG_TELLING, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
 

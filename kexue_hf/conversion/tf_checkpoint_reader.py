@@ -103,9 +103,13 @@ class TensorFlowCheckpoint(WeightSource):
             try:
                 count = file.readinto(piece[got:])
             except OSError as error:
-                raise CheckpointError(f"{self._prefix}: reading tensor {quoted(name)} failed: {error.strerror}") from None
+                raise CheckpointError(
+                    f"{self._prefix}: reading tensor {quoted(name)} failed: {error.strerror}"
+                ) from None
             if not count:
-                raise CheckpointError(f"{self._prefix}: the data of tensor {quoted(name)} ended while it was being read")
+                raise CheckpointError(
+                    f"{self._prefix}: the data of tensor {quoted(name)} ended while it was being read"
+                )
             got += count
 
     def _describe(self, name: str, entry: BundleEntry) -> StoredTensor:

@@ -175,9 +175,7 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
             names = file.schema_arrow.names
             if column not in names:
                 found = printable(", ".join(names), 300)
-                raise InputError(
-                    f"{path}: has no column {column!r}, only {found}; say which column holds the text"
-                )
+                raise InputError(f"{path}: has no column {column!r}, only {found}; say which column holds the text")
             for batch in file.iter_batches(batch_size=1000, columns=[column]):
                 for value in batch.column(0):
                     number += 1

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.conversion import staged_folder as module
+from kexue_hf import staging as module
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.staged_folder import staged_folder
