@@ -14,7 +14,6 @@ import typer
 
 from kexue_hf.errors import InputError, KexueError, OutputError, printable
 
-
 RESUME = typer.Option(
     "--resume",
     help="Go on with what the same command left when it was killed or interrupted; OUTPUT is that of one go.",

@@ -1,8 +1,8 @@
 """Results of rows, one each, in a file that appears whole or not at all, and that a later run can go on with.
 
 Beside the results lies a checksum of every row that has one. A run that resumes reads its input from the beginning,
-compares, and begins again with the first piece of rows that is not complete, so that the same rows go through the model
-together as in one go, and the file is the same to the last digit.
+compares, and begins again with the first piece of rows that is not complete, so that the same rows go through the
+model together as in one go, and the file is the same to the last digit.
 """
 
 import collections
@@ -71,8 +71,8 @@ class ResumableResults:
             for number, (row, expected) in enumerate(zip(piece, known, strict=False), self.rows + 1):
                 if _checksum(row) != expected:
                     raise InputError(
-                        f"row {number:,} of the input is another than when the run was interrupted; leave --resume out "
-                        "to begin anew"
+                        f"row {number:,} of the input is another than when the run was interrupted; leave --resume "
+                        "out to begin anew"
                     )
             self.rows += len(piece)
         else:

@@ -126,8 +126,8 @@ def _describe(path: str, name: str, data: Any, length: int) -> StoredTensor:
         )
     if kind and data.chunks and math.prod(map(int, data.chunks)) * kind.size > max(size, _LARGEST_CHUNK):
         raise CheckpointError(
-            f"{path}: weight {quoted(name)} of shape {list(shape)} is stored in chunks of {list(data.chunks)}, which is "
-            "more than it holds: damaged"
+            f"{path}: weight {quoted(name)} of shape {list(shape)} is stored in chunks of {list(data.chunks)}, which "
+            "are more than it holds: damaged"
         )
     return StoredTensor(name, kind, shape, size, obstacle)
 

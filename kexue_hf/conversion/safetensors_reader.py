@@ -1,7 +1,7 @@
 """Reads a safetensors file in small pieces, for the way back and for `verify`; needs neither torch nor safetensors.
 
-Whatever the safetensors package refuses is refused: values that overlap, leave gaps, or do not fill the file; keys that
-occur twice; numbers that are no sizes.
+Whatever the safetensors package refuses is refused: values that overlap, leave gaps, or do not fill the file; keys
+that occur twice; numbers that are no sizes.
 """
 
 import json

@@ -83,8 +83,8 @@ class TensorFlowCheckpoint(WeightSource):
             yield piece
         if mask(crc) != entry.crc:
             raise CheckpointError(
-                f"{self._shard_path(entry.shard)}: checksum of tensor {quoted(name)} does not match: the file is damaged; "
-                "copy or download it again"
+                f"{self._shard_path(entry.shard)}: checksum of tensor {quoted(name)} does not match: the file is "
+                "damaged; copy or download it again"
             )
 
     @property
@@ -128,8 +128,8 @@ class TensorFlowCheckpoint(WeightSource):
         elif (expected := math.prod(shape) * kind.size) != entry.size:
             shown = f"{expected}" if expected >> 64 == 0 else "2**64 and more"
             raise CheckpointError(
-                f"{self._prefix}.index: tensor {quoted(name)} of shape {_show(shape)} and type {kind.name} should have "
-                f"{shown} bytes, the index says {entry.size}: the file is damaged"
+                f"{self._prefix}.index: tensor {quoted(name)} of shape {_show(shape)} and type {kind.name} should "
+                f"have {shown} bytes, the index says {entry.size}: the file is damaged"
             )
         return StoredTensor(name, kind, shape, entry.size, obstacle)
 
@@ -149,8 +149,8 @@ class TensorFlowCheckpoint(WeightSource):
             self._files[shard], length = _open_regular(path, "a data file of the checkpoint")
             if length < end:
                 raise CheckpointError(
-                    f"{path}: has {length} bytes, but tensor {quoted(name)} ends at byte {end}: the file is truncated; "
-                    "copy or download it again"
+                    f"{path}: has {length} bytes, but tensor {quoted(name)} ends at byte {end}: the file is "
+                    "truncated; copy or download it again"
                 )
 
     def _shard_path(self, shard: int) -> str:
@@ -178,7 +178,8 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
                     raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
     except ValueError as error:
         raise CheckpointError(
-            f"{path}: not a readable TensorFlow checkpoint index, the file is damaged: {error}; copy or download it again"
+            f"{path}: not a readable TensorFlow checkpoint index, the file is damaged: {error}; copy or download it "
+            "again"
         ) from None
     if header is None:
         raise CheckpointError(f"{path}: the checkpoint index is empty")

@@ -218,8 +218,8 @@ def plan_to_keras(
     homeless = [name for name in tensors if name in table.PARAMETERS and name not in inverse]
     if homeless:
         raise ConversionError(
-            f"bert4keras has no layer for the head {printable(homeless[0].partition('.')[0])} ({_some(homeless)}); export the "
-            "model as a TensorFlow checkpoint (--to tf)"
+            f"bert4keras has no layer for the head {printable(homeless[0].partition('.')[0])} ({_some(homeless)}); "
+            "export the model as a TensorFlow checkpoint (--to tf)"
         )
     plan = _reverse(table, tensors, sizes, inverse)
     written = {move.target for move in plan.moves}
