@@ -21,7 +21,7 @@ from kexue_hf import (
     cli_performer,
     cli_score,
 )
-from kexue_hf.errors import KexueError, printable
+from kexue_hf.errors import KexueError, printable_message
 
 app = typer.Typer(
     name="kexue-hf",
@@ -93,7 +93,7 @@ def _commands() -> set[str]:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"kexue-hf: error: {printable(' '.join(message.split()), 5000)}", file=sys.stderr)
+    print(f"kexue-hf: error: {printable_message(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.errors import OutputError, printable
+from kexue_hf.errors import OutputError, printable, printable_message
 
 FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
 CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
@@ -87,7 +87,7 @@ def convert_command(
     typer.echo(f"mapped  {report.mapped} tensors, {report.parameters:,} parameters")
     typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
     for note in report.notes:
-        typer.echo(f"note    {printable(note, 1000)}")
+        typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
     typer.echo("\nNext:")
     echo_loading(report.output, report.auto_class)
@@ -114,7 +114,7 @@ def export_command(
     typer.echo(f"wrote   {report.mapped} tensors, {report.parameters:,} parameters, in {report.seconds:.2f} s")
     typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
     for note in report.notes:
-        typer.echo(f"note    {printable(note, 1000)}")
+        typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"\nNext:\n{report.usage}")
 
 
@@ -133,7 +133,7 @@ def verify_command(
     if report.differences:
         typer.echo(f"{folder} differs from {against}:", err=True)
         for difference in report.differences:
-            typer.echo(f"  {printable(difference, 1000)}", err=True)
+            typer.echo(f"  {printable_message(difference)}", err=True)
         raise typer.Exit(2)
     if not quiet:
         typer.echo(f"{folder} equals {against}: {report.compared} tensors, the configuration and the vocabulary")

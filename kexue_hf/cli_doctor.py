@@ -10,6 +10,7 @@ import typer
 
 from kexue_hf._registration import MODEL_TYPES
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
+from kexue_hf.regular_file import check_folder
 
 _PACKAGES = (
     "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
@@ -70,6 +71,7 @@ def examine_folder(folder: Path) -> list[str]:
         InputError: it is no folder, or has no readable config.json of a model that we know.
     """
     config = _read_config(folder)
+    check_folder(folder)
     model_type = config.get("model_type")
     known = (*MODEL_TYPES, *_NATIVE)
     if model_type not in known:
@@ -83,7 +85,7 @@ def examine_folder(folder: Path) -> list[str]:
 
 def _read_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{folder}: no config.json here; expected a folder written by save_pretrained or convert")
     from kexue_hf.conversion.source_config import load_json_object
 

@@ -10,10 +10,13 @@ The command line prints the message of any of them and exits with 2; each messag
 and what to do. Every class is also a built-in error, so that `except ValueError` works for whoever never heard of us.
 """
 
+import re
 import unicodedata
 
 _LONGEST_NAME = 120
-_LONGEST_MESSAGE = 5000
+_LONGEST_MESSAGE = 3000
+# No part of a path is longer.
+_LONG_PART = re.compile(r"[^\s/]{256,}")
 # Control and format characters, surrogates, line and paragraph separators: what a terminal obeys or cannot show.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -35,6 +38,12 @@ def printable(text: str, longest: int = _LONGEST_NAME, keep: str = "") -> str:
     )
 
 
+def printable_message(text: str) -> str:
+    """Return a message as it may be printed, whatever names from files it quotes."""
+    text = _LONG_PART.sub(lambda part: printable(part[0]), text)
+    return printable(text, _LONGEST_MESSAGE, keep="\n\t")
+
+
 def quoted(name: str) -> str:
     """Return a name from a file in quotation marks, printable and not too long."""
     return f"'{printable(name)}'"
@@ -44,7 +53,7 @@ class KexueError(Exception):
     """Base class of all errors that kexue_hf raises on purpose. Its message is printable, whatever it quotes."""
 
     def __init__(self, message: object = "", *more: object) -> None:
-        super().__init__(printable(str(message), _LONGEST_MESSAGE, keep="\n\t"), *more)
+        super().__init__(printable_message(str(message)), *more)
 
 
 class CheckpointError(KexueError, ValueError):

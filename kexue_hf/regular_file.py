@@ -10,7 +10,8 @@ from typing import BinaryIO
 from kexue_hf.errors import InputError, KexueError
 
 # Files of a model's folder that are read whole, and what the largest tokenizers have.
-_TEXTS = (".json", ".txt", ".model", ".jinja")
+_TEXTS = (".json", "vocab.txt", ".model", ".jinja")
+_READ = (*_TEXTS, ".txt", ".py", ".safetensors", ".bin")
 _LARGEST_TEXT = 1 << 26
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -68,9 +69,9 @@ def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueEr
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise InputError if a folder that a library is about to read holds a pipe, a device, or a text without end."""
+    """Raise InputError if a file that a model's folder may have is there a pipe, a device, or without an end."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() or not os.path.exists(entry.path):
+        if entry.is_dir() or not entry.name.endswith(_READ) or not os.path.exists(entry.path):
             continue
         open_regular(entry.path, largest=_LARGEST_TEXT if entry.name.endswith(_TEXTS) else None).close()
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from kexue_hf.conversion.weight_source import StoredTensor
 from kexue_hf.conversion.weight_table import WeightMap
-from kexue_hf.errors import ConversionError, InputError
+from kexue_hf.errors import ConversionError, InputError, printable
 
 # family: (what it is, module of its weight map; None: recognised, not converted)
 FAMILIES: dict[str, tuple[str, str | None]] = {
@@ -61,7 +61,7 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
                 "the checkpoint is one of tf.keras' objects, whose tensors have no names of their own; load it there, "
                 "and save it with model.save_weights under the ending .h5, or as bert4keras saves a checkpoint"
             )
-        shown = ", ".join(list(tensors)[:5]) or "none"
+        shown = ", ".join(map(printable, list(tensors)[:5])) or "none"
         raise ConversionError(
             f"no word embeddings ({_WORD[0]} or Embedding-Token) among its {len(tensors)} tensors ({shown}, ...): "
             "not a BERT-like checkpoint that this package knows"

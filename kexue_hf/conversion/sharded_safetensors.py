@@ -21,7 +21,7 @@ def open_safetensors(folder: Path) -> WeightSource:
     Raises:
         CheckpointError: a file is missing, truncated or malformed, or the index names what is not there.
     """
-    if (folder / WEIGHTS).is_file():
+    if (folder / WEIGHTS).exists():
         return SafetensorsFile(folder / WEIGHTS)
     return ShardedSafetensors(folder / INDEX)
 
