@@ -17,6 +17,13 @@ TEXTS = ["北京是中国的首都。", "他说\u2028今天天气很好。", "�
 LINES = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n\n" for i, text in enumerate(TEXTS))
 
 
+def damaged_gzip(place: int) -> bytes:
+    """Lines, compressed, with one byte of the file gone bad."""
+    content = bytearray(gzip.compress(b"abc\n" * 1000))
+    content[place] ^= 0xFF
+    return bytes(content)
+
+
 def write(folder: Path, name: str) -> Path:
     """The texts in the form that the name says."""
     path = folder / name
@@ -61,6 +68,8 @@ def test_other_names_are_none_of_ours(name):
         ("a.txt.gz", gzip.compress(b"a\n\xff"), r"a.txt.gz, line 2: not UTF-8"),
         ("a.txt.gz", gzip.compress(b"abc" * 1000)[:-9], r"cannot be read \(Compressed file ended"),
         ("a.txt.gz", b"abc", r"cannot be read \(Not a gzipped file"),
+        ("a.txt.gz", damaged_gzip(10), r"after line 0: cannot be read \(Error -3 while decompressing"),
+        ("a.txt.gz", damaged_gzip(-6), r"cannot be read \(CRC check failed"),
         ("a.txt.xz", b"abc", r"cannot be read"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"line 3: not JSON"),
         ("a.jsonl", b'{"text": "a"}\n[1]\n', r"line 2: expected a JSON object, got list"),
