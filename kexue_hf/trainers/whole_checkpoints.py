@@ -3,11 +3,13 @@
 A process that is killed while it writes leaves a folder `checkpoint-N` that looks like any other; transformers'
 `get_last_checkpoint` picks it. Here a checkpoint counts when it holds `progress.json`, which is written last, when all
 processes have written their parts, and appears in one go. Older checkpoints are deleted (`save_total_limit`) after
-that only: at any moment one of them is whole.
+that only: at any moment one of them is whole. The trained model itself is written into a folder of its own, from which
+each finished file is moved.
 """
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from kexue_hf.errors import InputError
 
 PROGRESS = "progress.json"
+_SAVING = ".saving"
 
 
 class MarkingTrainer(Trainer):
@@ -60,7 +63,27 @@ class MarkingTrainer(Trainer):
             return None
         return super()._run_epoch(*arguments, **options)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`, but a killed process leaves no file half written where there was another."""
+        if _internal_call or self.args.push_to_hub:
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        stage = folder / _SAVING
+        if self.args.should_save:
+            shutil.rmtree(stage, ignore_errors=True)  # of a killed process
+        super().save_model(str(stage))
+        if self.args.should_save and stage.is_dir():
+            # The configuration, without which nothing loads, comes last.
+            for path in sorted(stage.iterdir(), key=lambda path: (path.name == "config.json", path.name)):
+                os.replace(path, folder / path.name)
+            stage.rmdir()
+
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        if self.is_world_process_zero():
+            # An earlier run's, which would say that what is being written is whole.
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / PROGRESS).unlink(missing_ok=True)
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             super()._save_checkpoint(*arguments, **options)
@@ -78,7 +101,8 @@ class MarkingTrainer(Trainer):
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is either there with all of its content or not at all, whenever the process is killed."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # The same name each time: what a killed process left is written anew, and renamed.
+    part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", newline="\n")
     os.replace(part, path)
 
