@@ -132,8 +132,11 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
         return [str(error)]
     rows = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(_EMBEDDING) and tensor.shape}
     problems = []
-    for count in rows - {config.get("vocab_size")}:
-        problems.append(f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {count} rows")
+    for count in sorted(rows):
+        if count != config.get("vocab_size"):
+            problems.append(
+                f"config.json says vocab_size {config.get('vocab_size')!r:.60}, the embedding has {count} rows"
+            )
     return problems
 
 
