@@ -27,7 +27,7 @@ from kexue_hf.cli_texts import (
     results_sink,
     with_progress,
 )
-from kexue_hf.errors import InputError
+from kexue_hf.errors import InputError, printable
 
 if TYPE_CHECKING:
     from kexue_hf.trainers.reliability import Reliability
@@ -301,7 +301,8 @@ def _form(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str
 
 def _shown(result: dict[str, Any]) -> str:
     lines = [f"{one_line(result['text_a'])} | {one_line(result['text_b'])}\n"]
-    return "".join([*lines, *(f"  {value:.3f}  {task}\n" for task, value in result["probabilities"].items())])
+    lines += [f"  {value:.3f}  {printable(task)}\n" for task, value in result["probabilities"].items()]
+    return "".join(lines)
 
 
 def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> "dict[str, Reliability]":

@@ -8,6 +8,7 @@ import bz2
 import contextlib
 import gzip
 import importlib
+import io
 import json
 import lzma
 import sys
@@ -21,6 +22,8 @@ from kexue_hf.regular_file import open_regular
 
 FORMS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+# Bytes: a damaged or hostile file of few kilobytes may unpack to a line of gigabytes.
+_LONGEST_LINE = 1 << 28
 _NO_PIPE = "give lines of a pipe on stdin, as -"
 EXPECTED = "expected .txt, .jsonl, .json (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
 
@@ -111,8 +114,9 @@ def _open(path: str | Path) -> BinaryIO:
     if opener is None:
         return raw
     raw.close()  # The openers that take an open file do not close it.
-    file: BinaryIO = opener(path, "rb")
-    return file
+    file: Any = opener(path, "rb")
+    # zstandard's reader knows no lines.
+    return io.BufferedReader(file) if compression == ".zst" else file
 
 
 def _damage() -> tuple[type[Exception], ...]:
@@ -134,7 +138,9 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
     number = 0
     try:
         with _open(path) if file is None else contextlib.nullcontext(file) as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(lambda: lines.readline(_LONGEST_LINE), b""), 1):
+                if len(line) == _LONGEST_LINE:
+                    raise InputError(f"{path}, line {number}: has more than {_LONGEST_LINE:,} bytes")
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]

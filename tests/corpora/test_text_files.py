@@ -114,3 +114,10 @@ def test_bad_parquet_columns_and_rows(tmp_path):
     parquet.write_table(pyarrow.table({"text": damaged}), path)
     with pytest.raises(InputError, match=r"row 2: not UTF-8"):
         list(read_texts([path]))
+
+
+def test_a_small_file_that_is_a_line_of_a_gigabyte(tmp_path, monkeypatch):
+    monkeypatch.setattr("kexue_hf.corpora.text_files._LONGEST_LINE", 1000)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a\n" + b"x" * 5000))
+    with pytest.raises(InputError, match="line 2: has more than 1,000 bytes"):
+        list(read_texts([tmp_path / "a.txt.gz"]))
