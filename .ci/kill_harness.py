@@ -134,9 +134,10 @@ def script(name: str, output: Path, *more: str) -> Callable[[], None]:
 def try_command(name: str, place: Path, cases: int, chance: random.Random) -> tuple[int, list[str]]:
     """Kills that met the process alive, and what was wrong."""
     arguments, log = COMMANDS[name], place / "log"
-    (place / "whole").mkdir()
-    whole = command(arguments, place / "whole")
-    seconds = finish(whole, log)
+    seconds = 60.0
+    for run in ("first", "whole"):  # what a first run finds to do, later ones do not
+        (place / run).mkdir()
+        seconds = min(seconds, finish(command(arguments, place / run), log))
     (result,) = (place / "whole").iterdir()
     expected, wrong, met = content(result), [], 0
     for case in range(cases):
