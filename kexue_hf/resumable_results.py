@@ -56,9 +56,6 @@ class ResumableResults:
         Raises:
             InputError: the rows are others than those of the results that are there.
         """
-        self._results.seek(0, os.SEEK_END)
-        if not self._results.tell():
-            self._results.write(head)
         there = min(self._count(len(head), width), os.fstat(self._sums.fileno()).st_size // _SUM_BYTES)
         self._sums.seek(0)
         known = (self._sums.read(_SUM_BYTES) for _ in range(there))
@@ -81,7 +78,7 @@ class ResumableResults:
                     f"the input has {self.rows:,} rows, the interrupted run has results of {there:,}; leave --resume "
                     "out to begin anew"
                 )
-        self._cut(len(head), width)
+        self._cut(head, width)
         return self._note(itertools.chain(waiting, parts))
 
     def write(self, result: str | bytes) -> None:
@@ -118,13 +115,14 @@ class ResumableResults:
             return (os.fstat(self._results.fileno()).st_size - head) // width
         return sum(block.count(b"\n") for block in iter(lambda: self._results.read(1 << 20), b""))
 
-    def _cut(self, head: int, width: int | None) -> None:
-        self._results.seek(head)
+    def _cut(self, head: bytes, width: int | None) -> None:
+        self._results.seek(0)
+        self._results.write(head)  # which a killed process may not have come to
         if width is None:
             for _ in range(self.rows):
                 self._results.readline()
         else:
-            self._results.seek(head + self.rows * width)
+            self._results.seek(len(head) + self.rows * width)
         self._results.truncate(self._results.tell())
         self._sums.seek(self.rows * _SUM_BYTES)
         self._sums.truncate(self._sums.tell())

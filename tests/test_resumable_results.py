@@ -64,7 +64,8 @@ def test_a_last_line_that_is_cut_off(file: str, cut: int, output: Path, tmp_path
     assert output.read_bytes() == whole(tmp_path_factory.mktemp("one"))
 
 
-def test_of_fixed_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [None, -1, 7, 3, 0])
+def test_of_fixed_size(cut: int | None, tmp_path: Path) -> None:
     def write(stop: int | None) -> None:
         with resumable_results(tmp_path / "out.npy", {}, resume=True) as results:
             for number, row in enumerate(results.rest(ROWS, pieces, head=b"head 00", width=2)):
@@ -75,6 +76,9 @@ def test_of_fixed_size(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError):
         write(7)
+    if cut is not None:
+        (path,) = tmp_path.glob(".out.npy.partial-*/results")
+        path.write_bytes(path.read_bytes()[:cut])
     write(None)
     assert (tmp_path / "out.npy").read_bytes() == b"head 10" + b"".join(row[-1].encode() * 2 for row in ROWS)
 
