@@ -65,6 +65,8 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     import transformers
 
     kind = ""
+    if Path(name).is_dir():
+        check_folder(name)
     if name.strip() and not Path(name).is_file():
         with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
             config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)

@@ -113,12 +113,15 @@ def test_the_pattern_does_not_pick_what_the_exact_name_refused(
 @pytest.mark.parametrize(
     "name", ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "added_tokens.json"]
 )
-@pytest.mark.parametrize("command", ["export", "extend", "doctor", "score"])
+@pytest.mark.parametrize("command", ["export", "extend", "doctor", "score", "performer-report"])
 def test_a_saved_folder_with_what_is_no_file(
     command: str, name: str, kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     KINDS[kind][0](folder / name)
-    arguments = ["文"] if command == "score" else [] if command == "doctor" else [folder.with_name("out")]
+    text = folder.with_name("text.txt")
+    text.write_text("文" * 99, encoding="utf-8")
+    more: dict[str, list[object]] = {"score": ["文"], "doctor": [], "performer-report": ["--text", text]}
+    arguments = more.get(command, [folder.with_name("out")])
     with pytest.raises(SystemExit) as stop:
         main([command, *map(str, [folder, *arguments])])
     error = capsys.readouterr().err
