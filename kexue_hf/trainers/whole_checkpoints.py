@@ -15,12 +15,11 @@ from typing import Any
 
 import torch.distributed
 from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
 
 from kexue_hf.errors import InputError
 
 PROGRESS = "progress.json"
-_SAVING = ".saving"
+_SAVING, _REMOVING = ".saving", ".removing"
 
 
 class MarkingTrainer(Trainer):
@@ -51,7 +50,10 @@ class MarkingTrainer(Trainer):
         check_same_order(self.facts, recorded, checkpoint)
         self.first_step = recorded["step"]
         self._skip(self.first_step)
-        return self.train(resume_from_checkpoint=checkpoint)
+        result = self.train(resume_from_checkpoint=checkpoint)
+        if self.is_world_process_zero():
+            self._rotate()  # The stopped run may not have come to it.
+        return result
 
     def _skip(self, steps: int) -> None:
         """Before resuming: for data that can leave out by itself what those steps took."""
@@ -96,7 +98,21 @@ class MarkingTrainer(Trainer):
             # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
             (folder / "training_args.bin").unlink(missing_ok=True)
             write_whole(folder / PROGRESS, json.dumps({"step": self.state.global_step, **self.facts}, indent=2) + "\n")
-            rotate_checkpoints(str(self.args.output_dir), limit, self.state.best_model_checkpoint, use_mtime=True)
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """Delete checkpoints beyond `save_total_limit`: first those that are not whole, then by age; never the best.
+
+        What is deleted is moved away first, so that no part of it looks like a checkpoint when the process is killed.
+        """
+        folder, limit = Path(self.args.output_dir), self.args.save_total_limit
+        shutil.rmtree(folder / _REMOVING, ignore_errors=True)
+        ordered = sorted(_checkpoints(folder), key=_age)
+        kept = {ordered[-1].name, Path(self.state.best_model_checkpoint or "").name} if ordered else set()
+        surplus = len(ordered) - max(limit, len(kept & {path.name for path in ordered})) if limit else 0
+        for path in [path for path in ordered if path.name not in kept][: max(0, surplus)]:
+            os.replace(path, folder / _REMOVING)
+            shutil.rmtree(folder / _REMOVING, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -132,6 +148,14 @@ def _checkpoints(folder: str | Path) -> list[Path]:
     """The latest first."""
     paths = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
     return sorted(paths, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+
+
+def _age(checkpoint: Path) -> tuple[int, int]:
+    """Sorts checkpoints from the oldest to the newest: by when they were whole, and before all those that are not."""
+    try:
+        return (checkpoint / PROGRESS).stat().st_mtime_ns, int(checkpoint.name.split("-")[1])
+    except OSError:
+        return 0, int(checkpoint.name.split("-")[1])
 
 
 def check_same_order(facts: dict[str, Any], recorded: dict[str, Any], checkpoint: str) -> None:

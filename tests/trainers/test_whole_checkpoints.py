@@ -1,5 +1,6 @@
 """What is in the output folder while a training saves, and after it was killed there."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,3 +74,31 @@ def test_no_script_takes_the_option_of_transformers_without_a_word(tmp_path: Pat
     with pytest.raises(InputError, match="--resume_from_checkpoint has no effect here: --resume goes on"):
         check_training(arguments, None, None)
     check_training(SimpleNamespace(**{**vars(arguments), "resume_from_checkpoint": None}), None, None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "best", "left"),
+    [
+        (2, None, [4, 6]),
+        (1, None, [6]),
+        (1, 2, [2, 6]),
+        (2, 2, [2, 6]),
+        (None, None, [2, 4, 6, 8]),
+        (3, None, [2, 4, 6]),
+    ],
+)
+def test_what_is_deleted(
+    limit: int | None, best: int | None, left: list[int], trainer: MarkingTrainer, tmp_path: Path
+) -> None:
+    """Checkpoint 8 is of a process that was killed as it wrote it; something was being deleted at the time."""
+    out = tmp_path / "out"
+    for step in (2, 4, 6, 8):
+        (out / f"checkpoint-{step}").mkdir(parents=True)
+        if step < 8:
+            write_whole(out / f"checkpoint-{step}" / "progress.json", "{}")
+            os.utime(out / f"checkpoint-{step}" / "progress.json", ns=(step, step))
+    (out / ".removing" / "part").mkdir(parents=True)
+    trainer.args.save_total_limit = limit
+    trainer.state.best_model_checkpoint = best and f"elsewhere/checkpoint-{best}"
+    trainer._rotate()
+    assert sorted(path.name for path in out.iterdir()) == [f"checkpoint-{step}" for step in left]
