@@ -19,9 +19,11 @@ data's commonest label would give, and saves a folder with model and tokenizer t
 import csv
 import json
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,15 +37,17 @@ from transformers import (
     HfArgumentParser,
     PreTrainedConfig,
     PreTrainedModel,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
 
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.regular_file import open_regular
 from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
 from kexue_hf.trainers.process_group import leave_process_group
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.whole_file import whole_file
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -86,6 +90,7 @@ class Options:
         default=0,
         metadata={"help": "fit linear attention to the encoder's on so many texts before training; some 32 do"},
     )
+    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
     from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
 
@@ -123,7 +128,7 @@ def _parsed_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}: expected the ending .jsonl or .csv")
     try:
         # utf-8-sig: spreadsheets put a byte-order mark in front of a csv's first column name.
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_regular(path) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             if path.endswith(".csv"):
                 reader = csv.DictReader(file)
                 for row in reader:
@@ -278,7 +283,17 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         )
         for part, part_rows in rows.items()
     }
-    trainer = Trainer(
+    facts = {
+        "rows": len(rows["train"]),
+        "checksum of the rows": zlib.crc32(json.dumps(rows["train"]).encode()),
+        "labels": names,
+        "seed": arguments.seed,
+        "rows of a step": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+        "max_length": length,
+        "classifier_pooling": getattr(config, "classifier_pooling", None),
+        "linear attention": is_linear(config) or options.linear_attention,
+    }
+    trainer = MarkingTrainer(
         model=model,
         args=arguments,
         train_dataset=data["train"],
@@ -286,12 +301,18 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         compute_metrics=lambda p: measures(p.predictions.argmax(-1), p.label_ids, len(names)),
+        facts=facts,
     )
-    result = trainer.train()
+    if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
+        print(why_from_the_beginning(arguments.output_dir))
+    result = trainer.resume() if options.resume else trainer.train()
+    trained = result.global_step > trainer.first_step
+    if not trained and trainer.is_world_process_zero():
+        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
     figures: dict[str, float] = {
         "train_rows": len(rows["train"]),
         "labels": len(names),
-        "train_loss": result.training_loss,
+        **({"train_loss": result.training_loss} if trained else {}),
         "seconds": result.metrics["train_runtime"],
     }
     if "held-out" in rows:
@@ -310,7 +331,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             print(f"{name:>20}: {value:.4f}" if isinstance(value, float) else f"{name:>20}: {value}")
         print(f"saved to {arguments.output_dir}")
         if options.report:
-            Path(options.report).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            with whole_file(options.report, overwrite=True) as file:
+                file.write(json.dumps(figures, indent=2) + "\n")
     return figures
 
 

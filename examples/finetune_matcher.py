@@ -305,11 +305,6 @@ def check_effects(options: Options, arguments: TrainingArguments) -> None:
         ("--label_names", arguments.label_names not in (None, LABELS), f"they are {', '.join(LABELS)}"),
         ("--label_smoothing_factor", arguments.label_smoothing_factor != 0, "the loss is what --loss says"),
         ("--focal_gamma", options.loss != "focal" and options.focal_gamma != 2, "it is of --loss focal"),
-        (
-            "--resume_from_checkpoint",
-            arguments.resume_from_checkpoint is not None,
-            "--resume goes on from the last whole checkpoint in --output_dir",
-        ),
     ):
         if refused:
             raise InputError(f"{option} has no effect here: {why}; leave it out")
@@ -445,7 +440,8 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
         print(f"saved to {folder}")
         if options.report:
             content = json.dumps(figures, indent=2, ensure_ascii=False)
-            Path(options.report).write_text(content + "\n", encoding="utf-8")
+            with whole_file(options.report, overwrite=True) as file:
+                file.write(content + "\n")
     return figures
 
 

@@ -40,6 +40,7 @@ from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.whole_file import whole_file
 
 # Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
 FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)
@@ -242,7 +243,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             ]
         if options.report:
             content = json.dumps(figures, indent=2, ensure_ascii=False)
-            Path(options.report).write_text(content + "\n", encoding="utf-8")
+            with whole_file(options.report, overwrite=True) as file:
+                file.write(content + "\n")
     return figures
 
 

@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the order of texts, masks and adapters")
     add("--report", help="write the figures to this JSON file")
     add("--figure", help="draw the curves to this .svg or .png file (needs matplotlib)")
+    add("--resume", action="store_true", help="refused: nothing is kept of a recovery that was stopped")
     add("--quiet", action="store_true", help="show no progress")
     return made
 
@@ -169,6 +170,8 @@ def kind_of(name: str) -> Any:
 
 def check(options: argparse.Namespace) -> int | None:
     """The rank, after what can be refused before anything is loaded."""
+    if options.resume:
+        raise InputError("--resume: nothing is kept of a recovery that was stopped; leave it out to begin anew")
     if not options.rank.isdigit() and options.rank != "all":
         raise InputError(f"--rank must be a number or all, got {options.rank!r}")
     least = {

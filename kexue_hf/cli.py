@@ -21,7 +21,7 @@ from kexue_hf import (
     cli_performer,
     cli_score,
 )
-from kexue_hf.errors import KexueError
+from kexue_hf.errors import KexueError, printable_message
 
 app = typer.Typer(
     name="kexue-hf",
@@ -69,6 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted")
+    except MemoryError:
+        _fail("not enough memory")
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except Exception as error:
@@ -91,7 +93,7 @@ def _commands() -> set[str]:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"kexue-hf: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kexue-hf: error: {printable_message(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)
 
 

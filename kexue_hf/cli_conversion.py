@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.errors import OutputError
+from kexue_hf.errors import OutputError, printable, printable_message
 
 FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
 CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
@@ -101,7 +101,7 @@ def convert_command(
     typer.echo(f"mapped  {report.mapped} tensors, {report.parameters:,} parameters")
     typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
     for note in report.notes:
-        typer.echo(f"note    {note}")
+        typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
     typer.echo("\nNext:")
     echo_loading(report.output, report.auto_class)
@@ -128,7 +128,7 @@ def export_command(
     typer.echo(f"wrote   {report.mapped} tensors, {report.parameters:,} parameters, in {report.seconds:.2f} s")
     typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
     for note in report.notes:
-        typer.echo(f"note    {note}")
+        typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"\nNext:\n{report.usage}")
 
 
@@ -149,7 +149,7 @@ def verify_command(
     if report.differences:
         typer.echo(f"{folder} differs from {against}:", err=True)
         for difference in report.differences:
-            typer.echo(f"  {difference}", err=True)
+            typer.echo(f"  {printable_message(difference)}", err=True)
         raise typer.Exit(2)
     if not quiet:
         typer.echo(f"{folder} equals {against}: {report.compared} tensors, the configuration and the vocabulary")
@@ -161,6 +161,7 @@ def _reasons(dropped: list[tuple[str, str]]) -> str:
     for name, reason in dropped:
         by_reason.setdefault(reason, []).append(name)
     return "".join(
-        f"{', ' if number else ': '}{len(names)} x {reason} ({', '.join(names[:2])}{', ...' if names[2:] else ''})"
+        f"{', ' if number else ': '}{len(names)} x {reason} "
+        f"({', '.join(map(printable, names[:2]))}{', ...' if names[2:] else ''})"
         for number, (reason, names) in enumerate(by_reason.items())
     )

@@ -2,9 +2,7 @@
 
 import importlib.metadata
 import importlib.util
-import json
 import platform
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +10,8 @@ from typing import Annotated
 import typer
 
 from kexue_hf._registration import MODEL_TYPES
-from kexue_hf.errors import InputError
+from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
+from kexue_hf.regular_file import check_folder
 
 _PACKAGES = (
     "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
@@ -74,6 +73,7 @@ def examine_folder(folder: Path) -> list[str]:
         InputError: it is no folder, or has no readable config.json of a model that we know.
     """
     config = _read_config(folder)
+    check_folder(folder)
     model_type = config.get("model_type")
     known = (*MODEL_TYPES, *_NATIVE)
     if model_type == "bert" and (problem := _words_without_a_segmenter(folder)):
@@ -89,16 +89,15 @@ def examine_folder(folder: Path) -> list[str]:
 
 def _read_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
         raise InputError(f"{folder}: {what}; expected a folder written by save_pretrained or convert")
+    from kexue_hf.conversion.source_config import load_json_object
+
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected a JSON object, found a {type(config).__name__}")
-    return config
+        return load_json_object(path)
+    except ConversionError as error:
+        raise InputError(str(error)) from None
 
 
 def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
@@ -109,13 +108,15 @@ def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
             return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
         modules |= {str(reference).split(".")[0] for reference in auto_map.values()}
     missing = sorted(f"{module}.py" for module in modules if not (folder / f"{module}.py").is_file())
-    return [f"the code that auto_map names is missing: {', '.join(missing)}"] if missing else []
+    return [f"the code that auto_map names is missing: {', '.join(map(printable, missing[:8]))}"] if missing else []
 
 
 def _tokenizer_modules(folder: Path) -> set[str]:
     """The modules that the tokenizer's auto_map names: none for a tokenizer of transformers' own."""
+    from kexue_hf.conversion.source_config import load_json_object
+
     try:
-        fields = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        fields = load_json_object(folder / "tokenizer_config.json")
         references = fields["auto_map"]["AutoTokenizer"]
         return {str(reference).split(".")[0] for reference in references if reference}
     except (OSError, ValueError, LookupError, TypeError):
@@ -126,24 +127,20 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
     path = folder / "model.safetensors"
     if not path.is_file():
         return _shard_problems(folder / "model.safetensors.index.json", config)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        if length > size - 8:
-            return ["model.safetensors is truncated"]
-        try:
-            header = json.loads(file.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-            rows = {entry["shape"][0] for name, entry in tensors.items() if name.endswith(_EMBEDDING)}
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return ["model.safetensors has a damaged header"]
+    from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+
+    try:
+        with SafetensorsFile(path) as weights:
+            tensors = weights.tensors
+    except CheckpointError as error:
+        return [str(error)]
+    rows = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(_EMBEDDING) and tensor.shape}
     problems = []
-    if 8 + length + end != size:
-        problems.append(f"model.safetensors has {size:,} bytes, its header speaks of {8 + length + end:,}")
-    for count in rows - {config.get("vocab_size")}:
-        problems.append(f"config.json says vocab_size {config.get('vocab_size')}, the embedding has {count} rows")
+    for count in sorted(rows):
+        if count != config.get("vocab_size"):
+            problems.append(
+                f"config.json says vocab_size {config.get('vocab_size')!r:.60}, the embedding has {count} rows"
+            )
     return [*problems, *_missing(config, tensors)]
 
 
@@ -152,12 +149,17 @@ def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
     if not index.is_file():
         pickled = (index.parent / "pytorch_model.bin").is_file()
         return [f"there is no model.safetensors{'; kexue-hf convert reads pytorch_model.bin' if pickled else ''}"]
+    from kexue_hf.conversion.source_config import load_json_object
+
     try:
-        names = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, LookupError, TypeError):
-        return ["model.safetensors.index.json is damaged"]
-    gone = sorted({str(file) for file in names.values() if not (index.parent / str(file)).is_file()})
-    return [*([f"shards are missing: {', '.join(gone[:3])}"] if gone else []), *_missing(config, names)]
+        names = load_json_object(index).get("weight_map")
+    except ConversionError as error:
+        return [str(error)]
+    if not isinstance(names, dict) or not all(isinstance(file, str) and file for file in names.values()):
+        return ["model.safetensors.index.json is damaged: its weight_map should name a file for each tensor"]
+    gone = sorted({file for file in names.values() if "\0" in file or not (index.parent / file).is_file()})
+    shown = ", ".join(map(printable, gone[:3]))
+    return [*([f"shards are missing: {shown}"] if gone else []), *_missing(config, names)]
 
 
 def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:

@@ -5,14 +5,15 @@ is line n's, zeros where it is empty.
 """
 
 import contextlib
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import readable_errors, rows_of, text_sink, with_progress
+from kexue_hf.cli_texts import RESUME, facts_of, readable_errors, rest_of, results_sink, rows_of, with_progress
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -56,6 +57,7 @@ def embed_command(
         int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
     ] = 8192,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    resume: Annotated[bool, RESUME] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Vectors of texts: the mean of the states of a text's own tokens."""
@@ -64,14 +66,13 @@ def embed_command(
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
     rows = texts or rows_of(Path("-") if file is None else file, text_column)
+    facts = facts_of(
+        "embed", model, normalize=normalize, max_length=max_length, device=device, dtype=dtype,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        if output is not None and output.suffix.lower() == ".npy":
-            from kexue_hf.whole_file import whole_binary_file
-
-            array = stack.enter_context(whole_binary_file(output, overwrite=overwrite))
-        else:
-            array, sink = None, stack.enter_context(text_sink(output, overwrite, (".jsonl", ".npy")))
+        sink = stack.enter_context(results_sink(output, overwrite, resume, facts, (".jsonl", ".npy")))
 
         from kexue_hf.masked_lm import load_encoder, quiet_libraries
         from kexue_hf.pipelines.sentence_vectors import sentence_vectors
@@ -80,34 +81,32 @@ def embed_command(
         network, tokenizer = load_encoder(model, device, dtype)
         stack.enter_context(quiet_libraries())
         options: dict[str, Any] = {"batch_tokens": batch_tokens, "max_length": max_length, "normalize": normalize}
+        as_array, width = output is not None and output.suffix.lower() == ".npy", network.config.hidden_size
+
+        def pieces(rows: Iterable[str]) -> Iterator[list[str]]:
+            return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE)
+
+        form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
         found = (
             pair
-            for piece in chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE)
+            for piece in pieces(rest_of(rows, sink, pieces, quiet, **form))
             for pair in zip(piece, sentence_vectors(network, tokenizer, piece, **options), strict=True)
         )
-        results = with_progress(found, len(texts) if texts else None, quiet)
-        if array is not None:
-            _write_array(array, (vector for _, vector in results), network.config.hidden_size)
-            return
-        for text, vector in results:
-            sink.write(
-                json.dumps({"text": text, "vector": vector.tolist()}, ensure_ascii=False, allow_nan=False) + "\n"
-            )
+        for text, vector in with_progress(found, len(texts) if texts else None, quiet):
+            sink.write(vector.astype("<f4").tobytes() if as_array else _line(text, vector))
+        if as_array:
+            # Their number, for which numpy leaves room (so that arrays can grow along their first axis).
+            sink.rewrite_head(_head(sink.rows, width))
 
 
-def _write_array(array: BinaryIO, vectors: Iterable[Any], width: int) -> None:
-    """A .npy of vectors as they come. Their number goes into its head at the end, where numpy leaves room for it (so
-    that arrays can grow along their first axis)."""
-    _write_head(array, 0, width)
-    rows = 0
-    for vector in vectors:
-        array.write(vector.astype("<f4").tobytes())
-        rows += 1
-    array.seek(0)
-    _write_head(array, rows, width)
+def _line(text: str, vector: Any) -> str:
+    return json.dumps({"text": text, "vector": vector.tolist()}, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _write_head(array: BinaryIO, rows: int, width: int) -> None:
+def _head(rows: int, width: int) -> bytes:
+    """What a .npy of vectors begins with."""
     from numpy.lib.format import write_array_header_1_0
 
-    write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
+    head = io.BytesIO()
+    write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
+    return head.getvalue()

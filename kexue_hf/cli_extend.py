@@ -15,6 +15,7 @@ from kexue_hf.cli_conversion import (
     echo_loading,
     interruptible,
 )
+from kexue_hf.errors import printable, printable_message
 
 _WITH_HEAD = ("ForPreTraining", "ForMaskedLM")
 
@@ -89,7 +90,7 @@ def extend_command(
     typer.echo(f"dropped {len(report.dropped):,} tokens{_examples(report.dropped)}")
     typer.echo(f"added   {len(report.words):,} words{own}{_examples(report.words)}")
     for note in report.notes:
-        typer.echo(f"note    {note}")
+        typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
     headless = (
         "" if report.architecture.endswith(_WITH_HEAD) else " (the source has no head for them: it begins at random)"
@@ -103,4 +104,4 @@ def _examples(tokens: list[str]) -> str:
     if not tokens:
         return ""
     shown = tokens if len(tokens) <= 6 else [*tokens[:3], "...", *tokens[-3:]]
-    return f": {', '.join(shown)}"
+    return f": {', '.join(map(printable, shown))}"

@@ -9,22 +9,25 @@ import contextlib
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kexue_hf.cli_texts import (
+    RESUME,
+    facts_of,
     input_form,
     one_line,
     parsed,
     places_and_lines,
     readable_errors,
-    text_sink,
+    rest_of,
+    results_sink,
     with_progress,
 )
-from kexue_hf.errors import InputError
+from kexue_hf.errors import InputError, printable
 
 if TYPE_CHECKING:
     from kexue_hf.trainers.reliability import Reliability
@@ -104,6 +107,7 @@ def match_command(
         int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
     ] = 8192,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once complete.")] = False,
+    resume: Annotated[bool, RESUME] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """The probability that two texts match, by one task of a matcher or all."""
@@ -125,6 +129,8 @@ def match_command(
             raise InputError(f"{what} has no effect; leave it out")
     if evaluate and task is not None and len(task) > 1:
         raise InputError("--evaluate takes --task once: what the labels of rows without a task are of")
+    if evaluate and resume:
+        raise InputError("--resume cannot go on with --evaluate, which needs all rows; leave one of them out")
     if evaluate and str(file) == "-":
         raise InputError("--evaluate reads a file or a folder, which --file names, not stdin (-)")
     if file is not None and not evaluate:
@@ -137,9 +143,12 @@ def match_command(
         check_picture(picture, overwrite=overwrite)
     if files is not None and [str(one) for one in files] == ["-", "-"]:
         raise InputError("stdin (-) can be one of the two files only")
+    facts = facts_of(
+        "match", model, task=task, max_length=max_length, device=device, dtype=dtype, batch_tokens=batch_tokens
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        sink = stack.enter_context(text_sink(output, overwrite, (".jsonl",)))
+        sink = stack.enter_context(results_sink(output, overwrite, resume, facts))
 
         from kexue_hf.masked_lm import load_text_matcher, quiet_libraries
         from kexue_hf.pipelines.text_matching import match_texts, task_names, task_numbers
@@ -167,7 +176,7 @@ def match_command(
         found = match_texts(
             network,
             tokenizer,
-            _noted(rows, read),
+            _noted(rest_of(rows, sink, _pieces, quiet), read),
             task or None,
             max_length=max_length,
             batch_tokens=batch_tokens,
@@ -181,7 +190,7 @@ def match_command(
             if label is not None:
                 judged.append((*next(iter(probabilities.items())), label))
             sink.write(show({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
-        if nothing:
+        if nothing and not getattr(sink, "rows", 0):
             # Here, where no OUTPUT has been made.
             given_as = " and ".join("stdin" if str(one) == "-" else str(one) for one in files or (file,))
             raise InputError(f"no pairs in {given_as}")
@@ -199,7 +208,14 @@ def _is_no_file(path: Path) -> bool:
     return (text.startswith("-") and text != "-") or ("," in text and not path.exists())
 
 
-def _noted(rows: Iterator[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:
+def _pieces(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """The rows as `match_texts` takes their pairs together."""
+    from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
+
+    return chunks(rows, _PAIRS_AT_ONCE, CHARACTERS_AT_ONCE, lambda row: len(row[0].text_a) + len(row[0].text_b))
+
+
+def _noted(rows: Iterable[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:
     """The pairs, each noted before it is given on: they are read further ahead than results come."""
     for row in rows:
         read.append(row)
@@ -285,7 +301,8 @@ def _form(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str
 
 def _shown(result: dict[str, Any]) -> str:
     lines = [f"{one_line(result['text_a'])} | {one_line(result['text_b'])}\n"]
-    return "".join([*lines, *(f"  {value:.3f}  {task}\n" for task, value in result["probabilities"].items())])
+    lines += [f"  {value:.3f}  {printable(task)}\n" for task, value in result["probabilities"].items()]
+    return "".join(lines)
 
 
 def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> "dict[str, Reliability]":

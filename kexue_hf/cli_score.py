@@ -15,13 +15,16 @@ from typing import Annotated, Any
 import typer
 
 from kexue_hf.cli_texts import (
+    RESUME,
+    facts_of,
     input_form,
     one_line,
     parsed,
     places_and_lines,
     readable_errors,
+    rest_of,
+    results_sink,
     rows_of,
-    text_sink,
     with_progress,
 )
 from kexue_hf.errors import InputError
@@ -84,6 +87,7 @@ def score_command(
         int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
     ] = 8192,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    resume: Annotated[bool, RESUME] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Score texts by the log-probability of each token given all others."""
@@ -100,9 +104,13 @@ def score_command(
         if given:
             raise InputError(f"{what} has no effect; leave it out")
     rows = _rows(texts, file, text_column, nbest)
+    facts = facts_of(
+        "score", model, tokens=tokens, nbest=nbest, weight=weight, length_normalized=length_normalized, method=method,
+        include_specials=include_specials, device=device, dtype=dtype, batch_tokens=batch_tokens,
+    )  # fmt: skip
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        sink = stack.enter_context(text_sink(output, overwrite, (".jsonl",)))
+        sink = stack.enter_context(results_sink(output, overwrite, resume, facts))
 
         from kexue_hf.masked_lm import load_masked_lm, quiet_libraries
 
@@ -114,6 +122,7 @@ def score_command(
         }
         stack.enter_context(quiet_libraries())
         results: Iterator[dict[str, Any]]
+        rows = rest_of(rows, sink, _list_pieces if nbest else _pieces, quiet)
         if nbest:
             options |= {"weight": 0.5 if weight is None else weight, "length_normalized": length_normalized}
             results = _rank(network, tokenizer, rows, options)
@@ -133,16 +142,28 @@ def _score(
         yield score.to_dict(tokens=tokens)
 
 
-def _rank(model: Any, tokenizer: Any, lists: Iterable[Any], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    import dataclasses
+def _pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts as `score_stream` takes them together."""
+    from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
 
-    from kexue_hf.pipelines.reranking import rerank_lists
+    return chunks(texts, _TEXTS_AT_ONCE, CHARACTERS_AT_ONCE)
+
+
+def _list_pieces(lists: Iterable[Any]) -> Iterator[list[Any]]:
     from kexue_hf.pipelines.text_scoring import chunks
 
     def size(row: tuple[list[str], Any]) -> int:
         return sum(len(text) + 1 for text in row[0])
 
-    for chunk in chunks(lists, _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE, size):
+    return chunks(lists, _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE, size)
+
+
+def _rank(model: Any, tokenizer: Any, lists: Iterable[Any], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    import dataclasses
+
+    from kexue_hf.pipelines.reranking import rerank_lists
+
+    for chunk in _list_pieces(lists):
         for ranked in rerank_lists(model, tokenizer, chunk, **options):
             yield {"candidates": [dataclasses.asdict(candidate) for candidate in ranked]}
 

@@ -6,11 +6,18 @@ A line is always read whole, however long it is.
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from kexue_hf.errors import InputError, KexueError, OutputError
+import typer
+
+from kexue_hf.errors import InputError, KexueError, OutputError, printable
+
+RESUME = typer.Option(
+    "--resume",
+    help="Go on with what the same command left when it was killed or interrupted; OUTPUT is that of one go.",
+)
 
 
 @contextlib.contextmanager
@@ -119,14 +126,73 @@ def text_sink(output: Path | None, overwrite: bool, endings: Sequence[str] = (".
         yield sys.stdout
         sys.stdout.flush()
         return
-    if output.suffix.lower() not in ("", *endings) and not output.is_dir():
-        raise OutputError(
-            f"{output}: {output.suffix} is not written here, only {' or '.join(endings)}; name another file"
-        )
+    _check_ending(output, endings)
     from kexue_hf.whole_file import whole_file
 
     with whole_file(output, overwrite=overwrite) as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def results_sink(
+    output: Path | None,
+    overwrite: bool,
+    resume: bool,
+    facts: dict[str, Any],
+    endings: Sequence[str] = (".jsonl",),
+) -> Iterator[Any]:
+    """As `text_sink`, but a file is one of [`ResumableResults`], for a result of each row.
+
+    Args:
+        resume: go on with what an interrupted run of the same `facts` left.
+    """
+    if output is None or str(output) == "-":
+        if resume:
+            raise InputError("--resume without --output FILE has no effect; leave it out")
+        with text_sink(output, overwrite, endings) as opened:
+            yield opened
+        return
+    _check_ending(output, endings)
+    from kexue_hf.resumable_results import resumable_results
+
+    with resumable_results(output, facts, overwrite=overwrite, resume=resume) as results:
+        yield results
+
+
+def rest_of(
+    rows: Iterable[Any], sink: Any, pieces: Callable[[Iterable[Any]], Iterator[list[Any]]], quiet: bool, **form: Any
+) -> Iterable[Any]:
+    """The rows that have no result in the sink yet, see `ResumableResults.rest`."""
+    from kexue_hf.resumable_results import ResumableResults
+
+    if not isinstance(sink, ResumableResults):
+        return rows
+    rest = sink.rest(rows, pieces, **form)
+    if sink.resumed and not quiet:
+        print(f"{sink.rows:,} rows have their results already", file=sys.stderr)
+    return rest
+
+
+def facts_of(command: str, model: str, **options: Any) -> dict[str, Any]:
+    """What the results of a command depend on apart from its rows: the model's files, options, versions."""
+    import importlib.metadata
+    import os
+    import zlib
+
+    folder = Path(model)
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    versions = {name: importlib.metadata.version(name) for name in ("kexue-hf", "torch", "transformers")}
+    name = os.path.realpath(model) if files else model
+    facts = {"command": command, "model": f"{name} ({zlib.crc32(repr(state).encode()):08x})", **versions}
+    return {**facts, **{f"--{name.replace('_', '-')}": value for name, value in options.items()}}
+
+
+def _check_ending(output: Path, endings: Sequence[str]) -> None:
+    if output.suffix.lower() not in ("", *endings) and not output.is_dir():
+        raise OutputError(
+            f"{output}: {output.suffix} is not written here, only {' or '.join(endings)}; name another file"
+        )
 
 
 def parsed(line: str, place: str) -> Any:
@@ -154,4 +220,4 @@ def with_progress(results: Iterable[Any], total: int | None, quiet: bool) -> Ite
 def one_line(text: str) -> str:
     """As much of a text as a table has room for."""
     text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return printable(text if len(text) <= 60 else f"{text[:57]}...")

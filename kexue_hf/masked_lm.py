@@ -10,6 +10,7 @@ from typing import Any
 from kexue_hf._pairing import check_pairing
 from kexue_hf.errors import InputError
 from kexue_hf.hub_names import check_model_name
+from kexue_hf.regular_file import check_folder
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -123,6 +124,8 @@ def _check_name(name: str) -> str:
         raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
     if Path(name).is_file():
         raise InputError(f"{name} is a file; expected the folder of a model of transformers")
+    if Path(name).is_dir():
+        check_folder(name)
     return check_model_name(name)
 
 

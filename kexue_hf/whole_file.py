@@ -1,13 +1,15 @@
-"""A file of results that appears whole or not at all: written into a sibling, which is renamed at the end."""
+"""A file of results that appears whole or not at all: written into a stage beside it, and renamed at the end."""
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from kexue_hf.errors import KexueError, OutputError
+from kexue_hf.errors import OutputError
+from kexue_hf.staging import Stage, put_file, staged
+
+_RESULT = "result"
 
 
 @contextlib.contextmanager
@@ -18,23 +20,28 @@ def whole_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> It
         overwrite: replace a file that is there.
 
     Raises:
-        OutputError: there is something at `output`, or it cannot be written. What was there before still is.
+        OutputError: there is something at `output`, if only since the block was begun, or it cannot be written. What
+            was there before still is.
     """
-    with _stage(output, overwrite) as stage, open(stage, "x", encoding="utf-8", newline="\n") as file:
+    target = check_file(output, overwrite=overwrite)
+    with _staged(output, target, overwrite) as path, open(path, "x", encoding="utf-8", newline="\n") as file:
         yield file
 
 
 @contextlib.contextmanager
 def whole_binary_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """As `whole_file`, of bytes."""
-    with _stage(output, overwrite) as stage, open(stage, "xb") as file:
+    target = check_file(output, overwrite=overwrite)
+    with _staged(output, target, overwrite) as path, open(path, "xb") as file:
         yield file
 
 
-@contextlib.contextmanager
-def _stage(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
-    """Where to write; renamed in the end."""
-    # Through a link, so that the file it points to is replaced and not the link.
+def check_file(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Where a file will be: through a link, so that what it points to is replaced, and not the link.
+
+    Raises:
+        OutputError: a file may not be put at `output`.
+    """
     target = Path(os.path.realpath(output))
     if target.exists() and not target.is_file():
         raise OutputError(f"{output} is there and no ordinary file; name another")
@@ -42,24 +49,19 @@ def _stage(output: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"{output} exists; name another file, or pass --overwrite")
     if target.parent.is_file():
         raise OutputError(f"{output}: {target.parent} is a file and no folder; name another")
-    stage = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
-    new = [folder for folder in target.parents if not folder.exists()]  # the innermost first
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield stage
-        os.replace(stage, target)
-    except OSError as error:
-        if isinstance(error, KexueError):
-            raise
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error})") from error
-    finally:
-        # Only clearing up: an error here must not stand in for the one that led here.
-        with contextlib.suppress(OSError):
-            stage.unlink(missing_ok=True)
-        if not target.exists():
-            with contextlib.suppress(OSError):
-                for folder in new:
-                    folder.rmdir()
+    return target
 
 
-__all__ = ["whole_binary_file", "whole_file"]
+@contextlib.contextmanager
+def _staged(output: str | os.PathLike[str], target: Path, overwrite: bool) -> Iterator[Path]:
+    def publish(stage: Stage) -> None:
+        try:
+            put_file(stage.path / _RESULT, target, overwrite=overwrite)
+        except FileExistsError:
+            raise OutputError(f"{output} has been made by somebody else meanwhile, and is left as it is") from None
+
+    with staged(output, target, publish) as stage:
+        yield stage.path / _RESULT
+
+
+__all__ = ["check_file", "whole_binary_file", "whole_file"]

@@ -132,12 +132,12 @@ def test_doctor_finds_nothing_wrong_with_what_we_save(folder: Path) -> None:
         (lambda f: edit_config(f, auto_map=None), "no complete auto_map"),
         (lambda f: (f / "modeling_wobert.py").unlink(), "missing: modeling_wobert.py"),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
-        (lambda f: truncate(f / "model.safetensors"), "its header speaks of"),
+        (lambda f: truncate(f / "model.safetensors"), "truncated"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "truncated"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"), "damaged header"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"), "no JSON object"),
         (
             lambda f: write_header(f, {"x.embeddings.word_embeddings.weight": {"data_offsets": [0, 0]}}),
-            "damaged header",
+            "should have dtype, shape and data_offsets",
         ),
         (lambda f: edit_config(f, vocab_fingerprint=None, vocab_size=9), "vocab.txt has 6 tokens"),
         (lambda f: edit_config(f, vocab_size=7), "vocab_size 7, the embedding has 6 rows"),
@@ -155,11 +155,11 @@ def test_doctor_names_what_is_wrong(damage, message: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not a JSON file"),
         ("[]", "expected a JSON object"),
         ('{"model_type": "gpt2"}', "model_type is 'gpt2'"),
         ('{"model_type": ""}', "model_type is ''"),
-        ('{"model_type": ["wobert"]}', "model_type is"),
+        ('{"model_type": ["wobert"]}', "model_type should be a text"),
     ],
     ids=["broken", "list", "foreign", "empty", "no_name"],
 )

@@ -140,7 +140,7 @@ def test_a_terminal_shows_a_table(folders, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments, **options):
-        yield from score_texts(*arguments[:2], ["今天"])
+        yield from score_texts(*arguments[:2], [next(iter(arguments[2]))])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(text_scoring, "score_stream", interrupted)

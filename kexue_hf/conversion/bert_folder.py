@@ -26,6 +26,7 @@ from kexue_hf.conversion.tokenizer_files import FolderVocabulary, read_folder_vo
 from kexue_hf.conversion.weight_source import WeightSource
 from kexue_hf.conversion.weight_table import WeightMap, plan_from_saved
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
+from kexue_hf.regular_file import check_folder
 
 # model_type of transformers: our family. Others have the same name here and there.
 _FAMILY_OF = {"bert": "wobert"}
@@ -40,9 +41,9 @@ def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[st
         CheckpointError: its weights are there as several pickles only.
     """
     folder = Path(source)
-    if config is not None or not folder.is_dir() or not (folder / "config.json").is_file():
+    if config is not None or not folder.is_dir() or not (folder / "config.json").exists():
         return False
-    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+    if (folder / WEIGHTS).exists() or (folder / INDEX).exists():
         return True
     if list(folder.glob("*.index")):
         return False
@@ -75,6 +76,7 @@ def open_bert_folder(
         CheckpointError: its weights are damaged. ConversionError: something in it does not fit the rest.
     """
     folder = Path(source)
+    check_folder(folder)
     raw = load_json_object(folder / "config.json")
     table = _weight_map(folder, raw)
     if family not in ("auto", table.FAMILY):

@@ -13,6 +13,8 @@ from kexue_hf.conversion.varint import read_varint, write_varint
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 BIG_ENDIAN = 1
 _FORMAT_VERSION = 1
+# numpy's limit; TensorFlow's own is 254.
+_LARGEST_RANK = 32
 
 
 @dataclass
@@ -53,7 +55,7 @@ def parse_header(data: bytes) -> BundleHeader:
 
 
 def parse_entry(data: bytes) -> BundleEntry:
-    """Read a BundleEntryProto; ValueError if it is malformed or a size is negative."""
+    """Read a BundleEntryProto; ValueError if it is malformed, a size is negative, or it has too many dimensions."""
     entry = BundleEntry()
     for number, kind, value in _fields(data):
         if number == 1 and kind == VARINT:
@@ -100,6 +102,8 @@ def _parse_shape(data: bytes) -> list[int]:
                 if part == 1 and part_kind == VARINT:
                     size = _number(part_value)
             shape.append(size)
+            if len(shape) > _LARGEST_RANK:
+                raise ValueError(f"a tensor has more than {_LARGEST_RANK} dimensions")
         elif number == 3 and kind == VARINT and value:
             raise ValueError("a tensor has no known shape")
     return shape

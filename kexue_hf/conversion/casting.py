@@ -3,7 +3,7 @@
 import numpy as np
 
 from kexue_hf.conversion.element_types import ElementType
-from kexue_hf.errors import ConversionError
+from kexue_hf.errors import ConversionError, quoted
 
 
 def cast(values: np.ndarray, stored: ElementType, wanted: ElementType, name: str = "") -> np.ndarray:
@@ -25,7 +25,7 @@ def cast(values: np.ndarray, stored: ElementType, wanted: ElementType, name: str
             infinite = ~np.isfinite(result)
     if infinite.any() and np.isfinite(values[infinite]).any():
         raise ConversionError(
-            f"tensor {name!r} has values up to {np.abs(values[np.isfinite(values)]).max():.3g}, too large for "
+            f"tensor {quoted(name)} has values up to {np.abs(values[np.isfinite(values)]).max():.3g}, too large for "
             f"{wanted.name}; choose --dtype bfloat16 or float32"
         )
     return result

@@ -17,11 +17,13 @@ import numpy as np
 
 from kexue_hf.conversion.element_types import ELEMENT_TYPES, ElementType
 from kexue_hf.conversion.weight_source import CHUNK, StoredTensor, WeightSource
-from kexue_hf.errors import CheckpointError
+from kexue_hf.errors import CheckpointError, printable, quoted
 
 # Deflate, the strongest filter that HDF5 always has, shrinks nothing by more than this.
 _HIGHEST_RATIO = 1100
 _MANY_LAYERS = 100_000
+# HDF5 holds a chunk in memory as a whole, however little of it the data set has.
+_LARGEST_CHUNK = 1 << 26
 # What h5py raises for a damaged file.
 _FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UnicodeError)
 
@@ -78,7 +80,7 @@ class KerasWeights(WeightSource):
         try:
             data.read_direct(values, source_sel=selection)
         except _FAILURES as error:
-            raise CheckpointError(f"{self.path}: tensor {name!r} cannot be read: {_first_line(error)}") from None
+            raise CheckpointError(f"{self.path}: tensor {quoted(name)} cannot be read: {_first_line(error)}") from None
 
     def _scan(self, path: str) -> dict[str, StoredTensor]:
         tensors: dict[str, StoredTensor] = {}
@@ -101,7 +103,7 @@ class KerasWeights(WeightSource):
                 data = _own(group, weight)
                 if name in tensors or not isinstance(data, h5py.Dataset):
                     raise CheckpointError(
-                        f"{path}: weight {weight!r} of layer {layer!r} occurs twice or is no data set"
+                        f"{path}: weight {quoted(weight)} of layer {quoted(layer)} occurs twice or is no data set"
                     )
                 tensors[name] = _describe(path, name, data, length)
                 self._sets[name] = data
@@ -112,15 +114,20 @@ class KerasWeights(WeightSource):
 
 def _describe(path: str, name: str, data: Any, length: int) -> StoredTensor:
     if data.shape is None:
-        raise CheckpointError(f"{path}: weight {name!r} is empty")
+        raise CheckpointError(f"{path}: weight {quoted(name)} is empty")
     if data.is_virtual or data.external:
-        raise CheckpointError(f"{path}: weight {name!r} lies in another file, which is not followed")
+        raise CheckpointError(f"{path}: weight {quoted(name)} lies in another file, which is not followed")
     kind, shape = _element_type(data.dtype), tuple(map(int, data.shape))
     obstacle = "" if kind else f"has HDF5 type {data.dtype}, which holds no weights"
     size = math.prod(shape) * (kind.size if kind else 0)
     if size > _HIGHEST_RATIO * length:
         raise CheckpointError(
-            f"{path}: weight {name!r} of shape {list(shape)} cannot fit into {length} bytes: damaged"
+            f"{path}: weight {quoted(name)} of shape {list(shape)} cannot fit into {length} bytes: damaged"
+        )
+    if kind and data.chunks and math.prod(map(int, data.chunks)) * kind.size > max(size, _LARGEST_CHUNK):
+        raise CheckpointError(
+            f"{path}: weight {quoted(name)} of shape {list(shape)} is stored in chunks of {list(data.chunks)}, which "
+            "are more than it holds: damaged"
         )
     return StoredTensor(name, kind, shape, size, obstacle)
 
@@ -137,7 +144,7 @@ def _own(group: Any, name: str) -> Any:
     for part in filter(None, name.split("/")):
         if _has(at, part) and at.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
             raise CheckpointError(
-                f"{group.file.filename}: {name!r} is a link, perhaps to another file, which is not followed"
+                f"{group.file.filename}: {quoted(name)} is a link, perhaps to another file, which is not followed"
             )
         at = at[part]
     return at
@@ -158,10 +165,9 @@ def _attribute(group: Any, name: str) -> list[str]:
     pieces = [group.attrs[name]] if name in group.attrs else []
     while f"{name}{len(pieces)}" in group.attrs and name not in group.attrs:
         pieces.append(group.attrs[f"{name}{len(pieces)}"])
-    names = [item.decode("utf-8") if isinstance(item, bytes) else str(item) for piece in pieces for item in piece]
-    if len(names) > _MANY_LAYERS:
-        raise ValueError(f"{len(names)} entries in {name}")
-    return names
+    if sum(len(piece) for piece in pieces) > _MANY_LAYERS:
+        raise ValueError(f"more than {_MANY_LAYERS:,} entries in {name}")
+    return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for piece in pieces for item in piece]
 
 
 def _data_sets(group: Any, prefix: str) -> list[str]:
@@ -171,4 +177,4 @@ def _data_sets(group: Any, prefix: str) -> list[str]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return printable((str(error).splitlines() or [type(error).__name__])[0], 300)

@@ -1,17 +1,30 @@
-"""Reads a safetensors file in small pieces, for the way back and for `verify`; needs neither torch nor safetensors."""
+"""Reads a safetensors file in small pieces, for the way back and for `verify`; needs neither torch nor safetensors.
+
+Whatever the safetensors package refuses is refused: values that overlap, leave gaps, or do not fill the file; keys
+that occur twice; numbers that are no sizes.
+"""
 
 import json
 import math
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from kexue_hf.conversion.element_types import BY_SAFETENSORS
 from kexue_hf.conversion.weight_source import CHUNK, StoredTensor, WeightSource
-from kexue_hf.errors import CheckpointError
+from kexue_hf.errors import CheckpointError, quoted
+from kexue_hf.regular_file import open_regular
 
-_LARGEST_HEADER = 100_000_000
+# 100,000 tensors have less; the library's own limit of 100 MB would take gigabytes as Python objects.
+_LARGEST_HEADER = 1 << 24
+_LARGEST_RANK = 64
+_LARGEST_NUMBER = 1 << 64
+# Bits of a value of the types that the package has and this reader has not.
+_OTHER_TYPES = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+}  # fmt: skip
 
 
 class SafetensorsFile(WeightSource):
@@ -24,14 +37,14 @@ class SafetensorsFile(WeightSource):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = os.fspath(path)
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (closed by `close`)
+            self._file: Any = open_regular(path, buffering=0, error=CheckpointError)
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
         self._chunk = memoryview(bytearray(CHUNK))
         try:
             self._places: dict[str, int] = {}
             super().__init__(path, self._read_header(path))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             self.close()
             message = (
                 error if isinstance(error, CheckpointError) else f"{path}: not a readable safetensors file: {error}"
@@ -51,7 +64,7 @@ class SafetensorsFile(WeightSource):
             while got < len(piece):
                 count = self._file.readinto(piece[got:])
                 if not count:
-                    raise CheckpointError(f"{self.path}: ends inside tensor {name!r}: the file is truncated")
+                    raise CheckpointError(f"{self.path}: ends inside tensor {quoted(name)}: the file is truncated")
                 got += count
             rest -= len(piece)
             yield np.frombuffer(piece, dtype=kind.numpy)
@@ -63,7 +76,7 @@ class SafetensorsFile(WeightSource):
         while len(data) < size:
             more = self._file.read(size - len(data))
             if not more:
-                raise CheckpointError(f"{self.path}: ends inside tensor {name!r}: the file is truncated")
+                raise CheckpointError(f"{self.path}: ends inside tensor {quoted(name)}: the file is truncated")
             data += more
         return data
 
@@ -74,19 +87,65 @@ class SafetensorsFile(WeightSource):
         length = os.fstat(self._file.fileno()).st_size
         size = int.from_bytes(self._file.read(8) or b"", "little")
         if length < 8 or size > min(_LARGEST_HEADER, length - 8):
-            raise ValueError(f"its header of {size} bytes does not fit into its {length} bytes")
-        header = json.loads(self._file.read(size) or b"")
-        tensors = {}
-        for name, row in header.items():
-            if name == "__metadata__":
-                continue
-            kind = BY_SAFETENSORS.get(row["dtype"])
-            shape, (begin, end) = tuple(row["shape"]), row["data_offsets"]
-            if not 0 <= begin <= end <= length - 8 - size:
-                raise ValueError(f"tensor {name!r} lies outside it: truncated?")
-            if kind and (any(dim < 0 for dim in shape) or math.prod(shape) * kind.size != end - begin):
-                raise ValueError(f"tensor {name!r} of shape {list(shape)} does not have {end - begin} bytes")
+            raise ValueError(f"its header of {size} bytes does not fit into its {length} bytes: truncated?")
+        tensors: dict[str, StoredTensor] = {}
+        room, filled = length - 8 - size, 0
+        for name, type_name, shape, (begin, end) in _rows(self._file.read(size)):
+            kind = BY_SAFETENSORS.get(type_name)
+            bits = 8 * kind.size if kind else _OTHER_TYPES[type_name]
+            if end > room:
+                raise ValueError(f"tensor {quoted(name)} lies outside it: truncated?")
+            if begin != filled or end < begin:
+                raise ValueError(f"tensor {quoted(name)} does not begin where the one before it ends")
+            if math.prod(shape) * bits != 8 * (end - begin):
+                raise ValueError(f"tensor {quoted(name)} of shape {list(shape)} does not have {end - begin} bytes")
+            filled = end
             self._places[name] = 8 + size + begin
-            obstacle = "" if kind else f"has type {row['dtype']}, which this reader does not know"
+            obstacle = "" if kind else f"has type {type_name}, which this reader does not know"
             tensors[name] = StoredTensor(name, kind, shape, end - begin, obstacle)
+        if filled != room:
+            raise ValueError(f"{room - filled} bytes follow its last tensor")
         return tensors
+
+
+def _rows(text: bytes) -> list[tuple[str, str, tuple[int, ...], tuple[int, int]]]:
+    """Name, type, shape, and where the values lie, of each tensor of a header, in the order of the values.
+
+    Raises:
+        ValueError: it is no header.
+    """
+    if not text.startswith(b"{"):
+        raise ValueError("its header is no JSON object")
+    header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_no_constant)
+    json.dumps(header, ensure_ascii=False).encode()  # ValueError for half a surrogate pair
+    metadata = header.pop("__metadata__", None)
+    if metadata is not None and not (
+        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    ):
+        raise ValueError("its __metadata__ is no object of texts")
+    rows = []
+    for name, row in header.items():
+        if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"tensor {quoted(name)} should have dtype, shape and data_offsets")
+        type_name, shape, place = row["dtype"], row["shape"], row["data_offsets"]
+        if not isinstance(type_name, str) or (type_name not in BY_SAFETENSORS and type_name not in _OTHER_TYPES):
+            raise ValueError(f"tensor {quoted(name)} has the unknown type {type_name!r:.60}")
+        if not _are_sizes(shape) or not _are_sizes(place) or len(place) != 2 or len(shape) > _LARGEST_RANK:
+            raise ValueError(f"tensor {quoted(name)} has a shape or data_offsets that are none: {shape!r:.60}")
+        rows.append((name, type_name, tuple(shape), (place[0], place[1])))
+    return sorted(rows, key=lambda row: row[3])
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice in its header")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < _LARGEST_NUMBER for number in value)

@@ -10,6 +10,7 @@ from kexue_hf.conversion.safetensors_reader import SafetensorsFile
 from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import CheckpointError, InputError
+from kexue_hf.regular_file import check_folder
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
     if not os.fspath(folder):
         raise InputError("FOLDER is empty; name a folder that convert or save_pretrained wrote")
     path = Path(folder)
-    if not (path / "config.json").is_file():
+    if not (path / "config.json").exists():
         raise InputError(f"{path / 'config.json'}: missing; expected a folder that convert or save_pretrained wrote")
+    check_folder(path)
     raw = load_json_object(path / "config.json")
     family = raw.get("model_type")
     if not isinstance(family, str):

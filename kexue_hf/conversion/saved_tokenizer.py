@@ -32,14 +32,10 @@ def read_tokenizer(folder: Path) -> SavedTokenizer:
     if older.is_file():
         added |= {_id(older, index): _text(older, token) for token, index in load_json_object(older).items()}
     rows = fields.get("added_tokens_decoder") or {}
-    if not isinstance(rows, dict):
-        raise ConversionError(f"{path}: added_tokens_decoder should be an object, got a {type(rows).__name__}")
     for index, row in rows.items():
         added[_id(path, index)] = _text(path, row.get("content") if isinstance(row, dict) else row)
     words = fields.get("user_words") or []
-    if not isinstance(words, list):
-        raise ConversionError(f"{path}: user_words should be a list of words, got a {type(words).__name__}")
-    return SavedTokenizer(added, tuple(_text(path, word) for word in words), bool(fields.get("do_lower_case", True)))
+    return SavedTokenizer(added, tuple(words), bool(fields.get("do_lower_case", True)))
 
 
 def _id(path: Path, value: Any) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from kexue_hf.conversion.safetensors_reader import SafetensorsFile
 from kexue_hf.conversion.source_config import load_json_object
 from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
-from kexue_hf.errors import CheckpointError
+from kexue_hf.errors import CheckpointError, quoted
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -21,7 +21,7 @@ def open_safetensors(folder: Path) -> WeightSource:
     Raises:
         CheckpointError: a file is missing, truncated or malformed, or the index names what is not there.
     """
-    if (folder / WEIGHTS).is_file():
+    if (folder / WEIGHTS).exists():
         return SafetensorsFile(folder / WEIGHTS)
     return ShardedSafetensors(folder / INDEX)
 
@@ -37,14 +37,14 @@ class ShardedSafetensors(WeightSource):
         self._owner: dict[str, SafetensorsFile] = {}
         with contextlib.ExitStack() as opened:
             for name in dict.fromkeys(places.values()):
-                if Path(name).name != name:
-                    raise CheckpointError(f"{index}: names {name!r:.60}, which is no file of its folder")
+                if not name or Path(name).name != name or "\0" in name:
+                    raise CheckpointError(f"{index}: names {quoted(name)}, which is no file of its folder")
                 self._shards[name] = opened.enter_context(SafetensorsFile(index.with_name(name)))
             tensors: dict[str, StoredTensor] = {}
             for tensor, name in places.items():
                 shard = self._shards[name]
                 if tensor not in shard.tensors:
-                    raise CheckpointError(f"{index}: tensor {tensor!r} should be in {name}, and is not")
+                    raise CheckpointError(f"{index}: tensor {quoted(tensor)} should be in {quoted(name)}, and is not")
                 tensors[tensor], self._owner[tensor] = shard.tensors[tensor], shard
             opened.pop_all()
         super().__init__(str(index), tensors)

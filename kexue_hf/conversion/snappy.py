@@ -10,14 +10,14 @@ from kexue_hf.conversion.varint import read_varint
 _HIGHEST_RATIO = 24
 
 
-def decompress(data: bytes) -> bytes:
-    """Decompress one raw snappy block.
+def decompress(data: bytes, largest: int = 1 << 32) -> bytes:
+    """Decompress one raw snappy block of at most `largest` bytes of content.
 
     Raises:
         ValueError: the data is not a snappy block, or not all of one.
     """
     length, at = read_varint(data, 0)
-    if length > _HIGHEST_RATIO * len(data):
+    if length > min(largest, _HIGHEST_RATIO * len(data)):
         raise ValueError(f"snappy block of {len(data)} bytes claims {length} bytes of content")
     out = bytearray()
     end = len(data)

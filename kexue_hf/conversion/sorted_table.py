@@ -18,6 +18,9 @@ _FOOTER = 48
 _TRAILER = 5
 # Variable names are far shorter; a damaged or hostile table could otherwise grow each key out of the one before.
 _LONGEST_KEY = 1 << 14
+# All keys together, and what a block may hold when it is decompressed: TensorFlow's are below 300 KB.
+_ALL_KEYS = 1 << 24
+_LARGEST_BLOCK = 1 << 24
 _BLOCK = 1 << 16
 _ENTRIES_PER_RESTART = 16
 
@@ -37,14 +40,21 @@ def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     _, _, at = _read_handle(footer, 0)
     offset, size, _ = _read_handle(footer, at)
     last = None
+    key_bytes = beginning = 0
     for _, place in _read_block(data, offset, size):
         offset, size, end = _read_handle(place, 0)
         if end != len(place):
             raise ValueError("an entry of its block list is malformed")
+        if offset < beginning:
+            raise ValueError("its blocks overlap or are not in order")
+        beginning = offset + size + _TRAILER
         for key, value in _read_block(data, offset, size):
             if last is not None and key <= last:
                 raise ValueError("its keys are not in order")
             last = key
+            key_bytes += len(key)
+            if key_bytes > _ALL_KEYS:
+                raise ValueError(f"its keys have more than {_ALL_KEYS:,} bytes")
             yield key, value
 
 
@@ -57,12 +67,14 @@ def _read_handle(data: bytes, at: int) -> tuple[int, int, int]:
 def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     if offset + size + _TRAILER > len(data) - _FOOTER:
         raise ValueError(f"a block of {size} bytes at {offset} lies outside its {len(data)} bytes")
+    if size > _LARGEST_BLOCK:
+        raise ValueError(f"a block of {size} bytes is larger than {_LARGEST_BLOCK}")
     content = data[offset : offset + size]
     kind, crc = struct.unpack_from("<BI", data, offset + size)
     if masked_crc(content, bytes([kind])) != crc:
         raise ValueError(f"checksum of the block at {offset} does not match: the file is damaged")
     if kind == 1:
-        content = decompress(content)
+        content = decompress(content, _LARGEST_BLOCK)
     elif kind != 0:
         raise ValueError(f"unknown compression kind {kind}")
     if len(content) < 4:

@@ -8,10 +8,32 @@ from typing import Any
 
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
+from kexue_hf.regular_file import read_regular
 
 # What the tensors do not tell. `export` writes them, `convert` looks at them, bert4keras passes over unknown keys.
 HINTS = ("architectures", "classifier_pooling", "correction", "id2label", "pooling", "task_names")
 _LARGEST = 1 << 24
+# What fits into a shape.
+_LARGEST_SIZE = (1 << 63) - 1
+
+# What is read from any JSON file beside weights, and its type; null says nothing. Other keys are looked at where they
+# are used.
+_TYPES: dict[str, tuple[type, type | None, str]] = {
+    "added_tokens": (list, dict, "a list of tokens with id and content"),
+    "added_tokens_decoder": (dict, None, "an object"),
+    "architectures": (list, str, "a list of names"),
+    "auto_map": (dict, None, "an object"),
+    "classifier_pooling": (str, None, "a text"),
+    "id2label": (dict, None, "an object"),
+    "model_type": (str, None, "a text"),
+    "pooling": (str, None, "a text"),
+    "position_embedding_type": (str, None, "a text"),
+    "tie_word_embeddings": (bool, None, "true or false"),
+    "user_words": (list, str, "a list of words"),
+    "vocab_fingerprint": (str, None, "a text"),
+}
+# Whose texts are tokens, which are looked at one by one.
+_OF_TOKENS = ("added_tokens", "added_tokens_decoder", "model")
 
 
 @dataclass(frozen=True)
@@ -29,14 +51,15 @@ class SourceConfig:
 
 
 def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a file with one JSON object. ConversionError if it is not."""
+    """Read a file with one JSON object.
+
+    Raises:
+        ConversionError: it is none, a key that is used has a value of another type, or a text is no valid Unicode.
+    """
     try:
-        if os.path.getsize(path) > _LARGEST:
-            raise ConversionError(f"{path}: too large for a configuration")
-        with open(path, encoding="utf-8-sig") as file:
-            value = json.load(file)
+        value = json.loads(read_regular(path, _LARGEST, ConversionError).decode("utf-8-sig"))
     except OSError as error:
-        raise ConversionError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConversionError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, ConversionError):
             raise
@@ -45,6 +68,18 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise ConversionError(f"{path}: expected a JSON object of settings, got a {type(value).__name__}")
+    try:
+        texts = {key: item for key, item in value.items() if key not in _OF_TOKENS}
+        json.dumps(texts, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ConversionError(f"{path}: a text in it has half a surrogate pair, which is no character") from None
+    for key, (kind, inner, expected) in _TYPES.items():
+        found = value.get(key)
+        items = found if isinstance(found, list) and inner else ()
+        wrong = next((item for item in items if not isinstance(item, inner or object)), None)
+        if (found is not None and not isinstance(found, kind)) or wrong is not None:
+            got = wrong if isinstance(found, kind) else found
+            raise ConversionError(f"{path}: {key} should be {expected}, got {got!r:.60}")
     return value
 
 
@@ -76,7 +111,7 @@ def read_config(
         if key == "hidden_act":
             fields[key] = _activation(path, value, table)
         elif isinstance(default, int):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_SIZE:
                 raise ConversionError(f"{path}: {key} should be a positive whole number, got {value!r:.60}")
         elif not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
             raise ConversionError(f"{path}: {key} should be a number from 0 to below 1, got {value!r:.60}")
@@ -92,11 +127,13 @@ def read_config(
     for key, other in table.CONFIG_EQUAL.items():
         if values.get(key) not in (None, fields[other]):
             raise ConversionError(
-                f"{path}: {key} is {values[key]!r}, a {table.FAMILY} model has {other} {fields[other]}"
+                f"{path}: {key} is {values[key]!r:.60}, a {table.FAMILY} model has {other} {fields[other]}"
             )
     for key in table.CONFIG_OFF:
         if values.get(key):
-            raise ConversionError(f"{path}: {key} is {values[key]!r}, which is another network than {table.FAMILY}")
+            raise ConversionError(
+                f"{path}: {key} is {values[key]!r:.60}, which is another network than {table.FAMILY}"
+            )
     used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *table.CONFIG_TELLING, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
 

@@ -9,13 +9,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kexue_hf.errors import CheckpointError, InputError
+from kexue_hf.errors import CheckpointError, InputError, printable
+from kexue_hf.regular_file import open_regular, read_regular
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP, _GZIP, _PICKLE = b"PK\x03\x04", b"\x1f\x8b", b"\x80"
 _PARTS = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _KERAS_ENDINGS = (".h5", ".hdf5", ".weights")
 _DEEPEST = 2
+_LARGEST_STATE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,7 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
         if len(below) == 1:
             return _in_folder(below[0], depth + 1)
         if below:
-            raise InputError(
-                f"{folder}: checkpoints lie in {', '.join(child.name for child in below)}; name one of them"
-            )
+            raise InputError(f"{folder}: checkpoints lie in {_listed(below)}; name one of them")
     if not found:
         orphans = _siblings(folder / "x", r".+\.data-\d{5}-of-\d{5}")
         if orphans:
@@ -103,7 +103,7 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
         named = _named_by_state_file(folder)
         found = [(kind, path) for kind, path in found if kind == "tensorflow" and path.name == named] or found
     if len(found) > 1:
-        names = ", ".join(path.name for _, path in found)
+        names = _listed([path for _, path in found])
         raise InputError(f"{folder}: holds several checkpoints ({names}); name one of them")
     kind, path = found[0]
     return kind, path if kind == "tensorflow" else _check_hdf5(path)
@@ -129,7 +129,7 @@ def _holds_checkpoint(folder: Path, depth: int) -> bool:
 def _named_by_state_file(folder: Path) -> str | None:
     """The checkpoint that TensorFlow's own `checkpoint` file calls the latest."""
     try:
-        text = (folder / "checkpoint").read_text(encoding="utf-8")
+        text = read_regular(folder / "checkpoint", _LARGEST_STATE).decode("utf-8")
     except (OSError, ValueError):
         return None
     match = re.search(r'^model_checkpoint_path:\s*"([^"\n]*)"', text, re.MULTILINE)
@@ -138,14 +138,12 @@ def _named_by_state_file(folder: Path) -> str | None:
 
 def _check_hdf5(path: Path) -> Path:
     """The path, if it is an HDF5 file."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: should be a plain file, and is not")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, error=CheckpointError) as file:
             start = file.read(8)
             # HDF5 allows for foreign bytes of 512, 1024, 2048, ... in front.
             offset = 512
-            while start != _HDF5 and offset < min(path.stat().st_size, 1 << 20):
+            while start != _HDF5 and offset < min(os.fstat(file.fileno()).st_size, 1 << 20):
                 file.seek(offset)
                 if file.read(8) == _HDF5:
                     return path
@@ -181,20 +179,35 @@ def _companion(
     given: str | os.PathLike[str] | None, path: Path, option: str, what: str, names: tuple[str, ...], pattern: str
 ) -> Path:
     if given is not None:
-        if not Path(given).is_file():
+        if not Path(given).exists():
             raise InputError(f"{given}: no such file (the {what}, {option})")
-        return Path(given)
+        return _regular(Path(given))
     for name in names:
-        if path.with_name(name).is_file():
-            return path.with_name(name)
-    others = [other for other in _siblings(path, pattern) if not other.name.startswith("tokenizer")]
+        if path.with_name(name).exists():
+            return _regular(path.with_name(name))
+    others = [
+        other for other in _siblings(path, pattern) if other.is_file() and not other.name.startswith("tokenizer")
+    ]
     if len(others) == 1:
         return others[0]
     listed = f" ({len(others)} files could be it)" if others else ""
     raise InputError(f"{path.with_name(names[0])}: missing{listed}; name the {what} of the checkpoint with {option}")
 
 
+def _regular(path: Path) -> Path:
+    """The path, if it is that of a regular file."""
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return path
+
+
 def _siblings(path: Path, pattern: str) -> list[Path]:
     if not path.parent.is_dir():
         return []
     return sorted(other for other in path.parent.iterdir() if re.fullmatch(pattern, other.name))
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(printable(path.name) for path in paths[:8]) + (", ..." if paths[8:] else "")

@@ -12,10 +12,9 @@ kills the process with SIGBUS instead of raising an error.
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator
-from io import FileIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from crc32c import crc32c
@@ -25,10 +24,12 @@ from kexue_hf.conversion.checksum import mask
 from kexue_hf.conversion.element_types import BY_TENSORFLOW, OTHER_TENSORFLOW_TYPES
 from kexue_hf.conversion.sorted_table import read_table
 from kexue_hf.conversion.weight_source import CHUNK, StoredTensor, WeightSource
-from kexue_hf.errors import CheckpointError
+from kexue_hf.errors import CheckpointError, quoted
+from kexue_hf.regular_file import open_regular
 
-_LARGEST_INDEX = 1 << 28
-_LARGEST_RANK = 32
+# Of a large model with its optimizer's slots it has a megabyte.
+_LARGEST_INDEX = 1 << 24
+_MOST_TENSORS = 1 << 18
 _OUR_VERSION = 1
 
 
@@ -44,7 +45,7 @@ class TensorFlowCheckpoint(WeightSource):
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
         self._prefix = os.fspath(prefix)
-        self._files: dict[int, FileIO] = {}
+        self._files: dict[int, Any] = {}
         self._chunk = memoryview(bytearray(CHUNK))
         header, self._entries = _read_index(f"{self._prefix}.index")
         self._shards = header.shards
@@ -82,8 +83,8 @@ class TensorFlowCheckpoint(WeightSource):
             yield piece
         if mask(crc) != entry.crc:
             raise CheckpointError(
-                f"{self._shard_path(entry.shard)}: checksum of tensor {name!r} does not match: the file is damaged; "
-                "copy or download it again"
+                f"{self._shard_path(entry.shard)}: checksum of tensor {quoted(name)} does not match: the file is "
+                "damaged; copy or download it again"
             )
 
     @property
@@ -96,15 +97,19 @@ class TensorFlowCheckpoint(WeightSource):
         while self._files:
             self._files.popitem()[1].close()
 
-    def _fill(self, piece: memoryview, file: FileIO, name: str) -> None:
+    def _fill(self, piece: memoryview, file: Any, name: str) -> None:
         got = 0
         while got < len(piece):
             try:
                 count = file.readinto(piece[got:])
             except OSError as error:
-                raise CheckpointError(f"{self._prefix}: reading tensor {name!r} failed: {error.strerror}") from None
+                raise CheckpointError(
+                    f"{self._prefix}: reading tensor {quoted(name)} failed: {error.strerror}"
+                ) from None
             if not count:
-                raise CheckpointError(f"{self._prefix}: the data of tensor {name!r} ended while it was being read")
+                raise CheckpointError(
+                    f"{self._prefix}: the data of tensor {quoted(name)} ended while it was being read"
+                )
             got += count
 
     def _describe(self, name: str, entry: BundleEntry) -> StoredTensor:
@@ -120,10 +125,11 @@ class TensorFlowCheckpoint(WeightSource):
         elif kind is None:
             spelling = OTHER_TENSORFLOW_TYPES.get(entry.dtype, f"number {entry.dtype}")
             obstacle = f"has TensorFlow type {spelling}, which holds no weights"
-        elif len(shape) > _LARGEST_RANK or math.prod(shape) * kind.size != entry.size:
+        elif (expected := math.prod(shape) * kind.size) != entry.size:
+            shown = f"{expected}" if expected >> 64 == 0 else "2**64 and more"
             raise CheckpointError(
-                f"{self._prefix}.index: tensor {name!r} of shape {_show(shape)} and type {kind.name} should have "
-                f"{math.prod(shape) * kind.size} bytes, the index says {entry.size}: the file is damaged"
+                f"{self._prefix}.index: tensor {quoted(name)} of shape {_show(shape)} and type {kind.name} should "
+                f"have {shown} bytes, the index says {entry.size}: the file is damaged"
             )
         return StoredTensor(name, kind, shape, entry.size, obstacle)
 
@@ -136,15 +142,15 @@ class TensorFlowCheckpoint(WeightSource):
         for shard, (end, name) in sorted(ends.items()):
             if shard >= self._shards:
                 raise CheckpointError(
-                    f"{self._prefix}.index: tensor {name!r} should lie in data file {shard} of {self._shards}: "
+                    f"{self._prefix}.index: tensor {quoted(name)} should lie in data file {shard} of {self._shards}: "
                     "the file is damaged"
                 )
             path = self._shard_path(shard)
             self._files[shard], length = _open_regular(path, "a data file of the checkpoint")
             if length < end:
                 raise CheckpointError(
-                    f"{path}: has {length} bytes, but tensor {name!r} ends at byte {end}: the file is truncated; "
-                    "copy or download it again"
+                    f"{path}: has {length} bytes, but tensor {quoted(name)} ends at byte {end}: the file is "
+                    "truncated; copy or download it again"
                 )
 
     def _shard_path(self, shard: int) -> str:
@@ -158,7 +164,7 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
             raise CheckpointError(
                 f"{path}: {length} bytes are too many for a checkpoint index: this is something else"
             )
-        data = file.readall()
+        data = file.read()
     header, entries = None, {}
     try:
         for key, value in read_table(data):
@@ -168,9 +174,12 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
                 header = parse_header(value)
             elif not key.startswith(b"\0"):  # such keys are slices; the whole tensor's entry tells of them
                 entries[key.decode("utf-8")] = parse_entry(value)
+                if len(entries) > _MOST_TENSORS:
+                    raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
     except ValueError as error:
         raise CheckpointError(
-            f"{path}: not a readable TensorFlow checkpoint index: {error}; copy or download it again"
+            f"{path}: not a readable TensorFlow checkpoint index, the file is damaged: {error}; copy or download it "
+            "again"
         ) from None
     if header is None:
         raise CheckpointError(f"{path}: the checkpoint index is empty")
@@ -187,19 +196,19 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
     return header, entries
 
 
-def _open_regular(path: str, what: str) -> tuple[FileIO, int]:
-    """Open a plain file; and its length. Anything else (a pipe would block for ever) is refused."""
+def _open_regular(path: str, what: str) -> tuple[BinaryIO, int]:
+    """Open a regular file; and its length."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"{path}: {what} should be a plain file, and is not")
-        return FileIO(path, "rb"), status.st_size
+        file = open_regular(path, buffering=0, error=CheckpointError)
+        return file, os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: missing; it is {what}, keep all files of a checkpoint (.index, .data-...) together"
         ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _show(shape: tuple[int, ...]) -> str:

@@ -53,7 +53,7 @@ def read_folder_vocabulary(
             f"{folder}: has no vocabulary, neither vocab.txt nor tokenizer.json; words are made of its tokens, so put "
             "it there, or name it with --vocab"
         )
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file (the vocabulary, --vocab)")
     settings = load_json_object(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
     table = table or _table_of(folder)
@@ -122,8 +122,6 @@ def _word_pieces(path: Path, raw: dict[str, Any]) -> dict[str, int]:
 
 def _added_in_json(path: Path, raw: dict[str, Any]) -> dict[int, dict[str, Any]]:
     rows = raw.get("added_tokens") or []
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and type(row.get("id")) is int and isinstance(row.get("content"), str) for row in rows
-    ):
+    if not all(type(row.get("id")) is int and isinstance(row.get("content"), str) for row in rows):
         raise ConversionError(f"{path}: added_tokens should be a list of tokens with id and content")
     return {row["id"]: row for row in rows}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kexue_hf.conversion.element_types import ElementType
-from kexue_hf.errors import CheckpointError
+from kexue_hf.errors import CheckpointError, quoted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,7 +68,7 @@ class WeightSource:
         """The tensor's type; CheckpointError if its values cannot be read."""
         tensor = self.tensors[name]
         if tensor.type is None:
-            raise CheckpointError(f"{self.path}: tensor {name!r} {tensor.obstacle}")
+            raise CheckpointError(f"{self.path}: tensor {quoted(name)} {tensor.obstacle}")
         return tensor.type
 
     @property

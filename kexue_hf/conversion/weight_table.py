@@ -14,7 +14,7 @@ from kexue_hf.conversion.foreign_layouts import foreign_layout
 from kexue_hf.conversion.kept_tokens import is_selection
 from kexue_hf.conversion.keras_head import Head, check_width, choose_head, unnested
 from kexue_hf.conversion.weight_source import StoredTensor
-from kexue_hf.errors import ConversionError
+from kexue_hf.errors import ConversionError, printable, quoted
 
 _GIVE = "give the configuration that belongs to it (--config)"
 _MEND = "mend config.json, or save the model again"
@@ -161,8 +161,8 @@ def plan_from_keras(
         if not _fits(weights, slots[layer]):
             expected = ", ".join("/".join(endings) for endings, _, _ in slots[layer])
             raise ConversionError(
-                f"Keras layer {layer!r} should hold the weights ({expected}), and holds "
-                f"({', '.join(_ending(weight) for weight in weights)}): this is not a {table.FAMILY} model"
+                f"Keras layer {quoted(layer)} should hold the weights ({expected}), and holds "
+                f"({_some([_ending(weight) for weight in weights])}): this is not a {table.FAMILY} model"
             )
         found |= {
             weight: (target, transposed) for weight, (_, target, transposed) in zip(weights, slots[layer], strict=True)
@@ -229,8 +229,8 @@ def plan_to_keras(
     homeless = [name for name in tensors if name in table.PARAMETERS and name not in inverse]
     if homeless:
         raise ConversionError(
-            f"bert4keras has no layer for the head {homeless[0].partition('.')[0]} ({_some(homeless)}); export the "
-            "model as a TensorFlow checkpoint (--to tf)"
+            f"bert4keras has no layer for the head {printable(homeless[0].partition('.')[0])} ({_some(homeless)}); "
+            "export the model as a TensorFlow checkpoint (--to tf)"
         )
     plan = _reverse(table, tensors, sizes, inverse)
     written = {move.target for move in plan.moves}
@@ -393,7 +393,7 @@ def _plan(
         tensor = tensors[name]
         if tensor.type is None or tensor.type.name not in FLOATING:
             kind = f"has type {tensor.type.name}" if tensor.type else tensor.obstacle
-            raise ConversionError(f"tensor {name!r} should hold floating-point weights, but {kind}")
+            raise ConversionError(f"tensor {quoted(name)} should hold floating-point weights, but {kind}")
         stored = expected[::-1] if transposed else expected
         if tensor.shape != stored:
             wrong.append(f"{name} is {list(tensor.shape)}, expected {list(stored)}")
@@ -486,4 +486,4 @@ def _sort_out(names: Iterable[str], patterns: tuple[tuple[str, str], ...]) -> tu
 
 
 def _some(items: list[str], limit: int = 8) -> str:
-    return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+    return ", ".join(map(printable, items[:limit])) + (f" and {len(items) - limit} more" if len(items) > limit else "")

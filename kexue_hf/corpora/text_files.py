@@ -8,17 +8,24 @@ import bz2
 import contextlib
 import gzip
 import importlib
+import io
 import json
 import lzma
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from kexue_hf.corpora.encodings import recoding_advice
-from kexue_hf.errors import InputError
+from kexue_hf.errors import InputError, KexueError, printable
+from kexue_hf.regular_file import open_regular
 
 FORMS = (".txt", ".jsonl", ".json", ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+# Bytes: a damaged or hostile file of few kilobytes may unpack to a line of gigabytes.
+_LONGEST_LINE = 1 << 28
+_NO_PIPE = "give lines of a pipe on stdin, as -"
 EXPECTED = "expected .txt, .jsonl, .json (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
 
 
@@ -84,7 +91,7 @@ def text_of(row: Any, column: str, place: str) -> str:
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
     if column not in row:
-        found = ", ".join(map(str, row)) or "nothing"
+        found = printable(", ".join(map(str, row)), 300) or "nothing"
         raise InputError(f"{place}: has no column {column!r}, only {found}; say which column holds the text")
     text = row[column]
     if not isinstance(text, str):
@@ -98,14 +105,26 @@ def text_of(row: Any, column: str, place: str) -> str:
 
 def _open(path: str | Path) -> BinaryIO:
     compression = Path(path).suffix.lower()
-    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(compression, open)
+    opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(compression)
     if compression == ".zst":
         try:
             opener = importlib.import_module("zstandard").open
         except ImportError:
             raise InputError(f"{path}: reading .zst needs another package: pip install zstandard") from None
-    file: BinaryIO = opener(path, "rb")
-    return file
+    raw = open_regular(path, hint=_NO_PIPE)
+    if opener is None:
+        return raw
+    raw.close()  # The openers that take an open file do not close it.
+    file: Any = opener(path, "rb")
+    # zstandard's reader knows no lines.
+    return io.BufferedReader(file) if compression == ".zst" else file
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What reading a file may raise: zlib's and zstandard's errors are no OSErrors."""
+    zstandard = sys.modules.get("zstandard")
+    more = (zstandard.ZstdError,) if zstandard else ()
+    return (OSError, EOFError, lzma.LZMAError, zlib.error, *more)
 
 
 def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple[int, str]]:
@@ -120,7 +139,9 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
     number = 0
     try:
         with _open(path) if file is None else contextlib.nullcontext(file) as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(lambda: lines.readline(_LONGEST_LINE), b""), 1):
+                if len(line) == _LONGEST_LINE:
+                    raise InputError(f"{path}, line {number}: has more than {_LONGEST_LINE:,} bytes")
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
@@ -130,7 +151,9 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
         ) from None
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except _damage() as error:
+        if isinstance(error, KexueError):
+            raise
         raise InputError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
@@ -154,12 +177,12 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
 
     number = 0
     try:
+        open_regular(path).close()
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if column not in names:
-                raise InputError(
-                    f"{path}: has no column {column!r}, only {', '.join(names)}; say which column holds the text"
-                )
+                found = printable(", ".join(names), 300)
+                raise InputError(f"{path}: has no column {column!r}, only {found}; say which column holds the text")
             for batch in file.iter_batches(batch_size=1000, columns=[column]):
                 for value in batch.column(0):
                     number += 1

@@ -26,6 +26,8 @@ KINDS = ("sound", "near_sound", "shape")
 COSTS = {"same tone": 0.0, "other tone": 1.0, "near sound": 1.6, "shape": 2.1, "shape too": -1.7}
 # zh and z, n and l, f and h, ü and u, ang and an, ... are one.
 _NEAR = ((re.compile("^([zcs])h"), r"\1"), (re.compile("^n"), "l"), (re.compile("^f"), "h"), (re.compile("ng$"), "n"))
+# Bytes of a file of candidates.
+_LARGEST = 1 << 26
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
@@ -117,6 +119,8 @@ def is_han(text: str) -> bool:
 def _entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
     """Place, text and candidates of each line that is not empty."""
     form = ".jsonl: an object with text and candidates" if path.suffix == ".jsonl" else "a text, a tab, its candidates"
+    if path.stat().st_size > _LARGEST or not path.is_file():
+        raise ValueError(f"{path}: expected a regular file of at most {_LARGEST:,} bytes, with {form} in each line")
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             place = f"{path}, line {number}"
@@ -135,7 +139,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
                     raise TypeError
             except UnicodeDecodeError:
                 raise ValueError(f"{place}: not UTF-8") from None
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise ValueError(f"{place}: expected {form}") from None
             yield place, text, candidates
 

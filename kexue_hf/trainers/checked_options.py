@@ -42,7 +42,8 @@ def check_range(options: dict[str, float | None], low: float, high: float = floa
 
 
 def check_training(arguments: Any, dropout: float | None, report: str | None) -> None:
-    """Raise InputError for numbers out of range, and for places that cannot be written to after the training.
+    """Raise InputError for numbers out of range, for places that cannot be written to after the training, and for the
+    option of transformers that a script's own --resume takes the place of.
 
     Args:
         arguments: transformers' TrainingArguments.
@@ -59,6 +60,11 @@ def check_training(arguments: Any, dropout: float | None, report: str | None) ->
     # What numpy takes.
     check_range({"seed": arguments.seed, "data_seed": arguments.data_seed}, 0, 2**32 - 1)
     check_range({"dropout": dropout}, 0, 1)
+    if arguments.resume_from_checkpoint is not None:
+        raise InputError(
+            "--resume_from_checkpoint has no effect here: --resume goes on from the last whole checkpoint in "
+            "--output_dir; leave it out"
+        )
     folder = Path(arguments.output_dir)
     if next(path for path in (folder, *folder.absolute().parents) if path.exists()).is_file():
         raise InputError(f"--output_dir must be a folder, {folder} is a file or lies in one")

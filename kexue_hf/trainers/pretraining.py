@@ -26,6 +26,7 @@ from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pret
 from kexue_hf.trainers.unused_bias import freeze_unused_bias
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning, write_whole
 from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus
+from kexue_hf.whole_file import whole_file
 
 # Six bytes a token in the cache instead of sixteen.
 ROWS = Features({"input_ids": List(Value("int32")), "word_ids": List(Value("int16")), "length": Value("int32")})
@@ -235,7 +236,8 @@ class Pretraining:
             for name, value in figures.items():
                 print(f"{name:>20}: {value:.4f}" if isinstance(value, float) else f"{name:>20}: {value}")
             if options.report:
-                Path(options.report).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+                with whole_file(options.report, overwrite=True) as file:
+                    file.write(json.dumps(figures, indent=2) + "\n")
         return figures
 
 

@@ -3,21 +3,23 @@
 A process that is killed while it writes leaves a folder `checkpoint-N` that looks like any other; transformers'
 `get_last_checkpoint` picks it. Here a checkpoint counts when it holds `progress.json`, which is written last, when all
 processes have written their parts, and appears in one go. Older checkpoints are deleted (`save_total_limit`) after
-that only: at any moment one of them is whole.
+that only: at any moment one of them is whole. The trained model itself is written into a folder of its own, from which
+each finished file is moved.
 """
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch.distributed
 from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
 
 from kexue_hf.errors import InputError
 
 PROGRESS = "progress.json"
+_SAVING, _REMOVING = ".saving", ".removing"
 
 
 class MarkingTrainer(Trainer):
@@ -48,7 +50,10 @@ class MarkingTrainer(Trainer):
         check_same_order(self.facts, recorded, checkpoint)
         self.first_step = recorded["step"]
         self._skip(self.first_step)
-        return self.train(resume_from_checkpoint=checkpoint)
+        result = self.train(resume_from_checkpoint=checkpoint)
+        if self.is_world_process_zero():
+            self._rotate()  # The stopped run may not have come to it.
+        return result
 
     def _skip(self, steps: int) -> None:
         """Before resuming: for data that can leave out by itself what those steps took."""
@@ -60,7 +65,27 @@ class MarkingTrainer(Trainer):
             return None
         return super()._run_epoch(*arguments, **options)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`, but a killed process leaves no file half written where there was another."""
+        if _internal_call or self.args.push_to_hub:
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        stage = folder / _SAVING
+        if self.args.should_save:
+            shutil.rmtree(stage, ignore_errors=True)  # of a killed process
+        super().save_model(str(stage))
+        if self.args.should_save and stage.is_dir():
+            # The configuration, without which nothing loads, comes last.
+            for path in sorted(stage.iterdir(), key=lambda path: (path.name == "config.json", path.name)):
+                os.replace(path, folder / path.name)
+            stage.rmdir()
+
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        if self.is_world_process_zero():
+            # An earlier run's, which would say that what is being written is whole.
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            (folder / PROGRESS).unlink(missing_ok=True)
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             super()._save_checkpoint(*arguments, **options)
@@ -73,12 +98,27 @@ class MarkingTrainer(Trainer):
             # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
             (folder / "training_args.bin").unlink(missing_ok=True)
             write_whole(folder / PROGRESS, json.dumps({"step": self.state.global_step, **self.facts}, indent=2) + "\n")
-            rotate_checkpoints(str(self.args.output_dir), limit, self.state.best_model_checkpoint, use_mtime=True)
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """Delete checkpoints beyond `save_total_limit`: first those that are not whole, then by age; never the best.
+
+        What is deleted is moved away first, so that no part of it looks like a checkpoint when the process is killed.
+        """
+        folder, limit = Path(self.args.output_dir), self.args.save_total_limit
+        shutil.rmtree(folder / _REMOVING, ignore_errors=True)
+        ordered = sorted(_checkpoints(folder), key=_age)
+        kept = {ordered[-1].name, Path(self.state.best_model_checkpoint or "").name} if ordered else set()
+        surplus = len(ordered) - max(limit, len(kept & {path.name for path in ordered})) if limit else 0
+        for path in [path for path in ordered if path.name not in kept][: max(0, surplus)]:
+            os.replace(path, folder / _REMOVING)
+            shutil.rmtree(folder / _REMOVING, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is either there with all of its content or not at all, whenever the process is killed."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # The same name each time: what a killed process left is written anew, and renamed.
+    part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", newline="\n")
     os.replace(part, path)
 
@@ -108,6 +148,14 @@ def _checkpoints(folder: str | Path) -> list[Path]:
     """The latest first."""
     paths = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[1].isdigit()]
     return sorted(paths, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+
+
+def _age(checkpoint: Path) -> tuple[int, int]:
+    """Sorts checkpoints from the oldest to the newest: by when they were whole, and before all those that are not."""
+    try:
+        return (checkpoint / PROGRESS).stat().st_mtime_ns, int(checkpoint.name.split("-")[1])
+    except OSError:
+        return 0, int(checkpoint.name.split("-")[1])
 
 
 def check_same_order(facts: dict[str, Any], recorded: dict[str, Any], checkpoint: str) -> None:

@@ -6,7 +6,6 @@ Frequency and tag are read over: a user's word gets the frequency with which the
 """
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -14,9 +13,11 @@ from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.vocabulary_wobert import word_problem
+from kexue_hf.regular_file import read_regular
 
-_LINE = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")
 _SHOWN = 5
+# Two million words, with frequency and tag.
+_LARGEST = 1 << 25
 
 
 def read_user_dictionary(
@@ -41,8 +42,7 @@ def read_user_dictionary(
             and is to be read strictly or has no others.
     """
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
+        raw = read_regular(path, _LARGEST)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror} (the user dictionary)") from None
     normalize = Normalizer(lower)
@@ -58,8 +58,7 @@ def read_user_dictionary(
             ) from None
         if not text:
             continue
-        match = _LINE.fullmatch(text)
-        word = match.group(1) if match else text
+        word = _word_of(text)
         normal = normalize(word)
         if problem := word_problem(word, normal, special_tokens):
             problems.append(f"line {number}: {problem}")
@@ -79,6 +78,23 @@ def read_user_dictionary(
         lines = "1 line was" if len(problems) == 1 else f"{len(problems):,} lines were"
         warn(f"{path}: {lines} skipped ({len(words):,} words are left): {found}")
     return [word for _, word in words.values()]
+
+
+def _word_of(text: str) -> str:
+    """A line without its frequency and its tag. By hand: a regular expression for it takes quadratic time."""
+    for belongs in (_is_tag, _is_frequency):
+        head, *rest = text.rsplit(None, 1)
+        if rest and belongs(rest[0]):
+            text = head
+    return text
+
+
+def _is_tag(part: str) -> bool:
+    return part.isascii() and part.isalpha()
+
+
+def _is_frequency(part: str) -> bool:
+    return part.isascii() and part.isdecimal()
 
 
 __all__ = ["read_user_dictionary"]

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.conversion import staged_folder as module
+from kexue_hf import staging as module
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.staged_folder import staged_folder
+from kexue_hf.errors import OutputError
 from tests.conversion.checkpoints import GOLDEN
 
 SLOW = """
@@ -139,3 +140,48 @@ def test_a_folder_not_yet_locked_may_be_removed_by_another_run(
     assert (tmp_path / "out" / "config.json").read_text() == "{}"
     module._remove_leftovers(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["词" * 84, "x" * 255], ids=["chinese", "ascii"])
+def test_the_longest_names(name: str, tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with staged_folder(tmp_path / name, overwrite=True) as folder:
+            (folder / "config.json").write_text(content)
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name / "config.json").read_text() == "new"
+
+
+def test_the_current_directory_stays_the_one_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert(GOLDEN / "wobert_tf_ckpt", ".")
+    names = os.listdir(".")
+    assert {"config.json", "model.safetensors", "vocab.txt"} <= set(names) and os.listdir(tmp_path) == ["here"]
+    with pytest.raises(OutputError, match="is the current directory"):
+        convert(GOLDEN / "wobert_tf_ckpt", ".", overwrite=True)
+    assert os.listdir(".") == names
+
+
+def test_an_error_half_way_leaves_the_current_directory_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    rename = os.rename
+
+    def fail(one: Path, other: Path) -> None:
+        if Path(one).name == "b" and Path(other).parent.name == "here":
+            raise OSError(28, "No space left on device")
+        rename(one, other)
+
+    monkeypatch.setattr(module.os, "rename", fail)
+    with pytest.raises(OutputError, match="the disk is full"), staged_folder(".") as folder:
+        for name in ("a", "b", "config.json"):
+            (folder / name).touch()
+    assert os.listdir(".") == [] and os.listdir(tmp_path) == ["here"]
+
+
+def test_what_was_moved_away_comes_back(tmp_path: Path) -> None:
+    """Where folders cannot be exchanged, a process may be killed between two renames."""
+    (tmp_path / ".out.replaced-0123abcd").mkdir()
+    (tmp_path / ".out.replaced-0123abcd" / "config.json").write_text("old")
+    with pytest.raises(OutputError), staged_folder(tmp_path / "out"):
+        raise OutputError("of the block")
+    assert (tmp_path / "out" / "config.json").read_text() == "old" and os.listdir(tmp_path) == ["out"]

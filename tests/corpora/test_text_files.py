@@ -17,6 +17,13 @@ TEXTS = ["北京是中国的首都。", "他说\u2028今天天气很好。", "�
 LINES = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n\n" for i, text in enumerate(TEXTS))
 
 
+def damaged_gzip(place: int) -> bytes:
+    """Lines, compressed, with one byte of the file gone bad."""
+    content = bytearray(gzip.compress(b"abc\n" * 1000))
+    content[place] ^= 0xFF
+    return bytes(content)
+
+
 def write(folder: Path, name: str) -> Path:
     """The texts in the form that the name says."""
     path = folder / name
@@ -61,6 +68,8 @@ def test_other_names_are_none_of_ours(name):
         ("a.txt.gz", gzip.compress(b"a\n\xff"), r"a.txt.gz, line 2: not UTF-8"),
         ("a.txt.gz", gzip.compress(b"abc" * 1000)[:-9], r"cannot be read \(Compressed file ended"),
         ("a.txt.gz", b"abc", r"cannot be read \(Not a gzipped file"),
+        ("a.txt.gz", damaged_gzip(10), r"after line 0: cannot be read \(Error -3 while decompressing"),
+        ("a.txt.gz", damaged_gzip(-6), r"cannot be read \(CRC check failed"),
         ("a.txt.xz", b"abc", r"cannot be read"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"line 3: not JSON"),
         ("a.jsonl", b'{"text": "a"}\n[1]\n', r"line 2: expected a JSON object, got list"),
@@ -105,3 +114,10 @@ def test_bad_parquet_columns_and_rows(tmp_path):
     parquet.write_table(pyarrow.table({"text": damaged}), path)
     with pytest.raises(InputError, match=r"row 2: not UTF-8"):
         list(read_texts([path]))
+
+
+def test_a_small_file_that_is_a_line_of_a_gigabyte(tmp_path, monkeypatch):
+    monkeypatch.setattr("kexue_hf.corpora.text_files._LONGEST_LINE", 1000)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a\n" + b"x" * 5000))
+    with pytest.raises(InputError, match="line 2: has more than 1,000 bytes"):
+        list(read_texts([tmp_path / "a.txt.gz"]))

@@ -280,3 +280,45 @@ def test_options_of_linear_attention_that_cannot_be(encoder, long_rows, tmp_path
         script.main(arguments(encoder, long_rows, tmp_path / "out", *options))
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert exit_.value.code == 2 and message in error and not (tmp_path / "out").exists()
+
+
+STEPS = ["--max_steps=6", "--save_strategy=steps", "--save_steps=2", "--batch-size=4", "--classifier_pooling=mean"]
+
+
+def test_a_resumed_run_is_one_in_one_go(encoder, tmp_path, capsys):
+    """With the dropout of the model, whose random numbers a checkpoint keeps."""
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    out = tmp_path / "out"
+    script.main(arguments(encoder, train, out, *STEPS))
+    whole = (out / "model.safetensors").read_bytes()
+    for step in (4, 6):
+        (out / f"checkpoint-{step}" / "progress.json").unlink()
+    script.main(arguments(encoder, train, out, *STEPS, "--resume"))
+    assert (out / "model.safetensors").read_bytes() == whole
+    capsys.readouterr()
+    script.main(arguments(encoder, train, out, *STEPS, "--resume"))
+    assert "checkpoint-6 is taken as it is" in capsys.readouterr().out
+    assert (out / "model.safetensors").read_bytes() == whole
+    other = write_jsonl(tmp_path / "other.jsonl", ROWS[::-1])
+    for options, message in [
+        ([f"--train_file={other}"], "was made with checksum of the rows"),
+        (["--seed=1"], "was made with seed 42, now it is 1"),
+        (["--classifier_pooling=cls"], "was made with classifier_pooling mean, now it is cls"),
+    ]:
+        with pytest.raises(SystemExit):
+            script.main(arguments(encoder, train, out, *STEPS, "--resume", *options))
+        assert message in capsys.readouterr().err
+
+
+def test_no_checkpoint_to_resume_from(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    script.main(arguments(encoder, train, tmp_path / "out", "--max_steps=1", "--resume"))
+    assert "no checkpoint in" in capsys.readouterr().out
+
+
+def test_the_option_of_transformers_is_refused(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(encoder, train, tmp_path / "out", "--resume_from_checkpoint=x"))
+    assert exit_.value.code == 2
+    assert "--resume_from_checkpoint has no effect here: --resume goes on" in capsys.readouterr().err

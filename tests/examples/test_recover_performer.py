@@ -196,6 +196,7 @@ def test_adapters_without_their_package_are_refused_at_once(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (["--resume"], "--resume: nothing is kept of a recovery that was stopped"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
         (["--report", "short.txt/report.json"], "short.txt/report.json: lies in a file"),
         (["--rank", "few"], "--rank must be a number or all, got 'few'"),

@@ -1,10 +1,14 @@
 """A user's own words: jieba's format, and one clear line for what cannot be a word."""
 
+import itertools
+import re
+import time
+
 import pytest
 
 from kexue_hf.corpora.text_files import read_lines
 from kexue_hf.errors import InputError
-from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
+from kexue_hf.vocabulary.user_dictionary import _word_of, read_user_dictionary
 
 
 def read(tmp_path, content: bytes | str, **options):
@@ -81,3 +85,19 @@ def test_cased_words_differ(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_user_dictionary(tmp_path / "none.txt")
+
+
+def test_frequency_and_tag_are_what_jiebas_own_pattern_takes():
+    pattern = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")  # which takes quadratic time for some lines
+    for length in range(1, 7):
+        for text in map("".join, itertools.product("词 7n\u3000", repeat=length)):
+            if text == text.strip():
+                assert _word_of(text) == pattern.fullmatch(text)[1], text
+
+
+@pytest.mark.parametrize("end", ["x!", "7 n", "n 7"])
+def test_a_line_of_spaces_is_read_in_linear_time(tmp_path, end):
+    started = time.perf_counter()
+    with pytest.raises(InputError, match=r"white space|expected one word a line"):
+        read(tmp_path, f"词{' ' * 100_000}x{' ' * 100_000}{end}")
+    assert time.perf_counter() - started < 2

@@ -7,6 +7,9 @@ import hashlib
 import os
 from collections.abc import Iterable
 
+# Bytes of a vocab.txt: the largest in use, of 250,000 tokens, have three million.
+_LARGEST = 1 << 24
+
 # The ids that the official code has in its vocabulary; that of [MASK] is in its network too.
 OFFICIAL_IDS = {"[PAD]": 0, "[EOS]": 1, "[UNK]": 2, "[SOS]": 3, "[MASK]": 4, "[CLS]": 5, "[SEP]": 6}
 
@@ -18,8 +21,12 @@ def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
     of white space stays as it is.
 
     Raises:
-        ValueError: the file cannot be read, or is not UTF-8 (names the line).
+        ValueError: the file cannot be read, is not UTF-8 (names the line), no regular file, or too large.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: expected a regular file of one token a line, and it is a folder, pipe or device")
+    if os.path.exists(path) and os.path.getsize(path) > _LARGEST:
+        raise ValueError(f"{path}: has {os.path.getsize(path):,} bytes, a vocabulary has {_LARGEST:,} at most")
     vocabulary: dict[str, int] = {}
     number = 0
     try:

@@ -45,13 +45,16 @@ from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_clas
 from .unilm_wobert import UniLmGenerationMixin
 
 
+# Parts of a pre-trained model that another head has no use for: nothing to report.
+_PASSED_OVER = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
+
+
 class WoBertPreTrainedModel(BertPreTrainedModel):
     """What all WoBERT classes share: their configuration."""
 
     config: WoBertConfig
     config_class = WoBertConfig
-    # Parts of a pre-trained model that another head has no use for: nothing to report.
-    _keys_to_ignore_on_load_unexpected = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
+    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """As in all of transformers; the saved configuration says whether these weights have a pooler."""

@@ -10,6 +10,9 @@ from typing import Any
 
 _MARK = b"\xef\xbb\xbf"
 
+# Bytes of a vocab.txt: the largest in use, of 250,000 tokens, have three million.
+_LARGEST = 1 << 24
+
 
 class VocabularyMismatchWarning(UserWarning):
     """A tokenizer and a model came together that were not made for each other."""
@@ -33,8 +36,9 @@ def vocabulary_lines(path: str | os.PathLike[str], first_field: bool = True) -> 
             Google's BERT does. A line of white space stays as it is, and no text leads to it.
 
     Raises:
-        ValueError: the file is not UTF-8 (names the line).
+        ValueError: the file is not UTF-8 (names the line), no regular file, or too large for a vocabulary.
     """
+    _check_file(path)
     tokens: list[str] = []
     with open(path, "rb") as file:
         for number, raw in enumerate(file, 1):
@@ -62,6 +66,14 @@ def without_white_space(vocabulary: Mapping[str, int]) -> Mapping[str, int]:
     if text.split() == [text]:
         return vocabulary
     return {token: index for token, index in vocabulary.items() if not any(map(str.isspace, token))}
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for what would be read for ever: a pipe, a device, a sparse file of terabytes."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path}: expected a regular file of one token a line, and it is a folder, pipe or device")
+    if os.path.exists(path) and os.path.getsize(path) > _LARGEST:
+        raise ValueError(f"{path}: has {os.path.getsize(path):,} bytes, a vocabulary has {_LARGEST:,} at most")
 
 
 def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:

@@ -1,0 +1,79 @@
+"""Opening the files that a user names, or that lie in a folder: regular files of a size that fits what they are.
+
+A pipe would block for ever, a device may never end, and a sparse file of terabytes takes no room on the disk.
+"""
+
+import os
+import stat
+from typing import BinaryIO
+
+from kexue_hf.errors import InputError, KexueError
+
+# Files of a model's folder that are read whole, and what the largest tokenizers have.
+_TEXTS = (".json", "vocab.txt", ".model", ".jinja")
+_READ = (*_TEXTS, ".txt", ".py", ".safetensors", ".bin")
+_LARGEST_TEXT = 1 << 26
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(
+    path: str | os.PathLike[str],
+    *,
+    largest: int | None = None,
+    buffering: int = -1,
+    hint: str = "",
+    error: type[KexueError] = InputError,
+) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Args:
+        largest: bytes that it may have.
+        buffering: as for `open`.
+        hint: what to do instead, for the message.
+        error: what to raise.
+
+    Raises:
+        error: it is a pipe, a device, a folder, or too large. OSError: it cannot be opened.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for its writer; regular files do not know the difference.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
+    except ValueError:  # a NUL, or half a surrogate pair
+        raise error(f"{os.fspath(path)!r:.200}: no file can have such a name") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            kind = next((kind for test, kind in _KINDS if test(status.st_mode)), "something else")
+            raise error(f"{path}: should be a plain file, and is {kind}{hint and f'; {hint}'}")
+        if largest is not None and status.st_size > largest:
+            raise error(f"{path}: has {status.st_size:,} bytes, expected {largest:,} at most; is it something else?")
+        opened: BinaryIO = os.fdopen(descriptor, "rb", buffering)
+        return opened
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueError] = InputError) -> bytes:
+    """Return the content of a regular file of at most `largest` bytes. Raises as `open_regular`."""
+    with open_regular(path, largest=largest, error=error) as file:
+        # What grows while it is read is cut off.
+        return file.read(largest)
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise InputError if a file that a model's folder may have is there a pipe, a device, or without an end."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir() or not entry.name.endswith(_READ) or not os.path.exists(entry.path):
+            continue
+        open_regular(entry.path, largest=_LARGEST_TEXT if entry.name.endswith(_TEXTS) else None).close()
+
+
+__all__ = ["check_folder", "open_regular", "read_regular"]

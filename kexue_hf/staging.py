@@ -1,0 +1,279 @@
+"""Files and folders that appear whole or not at all.
+
+Everything is written into a folder beside OUTPUT named `.OUTPUT.partial-...`, the stage, and renamed at the end. An
+error or Ctrl-C removes it. A killed process leaves it behind; it holds a lock on it as long as it lives, so the next
+run can tell a left-over from the work of somebody else and removes it, or goes on with it.
+"""
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from kexue_hf.errors import KexueError, OutputError
+
+_MOST_TRIES = 100
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Of renameat2, which Linux has.
+_NO_REPLACE, _EXCHANGE = 1, 2
+_PARTIAL, _REPLACED = ".partial-", ".replaced-"
+
+
+class Stage:
+    """A locked folder to write into. `keep` leaves it behind, for a later run to go on with."""
+
+    def __init__(self, path: Path, lock: int | None, resumed: bool = False) -> None:
+        self.path = path
+        self.resumed = resumed
+        self.keep = False
+        self._lock = lock
+
+    def close(self) -> None:
+        """Remove the folder, unless it is to be kept, and give the lock back."""
+        if not self.keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+@contextlib.contextmanager
+def staged(
+    output: str | os.PathLike[str],
+    target: Path,
+    publish: Callable[[Stage], object],
+    resumable: Callable[[Path], bool] | None = None,
+) -> Iterator[Stage]:
+    """Make a stage beside `target`, whose missing parents are made too; `publish` it when the block ends well.
+
+    Args:
+        output: the target as it was named, for messages.
+        publish: puts what is in the stage at its place.
+        resumable: whether a left-over can be gone on with; the latest such one becomes the stage.
+
+    Raises:
+        OutputError: it cannot be written, or the disk is full; or with `resumable`, another process is writing it.
+    """
+    created = _make_parents(output, target)
+    stage = None
+    try:
+        taken = None if resumable is None else _take_over(output, target, resumable)
+        _remove_leftovers(target)
+        stage = taken or Stage(*_make_stage(target))
+        yield stage
+        publish(stage)
+        created = []
+    except OSError as error:
+        if isinstance(error, KexueError):
+            raise
+        raise OutputError(explain(output, error)) from error
+    finally:
+        if stage is not None:
+            stage.close()
+        for parent in created:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def put_file(file: Path, target: Path, *, overwrite: bool) -> None:
+    """Rename a finished file to its place.
+
+    Raises:
+        FileExistsError: something is there, and `overwrite` is false.
+    """
+    if overwrite:
+        os.replace(file, target)
+    elif _rename(file, target, _NO_REPLACE):
+        return
+    elif target.exists():
+        raise FileExistsError
+    else:
+        try:
+            os.link(file, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            os.rename(file, target)
+
+
+def put_folder(stage: Path, target: Path) -> None:
+    """Rename a finished folder to its place; what was there ends up under the stage's name."""
+    if not target.exists() or not any(target.iterdir()):
+        if target.exists() and stands_in(target):
+            _move_in(stage, target)
+            return
+        if target.exists():
+            target.rmdir()
+        os.rename(stage, target)
+    elif not _rename(stage, target, _EXCHANGE):
+        old = target.with_name(f"{_prefix(target, _REPLACED)}{secrets.token_hex(4)}")
+        os.rename(target, old)
+        try:
+            os.rename(stage, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def stands_in(folder: Path) -> bool:
+    """Whether the current directory is the folder, or lies in it."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return False
+    return folder in (here, *here.parents)
+
+
+def explain(output: object, error: OSError) -> str:
+    """What to say of an error in writing."""
+    if error.errno in _FULL:
+        return f"{output}: the disk is full ({error.strerror}); free some space and try again; nothing was written"
+    return f"{output}: cannot be written: {error.strerror or error}; name another place"
+
+
+def _move_in(stage: Path, target: Path) -> None:
+    """Move the content into an empty folder that has to stay the one it is, since somebody stands in it.
+
+    Not in one step: the configuration, without which nothing loads, comes last.
+    """
+    moved = []
+    try:
+        for name in sorted(os.listdir(stage), key=lambda name: (name.endswith("config.json"), name)):
+            os.rename(stage / name, target / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            os.rename(target / name, stage / name)
+        raise
+
+
+def _make_parents(output: object, target: Path) -> list[Path]:
+    """Create the missing parents; those that were created, innermost first."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(explain(output, error)) from None
+    return missing
+
+
+def _prefix(target: Path, mark: str = _PARTIAL) -> str:
+    """How the names of its stages begin. A long name is shortened: a stage's may have no more bytes than any other."""
+    try:
+        longest = os.pathconf(target.parent, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):
+        longest = 255
+    name = target.name
+    if len(os.fsencode(f".{name}{mark}")) + 8 > longest:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return f".{name}{mark}"
+
+
+def _make_stage(target: Path) -> tuple[Path, int | None]:
+    """A new folder to write into, and the lock on it.
+
+    Until it is locked, it looks like a left-over, and another run may be removing it: then a new one is made.
+    """
+    for _ in range(_MOST_TRIES):
+        stage = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
+        os.mkdir(stage)
+        try:
+            lock = _lock(stage)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        try:
+            if lock is None or os.path.samestat(os.fstat(lock), os.stat(stage)):
+                return stage, lock
+        except FileNotFoundError:
+            pass
+        if lock is not None:
+            os.close(lock)
+    raise OutputError(f"{target}: another process removes whatever is made beside it; try again when it has ended")
+
+
+def _stages(target: Path, mark: str = _PARTIAL) -> list[Path]:
+    """What has the name of a stage, the latest first."""
+    pattern = re.compile(re.escape(_prefix(target, mark)) + "[0-9a-f]{8}")
+    found = []
+    for name in os.listdir(target.parent):
+        if pattern.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((os.stat(target.with_name(name)).st_mtime_ns, target.with_name(name)))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _take_over(output: object, target: Path, resumable: Callable[[Path], bool]) -> Stage | None:
+    """Lock the latest left-over that can be gone on with."""
+    for path in _stages(target):
+        try:
+            lock = _lock(path)
+        except BlockingIOError:
+            raise OutputError(f"{output}: another process is writing it; wait until it has ended") from None
+        except FileNotFoundError:
+            continue
+        if resumable(path):
+            return Stage(path, lock, resumed=True)
+        if lock is not None:
+            os.close(lock)
+    return None
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the stages of processes that are gone, and put back what one had moved away to replace it."""
+    alone = True
+    for leftover in _stages(target):
+        try:
+            lock = _lock(leftover)
+        except (BlockingIOError, FileNotFoundError):
+            alone = False
+            continue
+        if lock is not None:
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(lock)
+    for old in _stages(target, _REPLACED) if alone else ():
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, target)
+
+
+def _lock(folder: Path) -> int | None:
+    """An open, locked descriptor of a folder; None if the system has no such locks.
+
+    Raises:
+        BlockingIOError: somebody else holds it. FileNotFoundError: the folder is gone.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            raise
+        return None
+    return descriptor
+
+
+def _rename(one: Path, other: Path, how: int) -> bool:
+    """Rename as Linux can, in one step: without replacing, or exchanging the two; False where that fails."""
+    try:
+        call = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    at_cwd = -100
+    return bool(call(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), how) == 0)
+
+
+__all__ = ["Stage", "explain", "put_file", "put_folder", "staged"]

@@ -1,0 +1,135 @@
+"""`--resume` of score, embed and match: the file of one go, whenever the run before was stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kexue_hf import cli_embed, cli_match, cli_score
+from kexue_hf.cli import main
+from kexue_hf.resumable_results import ResumableResults
+from tests.pipelines import matchers, test_text_scoring
+
+TEXTS = [*test_text_scoring.TEXTS, "", test_text_scoring.LONG, "今天", "好的今天", "天"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A T-TA, a matcher, and files for both."""
+    made = tmp_path_factory.mktemp("models")
+    for name, make, kind in (("tta", test_text_scoring.make, "tta"), ("matcher", matchers.make, "matcher")):
+        (made / name).mkdir()
+        for part in make(kind, made / name):
+            part.save_pretrained(made / name)
+    pairs = matchers.PAIRS * 2
+    write = {
+        "lines.txt": TEXTS,
+        "rows.jsonl": [json.dumps({"text": text}) for text in TEXTS],
+        "lists.jsonl": [json.dumps({"candidates": [text, "今天"], "scores": [-1, -2]}) for text in TEXTS],
+        "pairs.jsonl": [json.dumps({"text_a": a, "text_b": b}) for a, b in pairs],
+        "a.txt": [a for a, _ in pairs],
+        "b.txt": [b for _, b in pairs],
+    }
+    for name, lines in write.items():
+        (made / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return made
+
+
+COMMANDS = {
+    "score": (["score", "tta", "--file", "lines.txt", "--tokens"], "out.jsonl"),
+    "nbest": (["score", "tta", "--file", "lists.jsonl", "--nbest"], "out.jsonl"),
+    "embed": (["embed", "tta", "--file", "rows.jsonl"], "out.jsonl"),
+    "array": (["embed", "tta", "--file", "lines.txt", "--normalize"], "out.npy"),
+    "match": (["match", "matcher", "--file", "pairs.jsonl"], "out.jsonl"),
+    "files": (["match", "matcher", "--files", "a.txt", "b.txt"], "out.jsonl"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.chdir(folder)
+    for module, name in (
+        (cli_score, "_TEXTS_AT_ONCE"),
+        (cli_score, "_LISTS_AT_ONCE"),
+        (cli_embed, "_TEXTS_AT_ONCE"),
+        (cli_match, "_PAIRS_AT_ONCE"),
+    ):
+        monkeypatch.setattr(module, name, 3)
+
+
+def run(arguments: list[str], output: Path, *options: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--output", str(output), *options])
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+    write = ResumableResults.write
+
+    def stopped(self: ResumableResults, result: str | bytes) -> None:
+        if self.rows == row:
+            monkeypatch.setattr(ResumableResults, "write", write)
+            raise KeyboardInterrupt
+        write(self, result)
+
+    monkeypatch.setattr(ResumableResults, "write", stopped)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("row", [3, 7])
+def test_the_file_of_one_go(
+    command: str, row: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, name = COMMANDS[command]
+    assert run(arguments, tmp_path / f"whole_{name}") == 0
+    interrupt(monkeypatch, row)
+    assert run(arguments, tmp_path / name) == 2
+    assert "the results so far are kept" in capsys.readouterr().err
+    assert run(arguments, tmp_path / name, "--resume") == 0
+    assert f"{row - row % 3} rows have their results already" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "tta", "--file", "lines.txt"], "had --tokens True, this one has False"),
+        (["score", "tta", "--file", "lines.txt", "--tokens", "--batch-tokens", "50"], "had --batch-tokens 8192, this"),
+        (["score", "tta", "--file", "lists.jsonl", "--nbest"], "this one has "),
+        (["embed", "tta", "--file", "lines.txt"], "this one has "),
+        (["score", "tta", "--file", "a.txt", "--tokens"], "row 3 of the input is another"),
+    ],
+    ids=["option", "batch", "form", "command", "input"],
+)
+def test_what_has_changed_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupt(monkeypatch, 5)
+    assert run(COMMANDS["score"][0], tmp_path / "out.jsonl") == 2
+    capsys.readouterr()
+    assert run(arguments, tmp_path / "out.jsonl", "--resume") == 2
+    assert message in capsys.readouterr().err
+    assert run(COMMANDS["score"][0], tmp_path / "out.jsonl", "--resume", "--quiet") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "tta", "今天", "--resume"], "--resume without --output"),
+        (["embed", "tta", "今天", "--output", "-", "--resume"], "--resume without --output"),
+        (["match", "matcher", "--file", "pairs.jsonl", "--evaluate", "--resume"], "--resume cannot go on"),
+    ],
+    ids=["stdout", "dash", "evaluate"],
+)
+def test_where_there_is_nothing_to_resume(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
