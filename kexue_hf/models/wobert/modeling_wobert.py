@@ -44,7 +44,6 @@ from .configuration_wobert import WoBertConfig
 from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen, with_loss
 from .unilm_wobert import UniLmGenerationMixin
 
-
 # Parts of a pre-trained model that another head has no use for: nothing to report.
 _PASSED_OVER = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
 
