@@ -28,7 +28,7 @@ _FEWEST = 10
 class CorrectionCalibration:
     """What was found; shares from 0 to 1.
 
-    threshold: the lowest at which precision and all above it are as asked for; None if there is none.
+    threshold: the lowest at which the precision is as asked for; None if there is none.
     precision: share of the corrections that are right, if `error_rate` of the texts have an error. At the threshold,
         or, without one, the highest that was reached.
     recall: share of the errors that are put right. changed: share of the right texts in which something is changed.
@@ -87,21 +87,19 @@ def calibrate_correction(
     )
     # Other changes in the wrong copies are those of the right ones.
     best = CorrectionCalibration(None, 0.0, 0.0, 0.0, len(right), error_rate)
-    threshold: float | None = None
-    # From the highest gain down, as long as the precision holds.
-    for limit in sorted({round(gain, 1) for gain in right_gains if gain > 0}, reverse=True):
+    for limit in sorted({round(gain, 1) for gain in right_gains if gain > 0}):
         hits, misses = _above(right_gains, limit), _above(false_gains, limit)
         if hits < _FEWEST:
-            continue
-        share = error_rate * hits / len(wrong)
-        reached = share / (share + misses / len(right))
-        if reached < precision:
-            if reached > best.precision and threshold is None:
-                best = dataclasses.replace(best, precision=reached, recall=hits / len(wrong))
             break
-        threshold = limit
+        share = error_rate * hits / len(wrong)
+        # As if one more right text were changed: few texts prove little.
+        reached = share / (share + (misses + 1) / len(right))
         changed = _above(first_gains, limit) / len(right)
-        best = CorrectionCalibration(limit, reached, hits / len(wrong), changed, len(right), error_rate)
+        found_here = CorrectionCalibration(limit, reached, hits / len(wrong), changed, len(right), error_rate)
+        if reached >= precision:
+            return found_here
+        if reached > best.precision:
+            best = dataclasses.replace(found_here, threshold=None)
     return best
 
 
