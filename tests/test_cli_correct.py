@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -210,3 +211,38 @@ def test_the_table_of_metrics() -> None:
     assert "sentences, strict     detection       1.000   0.500   0.667   1 / 1 / 2" in table
     assert table.splitlines()[-1] == "3 sentences, 1 without errors; false positive rate 0.000"
     assert "no sentence is without errors" in metrics_report(correction_metrics([("a", "A", "A")]))
+
+
+def test_protected_names_stay(folder: Path, capsys, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("遇到\n\n逆竟\n", encoding="utf-8")
+    free, protected = (
+        json.loads(run(capsys, folder, "遇到逆竟时", "--threshold", -100, *more))["corrected"]
+        for more in ((), ("--protect", tmp_path / "names.txt"))
+    )
+    assert free[:4] != "遇到逆竟" and protected[:4] == "遇到逆竟"
+
+
+class TestCalibrate:
+    def test_it_is_kept_in_the_folder_and_used(self, folder: Path, capsys, tmp_path: Path) -> None:
+        shutil.copytree(folder, tmp_path / "model")
+        (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in LINES * 4), encoding="utf-8")
+        found = json.loads(run(capsys, tmp_path / "model", "--file", tmp_path / "texts.txt", "--calibrate"))
+        kept = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
+        assert kept["correction"] == found and {"threshold", "precision", "recall", "texts"} <= set(found)
+        assert kept["model_type"] == "tta"
+        settings = kept | {"correction": found | {"threshold": None}}
+        (tmp_path / "model" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+        assert "too weak for correction" in run(capsys, tmp_path / "model", "遇到逆竟时", code=2)
+
+    @pytest.mark.parametrize(
+        "more", [["遇到"], ["--threshold", "1"], ["--output", "out.txt"]], ids=["texts", "threshold", "output"]
+    )
+    def test_it_needs_a_file_and_nothing_else(self, folder: Path, capsys, tmp_path: Path, more: list[str]) -> None:
+        (tmp_path / "texts.txt").write_text("遇到\n", encoding="utf-8")
+        given = [] if more == ["遇到"] else ["--file", tmp_path / "texts.txt"]
+        assert "--calibrate needs --file" in run(capsys, folder, *more, *given, "--calibrate", code=2)
+
+
+def test_a_model_that_was_never_calibrated_is_warned_of(folder: Path, capsys, caplog) -> None:
+    run(capsys, folder, "遇到逆竟时")
+    assert "was never calibrated for correction" in caplog.text
