@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from kexue_hf.errors import InputError
-from kexue_hf.pipelines.text_windows import Frame, encode_texts, frame_of, room_in
+from kexue_hf.pipelines.text_windows import Frame, encode_texts, frame_of, longest_row, room_in
 
 # Tokens of its own that a piece has at least: the rest of a text is left out where it is shorter.
 LEAST_TOKENS = 8
@@ -104,13 +104,10 @@ class Pieces:
 
 def _room(model: Any, tokenizer: Any, frame: Frame, max_length: int | None) -> int:
     """Tokens of a text in a piece."""
-    if max_length is None or getattr(model.config, "model_type", None) != "performer_bert":
-        return room_in(model, tokenizer, frame, max_length)
-    # Its positions go on beyond the table, and beyond what the tokenizer says.
-    longest = model.config.max_position_embeddings**2
-    if not len(frame) < max_length <= longest:
-        raise ValueError(f"max_length must be from {len(frame) + 1} to {longest} for this model, got {max_length}")
-    return max_length - len(frame)
+    if max_length is None and getattr(model.config, "model_type", None) == "performer_bert":
+        # Softmax, which it is compared with, takes the square of the time: by default no further than the table.
+        max_length = min(longest_row(model, tokenizer), model.config.max_position_embeddings)
+    return room_in(model, tokenizer, frame, max_length)
 
 
 __all__ = ["LEAST_TOKENS", "Pieces"]

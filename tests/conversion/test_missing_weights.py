@@ -96,9 +96,8 @@ def a_classifier_on_the_first_token(folder: Path, hint: dict[str, Any]) -> Path:
         {"classifier_pooling": "pooler", "architectures": ["WoBertForSequenceClassification"]},
         {"architectures": ["WoBertForMultipleChoice"]},
         {"architectures": ["WoBertForPreTraining"]},
-        {"architectures": "WoBertForTokenClassification"},
     ],
-    ids=["pooling", "both", "choice", "other_head", "no_list"],
+    ids=["pooling", "both", "choice", "other_head"],
 )
 def test_tensors_decide_and_hints_only_where_they_cannot(hint: dict[str, Any], tmp_path: Path) -> None:
     source = a_classifier_on_the_first_token(tmp_path / "in", hint)
