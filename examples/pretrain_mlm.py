@@ -10,8 +10,8 @@
         --max_steps 100000 --bf16 --gradient_accumulation_steps 16 --save_steps 1000 --resume
 
 All of transformers' TrainingArguments are options too. The losses are a function of the seed and of the rows of a
-step: N processes, accumulated batches and a killed and resumed run give those of one process in one go (see
-kexue_hf/trainers/ordered_trainer.py). docs/pretraining.md: several devices, options, what it costs.
+step: accumulated batches, a killed and resumed run and, without dropout, N processes give those of one process in one
+go (see kexue_hf/trainers/ordered_trainer.py). docs/pretraining.md: several devices, options, what it costs.
 """
 
 import inspect
