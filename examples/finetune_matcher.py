@@ -15,9 +15,10 @@ long together lose the ends of the longer one.
 Evaluated and saved is the moving average of the weights (--ema_decay). After every epoch, or as --save_strategy says,
 the held-out rows are evaluated; kept is the checkpoint with the best f1, of equal ones the last. For tasks whose names
 end in A and B f1 is the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks. All of
-transformers' TrainingArguments are options, some with defaults of their own; without dropout, several processes have the
-losses of one (with it they draw other random numbers); --resume continues after a stop with the losses of one go. Prints the held-out figures, and saves a folder with model,
-tokenizer and a model card, into which the reliability of the probabilities on the held-out rows is drawn.
+transformers' TrainingArguments are options, some with defaults of their own; without dropout, several processes have
+the losses of one (with it they draw other random numbers); --resume continues after a stop with the losses of one go.
+Prints the held-out figures, and saves a folder with model, tokenizer and a model card, into which the reliability of
+the probabilities on the held-out rows is drawn.
 """
 
 import json

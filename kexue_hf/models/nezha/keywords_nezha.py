@@ -34,7 +34,7 @@ def refuse_unknown(
         known: keywords that the model passes on.
     """
     for name, value in keywords.items():
-        if value is None or name in _HARMLESS:
+        if value is None or name in _HARMLESS or name.startswith("output_"):
             continue
         if name in reasons:
             raise ValueError(f"{model} takes no {name}: {reasons[name]}")

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from transformers.masking_utils import create_causal_mask
 
-from .cache_name_wobert import CACHE, given_cache
+from .cache_name_wobert import CACHE
 
 
 def unilm_mask(
@@ -31,7 +31,7 @@ def unilm_mask(
         past_key_values, cache: two names of the cache. Everything in it precedes the new tokens, which all see it.
         token_type_ids: [batch, new]; None means that all are prompt.
     """
-    cache = given_cache(cache, past_key_values)
+    cache = past_key_values if cache is None else cache
     batch, new = inputs_embeds.shape[:2]
     blocks = None
     # A single token sees all before it and itself, whichever part it belongs to.
