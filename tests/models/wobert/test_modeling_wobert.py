@@ -206,16 +206,6 @@ def test_compiled_models_agree(head: str) -> None:
     check_at_two_sizes(model, torch.compile(model, backend="aot_eager", fullgraph=True), batch)
 
 
-@pytest.mark.parametrize("head", ["WoBertModel", "WoBertForPreTraining", "WoBertForQuestionAnswering"])
-def test_exported_models_agree(head: str) -> None:
-    model = tiny_model(head)
-    batch = {name: value for name, value in tiny_batch(head).items() if name in ("input_ids", "attention_mask")}
-    auto = torch.export.Dim.AUTO
-    dynamic = {name: {0: auto, value.dim() - 1: auto} for name, value in batch.items()}
-    exported = torch.export.export(model, (), batch, dynamic_shapes=dynamic, strict=False).module()
-    check_at_two_sizes(model, exported, batch)
-
-
 @pytest.mark.parametrize("head", LOSS_HEADS)
 def test_gradient_checkpointing_changes_nothing(head: str) -> None:
     batch = tiny_batch(head)
