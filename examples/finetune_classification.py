@@ -18,7 +18,6 @@ data's commonest label would give, and saves a folder with model and tokenizer t
 
 import csv
 import json
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    HfArgumentParser,
     PreTrainedConfig,
     PreTrainedModel,
     TrainingArguments,
@@ -42,10 +40,18 @@ from transformers import (
 )
 
 import kexue_hf  # registers our models with the Auto classes
-from kexue_hf.errors import InputError, KexueError
+from kexue_hf.errors import InputError
 from kexue_hf.regular_file import open_regular
-from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import (
+    check_model,
+    check_nothing_is_replaced,
+    check_range,
+    check_training,
+    one_line,
+    remove_checkpoints,
+)
 from kexue_hf.trainers.process_group import leave_process_group
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 from kexue_hf.whole_file import whole_file
 
@@ -60,8 +66,8 @@ class Options:
     dataset: str | None = field(
         default=None, metadata={"help": "name or folder of a data set for datasets.load_dataset"}
     )
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str = field(default="text", metadata={"help": "where the text is"})
+    label_column: str = field(default="label", metadata={"help": "where the label is"})
     max_length: int = field(default=128, metadata={"help": "tokens of a text; longer ones are cut"})
     max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
@@ -91,6 +97,7 @@ class Options:
         metadata={"help": "fit linear attention to the encoder's on so many texts before training; some 32 do"},
     )
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
     from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
 
@@ -243,6 +250,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, None, options.report)
+    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
@@ -303,6 +311,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         compute_metrics=lambda p: measures(p.predictions.argmax(-1), p.label_ids, len(names)),
         facts=facts,
     )
+    remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
@@ -337,13 +346,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    try:
-        with one_line("wrong options"):
-            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
-        run(options, training)
-    except KexueError as error:
-        print(f"finetune_classification: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("finetune_classification", __doc__, Options, run, arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ and tokenizer that loads anywhere with AutoModelForCausalLM.
 
 import json
 import re
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    HfArgumentParser,
     NoRepeatNGramLogitsProcessor,
     TrainingArguments,
     set_seed,
@@ -33,12 +31,20 @@ from transformers import (
 
 from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
-from kexue_hf.errors import InputError, KexueError
+from kexue_hf.errors import InputError
 from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
-from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import (
+    check_model,
+    check_nothing_is_replaced,
+    check_range,
+    check_training,
+    one_line,
+    remove_checkpoints,
+)
 from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 from kexue_hf.whole_file import whole_file
 
@@ -65,6 +71,7 @@ class Options:
         default=None, metadata={"help": "sdpa, or eager (faster for bf16 on a CPU); none: the model's default"}
     )
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
     report: str | None = field(default=None, metadata={"help": "write figures and what was written to this JSON file"})
 
 
@@ -150,6 +157,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, options.dropout, options.report)
+    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     check_range({"num_beams": options.num_beams, "max_train_rows": options.max_train_rows}, 1)
     check_range({"no_repeat": options.no_repeat}, 0)
@@ -209,6 +217,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             processing_class=tokenizer,
             facts=facts,
         )
+    remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
@@ -249,13 +258,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    try:
-        with one_line("wrong options"):
-            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
-        run(options, training)
-    except KexueError as error:
-        print(f"finetune_title: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("finetune_title", __doc__, Options, run, arguments)
 
 
 if __name__ == "__main__":

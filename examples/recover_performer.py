@@ -319,6 +319,9 @@ def main(arguments: list[str] | None = None) -> None:
     except KexueError as error:
         print(f"recover_performer: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nrecover_performer: interrupted; nothing was written", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -17,12 +17,19 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import input_form, parsed, places_and_lines, readable_errors, text_sink, with_progress
+from kexue_hf.cli_texts import (
+    input_form,
+    parsed,
+    places_and_lines,
+    readable_errors,
+    text_sink,
+    texts_of_a_window,
+    with_progress,
+)
 from kexue_hf.corpora.text_files import form_of
 from kexue_hf.errors import InputError
 from kexue_hf.whole_file import whole_file
 
-_TEXTS_AT_ONCE = 1024
 # What ends a line of a file; other characters at which `str.splitlines` would split belong to the text.
 _LINE_BREAK = re.compile("\r?\n")
 # The default is said where it was chosen: kexue_hf/pipelines/text_correction.py, which loads torch.
@@ -142,8 +149,8 @@ def correct_command(
         show = _form(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
         number = changed = places = 0
-        results = corrector.stream(rows, texts_at_once=_TEXTS_AT_ONCE)
-        for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet), 1):
+        results = corrector.stream(rows, texts_at_once=texts_of_a_window(network, method))
+        for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet, network), 1):
             changed += bool(found.corrections)
             places += len(found.corrections)
             if evaluate:

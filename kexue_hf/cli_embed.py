@@ -83,16 +83,17 @@ def embed_command(
         options: dict[str, Any] = {"batch_tokens": batch_tokens, "max_length": max_length, "normalize": normalize}
         as_array, width = output is not None and output.suffix.lower() == ".npy", network.config.hidden_size
 
-        def pieces(rows: Iterable[str]) -> Iterator[list[str]]:
-            return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE)
+        def pieces(rows: Iterable[str], done: int = 0) -> Iterator[list[str]]:
+            return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE, done=done)
 
         form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
+        rows = rest_of(rows, sink, pieces, quiet, **form)
         found = (
             pair
-            for piece in pieces(rest_of(rows, sink, pieces, quiet, **form))
+            for piece in pieces(rows, getattr(sink, "rows", 0))
             for pair in zip(piece, sentence_vectors(network, tokenizer, piece, **options), strict=True)
         )
-        for text, vector in with_progress(found, len(texts) if texts else None, quiet):
+        for text, vector in with_progress(found, len(texts) if texts else None, quiet, network):
             sink.write(vector.astype("<f4").tobytes() if as_array else _line(text, vector))
         if as_array:
             # Their number, for which numpy leaves room (so that arrays can grow along their first axis).

@@ -173,18 +173,20 @@ def match_command(
         else:
             rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
         read: collections.deque[_Row] = collections.deque()
+        rest = rest_of(rows, sink, _pieces, quiet)
         found = match_texts(
             network,
             tokenizer,
-            _noted(rest_of(rows, sink, _pieces, quiet), read),
+            _noted(rest, read),
             task or None,
             max_length=max_length,
             batch_tokens=batch_tokens,
             pairs_at_once=_PAIRS_AT_ONCE,
+            pairs_done=getattr(sink, "rows", 0),
         )
         judged: list[tuple[str, float, int]] = []
         show, nothing = _form(output, evaluate), True
-        for probabilities in with_progress(found, None, quiet):
+        for probabilities in with_progress(found, None, quiet, network):
             pair, label = read.popleft()
             nothing = False
             if label is not None:

@@ -20,6 +20,13 @@ RESUME = typer.Option(
 )
 
 
+_TEXTS_AT_ONCE = 1024
+# Where each token takes a pass, so few texts fill the batches as well, and their results come sooner.
+_TEXTS_MASKED_AT_ONCE = 128
+# Seconds.
+_BAR_AFTER, _BAR_EVERY = 2.0, 0.5
+
+
 @contextlib.contextmanager
 def readable_errors(output: Path | None) -> Iterator[None]:
     """What the functions raise as ValueError, a lack of memory and Ctrl-C, as one line each."""
@@ -207,14 +214,61 @@ def parsed(line: str, place: str) -> Any:
         raise InputError(f"{place}: not JSON ({error})") from None
 
 
-def with_progress(results: Iterable[Any], total: int | None, quiet: bool) -> Iterable[Any]:
-    """The results, with a bar on stderr where somebody sees it and it takes a while."""
+def texts_of_a_window(model: Any, method: str) -> int:
+    """How many texts are read ahead and sorted by length, by the method of a masked language model.
+
+    Raises:
+        ValueError: the model has no such method.
+    """
+    from kexue_hf.pipelines.leave_one_out import chosen_method
+
+    return _TEXTS_AT_ONCE if chosen_method(model, method) == "one_pass" else _TEXTS_MASKED_AT_ONCE
+
+
+def with_progress(results: Iterable[Any], total: int | None, quiet: bool, model: Any = None) -> Iterable[Any]:
+    """The results, with a bar on stderr where somebody sees it and it takes a while.
+
+    Args:
+        model: what makes the results, many at a time: the bar counts its batches too. It is gone while results are
+            shown, which may be on the same terminal.
+    """
     if quiet or not sys.stderr.isatty():
         return results
     from tqdm import tqdm
 
-    bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
-    return bar
+    if model is None:
+        bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
+        return bar
+    return _between_batches(results, total, model)
+
+
+def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> Iterator[Any]:
+    import time
+
+    from tqdm import tqdm
+
+    batches, shown, due = 0, False, time.monotonic() + _BAR_AFTER
+
+    def tick(*_: Any) -> None:
+        nonlocal batches, shown, due
+        batches += 1
+        if time.monotonic() >= due:
+            bar.set_postfix_str(f"{batches:,} batches", refresh=False)
+            bar.refresh()
+            shown, due = True, time.monotonic() + _BAR_EVERY
+
+    hook = model.base_model.register_forward_hook(tick)
+    # Drawn by `tick` only.
+    with tqdm(total=total, unit=" texts", leave=False, delay=float("inf")) as bar:
+        try:
+            for result in results:
+                bar.n += 1
+                if shown:
+                    bar.clear()
+                    shown = False
+                yield result
+        finally:
+            hook.remove()
 
 
 def one_line(text: str) -> str:

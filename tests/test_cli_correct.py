@@ -67,7 +67,7 @@ def test_texts_are_corrected_in_their_order(folder: Path, capsys, tmp_path: Path
 def test_line_n_of_the_output_is_that_of_the_input(
     form: str, to: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli_correct._TEXTS_AT_ONCE", 4)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli_texts._TEXTS_MASKED_AT_ONCE", 4)  # several pieces
     path, options = tmp_path / f"texts.{form}", ["--threshold", THRESHOLD]
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -119,7 +119,7 @@ def test_line_breaks_within_a_text_become_spaces_one_each(folder: Path, capsys, 
 
 
 def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("kexue_hf.cli_correct._TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("kexue_hf.cli_texts._TEXTS_MASKED_AT_ONCE", 3)
     rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
     (tmp_path / "pairs.jsonl").write_text("\n".join([rows[0], "", *rows[2:]]) + "\n", encoding="utf-8")
     command = [folder, "--file", tmp_path / "pairs.jsonl", "--evaluate", "--threshold", THRESHOLD]

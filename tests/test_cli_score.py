@@ -76,7 +76,7 @@ def test_texts_are_scored_in_their_order(kind: str, folders, capsys, tmp_path: P
 def test_line_n_of_the_output_is_that_of_the_input(
     form: str, folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli_score._TEXTS_AT_ONCE", 4)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli_texts._TEXTS_AT_ONCE", 4)  # several pieces
     path, options = tmp_path / f"texts.{form}", []
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -275,3 +275,23 @@ def test_lists_are_read_in_pieces_of_a_bounded_size(folders, capsys, tmp_path: P
     found = rows_of(run(capsys, folders["tta"], "--nbest", "--file", tmp_path / "lists.jsonl"))
     assert [len(row["candidates"]) for row in found] == [len(row) for row in rows]
     assert sizes == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("shown", ["terminal", "pipe"])
+def test_a_bar_counts_batches_and_is_gone_before_results_are_shown(
+    shown: str, folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts.txt").write_text("今天\n" * 40, encoding="utf-8")
+    monkeypatch.setattr("kexue_hf.cli_texts._BAR_AFTER", 0)
+    monkeypatch.setattr("kexue_hf.cli_texts._BAR_EVERY", 0)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen if shown == "terminal" else io.StringIO())
+    with pytest.raises(SystemExit):
+        main(["score", str(folders["tta"]), "--file", str(tmp_path / "texts.txt")])
+    written = screen.getvalue()
+    assert "0 texts [" in written and "1 batches]" in written
+    assert "16 texts [" in written and "32 texts [" in written and "3 batches]" in written
+    for line in written.split("\n"):
+        # A bar that stood here is overwritten with spaces first.
+        assert "batches]" not in line.rpartition("\r")[2]

@@ -322,3 +322,19 @@ def test_the_option_of_transformers_is_refused(encoder, tmp_path, capsys):
         script.main(arguments(encoder, train, tmp_path / "out", "--resume_from_checkpoint=x"))
     assert exit_.value.code == 2
     assert "--resume_from_checkpoint has no effect here: --resume goes on" in capsys.readouterr().err
+
+
+def test_a_finished_model_is_replaced_on_demand_only(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    out, steps = tmp_path / "out", ["--max_steps=2", "--save_strategy=steps", "--save_steps=1"]
+    script.main(arguments(encoder, train, out, *steps))
+    assert "'loss'" in capsys.readouterr().out  # of both steps
+    before = (out / "model.safetensors").stat()
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(encoder, train, out, "--max_steps=1"))
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and "holds what an earlier training left (config.json): " in error
+    assert "--overwrite" in error and error.count("\n") == 1
+    assert (out / "model.safetensors").stat() == before
+    script.main(arguments(encoder, train, out, "--max_steps=1", "--overwrite"))
+    assert (out / "model.safetensors").stat() != before and not (out / "checkpoint-2").exists()

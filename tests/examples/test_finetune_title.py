@@ -145,3 +145,14 @@ def test_the_first_sentence(text: str, first: str) -> None:
 def test_rouge_is_over_characters() -> None:
     pytest.importorskip("rouge_score")
     assert script.rouge_l(["基于A的方法", "猫"], ["基于 a 法", "狗"]) == [pytest.approx(2 * 4 / (6 + 4)), 0]
+
+
+def test_a_finished_model_is_replaced_on_demand_only(model: Path, tmp_path: Path, capsys) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    options = [f"--model={model}", f"--train_file={rows}", f"--output_dir={tmp_path / 'out'}", *TRAINING]
+    options += ["--max_target_length=4", "--max_steps=1"]
+    script.main(options)
+    with pytest.raises(SystemExit) as stopped:
+        script.main(options)
+    assert stopped.value.code == 2 and "or --overwrite to replace it" in capsys.readouterr().err
+    script.main([*options, "--overwrite"])
