@@ -18,10 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from kexue_hf.cli_texts import (
+    JSON,
     input_form,
     parsed,
     places_and_lines,
     readable_errors,
+    say_if_empty,
     text_sink,
     texts_of_a_window,
     with_progress,
@@ -98,6 +100,7 @@ def correct_command(
             "--evaluate", help="FILE is .jsonl with `source` and `target`: print precision, recall and F1 as SIGHAN's."
         ),
     ] = False,
+    as_json: Annotated[bool, JSON] = False,
     method: Annotated[
         str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
     ] = "auto",
@@ -121,6 +124,8 @@ def correct_command(
         raise InputError("--evaluate needs --file with a .jsonl of `source` and `target`")
     if calibrate and (file is None or evaluate or output is not None or threshold is not None):
         raise InputError("--calibrate needs --file, and no --evaluate, --output or --threshold")
+    if as_json and not (evaluate or calibrate):
+        raise InputError("--json without --evaluate or --calibrate has no effect; leave it out")
     targets: collections.deque[str] = collections.deque()
     rows = texts or _rows(file, text_column, targets if evaluate else None)
     with contextlib.ExitStack() as stack:
@@ -144,7 +149,7 @@ def correct_command(
             batch_tokens=batch_tokens,
         )
         if calibrate:
-            _calibrate(corrector, model, rows, precision, quiet)
+            _calibrate(corrector, model, rows, precision, as_json, quiet)
             return
         show = _form(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
@@ -156,9 +161,14 @@ def correct_command(
             if evaluate:
                 metrics.add(found.text, targets.popleft(), found.corrected)
             sink.write(show(number, found.to_dict()))
+        if evaluate and not number:
+            # Here, where no OUTPUT has been made.
+            raise InputError(f"{file} holds no rows to evaluate on; expected source and target a line")
+    if file is not None:
+        say_if_empty(number, "texts", [file], quiet)
     if evaluate:
-        _print_metrics(metrics.to_dict())
-    elif file is not None and not quiet:
+        _print_metrics(metrics.to_dict(), as_json)
+    elif file is not None and number and not quiet:
         print(f"{places} corrections in {changed} of {number} texts", file=sys.stderr)
 
 
@@ -166,7 +176,7 @@ def _words(file: Path) -> list[str]:
     return [line.strip() for _, line in places_and_lines(file) if line.strip()]
 
 
-def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: float, quiet: bool) -> None:
+def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: float, as_json: bool, quiet: bool) -> None:
     """Print what was found, and keep it in the configuration of a folder."""
     from kexue_hf.pipelines.correction_calibration import calibrate_correction
 
@@ -179,7 +189,7 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
         settings = json.loads(path.read_text(encoding="utf-8"))
         with whole_file(path, overwrite=True) as written:
             written.write(json.dumps({**settings, "correction": found.to_dict()}, indent=2, sort_keys=True) + "\n")
-    if sys.stdout.isatty():
+    if not as_json:
         typer.echo(
             f"threshold {found.threshold}: {found.precision:.0%} of the corrections right, {found.recall:.0%} of the "
             f"errors put right, {found.changed:.1%} of the right texts changed (an error in {found.error_rate:.0%} of "
@@ -244,8 +254,8 @@ def _spaces(found: re.Match[str]) -> str:
     return " " * len(found[0])
 
 
-def _print_metrics(found: dict[str, Any]) -> None:
-    if sys.stdout.isatty():
+def _print_metrics(found: dict[str, Any], as_json: bool) -> None:
+    if not as_json:
         from kexue_hf.correction_report import metrics_report
 
         typer.echo(metrics_report(found), nl=False)

@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import RESUME, facts_of, readable_errors, rest_of, results_sink, rows_of, with_progress
+from kexue_hf.cli_texts import (
+    RESUME,
+    facts_of,
+    readable_errors,
+    rest_of,
+    results_sink,
+    rows_of,
+    say_if_empty,
+    with_progress,
+)
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -88,16 +97,20 @@ def embed_command(
 
         form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
         rows = rest_of(rows, sink, pieces, quiet, **form)
+        done = getattr(sink, "rows", 0)
         found = (
             pair
-            for piece in pieces(rows, getattr(sink, "rows", 0))
+            for piece in pieces(rows, done)
             for pair in zip(piece, sentence_vectors(network, tokenizer, piece, **options), strict=True)
         )
         for text, vector in with_progress(found, len(texts) if texts else None, quiet, network):
             sink.write(vector.astype("<f4").tobytes() if as_array else _line(text, vector))
+            done += 1
         if as_array:
             # Their number, for which numpy leaves room (so that arrays can grow along their first axis).
             sink.rewrite_head(_head(sink.rows, width))
+    if file is not None:
+        say_if_empty(done, "texts", [file], quiet)
 
 
 def _line(text: str, vector: Any) -> str:

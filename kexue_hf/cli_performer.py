@@ -30,6 +30,8 @@ def performer_report_command(
     text: Annotated[
         Path,
         typer.Option(
+            "--file",
+            "--text",
             help="Text of the kind that the model is for: .txt (one text), .jsonl or .parquet (`text` of each row); "
             "- for stdin. The first two million characters are used.",
             show_default=False,

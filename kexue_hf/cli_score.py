@@ -26,6 +26,7 @@ from kexue_hf.cli_texts import (
     rest_of,
     results_sink,
     rows_of,
+    say_if_empty,
     texts_of_a_window,
     with_progress,
 )
@@ -135,6 +136,9 @@ def score_command(
         show = _table(nbest) if sink is sys.stdout and sink.isatty() else _json
         for result in with_progress(results, len(texts) if texts and not nbest else None, quiet, network):
             sink.write(show(result))
+            done += 1
+    if file is not None:
+        say_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
 
 
 def _score(

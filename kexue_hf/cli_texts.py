@@ -23,6 +23,7 @@ RESUME = typer.Option(
 _TEXTS_AT_ONCE = 1024
 # Where each token takes a pass, so few texts fill the batches as well, and their results come sooner.
 _TEXTS_MASKED_AT_ONCE = 128
+JSON = typer.Option("--json", help="With --evaluate (or --calibrate): print the figures as JSON, for programs.")
 # Seconds.
 _BAR_AFTER, _BAR_EVERY = 2.0, 0.5
 
@@ -212,6 +213,12 @@ def parsed(line: str, place: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not JSON ({error})") from None
+
+
+def say_if_empty(rows: int, what: str, files: Iterable[Path], quiet: bool) -> None:
+    """Say so where there was nothing to read, which is no error: an empty file has an empty result."""
+    if not rows and not quiet:
+        print(f"{' and '.join(map(_shown, files))} holds no {what}: the result is empty", file=sys.stderr)
 
 
 def texts_of_a_window(model: Any, method: str) -> int:

@@ -125,7 +125,9 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
     command = [folder, "--file", tmp_path / "pairs.jsonl", "--evaluate", "--threshold", THRESHOLD]
     sources, targets = zip(*PAIRS, strict=True)
     made = [row["corrected"] for row in expected(list(sources), tmp_path)]
-    assert json.loads(run(capsys, *command)) == correction_metrics(zip(sources, targets, made, strict=True))
+    metrics = correction_metrics(zip(sources, targets, made, strict=True))
+    assert json.loads(run(capsys, *command, "--json")) == metrics
+    assert run(capsys, *command) == metrics_report(metrics)  # also where it goes into a pipe
     run(capsys, *command, "--output", tmp_path / "made.jsonl")
     assert len((tmp_path / "made.jsonl").read_text("utf-8").splitlines()) == len(PAIRS)
 
@@ -142,6 +144,9 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
         (["--file", "gb.txt"], "gb.txt, line 1: not UTF-8"),
         (["--file", "texts.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
         (["--file", "a.jsonl.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
+        (["--file", "none.jsonl", "--evaluate"], "none.jsonl does not exist"),
+        (["--file", "empty.jsonl", "--evaluate"], "empty.jsonl holds no rows to evaluate on; expected source and"),
+        (["--file", "texts.txt", "--json"], "--json without --evaluate or --calibrate has no effect"),
         (["天", "--text-column", "b"], "--text-column without --file has no effect"),
         (["--file", "texts.txt", "--text-column", "b"], "no effect on lines of text"),
         (["--file", "uneven.jsonl", "--evaluate"], "uneven.jsonl, line 1: source has 2 characters, target 1"),
@@ -161,6 +166,7 @@ def test_what_is_wrong_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("texts.txt").write_text("天\n", encoding="utf-8")
     Path("a.parquet").write_text("", encoding="utf-8")
+    Path("empty.jsonl").write_text("", encoding="utf-8")
     Path("bad.jsonl").write_text('{"text": "天"}\n{\n', encoding="utf-8")
     Path("gb.txt").write_bytes("天\n".encode("gb18030"))
     Path("uneven.jsonl").write_text('{"source": "天气", "target": "天"}\n', encoding="utf-8")

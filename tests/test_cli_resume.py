@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kexue_hf import cli_embed, cli_match, cli_score, cli_texts
@@ -76,6 +77,24 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
         write(self, result)
 
     monkeypatch.setattr(ResumableResults, "write", stopped)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "correct"])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_an_empty_file_has_an_empty_result(
+    command: str, quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, name = COMMANDS.get(command, (["correct", "tta", "--file", "lines.txt", "--threshold", "1"], "out.jsonl"))
+    for file in [file for file in given if file.endswith((".txt", ".jsonl"))]:
+        (tmp_path / file).touch()
+    given = [str(tmp_path / part) if part.endswith((".txt", ".jsonl")) else part for part in given]
+    assert run(given, tmp_path / name, *["--quiet"] * quiet) == 0
+    if name.endswith(".npy"):
+        assert np.load(tmp_path / name).shape[0] == 0
+    else:
+        assert (tmp_path / name).read_bytes() == b""
+    error = capsys.readouterr().err
+    assert error == "" if quiet else error.endswith(": the result is empty\n") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
