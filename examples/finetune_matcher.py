@@ -7,10 +7,10 @@
 computes what it did), or of a matcher, which knows its tasks. That rate, 2e-5, is for a network of BERT's size; a tiny
 one wants 5e-4 or more.
 
-Data are .jsonl files, lines of text_a, text_b, task, label (0 or 1); or folders laid out as the contest of Sohu 2021,
-one for each task (短短匹配A类 ...), of which --train_file reads train.txt and --eval_file valid.txt. Rows of all tasks
-make up one data set, batches of texts of similar length (--train_sampling_strategy random: of any). Texts that are too
-long together lose the ends of the longer one.
+Data are .jsonl, .csv or .tsv files with text_a, text_b, task, label (0 or 1); or folders laid out as the contest of
+Sohu 2021, one for each task (短短匹配A类 ...), of which --train_file reads train.txt and --eval_file valid.txt. Rows
+of all tasks make up one data set, batches of texts of similar length (--train_sampling_strategy random: of any). Texts
+that are too long together lose the ends of the longer one.
 
 Evaluated and saved is the moving average of the weights (--ema_decay). After every epoch, or as --save_strategy says,
 the held-out rows are evaluated; kept is the checkpoint with the best f1, of equal ones the last. For tasks whose names
@@ -90,7 +90,7 @@ NETWORK = (
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of a RoFormer, a BERT, a WoBERT or a matcher"})
     train_file: list[str] = field(
-        metadata={"help": ".jsonl files, or the contest's folders, of which train.txt is read"}
+        metadata={"help": ".jsonl, .csv or .tsv files, or the contest's folders, of which train.txt is read"}
     )
     eval_file: list[str] | None = field(
         default=None,

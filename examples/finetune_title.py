@@ -5,10 +5,10 @@
         --source_column abstract --target_column title --output_dir my-titles --learning_rate 5e-4 \\
         --num_train_epochs 20
 
-Data files are .jsonl (perhaps .gz ...), one object a line. All of transformers' TrainingArguments are options. At the
-end the model writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1 over characters,
-spaces left out, lower case, mean over the rows), beside that of the source's first sentence. Saves a folder with model
-and tokenizer that loads anywhere with AutoModelForCausalLM.
+Data files are .jsonl, one object a line, .csv or .tsv (perhaps .gz ...). All of transformers' TrainingArguments are
+options. At the end the model writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1
+over characters, spaces left out, lower case, mean over the rows), beside that of the source's first sentence. Saves a
+folder with model and tokenizer that loads anywhere with AutoModelForCausalLM.
 """
 
 import json
@@ -55,7 +55,7 @@ FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re
 @dataclass
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of a WoBERT with a masked-word head"})
-    train_file: str = field(metadata={"help": ".jsonl"})
+    train_file: str = field(metadata={"help": ".jsonl, .csv or .tsv"})
     eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
     source_column: str = field(default="abstract", metadata={"help": "what is read"})
     target_column: str = field(default="title", metadata={"help": "what is written"})
@@ -97,7 +97,7 @@ def rouge_l(references: list[str], written: list[str]) -> list[float]:
 
 
 def read_pairs(path: str, source_column: str, target_column: str) -> list[tuple[str, str]]:
-    """The (source, target) pairs of a .jsonl file.
+    """The (source, target) pairs of a .jsonl, .csv or .tsv file.
 
     Raises:
         InputError: naming file and line: no such file, not UTF-8, a line that is not an object, a missing column, a

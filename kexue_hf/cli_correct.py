@@ -228,6 +228,8 @@ def _lines(file: Path, column: str | None, targets: collections.deque[str] | Non
             row = parsed(line, place)
             text = text_of(row, column, place)
             if targets is not None:
+                if "target" not in row:
+                    raise InputError(f"{place}: has no column 'target', which --evaluate compares with")
                 target = text_of(row, "target", place)
                 if len(target) != len(text):
                     raise InputError(f"{place}: {column} has {len(text)} characters, target {len(target)}")

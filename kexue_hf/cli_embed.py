@@ -40,8 +40,8 @@ def embed_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz) or .parquet; - for "
-            "lines from stdin.",
+            help="Texts: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz) or "
+            ".parquet; - for lines from stdin.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def embed_command(
         typer.Option(help="Tokens at a time; a longer text is read in windows.", show_default="what the model takes"),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in .jsonl and .parquet files.", show_default="text")
+        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",

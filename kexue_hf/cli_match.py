@@ -259,6 +259,10 @@ def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | Non
             raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
         if columns == _FIELDS and not any(name in row for name in _FIELDS) and all(map(row.__contains__, _CONTEST)):
             raise InputError(f"{place}: has source and target, not text_a and text_b: add --columns source target")
+        for name in columns:
+            if name not in row:
+                found = printable(", ".join(map(str, row)), 80) or "nothing"
+                raise InputError(f"{place}: has no column {name!r}, only {found}; name both: --columns FIRST SECOND")
         pair = read_pair(row, place, columns)
         if pair.task is not None and names is not None:
             try:

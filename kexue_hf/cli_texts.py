@@ -49,7 +49,7 @@ def readable_errors(output: Path | None) -> Iterator[None]:
 
 
 def rows_of(
-    file: Path, column: str | None = None, forms: Sequence[str] = (".txt", ".jsonl", ".parquet")
+    file: Path, column: str | None = None, forms: Sequence[str] = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
 ) -> Iterable[str]:
     """The texts of a file, or of stdin's lines (-), the empty ones too: row n is text n.
 
@@ -62,7 +62,7 @@ def rows_of(
             for what is wrong in it.
     """
     form = input_form(file, forms, column)
-    if form == ".parquet":
+    if form in (".csv", ".tsv", ".parquet"):
         from kexue_hf.corpora.text_files import read_texts
 
         return read_texts([file], column or "text")

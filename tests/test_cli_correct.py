@@ -144,6 +144,12 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
         (["--file", "gb.txt"], "gb.txt, line 1: not UTF-8"),
         (["--file", "texts.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
         (["--file", "a.jsonl.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
+        (
+            ["--file", "good.jsonl", "--text-column", "b"],
+            "has no column 'b', only text; name the one with the text (--",
+        ),
+        (["--file", "null.jsonl"], "null.jsonl, line 1: column 'text' is null; expected a string"),
+        (["--file", "good.jsonl", "--evaluate", "--text-column", "text"], "has no column 'target', which --evaluate"),
         (["--file", "none.jsonl", "--evaluate"], "none.jsonl does not exist"),
         (["--file", "empty.jsonl", "--evaluate"], "empty.jsonl holds no rows to evaluate on; expected source and"),
         (["--file", "texts.txt", "--json"], "--json without --evaluate or --calibrate has no effect"),
@@ -166,6 +172,8 @@ def test_what_is_wrong_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("texts.txt").write_text("天\n", encoding="utf-8")
     Path("a.parquet").write_text("", encoding="utf-8")
+    Path("good.jsonl").write_text('{"text": "天"}\n', encoding="utf-8")
+    Path("null.jsonl").write_text('{"text": null}\n', encoding="utf-8")
     Path("empty.jsonl").write_text("", encoding="utf-8")
     Path("bad.jsonl").write_text('{"text": "天"}\n{\n', encoding="utf-8")
     Path("gb.txt").write_bytes("天\n".encode("gb18030"))

@@ -18,7 +18,9 @@ class PretrainingOptions:
     """For HfArgumentParser, beside transformers' TrainingArguments. A script's own options are a subclass."""
 
     train_file: list[str] = field(
-        metadata={"help": "files (.txt, .jsonl, .json, .parquet, .gz ...), globs, folders, or Hub names (name:config)"}
+        metadata={
+            "help": "files (.txt, .jsonl, .csv, .tsv, .parquet, .gz ...), globs, folders, or Hub names (name:config)"
+        }
     )
     validation_file: list[str] | None = field(default=None, metadata={"help": "held-out text, in the same forms"})
     text_column: str = field(default="text", metadata={"help": "where the text is in all but .txt"})

@@ -156,3 +156,14 @@ def test_a_finished_model_is_replaced_on_demand_only(model: Path, tmp_path: Path
         script.main(options)
     assert stopped.value.code == 2 and "or --overwrite to replace it" in capsys.readouterr().err
     script.main([*options, "--overwrite"])
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_tables_are_read(tmp_path: Path, name: str) -> None:
+    separator = "," if name.endswith("csv") else "\t"
+    lines = [separator.join(cells) for cells in (("title", "abstract"), ("猫", "有一只猫。"), ("狗",))]
+    (tmp_path / name).write_text("\n".join(lines[:2]), encoding="utf-8")
+    assert script.read_pairs(str(tmp_path / name), "abstract", "title") == [("有一只猫。", "猫")]
+    (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(script.InputError, match="line 3: 'abstract' must be a text, got null"):
+        script.read_pairs(str(tmp_path / name), "abstract", "title")
