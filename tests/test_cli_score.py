@@ -193,7 +193,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["x", "--text-column", "a"], "--text-column without --file has no effect"),
         ("bert", ["--file", "LATIN", "--text-column", "a"], "no effect on lines of text, which"),
         ("bert", ["--file", "-", "--text-column", "a"], "no effect on lines of text, which stdin holds"),
-        ("bert", ["--file", "XLS"], "table.xls: expected .txt, .jsonl, .parquet"),
+        ("bert", ["--file", "XLS"], "table.xls: expected .txt, .jsonl, .csv, .tsv, .parquet"),
         ("bert", ["--nbest", "--file", "SURROGATE"], "half.jsonl, line 2, candidate 1: half a surrogate pair"),
         ("bert", ["--nbest", "--file", "HUGE"], "huge.jsonl, line 1: scores must be finite numbers, got 1000"),
         ("bert", ["x", "--output", "new/x.jsonl.gz"], "x.jsonl.gz: .gz is not written here, only .jsonl;"),

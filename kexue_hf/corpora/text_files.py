@@ -181,7 +181,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def _table(path: str | Path) -> Iterator[tuple[str, dict[str, str | None]]]:
     """The rows of a .csv or .tsv file; what a row lacks is None."""
     delimiter = TABLES[form_of(path)]
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     reader = csv.reader(
         (f"{line}\n" for _, line in read_lines(path)), delimiter=delimiter, quoting=quoting, strict=True
     )
