@@ -141,7 +141,7 @@ def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Pa
         run(capsys, folders["matcher"], "--file", file, "--evaluate", "--json", "--output", output, *drawn)
     )
     if drawn:
-        assert all(f">{task}<" in picture.read_text("utf-8") for task in tasks)
+        assert all(f"<!-- {task} -->" in picture.read_text("utf-8") for task in tasks)
     assert_rows(output.read_text("utf-8"), [{task: one[task]} for task in tasks for one in expected], PAIRS * 2)
     assert figures["pairs"] == 2 * len(PAIRS)
     for task in tasks:
