@@ -20,7 +20,7 @@ import typer
 from kexue_hf.cli_texts import (
     JSON,
     input_form,
-    parsed,
+    objects_of,
     places_and_lines,
     readable_errors,
     say_if_empty,
@@ -52,8 +52,8 @@ def correct_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to correct: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz); - for lines "
-            "from stdin.",
+            help="Texts to correct: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz); "
+            "- for lines from stdin.",
             show_default=False,
         ),
     ] = None,
@@ -96,16 +96,15 @@ def correct_command(
     ] = 0.7,
     evaluate: Annotated[
         bool,
-        typer.Option(
-            "--evaluate", help="FILE is .jsonl with `source` and `target`: print precision, recall and F1 as SIGHAN's."
-        ),
+        typer.Option("--evaluate", help="FILE has `source` and `target`: print precision, recall and F1 as SIGHAN's."),
     ] = False,
     as_json: Annotated[bool, JSON] = False,
     method: Annotated[
         str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
     ] = "auto",
     text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in .jsonl files.", show_default="text; source to evaluate")
+        str | None,
+        typer.Option(help="Where the text is, in all but .txt files.", show_default="text; source to evaluate"),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
@@ -120,8 +119,8 @@ def correct_command(
         raise InputError("give either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
-    if evaluate and (file is None or form_of(file) != ".jsonl"):
-        raise InputError("--evaluate needs --file with a .jsonl of `source` and `target`")
+    if evaluate and (file is None or form_of(file) not in (".jsonl", ".csv", ".tsv")):
+        raise InputError("--evaluate needs --file with a .jsonl, .csv or .tsv of `source` and `target`")
     if calibrate and (file is None or evaluate or output is not None or threshold is not None):
         raise InputError("--calibrate needs --file, and no --evaluate, --output or --threshold")
     if as_json and not (evaluate or calibrate):
@@ -207,25 +206,20 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
 def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:
     """The texts; what is wrong with the file's name is said at once. What they should be goes into `targets`."""
     assert file is not None  # correct_command has looked
-    form = input_form(file, (".txt", ".jsonl"), column)
+    form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv"), column)
     column = column or ("text" if targets is None else "source")
-    return _lines(file, column if form == ".jsonl" else None, targets)
+    return (line for _, line in places_and_lines(file)) if form == ".txt" else _objects(file, column, targets)
 
 
-def _lines(file: Path, column: str | None, targets: collections.deque[str] | None) -> Iterator[str]:
-    from kexue_hf.corpora.text_files import read_lines, text_of
+def _objects(file: Path, column: str, targets: collections.deque[str] | None) -> Iterator[str]:
+    from kexue_hf.corpora.text_files import text_of
 
-    name, opened = ("stdin", sys.stdin.buffer) if str(file) == "-" else (str(file), None)
-    for number, line in read_lines(name, opened):
-        place = f"{name}, line {number}"
-        if column is None:
-            yield line
-        elif not line.strip():
+    for place, row in objects_of(file):
+        if row is None:
             if targets is not None:
                 targets.append("")
             yield ""
         else:
-            row = parsed(line, place)
             text = text_of(row, column, place)
             if targets is not None:
                 if "target" not in row:

@@ -20,8 +20,8 @@ from kexue_hf.cli_texts import (
     RESUME,
     facts_of,
     input_form,
+    objects_of,
     one_line,
-    parsed,
     places_and_lines,
     readable_errors,
     rest_of,
@@ -62,7 +62,7 @@ def match_command(
         Path | None,
         typer.Option(
             help="Pairs, a JSON object a line: `text_a`, `text_b`, perhaps the `task` that the pair is to be judged "
-            "by. .jsonl or .txt, perhaps .gz; - for stdin (not with --evaluate).",
+            "by. .jsonl, .csv, .tsv or .txt, perhaps .gz; - for stdin (not with --evaluate).",
             show_default=False,
         ),
     ] = None,
@@ -140,7 +140,7 @@ def match_command(
     if evaluate and str(file) == "-":
         raise InputError("--evaluate reads a file or a folder, which --file names, not stdin (-)")
     if file is not None and not evaluate:
-        input_form(file, (".jsonl", ".txt"))
+        input_form(file, (".jsonl", ".csv", ".tsv", ".txt"))
     for one in files or ():
         input_form(one, (".txt",))
     if picture is not None:
@@ -251,10 +251,9 @@ def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | Non
     from kexue_hf.pipelines.text_matching import task_numbers
     from kexue_hf.pipelines.text_pairs import read_pair
 
-    for place, line in places_and_lines(file):
-        if not line.strip():
+    for place, row in objects_of(file):
+        if row is None:
             raise InputError(f"{place}: is empty; expected a JSON object with {' and '.join(columns)}")
-        row = parsed(line, place)
         if not isinstance(row, dict):
             raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
         if columns == _FIELDS and not any(name in row for name in _FIELDS) and all(map(row.__contains__, _CONTEST)):

@@ -62,12 +62,12 @@ def rows_of(
             for what is wrong in it.
     """
     form = input_form(file, forms, column)
-    if form in (".csv", ".tsv", ".parquet"):
+    if form == ".parquet":
         from kexue_hf.corpora.text_files import read_texts
 
         return read_texts([file], column or "text")
-    if form == ".jsonl":
-        return _objects(file, column or "text")
+    if form != ".txt":
+        return _texts_of(file, column or "text")
     return (line for _, line in places_and_lines(file))
 
 
@@ -106,11 +106,22 @@ def places_and_lines(file: Path) -> Iterator[tuple[str, str]]:
         yield f"{_shown(file)}, line {number}", line
 
 
-def _objects(file: Path, column: str) -> Iterator[str]:
+def objects_of(file: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a .csv or .tsv, or the JSON of each line of another file, with their places; None of empty lines."""
+    from kexue_hf.corpora.text_files import TABLES, form_of, read_objects
+
+    if form_of(file) in TABLES:
+        yield from read_objects(file)
+        return
+    for place, line in places_and_lines(file):
+        yield place, parsed(line, place) if line.strip() else None
+
+
+def _texts_of(file: Path, column: str) -> Iterator[str]:
     from kexue_hf.corpora.text_files import text_of
 
-    for place, line in places_and_lines(file):
-        yield text_of(parsed(line, place), column, place) if line.strip() else ""
+    for place, row in objects_of(file):
+        yield "" if row is None else text_of(row, column, place)
 
 
 def _shown(file: Path) -> str:

@@ -1,5 +1,6 @@
 """`kexue-hf correct`: texts, files in every form, evaluation, the report, and one line for all that is wrong."""
 
+import csv
 import gzip
 import io
 import json
@@ -62,7 +63,7 @@ def test_texts_are_corrected_in_their_order(folder: Path, capsys, tmp_path: Path
     assert_same(run(capsys, folder, *LINES, *options), wanted)
 
 
-@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl"])
+@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl", "csv"])
 @pytest.mark.parametrize("to", ["jsonl", "txt"])
 def test_line_n_of_the_output_is_that_of_the_input(
     form: str, to: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -80,6 +81,9 @@ def test_line_n_of_the_output_is_that_of_the_input(
     else:
         options += ["--text-column", "sentence"]
         rows = [json.dumps({"sentence": line}) if line else "" for line in LINES]
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    if form == "csv":
+        rows = ["id,sentence", *(f'1,"{line}"' for line in LINES)]
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     output = tmp_path / "new" / f"corrected.{to}"
     assert run(capsys, folder, "--file", path, "--output", output, "--quiet", *options) == ""
@@ -128,6 +132,10 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
     metrics = correction_metrics(zip(sources, targets, made, strict=True))
     assert json.loads(run(capsys, *command, "--json")) == metrics
     assert run(capsys, *command) == metrics_report(metrics)  # also where it goes into a pipe
+    with (tmp_path / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("target", "source"), *(pair[::-1] for pair in PAIRS)])
+    command[2] = tmp_path / "pairs.csv"
+    assert json.loads(run(capsys, *command, "--json")) == metrics
     run(capsys, *command, "--output", tmp_path / "made.jsonl")
     assert len((tmp_path / "made.jsonl").read_text("utf-8").splitlines()) == len(PAIRS)
 
@@ -139,7 +147,7 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
         (["天", "--file", "texts.txt"], "give either texts or --file FILE"),
         (["--file", "none.txt"], "none.txt does not exist"),
         (["--file", "."], "is a folder"),
-        (["--file", "a.parquet"], "a.parquet: expected .txt, .jsonl"),
+        (["--file", "a.parquet"], "a.parquet: expected .txt, .jsonl, .csv, .tsv"),
         (["--file", "bad.jsonl"], "bad.jsonl, line 2: not JSON"),
         (["--file", "gb.txt"], "gb.txt, line 1: not UTF-8"),
         (["--file", "texts.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),

@@ -380,3 +380,11 @@ def test_what_goes_wrong_is_one_line(
 def test_a_wrong_use_names_the_help_of_the_command(arguments: list[str], message: str, capsys) -> None:
     error = run(capsys, *arguments, code=2)
     assert message in error and error.endswith("(kexue-hf match --help shows what there is)\n")
+
+
+def test_pairs_of_a_table(folders, expected, capsys, tmp_path: Path) -> None:
+    lines = ["b,a", *(f'"{b}","{a}"' for a, b in PAIRS)]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert_rows(run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", "--columns", "a", "b"), expected)
+    error = run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", code=2)
+    assert "pairs.csv, line 2: has no column 'text_a', only b, a; name both: --columns FIRST SECOND" in error
