@@ -313,7 +313,7 @@ def draw(report: dict[str, Any], path: str) -> None:
         axis.legend()
     figure.tight_layout()
     with whole_binary_file(path) as file:
-        figure.savefig(file, format=Path(path).suffix[1:])
+        figure.savefig(file, format=Path(path).suffix[1:], bbox_inches="tight")
     pyplot.close(figure)
 
 

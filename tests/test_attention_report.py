@@ -4,6 +4,7 @@ Oracles: the model itself, as softmax and after `use_performer`; models whose la
 """
 
 import copy
+import dataclasses
 import json
 import math
 import re
@@ -409,3 +410,10 @@ def test_without_a_mask_there_is_no_loss() -> None:
 
 def test_runs_of_numbers() -> None:
     assert ranges([5, 0, 1, 2]) == "0-2, 5" and ranges([]) == ""
+
+
+def test_a_long_name_in_the_picture_is_not_cut(found, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    dataclasses.replace(found, model="a-model-of-mine-" * 12).draw(tmp_path / "picture.svg")
+    width = re.search(r'width="([\d.]+)pt"', (tmp_path / "picture.svg").read_text("utf-8"))
+    assert float(width[1]) > 11 * 72  # wider than the panels
