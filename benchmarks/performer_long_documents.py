@@ -332,12 +332,13 @@ def picture(result: dict[str, Any], path: Path) -> None:
         right.text(100 * value + 1, place, f"{100 * value:.1f}", fontsize=7, va="center")
         right.barh(place, 100 * value, color="tab:blue" if "linear" in rows[len(rows) - 1 - place][0] else "0.7")
     right.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=7)
-    right.set(xlim=(0, 110), xlabel="accuracy, %", title="documents of 2,000 tokens and more, joined")
+    right.set(xlim=(0, 110), xlabel="accuracy, %")
+    right.set_title("documents of 2,000 tokens and more, joined", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 def keep(result: dict[str, Any], quick: bool) -> None:

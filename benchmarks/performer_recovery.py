@@ -266,7 +266,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     if result.get("masked"):
         axes[2].legend()
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 def main() -> None:

@@ -413,7 +413,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
         axes.title.set_fontsize(9)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 PARTS = ("losses", "held_out", "speed", "reading", "cost")

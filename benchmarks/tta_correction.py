@@ -306,7 +306,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
     axes.legend(fontsize=8)
     axes.set_title("SIGHAN 2013 test, over thresholds (dot: chosen on training rows)", fontsize=10)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 def main() -> None:

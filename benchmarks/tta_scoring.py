@@ -205,6 +205,7 @@ def picture(sizes: dict[str, Any], path: Path) -> None:
                     axis.annotate(note, (length, height), (0, 7), textcoords="offset points", fontsize=8, ha="center")
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
+        axis.margins(x=0.12)  # room for the first note
         axis.set_xticks(lengths, [str(length) for length in lengths])
         axis.set_xlabel("tokens of a sentence")
         axis.set_title(name, fontsize=10)

@@ -10,20 +10,16 @@ becomes a Performer BERT, which has softmax for short batches, linear attention 
 encoder's table; any other encoder keeps its length and has linear attention always. --calibrate 32 fits the linear
 attention to the encoder on so many training texts before anything is trained.
 
---train_file and --eval_file are .jsonl (one object a line), .csv (with a header), or, with --dataset NAME, splits of a
-data set of the Hub. Labels are numbers or names; names are kept in the configuration. All of transformers'
+--train_file and --eval_file are .jsonl (one object a line), .csv or .tsv (with a header), or, with --dataset NAME,
+splits of a data set of the Hub. Labels are numbers or names; names are kept in the configuration. All of transformers'
 TrainingArguments are options. Prints the held-out accuracy and macro-F1 beside what always answering the training
 data's commonest label would give, and saves a folder with model and tokenizer that loads anywhere.
 """
 
-import csv
 import json
-import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +30,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
-    HfArgumentParser,
     PreTrainedConfig,
     PreTrainedModel,
     TrainingArguments,
@@ -42,10 +37,18 @@ from transformers import (
 )
 
 import kexue_hf  # registers our models with the Auto classes
-from kexue_hf.errors import InputError, KexueError
-from kexue_hf.regular_file import open_regular
-from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
+from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
+from kexue_hf.errors import InputError
+from kexue_hf.trainers.checked_options import (
+    check_model,
+    check_nothing_is_replaced,
+    check_range,
+    check_training,
+    one_line,
+    remove_checkpoints,
+)
 from kexue_hf.trainers.process_group import leave_process_group
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 from kexue_hf.whole_file import whole_file
 
@@ -55,13 +58,13 @@ PERFORMER = kexue_hf.PerformerBertConfig.model_type
 @dataclass
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of an encoder"})
-    train_file: str = field(metadata={"help": ".jsonl or .csv; with --dataset the name of a split"})
+    train_file: str = field(metadata={"help": ".jsonl, .csv or .tsv; with --dataset the name of a split"})
     eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
     dataset: str | None = field(
         default=None, metadata={"help": "name or folder of a data set for datasets.load_dataset"}
     )
-    text_column: str = "text"
-    label_column: str = "label"
+    text_column: str = field(default="text", metadata={"help": "where the text is"})
+    label_column: str = field(default="label", metadata={"help": "where the label is"})
     max_length: int = field(default=128, metadata={"help": "tokens of a text; longer ones are cut"})
     max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
@@ -91,65 +94,37 @@ class Options:
         metadata={"help": "fit linear attention to the encoder's on so many texts before training; some 32 do"},
     )
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
     from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
 
 
 def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, Any]]:
-    """The rows of a .jsonl or .csv file as {"text": str, "label": str or int}.
+    """The rows of a .jsonl, .csv or .tsv file as {"text": str, "label": str or int}.
 
     Raises:
         InputError: naming file and line: no such file, not UTF-8, a line that is not an object, a missing column or
             value, a text that is not a string, a label that is neither a string nor a whole number.
     """
+    if form_of(path) not in (".jsonl", ".json", *TABLES):
+        raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (perhaps .gz, .bz2, .xz or .zst)")
     rows = []
-    for line, row in _parsed_lines(path):
+    for place, row in read_objects(path):
+        if not isinstance(row, dict):
+            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
         for column in (text_column, label_column):
-            if row.get(column) is None:
+            if column not in row:
                 found = ", ".join(map(str, row)) or "nothing"
-                raise InputError(
-                    f"{path}, line {line}: no column {column!r} (found {found}); see --text_column, --label_column"
-                )
-        text, label = row[text_column], row[label_column]
-        if not isinstance(text, str):
-            raise InputError(f"{path}, line {line}: {text_column!r} must be a string, got {type(text).__name__}")
+                raise InputError(f"{place}: no column {column!r} (found {found}); see --text_column, --label_column")
+        text, label = text_of(row, text_column, place), row[label_column]
+        if label is None or label == "":
+            raise InputError(f"{place}: column {label_column!r} is null or empty; expected a label")
         if isinstance(label, bool) or not isinstance(label, str | int):
-            raise InputError(
-                f"{path}, line {line}: {label_column!r} must be a name or a whole number, got {json.dumps(label)}"
-            )
+            raise InputError(f"{place}: {label_column!r} must be a name or a whole number, got {json.dumps(label)}")
         rows.append({"text": text, "label": label})
     if not rows:
         raise InputError(f"{path} holds no rows; expected one text and label a line")
     return rows
-
-
-def _parsed_lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    if Path(path).suffix not in (".jsonl", ".json", ".csv"):
-        raise InputError(f"{path}: expected the ending .jsonl or .csv")
-    try:
-        # utf-8-sig: spreadsheets put a byte-order mark in front of a csv's first column name.
-        with open_regular(path) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
-            if path.endswith(".csv"):
-                reader = csv.DictReader(file)
-                for row in reader:
-                    yield reader.line_num, {key: value for key, value in row.items() if key is not None}
-                return
-            for line, content in enumerate(file, 1):
-                if not content.strip():
-                    continue
-                try:
-                    row = json.loads(content)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {line}: not JSON ({error.msg}, column {error.colno})") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {line}: expected a JSON object, got {type(row).__name__}")
-                yield line, row
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a .jsonl or .csv file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except csv.Error as error:
-        raise InputError(f"{path}: not a csv file ({error})") from None
 
 
 def load_rows(options: Options, source: str) -> list[dict[str, Any]]:
@@ -162,8 +137,11 @@ def load_rows(options: Options, source: str) -> list[dict[str, Any]]:
             raise InputError(f"{options.dataset} has no column {column!r}, only {', '.join(data.column_names)}")
     names = getattr(data.features[options.label_column], "names", None)
     return [
-        {"text": row[options.text_column], "label": names[label] if names else label}
-        for row in data
+        {
+            "text": text_of(row, options.text_column, f"{options.dataset}, row {number}"),
+            "label": names[label] if names else label,
+        }
+        for number, row in enumerate(data, 1)
         if (label := row[options.label_column]) is not None
     ]
 
@@ -243,6 +221,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, None, options.report)
+    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
@@ -303,6 +282,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         compute_metrics=lambda p: measures(p.predictions.argmax(-1), p.label_ids, len(names)),
         facts=facts,
     )
+    remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
@@ -337,13 +317,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    try:
-        with one_line("wrong options"):
-            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
-        run(options, training)
-    except KexueError as error:
-        print(f"finetune_classification: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("finetune_classification", __doc__, Options, run, arguments)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@
 computes what it did), or of a matcher, which knows its tasks. That rate, 2e-5, is for a network of BERT's size; a tiny
 one wants 5e-4 or more.
 
-Data are .jsonl files, lines of text_a, text_b, task, label (0 or 1); or folders laid out as the contest of Sohu 2021,
-one for each task (短短匹配A类 ...), of which --train_file reads train.txt and --eval_file valid.txt. Rows of all tasks
-make up one data set, batches of texts of similar length (--train_sampling_strategy random: of any). Texts that are too
-long together lose the ends of the longer one.
+Data are .jsonl, .csv or .tsv files with text_a, text_b, task, label (0 or 1); or folders laid out as the contest of
+Sohu 2021, one for each task (短短匹配A类 ...), of which --train_file reads train.txt and --eval_file valid.txt. Rows
+of all tasks make up one data set, batches of texts of similar length (--train_sampling_strategy random: of any). Texts
+that are too long together lose the ends of the longer one.
 
 Evaluated and saved is the moving average of the weights (--ema_decay). After every epoch, or as --save_strategy says,
 the held-out rows are evaluated; kept is the checkpoint with the best f1, of equal ones the last. For tasks whose names
@@ -22,8 +22,6 @@ the probabilities on the held-out rows is drawn.
 """
 
 import json
-import shutil
-import sys
 import warnings
 import zlib
 from collections import Counter
@@ -40,7 +38,6 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     DataCollatorWithPadding,
-    HfArgumentParser,
     IntervalStrategy,
     TrainingArguments,
     set_seed,
@@ -59,6 +56,7 @@ from kexue_hf.trainers.checked_options import (
     check_range,
     check_training,
     one_line,
+    remove_checkpoints,
 )
 from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
 from kexue_hf.trainers.matcher_card import matcher_card
@@ -67,6 +65,7 @@ from kexue_hf.trainers.ordered_trainer import OrderedTrainer
 from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.reliability import Reliability, reliability
 from kexue_hf.trainers.reliability_picture import check_picture, draw_reliability
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
 from kexue_hf.whole_file import whole_file
 
@@ -92,7 +91,7 @@ NETWORK = (
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of a RoFormer, a BERT, a WoBERT or a matcher"})
     train_file: list[str] = field(
-        metadata={"help": ".jsonl files, or the contest's folders, of which train.txt is read"}
+        metadata={"help": ".jsonl, .csv or .tsv files, or the contest's folders, of which train.txt is read"}
     )
     eval_file: list[str] | None = field(
         default=None,
@@ -106,7 +105,7 @@ class Options:
     )
     max_length: int = field(default=512, metadata={"help": "tokens of two texts; at most the model's positions"})
     loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy or focal"})
-    focal_gamma: float = 2.0
+    focal_gamma: float = field(default=2.0, metadata={"help": "how much less than others sure rows count; of focal"})
     class_weights: list[str] | None = field(
         default=None,
         metadata={"help": "of labels 0 and 1: two numbers, or balanced, by which both weigh the same in the data"},
@@ -336,7 +335,6 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check(options, arguments)
-    folder = Path(arguments.output_dir)
     with one_line(f"--model {options.model} cannot be used"):
         config = AutoConfig.from_pretrained(options.model)
         tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -368,10 +366,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         # Saved with it, so that whoever uses the matcher judges the rows that it was trained and measured on.
         tokenizer.model_max_length = length
         data = {part: encoded(part_rows, names, tokenizer, frame, length) for part, part_rows in rows.items()}
-    if options.overwrite and not options.resume and arguments.process_index == 0:
-        # Lest a later --resume goes on with one of another training.
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+    remove_checkpoints(options, arguments)
     arguments.label_names = LABELS
     facts = {
         "tasks": names,
@@ -508,13 +503,7 @@ def write_card(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    try:
-        with one_line("wrong options"):
-            options, training = HfArgumentParser((Options, Arguments)).parse_args_into_dataclasses(arguments)
-        run(options, training)
-    except KexueError as error:
-        print(f"finetune_matcher: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("finetune_matcher", __doc__, Options, run, arguments, Arguments)
 
 
 if __name__ == "__main__":

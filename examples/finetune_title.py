@@ -5,15 +5,14 @@
         --source_column abstract --target_column title --output_dir my-titles --learning_rate 5e-4 \\
         --num_train_epochs 20
 
-Data files are .jsonl (perhaps .gz ...), one object a line. All of transformers' TrainingArguments are options. At the
-end the model writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1 over characters,
-spaces left out, lower case, mean over the rows), beside that of the source's first sentence. Saves a folder with model
-and tokenizer that loads anywhere with AutoModelForCausalLM.
+Data files are .jsonl, one object a line, .csv or .tsv (perhaps .gz ...). All of transformers' TrainingArguments are
+options. At the end the model writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1
+over characters, spaces left out, lower case, mean over the rows), beside that of the source's first sentence. Saves a
+folder with model and tokenizer that loads anywhere with AutoModelForCausalLM.
 """
 
 import json
 import re
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    HfArgumentParser,
     NoRepeatNGramLogitsProcessor,
     TrainingArguments,
     set_seed,
@@ -33,12 +31,20 @@ from transformers import (
 
 from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
-from kexue_hf.errors import InputError, KexueError
+from kexue_hf.errors import InputError
 from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
-from kexue_hf.trainers.checked_options import check_model, check_range, check_training, one_line
+from kexue_hf.trainers.checked_options import (
+    check_model,
+    check_nothing_is_replaced,
+    check_range,
+    check_training,
+    one_line,
+    remove_checkpoints,
+)
 from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
 from kexue_hf.trainers.target_positions import score_target_positions_only
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 from kexue_hf.whole_file import whole_file
 
@@ -49,7 +55,7 @@ FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re
 @dataclass
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of a WoBERT with a masked-word head"})
-    train_file: str = field(metadata={"help": ".jsonl"})
+    train_file: str = field(metadata={"help": ".jsonl, .csv or .tsv"})
     eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
     source_column: str = field(default="abstract", metadata={"help": "what is read"})
     target_column: str = field(default="title", metadata={"help": "what is written"})
@@ -65,6 +71,7 @@ class Options:
         default=None, metadata={"help": "sdpa, or eager (faster for bf16 on a CPU); none: the model's default"}
     )
     resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
     report: str | None = field(default=None, metadata={"help": "write figures and what was written to this JSON file"})
 
 
@@ -90,7 +97,7 @@ def rouge_l(references: list[str], written: list[str]) -> list[float]:
 
 
 def read_pairs(path: str, source_column: str, target_column: str) -> list[tuple[str, str]]:
-    """The (source, target) pairs of a .jsonl file.
+    """The (source, target) pairs of a .jsonl, .csv or .tsv file.
 
     Raises:
         InputError: naming file and line: no such file, not UTF-8, a line that is not an object, a missing column, a
@@ -150,6 +157,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, options.dropout, options.report)
+    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     check_range({"num_beams": options.num_beams, "max_train_rows": options.max_train_rows}, 1)
     check_range({"no_repeat": options.no_repeat}, 0)
@@ -209,6 +217,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             processing_class=tokenizer,
             facts=facts,
         )
+    remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(why_from_the_beginning(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
@@ -249,13 +258,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    try:
-        with one_line("wrong options"):
-            options, training = HfArgumentParser((Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
-        run(options, training)
-    except KexueError as error:
-        print(f"finetune_title: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("finetune_title", __doc__, Options, run, arguments)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,10 @@ from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertForPreTraining, WoBe
 from kexue_hf.errors import InputError
 from kexue_hf.trainers.checked_options import check_range
 from kexue_hf.trainers.next_segment import NextSegmentCollator
-from kexue_hf.trainers.pretraining import Pretraining, run_script
+from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
 from kexue_hf.trainers.process_group import leave_process_group
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.word_masking import WordMaskingCollator
 from kexue_hf.vocabulary.building import build_vocabulary
 
@@ -102,7 +103,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_script("pretrain_mlm", Options, run, arguments)
+    run_script("pretrain_mlm", __doc__, Options, run, arguments)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ from kexue_hf.corpora.packing import tokens_around
 from kexue_hf.errors import InputError
 from kexue_hf.trainers.language_autoencoding import LanguageAutoencodingCollator
 from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
-from kexue_hf.trainers.pretraining import Pretraining, run_script
+from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
 from kexue_hf.trainers.process_group import leave_process_group
+from kexue_hf.trainers.training_script import run_script
 from kexue_hf.vocabulary.building import build_character_vocabulary
 
-LOSS = "The loss is the mean over the predicted tokens; the original's averages padding in, which ours does not."
 QUERY_SOURCES = ("mask_embedding", "position")
 # Without these there is nothing to go on from; a new head is no great loss.
 TRUNK = ("bert.embeddings.word_embeddings.", "bert.encoder.")
@@ -130,7 +130,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run_script("pretrain_tta", Options, run, arguments, description=LOSS)
+    run_script("pretrain_tta", __doc__, Options, run, arguments)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
 Two steps. Attention transfer trains feature maps, layer by layer, to give what softmax gives (Hedgehog, arXiv
 2402.04347; LoLCATs, arXiv 2410.10254). Then a short distillation trains maps and adapters of low rank, which are
 merged in the end, towards the softmax model as a whole (needs peft: pip install 'kexue-hf[recovery]'). --text is
-.jsonl, .json, .txt or .parquet, a passage a row; a part of it is held out, after equal texts are taken out, and
+.jsonl, .csv, .tsv, .txt or .parquet, a passage a row; a part is held out, after equal texts are taken out, and
 everything that is printed is measured on that part: the cosine of the mean-pooled vector with that of the softmax
 model, the agreement in rank of likenesses of pairs, and the loss of masked words where the model has a head for it.
 
@@ -74,7 +74,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--model", required=True, help="folder or Hub name of an encoder")
-    add("--text", required=True, nargs="+", help=".jsonl, .json, .txt or .parquet, perhaps .gz; a passage a row")
+    add(
+        "--text",
+        required=True,
+        nargs="+",
+        help=".jsonl, .json, .csv, .tsv, .txt or .parquet, perhaps .gz; a passage a row",
+    )
     add("--text-column", default="text", help="where the texts are")
     add("--output", required=True, help="folder to write; it must not exist")
     add("--feature-map", default="learned", help="learned, or low_order, favor+, favor++, which are calibrated only")
@@ -308,7 +313,7 @@ def draw(report: dict[str, Any], path: str) -> None:
         axis.legend()
     figure.tight_layout()
     with whole_binary_file(path) as file:
-        figure.savefig(file, format=Path(path).suffix[1:])
+        figure.savefig(file, format=Path(path).suffix[1:], bbox_inches="tight")
     pyplot.close(figure)
 
 
@@ -318,6 +323,9 @@ def main(arguments: list[str] | None = None) -> None:
         run(options)
     except KexueError as error:
         print(f"recover_performer: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nrecover_performer: interrupted; nothing was written", file=sys.stderr)
         raise SystemExit(2) from None
 
 

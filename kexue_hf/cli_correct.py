@@ -17,12 +17,21 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import input_form, parsed, places_and_lines, readable_errors, text_sink, with_progress
+from kexue_hf.cli_texts import (
+    JSON,
+    input_form,
+    objects_of,
+    places_and_lines,
+    readable_errors,
+    say_if_empty,
+    text_sink,
+    texts_of_a_window,
+    with_progress,
+)
 from kexue_hf.corpora.text_files import form_of
 from kexue_hf.errors import InputError
 from kexue_hf.whole_file import whole_file
 
-_TEXTS_AT_ONCE = 1024
 # What ends a line of a file; other characters at which `str.splitlines` would split belong to the text.
 _LINE_BREAK = re.compile("\r?\n")
 # The default is said where it was chosen: kexue_hf/pipelines/text_correction.py, which loads torch.
@@ -43,8 +52,8 @@ def correct_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to correct: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz); - for lines "
-            "from stdin.",
+            help="Texts to correct: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz); "
+            "- for lines from stdin.",
             show_default=False,
         ),
     ] = None,
@@ -87,15 +96,15 @@ def correct_command(
     ] = 0.7,
     evaluate: Annotated[
         bool,
-        typer.Option(
-            "--evaluate", help="FILE is .jsonl with `source` and `target`: print precision, recall and F1 as SIGHAN's."
-        ),
+        typer.Option("--evaluate", help="FILE has `source` and `target`: print precision, recall and F1 as SIGHAN's."),
     ] = False,
+    as_json: Annotated[bool, JSON] = False,
     method: Annotated[
         str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
     ] = "auto",
     text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in .jsonl files.", show_default="text; source to evaluate")
+        str | None,
+        typer.Option(help="Where the text is, in all but .txt files.", show_default="text; source to evaluate"),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
@@ -110,10 +119,12 @@ def correct_command(
         raise InputError("give either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
-    if evaluate and (file is None or form_of(file) != ".jsonl"):
-        raise InputError("--evaluate needs --file with a .jsonl of `source` and `target`")
+    if evaluate and (file is None or form_of(file) not in (".jsonl", ".csv", ".tsv")):
+        raise InputError("--evaluate needs --file with a .jsonl, .csv or .tsv of `source` and `target`")
     if calibrate and (file is None or evaluate or output is not None or threshold is not None):
         raise InputError("--calibrate needs --file, and no --evaluate, --output or --threshold")
+    if as_json and not (evaluate or calibrate):
+        raise InputError("--json without --evaluate or --calibrate has no effect; leave it out")
     targets: collections.deque[str] = collections.deque()
     rows = texts or _rows(file, text_column, targets if evaluate else None)
     with contextlib.ExitStack() as stack:
@@ -137,21 +148,26 @@ def correct_command(
             batch_tokens=batch_tokens,
         )
         if calibrate:
-            _calibrate(corrector, model, rows, precision, quiet)
+            _calibrate(corrector, model, rows, precision, as_json, quiet)
             return
         show = _form(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
         number = changed = places = 0
-        results = corrector.stream(rows, texts_at_once=_TEXTS_AT_ONCE)
-        for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet), 1):
+        results = corrector.stream(rows, texts_at_once=texts_of_a_window(network, method))
+        for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet, network), 1):
             changed += bool(found.corrections)
             places += len(found.corrections)
             if evaluate:
                 metrics.add(found.text, targets.popleft(), found.corrected)
             sink.write(show(number, found.to_dict()))
+        if evaluate and not number:
+            # Here, where no OUTPUT has been made.
+            raise InputError(f"{file} holds no rows to evaluate on; expected source and target a line")
+    if file is not None:
+        say_if_empty(number, "texts", [file], quiet)
     if evaluate:
-        _print_metrics(metrics.to_dict())
-    elif file is not None and not quiet:
+        _print_metrics(metrics.to_dict(), as_json)
+    elif file is not None and number and not quiet:
         print(f"{places} corrections in {changed} of {number} texts", file=sys.stderr)
 
 
@@ -159,7 +175,7 @@ def _words(file: Path) -> list[str]:
     return [line.strip() for _, line in places_and_lines(file) if line.strip()]
 
 
-def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: float, quiet: bool) -> None:
+def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: float, as_json: bool, quiet: bool) -> None:
     """Print what was found, and keep it in the configuration of a folder."""
     from kexue_hf.pipelines.correction_calibration import calibrate_correction
 
@@ -172,7 +188,7 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
         settings = json.loads(path.read_text(encoding="utf-8"))
         with whole_file(path, overwrite=True) as written:
             written.write(json.dumps({**settings, "correction": found.to_dict()}, indent=2, sort_keys=True) + "\n")
-    if sys.stdout.isatty():
+    if not as_json:
         typer.echo(
             f"threshold {found.threshold}: {found.precision:.0%} of the corrections right, {found.recall:.0%} of the "
             f"errors put right, {found.changed:.1%} of the right texts changed (an error in {found.error_rate:.0%} of "
@@ -190,27 +206,24 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
 def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:
     """The texts; what is wrong with the file's name is said at once. What they should be goes into `targets`."""
     assert file is not None  # correct_command has looked
-    form = input_form(file, (".txt", ".jsonl"), column)
+    form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv"), column)
     column = column or ("text" if targets is None else "source")
-    return _lines(file, column if form == ".jsonl" else None, targets)
+    return (line for _, line in places_and_lines(file)) if form == ".txt" else _objects(file, column, targets)
 
 
-def _lines(file: Path, column: str | None, targets: collections.deque[str] | None) -> Iterator[str]:
-    from kexue_hf.corpora.text_files import read_lines, text_of
+def _objects(file: Path, column: str, targets: collections.deque[str] | None) -> Iterator[str]:
+    from kexue_hf.corpora.text_files import text_of
 
-    name, opened = ("stdin", sys.stdin.buffer) if str(file) == "-" else (str(file), None)
-    for number, line in read_lines(name, opened):
-        place = f"{name}, line {number}"
-        if column is None:
-            yield line
-        elif not line.strip():
+    for place, row in objects_of(file):
+        if row is None:
             if targets is not None:
                 targets.append("")
             yield ""
         else:
-            row = parsed(line, place)
             text = text_of(row, column, place)
             if targets is not None:
+                if "target" not in row:
+                    raise InputError(f"{place}: has no column 'target', which --evaluate compares with")
                 target = text_of(row, "target", place)
                 if len(target) != len(text):
                     raise InputError(f"{place}: {column} has {len(text)} characters, target {len(target)}")
@@ -237,8 +250,8 @@ def _spaces(found: re.Match[str]) -> str:
     return " " * len(found[0])
 
 
-def _print_metrics(found: dict[str, Any]) -> None:
-    if sys.stdout.isatty():
+def _print_metrics(found: dict[str, Any], as_json: bool) -> None:
+    if not as_json:
         from kexue_hf.correction_report import metrics_report
 
         typer.echo(metrics_report(found), nl=False)

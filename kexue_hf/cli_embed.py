@@ -13,7 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli_texts import RESUME, facts_of, readable_errors, rest_of, results_sink, rows_of, with_progress
+from kexue_hf.cli_texts import (
+    RESUME,
+    facts_of,
+    readable_errors,
+    rest_of,
+    results_sink,
+    rows_of,
+    say_if_empty,
+    with_progress,
+)
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -31,8 +40,8 @@ def embed_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz) or .parquet; - for "
-            "lines from stdin.",
+            help="Texts: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz) or "
+            ".parquet; - for lines from stdin.",
             show_default=False,
         ),
     ] = None,
@@ -49,7 +58,7 @@ def embed_command(
         typer.Option(help="Tokens at a time; a longer text is read in windows.", show_default="what the model takes"),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in .jsonl and .parquet files.", show_default="text")
+        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
@@ -83,20 +92,25 @@ def embed_command(
         options: dict[str, Any] = {"batch_tokens": batch_tokens, "max_length": max_length, "normalize": normalize}
         as_array, width = output is not None and output.suffix.lower() == ".npy", network.config.hidden_size
 
-        def pieces(rows: Iterable[str]) -> Iterator[list[str]]:
-            return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE)
+        def pieces(rows: Iterable[str], done: int = 0) -> Iterator[list[str]]:
+            return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE, done=done)
 
         form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
+        rows = rest_of(rows, sink, pieces, quiet, **form)
+        done = getattr(sink, "rows", 0)
         found = (
             pair
-            for piece in pieces(rest_of(rows, sink, pieces, quiet, **form))
+            for piece in pieces(rows, done)
             for pair in zip(piece, sentence_vectors(network, tokenizer, piece, **options), strict=True)
         )
-        for text, vector in with_progress(found, len(texts) if texts else None, quiet):
+        for text, vector in with_progress(found, len(texts) if texts else None, quiet, network):
             sink.write(vector.astype("<f4").tobytes() if as_array else _line(text, vector))
+            done += 1
         if as_array:
             # Their number, for which numpy leaves room (so that arrays can grow along their first axis).
             sink.rewrite_head(_head(sink.rows, width))
+    if file is not None:
+        say_if_empty(done, "texts", [file], quiet)
 
 
 def _line(text: str, vector: Any) -> str:

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kexue_hf.cli_texts import (
+    JSON,
     RESUME,
     facts_of,
     input_form,
+    objects_of,
     one_line,
-    parsed,
     places_and_lines,
     readable_errors,
     rest_of,
     results_sink,
+    say_if_empty,
     with_progress,
 )
 from kexue_hf.errors import InputError, printable
@@ -36,6 +38,8 @@ _PAIRS_AT_ONCE = 1024
 _FIELDS = ("text_a", "text_b")
 _CONTEST = ("source", "target")
 _TWO_FILES = "--files A.txt B.txt, two files with a space between"
+# Of the table of --evaluate, behind the number of pairs and the share of matches.
+_COLUMNS = ("f1", "best f1", "best threshold", "average precision", "calibration error")
 # What to say besides where the option got fewer values than it has.
 TWO_VALUES = {"--files": _TWO_FILES, "--columns": "--columns source target, two names with a space between"}
 # A pair, and 1 or 0 where that is known.
@@ -58,7 +62,7 @@ def match_command(
         Path | None,
         typer.Option(
             help="Pairs, a JSON object a line: `text_a`, `text_b`, perhaps the `task` that the pair is to be judged "
-            "by. .jsonl or .txt, perhaps .gz; - for stdin (not with --evaluate).",
+            "by. .jsonl, .csv, .tsv or .txt, perhaps .gz; - for stdin (not with --evaluate).",
             show_default=False,
         ),
     ] = None,
@@ -106,6 +110,7 @@ def match_command(
     batch_tokens: Annotated[
         int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
     ] = 8192,
+    as_json: Annotated[bool, JSON] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once complete.")] = False,
     resume: Annotated[bool, RESUME] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -121,6 +126,7 @@ def match_command(
     useless = {
         "--evaluate without --file": evaluate and file is None,
         "--picture without --evaluate": picture is not None and not evaluate,
+        "--json without --evaluate": as_json and not evaluate,
         "--columns without --file": columns is not None and file is None,
         "--columns with --evaluate": columns is not None and evaluate,
     }
@@ -134,7 +140,7 @@ def match_command(
     if evaluate and str(file) == "-":
         raise InputError("--evaluate reads a file or a folder, which --file names, not stdin (-)")
     if file is not None and not evaluate:
-        input_form(file, (".jsonl", ".txt"))
+        input_form(file, (".jsonl", ".csv", ".tsv", ".txt"))
     for one in files or ():
         input_form(one, (".txt",))
     if picture is not None:
@@ -173,29 +179,29 @@ def match_command(
         else:
             rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
         read: collections.deque[_Row] = collections.deque()
+        rest = rest_of(rows, sink, _pieces, quiet)
         found = match_texts(
             network,
             tokenizer,
-            _noted(rest_of(rows, sink, _pieces, quiet), read),
+            _noted(rest, read),
             task or None,
             max_length=max_length,
             batch_tokens=batch_tokens,
             pairs_at_once=_PAIRS_AT_ONCE,
+            pairs_done=getattr(sink, "rows", 0),
         )
         judged: list[tuple[str, float, int]] = []
-        show, nothing = _form(output, evaluate), True
-        for probabilities in with_progress(found, None, quiet):
+        show, written = _form(output, evaluate), getattr(sink, "rows", 0)
+        for probabilities in with_progress(found, None, quiet, network):
             pair, label = read.popleft()
-            nothing = False
+            written += 1
             if label is not None:
                 judged.append((*next(iter(probabilities.items())), label))
             sink.write(show({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
-        if nothing and not getattr(sink, "rows", 0):
-            # Here, where no OUTPUT has been made.
-            given_as = " and ".join("stdin" if str(one) == "-" else str(one) for one in files or (file,))
-            raise InputError(f"no pairs in {given_as}")
+    if file is not None or files is not None:
+        say_if_empty(written, "pairs", files or [Path(str(file))], quiet)
     if evaluate:
-        reliable = _print_figures(judged, names)
+        reliable = _print_figures(judged, names, as_json)
         if picture is not None:
             from kexue_hf.trainers.reliability_picture import draw_reliability
 
@@ -245,14 +251,17 @@ def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | Non
     from kexue_hf.pipelines.text_matching import task_numbers
     from kexue_hf.pipelines.text_pairs import read_pair
 
-    for place, line in places_and_lines(file):
-        if not line.strip():
+    for place, row in objects_of(file):
+        if row is None:
             raise InputError(f"{place}: is empty; expected a JSON object with {' and '.join(columns)}")
-        row = parsed(line, place)
         if not isinstance(row, dict):
             raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
         if columns == _FIELDS and not any(name in row for name in _FIELDS) and all(map(row.__contains__, _CONTEST)):
             raise InputError(f"{place}: has source and target, not text_a and text_b: add --columns source target")
+        for name in columns:
+            if name not in row:
+                found = printable(", ".join(map(str, row)), 80) or "nothing"
+                raise InputError(f"{place}: has no column {name!r}, only {found}; name both: --columns FIRST SECOND")
         pair = read_pair(row, place, columns)
         if pair.task is not None and names is not None:
             try:
@@ -305,7 +314,9 @@ def _shown(result: dict[str, Any]) -> str:
     return "".join(lines)
 
 
-def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -> "dict[str, Reliability]":
+def _print_figures(
+    judged: list[tuple[str, float, int]], names: Sequence[str], as_json: bool
+) -> "dict[str, Reliability]":
     """What `probability_figures` has, and how far the probabilities are off, which is returned."""
     import numpy as np
 
@@ -322,9 +333,23 @@ def _print_figures(judged: list[tuple[str, float, int]], names: Sequence[str]) -
         if own.any():
             reliable[name] = reliability(values[own], labels[own])
             figures[f"calibration error of {name}"] = reliable[name].calibration_error
-    if not sys.stdout.isatty():
+    if as_json:
         typer.echo(json.dumps(figures, ensure_ascii=False))
         return reliable
-    for name, figure in figures.items():
-        typer.echo(f"{figure:>8,}  {name}" if isinstance(figure, int) else f"{figure:>8.3f}  {name}")
+    typer.echo(_line("pairs", "matches", *_COLUMNS, "task"))
+    for number, name in enumerate(names):
+        own = labels[tasks == number]
+        if len(own):
+            found = [own.mean(), *(figures.get(f"{what} of {name}") for what in _COLUMNS)]
+            shown = ["-" if value is None else f"{value:.3f}" for value in found]
+            typer.echo(_line(f"{len(own):,}", *shown, printable(name)))
+    for name in ("f1_A", "f1_B", "f1", "average precision"):
+        if name in figures and (len(reliable) > 1 or name == "f1"):
+            typer.echo(f"{name}: {figures[name]:.3f}")
     return reliable
+
+
+def _line(*cells: str) -> str:
+    """Of the table of --evaluate."""
+    heads = ("pairs", "matches", *_COLUMNS)
+    return "  ".join([*(f"{cell:>{max(len(head), 7)}}" for cell, head in zip(cells, heads, strict=False)), cells[-1]])

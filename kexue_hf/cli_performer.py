@@ -30,8 +30,10 @@ def performer_report_command(
     text: Annotated[
         Path,
         typer.Option(
-            help="Text of the kind that the model is for: .txt (one text), .jsonl or .parquet (`text` of each row); "
-            "- for stdin. The first two million characters are used.",
+            "--file",
+            "--text",
+            help="Text of the kind that the model is for: .txt (one text), .jsonl, .csv, .tsv or .parquet (`text` of "
+            "each row); - for stdin. The first two million characters are used.",
             show_default=False,
         ),
     ],
@@ -71,7 +73,7 @@ def performer_report_command(
         typer.Option(help="A picture to make, NAME.png, .svg or .pdf; needs matplotlib.", show_default=False),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in .jsonl and .parquet files.", show_default="text")
+        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
@@ -151,7 +153,7 @@ def _check_figure(figure: Path) -> None:
 
 def _texts(file: Path, column: str | None) -> list[str]:
     """The texts to use. Lines of a .txt file are one text: long ones are what linear attention is for."""
-    form = input_form(file, (".txt", ".jsonl", ".parquet"), column)
+    form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv", ".parquet"), column)
     rows = list(_as_long_as(rows_of(file, column), _CHARACTERS))
     texts = ["\n".join(rows)] if form == ".txt" else rows
     texts = [text for text in texts if text.strip()]

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,11 +26,12 @@ from kexue_hf.cli_texts import (
     rest_of,
     results_sink,
     rows_of,
+    say_if_empty,
+    texts_of_a_window,
     with_progress,
 )
 from kexue_hf.errors import InputError
 
-_TEXTS_AT_ONCE = 1024
 _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE = 64, 1 << 18
 
 
@@ -44,8 +46,8 @@ def score_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to score: a line each in .txt, `text` of each row in .jsonl (both perhaps .gz) or .parquet; "
-            "- for lines from stdin.",
+            help="Texts to score: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz) or "
+            ".parquet; - for lines from stdin.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +81,7 @@ def score_command(
         bool, typer.Option("--include-specials", help="Score [SOS], [EOS] and the like too, as T-TA's original does.")
     ] = False,
     text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in .jsonl and .parquet files.", show_default="text")
+        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
@@ -122,15 +124,21 @@ def score_command(
         }
         stack.enter_context(quiet_libraries())
         results: Iterator[dict[str, Any]]
-        rows = rest_of(rows, sink, _list_pieces if nbest else _pieces, quiet)
+        texts_at_once = texts_of_a_window(network, method)
+        rows = rest_of(rows, sink, _list_pieces if nbest else partial(_pieces, texts_at_once), quiet)
+        done = getattr(sink, "rows", 0)
         if nbest:
             options |= {"weight": 0.5 if weight is None else weight, "length_normalized": length_normalized}
-            results = _rank(network, tokenizer, rows, options)
+            results = _rank(network, tokenizer, rows, done, options)
         else:
+            options |= {"texts_at_once": texts_at_once, "texts_done": done}
             results = _score(network, tokenizer, rows, options, tokens)
         show = _table(nbest) if sink is sys.stdout and sink.isatty() else _json
-        for result in with_progress(results, len(texts) if texts and not nbest else None, quiet):
+        for result in with_progress(results, len(texts) if texts and not nbest else None, quiet, network):
             sink.write(show(result))
+            done += 1
+    if file is not None:
+        say_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
 
 
 def _score(
@@ -138,32 +146,34 @@ def _score(
 ) -> Iterator[dict[str, Any]]:
     from kexue_hf.pipelines.text_scoring import score_stream
 
-    for score in score_stream(model, tokenizer, texts, texts_at_once=_TEXTS_AT_ONCE, **options):
+    for score in score_stream(model, tokenizer, texts, **options):
         yield score.to_dict(tokens=tokens)
 
 
-def _pieces(texts: Iterable[str]) -> Iterator[list[str]]:
+def _pieces(texts_at_once: int, texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts as `score_stream` takes them together."""
     from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
 
-    return chunks(texts, _TEXTS_AT_ONCE, CHARACTERS_AT_ONCE)
+    return chunks(texts, texts_at_once, CHARACTERS_AT_ONCE)
 
 
-def _list_pieces(lists: Iterable[Any]) -> Iterator[list[Any]]:
+def _list_pieces(lists: Iterable[Any], done: int = 0) -> Iterator[list[Any]]:
     from kexue_hf.pipelines.text_scoring import chunks
 
     def size(row: tuple[list[str], Any]) -> int:
         return sum(len(text) + 1 for text in row[0])
 
-    return chunks(lists, _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE, size)
+    return chunks(lists, _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE, size, done)
 
 
-def _rank(model: Any, tokenizer: Any, lists: Iterable[Any], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rank(
+    model: Any, tokenizer: Any, lists: Iterable[Any], done: int, options: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     import dataclasses
 
     from kexue_hf.pipelines.reranking import rerank_lists
 
-    for chunk in _list_pieces(lists):
+    for chunk in _list_pieces(lists, done):
         for ranked in rerank_lists(model, tokenizer, chunk, **options):
             yield {"candidates": [dataclasses.asdict(candidate) for candidate in ranked]}
 

@@ -20,6 +20,14 @@ RESUME = typer.Option(
 )
 
 
+_TEXTS_AT_ONCE = 1024
+# Where each token takes a pass, so few texts fill the batches as well, and their results come sooner.
+_TEXTS_MASKED_AT_ONCE = 128
+JSON = typer.Option("--json", help="With --evaluate (or --calibrate): print the figures as JSON, for programs.")
+# Seconds.
+_BAR_AFTER, _BAR_EVERY = 2.0, 0.5
+
+
 @contextlib.contextmanager
 def readable_errors(output: Path | None) -> Iterator[None]:
     """What the functions raise as ValueError, a lack of memory and Ctrl-C, as one line each."""
@@ -41,7 +49,7 @@ def readable_errors(output: Path | None) -> Iterator[None]:
 
 
 def rows_of(
-    file: Path, column: str | None = None, forms: Sequence[str] = (".txt", ".jsonl", ".parquet")
+    file: Path, column: str | None = None, forms: Sequence[str] = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
 ) -> Iterable[str]:
     """The texts of a file, or of stdin's lines (-), the empty ones too: row n is text n.
 
@@ -58,8 +66,8 @@ def rows_of(
         from kexue_hf.corpora.text_files import read_texts
 
         return read_texts([file], column or "text")
-    if form == ".jsonl":
-        return _objects(file, column or "text")
+    if form != ".txt":
+        return _texts_of(file, column or "text")
     return (line for _, line in places_and_lines(file))
 
 
@@ -98,11 +106,22 @@ def places_and_lines(file: Path) -> Iterator[tuple[str, str]]:
         yield f"{_shown(file)}, line {number}", line
 
 
-def _objects(file: Path, column: str) -> Iterator[str]:
+def objects_of(file: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a .csv or .tsv, or the JSON of each line of another file, with their places; None of empty lines."""
+    from kexue_hf.corpora.text_files import TABLES, form_of, read_objects
+
+    if form_of(file) in TABLES:
+        yield from read_objects(file)
+        return
+    for place, line in places_and_lines(file):
+        yield place, parsed(line, place) if line.strip() else None
+
+
+def _texts_of(file: Path, column: str) -> Iterator[str]:
     from kexue_hf.corpora.text_files import text_of
 
-    for place, line in places_and_lines(file):
-        yield text_of(parsed(line, place), column, place) if line.strip() else ""
+    for place, row in objects_of(file):
+        yield "" if row is None else text_of(row, column, place)
 
 
 def _shown(file: Path) -> str:
@@ -207,14 +226,67 @@ def parsed(line: str, place: str) -> Any:
         raise InputError(f"{place}: not JSON ({error})") from None
 
 
-def with_progress(results: Iterable[Any], total: int | None, quiet: bool) -> Iterable[Any]:
-    """The results, with a bar on stderr where somebody sees it and it takes a while."""
+def say_if_empty(rows: int, what: str, files: Iterable[Path], quiet: bool) -> None:
+    """Say so where there was nothing to read, which is no error: an empty file has an empty result."""
+    if not rows and not quiet:
+        print(f"{' and '.join(map(_shown, files))} holds no {what}: the result is empty", file=sys.stderr)
+
+
+def texts_of_a_window(model: Any, method: str) -> int:
+    """How many texts are read ahead and sorted by length, by the method of a masked language model.
+
+    Raises:
+        ValueError: the model has no such method.
+    """
+    from kexue_hf.pipelines.leave_one_out import chosen_method
+
+    return _TEXTS_AT_ONCE if chosen_method(model, method) == "one_pass" else _TEXTS_MASKED_AT_ONCE
+
+
+def with_progress(results: Iterable[Any], total: int | None, quiet: bool, model: Any = None) -> Iterable[Any]:
+    """The results, with a bar on stderr where somebody sees it and it takes a while.
+
+    Args:
+        model: what makes the results, many at a time: the bar counts its batches too. It is gone while results are
+            shown, which may be on the same terminal.
+    """
     if quiet or not sys.stderr.isatty():
         return results
     from tqdm import tqdm
 
-    bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
-    return bar
+    if model is None:
+        bar: Iterable[Any] = tqdm(results, total=total, unit=" texts", leave=False, mininterval=0.5, delay=2)
+        return bar
+    return _between_batches(results, total, model)
+
+
+def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> Iterator[Any]:
+    import time
+
+    from tqdm import tqdm
+
+    batches, shown, due = 0, False, time.monotonic() + _BAR_AFTER
+
+    def tick(*_: Any) -> None:
+        nonlocal batches, shown, due
+        batches += 1
+        if time.monotonic() >= due:
+            bar.set_postfix_str(f"{batches:,} batches", refresh=False)
+            bar.refresh()
+            shown, due = True, time.monotonic() + _BAR_EVERY
+
+    hook = model.base_model.register_forward_hook(tick)
+    # Drawn by `tick` only.
+    with tqdm(total=total, unit=" texts", leave=False, delay=float("inf")) as bar:
+        try:
+            for result in results:
+                bar.n += 1
+                if shown:
+                    bar.clear()
+                    shown = False
+                yield result
+        finally:
+            hook.remove()
 
 
 def one_line(text: str) -> str:

@@ -4,6 +4,7 @@ Oracles: the model itself, as softmax and after `use_performer`; models whose la
 """
 
 import copy
+import dataclasses
 import json
 import math
 import re
@@ -163,7 +164,7 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         lambda: use_performer(tiny("BertModel"), "favor+", 16, layers=[0, 2]),
         lambda: tiny("PerformerBertModel", feature_map="favor+", num_features=16, linear_layers=[0, 2]),
     ):
-        found = report(make())
+        found = report(make(), max_length=32)  # a Performer BERT would take longer pieces
         assert (found.feature_map, found.num_features, found.judged) == ("favor+", 16, "as saved")
         assert (found.pieces_calibrated, found.pieces_measured) == (0, 8)
         assert [bool(layer.errors) for layer in found.layers] == [True, False, True]
@@ -174,7 +175,7 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         model = make()
         cut = Pieces(model, tokenizer_of_words(), TEXTS)
         calibrate_performer(model, cut.batches(cut.rows[:1], 1))
-        other = report(model)
+        other = report(model, max_length=32)
         assert other.layers[0].errors["as saved"] != found.layers[0].errors["as saved"]
         assert other.layers[0].errors["mean of v"] == found.layers[0].errors["mean of v"]
         anew = report(model, feature_map="low_order")
@@ -409,3 +410,10 @@ def test_without_a_mask_there_is_no_loss() -> None:
 
 def test_runs_of_numbers() -> None:
     assert ranges([5, 0, 1, 2]) == "0-2, 5" and ranges([]) == ""
+
+
+def test_a_long_name_in_the_picture_is_not_cut(found, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    dataclasses.replace(found, model="a-model-of-mine-" * 12).draw(tmp_path / "picture.svg")
+    width = re.search(r'width="([\d.]+)pt"', (tmp_path / "picture.svg").read_text("utf-8"))
+    assert float(width[1]) > 11 * 72  # wider than the panels

@@ -1,5 +1,6 @@
 """`kexue-hf correct`: texts, files in every form, evaluation, the report, and one line for all that is wrong."""
 
+import csv
 import gzip
 import io
 import json
@@ -63,12 +64,12 @@ def test_texts_are_corrected_in_their_order(folder: Path, capsys, tmp_path: Path
     assert_same(run(capsys, folder, *LINES, *options), wanted)
 
 
-@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl"])
+@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl", "csv"])
 @pytest.mark.parametrize("to", ["jsonl", "txt"])
 def test_line_n_of_the_output_is_that_of_the_input(
     form: str, to: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli_correct._TEXTS_AT_ONCE", 4)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli_texts._TEXTS_MASKED_AT_ONCE", 4)  # several pieces
     path, options = tmp_path / f"texts.{form}", ["--threshold", THRESHOLD]
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -81,6 +82,9 @@ def test_line_n_of_the_output_is_that_of_the_input(
     else:
         options += ["--text-column", "sentence"]
         rows = [json.dumps({"sentence": line}) if line else "" for line in LINES]
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    if form == "csv":
+        rows = ["id,sentence", *(f'1,"{line}"' for line in LINES)]
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     output = tmp_path / "new" / f"corrected.{to}"
     assert run(capsys, folder, "--file", path, "--output", output, "--quiet", *options) == ""
@@ -120,13 +124,19 @@ def test_line_breaks_within_a_text_become_spaces_one_each(folder: Path, capsys, 
 
 
 def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("kexue_hf.cli_correct._TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("kexue_hf.cli_texts._TEXTS_MASKED_AT_ONCE", 3)
     rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
     (tmp_path / "pairs.jsonl").write_text("\n".join([rows[0], "", *rows[2:]]) + "\n", encoding="utf-8")
     command = [folder, "--file", tmp_path / "pairs.jsonl", "--evaluate", "--threshold", THRESHOLD]
     sources, targets = zip(*PAIRS, strict=True)
     made = [row["corrected"] for row in expected(list(sources), tmp_path)]
-    assert json.loads(run(capsys, *command)) == correction_metrics(zip(sources, targets, made, strict=True))
+    metrics = correction_metrics(zip(sources, targets, made, strict=True))
+    assert json.loads(run(capsys, *command, "--json")) == metrics
+    assert run(capsys, *command) == metrics_report(metrics)  # also where it goes into a pipe
+    with (tmp_path / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("target", "source"), *(pair[::-1] for pair in PAIRS)])
+    command[2] = tmp_path / "pairs.csv"
+    assert json.loads(run(capsys, *command, "--json")) == metrics
     run(capsys, *command, "--output", tmp_path / "made.jsonl")
     assert len((tmp_path / "made.jsonl").read_text("utf-8").splitlines()) == len(PAIRS)
 
@@ -138,11 +148,20 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
         (["天", "--file", "texts.txt"], "give either texts or --file FILE"),
         (["--file", "none.txt"], "none.txt does not exist"),
         (["--file", "."], "is a folder"),
-        (["--file", "a.parquet"], "a.parquet: expected .txt, .jsonl"),
+        (["--file", "a.parquet"], "a.parquet: expected .txt, .jsonl, .csv, .tsv"),
         (["--file", "bad.jsonl"], "bad.jsonl, line 2: not JSON"),
         (["--file", "gb.txt"], "gb.txt, line 1: not UTF-8"),
         (["--file", "texts.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
         (["--file", "a.jsonl.txt", "--evaluate"], "--evaluate needs --file with a .jsonl"),
+        (
+            ["--file", "good.jsonl", "--text-column", "b"],
+            "has no column 'b', only text; name the one with the text (--",
+        ),
+        (["--file", "null.jsonl"], "null.jsonl, line 1: column 'text' is null; expected a string"),
+        (["--file", "good.jsonl", "--evaluate", "--text-column", "text"], "has no column 'target', which --evaluate"),
+        (["--file", "none.jsonl", "--evaluate"], "none.jsonl does not exist"),
+        (["--file", "empty.jsonl", "--evaluate"], "empty.jsonl holds no rows to evaluate on; expected source and"),
+        (["--file", "texts.txt", "--json"], "--json without --evaluate or --calibrate has no effect"),
         (["天", "--text-column", "b"], "--text-column without --file has no effect"),
         (["--file", "texts.txt", "--text-column", "b"], "no effect on lines of text"),
         (["--file", "uneven.jsonl", "--evaluate"], "uneven.jsonl, line 1: source has 2 characters, target 1"),
@@ -162,6 +181,9 @@ def test_what_is_wrong_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("texts.txt").write_text("天\n", encoding="utf-8")
     Path("a.parquet").write_text("", encoding="utf-8")
+    Path("good.jsonl").write_text('{"text": "天"}\n', encoding="utf-8")
+    Path("null.jsonl").write_text('{"text": null}\n', encoding="utf-8")
+    Path("empty.jsonl").write_text("", encoding="utf-8")
     Path("bad.jsonl").write_text('{"text": "天"}\n{\n', encoding="utf-8")
     Path("gb.txt").write_bytes("天\n".encode("gb18030"))
     Path("uneven.jsonl").write_text('{"source": "天气", "target": "天"}\n', encoding="utf-8")

@@ -137,9 +137,11 @@ def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Pa
     file = write(tmp_path / "pairs.jsonl", rows)
     output, picture = tmp_path / "found.jsonl", tmp_path / "new" / "reliability.svg"
     drawn = [] if find_spec("matplotlib") is None else ["--picture", picture]
-    figures = json.loads(run(capsys, folders["matcher"], "--file", file, "--evaluate", "--output", output, *drawn))
+    figures = json.loads(
+        run(capsys, folders["matcher"], "--file", file, "--evaluate", "--json", "--output", output, *drawn)
+    )
     if drawn:
-        assert all(f">{task}<" in picture.read_text("utf-8") for task in tasks)
+        assert all(f"<!-- {task} -->" in picture.read_text("utf-8") for task in tasks)
     assert_rows(output.read_text("utf-8"), [{task: one[task]} for task in tasks for one in expected], PAIRS * 2)
     assert figures["pairs"] == 2 * len(PAIRS)
     for task in tasks:
@@ -152,12 +154,16 @@ def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Pa
             reliability(np.array(values), np.array(labels[task])).calibration_error, abs=1e-4
         )
     assert figures["f1"] == pytest.approx((figures["f1 of loose"] + figures["f1 of strict"]) / 2)
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    with pytest.raises(SystemExit):
-        main(["match", str(folders["matcher"]), "--file", str(file), "--evaluate"])
-    shown = sys.stdout.getvalue().splitlines()
-    assert shown[0].split() == ["14", "pairs"] and shown[1].split(maxsplit=1)[1] == "f1 of loose"
-    assert len(shown) == len(figures)
+    # A table, also where it goes into a pipe.
+    head, loose, strict, *means = run(capsys, folders["matcher"], "--file", file, "--evaluate").splitlines()
+    assert head.split("  ")[-2:] == ["calibration error", "task"] and len(head) < 120
+    figure = {name: f"{value:.3f}" for name, value in figures.items()}
+    names = ("f1", "best f1", "best threshold", "average precision", "calibration error")
+    assert loose.split() == ["7", "0.429", *(figure[f"{name} of loose"] for name in names), "loose"]
+    assert strict.split()[0] == "7" and strict.endswith("  strict")
+    for name in names:
+        assert loose[: head.index(name) + len(name)].endswith(figure[f"{name} of loose"])
+    assert means == [f"f1: {figure['f1']}", f"average precision: {figure['average precision']}"]
 
 
 def test_the_contests_folders_are_evaluated(folders, expected, capsys, tmp_path: Path) -> None:
@@ -166,7 +172,7 @@ def test_the_contests_folders_are_evaluated(folders, expected, capsys, tmp_path:
     values = [one[NAMES[2]] for one in expected]
     wanted = f1_above(values, [n % 2 for n in range(len(PAIRS))], 0.5)
     for where in (tmp_path, tmp_path / NAMES[2], tmp_path / NAMES[2] / "valid.txt"):
-        figures = json.loads(run(capsys, folders["matcher"], "--file", where, "--evaluate"))
+        figures = json.loads(run(capsys, folders["matcher"], "--file", where, "--evaluate", "--json"))
         assert figures[f"f1 of {NAMES[2]}"] == pytest.approx(wanted)
 
 
@@ -174,7 +180,7 @@ def evaluated(capsys, *arguments: object) -> tuple[dict, str]:
     """The figures, and what is said besides."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        main(["match", *map(str, arguments), "--evaluate"])
+        main(["match", *map(str, arguments), "--evaluate", "--json"])
     said = capsys.readouterr()
     assert stop.value.code == 0, said.err
     return json.loads(said.out), said.err
@@ -246,8 +252,16 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         ),
         ("bert", ["a", "b", "--task", "strict"], "unknown task 'strict'; this model knows 'match'"),
         ("matcher", ["--file", "TASK"], "task.jsonl, line 2: unknown task 'x'; this model knows 'loose'"),
-        ("matcher", ["--file", "FIELD"], "field.jsonl, line 2: has no field 'text_b', only text_a; a pair has text_a"),
-        ("matcher", ["--file", "GOOD", "--columns", "a", "b"], "good.jsonl, line 1: has no field 'a', only text_a"),
+        (
+            "matcher",
+            ["--file", "FIELD"],
+            "field.jsonl, line 2: has no column 'text_b', only text_a; name both: --columns",
+        ),
+        (
+            "matcher",
+            ["--file", "GOOD", "--columns", "a", "b"],
+            "good.jsonl, line 1: has no column 'a', only text_a, text_b",
+        ),
         ("matcher", ["--file", "EMPTY"], "empty.jsonl, line 2: text_a is empty"),
         (
             "matcher",
@@ -269,8 +283,8 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         ),
         ("matcher", ["--files", "lines.txt,", "line.txt"], "two files with a space between; got lines.txt, and line"),
         ("matcher", ["--files", "lines.txt,line.txt", "LINES"], "two files with a space between; got lines.txt,line"),
-        ("matcher", ["--file", "VOID"], "no pairs in "),
-        ("matcher", ["--files", "VOID_A", "VOID_B"], "void_b.txt"),
+        ("matcher", ["--file", "VOID", "--evaluate"], "void.jsonl holds no rows"),
+        ("matcher", ["a", "b", "--json"], "--json without --evaluate has no effect"),
         ("matcher", ["--file", "SOURCE"], "source.jsonl, line 1: has source and target, not text_a and text_b: add"),
         ("matcher", ["--files", "-", "-"], "stdin (-) can be one of the two files only"),
         ("matcher", ["a", "b", "--evaluate"], "--evaluate without --file has no effect"),
@@ -366,3 +380,11 @@ def test_what_goes_wrong_is_one_line(
 def test_a_wrong_use_names_the_help_of_the_command(arguments: list[str], message: str, capsys) -> None:
     error = run(capsys, *arguments, code=2)
     assert message in error and error.endswith("(kexue-hf match --help shows what there is)\n")
+
+
+def test_pairs_of_a_table(folders, expected, capsys, tmp_path: Path) -> None:
+    lines = ["b,a", *(f'"{b}","{a}"' for a, b in PAIRS)]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert_rows(run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", "--columns", "a", "b"), expected)
+    error = run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", code=2)
+    assert "pairs.csv, line 2: has no column 'text_a', only b, a; name both: --columns FIRST SECOND" in error

@@ -63,7 +63,7 @@ def test_no_speed_and_rows_of_json(
     """The texts of rows are texts of their own; so much is read as there is to be."""
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"body": row}) + "\n" for row in [*TEXTS, "", "w1"]), encoding="utf-8")
-    shown = run(capsys, folder, "--text", file, "--text-column", "body", "--no-speed")
+    shown = run(capsys, folder, "--file", file, "--text-column", "body", "--no-speed")
     assert "8 pieces of up to 32 tokens" in shown and "times faster" not in shown
     monkeypatch.setattr("kexue_hf.cli_performer._CHARACTERS", len(TEXTS[0]) + 1)
     assert "4 pieces of up to 32 tokens" in run(capsys, folder, "--text", file, "--text-column", "body", "--no-speed")

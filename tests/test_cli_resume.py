@@ -1,11 +1,14 @@
 """`--resume` of score, embed and match: the file of one go, whenever the run before was stopped."""
 
+import importlib
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from kexue_hf import cli_embed, cli_match, cli_score
+from kexue_hf import cli_embed, cli_match, cli_score, cli_texts
 from kexue_hf.cli import main
 from kexue_hf.resumable_results import ResumableResults
 from tests.pipelines import matchers, test_text_scoring
@@ -49,7 +52,7 @@ COMMANDS = {
 def _small_pieces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
     for module, name in (
-        (cli_score, "_TEXTS_AT_ONCE"),
+        (cli_texts, "_TEXTS_AT_ONCE"),
         (cli_score, "_LISTS_AT_ONCE"),
         (cli_embed, "_TEXTS_AT_ONCE"),
         (cli_match, "_PAIRS_AT_ONCE"),
@@ -76,6 +79,24 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
     monkeypatch.setattr(ResumableResults, "write", stopped)
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "correct"])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_an_empty_file_has_an_empty_result(
+    command: str, quiet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, name = COMMANDS.get(command, (["correct", "tta", "--file", "lines.txt", "--threshold", "1"], "out.jsonl"))
+    for file in [file for file in given if file.endswith((".txt", ".jsonl"))]:
+        (tmp_path / file).touch()
+    given = [str(tmp_path / part) if part.endswith((".txt", ".jsonl")) else part for part in given]
+    assert run(given, tmp_path / name, *["--quiet"] * quiet) == 0
+    if name.endswith(".npy"):
+        assert np.load(tmp_path / name).shape[0] == 0
+    else:
+        assert (tmp_path / name).read_bytes() == b""
+    error = capsys.readouterr().err
+    assert error == "" if quiet else error.endswith(": the result is empty\n") and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("row", [3, 7])
 def test_the_file_of_one_go(
@@ -90,6 +111,39 @@ def test_the_file_of_one_go(
     assert f"{row - row % 3} rows have their results already" in capsys.readouterr().err
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        ("score", "text_scoring.score_texts"),
+        ("nbest", "reranking.rerank_lists"),
+        ("embed", "sentence_vectors.sentence_vectors"),
+        ("match", "text_matching._match"),
+    ],
+)
+def test_pieces_grow_on_where_they_were(
+    command: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What goes through the model together decides the last digits."""
+    monkeypatch.setattr("kexue_hf.pipelines.text_pieces._FIRST_TEXTS", 1)
+    module = importlib.import_module(f"kexue_hf.pipelines.{function.partition('.')[0]}")
+    compute, sizes = getattr(module, function.partition(".")[2]), []
+
+    def noted(model: Any, tokenizer: Any, piece: list[Any], *more: Any, **options: Any) -> Any:
+        sizes.append(len(piece))
+        return compute(model, tokenizer, piece, *more, **options)
+
+    monkeypatch.setattr(module, function.partition(".")[2], noted)
+    arguments, name = COMMANDS[command]
+    assert run(arguments, tmp_path / f"whole_{name}") == 0
+    whole = sizes[:]
+    assert whole[:4] == [1, 1, 2, 3]
+    interrupt(monkeypatch, 3)
+    assert run(arguments, tmp_path / name) == 2
+    sizes.clear()
+    assert run(arguments, tmp_path / name, "--resume") == 0
+    assert sizes == whole[2:]
 
 
 @pytest.mark.parametrize(

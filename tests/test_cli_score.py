@@ -72,11 +72,11 @@ def test_texts_are_scored_in_their_order(kind: str, folders, capsys, tmp_path: P
     assert [token["start"] for token in rows[0]["tokens"]] == [None, 0, 1, None]
 
 
-@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl", "csv", "parquet"])
 def test_line_n_of_the_output_is_that_of_the_input(
     form: str, folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli_score._TEXTS_AT_ONCE", 4)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli_texts._TEXTS_AT_ONCE", 4)  # several pieces
     path, options = tmp_path / f"texts.{form}", []
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -90,6 +90,9 @@ def test_line_n_of_the_output_is_that_of_the_input(
         options = ["--text-column", "sentence"]
         rows = [json.dumps({"sentence": line}) if line else "" for line in LINES]
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    elif form == "csv":
+        options = ["--text-column", "sentence"]
+        path.write_text("".join(["id,sentence\n", *(f'1,"{line}"\n' for line in LINES)]), encoding="utf-8")
     else:
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
@@ -175,7 +178,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["--file", "no.txt"], "no.txt does not exist"),
         ("bert", ["--file", "."], ". is a folder"),
         ("bert", ["--file", "LATIN"], "latin.txt, line 2: not UTF-8"),
-        ("bert", ["--file", "JSON"], "rows.jsonl, line 1: has no column 'text', only a"),
+        ("bert", ["--file", "JSON"], "rows.jsonl, line 1: has no column 'text', only a; name the one with the text"),
         ("bert", ["--file", "JSON", "--nbest"], 'rows.jsonl, line 1: expected {"candidates"'),
         ("bert", ["--nbest", "x", "--weight", "3"], "weight must be from 0 to 1"),
         ("bert", ["x", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
@@ -190,7 +193,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["x", "--text-column", "a"], "--text-column without --file has no effect"),
         ("bert", ["--file", "LATIN", "--text-column", "a"], "no effect on lines of text, which"),
         ("bert", ["--file", "-", "--text-column", "a"], "no effect on lines of text, which stdin holds"),
-        ("bert", ["--file", "CSV"], "table.csv: expected .txt, .jsonl, .parquet"),
+        ("bert", ["--file", "XLS"], "table.xls: expected .txt, .jsonl, .csv, .tsv, .parquet"),
         ("bert", ["--nbest", "--file", "SURROGATE"], "half.jsonl, line 2, candidate 1: half a surrogate pair"),
         ("bert", ["--nbest", "--file", "HUGE"], "huge.jsonl, line 1: scores must be finite numbers, got 1000"),
         ("bert", ["x", "--output", "new/x.jsonl.gz"], "x.jsonl.gz: .gz is not written here, only .jsonl;"),
@@ -204,10 +207,10 @@ def test_what_goes_wrong_is_one_line(
 ) -> None:
     (tmp_path / "latin.txt").write_bytes(b"a\n\xe9\n")
     (tmp_path / "rows.jsonl").write_text('{"a": "b"}\n')
-    (tmp_path / "table.csv").write_text("text,label\n")
+    (tmp_path / "table.xls").write_text("text,label\n")
     (tmp_path / "half.jsonl").write_text('{"candidates": ["a"]}\n{"candidates": ["\\ud800"]}\n')
     (tmp_path / "huge.jsonl").write_text('{"candidates": ["a"], "scores": [1%s]}\n' % ("0" * 400))
-    files = {"LATIN": "latin.txt", "JSON": "rows.jsonl", "CSV": "table.csv"}
+    files = {"LATIN": "latin.txt", "JSON": "rows.jsonl", "XLS": "table.xls"}
     files |= {"SURROGATE": "half.jsonl", "HUGE": "huge.jsonl"}
     names = {word: tmp_path / file for word, file in files.items()}
     output = run(capsys, folders.get(model, model), *(names.get(word, word) for word in arguments), code=2)
@@ -275,3 +278,23 @@ def test_lists_are_read_in_pieces_of_a_bounded_size(folders, capsys, tmp_path: P
     found = rows_of(run(capsys, folders["tta"], "--nbest", "--file", tmp_path / "lists.jsonl"))
     assert [len(row["candidates"]) for row in found] == [len(row) for row in rows]
     assert sizes == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("shown", ["terminal", "pipe"])
+def test_a_bar_counts_batches_and_is_gone_before_results_are_shown(
+    shown: str, folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts.txt").write_text("今天\n" * 40, encoding="utf-8")
+    monkeypatch.setattr("kexue_hf.cli_texts._BAR_AFTER", 0)
+    monkeypatch.setattr("kexue_hf.cli_texts._BAR_EVERY", 0)
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen if shown == "terminal" else io.StringIO())
+    with pytest.raises(SystemExit):
+        main(["score", str(folders["tta"]), "--file", str(tmp_path / "texts.txt")])
+    written = screen.getvalue()
+    assert "0 texts [" in written and "1 batches]" in written
+    assert "16 texts [" in written and "32 texts [" in written and "3 batches]" in written
+    for line in written.split("\n"):
+        # A bar that stood here is overwritten with spaces first.
+        assert "batches]" not in line.rpartition("\r")[2]

@@ -1,6 +1,7 @@
 """What the benchmark of long documents promises about its data and its baselines, without measuring anything."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,15 @@ def test_tables_show_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| softmax, 512 tokens |  |  | 25.0 |" in documents
     assert "| 8,192 | 10.0 | 20.0 | *0.50* |  |  |  |" in performer_tables.performer_long_speed("en")
     assert "| linear | 9 | 1,500 |" in performer_tables.performer_long_text("en")
+
+
+def test_nothing_of_the_picture_is_cut(tmp_path: Path) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    import performer_long_documents as script
+
+    result = json.loads((ROOT / "benchmarks" / "results" / "performer_long_documents.json").read_text("utf-8"))
+    script.picture(result, tmp_path / "a.svg")
+    figure = pyplot.gcf()
+    points = float(re.search(r'width="([\d.]+)pt"', (tmp_path / "a.svg").read_text("utf-8"))[1])
+    assert points >= 72 * figure.get_tightbbox(figure.canvas.get_renderer()).width
+    pyplot.close(figure)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError, OutputError
+from kexue_hf.picture_fonts import fonts_for
 from kexue_hf.whole_file import whole_binary_file
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
     except ImportError as error:
         raise InputError("a picture needs matplotlib, which is not installed: pip install matplotlib") from error
     # The same picture from the same figures.
-    with rc_context({"svg.hashsalt": "kexue", "font.size": 9}):
+    style: Any = {"svg.hashsalt": "kexue", "font.size": 9, "font.family": fonts_for([report.model])[0]}
+    with rc_context(style):
         figure = Figure(figsize=(11, 7.4), layout="constrained")
         panels: Any = figure.subplots(2, 3)
         _alone(panels[0][0], report)
@@ -55,7 +57,9 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
             fontweight="bold",
         )
         with whole_binary_file(path, overwrite=overwrite) as file:
-            figure.savefig(file, format=form, dpi=130, metadata={"Date": None} if form == "svg" else None)
+            # The name of the model may be longer than the panels are wide.
+            dates: Any = {"Date": None} if form == "svg" else None
+            figure.savefig(file, format=form, dpi=130, bbox_inches="tight", metadata=dates)
 
 
 def _lines(axes: Any, report: "PerformerReport", errors: str, names: list[str]) -> None:

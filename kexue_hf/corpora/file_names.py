@@ -4,12 +4,12 @@ import glob
 import os
 from pathlib import Path
 
-from kexue_hf.corpora.text_files import is_text_file
+from kexue_hf.corpora.text_files import TABLES, form_of, is_text_file
 from kexue_hf.errors import InputError
 
 
 def text_file_names(name: str | os.PathLike[str], expected: str) -> list[str]:
-    """The files of text that a name stands for, sorted.
+    """The files of text that a name stands for, sorted; .csv and .tsv files in a folder have to be named.
 
     Args:
         expected: what the message says of what is read.
@@ -22,7 +22,12 @@ def text_file_names(name: str | os.PathLike[str], expected: str) -> list[str]:
     if is_saved_dataset(path):
         raise InputError(f"{name}: a folder of datasets.save_to_disk; {expected}")
     if path.is_dir():
-        files = sorted(str(file) for file in path.rglob("*") if file.is_file() and is_text_file(file))
+        # Tables hold other things than texts as often.
+        files = sorted(
+            str(file)
+            for file in path.rglob("*")
+            if file.is_file() and is_text_file(file) and form_of(file) not in TABLES
+        )
         if not files:
             raise InputError(f"{name}: a folder without text; {expected}")
         return files

@@ -125,7 +125,7 @@ def _table(name: str, column: str, streaming: bool) -> Any:
     columns = data.column_names or list(next(iter(data)))
     if column not in columns:
         raise InputError(
-            f"{name}: has no column {column!r}, only {', '.join(columns)}; say which column holds the text"
+            f"{name}: has no column {column!r}, only {', '.join(columns)}; name the one with the text (--text-column)"
         )
     kind = data.features[column] if data.features else None  # a stream may not know
     if kind is not None and getattr(kind, "dtype", None) not in ("string", "large_string"):

@@ -6,9 +6,11 @@ without saying where (and some only in the middle of the training); 30 GB of tex
 
 import bz2
 import contextlib
+import csv
 import gzip
 import importlib
 import io
+import itertools
 import json
 import lzma
 import sys
@@ -21,17 +23,19 @@ from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError, KexueError, printable
 from kexue_hf.regular_file import open_regular
 
-FORMS = (".txt", ".jsonl", ".json", ".parquet")
+# A comma, or a tab, between the values of a row; the first row names the columns.
+TABLES = {".csv": ",", ".tsv": "\t"}
+FORMS = (".txt", ".jsonl", ".json", *TABLES, ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 # Bytes: a damaged or hostile file of few kilobytes may unpack to a line of gigabytes.
 _LONGEST_LINE = 1 << 28
 _NO_PIPE = "give lines of a pipe on stdin, as -"
-EXPECTED = "expected .txt, .jsonl, .json (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
+EXPECTED = "expected .txt, .jsonl, .json, .csv, .tsv (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
 
 
 def is_text_file(path: str | Path) -> bool:
-    """Does the name end as a file that `read_texts` reads: .txt, .jsonl, .json, .parquet, the first three perhaps
-    compressed (.gz, .bz2, .xz, .zst)?"""
+    """Does the name end as a file that `read_texts` reads: .txt, .jsonl, .json, .csv, .tsv, .parquet, all but the last
+    perhaps compressed (.gz, .bz2, .xz, .zst)?"""
     return form_of(path) in FORMS
 
 
@@ -66,11 +70,17 @@ def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[st
 
 
 def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Each JSON value of a .jsonl file, or of a .json file that is an array, with its place (file and line).
+    """Each JSON value of a .jsonl file, or of a .json file that is an array, or each row of a .csv or .tsv file as a
+    dictionary of strings, with its place (file and line).
+
+    The values of a .tsv file are taken as they are: quotation marks belong to them.
 
     Raises:
         InputError: as `read_texts`.
     """
+    if form_of(path) in TABLES:
+        yield from _table(path)
+        return
     lines = _lines(path)
     for number, line in lines:
         if line.startswith("[") and number == 1 and form_of(path) == ".json":
@@ -92,8 +102,12 @@ def text_of(row: Any, column: str, place: str) -> str:
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
     if column not in row:
         found = printable(", ".join(map(str, row)), 300) or "nothing"
-        raise InputError(f"{place}: has no column {column!r}, only {found}; say which column holds the text")
+        raise InputError(
+            f"{place}: has no column {column!r}, only {found}; name the one with the text (--text-column)"
+        )
     text = row[column]
+    if text is None:
+        raise InputError(f"{place}: column {column!r} is null; expected a string: fill it in, or leave the row out")
     if not isinstance(text, str):
         raise InputError(f"{place}: {column!r} must be a string, got {type(text).__name__}")
     try:
@@ -164,6 +178,29 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
+def _table(path: str | Path) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """The rows of a .csv or .tsv file; what a row lacks is None."""
+    delimiter = TABLES[form_of(path)]
+    quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    reader = csv.reader(
+        (f"{line}\n" for _, line in read_lines(path)), delimiter=delimiter, quoting=quoting, strict=True
+    )
+    names: list[str] = []
+    number = 1
+    try:
+        for row in reader:
+            place, number = f"{path}, line {number}", reader.line_num + 1
+            if not names:
+                names = row
+            elif len(row) > len(names):
+                hint = '; a value with a comma needs quotation marks (")' if delimiter == "," else ""
+                raise InputError(f"{place}: has {len(row)} values, the first row names {len(names)} columns{hint}")
+            elif row:
+                yield place, dict(itertools.zip_longest(names, row))
+    except csv.Error as error:
+        raise InputError(f"{path}, line {number}: not a row of values ({error})") from None
+
+
 def _parsed(text: str, place: str) -> Any:
     try:
         return json.loads(text)
@@ -182,7 +219,9 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
             names = file.schema_arrow.names
             if column not in names:
                 found = printable(", ".join(names), 300)
-                raise InputError(f"{path}: has no column {column!r}, only {found}; say which column holds the text")
+                raise InputError(
+                    f"{path}: has no column {column!r}, only {found}; name the one with the text (--text-column)"
+                )
             for batch in file.iter_batches(batch_size=1000, columns=[column]):
                 for value in batch.column(0):
                     number += 1
@@ -193,4 +232,14 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
         raise InputError(f"{path}, after row {number}: cannot be read ({str(error).splitlines()[0]})") from error
 
 
-__all__ = ["EXPECTED", "FORMS", "form_of", "is_text_file", "read_lines", "read_objects", "read_texts", "text_of"]
+__all__ = [
+    "EXPECTED",
+    "FORMS",
+    "TABLES",
+    "form_of",
+    "is_text_file",
+    "read_lines",
+    "read_objects",
+    "read_texts",
+    "text_of",
+]

@@ -40,6 +40,7 @@ def match_texts(
     batch_tokens: int = 8192,
     pairs_at_once: int = TEXTS_AT_ONCE,
     characters_at_once: int = CHARACTERS_AT_ONCE,
+    pairs_done: int = 0,
 ) -> Iterator[dict[str, float]]:
     """The probability that the two texts match, for each pair in turn and each task.
 
@@ -53,7 +54,9 @@ def match_texts(
         max_length: tokens of a pair with those around it; None for what model and tokenizer allow. Of a longer pair
             the longer text is truncated.
         batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
-        pairs_at_once: pairs that are read ahead. characters_at_once: characters, likewise (but at least one pair).
+        pairs_at_once: pairs that are read ahead, fewer at first. characters_at_once: characters, likewise (but at
+            least one pair).
+        pairs_done: pairs of the same stream that were matched before; the last digits are then those of one go.
 
     Returns:
         {task: probability} of each pair, in the order of the pairs, and of the tasks as they were asked for.
@@ -80,7 +83,13 @@ def match_texts(
     frame = pair_frame_of(tokenizer)
     length = pair_length(model, tokenizer, frame, max_length)
     asked = _asked(pairs, names, chosen)
-    pieces = chunks(asked, pairs_at_once, characters_at_once, lambda one: len(one[0].text_a) + len(one[0].text_b))
+    pieces = chunks(
+        asked,
+        pairs_at_once,
+        characters_at_once,
+        lambda one: len(one[0].text_a) + len(one[0].text_b),
+        pairs_done,
+    )
     return (found for piece in pieces for found in _match(model, tokenizer, piece, frame, length, batch_tokens))
 
 

@@ -123,11 +123,16 @@ def score_stream(
     *,
     texts_at_once: int = TEXTS_AT_ONCE,
     characters_at_once: int = CHARACTERS_AT_ONCE,
+    texts_done: int = 0,
     **options: Any,
 ) -> Iterator[TextScore]:
     """As `score_texts`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
-    (at least one text), sorted by length within these, given back in the order in which they came."""
-    for chunk in chunks(each_text(texts), texts_at_once, characters_at_once):
+    (at least one text, and fewer at first), sorted by length within these, given back in the order in which they came.
+
+    Args:
+        texts_done: texts of the same stream that were scored before; the last digits are then those of one go.
+    """
+    for chunk in chunks(each_text(texts), texts_at_once, characters_at_once, done=texts_done):
         yield from score_texts(model, tokenizer, chunk, **options)
 
 

@@ -1,5 +1,6 @@
 """What a training script checks before it reads anything, so that a wrong option costs one line and no time."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,4 +90,22 @@ def check_nothing_is_replaced(folder: Path, resume: bool, overwrite: bool) -> No
         )
 
 
-__all__ = ["check_nothing_is_replaced", "check_range", "check_training", "one_line"]
+def remove_checkpoints(options: Any, arguments: Any) -> None:
+    """Remove the checkpoints of an earlier training where --overwrite replaces it: no later --resume may find them.
+
+    Args:
+        options: with `resume` and `overwrite`. arguments: transformers' TrainingArguments.
+    """
+    if options.overwrite and not options.resume and arguments.process_index == 0:
+        for checkpoint in Path(arguments.output_dir).glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+
+
+__all__ = [
+    "check_model",
+    "check_nothing_is_replaced",
+    "check_range",
+    "check_training",
+    "one_line",
+    "remove_checkpoints",
+]

@@ -5,20 +5,18 @@ A script subclasses [`Pretraining`] and says what is its own: the new model, the
 
 import json
 import math
-import shutil
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
-from transformers import HfArgumentParser, TrainingArguments, set_seed
+from transformers import TrainingArguments, set_seed
 
 from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
-from kexue_hf.errors import InputError, KexueError
-from kexue_hf.trainers.checked_options import check_model, one_line
+from kexue_hf.errors import InputError
+from kexue_hf.trainers.checked_options import check_model, one_line, remove_checkpoints
 from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
 from kexue_hf.trainers.masked_positions import score_masked_positions_only
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
@@ -154,10 +152,7 @@ class Pretraining:
         # The first process reads and tokenises, the others find it in the cache.
         with arguments.main_process_first(desc="data"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            if options.overwrite and not options.resume and arguments.process_index == 0:
-                # Lest a later --resume goes on with one of another training.
-                for checkpoint in self.folder.glob("checkpoint-*"):
-                    shutil.rmtree(checkpoint)
+            remove_checkpoints(options, arguments)
             workers = options.preprocessing_num_proc
             texts: Any = (
                 stream_corpus(options.train_file, options.text_column)
@@ -247,30 +242,4 @@ def table(options: PretrainingOptions, texts: Dataset, packing: Any) -> Table:
     return Table(texts.map(packing, batched=True, remove_columns=texts.column_names, features=ROWS, **workers))
 
 
-def run_script(
-    script: str,
-    options_class: type,
-    run: Callable[[Any, TrainingArguments], Any],
-    arguments: list[str] | None,
-    description: str | None = None,
-) -> None:
-    """The script's `main`: errors are one line, and exit code 2.
-
-    Args:
-        options_class: of the script's options.
-        arguments: of the command line; None for this process'.
-        description: stands above the options in --help.
-    """
-    try:
-        with one_line("wrong options"):
-            parser = HfArgumentParser((options_class, TrainingArguments), description=description)
-            options, training = parser.parse_args_into_dataclasses(arguments)
-        run(options, training)
-    except KexueError as error:
-        # One from a loader's worker comes with its traceback before it.
-        message = str(error).strip().splitlines()[-1].removeprefix("kexue_hf.errors.InputError: ")
-        print(f"{script}: error: {message}", file=sys.stderr)
-        sys.exit(2)
-
-
-__all__ = ["Pretraining", "run_script"]
+__all__ = ["Pretraining"]

@@ -18,7 +18,9 @@ class PretrainingOptions:
     """For HfArgumentParser, beside transformers' TrainingArguments. A script's own options are a subclass."""
 
     train_file: list[str] = field(
-        metadata={"help": "files (.txt, .jsonl, .json, .parquet, .gz ...), globs, folders, or Hub names (name:config)"}
+        metadata={
+            "help": "files (.txt, .jsonl, .csv, .tsv, .parquet, .gz ...), globs, folders, or Hub names (name:config)"
+        }
     )
     validation_file: list[str] | None = field(default=None, metadata={"help": "held-out text, in the same forms"})
     text_column: str = field(default="text", metadata={"help": "where the text is in all but .txt"})
@@ -36,9 +38,9 @@ class PretrainingOptions:
     vocabulary: str | None = field(default=None, metadata={"help": "vocab.txt of a new model; none: made of the text"})
     vocab_size: int = field(default=8000, metadata={"help": "tokens of a vocabulary made of the text"})
     min_character_count: int = field(default=5, metadata={"help": "rarer characters are left to [UNK]"})
-    hidden_size: int = field(default=128, metadata={"help": "of a new model; so are the next two"})
-    num_hidden_layers: int = 3
-    num_attention_heads: int = 4
+    hidden_size: int = field(default=128, metadata={"help": "width of a new model"})
+    num_hidden_layers: int = field(default=3, metadata={"help": "layers of a new model"})
+    num_attention_heads: int = field(default=4, metadata={"help": "attention heads of a new model"})
     dropout: float | None = field(default=None, metadata={"help": "none: 0 for a new model, else what --model says"})
     attention: str | None = field(
         default=None,

@@ -36,7 +36,7 @@ tokenizer = AutoTokenizer.from_pretrained({name})
 ```
 
 ```bash
-kexue-hf performer-report {folder} --text texts.jsonl   # how near it is to softmax, and how fast, on texts of yours
+kexue-hf performer-report {folder} --file texts.jsonl   # how near it is to softmax, and how fast, on texts of yours
 ```
 """
 

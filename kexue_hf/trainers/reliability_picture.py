@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import InputError, OutputError
+from kexue_hf.picture_fonts import fonts_for
 from kexue_hf.trainers.reliability import SCORE_BINS, Reliability
 from kexue_hf.whole_file import whole_binary_file
 
@@ -15,22 +16,6 @@ _FORMS = ("png", "svg", "pdf")
 _MATCHING, _OTHERS = "tab:blue", "tab:orange"
 # A name has room for so many characters.
 _LONGEST = 22
-# matplotlib's own font has no Chinese; one of these is on most machines where somebody reads it.
-_CHINESE = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "Source Han Sans CN",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "SimHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Heiti SC",
-    "Droid Sans Fallback",
-    "Arial Unicode MS",
-)
 
 
 def check_picture(path: str | Path, *, overwrite: bool = True) -> None:
@@ -53,9 +38,9 @@ def check_picture(path: str | Path, *, overwrite: bool = True) -> None:
 def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, overwrite: bool = True) -> None:
     """Write the picture, whole or not at all; its form is that of the name, .png, .svg or .pdf.
 
-    The bars of a point are the interval that holds the share of matches with a probability of 95 % (Wilson's). In a
-    .svg names stay text, and whoever shows it finds the characters; elsewhere tasks are numbered, if no font that is
-    installed has them.
+    The bars of a point are the interval that holds the share of matches with a probability of 95 % (Wilson's). Where
+    no installed font has all characters of the tasks' names, a .svg keeps its texts as text, for the fonts of whoever
+    shows it; elsewhere the tasks are numbered.
 
     Raises:
         InputError: matplotlib is missing.
@@ -67,11 +52,14 @@ def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, over
     from matplotlib.figure import Figure
 
     form = _form(path)
-    # The same picture from the same figures; as text, since no font need have what tasks are called.
-    style: Any = {"svg.hashsalt": "kexue", "svg.fonttype": "none", "font.size": 8}
     names = [_short(name) for name in tasks]
-    if form != "svg":
-        style["font.family"], names = _with_a_font(names)
+    fonts, legible = fonts_for(names)
+    # The same picture from the same figures; with letters as paths it shows the same everywhere.
+    style: Any = {"svg.hashsalt": "kexue", "svg.fonttype": "path" if legible else "none", "font.size": 8}
+    if legible or form != "svg":
+        style["font.family"] = fonts
+    if not legible and form != "svg":
+        names = [f"task {number} of {len(names)}" for number in range(1, len(names) + 1)]
     columns = len(names) if len(names) < 4 else 2 if len(names) == 4 else 3
     rows = -(-len(names) // columns)
     with rc_context(style):
@@ -171,20 +159,6 @@ def _form(path: str | Path) -> str:
 def _short(name: str) -> str:
     name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-
-
-def _with_a_font(names: list[str]) -> tuple[list[str], list[str]]:
-    """The fonts to draw with, and the names, in place of which there are numbers where the fonts have not all
-    characters."""
-    from matplotlib import font_manager
-
-    installed = set(font_manager.get_font_names())
-    fonts = ["DejaVu Sans", *(font for font in _CHINESE if font in installed)]
-    known: set[int] = set()
-    for font in fonts:
-        known |= font_manager.get_font(font_manager.findfont(font)).get_charmap().keys()
-    legible = all(ord(character) in known for name in names for character in name)
-    return fonts, names if legible else [f"task {number} of {len(names)}" for number in range(1, len(names) + 1)]
 
 
 __all__ = ["check_picture", "draw_reliability"]

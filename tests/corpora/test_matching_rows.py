@@ -147,3 +147,11 @@ def test_the_contests_own_data():
         200,
         200,
     ]
+
+
+def test_rows_of_a_table(tmp_path):
+    (tmp_path / "a.tsv").write_text("text_a\ttext_b\ttask\tlabel\n好\t不好\tq\t1\n", encoding="utf-8")
+    assert read_matching_rows(tmp_path / "a.tsv") == [MatchingRow("好", "不好", "q", 1)]
+    (tmp_path / "a.csv").write_text("task,label,text_a,text_b\nq,1,好\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 2: column 'text_b' is null"):
+        read_matching_rows(tmp_path / "a.csv")

@@ -74,7 +74,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         ("saved", "has no column 'text', only body"),
         ("no train", "has no split train, only test"),
         ("numbers", "numbers: column 'text' must hold strings, it holds int64"),
-        ("nothing", "nothing, row 2: 'text' must be a string, got NoneType"),
+        ("nothing", "nothing, row 2: column 'text' is null"),
         ("nobody/has-this:config", "is no file here, and not to be had from the Hub"),
     ],
 )

@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from kexue_hf.corpora.text_files import is_text_file, read_texts
+from kexue_hf.corpora.text_files import is_text_file, read_objects, read_texts
 from kexue_hf.errors import InputError
 
 TEXTS = ["北京是中国的首都。", "他说\u2028今天天气很好。", "第三段"]
@@ -32,19 +32,48 @@ def write(folder: Path, name: str) -> Path:
         parquet.write_table(pyarrow.table({"id": range(3), "text": TEXTS}), path)
         return path
     array = json.dumps([{"text": text} for text in TEXTS], indent=1)
-    content = {"txt": "\ufeff\n" + "\r\n".join(TEXTS), "json": array}.get(form, LINES).encode()
+    table = "".join(f"{i}\t{text}\r\n" for i, text in enumerate(TEXTS))
+    content = {
+        "txt": "\ufeff\n" + "\r\n".join(TEXTS),
+        "json": array,
+        "csv": "\ufeffid,text\r\n" + table.replace("\t", ","),
+        "tsv": "id\ttext\n\n" + table,
+    }.get(form, LINES).encode()
     compress = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
     path.write_bytes(compress(content))
     return path
 
 
 @pytest.mark.parametrize(
-    "name", ["a.txt", "a.jsonl", "a.json", "a.parquet", "a.txt.gz", "a.jsonl.bz2", "a.jsonl.xz", "a.json.gz"]
+    "name",
+    [
+        "a.txt",
+        "a.jsonl",
+        "a.json",
+        "a.parquet",
+        "a.txt.gz",
+        "a.jsonl.bz2",
+        "a.jsonl.xz",
+        "a.json.gz",
+        "a.csv",
+        "a.tsv",
+        "a.csv.gz",
+    ],
 )
 def test_every_form_gives_the_same_texts(tmp_path, name):
     path = write(tmp_path, name)
     assert is_text_file(path)
     assert list(read_texts([path, path])) == TEXTS * 2
+
+
+def test_values_of_tables(tmp_path):
+    """Of .csv in quotation marks where they have to be; those of .tsv belong to the value."""
+    (tmp_path / "a.csv").write_text('text,id\n"一,""二""\n三",1\n四,2\n', encoding="utf-8")
+    (tmp_path / "a.tsv").write_text('text\tid\n"一,二\t1\n四\t2\n', encoding="utf-8")
+    rows = [("line 2", {"text": '一,"二"\n三', "id": "1"}), ("line 4", {"text": "四", "id": "2"})]
+    assert list(read_objects(tmp_path / "a.csv")) == [(f"{tmp_path / 'a.csv'}, {place}", row) for place, row in rows]
+    assert [row["text"] for _, row in read_objects(tmp_path / "a.tsv")] == ['"一,二', "四"]
+    assert list(read_texts([tmp_path / "a.tsv"])) == ['"一,二', "四"]
 
 
 def test_zst(tmp_path):
@@ -54,7 +83,7 @@ def test_zst(tmp_path):
     assert list(read_texts([path])) == TEXTS
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.gz", "a", "a.parquet.txt.pdf", "a.parquet.gz"])
+@pytest.mark.parametrize("name", ["a.tsx", "a.gz", "a", "a.parquet.txt.pdf", "a.parquet.gz"])
 def test_other_names_are_none_of_ours(name):
     assert not is_text_file(name)
 
@@ -74,11 +103,18 @@ def test_other_names_are_none_of_ours(name):
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"line 3: not JSON"),
         ("a.jsonl", b'{"text": "a"}\n[1]\n', r"line 2: expected a JSON object, got list"),
         ("a.jsonl", b'{"text": 3}\n', r"line 1: 'text' must be a string, got int"),
-        ("a.jsonl", b'{"text": null}\n', r"must be a string, got NoneType"),
+        ("a.jsonl", b'{"text": null}\n', r"a.jsonl, line 1: column 'text' is null; expected a string: fill it in"),
+        ("a.csv", b"id,text\n1,a\n2\n", r"a.csv, line 3: column 'text' is null; expected a string"),
+        ("a.csv", b"id,text\n1,a,b\n", r"line 2: has 3 values, the first row names 2 columns; a value with a comma"),
+        ("a.csv", b'id,text\n1,a\n2,"b\n3,c\n', r"a.csv, line 3: not a row of values \(unexpected end of data"),
+        ("a.csv", b'id,text\n1,"a"b\n', r"a.csv, line 2: not a row of values"),
+        ("a.csv", "id,text\n1,天\n".encode("gb18030"), r"line 2: not UTF-8 .*: iconv -f gb18030 -t utf-8"),
+        ("a.tsv", b"id\tbody\n1\ta\n", r"a.tsv, line 2: has no column 'text', only id, body; name the one with"),
+        ("a.tsv", b"id\ttext\n1\ta\t\n", r"a.tsv, line 2: has 3 values, the first row names 2 columns$"),
         (
             "a.jsonl",
             b'{"body": "a", "id": 1}\n',
-            r"no column .text., only body, id; say which column holds the text",
+            r"no column .text., only body, id; name the one with the text \(--text-column\)",
         ),
         ("a.jsonl", b'{"text": "\\ud800"}\n', r"line 1: half a surrogate pair"),
         ("a.json", b'[{"text": "a"}, 2]', r"a.json, element 2: expected a JSON object"),
@@ -86,7 +122,7 @@ def test_other_names_are_none_of_ours(name):
         (
             "a.parquet.gz",
             b"",
-            r"gz: expected .txt, .jsonl, .json \(perhaps .gz, .bz2, .xz or .zst\) or .parq",
+            r"gz: expected .txt, .jsonl, .json, .csv, .tsv \(perhaps .gz, .bz2, .xz or .zst\) or .parq",
         ),
         ("a.parquet", b"PAR1 or so", r"a.parquet, after row 0: cannot be read"),
     ],

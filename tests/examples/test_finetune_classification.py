@@ -91,6 +91,29 @@ def test_a_half_precision_folder_is_trained_in_float32(encoder, tmp_path, option
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\n好,1\n坏\n", "line 3: column 'label' is null or empty"),
+        ("text,label\n好,1\n坏,\n", "line 3: column 'label' is null or empty"),
+        ("text,label\n好,坏,1\n", "line 2: has 3 values, the first row names 2 columns"),
+        ("text,label\n好,1\n".encode("gb18030"), "line 2: not UTF-8 .* iconv -f gb18030 -t utf-8"),
+    ],
+)
+def test_bad_rows_of_a_table(tmp_path, content, message):
+    path = tmp_path / "train.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(script.InputError, match=message):
+        script.read_rows(str(path), "text", "label")
+
+
+def test_tsv_is_read_as_csv_is(tmp_path):
+    (tmp_path / "train.tsv").write_text('label\ttext\n1\t好,"天\n', encoding="utf-8")
+    assert script.read_rows(str(tmp_path / "train.tsv"), "text", "label") == [{"text": '好,"天', "label": "1"}]
+    with pytest.raises(script.InputError, match=r"train\.doc: expected the ending \.jsonl, \.json, \.csv or \.tsv"):
+        script.read_rows(str(tmp_path / "train.doc"), "text", "label")
+
+
 def test_csv_with_other_columns(encoder, tmp_path):
     content = "评价,分数\n" + "".join(f'"{row["text"]},好",{5 if row["label"] == "好" else 10}\n' for row in ROWS)
     (tmp_path / "train.csv").write_text("\ufeff" + content, encoding="utf-8")
@@ -106,6 +129,9 @@ def test_csv_with_other_columns(encoder, tmp_path):
         ('{"text": "a", "label": 1}\n{"text": "a", "lab": 1}\n', r"line 2: no column 'label' \(found text, lab\)"),
         ('{"text": "a", "label": 1}\n\n{"text": \n', r"line 3: not JSON"),
         ("[1]\n", r"line 1: expected a JSON object, got list"),
+        ('{"text": null, "label": 1}\n', r"line 1: column 'text' is null; expected a string"),
+        ('{"text": "a", "label": null}\n', r"line 1: column 'label' is null or empty; expected a label"),
+        (b"{'text'" + "天".encode("gb18030"), r"not UTF-8 .* iconv -f gb18030 -t utf-8"),
         ('{"text": 3, "label": 1}\n', r"line 1: 'text' must be a string, got int"),
         ('{"text": "a", "label": 0.5}\n', r"line 1: 'label' must be a name or a whole number, got 0.5"),
         ('{"text": "a", "label": true}\n', r"must be a name or a whole number, got true"),
@@ -113,7 +139,20 @@ def test_csv_with_other_columns(encoder, tmp_path):
         ("", r"holds no rows"),
         (b"\xff\xfe", r"not UTF-8"),
     ],
-    ids=["no column", "not json", "no object", "text", "float", "bool", "one label", "empty", "not utf-8"],
+    ids=[
+        "no column",
+        "not json",
+        "no object",
+        "null",
+        "null label",
+        "gbk",
+        "text",
+        "float",
+        "bool",
+        "one label",
+        "empty",
+        "not utf-8",
+    ],
 )
 def test_bad_lines_are_one_line_and_exit_code_2(encoder, tmp_path, capsys, content, message):
     path = tmp_path / "train.jsonl"
@@ -322,3 +361,19 @@ def test_the_option_of_transformers_is_refused(encoder, tmp_path, capsys):
         script.main(arguments(encoder, train, tmp_path / "out", "--resume_from_checkpoint=x"))
     assert exit_.value.code == 2
     assert "--resume_from_checkpoint has no effect here: --resume goes on" in capsys.readouterr().err
+
+
+def test_a_finished_model_is_replaced_on_demand_only(encoder, tmp_path, capsys):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    out, steps = tmp_path / "out", ["--max_steps=2", "--save_strategy=steps", "--save_steps=1"]
+    script.main(arguments(encoder, train, out, *steps))
+    assert "'loss'" in capsys.readouterr().out  # of both steps
+    before = (out / "model.safetensors").stat()
+    with pytest.raises(SystemExit) as exit_:
+        script.main(arguments(encoder, train, out, "--max_steps=1"))
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and "holds what an earlier training left (config.json): " in error
+    assert "--overwrite" in error and error.count("\n") == 1
+    assert (out / "model.safetensors").stat() == before
+    script.main(arguments(encoder, train, out, "--max_steps=1", "--overwrite"))
+    assert (out / "model.safetensors").stat() != before and not (out / "checkpoint-2").exists()

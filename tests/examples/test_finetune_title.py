@@ -145,3 +145,25 @@ def test_the_first_sentence(text: str, first: str) -> None:
 def test_rouge_is_over_characters() -> None:
     pytest.importorskip("rouge_score")
     assert script.rouge_l(["基于A的方法", "猫"], ["基于 a 法", "狗"]) == [pytest.approx(2 * 4 / (6 + 4)), 0]
+
+
+def test_a_finished_model_is_replaced_on_demand_only(model: Path, tmp_path: Path, capsys) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    options = [f"--model={model}", f"--train_file={rows}", f"--output_dir={tmp_path / 'out'}", *TRAINING]
+    options += ["--max_target_length=4", "--max_steps=1"]
+    script.main(options)
+    with pytest.raises(SystemExit) as stopped:
+        script.main(options)
+    assert stopped.value.code == 2 and "or --overwrite to replace it" in capsys.readouterr().err
+    script.main([*options, "--overwrite"])
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_tables_are_read(tmp_path: Path, name: str) -> None:
+    separator = "," if name.endswith("csv") else "\t"
+    lines = [separator.join(cells) for cells in (("title", "abstract"), ("猫", "有一只猫。"), ("狗",))]
+    (tmp_path / name).write_text("\n".join(lines[:2]), encoding="utf-8")
+    assert script.read_pairs(str(tmp_path / name), "abstract", "title") == [("有一只猫。", "猫")]
+    (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(script.InputError, match="line 3: 'abstract' must be a text, got null"):
+        script.read_pairs(str(tmp_path / name), "abstract", "title")

@@ -207,4 +207,4 @@ def test_help_says_what_the_loss_is_of(capsys):
     with pytest.raises(SystemExit) as exit_:
         pretrain_tta.main(["--help"])
     assert exit_.value.code == 0
-    assert "the original's averages padding in" in " ".join(capsys.readouterr().out.split())
+    assert "is a mean over all positions with padding counted as 0" in " ".join(capsys.readouterr().out.split())

@@ -5,6 +5,7 @@ Run this file alone: pytest tests/examples/test_recover_performer.py
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -226,3 +227,16 @@ def test_bad_input_is_one_line_and_writes_nothing(
     printed = capsys.readouterr().err.strip()
     assert message in printed and "\n" not in printed
     assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
+
+
+def test_ctrl_c_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "run", interrupted)
+    with pytest.raises(SystemExit) as error:
+        script.main(["--model", "none", "--text", "none.txt", "--output", str(tmp_path / "out")])
+    assert error.value.code == 2
+    assert capsys.readouterr().err == "\nrecover_performer: interrupted; nothing was written\n"

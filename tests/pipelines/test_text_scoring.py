@@ -202,6 +202,14 @@ def test_a_stream_is_read_ahead_by_a_bounded_number_of_texts(tta) -> None:
     assert first == TEXTS and len(read) == 10
 
 
+def test_the_first_chunks_are_small() -> None:
+    """And those of a stream that goes on are as they would have been."""
+    sizes = [len(chunk) for chunk in chunks(["a"] * 700, 200, 1000)]
+    assert sizes == [16, 16, 32, 64, 128, 200, 200, 44]
+    assert [len(chunk) for chunk in chunks(["a"] * 572, 200, 1000, done=128)] == sizes[4:]
+    assert [len(chunk) for chunk in chunks(["a"] * 20, 5, 1000)] == [5, 5, 5, 5]
+
+
 def test_chunks_are_bounded_by_characters_too() -> None:
     assert list(chunks(iter(["a" * 9, "b", "", "c", "d"]), 3, 5)) == [["a" * 9], ["b", "", "c"], ["d"]]
     assert list(chunks([], 3, 5)) == []

@@ -55,15 +55,24 @@ def tasks() -> dict[str, Reliability]:
     return {name: reliability(np.array([0.2, 0.8, 0.9]), np.array([0, 1, n])) for n, name in enumerate(NAMES)}
 
 
-def test_the_same_figures_are_the_same_picture(tasks: dict[str, Reliability], tmp_path: Path) -> None:
+@pytest.mark.parametrize("legible", [True, False])
+def test_the_same_figures_are_the_same_picture(
+    legible: bool, tasks: dict[str, Reliability], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With letters as paths, or as text, to be drawn by whoever has the font."""
     pytest.importorskip("matplotlib")
+    fonts = (["DejaVu Sans"], legible)
+    monkeypatch.setattr("kexue_hf.trainers.reliability_picture.fonts_for", lambda names: fonts)
+    if legible:
+        tasks = {f"task {number}": found for number, found in enumerate(tasks.values())}
     for name in ("a.svg", "b.svg"):
         draw_reliability(tasks, tmp_path / name)
     content = (tmp_path / "a.svg").read_text("utf-8")
     assert content == (tmp_path / "b.svg").read_text("utf-8")
     texts = [element.text for element in xml.etree.ElementTree.fromstring(content).iter() if element.text]
-    assert {*NAMES, "pairs that match"} < {*texts}  # as text, to be drawn by whoever has the font
-    assert "3 pairs, 33% match; calibration error 0.433" in texts
+    shown = [*tasks, "pairs that match", "3 pairs, 33% match; calibration error 0.433"]
+    assert [text in texts for text in shown] == [not legible] * len(shown)
+    assert ("<text" in content) is not legible
 
 
 @pytest.mark.parametrize("form", ["png", "pdf"])

@@ -1,0 +1,35 @@
+"""Fonts in which matplotlib can draw a text, Chinese ones too."""
+
+from collections.abc import Iterable
+
+# matplotlib's own font has no Chinese; one of these is on most machines where somebody reads it.
+_CHINESE = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
+
+
+def fonts_for(texts: Iterable[str]) -> tuple[list[str], bool]:
+    """The installed fonts to draw with, and whether they have all characters of the texts."""
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    fonts = ["DejaVu Sans", *(font for font in _CHINESE if font in installed)]
+    known: set[int] = set()
+    for font in fonts:
+        known |= font_manager.get_font(font_manager.findfont(font)).get_charmap().keys()
+    return fonts, all(ord(character) in known for text in texts for character in text)
+
+
+__all__ = ["fonts_for"]
