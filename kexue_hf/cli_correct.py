@@ -7,7 +7,6 @@ and a byte order mark is gone.
 
 import collections
 import contextlib
-import itertools
 import json
 import re
 import sys
@@ -39,6 +38,10 @@ _THRESHOLD = typer.Option(
     help="Take a candidate whose gain, log p(candidate) - log p(original) - its cost, is more; higher changes less.",
     show_default="that of kexue_hf.Corrector",
 )
+
+
+# Of a file to calibrate on; more say no more, and take their time.
+_MOST_TEXTS, _MOST_CHARACTERS = 5000, 200_000
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -179,15 +182,14 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
     """Print what was found, and keep it in the configuration of a folder."""
     from kexue_hf.pipelines.correction_calibration import calibrate_correction
 
-    # Longer texts say no more, and take their time.
-    sample = [text for text in itertools.islice(texts, 5000) if text.strip()]
-    found = calibrate_correction(corrector, with_progress(sample, len(sample), quiet), precision=precision)
-    folder = Path(model)
-    if folder.is_dir():
-        path = folder / "config.json"
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        with whole_file(path, overwrite=True) as written:
-            written.write(json.dumps({**settings, "correction": found.to_dict()}, indent=2, sort_keys=True) + "\n")
+    sample, characters = [], 0
+    for text in texts:
+        if text.strip():
+            sample.append(text)
+            characters += len(text)
+        if len(sample) >= _MOST_TEXTS or characters >= _MOST_CHARACTERS:
+            break
+    found = calibrate_correction(corrector, sample, precision=precision, progress=not quiet and sys.stderr.isatty())
     if not as_json:
         typer.echo(
             f"threshold {found.threshold}: {found.precision:.0%} of the corrections right, {found.recall:.0%} of the "
@@ -198,8 +200,16 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
         )
     else:
         typer.echo(json.dumps(found.to_dict()))
+    folder = Path(model)
+    if folder.is_dir() and not (folder / "config.json").is_symlink():
+        path = folder / "config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        with whole_file(path, overwrite=True) as written:
+            written.write(json.dumps({**settings, "correction": found.to_dict()}, indent=2, sort_keys=True) + "\n")
+        kept = f"kept in {path}"
+    else:
+        kept = "not kept, since it is no folder of yours: pass it as --threshold"
     if not quiet:
-        kept = f"kept in {folder / 'config.json'}" if folder.is_dir() else "not kept: pass it as --threshold"
         print(kept, file=sys.stderr)
 
 

@@ -247,8 +247,8 @@ def test_protected_names_stay(folder: Path, capsys, tmp_path: Path) -> None:
 class TestCalibrate:
     def test_it_is_kept_in_the_folder_and_used(self, folder: Path, capsys, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / "model")
-        (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in LINES * 4), encoding="utf-8")
-        found = json.loads(run(capsys, tmp_path / "model", "--file", tmp_path / "texts.txt", "--calibrate"))
+        (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in LINES * 40), encoding="utf-8")
+        found = json.loads(run(capsys, tmp_path / "model", "--file", tmp_path / "texts.txt", "--calibrate", "--json"))
         kept = json.loads((tmp_path / "model" / "config.json").read_text("utf-8"))
         assert kept["correction"] == found and {"threshold", "precision", "recall", "texts"} <= set(found)
         assert kept["model_type"] == "tta"

@@ -17,6 +17,7 @@ OVERRIDDEN: dict[str, str] = {
     "generation.utils.GenerationMixin.adjust_generation_fn": "pretrained_model_name_or_path",
     "generation.utils.GenerationMixin.generate": "inputs generation_config",
     "generation.utils.GenerationMixin.prepare_inputs_for_generation": "input_ids attention_mask is_first_iteration",
+    "hf_argparser.HfArgumentParser.__init__": "",
     "modeling_utils.EmbeddingAccessMixin.get_input_embeddings": "",
     "modeling_utils.EmbeddingAccessMixin.get_output_embeddings": "",
     "modeling_utils.EmbeddingAccessMixin.set_input_embeddings": "value",

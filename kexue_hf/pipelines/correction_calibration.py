@@ -3,10 +3,10 @@
     found = calibrate_correction(Corrector(model, tokenizer, threshold=0.0), texts)
     model.config.correction = found.to_dict()   # saved with the model; `Corrector` takes its threshold from there
 
-The texts are taken as right, as most are. What the model would change in them are false corrections, by their gain.
-In a copy of each text one character is replaced as people do (a candidate of `confusion`, by its cost and by how
-common it is): those that the model puts right again are the right corrections. With `error_rate` as the share of texts
-that have an error, both together give the precision at each threshold.
+The texts are taken as right, as most are; whatever the model would change in them is wrong. In a copy of each text one
+character is replaced as people do (a candidate of `confusion`, by its cost and by how common it is): there the change
+that restores it is right, and every other change is wrong. With `error_rate` as the share of texts that have an error,
+both together give the precision at each threshold.
 """
 
 import collections
@@ -16,12 +16,17 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+from tqdm import tqdm
+
 from .confusion import KINDS, Confusion, is_han
 from .given_texts import all_texts
 from .text_correction import Corrector, Proposal
 
-# Fewer right corrections than this say nothing.
-_FEWEST = 10
+# Fewer right corrections, or texts, than this say nothing.
+_FEWEST_HITS, _FEWEST_TEXTS = 10, 100
+# A model that would need more texts than this to prove itself puts too little right.
+_MOST_TEXTS = 20_000
+_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,7 @@ class CorrectionCalibration:
     precision: share of the corrections that are right, if `error_rate` of the texts have an error. At the threshold,
         or, without one, the highest that was reached.
     recall: share of the errors that are put right. changed: share of the right texts in which something is changed.
+    candidates: what the corrector's candidates were; the threshold holds for these.
     """
 
     threshold: float | None
@@ -40,6 +46,7 @@ class CorrectionCalibration:
     changed: float
     texts: int
     error_rate: float
+    candidates: str
 
     def to_dict(self) -> dict[str, Any]:
         """As a configuration holds it."""
@@ -53,6 +60,7 @@ def calibrate_correction(
     precision: float = 0.7,
     error_rate: float = 0.1,
     seed: int = 0,
+    progress: bool = False,
 ) -> CorrectionCalibration:
     """Find the lowest threshold at which at least `precision` of the corrections are right.
 
@@ -62,9 +70,10 @@ def calibrate_correction(
         precision: share of the corrections that must be right, above 0 and below 1.
         error_rate: share of the texts that will have an error.
         seed: of the errors that are made.
+        progress: show a progress bar on stderr.
 
     Raises:
-        ValueError: a share out of range, or texts without any character that could be replaced.
+        ValueError: a share out of range, fewer than 100 texts with Chinese characters, or too few to tell.
     """
     for name, share in (("precision", precision), ("error_rate", error_rate)):
         if not 0 < share < 1:
@@ -72,34 +81,62 @@ def calibrate_correction(
     right = [text for text in all_texts(texts) if any(map(is_han, text))]
     misspell = _Misspelling(corrector.tokenizer, right, seed)
     wrong = [one for one in map(misspell, right) if one is not None]
-    if len(wrong) < _FEWEST:
+    if len(wrong) < _FEWEST_TEXTS:
         raise ValueError(
-            f"expected at least {_FEWEST} texts with Chinese characters to calibrate on, got {len(wrong)}"
+            f"expected at least {_FEWEST_TEXTS} texts with Chinese characters to calibrate on, got {len(wrong)}; some "
+            "hundreds tell more"
         )
-    made = corrector.propose(right)
-    false_gains = sorted(one.gain for proposals in made for one in proposals)
-    first_gains = sorted(max((one.gain for one in proposals), default=-math.inf) for proposals in made)
-    found = corrector.propose(text for text, _, _ in wrong)
-    right_gains = sorted(
-        gain
-        for proposals, (_, place, char) in zip(found, wrong, strict=True)
-        if (gain := _gain_of(proposals, place, char)) is not None
-    )
-    # Other changes in the wrong copies are those of the right ones.
-    best = CorrectionCalibration(None, 0.0, 0.0, 0.0, len(right), error_rate)
-    for limit in sorted({round(gain, 1) for gain in right_gains if gain > 0}):
-        hits, misses = _above(right_gains, limit), _above(false_gains, limit)
-        if hits < _FEWEST:
+    # Gains: of changes in right texts, the largest of each; in wrong ones, of what restores them and of all else.
+    changes: list[float] = []
+    first: list[float] = []
+    restored: list[float] = []
+    others: list[float] = []
+    with tqdm(total=len(right) + len(wrong), disable=not progress, unit=" texts", leave=False) as bar:
+        for start in range(0, len(right), _AT_ONCE):
+            for proposals in corrector.propose(right[start : start + _AT_ONCE], above=0.0):
+                changes += [one.gain for one in proposals]
+                first.append(max((one.gain for one in proposals), default=-math.inf))
+                bar.update()
+        for start in range(0, len(wrong), _AT_ONCE):
+            part = wrong[start : start + _AT_ONCE]
+            for proposals, (_, place, char) in zip(
+                corrector.propose([one[0] for one in part], 0.0), part, strict=True
+            ):
+                for one in proposals:
+                    (restored if _restores(one, place, char) else others).append(one.gain)
+                bar.update()
+    best = CorrectionCalibration(None, 0.0, 0.0, 0.0, len(right), error_rate, corrector.candidates)
+    needed = math.inf
+    for limit in sorted({(math.ceil(gain * 10) - 1) / 10 for gain in restored}):
+        hits, misses = _above(restored, limit), _above(changes, limit)
+        if hits < _FEWEST_HITS:
             break
-        share = error_rate * hits / len(wrong)
+        good = error_rate * hits / len(wrong)
+        beside = error_rate * _above(others, limit) / len(wrong)
         # As if one more right text were changed: few texts prove little.
-        reached = share / (share + (misses + 1) / len(right))
-        changed = _above(first_gains, limit) / len(right)
-        found_here = CorrectionCalibration(limit, reached, hits / len(wrong), changed, len(right), error_rate)
+        bad = beside + (1 - error_rate) * (misses + 1) / len(right)
+        reached = good / (good + bad)
+        found = CorrectionCalibration(
+            limit,
+            reached,
+            hits / len(wrong),
+            _above(first, limit) / len(right),
+            len(right),
+            error_rate,
+            corrector.candidates,
+        )
         if reached >= precision:
-            return found_here
+            return found
         if reached > best.precision:
-            best = dataclasses.replace(found_here, threshold=None)
+            best = dataclasses.replace(found, threshold=None)
+        room = good * (1 - precision) / precision - beside
+        if misses == 0 and room > 0:
+            needed = min(needed, (1 - error_rate) / room)
+    if needed <= _MOST_TEXTS:
+        raise ValueError(
+            f"{len(right)} texts are too few to tell: none of them would be changed, but at most {best.recall:.0%} of "
+            f"the errors would be put right; give {math.ceil(needed):,} or more"
+        )
     return best
 
 
@@ -132,12 +169,12 @@ class _Misspelling:
         return sorted(pair for pair in self.confusion(char).items() if pair[0] in self.known)
 
 
-def _gain_of(proposals: list[Proposal], place: int, char: str) -> float | None:
-    """The gain of putting the character at a place right again, if that is what is proposed there."""
-    for one in proposals:
-        if one.start <= place < one.end and one.replacement[place - one.start] == char:
-            return one.gain
-    return None
+def _restores(proposal: Proposal, place: int, char: str) -> bool:
+    """Whether a proposal puts the character at a place right again, and changes nothing else."""
+    at = place - proposal.start
+    if not 0 <= at < len(proposal.original):
+        return False
+    return proposal.replacement == proposal.original[:at] + char + proposal.original[at + 1 :]
 
 
 __all__ = ["CorrectionCalibration", "calibrate_correction"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 # By the number of a word's characters; the last entry holds for longer words too.
+_LONGEST = 100
 WORD_COSTS = {1: 0.0, 2: 1.9, 3: 2.9}
 _NUMERALS = re.compile("[〇零一二三四五六七八九十百千万亿两]{2,}")
 Cut = Callable[[str], list[str]]
@@ -24,24 +25,27 @@ class Protection:
             (rjieba or jieba) only tokens of several characters do.
 
     Raises:
-        ValueError: a word is no string, or empty.
+        ValueError: a word is no string, empty, or longer than 100 characters.
     """
 
     def __init__(self, words: Iterable[str] = (), known_words: bool = True) -> None:
-        self._words: dict[int, set[str]] = {}
+        self._words: set[str] = set()
+        # The lengths of the words that begin with a character.
+        self._lengths: dict[str, set[int]] = {}
         for word in words:
-            if not isinstance(word, str) or not word.strip():
-                raise ValueError(f"a protected word must be a text that is not empty, got {word!r:.40}")
-            self._words.setdefault(len(word.strip()), set()).add(word.strip())
+            if not isinstance(word, str) or not 0 < len(word.strip()) <= _LONGEST:
+                raise ValueError(f"a protected word must be a text of 1 to {_LONGEST} characters, got {word!r:.40}")
+            self._words.add(word.strip())
+            self._lengths.setdefault(word.strip()[0], set()).add(len(word.strip()))
         self.known_words = known_words
         self._cut = _segmenter() if known_words else None
 
     def never_changed(self, text: str) -> set[int]:
         """The places of protected words and of numbers in Chinese numerals."""
         found = {place for match in _NUMERALS.finditer(text) for place in range(*match.span())}
-        for length, words in self._words.items():
-            for start in range(len(text) - length + 1):
-                if text[start : start + length] in words:
+        for start, char in enumerate(text):
+            for length in self._lengths.get(char, ()):
+                if text[start : start + length] in self._words:
                     found.update(range(start, start + length))
         return found
 

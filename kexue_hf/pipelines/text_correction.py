@@ -172,7 +172,8 @@ class Corrector:
         if threshold is not None and math.isnan(threshold):
             raise ValueError("threshold must be a number, got nan")
         self.model, self.tokenizer = model, tokenizer
-        threshold = calibrated_threshold(model) if threshold is None else threshold
+        self.candidates = candidates if isinstance(candidates, str) else type(candidates).__name__
+        threshold = calibrated_threshold(model, self.candidates) if threshold is None else threshold
         self.threshold, self.rounds, self.shown, self.batch_tokens = threshold, rounds, shown, batch_tokens
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
@@ -402,29 +403,36 @@ class _Row:
     shift: int
 
 
-def calibrated_threshold(model: Any) -> float:
+def calibrated_threshold(model: Any, candidates: str) -> float:
     """The threshold in the model's configuration (`correction`), which `calibrate_correction` found.
 
     Raises:
-        ValueError: it found none at which corrections are worth having.
+        ValueError: it found none at which corrections are worth having, or the configuration holds something else.
     """
     config = getattr(model, "config", None)
     found = getattr(config, "correction", None)
     name = getattr(config, "name_or_path", "") or type(model).__name__
-    if not isinstance(found, dict) or "threshold" not in found:
+    if found is None or (isinstance(found, dict) and found.get("candidates", candidates) != candidates):
         _logger.warning(
-            "%s was never calibrated for correction: with the threshold %s it may change what is right. Calibrate it "
-            "on texts like yours: kexue-hf correct MODEL --calibrate --file texts.txt",
+            "%s was never calibrated for correction with candidates %s: with the threshold %s it may change what is "
+            "right. Calibrate it on texts like yours: kexue-hf correct MODEL --calibrate --file texts.txt",
             name,
+            candidates,
             DEFAULT_THRESHOLD,
         )
         return DEFAULT_THRESHOLD
-    if found["threshold"] is None:
+    threshold = found.get("threshold", "none") if isinstance(found, dict) else repr(found)
+    if threshold is None:
         raise ValueError(
             f"{name} is too weak for correction: calibration found no threshold at which enough of its changes are "
             "right; take a larger model, or name a threshold to see what it would change"
         )
-    return float(found["threshold"])
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
+        raise ValueError(
+            f"config.json of {name}: correction should hold a finite threshold or null, got {threshold!r:.40}; "
+            "calibrate the model again"
+        )
+    return float(threshold)
 
 
 def _listed(words: Iterable[str]) -> list[str]:

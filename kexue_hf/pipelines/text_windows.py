@@ -12,7 +12,7 @@ from .given_texts import all_texts
 
 # Where neither model nor tokenizer names a bound.
 _DEFAULT_LENGTH = 512
-_NO_BOUND = 1 << 20
+_VERY_LARGE = 1 << 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,35 +89,35 @@ def frame_of(tokenizer: Any) -> Frame:
 
 def longest_row(model: Any, tokenizer: Any) -> int:
     """How many tokens, special ones included, model and tokenizer take at a time if nothing else is asked for."""
-    bound = min(_positions(model), getattr(tokenizer, "model_max_length", None) or _NO_BOUND)
-    return bound if 0 < bound < _NO_BOUND else _DEFAULT_LENGTH
+    named = getattr(tokenizer, "model_max_length", None)
+    bounds = [bound for bound in (_positions(model), named) if bound is not None and 0 < bound < _VERY_LARGE]
+    return min(bounds, default=_DEFAULT_LENGTH)
 
 
 def longest_possible(model: Any, tokenizer: Any) -> int:
     """How many tokens may be asked for: all that the model has positions for; the tokenizer's bound is a default."""
     bound = _positions(model)
-    return bound if bound < _NO_BOUND or _has_no_bound(model) else longest_row(model, tokenizer)
+    if bound is not None:
+        return bound
+    unlimited = getattr(getattr(model, "config", None), "max_text_tokens", 0) is None
+    return _VERY_LARGE if unlimited else longest_row(model, tokenizer)
 
 
-def _has_no_bound(model: Any) -> bool:
-    config = getattr(model, "config", None)
-    return config is not None and getattr(config, "max_text_tokens", _NO_BOUND) is None
-
-
-def _positions(model: Any) -> int:
-    """How many tokens the model has positions for."""
+def _positions(model: Any) -> int | None:
+    """How many tokens the model has positions for; None where it does not say, or has no limit."""
     config = getattr(model, "config", None)
     if config is not None and hasattr(config, "max_text_tokens"):
         # Models whose positions go beyond their table, or need none, say so.
-        return int(config.max_text_tokens or _NO_BOUND)
-    bound = getattr(config, "max_position_embeddings", None) or _NO_BOUND
+        return None if config.max_text_tokens is None else int(config.max_text_tokens)
+    bound = getattr(config, "max_position_embeddings", None)
+    if not bound:
+        return None
     # `base_model` is the model itself where it has no head.
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
     if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
-        bound -= (
-            getattr(config, "pad_token_id", None) or 0
-        ) + 1  # RoBERTa's positions begin after that of the padding
-    return bound
+        # RoBERTa's positions begin after that of the padding.
+        bound -= (getattr(config, "pad_token_id", None) or 0) + 1
+    return int(bound)
 
 
 def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:

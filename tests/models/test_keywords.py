@@ -3,12 +3,14 @@
 import importlib
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, DynamicCache
 
 import kexue_hf
 from kexue_hf._registration import MODEL_TYPES
+from kexue_hf.models.wobert.cache_name_wobert import CACHE
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,
@@ -58,6 +60,7 @@ def test_unknown_data_is_refused(name: str) -> None:
     for keyword, value in CARRIED.values():
         with pytest.raises(ValueError, match=f"takes no {keyword}"):
             model(**inputs(name), **{keyword: value})
+    model(**inputs(name), length=torch.tensor([3, 3]), idx=torch.tensor([0, 1]), weight=np.float32(1))
     flags = {"use_cache": False, "return_dict": True, "num_items_in_batch": torch.tensor(2)}
     model(**inputs(name), **flags, encoder_hidden_states=None)
 
@@ -67,6 +70,17 @@ def test_unknown_data_is_refused(name: str) -> None:
 def test_encoders_take_no_cache_under_either_name(name: str, keyword: str) -> None:
     with pytest.raises(ValueError, match=f"takes no {keyword}: it is an encoder"):
         tiny_model(name)(**inputs(name), **{keyword: DynamicCache()})
+
+
+@pytest.mark.parametrize("keyword", ["cache", "past_key_values"])
+@pytest.mark.parametrize("is_decoder", [False, True])
+def test_a_wobert_takes_a_cache_under_both_names(keyword: str, is_decoder: bool) -> None:
+    model = tiny_model("WoBertModel", is_decoder=is_decoder)
+    ids = torch.arange(5, 13)[None]
+    caches = [DynamicCache(config=model.config) for _ in range(2)]
+    expected = model(ids, **{CACHE: caches[0]}).last_hidden_state
+    torch.testing.assert_close(model(ids, **{keyword: caches[1]}).last_hidden_state, expected)
+    assert caches[1].get_seq_length() == caches[0].get_seq_length() == 8
 
 
 @pytest.mark.parametrize("name", [name for name in class_names() if "CausalLM" in name])

@@ -7,8 +7,15 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from kexue_hf import WoBertTokenizer, build_sentence_transformer, match_texts, score_texts, sentence_vectors
-from kexue_hf.pipelines.text_windows import longest_row
+from kexue_hf import (
+    PerformerBertConfig,
+    WoBertTokenizer,
+    build_sentence_transformer,
+    match_texts,
+    score_texts,
+    sentence_vectors,
+)
+from kexue_hf.pipelines.text_windows import longest_possible, longest_row
 from tests.models.test_keywords import SIZES
 
 WORDS = [f"字{chr(0x4E00 + number)}" for number in range(20)]
@@ -65,6 +72,13 @@ def test_scores_are_of_one_window_and_lengths_are_the_models(folder: Path) -> No
     if model.config.model_type == "performer_bert":
         with pytest.raises(ValueError, match="max_length must be from 3 to 1024"):
             score_texts(model, tokenizer, "一", max_length=1025)
+
+
+@pytest.mark.parametrize("rows", [512, 1023, 1024, 2048])
+def test_large_tables_are_no_lack_of_a_bound(rows: int) -> None:
+    config = PerformerBertConfig(**{**OPTIONS, "max_position_embeddings": rows})
+    model, unbounded = type("Model", (), {"config": config})(), type("T", (), {"model_max_length": int(1e30)})()
+    assert longest_row(model, unbounded) == longest_possible(model, unbounded) == rows**2
 
 
 def test_a_sentence_transformer_reads_as_far(folder: Path, tmp_path: Path) -> None:

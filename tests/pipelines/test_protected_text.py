@@ -9,6 +9,7 @@ import torch
 
 from kexue_hf import Corrector, WoBertTokenizer, calibrate_correction
 from kexue_hf.pipelines.protected_text import WORD_COSTS, Protection
+from kexue_hf.pipelines.text_correction import DEFAULT_THRESHOLD, Candidate, Proposal
 from tests.pipelines.correction_models import Neighbours, make
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -81,7 +82,10 @@ def test_the_costs_are_those_that_were_counted() -> None:
     assert {int(length): cost for length, cost in found.items()} == WORD_COSTS
 
 
-@pytest.mark.parametrize(("words", "message"), [("逆竟", "single string"), ([""], "not empty"), ([3], "not empty")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("逆竟", "single string"), ([""], "1 to 100 characters"), ([3], "1 to 100"), (["长" * 101], "1 to 100")],
+)
 def test_bad_words_are_named(known, words: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Corrector(*known, protect=words)
@@ -112,6 +116,55 @@ class TestCalibration:
             Corrector(again, tokenizer)
         assert Corrector(again, tokenizer, threshold=3.0).threshold == 3.0
 
+    def test_wrong_changes_beside_and_at_the_error_count(self, known) -> None:
+        class Careless(Corrector):
+            """Changes nothing in a right text; restores every tenth error, and makes another of the rest."""
+
+            calls = 0
+
+            def propose(self, texts: Any, above: float = -1e9) -> list[list[Proposal]]:
+                found = []
+                for text in texts:
+                    (right,) = [one for one in RIGHT if len(one) == len(text)]
+                    wrong = [place for place in range(len(text)) if text[place] != right[place]]
+                    self.calls += bool(wrong)
+                    found.append(
+                        [
+                            Proposal(
+                                place,
+                                place + 1,
+                                text[place],
+                                -9.0,
+                                (Candidate(right[place] if self.calls % 10 == 0 else "龘", -1.0),),
+                            )
+                            for place in wrong
+                        ]
+                    )
+                return found
+
+        found = calibrate_correction(Careless(*known, threshold=0.0), RIGHT * 250)
+        assert found.threshold is None and found.precision == pytest.approx(0.1, abs=0.02)
+
+    def test_few_texts_are_no_verdict_on_a_model(self, known) -> None:
+        with pytest.raises(ValueError, match=r"texts are too few to tell: none of them would be changed.*give"):
+            calibrate_correction(Corrector(*known, threshold=0.0), RIGHT * 34, precision=0.95)
+
+    @pytest.mark.parametrize(
+        "found", [{"threshold": [5]}, {"threshold": "x"}, {"threshold": float("nan")}, {}, 7, "x"]
+    )
+    def test_a_threshold_that_is_none_is_named(self, tmp_path: Path, found: Any) -> None:
+        model, tokenizer = make("bert", tmp_path)
+        model.config.correction = found
+        with pytest.raises(ValueError, match="correction should hold a finite threshold or null"):
+            Corrector(model, tokenizer)
+
+    def test_a_threshold_holds_for_its_candidates(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        model, tokenizer = make("bert", tmp_path)
+        model.config.correction = {"threshold": 4.5, "candidates": "confusion"}
+        assert Corrector(model, tokenizer).threshold == 4.5 and "calibrated" not in caplog.text
+        assert Corrector(model, tokenizer, candidates="top_k").threshold == DEFAULT_THRESHOLD
+        assert "never calibrated for correction with candidates top_k" in caplog.text
+
     def test_the_threshold_travels_with_the_model(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         model, tokenizer = make("bert", tmp_path)
         Corrector(model, tokenizer)
@@ -126,9 +179,9 @@ class TestCalibration:
     @pytest.mark.parametrize(
         ("texts", "options", "message"),
         [
-            (RIGHT * 6, {"precision": 1.5}, "precision must be above 0 and below 1"),
-            (RIGHT * 6, {"error_rate": 0.0}, "error_rate must be above 0"),
-            (["hello"] * 50, {}, "at least 10 texts with Chinese characters"),
+            (RIGHT * 40, {"precision": 1.5}, "precision must be above 0 and below 1"),
+            (RIGHT * 40, {"error_rate": 0.0}, "error_rate must be above 0"),
+            (["hello"] * 50, {}, "at least 100 texts with Chinese characters"),
         ],
     )
     def test_what_cannot_be_calibrated(self, known, texts: list[str], options: dict, message: str) -> None:

@@ -20,6 +20,7 @@ exponential_performer_bert.py, what it ought to give in naive_performer_bert.py.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -342,9 +343,14 @@ def _known_to_be_finite(parts: "_Parts") -> bool:
     return bool((products + parts.value.detach().sum(dtype=products.dtype)).isfinite())
 
 
+def _parts_of(key: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Positions that are taken together; all of them in a program, which would be of their number for ever."""
+    return (key,) if torch.compiler.is_compiling() else key.split(CHUNK, dim=-2)
+
+
 def _log_sums(key: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """The logarithm of the sum of a key's features, [batch, heads, keys]."""
-    parts = [recomputed(_log_sum, part, directions, bias) for part in key.split(CHUNK, dim=-2)]
+    parts = [recomputed(_log_sum, part, directions, bias) for part in _parts_of(key)]
     return torch.cat(parts, dim=-1)
 
 
@@ -421,7 +427,7 @@ class _Preparation:
                 gaussian = isinstance(feature_map, ExponentialMap) and feature_map.gaussian
                 parts = [
                     recomputed(_log_weight, part, self.tilt, self.scaling if gaussian else 0.0)
-                    for part in key.split(CHUNK, dim=-2)
+                    for part in _parts_of(key)
                 ]
                 log_weight = torch.cat(parts, dim=-1)
         return _Parts(query, key, value, log_weight.masked_fill(~real, -torch.inf), real, count)

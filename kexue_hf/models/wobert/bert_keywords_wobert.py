@@ -6,16 +6,22 @@ from typing import Any
 from transformers import BertModel
 from transformers.utils import TransformersKwargs
 
-from .cache_name_wobert import CACHE_NAMES
+from .cache_name_wobert import CACHE_NAMES, under_installed_name
 from .keywords_wobert import REASONS, refuse_unknown
 
 _KNOWN = {*inspect.signature(BertModel.forward).parameters, *TransformersKwargs.__annotations__}
 _CROSS_ATTENTION = {name: reason for name, reason in REASONS.items() if name not in CACHE_NAMES}
 
 
-def refuse_unknown_to_bert(config: Any, keywords: dict[str, Any]) -> None:
-    """Raise ValueError for a keyword that carries data and that BERT with this configuration would ignore."""
+def bert_keywords(config: Any, keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords for BERT, a cache under the installed version's name.
+
+    Raises:
+        ValueError: one carries data that BERT with this configuration would ignore.
+    """
+    keywords = under_installed_name(keywords)
     refuse_unknown("WoBERT", keywords, {} if config.is_decoder else _CROSS_ATTENTION, _KNOWN)
+    return keywords
 
 
-__all__ = ["refuse_unknown_to_bert"]
+__all__ = ["bert_keywords"]

@@ -4,8 +4,12 @@ transformers' models take `**kwargs` and ignore the names that they do not know.
 under an unknown name, a misspelt or a renamed one, then have no effect, and the numbers are wrong.
 """
 
+import numbers
+import re
 from collections.abc import Collection
 from typing import Any
+
+import torch
 
 _WITHOUT_CACHE = "it is an encoder, without a cache"
 _WITHOUT_CROSS_ATTENTION = "it has no cross-attention"
@@ -17,14 +21,17 @@ REASONS = {
 }
 # Trainer passes it to every model whose forward takes `**kwargs`.
 _HARMLESS = ("num_items_in_batch",)
+# What a keyword is called that carries a cache, a mask, labels or positions. Other columns of a batch (length, idx)
+# have no effect by their nature.
+_CARRIES = re.compile("cache|past|mask|label|target|state|position|segment|type|bias|embed", re.IGNORECASE)
 
 
 def refuse_unknown(
     model: str, keywords: dict[str, Any], reasons: dict[str, str] = REASONS, known: Collection[str] = ()
 ) -> None:
-    """Raise ValueError for the first keyword that carries data and has no place in the model.
+    """Raise ValueError for the first keyword that carries a cache, a mask, labels or the like, and has no place.
 
-    Flags (booleans, numbers, names) pass: transformers sends some of them to every model.
+    Flags (booleans, numbers, names) pass, and so do other columns of a batch, such as `length`.
 
     Args:
         model: what the error calls the model.
@@ -33,11 +40,16 @@ def refuse_unknown(
         known: keywords that the model passes on.
     """
     for name, value in keywords.items():
-        if value is None or name in _HARMLESS or name.startswith("output_"):
+        if value is None or name in _HARMLESS:
             continue
         if name in reasons:
             raise ValueError(f"{model} takes no {name}: {reasons[name]}")
-        if name not in known and not isinstance(value, bool | int | float | str):
+        if name in known:
+            continue
+        flag = isinstance(value, bool | str | numbers.Number) or type(value).__name__ == "bool"
+        # Which layers' outputs are wanted may be a list.
+        flag = flag or (name.startswith("output_") and not isinstance(value, torch.Tensor))
+        if not flag and (hasattr(value, "get_seq_length") or _CARRIES.search(name)):
             raise ValueError(
                 f"{model} takes no {name} (got {type(value).__name__}), it would have no effect: leave it out or "
                 "check its name"

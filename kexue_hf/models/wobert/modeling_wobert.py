@@ -39,7 +39,7 @@ from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .bert_keywords_wobert import refuse_unknown_to_bert
+from .bert_keywords_wobert import bert_keywords
 from .configuration_wobert import WoBertConfig
 from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen, with_loss
 from .unilm_wobert import UniLmGenerationMixin
@@ -86,7 +86,7 @@ class _HeadWithLabels(WoBertPreTrainedModel):
             num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
                 sum / this number instead of their mean.
         """
-        refuse_unknown_to_bert(self.config, kwargs)
+        keywords = bert_keywords(self.config, {**kwargs})
         outputs = super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -94,7 +94,7 @@ class _HeadWithLabels(WoBertPreTrainedModel):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             return_dict=True,
-            **kwargs,
+            **keywords,
         )
         if labels is None:
             return outputs
@@ -187,7 +187,7 @@ class WoBertModel(WoBertPreTrainedModel, BertModel):
 
     @functools.wraps(BertModel.forward)
     def forward(self, *arguments: Any, **keywords: Any) -> Any:
-        refuse_unknown_to_bert(self.config, keywords)
+        keywords = bert_keywords(self.config, keywords)
         return super().forward(*arguments, **keywords)
 
 
@@ -227,7 +227,7 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
             num_items_in_batch: labels (not -100) in the whole accumulated batch. The NSP loss, which has no such count
                 of its own, is weighted by this micro-batch's share of them.
         """
-        refuse_unknown_to_bert(self.config, kwargs)
+        keywords = bert_keywords(self.config, {**kwargs})
         outputs = super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -235,7 +235,7 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             return_dict=True,
-            **kwargs,
+            **keywords,
         )
         loss = pretraining_loss(
             outputs.prediction_logits, outputs.seq_relationship_logits, labels, next_sentence_label, num_items_in_batch
@@ -336,7 +336,7 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
             start_positions, end_positions: token positions [batch]; outside the text (or negative) means no loss.
             num_items_in_batch: rows in the whole accumulated batch; the loss is then sum / number.
         """
-        refuse_unknown_to_bert(self.config, kwargs)
+        keywords = bert_keywords(self.config, {**kwargs})
         outputs = super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -344,7 +344,7 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             return_dict=True,
-            **kwargs,
+            **keywords,
         )
         if start_positions is None or end_positions is None:
             return outputs

@@ -28,7 +28,7 @@ from transformers import DynamicCache, GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import cached_file, can_return_tuple
 
-from .bert_keywords_wobert import refuse_unknown_to_bert
+from .bert_keywords_wobert import bert_keywords
 from .cache_name_wobert import CACHE, given_cache, under_installed_name
 from .losses_wobert import cross_entropy
 from .unilm_mask_wobert import first_disorder, unilm_mask
@@ -97,7 +97,7 @@ class UniLmGenerationMixin(GenerationMixin):
         if given is None:
             raise ValueError("expected input_ids or inputs_embeds, got neither")
         shift_labels = kwargs.pop("shift_labels", None)
-        refuse_unknown_to_bert(self.config, kwargs)
+        keywords = bert_keywords(self.config, {**kwargs})
         cache = given_cache(cache, past_key_values)
         if labels is not None and shift_labels is None and (torch.is_tensor(logits_to_keep) or logits_to_keep):
             raise ValueError(
@@ -158,7 +158,7 @@ class UniLmGenerationMixin(GenerationMixin):
             inputs_embeds=inputs_embeds,
             return_dict=True,
             **{CACHE: cache},
-            **kwargs,
+            **keywords,
         )
         states = outputs.last_hidden_state
         if isinstance(logits_to_keep, torch.Tensor):
