@@ -24,8 +24,8 @@ from .text_correction import Corrector, Proposal
 
 # Fewer right corrections, or texts, than this say nothing.
 _FEWEST_HITS, _FEWEST_TEXTS = 10, 100
-# A model that would need more texts than this to prove itself puts too little right.
-_MOST_TEXTS = 20_000
+# Putting less than this share of the errors right is not worth the errors that are made.
+_LEAST_RECALL = 0.05
 _AT_ONCE = 64
 
 
@@ -33,7 +33,8 @@ _AT_ONCE = 64
 class CorrectionCalibration:
     """What was found; shares from 0 to 1.
 
-    threshold: the lowest at which the precision is as asked for; None if there is none.
+    threshold: the lowest at which the precision is as asked for; None if there is none at which at least 5 % of the
+        errors are put right.
     precision: share of the corrections that are right, if `error_rate` of the texts have an error. At the threshold,
         or, without one, the highest that was reached.
     recall: share of the errors that are put right. changed: share of the right texts in which something is changed.
@@ -109,7 +110,7 @@ def calibrate_correction(
     needed = math.inf
     for limit in sorted({(math.ceil(gain * 10) - 1) / 10 for gain in restored}):
         hits, misses = _above(restored, limit), _above(changes, limit)
-        if hits < _FEWEST_HITS:
+        if hits < _FEWEST_HITS or hits < _LEAST_RECALL * len(wrong):
             break
         good = error_rate * hits / len(wrong)
         beside = error_rate * _above(others, limit) / len(wrong)
@@ -132,7 +133,7 @@ def calibrate_correction(
         room = good * (1 - precision) / precision - beside
         if misses == 0 and room > 0:
             needed = min(needed, (1 - error_rate) / room)
-    if needed <= _MOST_TEXTS:
+    if needed < math.inf:
         raise ValueError(
             f"{len(right)} texts are too few to tell: none of them would be changed, but at most {best.recall:.0%} of "
             f"the errors would be put right; give {math.ceil(needed):,} or more"
