@@ -44,6 +44,11 @@ def readable_errors(output: Path | None) -> Iterator[None]:
     except RuntimeError as error:
         # torch has several classes for it, by device and version.
         if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            if "--resume" in str(error):
+                raise InputError(
+                    "not enough memory; the results so far are kept: run the command again with --resume when there "
+                    "is more, or without it and with a lower --batch-tokens to begin anew"
+                ) from error
             raise InputError("not enough memory; lower --batch-tokens") from error
         raise
 

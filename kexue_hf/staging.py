@@ -19,6 +19,7 @@ from pathlib import Path
 from kexue_hf.errors import KexueError, OutputError
 
 _MOST_TRIES = 100
+NOTHING_WRITTEN = "; nothing was written"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Of renameat2, which Linux has.
 _NO_REPLACE, _EXCHANGE = 1, 2
@@ -133,7 +134,7 @@ def stands_in(folder: Path) -> bool:
 def explain(output: object, error: OSError) -> str:
     """What to say of an error in writing."""
     if error.errno in _FULL:
-        return f"{output}: the disk is full ({error.strerror}); free some space and try again; nothing was written"
+        return f"{output}: the disk is full ({error.strerror}); free some space and try again{NOTHING_WRITTEN}"
     return f"{output}: cannot be written: {error.strerror or error}; name another place"
 
 
@@ -276,4 +277,4 @@ def _rename(one: Path, other: Path, how: int) -> bool:
     return bool(call(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), how) == 0)
 
 
-__all__ = ["Stage", "explain", "put_file", "put_folder", "staged"]
+__all__ = ["NOTHING_WRITTEN", "Stage", "explain", "put_file", "put_folder", "staged"]

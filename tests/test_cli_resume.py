@@ -67,13 +67,13 @@ def run(arguments: list[str], output: Path, *options: str) -> int:
     return stop.value.code
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+def interrupt(monkeypatch: pytest.MonkeyPatch, row: int, error: BaseException | None = None) -> None:
     write = ResumableResults.write
 
     def stopped(self: ResumableResults, result: str | bytes) -> None:
         if self.rows == row:
             monkeypatch.setattr(ResumableResults, "write", write)
-            raise KeyboardInterrupt
+            raise error or KeyboardInterrupt
         write(self, result)
 
     monkeypatch.setattr(ResumableResults, "write", stopped)
@@ -111,6 +111,31 @@ def test_the_file_of_one_go(
     assert f"{row - row % 3} rows have their results already" in capsys.readouterr().err
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory; the results so far are kept"),
+        (RuntimeError("CUDA out of memory"), "not enough memory; the results so far are kept"),
+        (ValueError("a row is odd"), "a row is odd; the results so far are kept"),
+        (OSError(28, "full"), "out.jsonl: the disk is full (full); free some space and try again; the results so far"),
+    ],
+    ids=["memory", "gpu_memory", "row", "disk"],
+)
+def test_an_error_keeps_results_and_says_so(
+    error: BaseException,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, name = COMMANDS["score"]
+    interrupt(monkeypatch, 5, error)
+    assert run(arguments, tmp_path / name) == 2
+    assert message in capsys.readouterr().err
+    assert run(arguments, tmp_path / name, "--resume") == 0
+    assert "3 rows have their results already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
