@@ -78,7 +78,7 @@ def _load(path: str) -> dict[str, Any]:
         # Expanded, as a stride of 0 does: a small file would become as much memory as it likes.
         if size > stored:
             raise CheckpointError(
-                f"{path}: tensor {quoted(name)} claims {size:,} bytes, the file has {stored:,} of them"
+                f"{path}: tensor {quoted(name)} claims {size:,} bytes, the file has {stored:,} of it"
             )
     return dict(state)
 

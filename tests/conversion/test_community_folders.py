@@ -147,7 +147,7 @@ def replace_bin(content: Any) -> Callable[[Path], object]:
         (lambda f: (f / "pytorch_model.bin").write_bytes(b""), "refuses it"),
         (lambda f: os.truncate(f / "pytorch_model.bin", 5000), "refuses it"),
         (replace_bin({"a": torch.ones(2), "b": 3}), "dict of dense tensors, but 'b' is none"),
-        (replace_bin({"a": torch.ones(2).expand(10**9, 2)}), "'a' claims 8,000,000,000 bytes, the file has 8 of them"),
+        (replace_bin({"a": torch.ones(2).expand(10**9, 2)}), "'a' claims 8,000,000,000 bytes, the file has 8 of it"),
         (replace_bin({"a": torch.empty(2, device="meta")}), "dict of dense tensors, but 'a' is none"),
         (replace_bin([torch.ones(2)]), "expected a dict of tensors, got list"),
         (replace_bin({}), "expected a dict of tensors"),
