@@ -183,7 +183,7 @@ def match_command(
         else:
             rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
         read: collections.deque[_Row] = collections.deque()
-        rest = rest_of(rows, sink, _pieces, quiet)
+        rest = rest_of(rows, sink, (network, tokenizer), _pieces, quiet)
         found = match_texts(
             network,
             tokenizer,

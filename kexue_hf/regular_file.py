@@ -16,7 +16,7 @@ _TEXTS = (
     "merges.txt", "*.index.json", "chat_template*", "*.model", "*.jinja",
 )  # fmt: skip
 # What may be read at all ends so.
-_READ = (".json", ".model", ".jinja", ".txt", ".py", ".safetensors", ".bin")
+READ = (".json", ".model", ".jinja", ".txt", ".py", ".safetensors", ".bin")
 _LARGEST_TEXT = 1 << 26
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -76,10 +76,10 @@ def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueEr
 def check_folder(folder: str | os.PathLike[str]) -> None:
     """Raise InputError if a file that a model's folder may have is there a pipe, a device, or without an end."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() or not entry.name.endswith(_READ) or not os.path.exists(entry.path):
+        if entry.is_dir() or not entry.name.endswith(READ) or not os.path.exists(entry.path):
             continue
         whole = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _TEXTS)
         open_regular(entry.path, largest=_LARGEST_TEXT if whole else None).close()
 
 
-__all__ = ["check_folder", "open_regular", "read_regular"]
+__all__ = ["READ", "check_folder", "open_regular", "read_regular"]

@@ -19,7 +19,7 @@ from kexue_hf.errors import InputError, OutputError
 from kexue_hf.staging import NOTHING_WRITTEN, Stage, put_file, staged
 from kexue_hf.whole_file import check_file
 
-_RESULTS, _SUMS, _FACTS = "results", "rows", "facts.json"
+_RESULTS, _SUMS, _FACTS, _LATE_FACTS = "results", "rows", "facts.json", "late_facts.json"
 _SUM_BYTES = 8
 _KEPT = "are kept: run the command again with --resume"
 # Results after which what was written is handed to the system, where it outlives the process.
@@ -32,13 +32,27 @@ class ResumableResults:
 
     Args:
         results, sums: open files.
+        late_facts: where `depend_on` notes them.
     """
 
-    def __init__(self, results: BinaryIO, sums: BinaryIO, resumed: bool) -> None:
+    def __init__(self, results: BinaryIO, sums: BinaryIO, resumed: bool, late_facts: Path) -> None:
         self._results, self._sums = results, sums
         self._noted: collections.deque[bytes] = collections.deque()
+        self._late_facts = late_facts
         self.resumed = resumed
         self.rows = self.complete = 0
+
+    def depend_on(self, facts: dict[str, Any]) -> None:
+        """Note what else the results depend on, before `rest`: what is known only when the model is loaded.
+
+        Raises:
+            InputError: the interrupted run's are others.
+        """
+        facts = json.loads(json.dumps(facts))
+        if (recorded := _read_facts(self._late_facts)) is None:
+            self._late_facts.write_text(json.dumps(facts), encoding="utf-8")
+        else:
+            _check_facts(recorded, facts)
 
     def rest(
         self,
@@ -164,7 +178,7 @@ def resumable_results(
         with staged(output, target, publish, _is_resumable if resume else None) as stage:
             if stage.resumed:
                 stage.keep = True  # unless the facts are right
-                _check_facts(_read_facts(stage.path), facts)
+                _check_facts(_read_facts(stage.path / _FACTS), facts)
                 stage.keep = False
             else:
                 (stage.path / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
@@ -172,7 +186,7 @@ def resumable_results(
             for path in paths:
                 path.touch()
             with open(paths[0], "r+b") as results, open(paths[1], "r+b") as sums:
-                opened = ResumableResults(results, sums, stage.resumed)
+                opened = ResumableResults(results, sums, stage.resumed, stage.path / _LATE_FACTS)
                 try:
                     yield opened
                 finally:
@@ -204,12 +218,12 @@ def _checksum(row: Any) -> bytes:
 
 
 def _is_resumable(stage: Path) -> bool:
-    return _read_facts(stage) is not None
+    return _read_facts(stage / _FACTS) is not None
 
 
-def _read_facts(stage: Path) -> dict[str, Any] | None:
+def _read_facts(path: Path) -> dict[str, Any] | None:
     try:
-        facts = json.loads((stage / _FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) else None

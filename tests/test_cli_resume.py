@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from kexue_hf import cli_embed, cli_match, cli_score, cli_texts
+from kexue_hf import WoBertTokenizer, cli_embed, cli_match, cli_score, cli_texts, masked_lm
 from kexue_hf.cli import main
+from kexue_hf.models.wobert import segmentation_wobert
 from kexue_hf.resumable_results import ResumableResults
 from tests.pipelines import matchers, test_text_scoring
 
@@ -195,6 +199,64 @@ def test_what_has_changed_is_refused(
     assert run(arguments, tmp_path / "out.jsonl", "--resume") == 2
     assert message in capsys.readouterr().err
     assert run(COMMANDS["score"][0], tmp_path / "out.jsonl", "--resume", "--quiet") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [("parts/weights.safetensors", True), ("vocab.txt.bak", False), (".parts/config.json", False), ("x.jsonl", False)],
+)
+def test_files_of_a_model_in_subfolders_count(
+    file: str,
+    counts: bool,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(folder / "tta", tmp_path / "tta")
+    arguments = ["score", str(tmp_path / "tta"), "--file", "lines.txt"]
+    output = tmp_path / "tta" / "out.jsonl"
+    interrupt(monkeypatch, 5)
+    assert run(arguments, output) == 2
+    (tmp_path / "tta" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "tta" / file).touch()
+    capsys.readouterr()
+    assert run(arguments, output, "--resume") == 2 * counts
+    assert ("the interrupted run had model" in capsys.readouterr().err) is counts
+
+
+def test_what_auto_has_come_to_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(monkeypatch, 5)
+    arguments = COMMANDS["embed"][0]
+    assert run(arguments, tmp_path / "out.jsonl") == 2
+    load = masked_lm.load_encoder
+    with monkeypatch.context() as patch:
+
+        def loaded(*names: str) -> tuple[Any, Any]:
+            model, tokenizer = load(*names)
+            return model.to(torch.bfloat16), tokenizer
+
+        patch.setattr(masked_lm, "load_encoder", loaded)
+        assert run(arguments, tmp_path / "out.jsonl", "--resume") == 2
+    assert "the interrupted run had dtype 'float32', this one has 'bfloat16'" in capsys.readouterr().err
+    assert run(arguments, tmp_path / "out.jsonl", "--resume") == 0
+
+
+@pytest.mark.parametrize("installed", ["rjieba", "jieba"])
+def test_the_segmenter_and_the_commit_of_the_hub_count(
+    installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
+    tokenizer = WoBertTokenizer(str(tmp_path / "vocab.txt"))
+    monkeypatch.setattr(segmentation_wobert, "installed", lambda backend: (installed, None))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2")
+    config = SimpleNamespace(name_or_path="org/model", _commit_hash="abc")
+    model = SimpleNamespace(config=config, device=torch.device("cuda:1"), dtype=torch.float16)
+    facts = {"device": "cuda", "dtype": "float16", "commit": "abc", "segmenter": f"{installed} 1.2"}
+    assert cli_texts._facts_of_loaded(model, tokenizer) == facts
+    assert cli_texts._facts_of_loaded(model, None) == {**facts, "segmenter": None}
 
 
 @pytest.mark.parametrize(
