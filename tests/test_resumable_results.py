@@ -1,7 +1,12 @@
 """Results that a later run goes on with: the same file as in one go, and a refusal where anything else has changed."""
 
 import copy
+import errno
 import itertools
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,6 +170,36 @@ def test_while_another_run_writes_it(output: Path) -> None:
         pytest.raises(OutputError, match="another process is writing it"),
     ):
         run(output)
+
+
+@pytest.fixture(params=["no_module", "not_supported"])
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Not supported")
+
+    if request.param == "no_module":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        monkeypatch.setattr("fcntl.flock", flock)
+
+
+def test_without_locks_a_living_process_is_left_alone(no_locks: None, output: Path) -> None:
+    with resumable_results(output, {"model": 1}, resume=True):
+        message = r"another process is writing it; .*; if it has ended, remove .*\.owner"
+        with pytest.raises(OutputError, match=message):
+            run(output)
+    assert names(output.parent) == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("owner", ["{dead} {host}", "{alive} elsewhere", "", "x {host}", "9" * 30 + " {host}"])
+def test_without_locks_a_dead_process_is_gone_on_from(owner: str, no_locks: None, output: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    (stage,) = output.parent.glob(".out.jsonl.partial-*")
+    assert not (stage / ".owner").exists(), "this process has left it"
+    owner = owner.format(dead=ended.pid, alive=os.getpid(), host=socket.gethostname())
+    (stage / ".owner").write_text(owner, encoding="utf-8")
+    assert run(output) == ROWS[3:] and output.exists()
 
 
 def test_a_file_that_appears_meanwhile_is_left_and_so_are_the_results(output: Path) -> None:
