@@ -16,7 +16,7 @@ from kexue_hf.errors import InputError, KexueError, OutputError, printable
 
 RESUME = typer.Option(
     "--resume",
-    help="Go on with what the same command left when it was killed or interrupted; OUTPUT is that of one go.",
+    help="Go on with what the same command left when it was killed or ended by an error; OUTPUT is that of one go.",
 )
 
 

@@ -148,8 +148,8 @@ class ResumableResults:
 def resumable_results(
     output: str | os.PathLike[str], facts: dict[str, Any], *, overwrite: bool = False, resume: bool = False
 ) -> Iterator[ResumableResults]:
-    """Results that become `output` when the block ends without an error. An error, or Ctrl-C, keeps those of whole
-    pieces, and its message says so.
+    """Results that become `output` when the block ends without an error. An error, or Ctrl-C, keeps
+    those of whole pieces, and its message says so.
 
     Args:
         facts: what the results depend on apart from the rows, by name, as JSON holds it.

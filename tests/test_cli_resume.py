@@ -1,6 +1,7 @@
 """`--resume` of score, embed and match: the file of one go, whenever the run before was stopped."""
 
 import importlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -223,6 +224,23 @@ def test_files_of_a_model_in_subfolders_count(
     capsys.readouterr()
     assert run(arguments, output, "--resume") == 2 * counts
     assert ("the interrupted run had model" in capsys.readouterr().err) is counts
+
+
+def test_a_judgement_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"text_a": a, "text_b": b, "label": 1}) for a, b in matchers.PAIRS * 2]
+    (tmp_path / "judged.jsonl").write_text("\n".join(rows), encoding="utf-8")
+
+    def stopped(results: Any, *_: Any) -> Any:
+        yield from itertools.islice(results, 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_match, "with_progress", stopped)
+    arguments = ["match", "matcher", "--file", str(tmp_path / "judged.jsonl"), "--evaluate", "--task", "loose"]
+    assert run(arguments, tmp_path / "out.jsonl") == 2
+    assert capsys.readouterr().err == "kexue-hf: error: interrupted; nothing was written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["judged.jsonl"]
 
 
 def test_what_auto_has_come_to_is_compared(
