@@ -69,8 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted")
-    except MemoryError:
-        _fail("not enough memory")
+    except MemoryError as error:
+        _fail(str(error) if "--resume" in str(error) else "not enough memory")
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except Exception as error:

@@ -96,7 +96,7 @@ def embed_command(
             return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE, done=done)
 
         form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
-        rows = rest_of(rows, sink, pieces, quiet, **form)
+        rows = rest_of(rows, sink, (network, tokenizer), pieces, quiet, **form)
         done = getattr(sink, "rows", 0)
         found = (
             pair

@@ -27,6 +27,7 @@ from kexue_hf.cli_texts import (
     rest_of,
     results_sink,
     say_if_empty,
+    text_sink,
     with_progress,
 )
 from kexue_hf.errors import InputError, printable
@@ -154,7 +155,10 @@ def match_command(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        sink = stack.enter_context(results_sink(output, overwrite, resume, facts))
+        # The rows of a judgement are of another form, and none goes on with them.
+        sink = stack.enter_context(
+            text_sink(output, overwrite, (".jsonl",)) if evaluate else results_sink(output, overwrite, resume, facts)
+        )
 
         from kexue_hf.masked_lm import load_text_matcher, quiet_libraries
         from kexue_hf.pipelines.text_matching import match_texts, task_names, task_numbers
@@ -179,7 +183,7 @@ def match_command(
         else:
             rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
         read: collections.deque[_Row] = collections.deque()
-        rest = rest_of(rows, sink, _pieces, quiet)
+        rest = rest_of(rows, sink, (network, tokenizer), _pieces, quiet)
         found = match_texts(
             network,
             tokenizer,

@@ -125,7 +125,9 @@ def score_command(
         stack.enter_context(quiet_libraries())
         results: Iterator[dict[str, Any]]
         texts_at_once = texts_of_a_window(network, method)
-        rows = rest_of(rows, sink, _list_pieces if nbest else partial(_pieces, texts_at_once), quiet)
+        rows = rest_of(
+            rows, sink, (network, tokenizer), _list_pieces if nbest else partial(_pieces, texts_at_once), quiet
+        )
         done = getattr(sink, "rows", 0)
         if nbest:
             options |= {"weight": 0.5 if weight is None else weight, "length_normalized": length_normalized}

@@ -16,7 +16,7 @@ from kexue_hf.errors import InputError, KexueError, OutputError, printable
 
 RESUME = typer.Option(
     "--resume",
-    help="Go on with what the same command left when it was killed or interrupted; OUTPUT is that of one go.",
+    help="Go on with what the same command left when it was killed or ended by an error; OUTPUT is that of one go.",
 )
 
 
@@ -44,6 +44,11 @@ def readable_errors(output: Path | None) -> Iterator[None]:
     except RuntimeError as error:
         # torch has several classes for it, by device and version.
         if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            if "--resume" in str(error):
+                raise InputError(
+                    "not enough memory; the results so far are kept: run the command again with --resume when there "
+                    "is more, or without it and with a lower --batch-tokens to begin anew"
+                ) from error
             raise InputError("not enough memory; lower --batch-tokens") from error
         raise
 
@@ -179,13 +184,23 @@ def results_sink(
 
 
 def rest_of(
-    rows: Iterable[Any], sink: Any, pieces: Callable[[Iterable[Any]], Iterator[list[Any]]], quiet: bool, **form: Any
+    rows: Iterable[Any],
+    sink: Any,
+    loaded: tuple[Any, Any],
+    pieces: Callable[[Iterable[Any]], Iterator[list[Any]]],
+    quiet: bool,
+    **form: Any,
 ) -> Iterable[Any]:
-    """The rows that have no result in the sink yet, see `ResumableResults.rest`."""
+    """The rows that have no result in the sink yet, see `ResumableResults.rest`.
+
+    Args:
+        loaded: the model and its tokenizer, which are to be those of the interrupted run.
+    """
     from kexue_hf.resumable_results import ResumableResults
 
     if not isinstance(sink, ResumableResults):
         return rows
+    sink.depend_on(_facts_of_loaded(*loaded))
     rest = sink.rest(rows, pieces, **form)
     if sink.resumed and not quiet:
         print(f"{sink.rows:,} rows have their results already", file=sys.stderr)
@@ -199,12 +214,38 @@ def facts_of(command: str, model: str, **options: Any) -> dict[str, Any]:
     import zlib
 
     folder = Path(model)
-    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-    state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    files = _files_of(folder) if folder.is_dir() else []
+    state = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     versions = {name: importlib.metadata.version(name) for name in ("kexue-hf", "torch", "transformers")}
     name = os.path.realpath(model) if files else model
     facts = {"command": command, "model": f"{name} ({zlib.crc32(repr(state).encode()):08x})", **versions}
     return {**facts, **{f"--{name.replace('_', '-')}": value for name, value in options.items()}}
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """What a loader may read, in subfolders too, not what is hidden, such as the results that are being written."""
+    from kexue_hf.regular_file import READ
+
+    files = (path for path in folder.rglob("*") if path.name.endswith(READ) and path.is_file())
+    return sorted(path for path in files if not any(part[0] == "." for part in path.relative_to(folder).parts))
+
+
+def _facts_of_loaded(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """What `auto`, a name on the Hub and this machine have come to: where and in which type a model computes, its
+    commit, and what cuts words."""
+    import importlib.metadata
+
+    from kexue_hf.hub_names import commit_of
+    from kexue_hf.models.wobert.segmentation_wobert import installed
+    from kexue_hf.models.wobert.tokenization_wobert import WoBertTokenizer
+
+    segmenter = installed(None)[0] if isinstance(tokenizer, WoBertTokenizer) else None
+    return {
+        "device": model.device.type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "commit": getattr(model.config, "_commit_hash", None) or commit_of(model.config.name_or_path),
+        "segmenter": segmenter and f"{segmenter} {importlib.metadata.version(segmenter)}",
+    }
 
 
 def _check_ending(output: Path, endings: Sequence[str]) -> None:

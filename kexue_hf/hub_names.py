@@ -53,6 +53,15 @@ def check_model_name(name: str) -> str:
     return str(Path(cached).parent)
 
 
+def commit_of(name: str) -> str | None:
+    """The commit of a name on the Hub, or of its folder in the cache, whose files were loaded last; None of others."""
+    from huggingface_hub import try_to_load_from_cache
+
+    place = name if Path(name).is_dir() else try_to_load_from_cache(name, "config.json")
+    found = re.search(r"snapshots[/\\]([0-9a-f]{40})(?![0-9a-f])", str(place))
+    return found and found[1]
+
+
 def _fetch(name: str) -> Path:
     place = check_model_name(name)
     if place != name:
@@ -96,4 +105,4 @@ def _unreachable() -> str | None:
     return None
 
 
-__all__ = ["check_model_name", "is_hub_name", "local_source"]
+__all__ = ["check_model_name", "commit_of", "is_hub_name", "local_source"]

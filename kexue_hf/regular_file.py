@@ -3,15 +3,20 @@
 A pipe would block for ever, a device may never end, and a sparse file of terabytes takes no room on the disk.
 """
 
+import fnmatch
 import os
 import stat
 from typing import BinaryIO
 
 from kexue_hf.errors import InputError, KexueError
 
-# Files of a model's folder that are read whole, and what the largest tokenizers have.
-_TEXTS = (".json", "vocab.txt", ".model", ".jinja")
-_READ = (*_TEXTS, ".txt", ".py", ".safetensors", ".bin")
+# Files of a model's folder that loaders read whole, and what the largest tokenizers have.
+_TEXTS = (
+    "*config.json", "config.*.json", "*tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "*vocab.*",
+    "merges.txt", "*.index.json", "chat_template*", "*.model", "*.jinja",
+)  # fmt: skip
+# What may be read at all ends so.
+READ = (".json", ".model", ".jinja", ".txt", ".py", ".safetensors", ".bin")
 _LARGEST_TEXT = 1 << 26
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -71,9 +76,10 @@ def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueEr
 def check_folder(folder: str | os.PathLike[str]) -> None:
     """Raise InputError if a file that a model's folder may have is there a pipe, a device, or without an end."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() or not entry.name.endswith(_READ) or not os.path.exists(entry.path):
+        if entry.is_dir() or not entry.name.endswith(READ) or not os.path.exists(entry.path):
             continue
-        open_regular(entry.path, largest=_LARGEST_TEXT if entry.name.endswith(_TEXTS) else None).close()
+        whole = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _TEXTS)
+        open_regular(entry.path, largest=_LARGEST_TEXT if whole else None).close()
 
 
-__all__ = ["check_folder", "open_regular", "read_regular"]
+__all__ = ["READ", "check_folder", "open_regular", "read_regular"]

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kexue_hf.errors import InputError, OutputError
-from kexue_hf.staging import Stage, put_file, staged
+from kexue_hf.staging import NOTHING_WRITTEN, Stage, put_file, staged
 from kexue_hf.whole_file import check_file
 
-_RESULTS, _SUMS, _FACTS = "results", "rows", "facts.json"
+_RESULTS, _SUMS, _FACTS, _LATE_FACTS = "results", "rows", "facts.json", "late_facts.json"
 _SUM_BYTES = 8
+_KEPT = "are kept: run the command again with --resume"
 # Results after which what was written is handed to the system, where it outlives the process.
 _FLUSH_EVERY = 256
 
@@ -31,13 +32,27 @@ class ResumableResults:
 
     Args:
         results, sums: open files.
+        late_facts: where `depend_on` notes them.
     """
 
-    def __init__(self, results: BinaryIO, sums: BinaryIO, resumed: bool) -> None:
+    def __init__(self, results: BinaryIO, sums: BinaryIO, resumed: bool, late_facts: Path) -> None:
         self._results, self._sums = results, sums
         self._noted: collections.deque[bytes] = collections.deque()
+        self._late_facts = late_facts
         self.resumed = resumed
         self.rows = self.complete = 0
+
+    def depend_on(self, facts: dict[str, Any]) -> None:
+        """Note what else the results depend on, before `rest`: what is known only when the model is loaded.
+
+        Raises:
+            InputError: the interrupted run's are others.
+        """
+        facts = json.loads(json.dumps(facts))
+        if (recorded := _read_facts(self._late_facts)) is None:
+            self._late_facts.write_text(json.dumps(facts), encoding="utf-8")
+        else:
+            _check_facts(recorded, facts)
 
     def rest(
         self,
@@ -101,12 +116,13 @@ class ResumableResults:
 
     def _note(self, parts: Iterable[list[Any]]) -> Iterator[Any]:
         """The rows, each noted as it is given on: they are read further ahead than results come."""
+        self.complete = self.rows
         for part in parts:
-            # Whoever asks for the next piece has written the results of the one before.
-            self.complete = self.rows
             for row in part:
                 self._noted.append(_checksum(row))
                 yield row
+            # Whoever asks for the next piece has written the results of the one before.
+            self.complete = self.rows
 
     def _count(self, head: int, width: int | None) -> int:
         """How many results are complete."""
@@ -132,7 +148,8 @@ class ResumableResults:
 def resumable_results(
     output: str | os.PathLike[str], facts: dict[str, Any], *, overwrite: bool = False, resume: bool = False
 ) -> Iterator[ResumableResults]:
-    """Results that become `output` when the block ends without an error. Ctrl-C keeps those that there are.
+    """Results that become `output` when the block ends without an error. An error, or Ctrl-C, keeps
+    those of whole pieces, and its message says so.
 
     Args:
         facts: what the results depend on apart from the rows, by name, as JSON holds it.
@@ -148,36 +165,52 @@ def resumable_results(
     def publish(stage: Stage) -> None:
         try:
             put_file(stage.path / _RESULTS, target, overwrite=overwrite)
+            stage.keep = False
         except FileExistsError:
             stage.keep = True
             raise OutputError(
-                f"{output} has been made by somebody else meanwhile, and is left as it is; the results are kept: run "
-                "the command again with --resume --overwrite to put them there"
+                f"{output} has been made by somebody else meanwhile, and is left as it is; the results {_KEPT} "
+                "--overwrite to put them there"
             ) from None
 
-    with staged(output, target, publish, _is_resumable if resume else None) as stage:
-        if stage.resumed:
-            stage.keep = True  # unless the facts are right
-            _check_facts(_read_facts(stage.path), facts)
-            stage.keep = False
-        else:
-            (stage.path / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-        paths = [stage.path / name for name in (_RESULTS, _SUMS)]
-        for path in paths:
-            path.touch()
-        with open(paths[0], "r+b") as results, open(paths[1], "r+b") as sums:
-            opened = ResumableResults(results, sums, stage.resumed)
-            try:
-                yield opened
-            except BaseException as error:
-                # What an interrupted run has left, no error of a later one takes away.
-                stage.keep = stage.resumed or (isinstance(error, KeyboardInterrupt) and opened.complete > 0)
-                if stage.keep and isinstance(error, KeyboardInterrupt):
-                    raise OutputError(
-                        "interrupted; the results so far are kept: run the command again with --resume to go on with "
-                        "them, or without it to begin anew"
-                    ) from None
-                raise
+    opened = stage = None
+    try:
+        with staged(output, target, publish, _is_resumable if resume else None) as stage:
+            if stage.resumed:
+                stage.keep = True  # unless the facts are right
+                _check_facts(_read_facts(stage.path / _FACTS), facts)
+                stage.keep = False
+            else:
+                (stage.path / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            paths = [stage.path / name for name in (_RESULTS, _SUMS)]
+            for path in paths:
+                path.touch()
+            with open(paths[0], "r+b") as results, open(paths[1], "r+b") as sums:
+                opened = ResumableResults(results, sums, stage.resumed, stage.path / _LATE_FACTS)
+                try:
+                    yield opened
+                finally:
+                    # Until they are at their place. What an earlier run has left, no error of a later one takes away.
+                    stage.keep = stage.resumed or opened.complete > 0
+    except BaseException as error:
+        if stage is not None and stage.keep and opened is not None:
+            if isinstance(error, KeyboardInterrupt):
+                raise OutputError(_with_hint("interrupted")) from None
+            if opened.complete > 0:
+                _add_hint(error)
+        raise
+
+
+def _add_hint(error: BaseException) -> None:
+    """Say in the message of an error, where it has one, that results are kept."""
+    if isinstance(error, MemoryError):
+        error.args = (_with_hint("not enough memory"),)
+    elif len(error.args) == 1 and isinstance(error.args[0], str) and _KEPT not in error.args[0]:
+        error.args = (_with_hint(error.args[0].removesuffix(NOTHING_WRITTEN)),)
+
+
+def _with_hint(message: str) -> str:
+    return f"{message}; the results so far {_KEPT} to go on with them, or without it to begin anew"
 
 
 def _checksum(row: Any) -> bytes:
@@ -185,12 +218,12 @@ def _checksum(row: Any) -> bytes:
 
 
 def _is_resumable(stage: Path) -> bool:
-    return _read_facts(stage) is not None
+    return _read_facts(stage / _FACTS) is not None
 
 
-def _read_facts(stage: Path) -> dict[str, Any] | None:
+def _read_facts(path: Path) -> dict[str, Any] | None:
     try:
-        facts = json.loads((stage / _FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) else None

@@ -2,7 +2,8 @@
 
 Everything is written into a folder beside OUTPUT named `.OUTPUT.partial-...`, the stage, and renamed at the end. An
 error or Ctrl-C removes it. A killed process leaves it behind; it holds a lock on it as long as it lives, so the next
-run can tell a left-over from the work of somebody else and removes it, or goes on with it.
+run can tell a left-over from the work of somebody else and removes it, or goes on with it. Where there are no such
+locks, a file in it says whose it is.
 """
 
 import contextlib
@@ -13,15 +14,18 @@ import os
 import re
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kexue_hf.errors import KexueError, OutputError
 
 _MOST_TRIES = 100
+NOTHING_WRITTEN = "; nothing was written"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Of renameat2, which Linux has.
 _NO_REPLACE, _EXCHANGE = 1, 2
+_OWNER = ".owner"
 _PARTIAL, _REPLACED = ".partial-", ".replaced-"
 
 
@@ -33,10 +37,21 @@ class Stage:
         self.resumed = resumed
         self.keep = False
         self._lock = lock
+        if lock is None:
+            # Of a full disk the first result will tell.
+            with contextlib.suppress(OSError):
+                (path / _OWNER).write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
+
+    def disown(self) -> None:
+        """Remove the file that says whose it is."""
+        (self.path / _OWNER).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the folder, unless it is to be kept, and give the lock back."""
-        if not self.keep:
+        if self.keep:
+            with contextlib.suppress(OSError):
+                self.disown()
+        else:
             shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -66,6 +81,7 @@ def staged(
         _remove_leftovers(target)
         stage = taken or Stage(*_make_stage(target))
         yield stage
+        stage.disown()  # A folder becomes the result as it is.
         publish(stage)
         created = []
     except OSError as error:
@@ -133,7 +149,7 @@ def stands_in(folder: Path) -> bool:
 def explain(output: object, error: OSError) -> str:
     """What to say of an error in writing."""
     if error.errno in _FULL:
-        return f"{output}: the disk is full ({error.strerror}); free some space and try again; nothing was written"
+        return f"{output}: the disk is full ({error.strerror}); free some space and try again{NOTHING_WRITTEN}"
     return f"{output}: cannot be written: {error.strerror or error}; name another place"
 
 
@@ -214,7 +230,9 @@ def _take_over(output: object, target: Path, resumable: Callable[[Path], bool]) 
         try:
             lock = _lock(path)
         except BlockingIOError:
-            raise OutputError(f"{output}: another process is writing it; wait until it has ended") from None
+            owner = path / _OWNER
+            hint = f"; if it has ended, remove {owner}" if owner.exists() else ""
+            raise OutputError(f"{output}: another process is writing it; wait until it has ended{hint}") from None
         except FileNotFoundError:
             continue
         if resumable(path):
@@ -247,11 +265,12 @@ def _lock(folder: Path) -> int | None:
     """An open, locked descriptor of a folder; None if the system has no such locks.
 
     Raises:
-        BlockingIOError: somebody else holds it. FileNotFoundError: the folder is gone.
+        BlockingIOError: somebody else holds it, or owns the folder. FileNotFoundError: the folder is gone.
     """
     try:
         import fcntl
     except ImportError:
+        _check_owner(folder)
         return None
     descriptor = None
     try:
@@ -262,8 +281,23 @@ def _lock(folder: Path) -> int | None:
             os.close(descriptor)
         if isinstance(error, BlockingIOError | FileNotFoundError):
             raise
+        _check_owner(folder)
         return None
     return descriptor
+
+
+def _check_owner(folder: Path) -> None:
+    """Raise BlockingIOError if a living process of this machine owns a folder that cannot be locked."""
+    try:
+        pid, host = (folder / _OWNER).read_text(encoding="utf-8").split(" ", 1)
+        # Elsewhere than on POSIX, signal 0 may end the process.
+        if host != socket.gethostname() or os.name != "posix":
+            return
+        with contextlib.suppress(PermissionError):  # somebody else's, and alive
+            os.kill(int(pid), 0)
+    except (OSError, ValueError, OverflowError):
+        return
+    raise BlockingIOError
 
 
 def _rename(one: Path, other: Path, how: int) -> bool:
@@ -276,4 +310,4 @@ def _rename(one: Path, other: Path, how: int) -> bool:
     return bool(call(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), how) == 0)
 
 
-__all__ = ["Stage", "explain", "put_file", "put_folder", "staged"]
+__all__ = ["NOTHING_WRITTEN", "Stage", "explain", "put_file", "put_folder", "staged"]

@@ -1,15 +1,20 @@
 """`--resume` of score, embed and match: the file of one go, whenever the run before was stopped."""
 
 import importlib
+import itertools
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from kexue_hf import cli_embed, cli_match, cli_score, cli_texts
+from kexue_hf import WoBertTokenizer, cli_embed, cli_match, cli_score, cli_texts, masked_lm
 from kexue_hf.cli import main
+from kexue_hf.models.wobert import segmentation_wobert
 from kexue_hf.resumable_results import ResumableResults
 from tests.pipelines import matchers, test_text_scoring
 
@@ -67,13 +72,13 @@ def run(arguments: list[str], output: Path, *options: str) -> int:
     return stop.value.code
 
 
-def interrupt(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
+def interrupt(monkeypatch: pytest.MonkeyPatch, row: int, error: BaseException | None = None) -> None:
     write = ResumableResults.write
 
     def stopped(self: ResumableResults, result: str | bytes) -> None:
         if self.rows == row:
             monkeypatch.setattr(ResumableResults, "write", write)
-            raise KeyboardInterrupt
+            raise error or KeyboardInterrupt
         write(self, result)
 
     monkeypatch.setattr(ResumableResults, "write", stopped)
@@ -111,6 +116,31 @@ def test_the_file_of_one_go(
     assert f"{row - row % 3} rows have their results already" in capsys.readouterr().err
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory; the results so far are kept"),
+        (RuntimeError("CUDA out of memory"), "not enough memory; the results so far are kept"),
+        (ValueError("a row is odd"), "a row is odd; the results so far are kept"),
+        (OSError(28, "full"), "out.jsonl: the disk is full (full); free some space and try again; the results so far"),
+    ],
+    ids=["memory", "gpu_memory", "row", "disk"],
+)
+def test_an_error_keeps_results_and_says_so(
+    error: BaseException,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, name = COMMANDS["score"]
+    interrupt(monkeypatch, 5, error)
+    assert run(arguments, tmp_path / name) == 2
+    assert message in capsys.readouterr().err
+    assert run(arguments, tmp_path / name, "--resume") == 0
+    assert "3 rows have their results already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,6 +200,81 @@ def test_what_has_changed_is_refused(
     assert run(arguments, tmp_path / "out.jsonl", "--resume") == 2
     assert message in capsys.readouterr().err
     assert run(COMMANDS["score"][0], tmp_path / "out.jsonl", "--resume", "--quiet") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [("parts/weights.safetensors", True), ("vocab.txt.bak", False), (".parts/config.json", False), ("x.jsonl", False)],
+)
+def test_files_of_a_model_in_subfolders_count(
+    file: str,
+    counts: bool,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(folder / "tta", tmp_path / "tta")
+    arguments = ["score", str(tmp_path / "tta"), "--file", "lines.txt"]
+    output = tmp_path / "tta" / "out.jsonl"
+    interrupt(monkeypatch, 5)
+    assert run(arguments, output) == 2
+    (tmp_path / "tta" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "tta" / file).touch()
+    capsys.readouterr()
+    assert run(arguments, output, "--resume") == 2 * counts
+    assert ("the interrupted run had model" in capsys.readouterr().err) is counts
+
+
+def test_a_judgement_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"text_a": a, "text_b": b, "label": 1}) for a, b in matchers.PAIRS * 2]
+    (tmp_path / "judged.jsonl").write_text("\n".join(rows), encoding="utf-8")
+
+    def stopped(results: Any, *_: Any) -> Any:
+        yield from itertools.islice(results, 5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_match, "with_progress", stopped)
+    arguments = ["match", "matcher", "--file", str(tmp_path / "judged.jsonl"), "--evaluate", "--task", "loose"]
+    assert run(arguments, tmp_path / "out.jsonl") == 2
+    assert capsys.readouterr().err == "kexue-hf: error: interrupted; nothing was written\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["judged.jsonl"]
+
+
+def test_what_auto_has_come_to_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(monkeypatch, 5)
+    arguments = COMMANDS["embed"][0]
+    assert run(arguments, tmp_path / "out.jsonl") == 2
+    load = masked_lm.load_encoder
+    with monkeypatch.context() as patch:
+
+        def loaded(*names: str) -> tuple[Any, Any]:
+            model, tokenizer = load(*names)
+            return model.to(torch.bfloat16), tokenizer
+
+        patch.setattr(masked_lm, "load_encoder", loaded)
+        assert run(arguments, tmp_path / "out.jsonl", "--resume") == 2
+    assert "the interrupted run had dtype 'float32', this one has 'bfloat16'" in capsys.readouterr().err
+    assert run(arguments, tmp_path / "out.jsonl", "--resume") == 0
+
+
+@pytest.mark.parametrize("installed", ["rjieba", "jieba"])
+def test_the_segmenter_and_the_commit_of_the_hub_count(
+    installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
+    tokenizer = WoBertTokenizer(str(tmp_path / "vocab.txt"))
+    monkeypatch.setattr(segmentation_wobert, "installed", lambda backend: (installed, None))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2")
+    config = SimpleNamespace(name_or_path="org/model", _commit_hash="abc")
+    model = SimpleNamespace(config=config, device=torch.device("cuda:1"), dtype=torch.float16)
+    facts = {"device": "cuda", "dtype": "float16", "commit": "abc", "segmenter": f"{installed} 1.2"}
+    assert cli_texts._facts_of_loaded(model, tokenizer) == facts
+    assert cli_texts._facts_of_loaded(model, None) == {**facts, "segmenter": None}
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,13 @@ def test_what_the_cache_has_is_loaded_without_the_hub(unreachable: None, tmp_pat
         assert Path(place, "config.json").read_text() == "{}"
 
 
+def test_the_commit_is_that_of_the_cache(unreachable: None, tmp_path: Path) -> None:
+    cached_model(tmp_path / "cache", "org/model")
+    place = hub_names.check_model_name("org/model")
+    assert hub_names.commit_of("org/model") == hub_names.commit_of(place) == "0" * 40
+    assert hub_names.commit_of("org/other") is hub_names.commit_of(str(tmp_path)) is None
+
+
 def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"cannot be downloaded from the Hub \(HF_HUB_OFFLINE is set\)"):

@@ -1,6 +1,12 @@
 """Results that a later run goes on with: the same file as in one go, and a refusal where anything else has changed."""
 
+import copy
+import errno
 import itertools
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,14 +123,45 @@ def test_an_interruption_before_a_piece_is_complete_leaves_nothing(tmp_path: Pat
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("error", [ValueError, OSError(28, "No space left on device")])
-def test_an_error_leaves_nothing_but_what_an_earlier_run_left(error, output: Path) -> None:
-    with pytest.raises((ValueError, OutputError)):
-        run(output.parent / "other.jsonl", stop=5, error=error)
-    with pytest.raises((ValueError, OutputError)):
-        run(output, stop=1, error=error)
-    assert [name[:10] for name in names(output.parent)] == [".out.jsonl"]
+ERRORS = [
+    ValueError("row 5 is none"),
+    InputError("row 5 is none"),
+    RuntimeError("a matrix is odd"),
+    MemoryError(),
+    OSError(28, "No space left on device"),
+    KeyboardInterrupt(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_leaves_the_results_of_whole_pieces(error: BaseException, tmp_path: Path, output: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    with pytest.raises(
+        BaseException, match=r"[^;]*; the results so far are kept: run the command again with --resume"
+    ):
+        run(other, stop=5, error=copy.copy(error))
+    assert run(other) == ROWS[3:]
+    with pytest.raises(BaseException) as early:
+        run(other, stop=2, resume=False, overwrite=True, error=copy.copy(error))
+    assert "kept" not in str(early.value) and len(other.read_text("utf-8").splitlines()) == len(ROWS)
+    with pytest.raises(BaseException) as resumed:
+        run(output, stop=1, error=copy.copy(error))
+    assert "are kept" in str(resumed.value)
     assert run(output) == ROWS[3:]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_at_the_end_leaves_all_results(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises((OutputError, KeyboardInterrupt)) as failed:
+        patch.setattr("kexue_hf.resumable_results.put_file", put)
+        run(tmp_path / "out.jsonl")
+    assert "; the results so far are kept" in str(failed.value) and "nothing was written" not in str(failed.value)
+    assert run(tmp_path / "out.jsonl") == [] and names(tmp_path) == ["out.jsonl"]
 
 
 def test_while_another_run_writes_it(output: Path) -> None:
@@ -133,6 +170,36 @@ def test_while_another_run_writes_it(output: Path) -> None:
         pytest.raises(OutputError, match="another process is writing it"),
     ):
         run(output)
+
+
+@pytest.fixture(params=["no_module", "not_supported"])
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Not supported")
+
+    if request.param == "no_module":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+        monkeypatch.setattr("fcntl.flock", flock)
+
+
+def test_without_locks_a_living_process_is_left_alone(no_locks: None, output: Path) -> None:
+    with resumable_results(output, {"model": 1}, resume=True):
+        message = r"another process is writing it; .*; if it has ended, remove .*\.owner"
+        with pytest.raises(OutputError, match=message):
+            run(output)
+    assert names(output.parent) == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("owner", ["{dead} {host}", "{alive} elsewhere", "", "x {host}", "9" * 30 + " {host}"])
+def test_without_locks_a_dead_process_is_gone_on_from(owner: str, no_locks: None, output: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    (stage,) = output.parent.glob(".out.jsonl.partial-*")
+    assert not (stage / ".owner").exists(), "this process has left it"
+    owner = owner.format(dead=ended.pid, alive=os.getpid(), host=socket.gethostname())
+    (stage / ".owner").write_text(owner, encoding="utf-8")
+    assert run(output) == ROWS[3:] and output.exists()
 
 
 def test_a_file_that_appears_meanwhile_is_left_and_so_are_the_results(output: Path) -> None:

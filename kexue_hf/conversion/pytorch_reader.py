@@ -10,7 +10,7 @@ import numpy as np
 
 from kexue_hf.conversion.element_types import BY_NAME
 from kexue_hf.conversion.weight_source import CHUNK, StoredTensor, WeightSource
-from kexue_hf.errors import CheckpointError, InputError
+from kexue_hf.errors import CheckpointError, InputError, quoted
 
 _FAILURES = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, OSError,
@@ -73,11 +73,22 @@ def _load(path: str) -> dict[str, Any]:
     odd = next((name for name, value in state.items() if not _is_weight(name, value, torch)), None)
     if odd is not None:
         raise CheckpointError(f"{path}: expected a dict of dense tensors, but {odd!r:.60} is none")
+    for name, value in state.items():
+        size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+        # Expanded, as a stride of 0 does: a small file would become as much memory as it likes.
+        if size > stored:
+            raise CheckpointError(
+                f"{path}: tensor {quoted(name)} claims {size:,} bytes, the file has {stored:,} of it"
+            )
     return dict(state)
 
 
 def _is_weight(name: object, value: Any, torch: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
+    return isinstance(name, str) and isinstance(value, torch.Tensor) and _is_plain(value, torch)
+
+
+def _is_plain(value: Any, torch: Any) -> bool:
+    return bool(value.layout == torch.strided and value.device.type == "cpu")
 
 
 __all__ = ["PyTorchWeights"]

@@ -19,6 +19,7 @@ from transformers import Trainer
 from kexue_hf.errors import InputError
 
 PROGRESS = "progress.json"
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
 _SAVING, _REMOVING = ".saving", ".removing"
 
 
@@ -77,9 +78,11 @@ class MarkingTrainer(Trainer):
         super().save_model(str(stage))
         if self.args.should_save and stage.is_dir():
             # The configuration, without which nothing loads, comes last.
-            for path in sorted(stage.iterdir(), key=lambda path: (path.name == "config.json", path.name)):
-                os.replace(path, folder / path.name)
-            stage.rmdir()
+            files = [path.relative_to(stage) for path in stage.rglob("*") if not path.is_dir()]
+            for path in sorted(files, key=lambda path: (path.name in _CONFIGURATIONS, path)):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(stage / path, folder / path)
+            shutil.rmtree(stage)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         if self.is_world_process_zero():

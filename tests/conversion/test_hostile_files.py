@@ -27,6 +27,7 @@ from kexue_hf.conversion.varint import write_varint
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
 from kexue_hf.models.tta import vocabulary_tta
 from kexue_hf.models.wobert import vocabulary_wobert
+from kexue_hf.regular_file import check_folder
 from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
 from tests.conversion.checkpoints import golden_copy, make_bundle, masked
 from tests.conversion.test_bad_input import edit_h5, edit_json, run
@@ -80,6 +81,31 @@ KINDS = {
     "device": (device, "should be a plain file, and is a device"),
     "sparse": (sparse, "4,294,967,296 bytes"),
 }
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "pairs.json", "corpus.txt", "model.safetensors"])
+def test_large_files_that_no_loader_reads_whole(name: str, tmp_path: Path) -> None:
+    sparse(tmp_path / name)
+    check_folder(tmp_path)
+    (tmp_path / name).unlink()
+    pipe(tmp_path / name)
+    with pytest.raises(InputError, match="is a pipe"):
+        check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json", "config.4.0.0.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        "tokenizer.4.0.0.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
+        "merges.txt", "spiece.model", "model.safetensors.index.json", "preprocessor_config.json",
+        "adapter_config.json", "chat_template.json", "chat_template.jinja",
+    ],
+)  # fmt: skip
+def test_what_loaders_read_whole_is_small(name: str, tmp_path: Path) -> None:
+    sparse(tmp_path / name)
+    with pytest.raises(InputError, match=r"4,294,967,296 bytes, expected 67,108,864 at most"):
+        check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -104,6 +104,14 @@ def test_two_runs_at_once_do_not_clean_up_after_each_other(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_without_locks_a_folder_holds_what_was_written_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with staged_folder(tmp_path / "out") as folder:
+        assert (folder / ".owner").read_text("utf-8").startswith(f"{os.getpid()} ")
+        (folder / "config.json").touch()
+    assert os.listdir(tmp_path / "out") == ["config.json"]
+
+
 @pytest.mark.parametrize("moment", ["before_it_is_opened", "before_it_is_locked", "while_it_is_removed"])
 def test_a_folder_not_yet_locked_may_be_removed_by_another_run(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -49,6 +49,26 @@ def test_the_model_is_moved_when_it_is_complete(
     assert set(after) == set(before) and after["model.safetensors"] != before["model.safetensors"]
 
 
+def test_subfolders_of_a_model_are_saved_again(
+    trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an adapter with a name of its own has one; what somebody else has put into it stays."""
+    written = iter(range(3))
+
+    def save(self: Any, folder: str, *arguments: Any, **options: Any) -> None:
+        mine = Path(folder) / "mine" / "deep"
+        mine.mkdir(parents=True)
+        (mine / "weights").write_text(str(next(written)))
+
+    monkeypatch.setattr(Trainer, "_save", save)
+    trainer.save_model()
+    folder = tmp_path / "out" / "mine"
+    (folder / "notes").touch()
+    trainer.save_model()
+    assert (folder / "deep" / "weights").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.glob("out/**/*")) == ["deep", "mine", "notes", "weights"]
+
+
 def test_a_checkpoint_that_is_written_again_counts_when_it_is_complete(
     trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ class Segmenter:
         user_words = list(user_words)
         looked_up = [word for word in user_words if _IN_RUN.fullmatch(word)]
         found_before = [word for word in user_words if not _IN_RUN.fullmatch(word)]
-        self.backend, module = _installed(backend)
+        self.backend, module = installed(backend)
         self._cut = (_rjieba_cut if self.backend == "rjieba" else _jieba_cut)(module, looked_up)
         # Longest first, for alternation takes the first that matches.
         found_before.sort(key=len, reverse=True)
@@ -64,7 +64,7 @@ class Segmenter:
         return words
 
 
-def _installed(backend: str | None) -> tuple[str, Any]:
+def installed(backend: str | None) -> tuple[str, Any]:
     """The first segmenter that can be imported, or the one asked for: its name and its module."""
     if backend not in (None, "rjieba", "jieba"):
         raise ValueError(f"backend must be 'rjieba' or 'jieba', got {backend!r}")
@@ -142,4 +142,4 @@ def _jieba_cut(jieba: Any, user_words: Sequence[str]) -> Cut:
     return cut
 
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "installed"]
