@@ -23,7 +23,7 @@ RESUME = typer.Option(
 _TEXTS_AT_ONCE = 1024
 # Where each token takes a pass, so few texts fill the batches as well, and their results come sooner.
 _TEXTS_MASKED_AT_ONCE = 128
-JSON = typer.Option("--json", help="With --evaluate (in correct also --calibrate): print the figures as JSON, for programs.")
+JSON = typer.Option("--json", help="With --evaluate (correct: or --calibrate): figures as JSON, for programs.")
 # Seconds.
 _BAR_AFTER, _BAR_EVERY = 2.0, 0.5
 
