@@ -173,8 +173,7 @@ class Corrector:
             raise ValueError("threshold must be a number, got nan")
         self.model, self.tokenizer = model, tokenizer
         self.candidates = candidates if isinstance(candidates, str) else type(candidates).__name__
-        threshold = calibrated_threshold(model, self.candidates) if threshold is None else threshold
-        self.threshold, self.rounds, self.shown, self.batch_tokens = threshold, rounds, shown, batch_tokens
+        self.rounds, self.shown, self.batch_tokens = rounds, shown, batch_tokens
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
         self._frame = frame_of(tokenizer)
@@ -196,6 +195,8 @@ class Corrector:
         # How many characters each token has that may be a candidate, [tokens], else 0.
         self._lengths = torch.zeros(max(self._texts) + 1, dtype=torch.long)
         self._lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())])
+        # Last, since it may warn, and what is wrong is to be one line.
+        self.threshold = calibrated_threshold(model, self.candidates) if threshold is None else threshold
 
     def _check_vocabulary(self) -> None:
         name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
