@@ -140,8 +140,7 @@ def mended_index(data: bytes, chance: random.Random) -> bytes:
     """Damage whose checksums were made right again, so that it reaches the parsers; or blind damage."""
     if chance.random() < 0.3:
         return blind(data, chance)
-    from kexue_hf.conversion.checksum import masked_crc
-    from kexue_hf.conversion.varint import read_varint
+    from kexue_hf.conversion.formats.tensorflow_index import masked_crc, read_varint
 
     out, end = bytearray(data), len(data) - 48
     footer = data[end:]
@@ -311,7 +310,7 @@ def run_forked(arguments: list[str], errors: Path) -> tuple[int, int, float]:
             signal.alarm(SECONDS)
             size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
-            from kexue_hf.cli import main
+            from kexue_hf.cli.main import main
 
             main(arguments)
         except SystemExit as end:
@@ -373,7 +372,7 @@ def warm_torch() -> None:
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer  # noqa: F401
 
-    import kexue_hf.masked_lm
+    import kexue_hf.cli.model_loading
     import kexue_hf.pipelines.sentence_vectors
     import kexue_hf.pipelines.text_correction
     import kexue_hf.pipelines.text_scoring  # noqa: F401
@@ -391,11 +390,10 @@ def main() -> None:
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
-    import kexue_hf.cli
+    import kexue_hf.cli.main
     import kexue_hf.conversion.export
     import kexue_hf.conversion.extend
-    import kexue_hf.conversion.keras_h5_reader
-    import kexue_hf.conversion.keras_h5_writer
+    import kexue_hf.conversion.formats.keras
     import kexue_hf.conversion.verify
     from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 
@@ -410,7 +408,7 @@ def main() -> None:
         sources = place / "sources"
         prepare(sources)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            kexue_hf.cli.main(["doctor", str(sources / "folder")])  # typer imports half of itself when it is used
+            kexue_hf.cli.main.main(["doctor", str(sources / "folder")])  # typer imports half of itself when it is used
         cases = list(range(options.cases)) if options.only is None else [options.only]
         # First those whose forks are cheap, since torch is not imported yet; before the others, one that is whole.
         cases.sort(key=lambda number: (kinds[number % len(kinds)] in NEEDS_TORCH, number))

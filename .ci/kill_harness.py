@@ -113,7 +113,7 @@ def content(path: Path) -> Any:
 
 def command(arguments: list[str], work: Path, *more: str) -> Callable[[], None]:
     def run() -> None:
-        from kexue_hf.cli import main
+        from kexue_hf.cli.main import main
 
         main([argument.replace("OUT", str(work / "out")) for argument in (*arguments, *more)])
 
@@ -315,22 +315,22 @@ def warm(jobs: list[str]) -> None:
     """Import what the jobs need."""
     import importlib
 
-    import kexue_hf.cli
+    import kexue_hf.cli.main
     import kexue_hf.conversion.export
     import kexue_hf.conversion.extend
-    import kexue_hf.conversion.keras_h5_writer
+    import kexue_hf.conversion.formats.keras
     from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 
     Segmenter()("词典")  # loads the dictionary
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        kexue_hf.cli.main(["doctor"])  # typer imports half of itself when it is used
+        kexue_hf.cli.main.main(["doctor"])  # typer imports half of itself when it is used
 
     if not set(jobs) & {*RESUMED, *TRAININGS}:
         return
     import torch
     from tqdm import tqdm
 
-    import kexue_hf.masked_lm
+    import kexue_hf.cli.model_loading
     import kexue_hf.pipelines.sentence_vectors
     import kexue_hf.pipelines.text_matching
     import kexue_hf.pipelines.text_scoring

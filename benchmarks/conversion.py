@@ -30,10 +30,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, summary, write_result
 
-from kexue_hf.conversion.element_types import BY_NAME
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
-from kexue_hf.conversion.tf_checkpoint_writer import write_tensorflow
-from kexue_hf.conversion.weight_source import CHUNK, StoredTensor, WeightSource
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
+from kexue_hf.conversion.formats.tensorflow import write_tensorflow
+from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, StoredTensor, WeightSource
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 
@@ -49,11 +48,11 @@ SIZES = {
 PARTS = ("encoder", "pooler", "nsp", "mlm")
 WANTED = {"seconds": 1.2, "times faster than TensorFlow": 2.5, "copying against cp": 4.0, "peak RSS in MB": 200}
 
-CONVERT = "from kexue_hf.cli import main; main()"
+CONVERT = "from kexue_hf.cli.main import main; main()"
 COPY = """
 import sys, time
 from kexue_hf.conversion.convert import open_source
-from kexue_hf.conversion.safetensors_writer import write_safetensors
+from kexue_hf.conversion.formats.safetensors import write_safetensors
 with open_source(sys.argv[1]) as opened:
     started = time.perf_counter()
     write_safetensors(sys.argv[2], opened.weights, opened.plan.moves)

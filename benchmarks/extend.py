@@ -29,9 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, summary, write_result
 
 from conversion import CONVERT, RandomWeights, run
-from kexue_hf.conversion.element_types import BY_NAME
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
-from kexue_hf.conversion.safetensors_writer import write_safetensors
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
+from kexue_hf.conversion.formats.weight_source import BY_NAME
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 from kexue_hf.vocabulary.counting import dictionary_frequencies

@@ -28,8 +28,8 @@ from measuring import machine, write_result  # noqa: E402 (found by the line abo
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torch is the one of above)
 
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
-from kexue_hf.models.performer_bert.calibration_performer_bert import calibrate  # noqa: E402 (found by the line above)
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map  # noqa: E402 (found by the line above)
+from kexue_hf.performer.calibrate_map import calibrate  # noqa: E402 (found by the line above)
 
 FEATURES = (64, 128, 256, 512, 1024)
 DEVIATIONS = (0.25, 0.35, 0.5, 0.7, 1.0)

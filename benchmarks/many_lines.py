@@ -38,7 +38,7 @@ def short_lines() -> Iterator[str]:
 
 def measure(command: str, model: Path, lines: Path, count: int, folder: Path) -> dict[str, Any]:
     output = folder / f"{command}.{'npy' if command == 'embed' else 'jsonl'}"
-    given = [sys.executable, "-m", "kexue_hf.cli", command, model, "--file", lines, "--output", output, "--quiet"]
+    given = [sys.executable, "-m", "kexue_hf.cli.main", command, model, "--file", lines, "--output", output, "--quiet"]
     before = sum(path.stat().st_size for path in folder.glob("*.*") if path != lines)
     start = time.perf_counter()
     process = subprocess.Popen(list(map(str, given)), cwd=ROOT)

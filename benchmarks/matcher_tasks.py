@@ -91,7 +91,7 @@ def overlap(row: Any) -> float:
 
 def thresholds(rows: Sequence[Any], scores: Sequence[float]) -> dict[str, float]:
     """Of each task the threshold with the best F1."""
-    from kexue_hf.trainers.matching_figures import best_threshold
+    from kexue_hf.evaluation.matching import best_threshold
 
     found = {}
     for task in dict.fromkeys(row.task for row in rows):
@@ -109,7 +109,7 @@ def figures_of(
     rows: Sequence[Any], scores: Sequence[float], at: dict[str, float], names: list[str]
 ) -> dict[str, float]:
     """F1 of each task, of each standard, and their mean."""
-    from kexue_hf.trainers.matching_figures import matching_figures
+    from kexue_hf.evaluation.matching import matching_figures
 
     expected, tasks = labels_and_tasks(rows, names)
     found = matching_figures(above(rows, scores, at), expected, tasks, names)
@@ -128,7 +128,7 @@ def differences(
     Pairs and seeds are drawn anew for the standard error; of n seeds n - 1, for the mean of n that were drawn from n
     varies too little, by 1 / n of the variance.
     """
-    from kexue_hf.trainers.matching_figures import matching_figures
+    from kexue_hf.evaluation.matching import matching_figures
 
     expected, tasks = labels_and_tasks(rows, names)
     own, rng = [np.flatnonzero(tasks == task) for task in range(len(names))], np.random.default_rng(0)
@@ -158,8 +158,7 @@ def differences(
 
 def reliability_of(rows: Sequence[Any], scores: Sequence[float], names: list[str]) -> dict[str, dict[str, Any]]:
     """Of each task, those of one standard beside each other: how reliable the probabilities are."""
-    from kexue_hf.trainers.matching_figures import standard_of
-    from kexue_hf.trainers.reliability import reliability
+    from kexue_hf.evaluation.matching import reliability, standard_of
 
     found = {}
     for name in sorted(names, key=lambda name: (standard_of(name) or "", names.index(name))):
@@ -170,8 +169,8 @@ def reliability_of(rows: Sequence[Any], scores: Sequence[float], names: list[str
 
 def keep(result: Mapping[str, Any]) -> None:
     """Write the result, and draw of it what there is to be drawn."""
-    from kexue_hf.trainers.reliability import Reliability
-    from kexue_hf.trainers.reliability_picture import draw_reliability
+    from kexue_hf.evaluation.matching import Reliability
+    from kexue_hf.evaluation.reliability_picture import draw_reliability
 
     write_result("matcher_tasks", result)
     tasks = result.get("reliability", {}).get("tasks")
@@ -307,7 +306,7 @@ def measured(
 ) -> dict[str, Any]:
     """The contender trained at a rate with a seed: size, time, average precision on the rows kept out, F1 on the
     held-out ones, and of these how reliable the probabilities are."""
-    from kexue_hf.trainers.matching_figures import probability_figures
+    from kexue_hf.evaluation.matching import probability_figures
 
     how = [f"--learning_rate={rate}", f"--seed={seed}"]
     model = options.model if contender == ONE else plain(options)
@@ -490,7 +489,7 @@ def main() -> None:
 
     from kexue_hf import convert
     from kexue_hf.errors import KexueError
-    from kexue_hf.trainers.reliability_picture import check_picture
+    from kexue_hf.evaluation.reliability_picture import check_picture
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -45,7 +45,7 @@ from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torc
 
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map  # noqa: E402 (found by the line above)
-from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention  # noqa: E402 (found by the line above)
+from kexue_hf.performer.exact_attention import naive_attention  # noqa: E402 (found by the line above)
 
 HEADS, DIM, FEATURES = 12, 64, 256
 LENGTHS = [1 << power for power in range(10, 18)]

@@ -41,8 +41,8 @@ from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer  # noqa: E402 (after the environment)
 
 import kexue_hf  # noqa: E402 (found by the line above)
-from kexue_hf.trainers.performer_distillation import collator  # noqa: E402 (found by the line above)
-from kexue_hf.trainers.recovery_figures import HeldOut  # noqa: E402 (found by the line above)
+from kexue_hf.performer.distillation import collator  # noqa: E402 (found by the line above)
+from kexue_hf.performer.recovery_figures import HeldOut  # noqa: E402 (found by the line above)
 
 FEATURES, LENGTH, LONGER, BATCH = 256, 256, 512, 4
 PASSAGE, LONG_PASSAGE, SHARED_WORDS, HELD_OUT = 150, 340, 13, 10

@@ -221,7 +221,7 @@ def measure_speed(model: Path, text: Path, repetitions: int) -> dict[str, Any]:
     from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling
 
     from kexue_hf import WoBertConfig, WoBertForMaskedLM
-    from kexue_hf.trainers.masked_positions import score_masked_positions_only
+    from kexue_hf.trainers.labelled_positions import score_masked_positions_only
     from kexue_hf.trainers.word_masking import WordMaskingCollator
     from kexue_hf.vocabulary.building import build_vocabulary
     from kexue_hf.vocabulary.counting import CorpusCounts

@@ -12,9 +12,9 @@ give. The threshold of each contender is chosen here on --train_rows rows of tra
 on the sources and the targets together, so that half of the sentences are without errors. Nothing is chosen on dev,
 which is not looked at before all thresholds are.
 
-Reported on dev, the test of 2013: the counts there, by the measures of 2015 (see kexue_hf/correction_metrics.py; the
-bake-off of 2013 counted otherwise); and, since nearly all its sentences have errors, in how many of its *targets*
-something is changed.
+Reported on dev, the test of 2013: the counts there, by the measures of 2015 (see
+kexue_hf/evaluation/correction.py; the bake-off of 2013 counted otherwise); and, since nearly all its sentences have
+errors, in how many of its *targets* something is changed.
 
 Writes benchmarks/results/tta_correction.json and docs/tta_correction.svg. Four minutes on one core.
 """

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from kexue_hf.conversion.convert import ConversionReport, convert
 from kexue_hf.conversion.families import load_weight_map
-from kexue_hf.conversion.saved_vocabulary import read_vocabulary
-from kexue_hf.conversion.source_files import find_source
+from kexue_hf.conversion.source import find_source, read_vocabulary
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import ConversionError, KexueError
 

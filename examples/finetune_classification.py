@@ -39,18 +39,18 @@ from transformers import (
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
 from kexue_hf.errors import InputError
+from kexue_hf.files.whole_file import whole_file
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_nothing_is_replaced,
     check_range,
     check_training,
+    leave_process_group,
     one_line,
     remove_checkpoints,
 )
-from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
-from kexue_hf.whole_file import whole_file
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 

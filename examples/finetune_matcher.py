@@ -48,6 +48,11 @@ from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, EmaC
 from kexue_hf.corpora.matching_rows import MatchingRow, read_matching_rows, tasks_of
 from kexue_hf.corpora.row_order import Table
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.evaluation.matcher_card import matcher_card
+from kexue_hf.evaluation.matching import Reliability, matching_figures, probability_figures, reliability
+from kexue_hf.evaluation.reliability_picture import check_picture, draw_reliability
+from kexue_hf.files.whole_file import whole_file
+from kexue_hf.losses.classification import balanced_weights, loss_of
 from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
 from kexue_hf.trainers.checked_options import (
@@ -55,19 +60,13 @@ from kexue_hf.trainers.checked_options import (
     check_nothing_is_replaced,
     check_range,
     check_training,
+    leave_process_group,
     one_line,
     remove_checkpoints,
 )
-from kexue_hf.trainers.classification_losses import balanced_weights, loss_of
-from kexue_hf.trainers.matcher_card import matcher_card
-from kexue_hf.trainers.matching_figures import matching_figures, probability_figures
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer
-from kexue_hf.trainers.process_group import leave_process_group
-from kexue_hf.trainers.reliability import Reliability, reliability
-from kexue_hf.trainers.reliability_picture import check_picture, draw_reliability
 from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
-from kexue_hf.whole_file import whole_file
 
 MATCHER = ClnMatcherConfig.model_type
 PICTURE = "reliability.svg"

@@ -32,21 +32,21 @@ from transformers import (
 from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError
-from kexue_hf.generation import ContinuationOnly, PromptWordsOnly
+from kexue_hf.files.whole_file import whole_file
+from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsOnly
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_nothing_is_replaced,
     check_range,
     check_training,
+    leave_process_group,
     one_line,
     remove_checkpoints,
 )
-from kexue_hf.trainers.process_group import leave_process_group
+from kexue_hf.trainers.labelled_positions import score_target_positions_only
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
-from kexue_hf.trainers.target_positions import score_target_positions_only
 from kexue_hf.trainers.training_script import run_script
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
-from kexue_hf.whole_file import whole_file
 
 # Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
 FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)

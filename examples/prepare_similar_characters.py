@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from kexue_hf.whole_file import whole_file
+from kexue_hf.files.whole_file import whole_file
 
 FILES = ("Readings", "DictionaryLikeData", "IRGSources", "OtherMappings")
 FIELDS = (

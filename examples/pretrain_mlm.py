@@ -30,13 +30,11 @@ from transformers import (
 
 from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.checked_options import check_range
-from kexue_hf.trainers.next_segment import NextSegmentCollator
+from kexue_hf.trainers.checked_options import check_range, leave_process_group
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
-from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.training_script import run_script
-from kexue_hf.trainers.word_masking import WordMaskingCollator
+from kexue_hf.trainers.word_masking import NextSegmentCollator, WordMaskingCollator
 from kexue_hf.vocabulary.building import build_vocabulary
 
 

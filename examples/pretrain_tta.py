@@ -25,12 +25,12 @@ from transformers import AutoConfig, AutoTokenizer, TrainingArguments
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer
 from kexue_hf.corpora.packing import tokens_around
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.language_autoencoding import LanguageAutoencodingCollator
+from kexue_hf.trainers.checked_options import leave_process_group
 from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
-from kexue_hf.trainers.process_group import leave_process_group
 from kexue_hf.trainers.training_script import run_script
+from kexue_hf.trainers.word_masking import LanguageAutoencodingCollator
 from kexue_hf.vocabulary.building import build_character_vocabulary
 
 QUERY_SOURCES = ("mask_embedding", "position")

@@ -42,14 +42,14 @@ import kexue_hf
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.hub_names import check_model_name
-from kexue_hf.models.performer_bert.text_rows_performer_bert import refuse_several_tasks, row_length
+from kexue_hf.files.hub_names import check_model_name
+from kexue_hf.files.whole_file import whole_binary_file, whole_file
+from kexue_hf.performer.attention_modules import refuse_several_tasks, row_length
+from kexue_hf.performer.distillation import collator, has_masked_head
+from kexue_hf.performer.recovery_card import recovery_card
+from kexue_hf.performer.recovery_figures import HeldOut
 from kexue_hf.pipelines.text_windows import frame_of, room_in
 from kexue_hf.trainers.checked_options import one_line
-from kexue_hf.trainers.performer_distillation import collator, has_masked_head
-from kexue_hf.trainers.recovery_card import recovery_card
-from kexue_hf.trainers.recovery_figures import HeldOut
-from kexue_hf.whole_file import whole_binary_file, whole_file
 
 KINDS = {
     "ForMaskedLM": AutoModelForMaskedLM,

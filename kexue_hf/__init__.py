@@ -7,7 +7,7 @@ Auto classes the moment those are imported (at once where they already are); the
 import importlib
 from typing import Any
 
-from kexue_hf._registration import install as _install_registration
+from kexue_hf.integrations.auto_classes import install as _install_registration
 
 __version__ = "0.1.0"
 
@@ -53,17 +53,17 @@ _LOCATIONS: dict[str, str] = {
     "ClnMatcherModel": "kexue_hf.models.cln_matcher.modeling_cln_matcher",
     "ClnMatcherPreTrainedModel": "kexue_hf.models.cln_matcher.modeling_cln_matcher",
     "ClnMatcherForSequenceClassification": "kexue_hf.models.cln_matcher.modeling_cln_matcher",
-    "use_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
-    "calibrate_performer": "kexue_hf.models.performer_bert.model_calibration_performer_bert",
-    "remove_performer": "kexue_hf.models.performer_bert.swapping_performer_bert",
+    "use_performer": "kexue_hf.performer.swap",
+    "calibrate_performer": "kexue_hf.performer.calibrate_model",
+    "remove_performer": "kexue_hf.performer.swap",
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "EmaCallback": "kexue_hf.trainers.averaged_weights",
-    "MatcherEvaluator": "kexue_hf.trainers.matcher_evaluator",
-    "transfer_attention": "kexue_hf.trainers.attention_transfer",
-    "distil_performer": "kexue_hf.trainers.performer_distillation",
-    "performer_report": "kexue_hf.attention_report.report",
-    "PerformerReport": "kexue_hf.attention_report.report",
-    "check_pairing": "kexue_hf._pairing",
+    "MatcherEvaluator": "kexue_hf.evaluation.matcher_evaluator",
+    "transfer_attention": "kexue_hf.performer.transfer",
+    "distil_performer": "kexue_hf.performer.distillation",
+    "performer_report": "kexue_hf.performer.report.report",
+    "PerformerReport": "kexue_hf.performer.report.report",
+    "check_pairing": "kexue_hf.vocabulary.pairing",
     "VocabularyMismatchWarning": "kexue_hf.models.wobert.vocabulary_wobert",
     "convert": "kexue_hf.conversion.convert",
     "export": "kexue_hf.conversion.export",
@@ -73,16 +73,16 @@ _LOCATIONS: dict[str, str] = {
     "sentence_vectors": "kexue_hf.pipelines.sentence_vectors",
     "match_texts": "kexue_hf.pipelines.text_matching",
     "Corrector": "kexue_hf.pipelines.text_correction",
-    "calibrate_correction": "kexue_hf.pipelines.correction_calibration",
+    "calibrate_correction": "kexue_hf.evaluation.correction_calibration",
     "Confusion": "kexue_hf.pipelines.confusion",
-    "CorrectionMetrics": "kexue_hf.correction_metrics",
-    "build_sentence_transformer": "kexue_hf.sentence_encoder",
+    "CorrectionMetrics": "kexue_hf.evaluation.correction",
+    "build_sentence_transformer": "kexue_hf.integrations.sentence_transformers",
     "leave_one_out": "kexue_hf.pipelines.leave_one_out",
     "TextScore": "kexue_hf.pipelines.text_scoring",
     "score_texts": "kexue_hf.pipelines.text_scoring",
     "score_stream": "kexue_hf.pipelines.text_scoring",
-    "rerank": "kexue_hf.pipelines.reranking",
-    "rerank_lists": "kexue_hf.pipelines.reranking",
+    "rerank": "kexue_hf.generation.reranking",
+    "rerank_lists": "kexue_hf.generation.reranking",
     "KexueError": "kexue_hf.errors",
     "CheckpointError": "kexue_hf.errors",
     "ConversionError": "kexue_hf.errors",

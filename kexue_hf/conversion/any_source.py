@@ -7,11 +7,10 @@ from pathlib import Path
 
 from kexue_hf.conversion.bert_folder import is_saved_folder, open_bert_folder
 from kexue_hf.conversion.original_source import OpenedSource, open_source
-from kexue_hf.conversion.saved_vocabulary import source_vocabulary
-from kexue_hf.conversion.source_config import load_json_object
-from kexue_hf.conversion.tokenizer_files import FolderVocabulary
+from kexue_hf.conversion.saved_folder import FolderVocabulary
+from kexue_hf.conversion.source import load_json_object, source_vocabulary
 from kexue_hf.errors import CheckpointError, InputError
-from kexue_hf.hub_names import local_source
+from kexue_hf.files.hub_names import local_source
 
 # Weights for TensorFlow that transformers saved: no layers of Keras or bert4keras.
 _NO_ORIGINAL = ("tf_model.h5",)

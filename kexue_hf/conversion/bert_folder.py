@@ -9,24 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.constants import add_constants
+from kexue_hf.conversion.derived_weights import add_constants
 from kexue_hf.conversion.families import FAMILIES, convertible, load_weight_map
+from kexue_hf.conversion.formats.pytorch import PyTorchWeights
+from kexue_hf.conversion.formats.weight_source import WeightSource
 from kexue_hf.conversion.original_source import OpenedSource
-from kexue_hf.conversion.pytorch_reader import PyTorchWeights
-from kexue_hf.conversion.saved_vocabulary import (
+from kexue_hf.conversion.saved_folder import INDEX, WEIGHTS, FolderVocabulary, open_safetensors, read_folder_vocabulary
+from kexue_hf.conversion.source import (
     MOST_PADDING,
+    SourceFiles,
+    load_json_object,
+    read_config,
     read_lines,
     read_vocabulary,
     rows_of,
 )
-from kexue_hf.conversion.sharded_safetensors import INDEX, WEIGHTS, open_safetensors
-from kexue_hf.conversion.source_config import load_json_object, read_config
-from kexue_hf.conversion.source_files import SourceFiles
-from kexue_hf.conversion.tokenizer_files import FolderVocabulary, read_folder_vocabulary
-from kexue_hf.conversion.weight_source import WeightSource
 from kexue_hf.conversion.weight_table import WeightMap, plan_from_saved
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
-from kexue_hf.regular_file import check_folder
+from kexue_hf.files.regular_file import check_folder
 
 # model_type of transformers: our family. Others have the same name here and there.
 _FAMILY_OF = {"bert": "wobert"}

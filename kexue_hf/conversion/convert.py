@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.any_source import open_any
-from kexue_hf.conversion.element_types import BY_NAME, ElementType
+from kexue_hf.conversion.formats.safetensors import write_safetensors
+from kexue_hf.conversion.formats.transfer import progress_bar
+from kexue_hf.conversion.formats.weight_source import BY_NAME, ElementType
 from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
 from kexue_hf.conversion.original_source import OpenedSource, open_source
-from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import auto_map, python_files, references
-from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.saved_vocabulary import language_of, repeated_lines
+from kexue_hf.conversion.saved_folder import FolderVocabulary
+from kexue_hf.conversion.source import language_of, repeated_lines
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.tokenizer_files import FolderVocabulary
 from kexue_hf.conversion.weight_table import Plan, WeightMap
 from kexue_hf.errors import ConversionError, InputError
 

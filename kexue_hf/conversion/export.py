@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.constants import add_constants
 from kexue_hf.conversion.convert import element_type
+from kexue_hf.conversion.derived_weights import add_constants
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
-from kexue_hf.conversion.progress import progress_bar
-from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.saved_tokenizer import FILES
-from kexue_hf.conversion.source_config import HINTS
+from kexue_hf.conversion.formats.tensorflow import write_state_file, write_tensorflow
+from kexue_hf.conversion.formats.transfer import progress_bar
+from kexue_hf.conversion.formats.weight_source import WeightSource
+from kexue_hf.conversion.saved_folder import FILES, SavedFolder, open_folder
+from kexue_hf.conversion.source import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.tf_checkpoint_writer import write_state_file, write_tensorflow
-from kexue_hf.conversion.weight_source import WeightSource
 from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_to_keras, plan_to_tensorflow
 from kexue_hf.errors import ConversionError, InputError
 
@@ -99,7 +98,7 @@ def export(
                     write_tensorflow(stage / name, weights, [*plan.moves, *plan.constants], wanted, on_bytes)
                     write_state_file(stage / name)
                 else:
-                    from kexue_hf.conversion.keras_h5_writer import write_keras  # imports h5py
+                    from kexue_hf.conversion.formats.keras import write_keras  # imports h5py
 
                     moved = [*plan.moves, *plan.constants]
                     write_keras(stage / name, weights, moved, layers, wanted, on_bytes)

@@ -8,9 +8,8 @@ original format knows neither, so that the former become lines and the latter ge
 from dataclasses import dataclass
 from pathlib import Path
 
-from kexue_hf.conversion.saved_folder import SavedFolder
-from kexue_hf.conversion.saved_tokenizer import SavedTokenizer, read_tokenizer
-from kexue_hf.conversion.saved_vocabulary import (
+from kexue_hf.conversion.saved_folder import SavedFolder, SavedTokenizer, read_folder_vocabulary, read_tokenizer
+from kexue_hf.conversion.source import (
     MOST_PADDING,
     SourceVocabulary,
     filler,
@@ -18,7 +17,6 @@ from kexue_hf.conversion.saved_vocabulary import (
     read_vocabulary,
     rows_of,
 )
-from kexue_hf.conversion.tokenizer_files import read_folder_vocabulary
 from kexue_hf.conversion.weight_table import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint

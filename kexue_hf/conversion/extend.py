@@ -22,19 +22,18 @@ from kexue_hf.conversion.convert import (
     write_json,
     write_lines,
 )
-from kexue_hf.conversion.extended_card import extension
-from kexue_hf.conversion.grown_weights import GrownWeights
-from kexue_hf.conversion.model_card import auto_class, check_license, model_card
+from kexue_hf.conversion.derived_weights import GrownWeights
+from kexue_hf.conversion.formats.safetensors import write_safetensors
+from kexue_hf.conversion.formats.transfer import progress_bar
+from kexue_hf.conversion.model_card import auto_class, check_license, extension, model_card
 from kexue_hf.conversion.original_source import OpenedSource, open_source
-from kexue_hf.conversion.progress import progress_bar
 from kexue_hf.conversion.python_files import python_files, references
-from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.saved_vocabulary import line_problem, source_vocabulary
+from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
-from kexue_hf.hub_names import is_hub_name, local_source
+from kexue_hf.files.hub_names import is_hub_name, local_source
 
 WORDS = 20_000
 _VOCABULARY = "vocab_size"

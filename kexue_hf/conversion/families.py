@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from kexue_hf.conversion.foreign_layouts import foreign_layout
-from kexue_hf.conversion.weight_source import StoredTensor
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.formats.weight_source import StoredTensor
+from kexue_hf.conversion.weight_table import WeightMap, foreign_layout
 from kexue_hf.errors import ConversionError, InputError
 
 # family: (what it is, module of its weight map; None: recognised, not converted)

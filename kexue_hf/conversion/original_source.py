@@ -4,15 +4,23 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kexue_hf.conversion.constants import add_constants
+from kexue_hf.conversion.derived_weights import add_constants
 from kexue_hf.conversion.families import choose
+from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
+from kexue_hf.conversion.formats.weight_source import WeightSource
 from kexue_hf.conversion.kept_tokens import kept_vocabulary
 from kexue_hf.conversion.keras_head import Head, check_kind
-from kexue_hf.conversion.saved_vocabulary import SourceVocabulary, read_lines, read_vocabulary, source_vocabulary
-from kexue_hf.conversion.source_config import SourceConfig, load_json_object, read_config
-from kexue_hf.conversion.source_files import SourceFiles, find_source
-from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
-from kexue_hf.conversion.weight_source import WeightSource
+from kexue_hf.conversion.source import (
+    SourceConfig,
+    SourceFiles,
+    SourceVocabulary,
+    find_source,
+    load_json_object,
+    read_config,
+    read_lines,
+    read_vocabulary,
+    source_vocabulary,
+)
 from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_from_keras, plan_from_tensorflow
 from kexue_hf.errors import InputError
 
@@ -84,7 +92,7 @@ def open_source(
 def _open_weights(files: SourceFiles) -> WeightSource:
     if files.kind == "tensorflow":
         return TensorFlowCheckpoint(files.path)
-    from kexue_hf.conversion.keras_h5_reader import KerasWeights  # imports h5py
+    from kexue_hf.conversion.formats.keras import KerasWeights  # imports h5py
 
     return KerasWeights(files.path)
 

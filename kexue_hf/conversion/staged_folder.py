@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kexue_hf.conversion.python_files import names_of_python_files
 from kexue_hf.errors import OutputError, printable
-from kexue_hf.staging import Stage, explain, put_folder, staged, stands_in
+from kexue_hf.files.staging import Stage, explain, put_folder, staged, stands_in
 
 # What a model folder is made of. --overwrite replaces a folder of these; anything else in it is somebody's own.
 _OURS = re.compile(

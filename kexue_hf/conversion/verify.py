@@ -7,13 +7,13 @@ import numpy as np
 
 from kexue_hf.conversion.any_source import open_any
 from kexue_hf.conversion.convert import config_fields
-from kexue_hf.conversion.element_types import FLOATING
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.families import OtherFamilyError
+from kexue_hf.conversion.formats.transfer import transfer
+from kexue_hf.conversion.formats.weight_source import FLOATING
 from kexue_hf.conversion.missing_weights import missing_weights
 from kexue_hf.conversion.original_source import OpenedSource
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.transfer import transfer
 from kexue_hf.conversion.weight_table import Move, canonical
 from kexue_hf.errors import ConversionError
 

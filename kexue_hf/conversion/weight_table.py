@@ -2,6 +2,8 @@
 
 Every stored tensor is mapped, or dropped on purpose, or the conversion fails; every parameter that the configuration
 demands is there in the right shape, or the conversion fails. The tables are `models/<family>/weight_map_<family>.py`.
+
+What a checkpoint looks like whose layers have none of the names that a family's weight map knows.
 """
 
 import re
@@ -9,12 +11,39 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kexue_hf.conversion.element_types import FLOATING, ElementType
-from kexue_hf.conversion.foreign_layouts import foreign_layout
+from kexue_hf.conversion.formats.weight_source import FLOATING, ElementType, StoredTensor
 from kexue_hf.conversion.kept_tokens import is_selection
 from kexue_hf.conversion.keras_head import Head, check_width, choose_head, unnested
-from kexue_hf.conversion.weight_source import StoredTensor
 from kexue_hf.errors import ConversionError, printable, quoted
+
+# (a name that only this network has, what it is)
+_LAYOUTS: tuple[tuple[str, str], ...] = (
+    (
+        r"Encoder-\d+-(MultiHeadSelfAttention|FeedForward).*",
+        "a BERT of keras-bert",
+    ),
+    (
+        r"(bert/)?encoder/transformer/group_\d+/.*|Transformer-MultiHeadSelfAttention.*",
+        "an ALBERT",
+    ),
+    (r"(Encoder|Decoder)-(Transformer|Embedding).*|(encoder|decoder)/block_\d+/.*", "a T5"),
+    (r"Transformer-\d+-GatedAttentionUnit.*", "a GAU"),
+    (r"(electra|generator|discriminator).*", "an ELECTRA"),
+    (r"model/(transformer/layer|layer_|h)\d*.*", "an XLNet or a GPT"),
+    (r".*\.ATTRIBUTES/.*", "an object of tf.keras, whose variables have no names of their own"),
+)
+_SHOWN = 6
+
+
+def foreign_layout(names: Iterable[str]) -> str:
+    """Return the names that were found, shortened, and the family that they look like, if it is a known one."""
+    names = list(names)
+    looks = next((what for pattern, what in _LAYOUTS if any(re.fullmatch(pattern, name) for name in names)), None)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    # As repr has them: a name from a file may hold anything.
+    listed = ", ".join(repr(name)[1:-1][:60] for name in names[:_SHOWN]) or "none"
+    return f"it has {listed}{more}" + (f", which look like {looks}" if looks else "")
+
 
 _GIVE = "give the configuration that belongs to it (--config)"
 _MEND = "mend config.json, or save the model again"
@@ -487,3 +516,6 @@ def _sort_out(names: Iterable[str], patterns: tuple[tuple[str, str], ...]) -> tu
 
 def _some(items: list[str], limit: int = 8) -> str:
     return ", ".join(map(printable, items[:limit])) + (f" and {len(items) - limit} more" if len(items) > limit else "")
+
+
+__all__ = ["foreign_layout"]

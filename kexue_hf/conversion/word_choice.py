@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from kexue_hf.conversion.saved_vocabulary import SourceVocabulary
+from kexue_hf.conversion.source import SourceVocabulary
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError, KexueError, printable
-from kexue_hf.regular_file import open_regular
+from kexue_hf.files.regular_file import open_regular
 
 # A comma, or a tab, between the values of a row; the first row names the columns.
 TABLES = {".csv": ",", ".tsv": "\t"}

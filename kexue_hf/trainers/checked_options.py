@@ -1,4 +1,7 @@
-"""What a training script checks before it reads anything, so that a wrong option costs one line and no time."""
+"""What a training script checks before it reads anything, so that a wrong option costs one line and no time.
+
+The end of a training of several processes.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -6,8 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.hub_names import check_model_name
+from kexue_hf.files.hub_names import check_model_name
+
+
+def leave_process_group() -> None:
+    """Leave the group of processes, if this one is in any.
+
+    Left to the end of the interpreter, the group's threads may still run then, and abort a process that has done all
+    its work.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -106,6 +121,7 @@ __all__ = [
     "check_nothing_is_replaced",
     "check_range",
     "check_training",
+    "leave_process_group",
     "one_line",
     "remove_checkpoints",
 ]

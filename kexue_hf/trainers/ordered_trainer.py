@@ -5,6 +5,14 @@ afterwards. So the losses of N processes, of accumulated batches, and of a run t
 one process in one go (up to the order in which floating-point numbers are added; with dropout, whose random numbers
 belong to the process, only the resumed run's are). A stream is bucketed by length too, and skips what it has trained
 on without making batches of it.
+
+torch's FSDP2 for a BERT with a masked-word head: weights, gradients and optimizer states divided among processes.
+
+Why not leave it to accelerate (checked: 1.15 with torch 2.13): it gives the embeddings, and the last layer of the
+head, groups of their own. A masked-word head shares its matrix with the embeddings and its bias with itself, and torch
+wants what is shared in one group; so `--fsdp` ends in an error for every BERT, transformers' own included. Here each
+layer is a group and the rest, embeddings and head together, is the outermost one. accelerate leaves a model alone that
+is divided already.
 """
 
 import os
@@ -15,13 +23,41 @@ import accelerate
 import torch
 from accelerate.state import DistributedType, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
-from torch.distributed.fsdp import FSDPModule
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils.data import DataLoader
 
 from kexue_hf.corpora.row_order import Batches, Share, Stream, Table
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.tied_sharding import shard
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+
+
+def shard(model: nn.Module, plugin: Any, device: torch.device) -> None:
+    """Divide `model` among all processes, in place.
+
+    Args:
+        plugin: accelerate's `FullyShardedDataParallelPlugin`, whose `reshard_after_forward`, `cpu_offload` and
+            `mixed_precision_policy` are used. Its wrapping policy is not: the groups are the model's layers.
+        device: where this process computes.
+
+    Raises:
+        ValueError: the model has no `nn.ModuleList` of layers.
+    """
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    if not lists:
+        raise ValueError(f"expected a model with a list of layers, got {type(model).__name__}")
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(device.type, (torch.distributed.get_world_size(),)),
+        "reshard_after_forward": plugin.reshard_after_forward,
+        "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
+    }
+    if plugin.cpu_offload:
+        options["offload_policy"] = plugin.cpu_offload
+    for layer in lists[0]:
+        fully_shard(layer, **options)
+    fully_shard(model, **options)
+    plugin.auto_wrap_policy = None  # would look for classes that fully_shard has renamed
 
 
 class TableLoader(DataLoader):
@@ -147,4 +183,4 @@ def asked_for_processes_that_are_not_there() -> bool:
     return set_by_launcher and not started and not torch.distributed.is_initialized()
 
 
-__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "seed_of", "share_of"]
+__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "seed_of", "shard", "share_of"]

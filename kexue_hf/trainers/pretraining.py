@@ -1,6 +1,11 @@
 """A pre-training script from its options to the saved model: what the scripts of all objectives have in common.
 
 A script subclasses [`Pretraining`] and says what is its own: the new model, the given one, the collator.
+
+The bias that a head like BERT's has beside its decoder's, where it is of no use.
+
+Only the decoder's bias is added to the scores. With tied embeddings the two are one tensor; without, the other gets no
+gradient, and processes that train together would wait for it or have to search for it in every step.
 """
 
 import json
@@ -10,21 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
+from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError
+from kexue_hf.files.whole_file import whole_file
 from kexue_hf.trainers.checked_options import check_model, one_line, remove_checkpoints
 from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
-from kexue_hf.trainers.masked_positions import score_masked_positions_only
+from kexue_hf.trainers.labelled_positions import score_masked_positions_only
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
 from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pretraining
-from kexue_hf.trainers.unused_bias import freeze_unused_bias
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning, write_whole
 from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus
-from kexue_hf.whole_file import whole_file
+
+
+def freeze_unused_bias(model: nn.Module) -> None:
+    """Leave the bias of `cls.predictions` out of the training, if it is not the decoder's."""
+    head: Any = getattr(getattr(model, "cls", None), "predictions", None)
+    bias = getattr(head, "bias", None)
+    used = getattr(getattr(head, "decoder", None), "bias", None)
+    if isinstance(bias, nn.Parameter) and used is not None and used is not bias:
+        bias.requires_grad_(False)
+
 
 # Six bytes a token in the cache instead of sixteen.
 ROWS = Features({"input_ids": List(Value("int32")), "word_ids": List(Value("int16")), "length": Value("int32")})
@@ -242,4 +257,4 @@ def table(options: PretrainingOptions, texts: Dataset, packing: Any) -> Table:
     return Table(texts.map(packing, batched=True, remove_columns=texts.column_names, features=ROWS, **workers))
 
 
-__all__ = ["Pretraining"]
+__all__ = ["Pretraining", "freeze_unused_bias"]

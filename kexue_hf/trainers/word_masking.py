@@ -10,6 +10,25 @@ Differences from transformers' `DataCollatorForLanguageModeling`:
   run, and anew in each epoch. Texts without a number are masked by a function of the seed and of the whole batch:
   alike with 0 or 8 loader workers and after a resumed run; anew in each epoch because shuffling composes other batches
   (of one text, it does not). A held-out set, which is not shuffled, is masked alike at every evaluation.
+
+Rows of different lengths as one array.
+
+Language autoencoding, what T-TA is trained by (arXiv 2004.08097): every token is predicted from all the others.
+
+The network hides each token from itself, so nothing is masked and nothing drawn: a text is its own label, and every
+token teaches, not 15 % of them. Two departures from the official code (https://github.com/joongbo/tta):
+
+* Special tokens ([SOS], [EOS], [UNK] ...) are given, not predicted: the first two say nothing but where a text ends.
+* Padding is never predicted. The original's loss is a mean over all positions, with padding counted as 0: it is the
+  smaller the more padding a batch has. Here it is the mean over the predicted tokens.
+
+Word masking together with BERT's next-sentence task, so that [CLS] learns to stand for its text.
+
+Masked words alone never ask anything of [CLS]: what a classifier reads there is then no summary, and a small model
+pre-trained so can fall behind random weights. Here each text is cut in two, [CLS] A [SEP] B [SEP]; half of a batch's
+texts exchange their second parts, and [CLS] tells which. (BERT draws its pairs when the data is made; exchanging them
+in the batch gives new ones in every epoch, for nothing. Which texts exchange depends on the batch: unlike the masks,
+it is not the same where other numbers of processes or accumulated steps compose other batches.)
 """
 
 import zlib
@@ -20,9 +39,58 @@ import numpy as np
 import torch
 
 from kexue_hf.corpora.row_order import random_of
-from kexue_hf.trainers.padded_rows import padded
+from kexue_hf.trainers.labelled_positions import IGNORED
 
-IGNORED = -100
+
+def padded(rows: Sequence[Sequence[int]], length: int, value: int) -> np.ndarray:
+    """Rows, filled up on the right with `value`: int64 [rows, length]."""
+    array = np.full((len(rows), length), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        array[index, : len(row)] = row
+    return array
+
+
+class LanguageAutoencodingCollator:
+    """Pads a batch; its labels are its tokens.
+
+    Args:
+        tokenizer: any tokenizer with a padding token; only numbers are kept of it.
+        pad_to_multiple_of: rounds the padded length up.
+
+    Raises:
+        ValueError: no padding token.
+
+    Example:
+        >>> collator = LanguageAutoencodingCollator(tokenizer)  # [PAD] 0, [EOS] 1, [SOS] 3
+        >>> collator([{"input_ids": [3, 9, 1]}, {"input_ids": [3, 7, 8, 1]}])["labels"]
+        tensor([[-100,    9, -100, -100],
+                [-100,    7,    8, -100]])
+    """
+
+    def __init__(self, tokenizer: Any, pad_to_multiple_of: int = 1) -> None:
+        if tokenizer.pad_token_id is None:
+            raise ValueError("language autoencoding needs a tokenizer with a padding token, this one has none")
+        self.pad_token_id: int = tokenizer.pad_token_id
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.is_special = np.zeros(len(tokenizer), dtype=bool)
+        self.is_special[[i for i in tokenizer.all_special_ids if i < len(tokenizer)]] = True
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Texts to `input_ids`, `attention_mask`, `labels` (and `token_type_ids`), int64 [batch, length].
+
+        Each text is a dict of `input_ids` and perhaps `token_type_ids` and `attention_mask`, 0 where it is padded
+        already; anything else in it makes no difference.
+        """
+        length = max(len(feature["input_ids"]) for feature in features)
+        length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        ids = padded([feature["input_ids"] for feature in features], length, self.pad_token_id)
+        attended = [feature.get("attention_mask", [1] * len(feature["input_ids"])) for feature in features]
+        attention = padded(attended, length, 0)
+        labels = np.where((attention != 0) & ~self.is_special[ids], ids, IGNORED)
+        batch = {"input_ids": ids, "attention_mask": attention, "labels": labels}
+        if "token_type_ids" in features[0]:
+            batch["token_type_ids"] = padded([feature["token_type_ids"] for feature in features], length, 0)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 class WordMaskingCollator:
@@ -150,4 +218,52 @@ def _numbered_on(words: np.ndarray, types: np.ndarray) -> np.ndarray:
     return numbered
 
 
-__all__ = ["IGNORED", "WordMaskingCollator"]
+class NextSegmentCollator(WordMaskingCollator):
+    """[`WordMaskingCollator`] for models with both pre-training heads; arguments as there.
+
+    Takes texts of [CLS] ... [SEP] with `word_ids`, one id shorter than the model's longest input, and adds
+    `token_type_ids` and `next_sentence_label` [batch]: 0 where B follows A, 1 where it is another text's.
+    """
+
+    def __init__(self, tokenizer: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(tokenizer, *arguments, **options)
+        self.cls_token_id: int = tokenizer.cls_token_id
+        self.sep_token_id: int = tokenizer.sep_token_id
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        firsts, seconds = [], []
+        for feature in features:
+            ids, words = list(feature["input_ids"][1:-1]), list(feature["word_ids"][1:-1])
+            middle = len(ids) // 2
+            firsts.append((ids[:middle], words[:middle]))
+            seconds.append((ids[middle:], words[middle:]))
+        checksum = zlib.crc32(np.concatenate([np.asarray(first[0], dtype=np.int64) for first in firsts]).tobytes())
+        random = np.random.default_rng([self.seed, 1, checksum, int(features[0].get("epoch", 0))])
+        moved = random.permutation(len(features))[: len(features) // 2]
+        # One alone cannot exchange with itself.
+        moved = moved if len(moved) > 1 else moved[:0]
+        order = np.arange(len(features))
+        order[moved] = np.roll(moved, 1)
+        longest = max(len(feature["input_ids"]) for feature in features) + 1
+        pairs: list[dict[str, Any]] = []
+        for feature, (ids, words), second in zip(features, firsts, order, strict=True):
+            other_ids, other_words = seconds[second]
+            room = longest - 3 - len(ids)
+            # Words are numbered within a row: those of the second part go on after the first's.
+            start = 1 + max((w for w in words if w is not None), default=0)
+            other_ids = other_ids[:room]
+            other_words = [-1 if w is None or w < 0 else w + start for w in other_words[:room]]
+            pairs.append(
+                {
+                    **{name: feature[name] for name in ("row", "epoch") if name in feature},
+                    "input_ids": [self.cls_token_id, *ids, self.sep_token_id, *other_ids, self.sep_token_id],
+                    "word_ids": [-1, *words, -1, *other_words, -1],
+                    "token_type_ids": [0] * (len(ids) + 2) + [1] * (len(other_ids) + 1),
+                }
+            )
+        batch = super().__call__(pairs)
+        batch["next_sentence_label"] = torch.from_numpy((order != np.arange(len(features))).astype(np.int64))
+        return batch
+
+
+__all__ = ["IGNORED", "LanguageAutoencodingCollator", "NextSegmentCollator", "WordMaskingCollator", "padded"]

@@ -9,9 +9,9 @@ import copy
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from kexue_hf._pairing import check_pairing
 from kexue_hf.errors import InputError
 from kexue_hf.vocabulary.means import group_means
+from kexue_hf.vocabulary.pairing import check_pairing
 
 if TYPE_CHECKING:
     import torch

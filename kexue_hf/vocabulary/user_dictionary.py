@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError
+from kexue_hf.files.regular_file import read_regular
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.vocabulary_wobert import word_problem
-from kexue_hf.regular_file import read_regular
 
 _SHOWN = 5
 # Two million words, with frequency and tag.

@@ -13,11 +13,17 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
-from kexue_hf.conversion.bundle_messages import BundleEntry, BundleHeader, encode_entry, encode_header
-from kexue_hf.conversion.element_types import BY_NAME
-from kexue_hf.conversion.sorted_table import MAGIC, build_table
-from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
-from kexue_hf.conversion.varint import write_varint
+from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
+from kexue_hf.conversion.formats.tensorflow_index import (
+    MAGIC,
+    BundleEntry,
+    BundleHeader,
+    build_table,
+    encode_entry,
+    encode_header,
+    write_varint,
+)
+from kexue_hf.conversion.formats.weight_source import BY_NAME
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CONVERTED = ("wobert_tf_ckpt", "wobert_mlm_only_tf_ckpt", "wobert_keras_h5", "wonezha_tf_ckpt", "roformer_tf_ckpt")

@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 import pytest
 
-from kexue_hf.cli import main
-from kexue_hf.conversion import safetensors_writer
+from kexue_hf.cli.main import main
+from kexue_hf.conversion.formats import safetensors
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy
 
 PREFIX = "bert_model.ckpt"
@@ -333,7 +333,7 @@ def test_a_write_that_fails_half_way(code: int, tmp_path: Path, capsys: Any, mon
             raise OSError(code, os.strerror(code))
         file.write(data)
 
-    monkeypatch.setattr(safetensors_writer, "write_all", write_all)
+    monkeypatch.setattr(safetensors, "write_all", write_all)
     line = run(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "deep" / "out")
     assert ("the disk is full" in line) == (code != errno.EIO) and os.strerror(code) in line
     assert list(tmp_path.iterdir()) == []
@@ -341,7 +341,14 @@ def test_a_write_that_fails_half_way(code: int, tmp_path: Path, capsys: Any, mon
 
 def test_a_file_system_that_really_refuses(tmp_path: Path) -> None:
     """The same through the kernel: the process may write no file of more than 100 kB."""
-    command = [sys.executable, "-m", "kexue_hf.cli", "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "kexue_hf.cli.main",
+        "convert",
+        str(GOLDEN / "wobert_tf_ckpt"),
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(
         command,
         capture_output=True,

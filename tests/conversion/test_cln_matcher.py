@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 import kexue_hf
 from kexue_hf import check_pairing
-from kexue_hf.cli import app
-from kexue_hf.cli_doctor import examine_folder
+from kexue_hf.cli.doctor import examine_folder
+from kexue_hf.cli.main import app
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import KexueError
 from tests.conversion.checkpoints import GOLDEN, golden_copy

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForPreTraining, AutoTokenizer, BertTokenizer
 
-from kexue_hf import _pairing, cli_doctor
-from kexue_hf.cli_doctor import examine_folder
+from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.extend import extend
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import CheckpointError, InputError, KexueError
 from kexue_hf.models.wobert.vocabulary_wobert import VocabularyMismatchWarning
+from kexue_hf.vocabulary import pairing
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 
 FORMS = ("safetensors", "bin", "old_bin", "half_bin")
@@ -110,7 +110,7 @@ def test_added_tokens_padding_and_capitals_live_on(tmp_path: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert loaded.convert_tokens_to_ids(["<NUM>", "a b"]) == [340, 341] and not loaded.do_lower_case
     assert len(loaded) == 342 and examine_folder(tmp_path / "out") == []
-    assert _pairing.check_pairing(AutoModelForPreTraining.from_pretrained(tmp_path / "out"), loaded) == []
+    assert pairing.check_pairing(AutoModelForPreTraining.from_pretrained(tmp_path / "out"), loaded) == []
     assert loaded("<NUM>a b", add_special_tokens=False)["input_ids"] == [340, 341]
     tokenizer = BertTokenizer(str(source / "vocab.txt"))
     tokenizer.add_tokens(["<NUM>"])
@@ -216,15 +216,15 @@ def test_doctor_and_the_guard_know_words_beside_a_tokenizer_of_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = community("wobert_tf_ckpt", tmp_path / "in")
-    monkeypatch.setattr(_pairing, "WORDS_OF_A_WORD_MODEL", 20)
+    monkeypatch.setattr(pairing, "WORDS_OF_A_WORD_MODEL", 20)
     (problem,) = examine_folder(source)
     assert "Chinese words, and the tokenizer that this folder loads with cuts Chinese into characters" in problem
     tokenizer = AutoTokenizer.from_pretrained(source)
     assert type(tokenizer).__name__ == "BertTokenizer"
     model = AutoModelForPreTraining.from_pretrained(source)
     with pytest.warns(VocabularyMismatchWarning, match="kexue-hf convert FOLDER OUTPUT"):
-        assert _pairing.check_pairing(model, tokenizer)
+        assert pairing.check_pairing(model, tokenizer)
     characters = a_character_bert(tmp_path / "other")
     with pytest.raises(InputError, match="model_type is 'bert'"):
-        cli_doctor.examine_folder(characters)
-    assert _pairing.check_pairing(model, AutoTokenizer.from_pretrained(characters)) == []
+        examine_folder(characters)
+    assert pairing.check_pairing(model, AutoTokenizer.from_pretrained(characters)) == []

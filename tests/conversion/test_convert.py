@@ -14,7 +14,7 @@ import yaml
 
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import ConversionError, InputError, KexueError, OutputError
 from kexue_hf.models.nezha.auto_map_nezha import AUTO_MAP as NEZHA_AUTO_MAP

@@ -28,16 +28,15 @@ from transformers import (
 )
 
 import kexue_hf
-from kexue_hf.cli import main
+from kexue_hf.cli.main import main
 from kexue_hf.conversion import extend as extend_module
 from kexue_hf.conversion import word_choice
 from kexue_hf.conversion.convert import convert, open_source
-from kexue_hf.conversion.element_types import BY_NAME
+from kexue_hf.conversion.derived_weights import GrownWeights
 from kexue_hf.conversion.extend import extend, grow
-from kexue_hf.conversion.grown_weights import GrownWeights
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
-from kexue_hf.conversion.saved_vocabulary import line_problem, source_vocabulary
-from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
+from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
+from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS
 from kexue_hf.vocabulary.counting import dictionary_frequencies
@@ -629,7 +628,7 @@ def test_grown_weights_in_blocks():
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "kexue_hf.cli", *arguments]
+    command = [sys.executable, "-m", "kexue_hf.cli.main", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
@@ -662,7 +661,7 @@ def test_the_command_names_the_class_to_train_on(model_class, bert, tmp_path, ca
 def test_what_the_command_imports(bert, tmp_path):
     code = f"""
 import sys
-from kexue_hf.cli import main
+from kexue_hf.cli.main import main
 try:
     main({["extend", str(bert()), "out", "--words", "5"]!r})
 except SystemExit as stop:

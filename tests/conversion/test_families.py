@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, RoFormerForMaskedLM
 
-from kexue_hf.cli_doctor import examine_folder
+from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.families import convertible, load_weight_map
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.verify import verify
 from kexue_hf.conversion.weight_table import expand
 from kexue_hf.errors import ConversionError, KexueError

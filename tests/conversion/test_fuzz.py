@@ -68,7 +68,7 @@ def mend(index: bytes) -> bytes:
 
 
 def blocks(index: bytes, end: int) -> list[tuple[int, int]]:
-    from kexue_hf.conversion.sorted_table import _read_handle
+    from kexue_hf.conversion.formats.tensorflow_index import _read_handle
 
     footer = (GOLDEN / "wobert_tf_ckpt" / INDEX).read_bytes()[-48:]
     meta_offset, meta_size, at = _read_handle(footer, 0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kexue_hf.conversion.convert import convert
-from kexue_hf.conversion.keras_h5_reader import KerasWeights
+from kexue_hf.conversion.formats.keras import KerasWeights
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import ConversionError, InputError
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy

@@ -16,18 +16,16 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError, safe_open
 
-from kexue_hf.cli import main
-from kexue_hf.cli_doctor import examine_folder
-from kexue_hf.conversion.bundle_messages import BundleHeader, encode_header
+from kexue_hf.cli.doctor import examine_folder
+from kexue_hf.cli.main import main
 from kexue_hf.conversion.convert import convert
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
-from kexue_hf.conversion.sorted_table import MAGIC, read_table
-from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
-from kexue_hf.conversion.varint import write_varint
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
+from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
+from kexue_hf.conversion.formats.tensorflow_index import MAGIC, BundleHeader, encode_header, read_table, write_varint
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
+from kexue_hf.files.regular_file import check_folder
 from kexue_hf.models.tta import vocabulary_tta
 from kexue_hf.models.wobert import vocabulary_wobert
-from kexue_hf.regular_file import check_folder
 from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
 from tests.conversion.checkpoints import golden_copy, make_bundle, masked
 from tests.conversion.test_bad_input import edit_h5, edit_json, run
@@ -378,7 +376,7 @@ def test_a_chunk_that_is_larger_than_its_data_set(tmp_path: Path, capsys: pytest
 WRITE_ERRORS = """
 import os, resource, sys
 import numpy as np
-from kexue_hf.conversion.keras_h5_writer import write_keras
+from kexue_hf.conversion.formats.keras import write_keras
 from tests.conversion.test_hostile_files import move, Source
 weights = Source()
 moves = [move(name) for name in weights.tensors]
@@ -398,7 +396,7 @@ for limit in [None, *range(0, 60_000, 997)]:
 
 
 def move(name: str) -> Any:
-    from kexue_hf.conversion.element_types import BY_NAME
+    from kexue_hf.conversion.formats.weight_source import BY_NAME
     from kexue_hf.conversion.weight_table import Move
 
     return Move(name, name, False, (10, 50), BY_NAME["float32"])

@@ -29,7 +29,7 @@ def test_what_a_process_imports(arguments: tuple[str, ...], forbidden: set[str],
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "folder")
     code = f"""
 import sys
-from kexue_hf.cli import main
+from kexue_hf.cli.main import main
 try:
     main({list(arguments)!r})
 except SystemExit as stop:

@@ -15,23 +15,23 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf import staging as module
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.staged_folder import staged_folder
 from kexue_hf.errors import OutputError
+from kexue_hf.files import staging as module
 from tests.conversion.checkpoints import GOLDEN
 
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from kexue_hf.conversion import safetensors_writer, tf_checkpoint_writer
-write_all = safetensors_writer.write_all
+from kexue_hf.conversion.formats import safetensors, tensorflow
+write_all = safetensors.write_all
 def slow(file, data):
     write_all(file, data)
     time.sleep(0.1)
-safetensors_writer.write_all = tf_checkpoint_writer.write_all = slow
-from kexue_hf.cli import main
+safetensors.write_all = tensorflow.write_all = slow
+from kexue_hf.cli.main import main
 main(sys.argv[1:])
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.cli import main
+from kexue_hf.cli.main import main
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 
 

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import kexue_hf
-from kexue_hf.cli_doctor import examine_folder
+from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.missing_weights import missing_weights

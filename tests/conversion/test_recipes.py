@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from kexue_hf.conversion.saved_vocabulary import read_vocabulary
+from kexue_hf.conversion.source import read_vocabulary
 from kexue_hf.errors import ConversionError
 from tests.conversion.checkpoints import GOLDEN
 from tests.shared_data import SHARED, needs_shared

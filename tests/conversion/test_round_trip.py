@@ -9,14 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kexue_hf.conversion.element_types import BY_NAME
-from kexue_hf.conversion.keras_h5_reader import KerasWeights
-from kexue_hf.conversion.keras_h5_writer import write_keras
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
-from kexue_hf.conversion.safetensors_writer import write_safetensors
-from kexue_hf.conversion.tf_checkpoint_reader import TensorFlowCheckpoint
-from kexue_hf.conversion.tf_checkpoint_writer import write_tensorflow
-from kexue_hf.conversion.weight_source import StoredTensor, WeightSource
+from kexue_hf.conversion.formats.keras import KerasWeights, write_keras
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
+from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint, write_tensorflow
+from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
 from kexue_hf.conversion.weight_table import Move
 
 FLOATS = ("float32", "float16", "float64")

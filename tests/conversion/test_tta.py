@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 
 import kexue_hf
 from kexue_hf import TtaTokenizer, check_pairing
-from kexue_hf.cli import app
-from kexue_hf.cli_doctor import examine_folder
+from kexue_hf.cli.doctor import examine_folder
+from kexue_hf.cli.main import app
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.extend import extend
 from kexue_hf.conversion.families import load_weight_map
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
-from kexue_hf.conversion.saved_vocabulary import language_of, source_vocabulary
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
+from kexue_hf.conversion.source import language_of, source_vocabulary
 from kexue_hf.conversion.verify import verify
 from kexue_hf.conversion.weight_table import expand
 from kexue_hf.errors import InputError, KexueError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.cli_doctor import examine_folder
+from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.verify import verify

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from kexue_hf.conversion.element_types import BY_NAME
-from kexue_hf.conversion.weight_source import StoredTensor
+from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor
 from kexue_hf.conversion.weight_table import (
     expand,
     plan_from_keras,

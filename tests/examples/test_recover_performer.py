@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, BertConfig, BertForMas
 import kexue_hf
 from examples import recover_performer as script
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.recovery_figures import masked_word_loss
+from kexue_hf.performer.recovery_figures import masked_word_loss
 
 WORDS = [f"w{i}" for i in range(45)]
 SIZES = {

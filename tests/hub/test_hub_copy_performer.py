@@ -95,5 +95,5 @@ def test_every_auto_class_loads_what_was_saved(mode: str, folders, tmp_path: Pat
     assert {path.name for path in again.glob("*.py")} >= {
         "modeling_performer_bert.py",
         "attention_performer_bert.py",
-        "projections_performer_bert.py",
+        "feature_maps_performer_bert.py",
     }

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, DynamicCache
 
 import kexue_hf
-from kexue_hf._registration import MODEL_TYPES
+from kexue_hf.integrations.auto_classes import MODEL_TYPES
 from kexue_hf.models.wobert.cache_name_wobert import CACHE
 
 SIZES: dict[str, Any] = {

@@ -7,8 +7,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from kexue_hf import WoBertConfig, WoBertForCausalLM
+from kexue_hf.trainers.labelled_positions import score_target_positions_only
 from kexue_hf.trainers.seq_to_seq import IGNORED, UniLmCollator
-from kexue_hf.trainers.target_positions import score_target_positions_only
 
 PAD, CLS, SEP = 0, 2, 3
 TOKENIZER = SimpleNamespace(pad_token_id=PAD, cls_token_id=CLS, sep_token_id=SEP)

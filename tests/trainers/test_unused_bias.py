@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
 
 from kexue_hf import NezhaConfig, NezhaForMaskedLM, TtaConfig, TtaForMaskedLM, WoBertConfig, WoBertForMaskedLM
-from kexue_hf.trainers.unused_bias import freeze_unused_bias
+from kexue_hf.trainers.pretraining import freeze_unused_bias
 
 SIZES = {
     "vocab_size": 30,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .covariance_performer_bert import FLOOR
 from .gradients_performer_bert import first_derivatives_only
+from .low_order_kernel_performer_bert import FLOOR
 
 
 def _logits(states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

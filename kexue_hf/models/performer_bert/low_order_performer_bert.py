@@ -11,9 +11,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .covariance_performer_bert import FLOOR, Answers, KeyStatistics, count_products, through_products, write_products
 from .exponential_performer_bert import decay, finite, lower_triangle, running_tops, spoil
 from .feature_maps_performer_bert import LowOrderMap
+from .low_order_kernel_performer_bert import (
+    FLOOR,
+    Answers,
+    KeyStatistics,
+    count_products,
+    through_products,
+    write_products,
+)
 
 
 class Coefficients(NamedTuple):

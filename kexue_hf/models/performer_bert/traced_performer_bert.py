@@ -7,7 +7,7 @@ own operations. It needs more memory than the kernels: the features of all posit
 
 import torch
 
-from .covariance_performer_bert import FLOOR
+from .low_order_kernel_performer_bert import FLOOR
 from .low_order_performer_bert import Coefficients
 
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, RoFormerConfig
 import kexue_hf
 from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, check_pairing
 from kexue_hf.conversion.convert import convert
-from kexue_hf.conversion.safetensors_reader import SafetensorsFile
+from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from tests.conversion.checkpoints import GOLDEN
 from tests.models.cln_matcher.matchers import (
     CLASSIFIER,

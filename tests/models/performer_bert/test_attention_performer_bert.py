@@ -19,7 +19,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
     RandomFeatures,
     create_feature_map,
 )
-from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention
+from kexue_hf.performer.exact_attention import naive_attention
 from tests.models.performer_bert.maps import MAPS, filled, states
 
 WAYS = pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])

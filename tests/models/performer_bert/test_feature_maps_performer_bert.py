@@ -8,24 +8,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kexue_hf.models.performer_bert import calibration_performer_bert
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
-from kexue_hf.models.performer_bert.calibration_performer_bert import calibrate
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
     FEATURE_MAPS,
+    NORMS,
     LowOrderMap,
     RandomFeatures,
     best_sharpness,
     create_feature_map,
+    draw_projection,
+    stratified_radii,
 )
-from kexue_hf.models.performer_bert.naive_performer_bert import (
+from kexue_hf.performer import calibrate_map
+from kexue_hf.performer.calibrate_map import calibrate
+from kexue_hf.performer.exact_attention import (
     allowed_pairs,
     low_order_terms,
     naive_attention,
     naive_weights,
     softmax_weights,
 )
-from kexue_hf.models.performer_bert.projections_performer_bert import NORMS, draw_projection, stratified_radii
 from tests.models.performer_bert.maps import MAPS, filled, states
 
 DEFAULTS = pytest.mark.parametrize("name", FEATURE_MAPS)
@@ -340,7 +342,7 @@ def test_rows_in_blocks_calibrate_alike_in_less_memory(causal: bool, monkeypatch
     samples = [(query[:1], key[:1], None), (query[1:, :, :21] * 2, key[1:, :, :21], None)]
     found = []
     for pairs in (1 << 20, 2 * 60 * 25):
-        monkeypatch.setattr(calibration_performer_bert, "PAIRS", pairs)
+        monkeypatch.setattr(calibrate_map, "PAIRS", pairs)
         feature_map = LowOrderMap(16, 48, 2).double()
         with Sizes() as seen:
             share = calibrate(feature_map, samples, causal=causal)
@@ -384,7 +386,7 @@ def test_each_choice_of_calibration_is_of_use(option: str, alone: float, monkeyp
     query, key, _ = trained()
     sample = (query * 2, key, None)
     best = calibrate(LowOrderMap(16, 48, 2), [sample])
-    monkeypatch.setattr(calibration_performer_bert, option, (alone,))
+    monkeypatch.setattr(calibrate_map, option, (alone,))
     without = calibrate(LowOrderMap(16, 48, 2), [sample]) / best
     assert without.min() > 1 - 1e-9 and without.max() > 1.01
 

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from kexue_hf.models.performer_bert.attention_performer_bert import LinearAttentionState, linear_attention
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_MAPS, create_feature_map
 from kexue_hf.models.performer_bert.gradients_performer_bert import recomputed
-from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention
+from kexue_hf.performer.exact_attention import naive_attention
 from tests.models.performer_bert.maps import filled, states
 
 WAYS = pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])

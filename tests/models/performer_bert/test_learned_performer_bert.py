@@ -12,9 +12,13 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from kexue_hf import PerformerBertConfig, PerformerBertModel, calibrate_performer, use_performer
 from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
-from kexue_hf.models.performer_bert.feature_maps_performer_bert import FEATURE_MAPS, create_feature_map
-from kexue_hf.models.performer_bert.learned_performer_bert import LearnedMap, centroids
-from kexue_hf.models.performer_bert.naive_performer_bert import naive_attention
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
+    FEATURE_MAPS,
+    LearnedMap,
+    centroids,
+    create_feature_map,
+)
+from kexue_hf.performer.exact_attention import naive_attention
 from tests.models.performer_bert.maps import filled, states
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
@@ -77,7 +81,7 @@ def test_performer_bert_with_learned_maps_saves_and_loads_with_its_code(tmp_path
     settings = {"feature_map": "learned", "num_features": 12, "attention_switch_length": 0}
     model = changed(PerformerBertModel(PerformerBertConfig(**SIZES, **settings)).eval())
     model.save_pretrained(tmp_path)
-    assert (tmp_path / "learned_performer_bert.py").exists()
+    assert (tmp_path / "feature_maps_performer_bert.py").exists()
     for options in ({}, {"trust_remote_code": True}):
         loaded = AutoModel.from_pretrained(tmp_path, **options)
         assert torch.equal(loaded(IDS).last_hidden_state, model(IDS).last_hidden_state)

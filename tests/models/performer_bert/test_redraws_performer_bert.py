@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
 import kexue_hf
 from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, use_performer
-from kexue_hf.models.performer_bert.comparison_performer_bert import watching
+from kexue_hf.performer.layer_comparison import watching
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,

@@ -1,0 +1,220 @@
+"""`kexue-hf doctor`: what is installed, and whether a saved folder is whole. Needs neither torch nor transformers."""
+
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
+from kexue_hf.files.regular_file import check_folder
+from kexue_hf.integrations.auto_classes import MODEL_TYPES
+
+_PACKAGES = (
+    "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
+    "rjieba", "jieba", "h5py", "crc32c", "numpy", "typer",
+)  # fmt: skip
+# Models of transformers' own that may have a tokenizer of ours.
+_NATIVE = ("roformer",)
+_EMBEDDING = "embeddings.word_embeddings.weight"
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add `doctor` to the command line."""
+    app.command()(doctor)
+
+
+def doctor(
+    folder: Annotated[Path | None, typer.Argument(help="A saved model folder to examine as well.")] = None,
+) -> None:
+    """Show the versions of what kexue_hf stands on; with FOLDER, check that the folder is complete and consistent."""
+    # First what is wrong with the argument, which would stand below a screen of versions.
+    problems = examine_folder(folder) if folder is not None else []
+    for name, version in installed_versions().items():
+        print(f"{name:16} {version or 'not installed'}")
+    print(f"{'python':16} {platform.python_version()} on {platform.platform()}")
+    print(f"{'word segmenter':16} {_segmenter()}")
+    if folder is not None:
+        if problems:
+            raise InputError(f"{folder}: {'; '.join(problems)}")
+        print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
+
+
+def _segmenter() -> str:
+    if importlib.util.find_spec("rjieba") is not None:
+        return "rjieba"
+    if importlib.util.find_spec("jieba") is not None:
+        return "jieba (rjieba gives the same words much faster: pip install rjieba)"
+    return "none: pip install rjieba"
+
+
+def installed_versions() -> dict[str, str | None]:
+    """The versions of kexue_hf and its dependencies, None for what is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def _unread(folder: Path) -> str:
+    return "" if (folder / "model.safetensors").is_file() else " (the weights are in shards, which were not examined)"
+
+
+def examine_folder(folder: Path) -> list[str]:
+    """What is wrong with a saved model folder of ours, one phrase each; empty if nothing is.
+
+    Raises:
+        InputError: it is no folder, or has no readable config.json of a model that we know.
+    """
+    config = _read_config(folder)
+    check_folder(folder)
+    model_type = config.get("model_type")
+    known = (*MODEL_TYPES, *_NATIVE)
+    if model_type == "bert" and (problem := _words_without_a_segmenter(folder)):
+        return [problem]
+    if model_type not in known:
+        raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
+    return [
+        *_code_problems(folder, config),
+        *_weight_problems(folder, config),
+        *_vocabulary_problems(folder, config),
+    ]
+
+
+def _read_config(folder: Path) -> dict[str, object]:
+    path = folder / "config.json"
+    if not path.exists():
+        what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
+        raise InputError(f"{folder}: {what}; expected a folder written by save_pretrained or convert")
+    from kexue_hf.conversion.source import load_json_object
+
+    try:
+        return load_json_object(path)
+    except ConversionError as error:
+        raise InputError(str(error)) from None
+
+
+def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
+    auto_map = config.get("auto_map")
+    modules = _tokenizer_modules(folder)
+    if config.get("model_type") not in _NATIVE:
+        if not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
+            return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
+        modules |= {str(reference).split(".")[0] for reference in auto_map.values()}
+    missing = sorted(f"{module}.py" for module in modules if not (folder / f"{module}.py").is_file())
+    return [f"the code that auto_map names is missing: {', '.join(map(printable, missing[:8]))}"] if missing else []
+
+
+def _tokenizer_modules(folder: Path) -> set[str]:
+    """The modules that the tokenizer's auto_map names: none for a tokenizer of transformers' own."""
+    from kexue_hf.conversion.source import load_json_object
+
+    try:
+        fields = load_json_object(folder / "tokenizer_config.json")
+        references = fields["auto_map"]["AutoTokenizer"]
+        return {str(reference).split(".")[0] for reference in references if reference}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+
+
+def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        return _shard_problems(folder / "model.safetensors.index.json", config)
+    from kexue_hf.conversion.formats.safetensors import SafetensorsFile
+
+    try:
+        with SafetensorsFile(path) as weights:
+            tensors = weights.tensors
+    except CheckpointError as error:
+        return [str(error)]
+    rows = {tensor.shape[0] for name, tensor in tensors.items() if name.endswith(_EMBEDDING) and tensor.shape}
+    problems = []
+    for count in sorted(rows):
+        if count != config.get("vocab_size"):
+            problems.append(
+                f"config.json says vocab_size {config.get('vocab_size')!r:.60}, the embedding has {count} rows"
+            )
+    return [*problems, *_missing(config, tensors)]
+
+
+def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
+    """What the index of weights in several files tells; the files themselves are not read."""
+    if not index.is_file():
+        pickled = (index.parent / "pytorch_model.bin").is_file()
+        return [f"there is no model.safetensors{'; kexue-hf convert reads pytorch_model.bin' if pickled else ''}"]
+    from kexue_hf.conversion.source import load_json_object
+
+    try:
+        names = load_json_object(index).get("weight_map")
+    except ConversionError as error:
+        return [str(error)]
+    if not isinstance(names, dict) or not all(isinstance(file, str) and file for file in names.values()):
+        return ["model.safetensors.index.json is damaged: its weight_map should name a file for each tensor"]
+    gone = sorted({file for file in names.values() if "\0" in file or not (index.parent / file).is_file()})
+    shown = ", ".join(map(printable, gone[:3]))
+    return [*([f"shards are missing: {shown}"] if gone else []), *_missing(config, names)]
+
+
+def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
+    from kexue_hf.conversion.missing_weights import missing_weights
+
+    names = list(names)
+    missing = missing_weights(config, names)
+    if not missing:
+        return []
+    shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
+    renamed = config.get("model_type") == "nezha" and any(name.startswith("bert.") for name in names)
+    advice = " (it has them under BERT's names: kexue-hf convert gives them NEZHA's)" if renamed else ""
+    return [f"{len(missing)} weights that config.json asks for are missing and would begin at random: {shown}{advice}"]
+
+
+def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
+    from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+
+    path = next((folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None)
+    if path is None:
+        return ["there is no vocab.txt"]
+    try:
+        first_field = config.get("model_type") != "tta"
+        vocabulary = load_vocabulary(path, first_field) if path.suffix == ".txt" else _json_vocabulary(folder)
+    except ValueError as error:
+        return [str(error)]
+    expected = config.get("vocab_fingerprint")
+    found = vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
+    size, rows = max(vocabulary.values(), default=-1) + 1, config.get("vocab_size")
+    if expected and expected != found:
+        return [f"{path.name} ({size:,} tokens) is not the vocabulary that the weights were trained with"]
+    if isinstance(rows, int) and (size > rows or (not expected and size != rows)):
+        return [f"{path.name} has {size:,} tokens, config.json says vocab_size {rows:,}"]
+    return []
+
+
+def _words_without_a_segmenter(folder: Path) -> str | None:
+    """The problem of a WoBERT that another implementation saved as a BERT with a tokenizer of characters."""
+    from kexue_hf.models.wobert.vocabulary_wobert import count_chinese_words, load_vocabulary
+    from kexue_hf.vocabulary.pairing import WORDS_OF_A_WORD_MODEL
+
+    path = folder / "vocab.txt"
+    if _tokenizer_modules(folder):
+        return None
+    words = count_chinese_words(load_vocabulary(path) if path.is_file() else _json_vocabulary(folder))
+    if words < WORDS_OF_A_WORD_MODEL:
+        return None
+    return (
+        f"the vocabulary has {words:,} Chinese words, and the tokenizer that this folder loads with cuts Chinese into "
+        f"characters: kexue-hf convert {folder} OUTPUT makes a WoBERT of it"
+    )
+
+
+def _json_vocabulary(folder: Path) -> dict[str, int]:
+    """The vocabulary, without added tokens, of a tokenizer that has no `vocab.txt`. ValueError if it has none."""
+    from kexue_hf.conversion.saved_folder import read_folder_vocabulary
+
+    return read_folder_vocabulary(folder, None, 1 << 31).base

@@ -1,0 +1,91 @@
+"""The command line, `kexue-hf`.
+
+Commands import what they need inside their functions: `kexue-hf --help` and the commands that need no torch answer at
+once. An expected failure is one line on stderr and exit code 2, never a traceback.
+"""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from kexue_hf import __version__
+from kexue_hf.cli import convert, correct, demo, doctor, embed, extend, match, performer_report, score
+from kexue_hf.errors import KexueError, printable_message
+
+app = typer.Typer(
+    name="kexue-hf",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Models and methods of kexue.fm for HuggingFace: convert original checkpoints, try, publish."""
+
+
+demo.add_commands(app)
+convert.add_commands(app)
+extend.add_commands(app)
+score.add_commands(app)
+correct.add_commands(app)
+embed.add_commands(app)
+match.add_commands(app)
+performer_report.add_commands(app)
+doctor.add_commands(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit the process with its code: 0, or 2 with one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe that cannot show Chinese shows something else instead of ending the work.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = app(args=arguments or ["--help"], standalone_mode=False)
+    except KexueError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted")
+    except MemoryError as error:
+        _fail(str(error) if "--resume" in str(error) else "not enough memory")
+    except OSError as error:
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        # A wrong option or argument; typer has moved the class of these errors between its versions.
+        if not hasattr(error, "format_message"):
+            raise
+        hint = match.TWO_VALUES.get(getattr(error, "option_name", ""))
+        # Not all of these errors say of which command they are; no option with a value comes before it.
+        command = f" {arguments[0]}" if arguments[0] in _commands() else ""
+        message = f"{error.format_message()}{f' Expected {hint}' if hint else ''}"
+        _fail(f"{message} (kexue-hf{command} --help shows what there is)")
+    if code == 130:  # What typer makes of Ctrl-C, without a word.
+        _fail("interrupted")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _commands() -> set[str]:
+    found = app.registered_commands
+    return {str(one.name or getattr(one.callback, "__name__", "")) for one in found}
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"kexue-hf: error: {printable_message(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

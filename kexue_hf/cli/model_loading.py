@@ -1,0 +1,188 @@
+"""Loading a masked language model, a text matcher or any encoder, and its tokenizer for a command: what cannot work is
+refused before it runs."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.errors import InputError
+from kexue_hf.files.hub_names import check_model_name
+from kexue_hf.files.regular_file import check_folder
+from kexue_hf.vocabulary.pairing import check_pairing
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """A model with a head for masked words, in evaluation mode on its device, and its tokenizer.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        device: as torch calls it; `auto` is a GPU if there is one.
+        dtype: `auto` is that of the file.
+
+    Raises:
+        InputError: there is no such model, it has no such head, its tokenizer is not its own, or no such device.
+    """
+    return _load(name, "AutoModelForMaskedLM", "a masked language model", device, dtype)
+
+
+def load_encoder(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """As `load_masked_lm`, without a head: any folder that has the weights of an encoder.
+
+    Raises:
+        InputError: there is no such model, it is not one of texts alone or has a decoder besides, its tokenizer is not
+            its own, or no such device.
+    """
+    return _load(name, "AutoModel", "an encoder", device, dtype)
+
+
+def load_text_matcher(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """As `load_masked_lm`, a matcher, or another classifier of pairs of texts with two classes.
+
+    Raises:
+        InputError: as `load_masked_lm`; or the classes are not two.
+    """
+    from kexue_hf.pipelines.text_matching import task_names
+
+    kind = "a text matcher, a classifier of pairs with two classes"
+    model, tokenizer = _load(name, "AutoModelForSequenceClassification", kind, device, dtype)
+    try:
+        task_names(model)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    return model, tokenizer
+
+
+def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """As `load_encoder`, but with the head for masked or following words where the folder's configuration names one;
+    a decoder alone is taken as well.
+
+    Raises:
+        InputError: as `load_encoder`.
+    """
+    place = _check_name(name)
+    import transformers
+
+    kind = ""
+    with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        kind = " ".join(config.architectures or [])
+    if "ForMaskedLM" in kind or "ForPreTraining" in kind:
+        return load_masked_lm(name, device, dtype)
+    if "ForCausalLM" in kind or "LMHeadModel" in kind:
+        return _load(name, "AutoModelForCausalLM", "a causal language model", device, dtype)
+    return load_encoder(name, device, dtype)
+
+
+def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tuple[Any, Any]:
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    place = _check_name(name)
+    import torch
+    import transformers
+
+    target = _device(device)
+    with quiet_libraries():
+        try:
+            model, found = getattr(transformers, auto_class).from_pretrained(
+                place,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:
+            raise InputError(_no_model(name, kind, error)) from error
+        if auto_class == "AutoModel":
+            _check_encoder(model.config, name)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        except Exception as error:
+            raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+        problems = check_pairing(model, tokenizer)
+    # BERT's pooler is made anew where the file has none, and used by no command.
+    if missing := sorted(key for key in found["missing_keys"] if "pooler." not in key):
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise InputError(f"{name} lacks weights of {kind} ({shown}): a model trained as one is needed")
+    if not problems and len(tokenizer) > model.config.vocab_size:
+        problems = [f"it knows {len(tokenizer):,} tokens, the model has {model.config.vocab_size:,}"]
+    if problems:
+        raise InputError(f"{name}: the tokenizer does not belong to the model: {'; '.join(problems)}")
+    try:
+        return model.to(target).eval(), tokenizer
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device}: {_first_line(error)}") from error
+
+
+def _check_name(name: str) -> str:
+    """As `check_model_name`, before a library is loaded."""
+    if not name.strip():
+        raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
+    if Path(name).is_file():
+        raise InputError(f"{name} is a file; expected the folder of a model of transformers")
+    if Path(name).is_dir():
+        check_folder(name)
+    return check_model_name(name)
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep transformers' bars and remarks out of a command's output."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_encoder(config: Any, name: str) -> None:
+    kind = type(config).__name__
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError(f"{name} is an encoder with a decoder ({kind}); expected one without, such as BERT")
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers")
+    if lacking := [size for size in sizes if not isinstance(getattr(config, size, None), int)]:
+        raise InputError(f"{name} is no encoder of texts ({kind} has no {lacking[0]}); expected one, such as BERT")
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type == "meta":  # which has no numbers
+        raise InputError(f"no device {name!r}; expected auto, cpu, cuda, cuda:1 or another that torch can compute on")
+    return device
+
+
+def _no_model(name: str, kind: str, error: Exception) -> str:
+    reason = _first_line(error)
+    if "Unrecognized configuration class" in reason:
+        other = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
+        return f"{name} is no {kind.partition(' ')[2]} ({other or 'another kind'})"
+    if not Path(name).exists():
+        return f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})"
+    return f"{name} cannot be loaded as {kind} ({reason})"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "load_text_matcher", "load_with_head", "quiet_libraries"]

@@ -1,0 +1,1 @@
+"""Original and saved checkpoint formats, read and written tensor by tensor."""

@@ -1,0 +1,93 @@
+"""Reads a `pytorch_model.bin`, a pickle: torch's restricted reader takes its tensors, and nothing that could run."""
+
+import os
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, StoredTensor, WeightSource
+from kexue_hf.errors import CheckpointError, InputError, quoted
+
+_FAILURES = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, LookupError, AttributeError, OSError,
+)  # fmt: skip
+
+
+class PyTorchWeights(WeightSource):
+    """The tensors of a file that `torch.save` wrote.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds more than tensors. InputError: torch is missing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = os.fspath(path)
+        self._values = _load(path)
+        tensors = {}
+        for name, value in self._values.items():
+            kind = BY_NAME.get(str(value.dtype).removeprefix("torch."))
+            obstacle = "" if kind else f"has type {value.dtype}, which this reader does not know"
+            size = value.numel() * value.element_size()
+            tensors[name] = StoredTensor(name, kind, tuple(value.shape), size, obstacle)
+        super().__init__(path, tensors)
+
+    def chunks(self, name: str) -> Iterator[np.ndarray]:
+        import torch
+
+        kind, flat = self.readable(name), self._values[name].detach().reshape(-1)
+        rows = max(1, CHUNK // kind.size)
+        for start in range(0, len(flat), rows):
+            # Through bytes: numpy has no bfloat16.
+            piece = flat[start : start + rows].contiguous().view(torch.uint8).numpy()
+            yield piece.view(kind.numpy)
+
+    def close(self) -> None:
+        self._values = {}
+
+
+def _load(path: str) -> dict[str, Any]:
+    if not os.path.isfile(path):
+        raise CheckpointError(f"{path}: should be a plain file, and is not")
+    try:
+        import torch
+    except ImportError:
+        raise InputError(f"{path}: is a file of PyTorch, which torch reads: pip install torch") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # What it cannot read it refuses, and says so.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except _FAILURES as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path}: torch.load(weights_only=True) refuses it: it is damaged, or holds more than tensors, which "
+            f"could run code: {reason:.150}"
+        ) from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
+    odd = next((name for name, value in state.items() if not _is_weight(name, value, torch)), None)
+    if odd is not None:
+        raise CheckpointError(f"{path}: expected a dict of dense tensors, but {odd!r:.60} is none")
+    for name, value in state.items():
+        size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+        # Expanded, as a stride of 0 does: a small file would become as much memory as it likes.
+        if size > stored:
+            raise CheckpointError(
+                f"{path}: tensor {quoted(name)} claims {size:,} bytes, the file has {stored:,} of it"
+            )
+    return dict(state)
+
+
+def _is_weight(name: object, value: Any, torch: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, torch.Tensor) and _is_plain(value, torch)
+
+
+def _is_plain(value: Any, torch: Any) -> bool:
+    return bool(value.layout == torch.strided and value.device.type == "cpu")
+
+
+__all__ = ["PyTorchWeights"]

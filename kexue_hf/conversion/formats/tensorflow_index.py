@@ -1,0 +1,413 @@
+"""The sorted string table of LevelDB, in which TensorFlow keeps a checkpoint's index.
+
+File: data blocks, one (empty) meta block, an index block of (last key of a data block -> where it lies), and a footer
+of 48 bytes with the places of the two last and a magic number. Block: entries (shared length, own length, value
+length, own part of the key, value), restart offsets and their count; behind each block one byte of compression kind
+and a masked CRC-32C of both. Format: github.com/google/leveldb, doc/table_format.md.
+
+The variable-length integers of protocol buffers, LevelDB and snappy: seven bits a byte, lowest first.
+
+The two protocol-buffer messages of a checkpoint index: BundleHeaderProto and BundleEntryProto.
+
+Field numbers from tensorflow/core/protobuf/tensor_bundle.proto. Reading them takes a few lines; the protobuf library
+is not needed. Unknown fields are skipped, as protocol buffers demand.
+
+CRC-32C as LevelDB and TensorFlow store it: rotated and offset, so that a checksum of data that holds checksums is
+still a good one (LevelDB, `util/crc32c.h`).
+
+Raw snappy decompression (github.com/google/snappy, format_description.txt).
+
+Indexes written by TensorFlow 1.15 and 2.x are not compressed; older builds and other tools may do it, and a block is
+at most some hundred kilobytes, so plain Python serves and no dependency is needed.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from crc32c import crc32c
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """The unsigned integer (below 2**64) at `at`, and where the next thing begins.
+
+    Raises:
+        ValueError: the data ends inside the integer, or it is longer than 64 bits.
+    """
+    value = shift = 0
+    end = len(data)
+    while at < end:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >> 64:
+                break
+            return value, at
+        shift += 7
+        if shift > 63:
+            break
+    else:
+        raise ValueError("a number is cut off")
+    raise ValueError("a number is longer than 64 bits")
+
+
+def write_varint(value: int) -> bytes:
+    """The encoding of an unsigned integer."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+BIG_ENDIAN = 1
+_FORMAT_VERSION = 1
+# numpy's limit; TensorFlow's own is 254.
+_LARGEST_RANK = 32
+
+
+@dataclass
+class BundleHeader:
+    """Number of data files, byte order (0 little, 1 big), lowest reader version that may read the file."""
+
+    shards: int = 1
+    endianness: int = 0
+    min_consumer: int = 0
+
+
+@dataclass
+class BundleEntry:
+    """Where one tensor lies. `dtype` is TensorFlow's number, `crc` masked; `slices` > 0: it is in pieces elsewhere."""
+
+    dtype: int = 0
+    shape: list[int] = field(default_factory=list)
+    shard: int = 0
+    offset: int = 0
+    size: int = 0
+    crc: int = 0
+    slices: int = 0
+
+
+def parse_header(data: bytes) -> BundleHeader:
+    """Read a BundleHeaderProto; ValueError if it is malformed."""
+    header = BundleHeader(shards=0)
+    for number, kind, value in _fields(data):
+        if number == 1 and kind == VARINT:
+            header.shards = _number(value)
+        elif number == 2 and kind == VARINT:
+            header.endianness = _number(value)
+        elif number == 3 and kind == BYTES:
+            for part, part_kind, part_value in _fields(_bytes(value)):
+                if part == 2 and part_kind == VARINT:
+                    header.min_consumer = _number(part_value)
+    return header
+
+
+def parse_entry(data: bytes) -> BundleEntry:
+    """Read a BundleEntryProto; ValueError if it is malformed, a size is negative, or it has too many dimensions."""
+    entry = BundleEntry()
+    for number, kind, value in _fields(data):
+        if number == 1 and kind == VARINT:
+            entry.dtype = _number(value)
+        elif number == 2 and kind == BYTES:
+            entry.shape = _parse_shape(_bytes(value))
+        elif number == 3 and kind == VARINT:
+            entry.shard = _number(value)
+        elif number == 4 and kind == VARINT:
+            entry.offset = _number(value)
+        elif number == 5 and kind == VARINT:
+            entry.size = _number(value)
+        elif number == 6 and kind == FIXED32:
+            entry.crc = _number(value)
+        elif number == 7:
+            entry.slices += 1
+    if max(entry.offset, entry.size, entry.shard, *entry.shape, 0) >> 63:
+        raise ValueError("a size is negative")
+    return entry
+
+
+def encode_header(header: BundleHeader) -> bytes:
+    """Write a BundleHeaderProto, as TensorFlow's own writer fills it."""
+    version = _varint_field(1, _FORMAT_VERSION)
+    endianness = _varint_field(2, header.endianness) if header.endianness else b""
+    return _varint_field(1, header.shards) + endianness + _bytes_field(3, version)
+
+
+def encode_entry(entry: BundleEntry) -> bytes:
+    """Write a BundleEntryProto; zeros are left out, as protocol buffers do."""
+    dimensions = b"".join(_bytes_field(2, _varint_field(1, size) if size else b"") for size in entry.shape)
+    out = _varint_field(1, entry.dtype) + _bytes_field(2, dimensions)
+    for number, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)):
+        out += _varint_field(number, value) if value else b""
+    return out + write_varint(6 << 3 | FIXED32) + struct.pack("<I", entry.crc)
+
+
+def _parse_shape(data: bytes) -> list[int]:
+    shape = []
+    for number, kind, value in _fields(data):
+        if number == 2 and kind == BYTES:
+            size = 0
+            for part, part_kind, part_value in _fields(_bytes(value)):
+                if part == 1 and part_kind == VARINT:
+                    size = _number(part_value)
+            shape.append(size)
+            if len(shape) > _LARGEST_RANK:
+                raise ValueError(f"a tensor has more than {_LARGEST_RANK} dimensions")
+        elif number == 3 and kind == VARINT and value:
+            raise ValueError("a tensor has no known shape")
+    return shape
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+    at = 0
+    while at < len(data):
+        tag, at = read_varint(data, at)
+        kind = tag & 7
+        value: int | bytes
+        if kind == VARINT:
+            value, at = read_varint(data, at)
+        elif kind == BYTES:
+            length, at = read_varint(data, at)
+            if at + length > len(data):
+                raise ValueError("a field runs past its message")
+            value = data[at : at + length]
+            at += length
+        elif kind in (FIXED32, FIXED64):
+            width = 4 if kind == FIXED32 else 8
+            if at + width > len(data):
+                raise ValueError("a field runs past its message")
+            value = int.from_bytes(data[at : at + width], "little")
+            at += width
+        else:
+            raise ValueError(f"unknown kind of field {kind}")
+        yield tag >> 3, kind, value
+
+
+def _number(value: int | bytes) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _bytes(value: int | bytes) -> bytes:
+    assert isinstance(value, bytes)
+    return value
+
+
+def _varint_field(number: int, value: int) -> bytes:
+    return write_varint(number << 3 | VARINT) + write_varint(value)
+
+
+def _bytes_field(number: int, value: bytes) -> bytes:
+    return write_varint(number << 3 | BYTES) + write_varint(len(value)) + value
+
+
+_DELTA = 0xA282EAD8
+
+
+def masked_crc(*pieces: bytes | bytearray | memoryview) -> int:
+    """The stored form of the CRC-32C of the pieces, one after the other."""
+    value = 0
+    for piece in pieces:
+        value = crc32c(piece, value)
+    return mask(value)
+
+
+def mask(crc: int) -> int:
+    """What is stored for a plain CRC-32C."""
+    return (((crc >> 15) | (crc << 17)) + _DELTA) & 0xFFFFFFFF
+
+
+# A copy of 64 bytes takes 3 bytes, so nothing valid expands more. It bounds what a damaged length can ask for.
+_HIGHEST_RATIO = 24
+
+
+def decompress(data: bytes, largest: int = 1 << 32) -> bytes:
+    """Decompress one raw snappy block of at most `largest` bytes of content.
+
+    Raises:
+        ValueError: the data is not a snappy block, or not all of one.
+    """
+    length, at = read_varint(data, 0)
+    if length > min(largest, _HIGHEST_RATIO * len(data)):
+        raise ValueError(f"snappy block of {len(data)} bytes claims {length} bytes of content")
+    out = bytearray()
+    end = len(data)
+    while at < end:
+        tag = data[at]
+        at += 1
+        kind = tag & 3
+        if kind == 0:
+            size = tag >> 2
+            if size >= 60:
+                width = size - 59
+                size = int.from_bytes(data[at : at + width], "little")
+                at += width
+            size += 1
+            if at + size > end:
+                raise ValueError("snappy literal runs past its block")
+            out += data[at : at + size]
+            at += size
+        else:
+            if kind == 1:
+                size, width, high = ((tag >> 2) & 7) + 4, 1, (tag >> 5) << 8
+            else:
+                size, width, high = (tag >> 2) + 1, 2 if kind == 2 else 4, 0
+            if at + width > end:
+                raise ValueError("snappy copy is cut off")
+            offset = high | int.from_bytes(data[at : at + width], "little")
+            at += width
+            if not 0 < offset <= len(out):
+                raise ValueError(f"snappy copy reaches back {offset} bytes of {len(out)}")
+            _repeat(out, offset, size)
+        if len(out) > length:
+            raise ValueError("snappy block holds more than it claims")
+    if len(out) != length:
+        raise ValueError(f"snappy block holds {len(out)} bytes and claims {length}")
+    return bytes(out)
+
+
+def _repeat(out: bytearray, offset: int, size: int) -> None:
+    """Append `size` bytes read from `offset` back; the source may overlap what is being written, as a run does."""
+    start = len(out) - offset
+    if offset >= size:
+        out += out[start : start + size]
+    else:
+        pattern = bytes(out[start:])
+        out += (pattern * (size // offset + 1))[:size]
+
+
+MAGIC = 0xDB4775248B80FB57
+_FOOTER = 48
+_TRAILER = 5
+# Variable names are far shorter; a damaged or hostile table could otherwise grow each key out of the one before.
+_LONGEST_KEY = 1 << 14
+# All keys together, and what a block may hold when it is decompressed: TensorFlow's are below 300 KB.
+_ALL_KEYS = 1 << 24
+_LARGEST_BLOCK = 1 << 24
+_BLOCK = 1 << 16
+_ENTRIES_PER_RESTART = 16
+
+
+def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (key, value) of a whole table, in key order.
+
+    Raises:
+        ValueError: this is not a table, or it is damaged (every block's checksum is verified).
+    """
+    if len(data) < _FOOTER:
+        raise ValueError(f"{len(data)} bytes are too few for a table")
+    footer = data[-_FOOTER:]
+    (magic,) = struct.unpack_from("<Q", footer, 40)
+    if magic != MAGIC:
+        raise ValueError(f"wrong magic number {magic:#018x} at its end")
+    _, _, at = _read_handle(footer, 0)
+    offset, size, _ = _read_handle(footer, at)
+    last = None
+    key_bytes = beginning = 0
+    for _, place in _read_block(data, offset, size):
+        offset, size, end = _read_handle(place, 0)
+        if end != len(place):
+            raise ValueError("an entry of its block list is malformed")
+        if offset < beginning:
+            raise ValueError("its blocks overlap or are not in order")
+        beginning = offset + size + _TRAILER
+        for key, value in _read_block(data, offset, size):
+            if last is not None and key <= last:
+                raise ValueError("its keys are not in order")
+            last = key
+            key_bytes += len(key)
+            if key_bytes > _ALL_KEYS:
+                raise ValueError(f"its keys have more than {_ALL_KEYS:,} bytes")
+            yield key, value
+
+
+def _read_handle(data: bytes, at: int) -> tuple[int, int, int]:
+    offset, at = read_varint(data, at)
+    size, at = read_varint(data, at)
+    return offset, size, at
+
+
+def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    if offset + size + _TRAILER > len(data) - _FOOTER:
+        raise ValueError(f"a block of {size} bytes at {offset} lies outside its {len(data)} bytes")
+    if size > _LARGEST_BLOCK:
+        raise ValueError(f"a block of {size} bytes is larger than {_LARGEST_BLOCK}")
+    content = data[offset : offset + size]
+    kind, crc = struct.unpack_from("<BI", data, offset + size)
+    if masked_crc(content, bytes([kind])) != crc:
+        raise ValueError(f"checksum of the block at {offset} does not match: the file is damaged")
+    if kind == 1:
+        content = decompress(content, _LARGEST_BLOCK)
+    elif kind != 0:
+        raise ValueError(f"unknown compression kind {kind}")
+    if len(content) < 4:
+        raise ValueError("a block is too short")
+    (restarts,) = struct.unpack_from("<I", content, len(content) - 4)
+    end = len(content) - 4 - 4 * restarts
+    if end < 0:
+        raise ValueError(f"a block of {len(content)} bytes claims {restarts} restart points")
+    at, key = 0, b""
+    while at < end:
+        shared, at = read_varint(content, at)
+        own, at = read_varint(content, at)
+        length, at = read_varint(content, at)
+        if shared > len(key) or at + own + length > end or shared + own > _LONGEST_KEY:
+            raise ValueError("an entry runs past its block")
+        key = key[:shared] + content[at : at + own]
+        at += own
+        yield key, content[at : at + length]
+        at += length
+
+
+def build_table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The table of the given entries, which have to be in the order of their keys; not compressed, as TensorFlow's."""
+    table = bytearray()
+    places = _Block(entries_per_restart=1)
+    block, last = _Block(), b""
+    for last, value in entries:
+        block.add(last, value)
+        if len(block) >= _BLOCK:
+            places.add(last, _append_block(table, block))
+            block = _Block()
+    if len(block):
+        places.add(last, _append_block(table, block))
+    footer = _append_block(table, _Block()) + _append_block(table, places)
+    return bytes(table) + footer.ljust(_FOOTER - 8, b"\0") + struct.pack("<Q", MAGIC)
+
+
+def _append_block(table: bytearray, block: "_Block") -> bytes:
+    offset, content = len(table), block.finish()
+    table += content + b"\0" + struct.pack("<I", masked_crc(content, b"\0"))
+    return write_varint(offset) + write_varint(len(content))
+
+
+class _Block:
+    """A block under construction: keys share their beginning with the one before, except at restart points."""
+
+    def __init__(self, entries_per_restart: int = _ENTRIES_PER_RESTART) -> None:
+        self._content = bytearray()
+        self._restarts = [0]
+        self._per_restart = entries_per_restart
+        self._count = 0
+        self._last = b""
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def add(self, key: bytes, value: bytes) -> None:
+        shared = 0
+        if self._count and self._count % self._per_restart == 0:
+            self._restarts.append(len(self._content))
+        elif self._count:
+            limit = min(len(key), len(self._last))
+            while shared < limit and key[shared] == self._last[shared]:
+                shared += 1
+        self._content += write_varint(shared) + write_varint(len(key) - shared) + write_varint(len(value))
+        self._content += key[shared:] + value
+        self._last, self._count = key, self._count + 1
+
+    def finish(self) -> bytes:
+        return bytes(self._content) + struct.pack(f"<{len(self._restarts) + 1}I", *self._restarts, len(self._restarts))

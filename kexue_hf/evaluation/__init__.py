@@ -1,0 +1,1 @@
+"""Figures, reports and pictures of correction, matching and classification."""

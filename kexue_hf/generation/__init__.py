@@ -1,0 +1,1 @@
+"""Choosing what a model writes: rules for `generate`, and the order of candidates."""

@@ -1,0 +1,1 @@
+"""Losses for `Trainer(compute_loss_func=...)`."""

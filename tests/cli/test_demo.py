@@ -1,0 +1,92 @@
+"""The demo: a shortened run of the whole, and what it refuses."""
+
+import json
+import re
+
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from kexue_hf.cli.demo import MASKED_SENTENCES, _make_folder, run_demo
+from kexue_hf.cli.main import main
+from kexue_hf.errors import OutputError
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory):
+    """A run with fewer epochs, and what it printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("builtins.print", lambda *parts, **_: lines.append(" ".join(map(str, parts))))
+        return run_demo(tmp_path_factory.mktemp("demo"), epochs=4), "\n".join(lines)
+
+
+def test_masks_are_filled_sensibly(demo):
+    result, _ = demo
+    words = {sentence: [word for word, _ in result.fills[sentence]] for sentence in MASKED_SENTENCES}
+    assert "表明" in words[MASKED_SENTENCES[0]]
+    assert "提出" in words[MASKED_SENTENCES[1]]
+    assert "笑" in words[MASKED_SENTENCES[2]]
+    for answers in result.fills.values():
+        assert all(0 < probability <= 1 for _, probability in answers)
+
+
+def test_the_classifier_beats_the_majority(demo):
+    result, _ = demo
+    assert result.majority_accuracy == pytest.approx(0.25)
+    assert result.accuracy > 0.45
+
+
+def test_output_tells_the_steps_and_nothing_else(demo):
+    _, output = demo
+    assert re.findall(r"^(\d)\. ", output, re.MULTILINE) == ["1", "2", "3", "4"]
+    assert "epoch  4 of 4" in output and "held-out accuracy" in output
+    assert "Warning" not in output and "{'loss'" not in output
+
+
+def test_the_folder_is_ready_for_the_hub(demo):
+    result, _ = demo
+    folder = result.classifier_folder
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "README.md"} <= names
+    assert {"modeling_wobert.py", "tokenization_wobert.py"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert set(config["label2id"]) == {"人文社科", "农学", "医学", "工学"}
+    assert "license: cc-by-sa-4.0" in (folder / "README.md").read_text(encoding="utf-8")
+    classify = pipeline(
+        "text-classification",
+        model=AutoModelForSequenceClassification.from_pretrained(folder),
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+    )
+    assert classify("水稻产量与施肥量的关系")[0]["label"] in config["label2id"]
+
+
+def test_the_next_demo_goes_beside_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(_make_folder(None)) for _ in range(3)] == ["kexue-demo", "kexue-demo-2", "kexue-demo-3"]
+
+
+def test_refuses_a_folder_with_something_in_it(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"exists and is not empty: name another folder with --out"):
+        run_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_unwritable_place_is_one_line_and_exit_code_2(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as exit_:
+        main(["demo", "--out", str(tmp_path / "file" / "below")])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "cannot write to" in error and "--out" in error
+
+
+def test_an_interrupted_demo_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kexue_hf.cli.demo._fine_tune", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
