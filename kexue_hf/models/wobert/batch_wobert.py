@@ -4,10 +4,7 @@ Everything is a list of lists over the whole batch; per sample there is little m
 short texts are as many calls of whatever is done for each.
 """
 
-import contextlib
-import gc
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,39 +18,6 @@ Input = str | list[str] | list[int]
 # Characters that are analysed at once when a row of theirs is asked for, about; and what a text counts besides.
 _BLOCK = 1 << 14
 _TEXT_COUNTS = 16
-
-# One entry for each call that has the garbage collector wait.
-_waiting: list[None] = []
-
-
-@contextlib.contextmanager
-def collector_waiting() -> Iterator[None]:
-    """Have Python's cyclic garbage collector wait while the rows of a large batch are made.
-
-    Thousands of new lists of numbers, none of them in a cycle, would have it walk through all of them, and at times
-    through every object of the process, for a fifth of the time that the batch takes.
-    """
-    if not gc.isenabled():  # By the user's wish, which stands; or by another thread that is in here and enables it.
-        yield
-        return
-    _waiting.append(None)
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        _waiting.pop()
-
-
-def _enable_in_child() -> None:
-    """In a process that was forked while another thread had the collector wait: that thread is not there."""
-    if _waiting:
-        _waiting.clear()
-        gc.enable()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enable_in_child)
 
 
 class Batch:
@@ -220,8 +184,7 @@ class Batch:
                     of_sample.append(number)
                     size += _TEXT_COUNTS + sum(map(len, _words_of(sequence)))
         block: dict[int, list[Analysis]] = {}
-        with collector_waiting():
-            found = _analyses(self.analyzer, sequences, self.special)
+        found = _analyses(self.analyzer, sequences, self.special)
         for number, analysis in zip(of_sample, found, strict=True):
             block.setdefault(number, []).append(analysis)
         # At once, for another thread may look whether a sample is there, and finds all of its sequences.
@@ -359,4 +322,4 @@ def _sequence(value: Any, in_words: bool) -> Input:
     )
 
 
-__all__ = ["Batch", "collector_waiting", "read_inputs"]
+__all__ = ["Batch", "read_inputs"]

@@ -11,7 +11,6 @@ true. A Python pre-tokenizer has no place in a tokenizer.json, so there is none:
 `tokenizer_config.json` are all there is.
 """
 
-import contextlib
 import json
 import os
 import warnings
@@ -26,7 +25,7 @@ from transformers.utils import PaddingStrategy
 
 from .analysis_wobert import Analyzer, SpecialToken
 from .auto_map_wobert import TOKENIZER_AUTO_MAP
-from .batch_wobert import Batch, collector_waiting, read_inputs
+from .batch_wobert import Batch, read_inputs
 from .decoding_wobert import join_tokens
 from .normalization_wobert import Normalizer
 from .truncation_wobert import truncated_windows
@@ -40,9 +39,6 @@ from .vocabulary_wobert import (
 )
 
 VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
-
-# From so many texts on the garbage collector has to wait.
-_LARGE_BATCH = 64
 
 # What `is_fast` may lead one to ask for, and why it is not there.
 _ONLY_RUST = {
@@ -428,13 +424,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     def _tokenize(self, text: str, **kwargs: Any) -> list[str]:
         return self.tokenize(text, split_special_tokens=True)
 
-    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
-        """What `__call__` and `encode` end in."""
-        many = isinstance(text, Sequence) and not isinstance(text, str) and len(text) >= _LARGE_BATCH
-        with collector_waiting() if many else contextlib.nullcontext():
-            return self._encode_batch(text, text_pair, **kwargs)
-
-    def _encode_batch(
+    def _encode_plus(
         self,
         text: Any,
         text_pair: Any = None,

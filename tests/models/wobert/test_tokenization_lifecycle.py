@@ -3,9 +3,7 @@
 Oracle: the tokenizer before.
 """
 
-import contextlib
 import copy
-import gc
 import importlib
 import json
 import logging
@@ -25,7 +23,6 @@ from datasets.fingerprint import Hasher
 from torch.utils.data import DataLoader
 from transformers import AddedToken, AutoTokenizer
 
-from kexue_hf.models.wobert import batch_wobert
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 from kexue_hf.models.wobert.tokenization_wobert import WoBertTokenizer
 from kexue_hf.models.wobert.vocabulary_wobert import (
@@ -608,32 +605,6 @@ def test_threads_share_a_tokenizer(monkeypatch, request):
     for thread in threads:
         thread.join()
     assert not failures
-
-
-@pytest.mark.parametrize("enabled", [True, False], ids=["on", "off"])
-@pytest.mark.parametrize("texts", [["今天"] * 100, [*["今天"] * 100, 3]], ids=["good", "bad"])
-def test_the_garbage_collector_is_left_as_it_was(tokenizer, enabled, texts, request):
-    request.addfinalizer(gc.enable)
-    seen = []
-    monkey = pytest.MonkeyPatch()
-    encode = WoBertTokenizer._encode_batch
-    monkey.setattr(WoBertTokenizer, "_encode_batch", lambda *a, **k: seen.append(gc.isenabled()) or encode(*a, **k))
-    (gc.enable if enabled else gc.disable)()
-    with monkey.context(), contextlib.suppress(ValueError):
-        tokenizer(texts)
-    monkey.undo()
-    assert seen == [False]
-    assert gc.isenabled() is enabled
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_fork_during_a_batch_has_a_garbage_collector():
-    with batch_wobert.collector_waiting():
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if gc.isenabled() else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(
