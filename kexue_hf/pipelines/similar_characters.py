@@ -1,7 +1,8 @@
 """Chinese characters that sound alike (SOUNDS) and that look alike (SHAPES).
 
 Made by examples/prepare_similar_characters.py from the Unihan database (Unicode 15.0.0): these are modified data,
-not Unihan itself. A Python file, because it travels to the Hub with a saved pipeline, and only such files do.
+not Unihan itself. Longer than 500 lines: a table of data. It is a Python file because only such files travel to the
+Hub with a saved pipeline.
 
 SOUNDS: a line is a syllable with its tone (v is ü), and all characters with this reading; a long line is continued by
 another of the same syllable. SHAPES: a line is a character, and those that look like it; of a pair that is written in
