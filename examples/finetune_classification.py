@@ -39,7 +39,6 @@ from transformers import (
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
 from kexue_hf.errors import InputError
-from kexue_hf.files.whole_file import whole_file
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_nothing_is_replaced,
@@ -49,7 +48,7 @@ from kexue_hf.trainers.checked_options import (
     one_line,
     remove_checkpoints,
 )
-from kexue_hf.trainers.training_script import run_script
+from kexue_hf.trainers.training_script import print_figures, run_script, write_report
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
@@ -304,15 +303,10 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         figures["macro_f1"] = measured["eval_macro_f1"]
     trainer.save_model()
     if trainer.is_world_process_zero():
-        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
-        (Path(arguments.output_dir) / "training_args.bin").unlink(missing_ok=True)
         trainer.create_model_card(tasks="text-classification", tags=[config.model_type])
-        for name, value in figures.items():
-            print(f"{name:>20}: {value:.4f}" if isinstance(value, float) else f"{name:>20}: {value}")
+        print_figures(figures)
         print(f"saved to {arguments.output_dir}")
-        if options.report:
-            with whole_file(options.report, overwrite=True) as file:
-                file.write(json.dumps(figures, indent=2) + "\n")
+        write_report(options.report, figures)
     return figures
 
 

@@ -65,7 +65,7 @@ from kexue_hf.trainers.checked_options import (
     remove_checkpoints,
 )
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer
-from kexue_hf.trainers.training_script import run_script
+from kexue_hf.trainers.training_script import print_figures, run_script, write_report
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
 
 MATCHER = ClnMatcherConfig.model_type
@@ -426,17 +426,10 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
         if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
             figures["best_step"] = trainer.state.best_global_step
     if first:
-        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
-        (folder / "training_args.bin").unlink(missing_ok=True)
         write_card(folder, options, trainer, rows, figures)
-        width = max(map(len, figures))
-        for name, value in figures.items():
-            print(f"{name:>{width}}: {value:.4f}" if isinstance(value, float) else f"{name:>{width}}: {value}")
+        print_figures(figures)
         print(f"saved to {folder}")
-        if options.report:
-            content = json.dumps(figures, indent=2, ensure_ascii=False)
-            with whole_file(options.report, overwrite=True) as file:
-                file.write(content + "\n")
+        write_report(options.report, figures)
     return figures
 
 

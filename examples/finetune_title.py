@@ -32,7 +32,6 @@ from transformers import (
 from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError
-from kexue_hf.files.whole_file import whole_file
 from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsOnly
 from kexue_hf.trainers.checked_options import (
     check_model,
@@ -45,7 +44,7 @@ from kexue_hf.trainers.checked_options import (
 )
 from kexue_hf.trainers.labelled_positions import score_target_positions_only
 from kexue_hf.trainers.seq_to_seq import UniLmCollator
-from kexue_hf.trainers.training_script import run_script
+from kexue_hf.trainers.training_script import print_figures, run_script, write_report
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
 
 # Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
@@ -232,8 +231,6 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     }
     trainer.save_model()
     if trainer.is_world_process_zero():
-        # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
-        (Path(arguments.output_dir) / "training_args.bin").unlink(missing_ok=True)
         if "held-out" in pairs:
             started = time.perf_counter()
             written = write(model, tokenizer, [source for source, _ in pairs["held-out"]], options)
@@ -242,18 +239,14 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             figures["lead_rouge_l"] = sum(lead_scores) / len(lead_scores)
             figures["rouge_l"] = sum(scores) / len(scores)
             figures["writing_seconds"] = time.perf_counter() - started
-        for name, value in figures.items():
-            print(f"{name:>16}: {value:.4f}" if isinstance(value, float) else f"{name:>16}: {value}")
+        print_figures(figures)
         print(f"saved to {arguments.output_dir}")
         if "held-out" in pairs:
             figures["rows"] = [
                 {"expected": reference, "written": text, "first sentence": lead, "rouge_l": round(score, 4)}
                 for reference, text, lead, score in zip(references, written, leads, scores, strict=True)
             ]
-        if options.report:
-            content = json.dumps(figures, indent=2, ensure_ascii=False)
-            with whole_file(options.report, overwrite=True) as file:
-                file.write(content + "\n")
+        write_report(options.report, figures)
     return figures
 
 

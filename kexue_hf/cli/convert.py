@@ -7,22 +7,20 @@ from typing import Annotated
 
 import typer
 
+from kexue_hf.cli.options import (
+    ConfigFile,
+    Family,
+    Head,
+    KeepTokens,
+    Language,
+    License,
+    OverwriteFolder,
+    Silent,
+    StoredDtype,
+    TaskNames,
+    VocabFile,
+)
 from kexue_hf.errors import OutputError, printable, printable_message
-
-FAMILY = typer.Option(help="The family that the checkpoint is of; auto recognises it by its tensors.")
-CONFIG = typer.Option(help="Its configuration, if it is not beside it.", show_default=False)
-VOCAB = typer.Option(help="Its vocabulary, if it is not beside it.", show_default=False)
-TASKS = typer.Option(help="What a matcher's tasks are called, with commas between.", show_default=False)
-HEAD = typer.Option(
-    help="What a classifier on the encoder is of: text, token or choice; none leaves it out; auto tells by its use."
-)
-KEEP_TOKENS = typer.Option(
-    help="Ids that bert4keras was given as keep_tokens, for weights of these tokens alone.", show_default=False
-)
-LICENSE = typer.Option(help="License for the card, as the Hub spells it.", show_default=False)
-LANGUAGE = typer.Option(help="Language for the card, as the Hub spells it.", show_default="by the vocabulary")
-OVERWRITE = typer.Option("--overwrite", help="Replace a model folder at OUTPUT once the new one is complete.")
-QUIET = typer.Option("--quiet", "-q", help="Print nothing but errors.")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -58,22 +56,20 @@ def convert_command(
         ),
     ],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
-    family: Annotated[str, FAMILY] = "auto",
-    config: Annotated[Path | None, CONFIG] = None,
-    vocab: Annotated[Path | None, VOCAB] = None,
-    task_names: Annotated[str | None, TASKS] = None,
-    head: Annotated[str, HEAD] = "auto",
-    keep_tokens: Annotated[Path | None, KEEP_TOKENS] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
-    ] = None,
-    license: Annotated[str | None, LICENSE] = None,
-    language: Annotated[str | None, LANGUAGE] = None,
+    family: Family = "auto",
+    config: ConfigFile = None,
+    vocab: VocabFile = None,
+    task_names: TaskNames = None,
+    head: Head = "auto",
+    keep_tokens: KeepTokens = None,
+    dtype: StoredDtype = None,
+    license: License = None,
+    language: Language = None,
     cased: Annotated[
         bool, typer.Option("--cased", help="The vocabulary tells capitals apart: do not lower-case.")
     ] = False,
-    overwrite: Annotated[bool, OVERWRITE] = False,
-    quiet: Annotated[bool, QUIET] = False,
+    overwrite: OverwriteFolder = False,
+    quiet: Silent = False,
 ) -> None:
     """Convert a TensorFlow checkpoint, Keras weights or a foreign folder into a HuggingFace folder."""
     from kexue_hf.conversion.convert import convert
@@ -111,11 +107,9 @@ def export_command(
     folder: Annotated[str, typer.Argument(help="A HuggingFace folder of ours.")],
     output: Annotated[str, typer.Argument(help="The folder to make.")],
     to: Annotated[str, typer.Option(help="tf (checkpoint) or keras (HDF5 weights).")] = "tf",
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored, bit for bit")
-    ] = None,
-    overwrite: Annotated[bool, OVERWRITE] = False,
-    quiet: Annotated[bool, QUIET] = False,
+    dtype: StoredDtype = None,
+    overwrite: OverwriteFolder = False,
+    quiet: Silent = False,
 ) -> None:
     """Write a folder of ours back as a checkpoint that bert4keras loads (a T-TA: its official code)."""
     from kexue_hf.conversion.export import export
@@ -135,11 +129,11 @@ def export_command(
 def verify_command(
     folder: Annotated[str, typer.Argument(help="A converted folder.")],
     against: Annotated[str, typer.Option(help="The checkpoint that it was made from.")],
-    config: Annotated[Path | None, CONFIG] = None,
-    vocab: Annotated[Path | None, VOCAB] = None,
-    head: Annotated[str, HEAD] = "auto",
-    keep_tokens: Annotated[Path | None, KEEP_TOKENS] = None,
-    quiet: Annotated[bool, QUIET] = False,
+    config: ConfigFile = None,
+    vocab: VocabFile = None,
+    head: Head = "auto",
+    keep_tokens: KeepTokens = None,
+    quiet: Silent = False,
 ) -> None:
     """Compare a converted folder with its source: every tensor, the configuration and the vocabulary."""
     from kexue_hf.conversion.verify import verify

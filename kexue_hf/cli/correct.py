@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, Method, Overwrite
 from kexue_hf.cli.text_io import (
-    JSON,
     input_form,
     objects_of,
     places_and_lines,
@@ -101,20 +101,16 @@ def correct_command(
         bool,
         typer.Option("--evaluate", help="FILE has `source` and `target`: print precision, recall and F1 as SIGHAN's."),
     ] = False,
-    as_json: Annotated[bool, JSON] = False,
-    method: Annotated[
-        str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
-    ] = "auto",
+    as_json: AsJson = False,
+    method: Method = "auto",
     text_column: Annotated[
         str | None,
         typer.Option(help="Where the text is, in all but .txt files.", show_default="text; source to evaluate"),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
-    batch_tokens: Annotated[
-        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
-    ] = 8192,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_tokens: BatchTokens = 8192,
+    overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
 ) -> None:
     """Replace characters that their context finds improbable by such as sound or look alike and fit."""

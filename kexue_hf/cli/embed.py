@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, Overwrite, Resume, TextColumn
 from kexue_hf.cli.text_io import (
-    RESUME,
     facts_of,
     readable_errors,
     rest_of,
@@ -57,17 +57,13 @@ def embed_command(
         int | None,
         typer.Option(help="Tokens at a time; a longer text is read in windows.", show_default="what the model takes"),
     ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
-    batch_tokens: Annotated[
-        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
-    ] = 8192,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
-    resume: Annotated[bool, RESUME] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    text_column: TextColumn = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_tokens: BatchTokens = 8192,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Vectors of texts: the mean of the states of a text's own tokens."""
     if (not texts) == (file is None):

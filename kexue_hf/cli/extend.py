@@ -5,16 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli.convert import (
-    CONFIG,
-    FAMILY,
-    LICENSE,
-    OVERWRITE,
-    QUIET,
-    VOCAB,
-    echo_loading,
-    interruptible,
-)
+from kexue_hf.cli.convert import echo_loading, interruptible
+from kexue_hf.cli.options import ConfigFile, Family, License, OverwriteFolder, Silent, StoredDtype, VocabFile
 from kexue_hf.errors import printable, printable_message
 
 _WITH_HEAD = ("ForPreTraining", "ForMaskedLM")
@@ -49,17 +41,17 @@ def extend_command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a user dictionary with a line that cannot become a word.")
     ] = False,
-    family: Annotated[str, FAMILY] = "auto",
-    config: Annotated[Path | None, CONFIG] = None,
-    vocab: Annotated[Path | None, VOCAB] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16.", show_default="as stored")] = None,
-    license: Annotated[str | None, LICENSE] = None,
+    family: Family = "auto",
+    config: ConfigFile = None,
+    vocab: VocabFile = None,
+    dtype: StoredDtype = None,
+    license: License = None,
     cased: Annotated[
         bool | None,
         typer.Option("--cased/--uncased", help="Do not lower-case, or do.", show_default="as the source's tokenizer"),
     ] = None,
-    overwrite: Annotated[bool, OVERWRITE] = False,
-    quiet: Annotated[bool, QUIET] = False,
+    overwrite: OverwriteFolder = False,
+    quiet: Silent = False,
 ) -> None:
     """Make a word-based model (WoBERT) of a character BERT."""
     from kexue_hf.conversion.extend import extend

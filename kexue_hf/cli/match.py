@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
 from kexue_hf.cli.text_io import (
-    JSON,
-    RESUME,
     facts_of,
     input_form,
     objects_of,
@@ -77,9 +76,7 @@ def match_command(
             help="By which task, its name or its id; may be given again.", show_default="the pair's own, or all"
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="A file of JSON lines to make, NAME.jsonl.", show_default="stdout")
-    ] = None,
+    output: ResultFile = None,
     evaluate: Annotated[
         bool,
         typer.Option(
@@ -106,15 +103,13 @@ def match_command(
             help="Tokens of a pair; of one that has more, the longer text is cut.", show_default="what the model takes"
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
-    batch_tokens: Annotated[
-        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
-    ] = 8192,
-    as_json: Annotated[bool, JSON] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_tokens: BatchTokens = 8192,
+    as_json: AsJson = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once complete.")] = False,
-    resume: Annotated[bool, RESUME] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    resume: Resume = False,
+    quiet: NoProgress = False,
 ) -> None:
     """The probability that two texts match, by one task of a matcher or all."""
     if files is not None and any(_is_no_file(one) for one in files):

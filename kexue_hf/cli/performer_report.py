@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kexue_hf.cli.options import Device, Dtype, NoProgress, TextColumn
 from kexue_hf.cli.text_io import input_form, readable_errors, rows_of
 from kexue_hf.errors import InputError, OutputError
 
@@ -72,13 +73,11 @@ def performer_report_command(
         Path | None,
         typer.Option(help="A picture to make, NAME.png, .svg or .pdf; needs matplotlib.", show_default=False),
     ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
+    text_column: TextColumn = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are made.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Compare linear attention with softmax, layer by layer, on your text: before anything is swapped.
 

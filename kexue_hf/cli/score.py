@@ -15,8 +15,18 @@ from typing import Annotated, Any
 
 import typer
 
+from kexue_hf.cli.options import (
+    BatchTokens,
+    Device,
+    Dtype,
+    Method,
+    NoProgress,
+    Overwrite,
+    ResultFile,
+    Resume,
+    TextColumn,
+)
 from kexue_hf.cli.text_io import (
-    RESUME,
     facts_of,
     input_form,
     one_line,
@@ -51,9 +61,7 @@ def score_command(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="A file of JSON lines to make, NAME.jsonl.", show_default="stdout")
-    ] = None,
+    output: ResultFile = None,
     tokens: Annotated[
         bool,
         typer.Option(
@@ -74,23 +82,17 @@ def score_command(
     length_normalized: Annotated[
         bool, typer.Option("--length-normalized", help="--nbest: rank by the mean a token, not by the sum.")
     ] = False,
-    method: Annotated[
-        str, typer.Option(help="one_pass (T-TA only), masking (a pass a token), or auto: one pass if possible.")
-    ] = "auto",
+    method: Method = "auto",
     include_specials: Annotated[
         bool, typer.Option("--include-specials", help="Score [SOS], [EOS] and the like too, as T-TA's original does.")
     ] = False,
-    text_column: Annotated[
-        str | None, typer.Option(help="Where the text is, in all but .txt files.", show_default="text")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto is a GPU if there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16, bfloat16; auto is that of the file.")] = "auto",
-    batch_tokens: Annotated[
-        int, typer.Option(help="At most so many tokens at a time; less needs less memory.")
-    ] = 8192,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT once it is complete.")] = False,
-    resume: Annotated[bool, RESUME] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    text_column: TextColumn = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_tokens: BatchTokens = 8192,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Score texts by the log-probability of each token given all others."""
     if (not texts) == (file is None):

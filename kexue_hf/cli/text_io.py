@@ -10,20 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-import typer
-
 from kexue_hf.errors import InputError, KexueError, OutputError, printable
-
-RESUME = typer.Option(
-    "--resume",
-    help="Go on with what the same command left when it was killed or ended by an error; OUTPUT is that of one go.",
-)
-
 
 _TEXTS_AT_ONCE = 1024
 # Where each token takes a pass, so few texts fill the batches as well, and their results come sooner.
 _TEXTS_MASKED_AT_ONCE = 128
-JSON = typer.Option("--json", help="With --evaluate (correct: or --calibrate): figures as JSON, for programs.")
 # Seconds.
 _BAR_AFTER, _BAR_EVERY = 2.0, 0.5
 

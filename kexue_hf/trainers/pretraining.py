@@ -8,7 +8,6 @@ Only the decoder's bias is added to the scores. With tied embeddings the two are
 gradient, and processes that train together would wait for it or have to search for it in every step.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,12 +21,12 @@ from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError
-from kexue_hf.files.whole_file import whole_file
 from kexue_hf.trainers.checked_options import check_model, one_line, remove_checkpoints
 from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
 from kexue_hf.trainers.labelled_positions import score_masked_positions_only
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
 from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pretraining
+from kexue_hf.trainers.training_script import print_figures, write_report
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning, write_whole
 from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus
 
@@ -241,13 +240,8 @@ class Pretraining:
             figures |= self.more_figures(measured)
         trainer.save_model()
         if first:
-            # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
-            (self.folder / "training_args.bin").unlink(missing_ok=True)
-            for name, value in figures.items():
-                print(f"{name:>20}: {value:.4f}" if isinstance(value, float) else f"{name:>20}: {value}")
-            if options.report:
-                with whole_file(options.report, overwrite=True) as file:
-                    file.write(json.dumps(figures, indent=2) + "\n")
+            print_figures(figures)
+            write_report(options.report, figures)
         return figures
 
 

@@ -5,6 +5,7 @@ need; --help_all shows all of them.
 """
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from transformers import HfArgumentParser, TrainingArguments
 
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.files.whole_file import whole_file
 from kexue_hf.trainers.checked_options import one_line
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint
 
@@ -148,6 +150,22 @@ def run_script(
         sys.exit(2)
 
 
+def print_figures(figures: dict[str, Any]) -> None:
+    """Print one figure a line, the names aligned."""
+    width = max(map(len, figures), default=0)
+    for name, value in figures.items():
+        print(f"{name:>{width}}: {value:.4f}" if isinstance(value, float) else f"{name:>{width}}: {value}")
+
+
+def write_report(path: str | None, figures: dict[str, Any]) -> None:
+    """Write the figures as JSON; `path` None writes nothing."""
+    if path:
+        # Before the file is opened: figures that JSON cannot hold leave the old report as it is.
+        content = json.dumps(figures, indent=2, ensure_ascii=False)
+        with whole_file(path, overwrite=True) as file:
+            file.write(content + "\n")
+
+
 def _interrupted(training: Any) -> str:
     found = None if training is None else last_whole_checkpoint(training.output_dir)
     if found is None:
@@ -155,4 +173,4 @@ def _interrupted(training: Any) -> str:
     return f"interrupted; {found[0]} is kept: run the same command with --resume to go on from there"
 
 
-__all__ = ["COMMON", "ScriptParser", "run_script"]
+__all__ = ["COMMON", "ScriptParser", "print_figures", "run_script", "write_report"]

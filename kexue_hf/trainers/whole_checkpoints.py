@@ -67,17 +67,22 @@ class MarkingTrainer(Trainer):
         return super()._run_epoch(*arguments, **options)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer.save_model`, but a killed process leaves no file half written where there was another."""
-        if _internal_call or self.args.push_to_hub:
-            super().save_model(output_dir, _internal_call)
-            return
+        """Save as `Trainer.save_model` does; a killed process leaves no half-written file over an older one.
+
+        `training_args.bin` is removed: nothing needs it, and people distrust a folder with a pickle in it.
+        """
         folder = Path(output_dir or str(self.args.output_dir))
-        stage = folder / _SAVING
-        if self.args.should_save:
+        # A checkpoint is marked as whole later, and an upload is named for the folder that is saved.
+        direct = _internal_call or self.args.push_to_hub
+        stage = folder if direct else folder / _SAVING
+        if not direct and self.args.should_save:
             shutil.rmtree(stage, ignore_errors=True)  # of a killed process
-        super().save_model(str(stage))
-        if self.args.should_save and stage.is_dir():
-            # The configuration, without which nothing loads, comes last.
+        super().save_model(output_dir if direct else str(stage), _internal_call)
+        if not self.args.should_save:
+            return
+        (stage / "training_args.bin").unlink(missing_ok=True)
+        if not direct and stage.is_dir():
+            # The configuration comes last: without it nothing loads.
             files = [path.relative_to(stage) for path in stage.rglob("*") if not path.is_dir()]
             for path in sorted(files, key=lambda path: (path.name in _CONFIGURATIONS, path)):
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -98,8 +103,6 @@ class MarkingTrainer(Trainer):
             torch.distributed.barrier()
         if self.is_world_process_zero():
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            # A pickle of the arguments: nobody needs it, and a folder with a pickle in it frightens people off.
-            (folder / "training_args.bin").unlink(missing_ok=True)
             write_whole(folder / PROGRESS, json.dumps({"step": self.state.global_step, **self.facts}, indent=2) + "\n")
             self._rotate()
 
