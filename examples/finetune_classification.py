@@ -39,6 +39,7 @@ from transformers import (
 import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
 from kexue_hf.errors import InputError
+from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_nothing_is_replaced,
@@ -207,13 +208,6 @@ def load_model(options: Options, config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def longest(options: Options, config: PreTrainedConfig) -> int:
-    """Tokens that a text may have."""
-    rows = getattr(config, "max_position_embeddings", options.max_length)
-    # Positions beyond the table are made of two of its rows each.
-    return min(options.max_length, rows**2 if config.model_type == PERFORMER else rows)
-
-
 def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     """Train, evaluate, save model and tokenizer to `output_dir`, and return the figures."""
     check_range({"calibrate": options.calibrate}, 0)
@@ -242,7 +236,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         labels = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": ids}
         config = load_config(options, labels)
         model = load_model(options, config)
-    length = longest(options, config)
+    length = min(options.max_length, max_tokens(config) or options.max_length)
     if config.model_type == PERFORMER:
         # Or what cuts at the tokenizer's own length would cut at the table's.
         tokenizer.model_max_length = max(length, config.max_position_embeddings)

@@ -22,7 +22,6 @@ the probabilities on the held-out rows is drawn.
 """
 
 import json
-import warnings
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -309,16 +308,6 @@ def check_effects(options: Options, arguments: TrainingArguments) -> None:
             raise InputError(f"{option} has no effect here: {why}; leave it out")
 
 
-def check_its_tokenizer(model: Any, tokenizer: Any) -> None:
-    """Raise ValueError for a tokenizer that is not the model's. Of a doubt too, with which others only warn."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            check_tokenizer(model, tokenizer)
-        except UserWarning as warning:
-            raise ValueError(str(warning)) from None
-
-
 def evaluate_where_saved(arguments: TrainingArguments) -> None:
     """Evaluate before each saving, and in the end take the checkpoint with the best f1."""
     arguments.metric_for_best_model, arguments.greater_is_better = "f1", True
@@ -355,7 +344,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     set_seed(arguments.seed)
     with one_line(f"--model {options.model} cannot be used"):
         model = load_model(options, config, names)
-        check_its_tokenizer(model, tokenizer)
+        check_tokenizer(model, tokenizer, strict=True)
         frame = pair_frame_of(tokenizer)
         if config.model_type == MATCHER:
             # What its training took (see below), and no limit of the model.

@@ -33,6 +33,7 @@ from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError
 from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsOnly
+from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_nothing_is_replaced,
@@ -181,10 +182,11 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             raise InputError(
                 f"{options.model} is a {config.model_type}: writing needs a UniLM, which is WoBertForCausalLM only"
             )
-        if options.max_length > config.max_position_embeddings:
+        positions = max_tokens(config)
+        if positions is not None and options.max_length > positions:
             raise InputError(
-                f"expected --max_length of at most {config.max_position_embeddings}, which is how many positions "
-                f"{options.model} has, got {options.max_length}"
+                f"--max_length must be at most {positions}, the number of positions of {options.model}, got "
+                f"{options.max_length}"
             )
         changes: dict[str, Any] = {}
         if options.dropout is not None:

@@ -177,6 +177,7 @@ def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
 
 def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
+    from kexue_hf.pipelines.vocabulary_match import vocabulary_mismatch
 
     path = next((folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None)
     if path is None:
@@ -189,28 +190,23 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
     expected = config.get("vocab_fingerprint")
     found = vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
     size, rows = max(vocabulary.values(), default=-1) + 1, config.get("vocab_size")
-    if expected and expected != found:
-        return [f"{path.name} ({size:,} tokens) is not the vocabulary that the weights were trained with"]
-    if isinstance(rows, int) and (size > rows or (not expected and size != rows)):
-        return [f"{path.name} has {size:,} tokens, config.json says vocab_size {rows:,}"]
-    return []
+    rows = rows if isinstance(rows, int) else None
+    problem = vocabulary_mismatch(size, [found], rows, expected if isinstance(expected, str) else None)
+    if problem is None and not expected and rows not in (None, size):
+        problem = f"it has {size:,} tokens, config.json says vocab_size {rows:,}"
+    return [f"{path.name} is not the vocabulary that the weights were trained with: {problem}"] if problem else []
 
 
 def _words_without_a_segmenter(folder: Path) -> str | None:
     """The problem of a WoBERT that another implementation saved as a BERT with a tokenizer of characters."""
-    from kexue_hf.models.wobert.vocabulary_wobert import count_chinese_words, load_vocabulary
-    from kexue_hf.vocabulary.pairing import WORDS_OF_A_WORD_MODEL
+    from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary
+    from kexue_hf.vocabulary.pairing import word_vocabulary
 
     path = folder / "vocab.txt"
     if _tokenizer_modules(folder):
         return None
-    words = count_chinese_words(load_vocabulary(path) if path.is_file() else _json_vocabulary(folder))
-    if words < WORDS_OF_A_WORD_MODEL:
-        return None
-    return (
-        f"the vocabulary has {words:,} Chinese words, and the tokenizer that this folder loads with cuts Chinese into "
-        f"characters: kexue-hf convert {folder} OUTPUT makes a WoBERT of it"
-    )
+    problem = word_vocabulary(load_vocabulary(path) if path.is_file() else _json_vocabulary(folder))
+    return problem and f"{problem}: kexue-hf convert {folder} OUTPUT makes a WoBERT of it"
 
 
 def _json_vocabulary(folder: Path) -> dict[str, int]:

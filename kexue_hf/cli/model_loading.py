@@ -84,6 +84,8 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
     import torch
     import transformers
 
+    from kexue_hf.pipelines.own_tokenizer import check_tokenizer
+
     target = _device(device)
     with quiet_libraries():
         try:
@@ -106,8 +108,11 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
     if missing := sorted(key for key in found["missing_keys"] if "pooler." not in key):
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise InputError(f"{name} lacks weights of {kind} ({shown}): a model trained as one is needed")
-    if not problems and len(tokenizer) > model.config.vocab_size:
-        problems = [f"it knows {len(tokenizer):,} tokens, the model has {model.config.vocab_size:,}"]
+    if not problems:
+        try:
+            check_tokenizer(model, tokenizer, strict=True)
+        except ValueError as error:
+            problems = [str(error)]
     if problems:
         raise InputError(f"{name}: the tokenizer does not belong to the model: {'; '.join(problems)}")
     try:

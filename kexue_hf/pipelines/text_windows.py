@@ -88,36 +88,36 @@ def frame_of(tokenizer: Any) -> Frame:
 
 
 def longest_row(model: Any, tokenizer: Any) -> int:
-    """How many tokens, special ones included, model and tokenizer take at a time if nothing else is asked for."""
+    """Return the default length of a row in tokens, special ones included: the lower bound of model and tokenizer."""
     named = getattr(tokenizer, "model_max_length", None)
-    bounds = [bound for bound in (_positions(model), named) if bound is not None and 0 < bound < _VERY_LARGE]
+    bounds = [bound for bound in (max_tokens(model), named) if bound is not None and 0 < bound < _VERY_LARGE]
     return min(bounds, default=_DEFAULT_LENGTH)
 
 
 def longest_possible(model: Any, tokenizer: Any) -> int:
-    """How many tokens may be asked for: all that the model has positions for; the tokenizer's bound is a default."""
-    bound = _positions(model)
+    """Return the most tokens that a caller may ask for: the model's bound; the tokenizer's is a default."""
+    bound = max_tokens(model)
     if bound is not None:
         return bound
     unlimited = getattr(getattr(model, "config", None), "max_text_tokens", 0) is None
     return _VERY_LARGE if unlimited else longest_row(model, tokenizer)
 
 
-def _positions(model: Any) -> int | None:
-    """How many tokens the model has positions for; None where it does not say, or has no limit."""
-    config = getattr(model, "config", None)
-    if config is not None and hasattr(config, "max_text_tokens"):
-        # Models whose positions go beyond their table, or need none, say so.
+def max_tokens(model: Any) -> int | None:
+    """Return how many tokens a model, or its configuration, has positions for; None if unknown or unlimited."""
+    config = getattr(model, "config", model)
+    if hasattr(config, "max_text_tokens"):
+        # A model of ours whose positions reach beyond their table, or that needs no table.
         return None if config.max_text_tokens is None else int(config.max_text_tokens)
     bound = getattr(config, "max_position_embeddings", None)
-    if not bound:
+    if not isinstance(bound, int) or bound < 1:
         return None
-    # `base_model` is the model itself where it has no head.
+    # `base_model` of a model without a head is the model itself.
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
     if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
-        # RoBERTa's positions begin after that of the padding.
+        # RoBERTa's positions begin after the padding's.
         bound -= (getattr(config, "pad_token_id", None) or 0) + 1
-    return int(bound)
+    return bound
 
 
 def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:
@@ -176,6 +176,7 @@ __all__ = [
     "encode_texts",
     "frame_of",
     "longest_row",
+    "max_tokens",
     "room_in",
     "windows",
 ]

@@ -21,6 +21,7 @@ from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError
+from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import check_model, one_line, remove_checkpoints
 from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
 from kexue_hf.trainers.labelled_positions import score_masked_positions_only
@@ -142,8 +143,8 @@ class Pretraining:
         options, changes = self.options, self.chosen_attention()
         if options.dropout is not None:
             changes |= {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
-        positions = getattr(config, "max_position_embeddings", options.max_length)
-        if options.max_length > positions:
+        positions = max_tokens(config)
+        if positions is not None and options.max_length > positions:
             raise InputError(f"{options.model} has {positions} positions, --max_length is {options.max_length}")
         rows, tokens = getattr(config, "vocab_size", len(tokenizer)), len(tokenizer)
         if tokens > rows:

@@ -1,11 +1,11 @@
-"""The guard against a tokenizer that does not belong to the model.
+"""Whether a tokenizer belongs to a model.
 
-A character tokenizer beside a word checkpoint raises no error anywhere: every id it produces is valid, and the model
-answers garbage. So a configuration of ours records which vocabulary its weights were trained with, and whenever
-transformers brings a model and a tokenizer together (`pipeline`, `Trainer`) the two are compared.
+A character tokenizer beside a word checkpoint raises no error: every id that it produces is valid, and the model
+predicts nonsense. So our configurations record which vocabulary their weights were trained with.
 """
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from kexue_hf.models.wobert.vocabulary_wobert import (
@@ -13,11 +13,12 @@ from kexue_hf.models.wobert.vocabulary_wobert import (
     count_chinese_words,
     vocabulary_fingerprint,
 )
+from kexue_hf.pipelines.vocabulary_match import vocabulary_mismatch
 
 # Model types under which other implementations saved word models, and tokenizers that cut Chinese into characters.
 _AS_BERT = ("bert", "wobert", "nezha")
-_OF_CHARACTERS = ("BertTokenizer", "BertTokenizerFast")
-# A character vocabulary may have taken in a few words of its field.
+_CHARACTER_TOKENIZERS = ("BertTokenizer", "BertTokenizerFast")
+# A character vocabulary may contain a few words of its field.
 WORDS_OF_A_WORD_MODEL = 1000
 
 
@@ -25,62 +26,58 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
     """Compare a tokenizer with the vocabulary that a model's configuration records; warn about each difference.
 
     Args:
-        model: a model, or its configuration. One whose configuration records no vocabulary passes, but for a BERT
-            with a vocabulary of words whose tokenizer finds characters only.
+        model: a model, or its configuration. One whose configuration records no vocabulary passes, unless it is a
+            BERT with a vocabulary of words and a tokenizer that finds only characters.
         tokenizer: any tokenizer of transformers.
 
     Returns:
-        What does not fit, one sentence each; empty if all fits. The same is issued as `VocabularyMismatchWarning`.
+        The differences, one sentence each; empty if there is none. They are issued as one
+        `VocabularyMismatchWarning`, too.
     """
     config = getattr(model, "config", model)
-    expected_class = getattr(config, "tokenizer_class", None)
-    expected_fingerprint = getattr(config, "vocab_fingerprint", None)
-    if expected_fingerprint is None:
-        return _check_words(config, tokenizer)
-    problems = []
-    # By name: a copy from the Hub has a class of its own, and a subclass cuts as its base does.
-    if expected_class and expected_class not in {base.__name__ for base in type(tokenizer).__mro__}:
-        problems.append(
-            f"the model was trained with {expected_class}, this is a {type(tokenizer).__name__}, "
-            f"which cuts text in another way"
-        )
-    if len(tokenizer) > config.vocab_size:
-        problems.append(
-            f"the tokenizer knows {len(tokenizer):,} tokens, the model's embedding has {config.vocab_size:,} rows"
-        )
-    if (found := _fingerprint(tokenizer)) != expected_fingerprint:
-        problems.append(
-            f"the model's vocabulary has the fingerprint {expected_fingerprint} ({config.vocab_size:,} tokens), "
-            f"the tokenizer's {found} ({len(tokenizer):,} tokens)"
-        )
+    if getattr(config, "vocab_fingerprint", None) is None:
+        problems, advice = _unfound_words(config, tokenizer), "If it is a WoBERT, kexue-hf convert FOLDER OUTPUT"
+        advice += " makes a folder that loads as one"
+    else:
+        problems, advice = _differences(config, tokenizer), "Load both from one folder, the tokenizer with"
+        advice += " AutoTokenizer"
     if problems:
         warnings.warn(
             f"this tokenizer does not belong to this model, whose predictions will be meaningless: "
-            f"{'; '.join(problems)}. Load both from the same folder, the tokenizer with AutoTokenizer.",
+            f"{'; '.join(problems)}. {advice}",
             VocabularyMismatchWarning,
             stacklevel=3,
         )
     return problems
 
 
-def _check_words(config: Any, tokenizer: Any) -> list[str]:
-    """Warn of a WoBERT that another implementation saved as a BERT: its tokenizer never finds its words."""
-    if getattr(config, "model_type", None) not in _AS_BERT or type(tokenizer).__name__ not in _OF_CHARACTERS:
-        return []
-    words = count_chinese_words(tokenizer.get_vocab())
+def word_vocabulary(vocabulary: Iterable[str]) -> str | None:
+    """Return why a character tokenizer does not suit a vocabulary, as a clause; None if it does."""
+    words = count_chinese_words(vocabulary)
     if words < WORDS_OF_A_WORD_MODEL:
+        return None
+    return f"the vocabulary has {words:,} Chinese words, and its tokenizer cuts Chinese text into characters"
+
+
+def _differences(config: Any, tokenizer: Any) -> list[str]:
+    expected, problems = getattr(config, "tokenizer_class", None), []
+    # By name: a copy from the Hub has its own class, and a subclass cuts text as its base does.
+    if expected and expected not in {base.__name__ for base in type(tokenizer).__mro__}:
+        problems.append(
+            f"the model was trained with {expected}, this is a {type(tokenizer).__name__}, which cuts text in another "
+            "way"
+        )
+    found = [_fingerprint(tokenizer)]
+    problem = vocabulary_mismatch(len(tokenizer), found, config.vocab_size, config.vocab_fingerprint)
+    return [*problems, *([problem] if problem else [])]
+
+
+def _unfound_words(config: Any, tokenizer: Any) -> list[str]:
+    """Find a WoBERT that another implementation saved as a BERT."""
+    if getattr(config, "model_type", None) not in _AS_BERT or type(tokenizer).__name__ not in _CHARACTER_TOKENIZERS:
         return []
-    problem = (
-        f"the vocabulary has {words:,} Chinese words, of which a {type(tokenizer).__name__} finds none: it cuts "
-        "Chinese text into characters"
-    )
-    warnings.warn(
-        f"this tokenizer does not belong to this model, whose predictions will be poor: {problem}. If it is a WoBERT, "
-        "make a folder that loads as one: kexue-hf convert FOLDER OUTPUT",
-        VocabularyMismatchWarning,
-        stacklevel=4,
-    )
-    return [problem]
+    problem = word_vocabulary(tokenizer.get_vocab())
+    return [problem] if problem else []
 
 
 def _fingerprint(tokenizer: Any) -> str:

@@ -139,7 +139,10 @@ def test_doctor_finds_nothing_wrong_with_what_we_save(folder: Path) -> None:
             lambda f: write_header(f, {"x.embeddings.word_embeddings.weight": {"data_offsets": [0, 0]}}),
             "should have dtype, shape and data_offsets",
         ),
-        (lambda f: edit_config(f, vocab_fingerprint=None, vocab_size=9), "vocab.txt has 6 tokens"),
+        (
+            lambda f: edit_config(f, vocab_fingerprint=None, vocab_size=9),
+            "has 6 tokens, config.json says vocab_size 9",
+        ),
         (lambda f: edit_config(f, vocab_size=7), "vocab_size 7, the embedding has 6 rows"),
         (lambda f: (f / "vocab.txt").unlink(), "no vocab.txt"),
         (lambda f: (f / "vocab.txt").write_text("a\nb\n"), "not the vocabulary"),

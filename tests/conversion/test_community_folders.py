@@ -218,7 +218,7 @@ def test_doctor_and_the_guard_know_words_beside_a_tokenizer_of_characters(
     source = community("wobert_tf_ckpt", tmp_path / "in")
     monkeypatch.setattr(pairing, "WORDS_OF_A_WORD_MODEL", 20)
     (problem,) = examine_folder(source)
-    assert "Chinese words, and the tokenizer that this folder loads with cuts Chinese into characters" in problem
+    assert "Chinese words, and its tokenizer cuts Chinese text into characters: kexue-hf convert" in problem
     tokenizer = AutoTokenizer.from_pretrained(source)
     assert type(tokenizer).__name__ == "BertTokenizer"
     model = AutoModelForPreTraining.from_pretrained(source)

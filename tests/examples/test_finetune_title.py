@@ -70,7 +70,7 @@ def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, caps
         ([{"abstract": " ", "title": "猫"}], [], "line 1: 'abstract' must be a text"),
         ([["有", "猫"]], [], "line 1: expected a JSON object, got list"),
         ([], [], "holds no rows"),
-        (ROWS, ["--max_length=30"], "--max_length of at most 24"),
+        (ROWS, ["--max_length=30"], "--max_length must be at most 24"),
         (ROWS, ["--max_target_length=16"], "--max_target_length from 1 to --max_length - 5, got 16 and 20"),
         (ROWS, ["--eval_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (ROWS, ["--batch_size=0"], "--batch_size must be 1 or more, got 0"),

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-MODELS = Path(__file__).parents[2] / "kexue_hf" / "models"
+PACKAGE = Path(__file__).parents[2] / "kexue_hf"
 COPIES = [
     (path, head.removeprefix("# Copied from "))
-    for path in sorted(MODELS.rglob("*.py"))
+    for path in sorted(PACKAGE.rglob("*.py"))
     if (head := path.read_text("utf-8").partition("\n")[0]).startswith("# Copied from ") and head.endswith(".py")
 ]
 
 
 @pytest.mark.parametrize(("copy", "original"), COPIES, ids=[path.stem for path, _ in COPIES])
 def test_a_copied_file_equals_its_original(copy: Path, original: str) -> None:
-    (found,) = MODELS.rglob(original)
+    (found,) = PACKAGE.rglob(original)
     assert copy.read_text("utf-8").partition("\n")[2] == found.read_text("utf-8")

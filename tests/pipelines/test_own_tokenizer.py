@@ -36,14 +36,14 @@ def model_of(tokenizer: Any) -> TtaForMaskedLM:
 @pytest.mark.parametrize("use", USES)
 def test_more_tokens_than_embeddings(use: str, tmp_path: Path) -> None:
     model = model_of(tokenizer_of(tmp_path, "天气不错"))
-    with pytest.raises(ValueError, match="knows 12 tokens, the model has embeddings of 11: load both"):
+    with pytest.raises(ValueError, match="knows 12 tokens, the model's embedding has 11 rows: load both"):
         USES[use](model, tokenizer_of(tmp_path, "天气不错好"))
 
 
 @pytest.mark.parametrize("use", USES)
 def test_nothing_but_special_tokens(use: str, tmp_path: Path) -> None:
     model = model_of(tokenizer_of(tmp_path, "天气不错"))
-    with pytest.raises(ValueError, match=r"\(BertTokenizer\) knows no tokens but special ones"):
+    with pytest.raises(ValueError, match=r"\(BertTokenizer\) knows only special tokens"):
         USES[use](model, BertTokenizer())
 
 
@@ -52,5 +52,5 @@ def test_another_vocabulary(use: str, tmp_path: Path) -> None:
     own = tokenizer_of(tmp_path, "天气不错")
     model = model_of(own)
     USES[use](model, own)  # a warning from here would be an error
-    with pytest.warns(UserWarning, match="answers will be meaningless"):
+    with pytest.warns(UserWarning, match="results will be meaningless"):
         USES[use](model, tokenizer_of(tmp_path, "气天不错"))

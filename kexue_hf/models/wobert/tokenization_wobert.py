@@ -29,6 +29,7 @@ from .batch_wobert import Batch, read_inputs
 from .decoding_wobert import join_tokens
 from .normalization_wobert import Normalizer
 from .truncation_wobert import truncated_windows
+from .vocabulary_match_wobert import vocabulary_mismatch
 from .vocabulary_wobert import (
     VocabularyMismatchWarning,
     check_special_tokens,
@@ -235,20 +236,15 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             size, fingerprint = config.get("vocab_size"), config.get("vocab_fingerprint")
         except (OSError, ValueError, AttributeError):
             return  # No config, or none that this tokenizer could judge.
-        if fingerprint:
-            if fingerprint == self.vocab_fingerprint:
-                return
-            problem = (
-                f"it has {self.vocab_size} tokens and the fingerprint {self.vocab_fingerprint}, {path} says "
-                f"vocab_size {size} and vocab_fingerprint {fingerprint}"
-            )
-        elif isinstance(size, int) and self.vocab_size > size:
-            problem = f"it has {self.vocab_size} tokens, {path} says vocab_size {size}"
-        else:
+        rows = size if isinstance(size, int) else None
+        # Added tokens may outgrow an embedding that is to be resized, not the fingerprint.
+        own = [self.vocab_fingerprint] if fingerprint else []
+        problem = vocabulary_mismatch(self.vocab_size, own, None if fingerprint else rows, fingerprint)
+        if problem is None:
             return
         warnings.warn(
             f"this vocabulary does not belong to the model beside it, whose predictions will be meaningless: "
-            f"{problem}. Use the vocab.txt that the model was trained with",
+            f"{problem} ({path}). Use the vocab.txt that the model was trained with",
             VocabularyMismatchWarning,
             stacklevel=2,
         )
