@@ -236,8 +236,8 @@ SIZES = {
 @pytest.mark.parametrize(
     ("tokens", "tokenizer", "message"),
     [
-        (len(TOKENS), False, "knows no tokens but special ones"),
-        (8, True, "the tokenizer knows 13 tokens, the model has embeddings of 8"),
+        (len(TOKENS), False, "knows only special tokens"),
+        (8, True, "the tokenizer knows 13 tokens, the model's embedding has 8"),
     ],
     ids=["none", "too large"],
 )
@@ -256,7 +256,7 @@ def test_a_tokenizer_that_cannot_be_the_model_s(contest, tmp_path, capsys, token
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"vocab_fingerprint": "0" * 64}, "the model belongs to a vocabulary with the fingerprint 0000"),
+        ({"vocab_fingerprint": "0" * 64}, "the model's vocabulary has the fingerprint 0000"),
         ({"problem_type": "regression"}, "is for problem_type 'regression', of which no text matcher can be used"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
