@@ -5,7 +5,7 @@
 The text is JSON objects with `text`, of documents that the model was not trained on. Evaluation is that of
 examples/pretrain_mlm.py: 15 % of the words masked; both heads, so the loss is of both tasks. The reports are what that
 script wrote with --report in each stage of the training (kexue_hf/assets/README.md); without them, those of the last
-time stay. Writes results/pretrain_tiny.json.
+time stay. Writes results/tiny_model.json.
 """
 
 import argparse
@@ -46,14 +46,14 @@ def main() -> None:
                 *HfArgumentParser((pretrain_mlm.Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
             )
     stages = [json.loads(path.read_text("utf-8")) for path in options.reports]
-    result = {"stages": stages or json.loads((RESULTS / "pretrain_tiny.json").read_text("utf-8"))["stages"]}
+    result = {"stages": stages or json.loads((RESULTS / "tiny_model.json").read_text("utf-8"))["stages"]}
     result["packaged"] = {
         "what": "the float16 checkpoint, converted to float32, on held-out text; the loss is of both tasks",
         "machine": machine("torch", "transformers"),
         "parameters": report.parameters,
         **{name: round(value, 4) for name, value in figures.items() if name.startswith("held_out")},
     }
-    write_result("pretrain_tiny", result)
+    write_result("tiny_model", result)
     print(json.dumps(result["packaged"], indent=2))
 
 
