@@ -26,9 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-from measuring import machine, summary, write_result
+from measuring import BASE_SIZES, machine, summary, write_result
 
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.tensorflow import write_tensorflow
@@ -36,15 +34,7 @@ from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, StoredTens
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 
-SIZES = {
-    "vocab_size": 33586,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
+SIZES = {"vocab_size": 33586, **BASE_SIZES, "type_vocab_size": 2}
 PARTS = ("encoder", "pooler", "nsp", "mlm")
 WANTED = {"seconds": 1.2, "times faster than TensorFlow": 2.5, "copying against cp": 4.0, "peak RSS in MB": 200}
 

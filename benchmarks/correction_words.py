@@ -12,17 +12,13 @@ Writes benchmarks/results/correction_words.json, which a test holds against `WOR
 import argparse
 import json
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import rjieba
+from measuring import machine, write_result
 
-import rjieba  # noqa: E402 (with the other imports that need the line above)
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-
-from kexue_hf.pipelines.confusion import is_han  # noqa: E402 (found by the line above)
+from kexue_hf.pipelines.confusion import is_han
 
 
 def count(lines: list[str]) -> dict[str, dict[str, int]]:

@@ -9,19 +9,14 @@ much onnxruntime and the compiled graph differ from the model. Results: benchmar
 
 import argparse
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import Dim
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, write_result
+from torch.export import Dim
 
 from tests.models.test_export import batch_of, changes_for
 from tests.models.test_keywords import class_names, tiny_model

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, summary, write_result
 
-from conversion import CONVERT, RandomWeights, run
+from conversion import CONVERT, PARTS, RandomWeights, run
+from conversion import SIZES as WOBERT_SIZES
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
 from kexue_hf.conversion.formats.weight_source import BY_NAME
 from kexue_hf.conversion.weight_table import Move, expand
@@ -36,16 +35,7 @@ from kexue_hf.models.wobert import weight_map_wobert as weight_map
 from kexue_hf.vocabulary.counting import dictionary_frequencies
 
 WORDS, TOKENS = 20_000, 21_128
-SIZES = {
-    "vocab_size": TOKENS,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
-PARTS = ("encoder", "pooler", "nsp", "mlm")
+SIZES = WOBERT_SIZES | {"vocab_size": TOKENS}
 EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 
 TRANSFORMERS = """

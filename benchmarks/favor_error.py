@@ -13,23 +13,20 @@ by layer, on a text that no calibration has seen. Writes results/favor_error.jso
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch  # noqa: E402 (after the environment of what it loads)
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torch is the one of above)
+import torch
+from measuring import ROOT, machine, write_result
+from torch.nn.functional import scaled_dot_product_attention
 
-from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
-from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map  # noqa: E402 (found by the line above)
-from kexue_hf.performer.calibrate_map import calibrate  # noqa: E402 (found by the line above)
+from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map
+from kexue_hf.performer.calibrate_map import calibrate
 
 FEATURES = (64, 128, 256, 512, 1024)
 DEVIATIONS = (0.25, 0.35, 0.5, 0.7, 1.0)

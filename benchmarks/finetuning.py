@@ -19,7 +19,6 @@ import contextlib
 import io
 import json
 import statistics
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -27,11 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, machine, mean_and_error, read_result, write_result
 
 BAG, RANDOM, PACKAGED, ADAPTED = "bag of words", "random weights", "packaged", "packaged, adapted"
 RATES = (5e-4, 1e-3)
@@ -140,10 +136,10 @@ def choose(model: Path, data: Data, task: Task, scratch: bool) -> dict[float, li
 
 def cell(accuracies: list[float]) -> dict[str, Any]:
     """Mean, standard error of the mean (none of a single run), and all."""
-    spread = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None
+    mean, error = mean_and_error(accuracies)
     return {
-        "mean_accuracy": round(statistics.mean(accuracies), 4),
-        "standard_error": None if spread is None else round(spread, 4),
+        "mean_accuracy": mean,
+        "standard_error": error,
         "accuracies": [round(accuracy, 4) for accuracy in accuracies],
     }
 
@@ -191,39 +187,32 @@ def majority(data: Data) -> float:
 
 def picture(tasks: dict[str, Any], path: Path) -> None:
     """Bars: held-out accuracy of each contender on each task with its standard error, the majority as a line."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(figsize=(8.5, 3.2))
-    width = 0.2
-    colours = {BAG: "0.88", RANDOM: "0.7", PACKAGED: "tab:blue", ADAPTED: "tab:green"}
-    for number, (name, colour) in enumerate(colours.items()):
-        drawn = [
-            (place + (number - 1.5) * width, task["contenders"][name])
-            for place, task in enumerate(tasks.values())
-            if name in task["contenders"]
-        ]
-        bars = axes.bar(
-            [place for place, _ in drawn],
-            [100 * cell["mean_accuracy"] for _, cell in drawn],
-            width,
-            yerr=[100 * (cell["standard_error"] or 0) for _, cell in drawn],
-            error_kw={"elinewidth": 0.8},
-            label=name,
-            color=colour,
-        )
-        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
-    for place, task in enumerate(tasks.values()):
-        label = "commonest label" if place == 0 else None
-        height = 100 * task["majority_accuracy"]
-        axes.plot([place - 0.45, place + 0.45], [height] * 2, color="black", linestyle=":", label=label)
-    axes.set_xticks(range(len(tasks)), [task.replace(", ", "\n") for task in tasks], fontsize=8)
-    axes.set(ylabel="held-out accuracy, %", ylim=(0, 105))
-    axes.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.17))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    with picture_of(path, (8.5, 3.2)) as (axes,):
+        width = 0.2
+        colours = {BAG: "0.88", RANDOM: "0.7", PACKAGED: "tab:blue", ADAPTED: "tab:green"}
+        for number, (name, colour) in enumerate(colours.items()):
+            drawn = [
+                (place + (number - 1.5) * width, task["contenders"][name])
+                for place, task in enumerate(tasks.values())
+                if name in task["contenders"]
+            ]
+            bars = axes.bar(
+                [place for place, _ in drawn],
+                [100 * cell["mean_accuracy"] for _, cell in drawn],
+                width,
+                yerr=[100 * (cell["standard_error"] or 0) for _, cell in drawn],
+                error_kw={"elinewidth": 0.8},
+                label=name,
+                color=colour,
+            )
+            axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+        for place, task in enumerate(tasks.values()):
+            label = "commonest label" if place == 0 else None
+            height = 100 * task["majority_accuracy"]
+            axes.plot([place - 0.45, place + 0.45], [height] * 2, color="black", linestyle=":", label=label)
+        axes.set_xticks(range(len(tasks)), [task.replace(", ", "\n") for task in tasks], fontsize=8)
+        axes.set(ylabel="held-out accuracy, %", ylim=(0, 105))
+        axes.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.17))
 
 
 def main() -> None:
@@ -232,7 +221,7 @@ def main() -> None:
     parser.add_argument("--adapted", type=Path, help="the adapted model; made and kept there if there is none")
     parser.add_argument("--resume", action="store_true", help="keep what results/finetuning.json has, add the rest")
     options = parser.parse_args()
-    before = json.loads((RESULTS / "finetuning.json").read_text("utf-8"))["tasks"] if options.resume else {}
+    before = read_result("finetuning").get("tasks", {}) if options.resume else {}
     # None that was measured with other settings.
     before = {
         name: before[name]

@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from measuring import ROOT, machine, write_result
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-
-from kexue_hf import convert  # noqa: E402 (found by the line above)
+from kexue_hf import convert
 
 
 def short_lines() -> Iterator[str]:

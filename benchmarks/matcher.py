@@ -22,7 +22,6 @@ that are not run stay as they were); with --quick, small numbers that tell nothi
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,11 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from measuring import interleave, machine, read_result, summary, write_result
 
 PARTS = ("overhead", "bucketing")
 PLAIN, ONE, MIXED, FOLDED, PEER = (
@@ -283,8 +278,7 @@ def main() -> None:
     logging.set_verbosity_error()
     if options.device == "cpu":
         torch.set_num_threads(1)
-    path = RESULTS / "matcher.json"
-    result = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    result = read_result("matcher")
     result["wanted"] = WANTED
     with resources.as_file(resources.files("kexue_hf") / "assets" / "wobert_tiny" / "vocab.txt") as packaged:
         options.vocab = options.vocab or packaged

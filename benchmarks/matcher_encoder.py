@@ -17,15 +17,11 @@ import argparse
 import json
 import random
 import re
-import sys
 import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 CLAUSE = re.compile(r"[^，。！？；：,!?;:]+[，。！？；：,!?;:]*")
 SIZES = (16, 28, 45, 60)  # tokens of a passage

@@ -53,7 +53,6 @@ import io
 import json
 import shutil
 import statistics
-import sys
 import tempfile
 import unicodedata
 from collections import Counter
@@ -64,11 +63,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
+from measuring import ROOT, machine, mean_and_error, write_result
 
 ONE, SIX, UNTOLD, OVERLAP = "one matcher", "six models", "not told the task", "bigram overlap"
 BETTER, BETTER_WITH_THRESHOLDS = "one matcher better by", "one matcher better by, with thresholds"
@@ -369,12 +364,8 @@ def means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found[kind] = {}
         for name in runs[0][kind]:
             values = [run[kind][name] for run in runs]
-            error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-            found[kind][name] = {
-                "mean": round(statistics.mean(values), 4),
-                "standard error": None if error is None else round(error, 4),
-                "all": values,
-            }
+            mean, error = mean_and_error(values)
+            found[kind][name] = {"mean": mean, "standard error": error, "all": values}
     found["training seconds"] = round(statistics.median(run["training seconds"] for run in runs), 1)
     return found
 

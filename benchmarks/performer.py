@@ -43,11 +43,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, read_result, summary, write_result
 
 HEADS, DIM, FEATURES = 12, 64, 256
 SDPA, PEER = "SDPA", "performer-pytorch"
@@ -55,6 +54,7 @@ MAPS = {"ours, low_order": "low_order", "ours, favor+": "favor+"}
 CONTENDERS = (SDPA, PEER, *MAPS)
 FORWARD, BOTH = "forward", "forward and backward"
 CAUSAL_FORWARD, CAUSAL_BOTH = "causal forward", "causal forward and backward"
+MEASURES = (FORWARD, BOTH, CAUSAL_FORWARD, CAUSAL_BOTH)
 # Length -> repetitions.
 REPETITIONS = {
     FORWARD: {256: 41, 512: 31, 1024: 21, 2048: 15, 4096: 9, 8192: 5, 16384: 3},
@@ -343,7 +343,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     present = [name for name in CONTENDERS if name != PEER or importlib.util.find_spec("performer_pytorch")]
     started = time.perf_counter()
     if arguments.again:
-        result = json.loads((ROOT / "benchmarks" / "results" / "performer.json").read_text("utf-8"))
+        result = read_result("performer")
         for measure in arguments.again:
             result["attention"][measure] = compare(measure, REPETITIONS[measure], present, arguments)
         result["measured again"] = sorted({*result.get("measured again", []), *arguments.again})
@@ -384,29 +384,24 @@ def _version_of_peer() -> str:
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    shown = (FORWARD, BOTH, CAUSAL_FORWARD, CAUSAL_BOTH)
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(12, 3.4), sharey=True)
-    colours = dict(zip(CONTENDERS, ("0.45", "tab:orange", "tab:blue", "tab:green"), strict=True))
-    for axis, measure in zip(axes, shown, strict=True):
-        cells = result["attention"][measure]
-        for name, colour in colours.items():
-            points = {int(length): cell["ms"][name]["median"] for length, cell in cells.items() if name in cell["ms"]}
-            axis.plot(list(points), list(points.values()), marker="o", markersize=3, color=colour, label=name)
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        ticks = [int(length) for length in result["attention"][FORWARD]]
-        axis.set_xticks(ticks, [str(tick) if tick < 1024 else f"{tick // 1024}k" for tick in ticks], fontsize=8)
-        axis.set_xlabel("positions")
-        axis.set_title(measure, fontsize=10)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("ms")
-    axes[0].legend(fontsize=8, frameon=False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    with picture_of(path, (12, 3.4), len(MEASURES), tight=False, sharey=True) as axes:
+        colours = dict(zip(CONTENDERS, ("0.45", "tab:orange", "tab:blue", "tab:green"), strict=True))
+        for axis, measure in zip(axes, MEASURES, strict=True):
+            cells = result["attention"][measure]
+            for name, colour in colours.items():
+                points = {
+                    int(length): cell["ms"][name]["median"] for length, cell in cells.items() if name in cell["ms"]
+                }
+                axis.plot(list(points), list(points.values()), marker="o", markersize=3, color=colour, label=name)
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            ticks = [int(length) for length in result["attention"][FORWARD]]
+            axis.set_xticks(ticks, [str(tick) if tick < 1024 else f"{tick // 1024}k" for tick in ticks], fontsize=8)
+            axis.set_xlabel("positions")
+            axis.set_title(measure, fontsize=10)
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("ms")
+        axes[0].legend(fontsize=8, frameon=False)
 
 
 def main() -> None:
@@ -437,7 +432,7 @@ def main() -> None:
         return
     drawing = ROOT / "docs" / "performer_speed.svg"
     if arguments.draw:
-        picture(json.loads((ROOT / "benchmarks" / "results" / "performer.json").read_text("utf-8")), drawing)
+        picture(read_result("performer"), drawing)
         return
     result = measure(arguments)
     print(json.dumps({name: result[name] for name in ("crossovers", "wanted", "minutes in all")}, indent=1))

@@ -27,25 +27,21 @@ import importlib.util
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch  # noqa: E402 (after the environment of what it loads)
-from measuring import machine, summary, write_result  # noqa: E402 (found by the line above)
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402 (torch is the one of above)
-from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torch is the one of above)
+import torch
+from measuring import machine, summary, write_result
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
-from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
-from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map  # noqa: E402 (found by the line above)
-from kexue_hf.performer.exact_attention import naive_attention  # noqa: E402 (found by the line above)
+from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
+from kexue_hf.performer.exact_attention import naive_attention
 
 HEADS, DIM, FEATURES = 12, 64, 256
 LENGTHS = [1 << power for power in range(10, 18)]

@@ -38,11 +38,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, summary, write_result
 
 NAME = "performer_long_documents"
 SOFTMAX = 10**6  # a switch length that no text reaches
@@ -312,33 +309,29 @@ def tokens_of(path: Path | None, apps: Path, tokenizer: Any, count: int) -> Any:
 
 def picture(result: dict[str, Any], path: Path) -> None:
     """The time of one document against its length, and accuracies."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4))
-    for name, colour in (("softmax", "0.5"), ("linear", "tab:blue")):
-        for kind, style in (("forward", "-"), ("forward and backward", ":")):
-            cells = {int(n): cell[kind] for n, cell in result["seconds of a document"].items() if kind in cell}
-            medians = [cell["seconds"][name]["median"] for cell in cells.values()]
-            left.loglog(list(cells), medians, style, color=colour, marker="o", markersize=3, label=f"{name}, {kind}")
-    left.set(xlabel="tokens of a document", ylabel="seconds", title="one document, tiny WoBERT")
-    left.legend(frameon=False, fontsize=7)
-    rows = [
-        *((f"{name}, baseline", cells) for name, cells in result["baselines"].items()),
-        *((name, cells) for name, cells in result["joined"]["contenders"].items()),
-    ]
-    for place, (_, cells) in enumerate(reversed(rows)):
-        value = cells["accuracy"]["mean"] if isinstance(cells.get("accuracy"), dict) else cells["joined"]["accuracy"]
-        right.text(100 * value + 1, place, f"{100 * value:.1f}", fontsize=7, va="center")
-        right.barh(place, 100 * value, color="tab:blue" if "linear" in rows[len(rows) - 1 - place][0] else "0.7")
-    right.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=7)
-    right.set(xlim=(0, 110), xlabel="accuracy, %")
-    right.set_title("documents of 2,000 tokens and more, joined", fontsize=10)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    with picture_of(path, (9, 3.4), 2) as (left, right):
+        for name, colour in (("softmax", "0.5"), ("linear", "tab:blue")):
+            for kind, style in (("forward", "-"), ("forward and backward", ":")):
+                cells = {int(n): cell[kind] for n, cell in result["seconds of a document"].items() if kind in cell}
+                medians = [cell["seconds"][name]["median"] for cell in cells.values()]
+                left.loglog(
+                    list(cells), medians, style, color=colour, marker="o", markersize=3, label=f"{name}, {kind}"
+                )
+        left.set(xlabel="tokens of a document", ylabel="seconds", title="one document, tiny WoBERT")
+        left.legend(frameon=False, fontsize=7)
+        rows = [
+            *((f"{name}, baseline", cells) for name, cells in result["baselines"].items()),
+            *((name, cells) for name, cells in result["joined"]["contenders"].items()),
+        ]
+        for place, (_, cells) in enumerate(reversed(rows)):
+            value = (
+                cells["accuracy"]["mean"] if isinstance(cells.get("accuracy"), dict) else cells["joined"]["accuracy"]
+            )
+            right.text(100 * value + 1, place, f"{100 * value:.1f}", fontsize=7, va="center")
+            right.barh(place, 100 * value, color="tab:blue" if "linear" in rows[len(rows) - 1 - place][0] else "0.7")
+        right.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=7)
+        right.set(xlim=(0, 110), xlabel="accuracy, %")
+        right.set_title("documents of 2,000 tokens and more, joined", fontsize=10)
 
 
 def keep(result: dict[str, Any], quick: bool) -> None:

@@ -24,7 +24,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import sysconfig
 import tempfile
 import time
@@ -32,17 +31,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch  # noqa: E402 (after the environment of what it loads)
-from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer  # noqa: E402 (after the environment)
+import torch
+from drawing import picture_of
+from measuring import ROOT, machine, read_result, write_result
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-import kexue_hf  # noqa: E402 (found by the line above)
-from kexue_hf.performer.distillation import collator  # noqa: E402 (found by the line above)
-from kexue_hf.performer.recovery_figures import HeldOut  # noqa: E402 (found by the line above)
+import kexue_hf
+from kexue_hf.performer.distillation import collator
+from kexue_hf.performer.recovery_figures import HeldOut
 
 FEATURES, LENGTH, LONGER, BATCH = 256, 256, 512, 4
 PASSAGE, LONG_PASSAGE, SHARED_WORDS, HELD_OUT = 150, 340, 13, 10
@@ -231,42 +229,36 @@ def masked_part(options: argparse.Namespace, folder: Path, name: str) -> dict[st
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Transfer's errors of layers, distillation's loss and cosine, and the losses of masked words of each stage."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(1, 3, figsize=(14, 4))
-    found = result.get("encoder", {})
-    if "transfer" in found:
-        curve = found["transfer"]["curve"]
-        for layer in range(len(curve[0]["errors"])):
-            axes[0].plot([p["step"] for p in curve], [p["errors"][layer] for p in curve], label=f"layer {layer}")
-        axes[0].set(title=f"attention transfer, {found['encoder']}", xlabel="steps", ylabel="relative error, held out")
-        axes[0].set_ylim(bottom=0)
-        axes[0].legend()
-        points = found["distillation"]["curve"]
-        for name, label in (
-            ("loss", "loss, training"),
-            ("least_cosine", "1 - least cosine"),
-            ("cosine", "1 - cosine"),
-        ):
-            some = [(p["step"], p[name] if name == "loss" else 1 - p[name]) for p in points if name in p]
-            axes[1].plot(*zip(*some, strict=True), label=label)
-        axes[1].set(title="distillation", xlabel="steps", yscale="log")
-        axes[1].legend()
-    names = ["low_order", "low_order, calibrated", "calibrated", "transferred", "distilled"]
-    for masked in result.get("masked", []):
-        losses = [next(iter(masked["stages"][name].values()))["masked_word_loss"] for name in names]
-        (line,) = axes[2].plot(names, losses, "o-", label=masked["model"])
-        axes[2].axhline(masked["softmax"]["masked_word_loss"], color=line.get_color(), linestyle=":")
-    axes[2].set(title="loss of masked words (dotted: softmax)")
-    axes[2].tick_params(axis="x", rotation=25)
-    if result.get("masked"):
-        axes[2].legend()
-    figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    with picture_of(path, (14, 4), 3, frame=True) as axes:
+        found = result.get("encoder", {})
+        if "transfer" in found:
+            curve = found["transfer"]["curve"]
+            for layer in range(len(curve[0]["errors"])):
+                axes[0].plot([p["step"] for p in curve], [p["errors"][layer] for p in curve], label=f"layer {layer}")
+            axes[0].set(
+                title=f"attention transfer, {found['encoder']}", xlabel="steps", ylabel="relative error, held out"
+            )
+            axes[0].set_ylim(bottom=0)
+            axes[0].legend()
+            points = found["distillation"]["curve"]
+            for name, label in (
+                ("loss", "loss, training"),
+                ("least_cosine", "1 - least cosine"),
+                ("cosine", "1 - cosine"),
+            ):
+                some = [(p["step"], p[name] if name == "loss" else 1 - p[name]) for p in points if name in p]
+                axes[1].plot(*zip(*some, strict=True), label=label)
+            axes[1].set(title="distillation", xlabel="steps", yscale="log")
+            axes[1].legend()
+        names = ["low_order", "low_order, calibrated", "calibrated", "transferred", "distilled"]
+        for masked in result.get("masked", []):
+            losses = [next(iter(masked["stages"][name].values()))["masked_word_loss"] for name in names]
+            (line,) = axes[2].plot(names, losses, "o-", label=masked["model"])
+            axes[2].axhline(masked["softmax"]["masked_word_loss"], color=line.get_color(), linestyle=":")
+        axes[2].set(title="loss of masked words (dotted: softmax)")
+        axes[2].tick_params(axis="x", rotation=25)
+        if result.get("masked"):
+            axes[2].legend()
 
 
 def main() -> None:
@@ -285,9 +277,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     name = options.output or "performer_recovery"
-    path = RESULTS / f"{name}.json"
     # Parts that are not run stay as they were.
-    result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    result = read_result(name)
     result["machine"] = {**machine("torch", "transformers", "peft"), "threads": options.threads}
     result["options"] = {
         key: value.name if isinstance(value, Path) else value

@@ -33,10 +33,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, read_result, summary, write_result
 
 SCRIPT = str(ROOT / "examples" / "pretrain_mlm.py")
 QUIET = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--max_length=128"]
@@ -381,39 +379,32 @@ def compute_cost(reading: dict[str, Any]) -> dict[str, Any]:
 
 def picture(result: dict[str, Any], path: Path) -> None:
     """Left: losses of all ways of running, one upon the other. Right: held-out loss over steps."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2))
-    runs = {
-        name: run
-        for name, run in result["losses"]["runs"].items()
-        if name == "one process" or run.get("compared with") == "one process"
-    }
-    styles = ["-", "x", "+", "|", "."]
-    for (name, run), style in zip(runs.items(), styles, strict=False):
-        plain = style == "-"
-        left.plot(
-            range(1, STEPS + 1),
-            run["losses"],
-            style,
-            color="0.7" if plain else None,
-            linewidth=4 if plain else None,
-            markersize=6,
-            label=name,
-        )
-    left.set(xlabel="step", ylabel="training loss", title="The same losses, however it is run")
-    left.axvline(SAVE, color="black", linestyle=":", linewidth=0.8)
-    left.legend(frameon=False, fontsize=7)
-    held_out = {int(step): loss for step, loss in result["held_out"]["held-out loss"].items()}
-    right.plot(list(held_out), list(held_out.values()), "o-", color="tab:blue", markersize=3)
-    right.set(xlabel="step", ylabel="held-out loss", title="The packaged tiny model, trained on")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.title.set_fontsize(9)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    with picture_of(path, (9, 3.2), 2) as (left, right):
+        runs = {
+            name: run
+            for name, run in result["losses"]["runs"].items()
+            if name == "one process" or run.get("compared with") == "one process"
+        }
+        styles = ["-", "x", "+", "|", "."]
+        for (name, run), style in zip(runs.items(), styles, strict=False):
+            plain = style == "-"
+            left.plot(
+                range(1, STEPS + 1),
+                run["losses"],
+                style,
+                color="0.7" if plain else None,
+                linewidth=4 if plain else None,
+                markersize=6,
+                label=name,
+            )
+        left.set(xlabel="step", ylabel="training loss", title="The same losses, however it is run")
+        left.axvline(SAVE, color="black", linestyle=":", linewidth=0.8)
+        left.legend(frameon=False, fontsize=7)
+        held_out = {int(step): loss for step, loss in result["held_out"]["held-out loss"].items()}
+        right.plot(list(held_out), list(held_out.values()), "o-", color="tab:blue", markersize=3)
+        right.set(xlabel="step", ylabel="held-out loss", title="The packaged tiny model, trained on")
+        for axes in (left, right):
+            axes.title.set_fontsize(9)
 
 
 PARTS = ("losses", "held_out", "speed", "reading", "cost")
@@ -421,9 +412,7 @@ PARTS = ("losses", "held_out", "speed", "reading", "cost")
 
 def earlier() -> dict[str, Any]:
     """What is measured already, and this machine."""
-    path = RESULTS / "pretraining.json"
-    result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return {"machine": machine("torch", "transformers", "accelerate", "datasets"), **result}
+    return {"machine": machine("torch", "transformers", "accelerate", "datasets"), **read_result("pretraining")}
 
 
 def main() -> None:

@@ -12,15 +12,11 @@ import argparse
 import contextlib
 import io
 import json
-import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
+from measuring import machine, read_result, write_result
 
 
 def main() -> None:
@@ -46,7 +42,7 @@ def main() -> None:
                 *HfArgumentParser((pretrain_mlm.Options, TrainingArguments)).parse_args_into_dataclasses(arguments)
             )
     stages = [json.loads(path.read_text("utf-8")) for path in options.reports]
-    result = {"stages": stages or json.loads((RESULTS / "tiny_model.json").read_text("utf-8"))["stages"]}
+    result = {"stages": stages or read_result("tiny_model")["stages"]}
     result["packaged"] = {
         "what": "the float16 checkpoint, converted to float32, on held-out text; the loss is of both tasks",
         "machine": machine("torch", "transformers"),

@@ -27,16 +27,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import machine, write_result
+from measuring import ROOT, machine, write_result
 from transformers import AutoModelForCausalLM
 
+from examples import finetune_title
 from kexue_hf import WoBertTokenizer
 from kexue_hf.conversion.convert import convert
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from examples import finetune_title  # noqa: E402  (needs the line above)
 
 CLAUSE = re.compile(r"[^，。！？；：,;!?:\n]+(?:[.](?=[0-9A-Za-z])[^，。！？；：,;!?:\n]+)*")
 # What comes before the matter of an abstract's clause.

@@ -19,7 +19,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,7 +29,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-sys.path.insert(0, str(Path(__file__).parent))
 from measuring import interleave, machine, summary, write_result
 
 SHARED = Path(os.environ.get("KEXUE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -24,22 +24,20 @@ import json
 import math
 import os
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, machine, write_result
 
-from kexue_hf import Confusion, CorrectionMetrics  # noqa: E402 (found by the line above)
-from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402 (found by the line above)
+from kexue_hf import Confusion, CorrectionMetrics
+from kexue_hf.pipelines.confusion import COSTS, is_han
 
 # From what is hardly more probable to what is sure.
 GRID = [step / 2 for step in range(33)]
@@ -282,31 +280,26 @@ def corrected(corrector: Any, rows: Sequence[tuple[str, str]], threshold: float)
 
 def picture(result: dict[str, Any], path: Path) -> None:
     """Precision and recall of corrected characters over the thresholds."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
-    curves = {"bigram counts, sound or shape": (result["baselines"]["bigrams"], "--")}
-    for model, found in result["models"].items():
-        for name, contender in found.get("candidates", {}).items():
-            curves[f"{model}, {name}"] = (contender, "-")
-    for label, (contender, style) in curves.items():
-        points = [point for point in contender["curve"] if point["recall"] > 0]
-        axes.plot(
-            [100 * point["recall"] for point in points], [100 * point["precision"] for point in points], style,
-            label=label, linewidth=1.5,
-        )  # fmt: skip
-        chosen = [point for point in points if point["threshold"] == contender.get("threshold")]
-        axes.plot([100 * p["recall"] for p in chosen], [100 * p["precision"] for p in chosen], "ko", markersize=4)
-    axes.set_xlabel("recall of corrections, % of the erroneous characters")
-    axes.set_ylabel("precision of corrections, %")
-    axes.set_xlim(0)
-    axes.set_ylim(0, 100)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    axes.set_title("SIGHAN 2013 test, over thresholds (dot: chosen on training rows)", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    with picture_of(path, (7, 4.5), frame=True) as (axes,):
+        curves = {"bigram counts, sound or shape": (result["baselines"]["bigrams"], "--")}
+        for model, found in result["models"].items():
+            for name, contender in found.get("candidates", {}).items():
+                curves[f"{model}, {name}"] = (contender, "-")
+        for label, (contender, style) in curves.items():
+            points = [point for point in contender["curve"] if point["recall"] > 0]
+            axes.plot(
+                [100 * point["recall"] for point in points], [100 * point["precision"] for point in points], style,
+                label=label, linewidth=1.5,
+            )  # fmt: skip
+            chosen = [point for point in points if point["threshold"] == contender.get("threshold")]
+            axes.plot([100 * p["recall"] for p in chosen], [100 * p["precision"] for p in chosen], "ko", markersize=4)
+        axes.set_xlabel("recall of corrections, % of the erroneous characters")
+        axes.set_ylabel("precision of corrections, %")
+        axes.set_xlim(0)
+        axes.set_ylim(0, 100)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+        axes.set_title("SIGHAN 2013 test, over thresholds (dot: chosen on training rows)", fontsize=10)
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ minute on one core.
 
 import argparse
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,11 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-from tta_correction import (  # noqa: E402 (found by the line above)
+from measuring import machine, write_result
+from tta_correction import (
     BEST,
     GRID,
     KINDS,
@@ -43,8 +39,8 @@ from tta_correction import (  # noqa: E402 (found by the line above)
     rounded,
 )
 
-from kexue_hf import Confusion  # noqa: E402 (found by the line above)
-from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402 (found by the line above)
+from kexue_hf import Confusion
+from kexue_hf.pipelines.confusion import COSTS, is_han
 
 # From these one sees what kind a pair is of; any numbers of which no sums are equal would do.
 _MARKS = {"same tone": 0.0, "other tone": 1.0, "near sound": 2.0, "shape": 3.0, "shape too": 10.0}

@@ -36,10 +36,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, machine, read_result, summary, write_result
 
 PARTS = ("rates", "train", "head", "measure")
 NAMES = ("T-TA", "MLM")
@@ -380,56 +378,41 @@ def ratio(sums: list[float], lengths: list[int]) -> tuple[float, float]:
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "tta_pretraining"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
-    colours = {"T-TA": "#c0392b", "MLM": "#2c6fbb"}
-    objective = {"T-TA": "every token predicted", "MLM": "masked 15 % predicted"}
-    per_step = None
-    for name, model in result["train"]["models"].items():
-        losses = model["held-out loss"]
-        left.plot(
-            [int(tokens) / 1e6 for tokens in losses],
-            list(losses.values()),
-            color=colours[name],
-            marker=".",
-            label=f"{name} ({objective[name]})",
-        )
-        per_step = model["tokens"] / result["train"]["steps"]
-    left.set(xlabel="million tokens read", ylabel="held-out loss, nats a predicted token")
-    if "on the way" in result and per_step:
-        for name, found in result["on the way"]["perplexity"].items():
-            right.plot(
-                [int(step) * per_step / 1e6 for step in found],
-                list(found.values()),
+    with picture_of(path, (9.5, 3.6), 2) as (left, right):
+        colours = {"T-TA": "#c0392b", "MLM": "#2c6fbb"}
+        objective = {"T-TA": "every token predicted", "MLM": "masked 15 % predicted"}
+        per_step = None
+        for name, model in result["train"]["models"].items():
+            losses = model["held-out loss"]
+            left.plot(
+                [int(tokens) / 1e6 for tokens in losses],
+                list(losses.values()),
                 color=colours[name],
-                marker="o",
-                label=name,
+                marker=".",
+                label=f"{name} ({objective[name]})",
             )
-        baseline = result["measure"]["final"]["unigrams"]["perplexity"]
-        right.axhline(baseline, color="#888888", linestyle="--", label="unigrams")
-        right.set(xlabel="million tokens read", ylabel="held-out pseudo-perplexity", yscale="log")
-        ticks = [20, 50, 100, 200, 500, 1000]
-        right.set_yticks(ticks, [str(tick) for tick in ticks])
-        right.set_yticks([], minor=True)
-        right.legend(frameon=False)
-    left.legend(frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+            per_step = model["tokens"] / result["train"]["steps"]
+        left.set(xlabel="million tokens read", ylabel="held-out loss, nats a predicted token")
+        if "on the way" in result and per_step:
+            for name, found in result["on the way"]["perplexity"].items():
+                right.plot(
+                    [int(step) * per_step / 1e6 for step in found],
+                    list(found.values()),
+                    color=colours[name],
+                    marker="o",
+                    label=name,
+                )
+            baseline = result["measure"]["final"]["unigrams"]["perplexity"]
+            right.axhline(baseline, color="#888888", linestyle="--", label="unigrams")
+            right.set(xlabel="million tokens read", ylabel="held-out pseudo-perplexity", yscale="log")
+            ticks = [20, 50, 100, 200, 500, 1000]
+            right.set_yticks(ticks, [str(tick) for tick in ticks])
+            right.set_yticks([], minor=True)
+            right.legend(frameon=False)
+        left.legend(frameon=False)
 
 
 # --- all ------------------------------------------------------------------------------------------------------------
-
-
-def earlier() -> dict[str, Any]:
-    path = RESULTS / "tta_pretraining.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def main() -> None:
@@ -441,7 +424,7 @@ def main() -> None:
     options = parser.parse_args()
     options.text, options.output = options.text.resolve(), options.output.resolve()
     prepared = prepare(options.text, options.output)
-    result = earlier() | {
+    result = read_result("tta_pretraining") | {
         "command": f"python benchmarks/tta_pretraining.py --text FOLDER --output OUTPUT --steps {options.steps}",
         "machine": machine("torch", "transformers"),
         "data": prepared,
@@ -463,7 +446,7 @@ def main() -> None:
     write_result("tta_pretraining", result)
     if "train" in result:
         # As it is read again: JSON has no numbers for names.
-        picture(earlier(), ROOT / "docs" / "tta_pretraining.svg")
+        picture(read_result("tta_pretraining"), ROOT / "docs" / "tta_pretraining.svg")
 
 
 if __name__ == "__main__":

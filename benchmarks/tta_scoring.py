@@ -20,7 +20,6 @@ to eight minutes on one core.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,24 +27,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import BASE_SIZES, ROOT, interleave, machine, summary, write_result
 
 # Tokens of a sentence, special ones included -> repetitions.
 LENGTHS = {16: 7, 32: 5, 64: 3, 128: 3}
 WARM_UP = 32
 OURS, MASKED, PLAIN = "T-TA", "BERT, ours", "BERT, plain"
 SIZES: dict[str, dict[str, int]] = {
-    "base: 12 layers, 768": {
-        "vocab_size": 33_586,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "max_position_embeddings": 512,
-    },
+    "base: 12 layers, 768": {"vocab_size": 33_586, **BASE_SIZES},
     "official: 3 layers, 512": {
         "vocab_size": 29_530,
         "hidden_size": 512,
@@ -187,33 +177,29 @@ def report(name: str, cell: dict[str, Any]) -> None:
 
 
 def picture(sizes: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(1, len(sizes), figsize=(8.5, 3.2), sharey=True)
-    colours = {OURS: "tab:blue", MASKED: "tab:orange", PLAIN: "0.45"}
-    names = {OURS: OURS, MASKED: "BERT, best masking", PLAIN: PLAIN}
-    for axis, (name, cells) in zip(axes, sizes.items(), strict=True):
-        lengths = [int(length) for length in cells["tokens"]]
-        for contender, colour in colours.items():
-            heights = [1000 * cell["seconds"][contender]["median"] for cell in cells["tokens"].values()]
-            axis.plot(lengths, heights, marker="o", color=colour, label=names[contender])
-            if contender == OURS:
-                for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
-                    ratios = [f"{cell['times faster than'][name]:.0f}" for name in (MASKED, PLAIN)]
-                    note = f"{'–'.join(ratios)}x"
-                    axis.annotate(note, (length, height), (0, 7), textcoords="offset points", fontsize=8, ha="center")
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        axis.margins(x=0.12)  # room for the first note
-        axis.set_xticks(lengths, [str(length) for length in lengths])
-        axis.set_xlabel("tokens of a sentence")
-        axis.set_title(name, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("ms a sentence")
-    axes[0].legend(fontsize=8, frameon=False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    with picture_of(path, (8.5, 3.2), len(sizes), tight=False, sharey=True) as axes:
+        colours = {OURS: "tab:blue", MASKED: "tab:orange", PLAIN: "0.45"}
+        names = {OURS: OURS, MASKED: "BERT, best masking", PLAIN: PLAIN}
+        for axis, (name, cells) in zip(axes, sizes.items(), strict=True):
+            lengths = [int(length) for length in cells["tokens"]]
+            for contender, colour in colours.items():
+                heights = [1000 * cell["seconds"][contender]["median"] for cell in cells["tokens"].values()]
+                axis.plot(lengths, heights, marker="o", color=colour, label=names[contender])
+                if contender == OURS:
+                    for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
+                        ratios = [f"{cell['times faster than'][name]:.0f}" for name in (MASKED, PLAIN)]
+                        note = f"{'–'.join(ratios)}x"
+                        axis.annotate(
+                            note, (length, height), (0, 7), textcoords="offset points", fontsize=8, ha="center"
+                        )
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            axis.margins(x=0.12)  # room for the first note
+            axis.set_xticks(lengths, [str(length) for length in lengths])
+            axis.set_xlabel("tokens of a sentence")
+            axis.set_title(name, fontsize=10)
+        axes[0].set_ylabel("ms a sentence")
+        axes[0].legend(fontsize=8, frameon=False)
 
 
 def main() -> None:

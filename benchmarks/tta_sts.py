@@ -14,19 +14,16 @@ import argparse
 import json
 import math
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import numpy as np  # noqa: E402 (after the environment of what it loads)
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
+import numpy as np
+from measuring import machine, write_result
 
 RESAMPLES = 1000
 RANDOM_SEEDS = (0, 1, 2)

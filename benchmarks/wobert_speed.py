@@ -17,17 +17,14 @@ import itertools
 import json
 import random
 import re
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, summary, write_result
 
 LENGTHS = (128, 256, 512)
 ORDERS = ("as they come", "sorted by length")
@@ -125,28 +122,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def picture(lengths: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(figsize=(7.5, 3.2))
-    width = 0.27
-    series = [
-        ("here, texts as they come", "tab:blue", [c["speed of words"][ORDERS[0]] for c in lengths.values()]),
-        ("here, sorted by length", "tab:green", [c["speed of words"][ORDERS[1]] for c in lengths.values()]),
-        ("the post (GPU)", "0.75", [POST.get(int(length), 0) for length in lengths]),
-    ]
-    for number, (label, colour, heights) in enumerate(series):
-        places = [place + (number - 1) * width for place in range(len(heights))]
-        bars = axes.bar(places, heights, width, label=label, color=colour)
-        axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(lengths)), [f"{length} characters" for length in lengths])
-    axes.set_ylabel("times the character BERT's speed")
-    axes.set_ylim(0.9, None)
-    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    with picture_of(path, (7.5, 3.2), tight=False) as (axes,):
+        width = 0.27
+        series = [
+            ("here, texts as they come", "tab:blue", [c["speed of words"][ORDERS[0]] for c in lengths.values()]),
+            ("here, sorted by length", "tab:green", [c["speed of words"][ORDERS[1]] for c in lengths.values()]),
+            ("the post (GPU)", "0.75", [POST.get(int(length), 0) for length in lengths]),
+        ]
+        for number, (label, colour, heights) in enumerate(series):
+            places = [place + (number - 1) * width for place in range(len(heights))]
+            bars = axes.bar(places, heights, width, label=label, color=colour)
+            axes.bar_label(bars, fmt="%.2f", fontsize=8)
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(lengths)), [f"{length} characters" for length in lengths])
+        axes.set_ylabel("times the character BERT's speed")
+        axes.set_ylim(0.9, None)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
 
 
 def main() -> None:

@@ -103,11 +103,12 @@ def test_tables_show_the_figures() -> None:
     assert "| linear | 9 | 1,500 |" in shown["text"]
 
 
-def test_nothing_of_the_picture_is_cut(tmp_path: Path) -> None:
+def test_nothing_of_the_picture_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     import performer_long_documents as script
 
     result = json.loads((ROOT / "benchmarks" / "results" / "performer_long_documents.json").read_text("utf-8"))
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
     script.picture(result, tmp_path / "a.svg")
     figure = pyplot.gcf()
     points = float(re.search(r'width="([\d.]+)pt"', (tmp_path / "a.svg").read_text("utf-8"))[1])
