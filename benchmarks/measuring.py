@@ -28,7 +28,7 @@ BASE_SIZES = {
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Cores, processor, system, Python and the versions of the named packages."""
+    """Return the cores, processor, system, Python and the versions of the named packages."""
     versions = {}
     for package in packages:
         try:
@@ -56,9 +56,9 @@ def _processor() -> str:
 
 
 def interleave(contenders: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Run every contender once, then again, `repetitions` times: a machine's slow minute hits all of them alike.
+    """Run all contenders in turn, `repetitions` times, so a slow minute of the machine affects all of them alike.
 
-    A contender returns what it measured (seconds, say).
+    A contender returns its measurement, in seconds for example.
     """
     measured: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repetitions):
@@ -68,7 +68,7 @@ def interleave(contenders: Mapping[str, Callable[[], float]], repetitions: int) 
 
 
 def summary(values: list[float], digits: int = 4) -> dict[str, Any]:
-    """Median and all repetitions."""
+    """Return the median and all repetitions."""
     return {"median": round(statistics.median(values), digits), "all": [round(value, digits) for value in values]}
 
 

@@ -1,21 +1,20 @@
-"""All layers of a trained encoder linear: how much of it comes back by attention transfer and by distillation?
+"""Make all layers of a trained encoder linear: how much do attention transfer and distillation recover?
 
     python benchmarks/performer_recovery.py --encoder all-MiniLM-L6-v2 --threads 2
     python benchmarks/performer_recovery.py --only masked --masked-lm FOLDER
 
-Text that every machine has: the language's topics (`pydoc_data.topics`) and the docstrings of the standard library, in
-passages of some 150 words. Every tenth topic or module is held out, and of these whatever shares 13 words in a row
-with the rest is thrown away. Figures are of held-out text: the cosine of the mean-pooled vector with the softmax
-model's, and Spearman's correlation of both models' likenesses of pairs (neighbours, nearest ones and random ones), at
-256 tokens, which is trained on, at 512, and on licences, which are another kind of text.
+The text is on every machine: the language's topics (`pydoc_data.topics`) and the docstrings of the standard library,
+in passages of about 150 words. Every tenth topic or module is held out; held-out passages that share 13 consecutive
+words with the rest are dropped. Figures are of held-out text: the cosine between the mean-pooled vector and the
+softmax model's, and Spearman's correlation between both models' similarities of pairs (neighbours, nearest and random
+ones). They are measured at 256 tokens, the training length, at 512 tokens, and on licences, another kind of text.
 
 Stages: "low_order" and "low_order, calibrated" for comparison; then the same learned maps "swapped" (random
-directions), "calibrated" (centroids of the keys), "transferred" (layers that are nearer to softmax with calibrated low
-orders have those) and "distilled". --minutes is for the last two
-together, without the measuring.
+directions), "calibrated" (centroids of the keys), "transferred" (layers that are closer to softmax with calibrated
+low_order use it) and "distilled". --minutes limits the last two together, without evaluation.
 
-Second part: masked language models, the packaged tiny WoBERT and a folder with another one, on the packaged samples;
-figures are held-out losses of masked tokens. Writes results/performer_recovery.json and docs/performer_recovery.svg.
+Second part: masked language models, the packaged tiny WoBERT and one from a folder, on the packaged samples; figures
+are held-out losses of masked tokens. Writes results/performer_recovery.json and docs/performer_recovery.svg.
 """
 
 import argparse
@@ -51,7 +50,7 @@ PARTS = ("encoder", "masked")
 
 
 def passages(text: str, words: int) -> Iterator[str]:
-    """Paragraphs put together until there are so many words."""
+    """Return paragraphs joined to passages of this many words."""
     kept: list[str] = []
     count = 0
     for paragraph in re.split(r"\n\s*\n", text):
@@ -65,7 +64,7 @@ def passages(text: str, words: int) -> Iterator[str]:
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """Topics and modules of the standard library, by name."""
+    """Return topics and modules of the standard library, by name."""
     from pydoc_data.topics import topics
 
     yield from sorted(topics.items())
@@ -89,7 +88,7 @@ def runs_of_words(text: str) -> set[str]:
 
 
 def english() -> tuple[list[str], list[str], list[str]]:
-    """Passages to train on, held-out ones, and longer held-out ones."""
+    """Return passages to train on, held-out ones, and longer held-out ones."""
     train: dict[str, str] = {}
     held_out: list[str] = []
     longer: list[str] = []
@@ -101,7 +100,7 @@ def english() -> tuple[list[str], list[str], list[str]]:
             longer += [t for t in passages(text, LONG_PASSAGE) if len(t.split()) > LONG_PASSAGE / 2]
     known: set[str] = set().union(*map(runs_of_words, train))
     held_out, longer = ([t for t in some if not runs_of_words(t) & known] for some in (held_out, longer))
-    # Evenly, so that neighbours are of one topic.
+    # Evenly spaced, so that neighbours share a topic.
     step = max(1, len(held_out) // MEASURED)
     kept = [t for i, t in enumerate(held_out) if i // 2 % step == 0][:MEASURED]
     return list(train.values()), kept, longer[:: max(1, len(longer) // MEASURED_LONGER)][:MEASURED_LONGER]
@@ -137,7 +136,7 @@ def recover(
     length: int,
     minutes: float,
 ) -> dict[str, Any]:
-    """Transfer and distillation of a model with learned maps; what they took and their curves."""
+    """Transfer and distil a model with learned maps; return the costs and the curves."""
     found: dict[str, Any] = {}
     stages("swapped", model)
     kexue_hf.calibrate_performer(model, texts[:: max(1, len(texts) // 32)][:32], tokenizer, max_length=length)
@@ -200,7 +199,7 @@ def encoder_part(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def pieces(path: Path) -> list[str]:
-    """Of a file's texts, no longer than a masked language model of 128 positions reads."""
+    """Return the texts of a file, cut to the length of a masked language model with 128 positions."""
     with open(path, encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     cut = [text[i : i + CHARACTERS] for text in texts for i in range(0, len(text), CHARACTERS)]
@@ -228,7 +227,7 @@ def masked_part(options: argparse.Namespace, folder: Path, name: str) -> dict[st
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Transfer's errors of layers, distillation's loss and cosine, and the losses of masked words of each stage."""
+    """Draw the errors of layers in transfer, the loss and cosine in distillation, and the masked losses by stage."""
     with picture_of(path, (14, 4), 3, frame=True) as axes:
         found = result.get("encoder", {})
         if "transfer" in found:
@@ -268,16 +267,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--transfer-steps", type=int, default=500)
     parser.add_argument("--finetune-steps", type=int, default=500)
-    parser.add_argument("--rank", type=int, default=16, help="of the adapters; -1 trains all weights")
-    parser.add_argument("--minutes", type=float, default=14.5, help="for the encoder's training, both steps")
-    parser.add_argument("--masked-minutes", type=float, default=1.0, help="for each masked language model's")
+    parser.add_argument("--rank", type=int, default=16, help="rank of the adapters; -1 trains all weights")
+    parser.add_argument(
+        "--minutes", type=float, default=14.5, help="limit for transfer and distillation of the encoder"
+    )
+    parser.add_argument("--masked-minutes", type=float, default=1.0, help="the same for each masked language model")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", help="name of the result; no figure is drawn for another than performer_recovery")
+    parser.add_argument("--output", help="name of the result; only performer_recovery is drawn")
     parser.add_argument("--quiet", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     name = options.output or "performer_recovery"
-    # Parts that are not run stay as they were.
+    # Parts that are not run keep their figures.
     result = read_result(name)
     result["machine"] = {**machine("torch", "transformers", "peft"), "threads": options.threads}
     result["options"] = {
@@ -287,7 +288,7 @@ def main() -> None:
     }
     if "encoder" in options.only:
         found = encoder_part(options)
-        # What was measured with an encoder is not replaced by a word about its absence.
+        # Keep figures measured with an encoder if it is missing this time.
         if "missing" not in found or "encoder" not in result:
             result["encoder"] = found
         write_result(name, result)
