@@ -183,7 +183,9 @@ def matcher(found: Result) -> Result:
     bound, gain = wanted["throughput of bucketing at least"], found["bucketing"]["similar lengths against any"]
     shown = f"{gain['median']:.2f} ({min(gain['all']):.2f} to {max(gain['all']):.2f})"
     missed = ", missed" if gain["median"] < bound else ""
-    rows.append(["training on batches of similar lengths, times the rows", f"at least {bound:g}", shown + missed])
+    rows.append(
+        ["training on batches of similar lengths, times the rows per second", f"at least {bound:g}", shown + missed]
+    )
     devices = {}
     for part in ("overhead", "bucketing"):
         machine = found[part]["machine"]

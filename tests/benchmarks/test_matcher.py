@@ -195,7 +195,7 @@ def test_a_training_that_was_made_otherwise_is_not_taken(
     if named is None:
         script.train(options, model, folder, {"train": rows}, None, how)
     else:
-        with pytest.raises(InputError, match=f"{re.escape(str(folder))} .* of another kind, {re.escape(named)}"):
+        with pytest.raises(InputError, match=f"{re.escape(str(folder))} .* with other settings, {re.escape(named)}"):
             script.train(options, model, folder, {"train": rows}, None, how)
     assert len(trained) == 1 and trained[0].save_strategy == "no"
 
@@ -383,7 +383,8 @@ def test_tables_show_the_figures(tasks: dict[str, Any], language: str) -> None:
     untold = tasks["one matcher better by"]["not told the task"]["f1"]
     assert f"{100 * untold['difference']:+.1f}" in shown["matcher_differences"].splitlines()[3]
     assert "2, the highest tried" in shown["matcher_training"]
-    assert "texts: 1 rows. Of the rows kept out of 短短匹配B类, 6 of 13 match." in shown["matcher_training"]
+    assert "1 rows were left out because another part has the same two texts." in shown["matcher_training"]
+    assert "Of the kept-out rows of 短短匹配B类, 6 of 13 match." in shown["matcher_training"]
     assert len(shown["matcher_tasks"].splitlines()) == 5 and len(shown["matcher_thresholds"].splitlines()) == 6
     assert "| 2,000 | 120 |" in shown["matcher_tasks"]  # two models of the six: what all have together
     missed = [line.split(" | ")[0].strip("| ") for line in shown["matcher_wanted"].splitlines() if "missed" in line]
