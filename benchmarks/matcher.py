@@ -266,7 +266,7 @@ def main() -> None:
         help="width of the network for bucketing; a thousand takes long on a CPU",
     )
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=16, help="of a batch")
+    parser.add_argument("--rows", type=int, default=16, help="rows of a batch, for the overhead")
     parser.add_argument("--length", type=int, default=64, help="tokens of a row, for the overhead")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--windows", type=int, default=5, help="repetitions of bucketing, of 64 batches each")

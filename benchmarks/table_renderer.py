@@ -5,6 +5,7 @@ peak MB || 内存峰值 MB              English and Chinese; a text without " ||
 {seconds.$1.median:.2f}             a figure of the result, by its keys, and a format
 {errors[0.25].low_order:*100 .2g}   a key that contains a dot; "*100 " or "/60 " scales the figure
 {$1}                                the row's key, or its label; {$2} is the key one level below
+{.:share}                           the row's whole value
 {mean} ± {error} // {mean} //       texts to try in turn until one has all its figures; here the last one is empty
 
 A path is looked up in the row first, then in the whole result. A format is Python's or one of `FORMATS`.
@@ -61,10 +62,13 @@ class Row:
         return FIGURE.sub(lambda match: self._figure(match[1], match[2] or ""), translated(text, self.language))
 
     def _figure(self, path: str, form: str) -> str:
-        if not path.startswith("$"):
-            return translated(formatted(self[path], form), self.language)
-        key = self.keys[int(path[1:]) - 1]
-        return formatted(key, form) if form else self.fill(self.table.labels.get(key, key))
+        value = self.keys[int(path[1:]) - 1] if path.startswith("$") else self[path]
+        if path.startswith("$") and not form:
+            return self.fill(self.table.labels.get(value, value))
+        try:
+            return translated(formatted(value, form), self.language)
+        except (ValueError, TypeError, KeyError) as error:
+            raise TableError(f"figure '{path}' does not fit the format '{form}': {error!r}") from None
 
     def cells(self, line: str) -> list[str]:
         return [self._first([each.strip() for each in cell.split("//")]) for cell in line.split(" | ")]

@@ -126,6 +126,11 @@ def test_errors_are_one_line(folder: Path, options: tuple[str, ...], monkeypatch
     assert run(monkeypatch, *options) == f"{missing} is missing: run python benchmarks/speed.py"
 
 
+def test_a_format_that_does_not_fit_is_named() -> None:
+    with pytest.raises(TableError, match="figure 'texts' does not fit the format 'f2': ValueError"):
+        Table("speed", ["Texts | {texts:f2}"]).render("en", RESULT)
+
+
 def test_every_declared_table_is_in_a_document() -> None:
     text = "".join(path.read_text("utf-8") for folder in tables.FOLDERS for path in folder.glob("*.md"))
     assert set(re.findall(r"<!-- table:(\w+) -->", text)) == tables.TABLES.keys()
