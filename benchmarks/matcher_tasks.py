@@ -298,26 +298,19 @@ def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) 
 def measured(
     options: argparse.Namespace, contender: str, parts: dict[str, list[Any]], names: list[str], rate: str, seed: int
 ) -> dict[str, Any]:
-    """Train the contender with a rate and a seed, and return its figures.
-
-    They are size, time, average precision on the kept-out rows, F1 on the held-out rows, and their reliability.
-    """
+    """Train the contender with a rate and a seed, and return its figures on the kept-out and the held-out rows."""
     from kexue_hf.evaluation.matching import probability_figures
 
     how = [f"--learning_rate={rate}", f"--seed={seed}"]
     model = options.model if contender == ONE else plain(options)
     base = options.output / contender.replace(" ", "_") / f"{rate}_{seed}"
-    groups: dict[Path, tuple[dict[str, list[Any]], str | None]]
+    groups: dict[Path, tuple[dict[str, list[Any]], str | None]] = {}
     if contender == SIX:
-        groups = {
-            base / str(number): (
-                {part: [row for row in rows if row.task == name] for part, rows in parts.items()},
-                None,
-            )
-            for number, name in enumerate(names)
-        }
+        for number, name in enumerate(names):
+            of_task = {part: [row for row in rows if row.task == name] for part, rows in parts.items()}
+            groups[base / str(number)] = (of_task, None)
     else:
-        groups = {base: (parts, ONLY if contender == UNTOLD else None)}
+        groups[base] = (parts, ONLY if contender == UNTOLD else None)
     rows: dict[str, list[Any]] = {"kept": [], "held-out": []}
     scores: dict[str, list[float]] = {"kept": [], "held-out": []}
     reports = []
