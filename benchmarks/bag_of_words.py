@@ -1,6 +1,6 @@
-"""The baseline that an encoder has to beat: tf-idf of a text's tokens and a logistic regression, fitted to the end.
+"""A baseline without a network: tf-idf of a text's tokens and a logistic regression, fitted until it converges.
 
-What scikit-learn's TfidfVectorizer(norm="l2") and LogisticRegression(C=5) compute, in a few lines of torch.
+It computes what scikit-learn's TfidfVectorizer(norm="l2") and LogisticRegression(C=5) do, in a few lines of torch.
 """
 
 import math
@@ -9,19 +9,19 @@ from collections import Counter
 import torch
 from torch.nn import functional
 
-STRENGTH = 5.0  # of the data against the penalty, scikit-learn's C
+STRENGTH = 5.0  # weight of the data against the penalty, scikit-learn's C
 
 
 def accuracy(
     train: list[list[int]], train_labels: list[int], held_out: list[list[int]], held_out_labels: list[int]
 ) -> float:
-    """Fit on tokens and labels (0, 1, ...) of texts, and return the share of held-out texts that come out right."""
+    """Fit on texts' tokens and their labels (0, 1, ...), and return the accuracy on held-out texts."""
     (predicted,) = predictions(train, train_labels, held_out)
     return float((torch.tensor(predicted) == torch.tensor(held_out_labels)).float().mean())
 
 
 def predictions(train: list[list[int]], train_labels: list[int], *parts: list[list[int]]) -> list[list[int]]:
-    """Fit on tokens and labels (0, 1, ...) of texts, and return the labels of the texts of each part."""
+    """Fit on texts' tokens and their labels (0, 1, ...), and return the predicted labels of each part."""
     documents = Counter(token for text in train for token in set(text))
     column = {token: number for number, token in enumerate(documents)}
     rarity = torch.tensor([math.log((1 + len(train)) / (1 + count)) + 1 for count in documents.values()])

@@ -1,15 +1,15 @@
-"""Converting a checkpoint of WoBERT's size: `kexue-hf convert` beside TensorFlow and `cp`, whole processes.
+"""Convert a checkpoint of WoBERT's size: `kexue-hf convert` against TensorFlow and `cp`, in whole processes.
 
     python benchmarks/conversion.py --peer-python /path/to/python-with-tensorflow
 
-Makes a checkpoint of 112.5 million random parameters (450 MB) in a temporary folder and runs, in turn:
+The script writes a checkpoint of 112.5 million random parameters (450 MB) to a temporary folder and runs, in turn:
 
 * kexue-hf convert, the whole process as a user starts it: reading, checking, writing, fsync
 * TensorFlow: the shortest script that does the same job, in the interpreter given with --peer-python
-* the copying itself: what `convert` spends between opening the checkpoint and the synced safetensors file
+* only the copying: the part of `convert` from the opened checkpoint to the synced safetensors file
 * cp of the data file, and `import torch`, for scale
 
-and compares every tensor of the results bit for bit. Results: benchmarks/results/conversion.json.
+It compares every tensor of the results bit for bit and writes benchmarks/results/conversion.json.
 """
 
 import argparse
@@ -26,9 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-from measuring import machine, summary, write_result
+from measuring import BASE_SIZES, machine, summary, write_result
 
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.tensorflow import write_tensorflow
@@ -36,15 +34,7 @@ from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, StoredTens
 from kexue_hf.conversion.weight_table import Move, expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 
-SIZES = {
-    "vocab_size": 33586,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
+SIZES = {"vocab_size": 33586, **BASE_SIZES, "type_vocab_size": 2}
 PARTS = ("encoder", "pooler", "nsp", "mlm")
 WANTED = {"seconds": 1.2, "times faster than TensorFlow": 2.5, "copying against cp": 4.0, "peak RSS in MB": 200}
 
@@ -72,7 +62,7 @@ save_file(tensors, sys.argv[2], metadata={"format": "pt"})
 
 
 class RandomWeights(WeightSource):
-    """A source of random numbers, made as they are read."""
+    """A weight source of random numbers, drawn as they are read."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         kind = BY_NAME["float32"]
@@ -89,7 +79,7 @@ class RandomWeights(WeightSource):
 
 
 def make_checkpoint(folder: Path) -> int:
-    """Write a checkpoint, its configuration and a vocabulary of the right length; the number of parameters."""
+    """Write a checkpoint, its configuration and a matching vocabulary; return the number of parameters."""
     shapes = {}
     parameters = expand(weight_map.PARAMETERS, SIZES)
     for name, (target, transposed) in expand(weight_map.TENSORFLOW, SIZES).items():
@@ -108,7 +98,7 @@ def make_checkpoint(folder: Path) -> int:
 
 
 def run(command: list[str]) -> tuple[float, float, str]:
-    """Seconds and peak resident memory (MB) of a process, and what it printed."""
+    """Run a process; return its seconds, its peak resident memory in MB and its output."""
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
@@ -123,7 +113,7 @@ def run(command: list[str]) -> tuple[float, float, str]:
 
 
 def compare(checkpoint_values: Path, ours: Path) -> str:
-    """Compare our file with the one that TensorFlow wrote under its own names, bit for bit."""
+    """Compare our file with the one that TensorFlow wrote, bit for bit; TensorFlow keeps its own names."""
     names = {old: new for old, (new, _) in expand(weight_map.TENSORFLOW, SIZES).items()}
     with SafetensorsFile(checkpoint_values) as theirs, SafetensorsFile(ours) as converted:
         unequal = [
@@ -132,7 +122,7 @@ def compare(checkpoint_values: Path, ours: Path) -> str:
             if not np.array_equal(theirs.array(name).view("u4"), converted.array(names[name]).view("u4"))
         ]
         if len(theirs.tensors) != len(converted.tensors) or unequal:
-            raise SystemExit(f"not equal: {unequal[:5]}")
+            raise SystemExit(f"tensors differ from TensorFlow's: {unequal[:5]}")
         return f"{len(theirs.tensors)} of {len(theirs.tensors)} tensors equal TensorFlow's, bit for bit"
 
 
@@ -147,7 +137,7 @@ def main() -> None:
 
 
 def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
-    """Run everything; the content of the result file."""
+    """Run all contenders and return the content of the result file."""
     load_before = round(os.getloadavg()[0], 2)
     source = work / "source"
     source.mkdir()
@@ -164,8 +154,8 @@ def measure(work: Path, peer: str | None, repetitions: int) -> dict[str, Any]:
         commands["TensorFlow"] = [peer, "-c", TENSORFLOW, prefix, str(work / "out-tensorflow")]
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     memory: dict[str, list[float]] = {name: [] for name in commands}
-    run(["cp", data, "/dev/null"])  # the checkpoint is in the page cache for everybody
-    for repetition in range(repetitions + 1):  # the first round warms up
+    run(["cp", data, "/dev/null"])  # puts the checkpoint in the page cache for all contenders
+    for repetition in range(repetitions + 1):  # the first round is a warm-up
         for name, command in commands.items():
             for old in work.glob("out-*"):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -1,32 +1,28 @@
-"""How much rarer are errors within words that jieba knows? Counted on SIGHAN's training rows (data for research).
+"""Count how much rarer errors are within words that jieba knows, on SIGHAN's training rows (data for research).
 
     python benchmarks/correction_words.py --data csc
 
-DATA has train.jsonl: objects with `source` and `target` of one length. The erroneous texts are cut into jieba's words
-without guessed ones. Of the characters in words of one, of two, and of three and more characters, right and wrong ones
-are counted; a cost is the logarithm of the odds of being right, less that of single characters. One decimal is kept.
+DATA has train.jsonl: objects with `source` and `target` of equal length. jieba cuts the erroneous texts into words of
+its dictionary only. The script counts right and wrong characters in words of one, two, and three or more characters.
+A cost is the log odds that a character is right, minus the log odds for single characters, rounded to one decimal.
 
-Writes benchmarks/results/correction_words.json, which a test holds against `WORD_COSTS`.
+Writes benchmarks/results/correction_words.json. A test compares it with `WORD_COSTS`.
 """
 
 import argparse
 import json
 import math
-import sys
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+import rjieba
+from measuring import machine, write_result
 
-import rjieba  # noqa: E402 (with the other imports that need the line above)
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-
-from kexue_hf.pipelines.confusion import is_han  # noqa: E402 (found by the line above)
+from kexue_hf.pipelines.confusion import is_han
 
 
 def count(lines: list[str]) -> dict[str, dict[str, int]]:
-    """Right and wrong characters, by the length of the word (3: and longer) that they stand in."""
+    """Count right and wrong characters by the length of their word, where 3 stands for three or more."""
     found: Counter[tuple[str, int]] = Counter()
     for line in lines:
         row = json.loads(line)

@@ -1,27 +1,22 @@
-"""Every model and head through `torch.onnx` and `torch.compile(fullgraph=True)`, for any batch and length.
+"""Pass every model and head through `torch.onnx` and `torch.compile(fullgraph=True)`, for any batch and length.
 
     pip install onnx onnxscript onnxruntime
     python benchmarks/exports.py
 
-Small random models: what is tried is whether they pass, for batches and lengths other than the example's, and by how
-much onnxruntime and the compiled graph differ from the model. Results: benchmarks/results/exports.json.
+The models are small and random. Each is exported with one batch and run with others of different shapes; the result is
+the largest difference of onnxruntime and of the compiled graph from the model. Writes benchmarks/results/exports.json.
 """
 
 import argparse
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import Dim
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, write_result
+from torch.export import Dim
 
 from tests.models.test_export import batch_of, changes_for
 from tests.models.test_keywords import class_names, tiny_model
@@ -30,7 +25,7 @@ SHAPES = ((3, 7), (2, 12), (5, 4))
 
 
 def largest_difference(name: str, model: Any, call: Callable[[dict[str, torch.Tensor]], list[torch.Tensor]]) -> float:
-    """Over all outputs and `SHAPES`, of what `call` gives from what the model gives."""
+    """Return the largest difference between `call` and the model, over all outputs and `SHAPES`."""
     largest = 0.0
     for rows, length in SHAPES:
         batch = batch_of(name, rows, length)
@@ -73,7 +68,7 @@ WAYS = {"onnx": through_onnx, "compile": through_compile}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("classes", nargs="*", help="names of classes; by default all")
+    parser.add_argument("classes", nargs="*", help="names of classes; all by default")
     chosen = parser.parse_args().classes
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)

@@ -1,16 +1,16 @@
-"""20,000 words for a BERT of base size: `kexue-hf extend` beside the way that transformers offers, whole processes.
+"""Add 20,000 words to a BERT of base size: `kexue-hf extend` against transformers' own way, in whole processes.
 
     python benchmarks/extend.py
 
-Makes a BertForPreTraining of random weights with 21,128 tokens (characters, their ## pieces, [unused...]) in a
-temporary folder and runs, in turn:
+The script writes a BertForPreTraining of random weights with 21,128 tokens (characters, their ## pieces, [unused...])
+to a temporary folder and runs, in turn:
 
 * kexue-hf extend, the whole process as a user starts it: choosing the words, reading, writing, fsync
-* transformers: from_pretrained, tokenizer.add_tokens, resize_token_embeddings, a loop that sets each new row to the
-  mean of its pieces', save_pretrained; with the same words, which it is given
+* transformers, which is given the same words: from_pretrained, tokenizer.add_tokens, resize_token_embeddings, a loop
+  that initialises each new row to the mean of its word pieces, save_pretrained
 * cp of the weights, for scale
 
-and compares the new rows of the two results. Results: benchmarks/results/extend.json.
+It compares the new rows of the two results and writes benchmarks/results/extend.json.
 """
 
 import argparse
@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, summary, write_result
 
-from conversion import CONVERT, RandomWeights, run
+from conversion import CONVERT, PARTS, RandomWeights, run
+from conversion import SIZES as WOBERT_SIZES
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
 from kexue_hf.conversion.formats.weight_source import BY_NAME
 from kexue_hf.conversion.weight_table import Move, expand
@@ -36,16 +35,7 @@ from kexue_hf.models.wobert import weight_map_wobert as weight_map
 from kexue_hf.vocabulary.counting import dictionary_frequencies
 
 WORDS, TOKENS = 20_000, 21_128
-SIZES = {
-    "vocab_size": TOKENS,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
-PARTS = ("encoder", "pooler", "nsp", "mlm")
+SIZES = WOBERT_SIZES | {"vocab_size": TOKENS}
 EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 
 TRANSFORMERS = """
@@ -71,7 +61,7 @@ tokenizer.save_pretrained(output)
 
 
 def make_bert(folder: Path) -> int:
-    """Write a BERT as transformers does: weights, configuration, vocabulary; the number of parameters."""
+    """Write a BERT as transformers does: weights, configuration, vocabulary; return the number of parameters."""
     parameters = expand(weight_map.PARAMETERS, SIZES)
     shapes = {
         name: tuple(SIZES[size] if isinstance(size, str) else size for size in shape)
@@ -88,7 +78,7 @@ def make_bert(folder: Path) -> int:
 
 
 def vocabulary() -> list[str]:
-    """Like that of Google's Chinese BERT: special tokens, letters, common characters, and ## pieces of them."""
+    """Return a vocabulary like Google's Chinese BERT's: special tokens, letters, common characters and ## pieces."""
     counts: dict[str, int] = {}
     for word, count in dictionary_frequencies().items():
         for character in word:
@@ -102,7 +92,7 @@ def vocabulary() -> list[str]:
 
 
 def compare(ours: Path, theirs: Path) -> str:
-    """Compare the rows of the new words, which are the last ones in both."""
+    """Compare the rows of the new words, the last ones in both files."""
     with SafetensorsFile(ours / "model.safetensors") as one, SafetensorsFile(theirs / "model.safetensors") as other:
         rows, others = one.read(EMBEDDINGS)[-WORDS:], other.read(EMBEDDINGS)[-WORDS:]
         if not np.array_equal(rows, others):
@@ -111,7 +101,7 @@ def compare(ours: Path, theirs: Path) -> str:
 
 
 def measure(work: Path, repetitions: int) -> dict[str, Any]:
-    """Run everything; the content of the result file."""
+    """Run all contenders and return the content of the result file."""
     load_before = round(os.getloadavg()[0], 2)
     source, words = work / "source", work / "words.txt"
     source.mkdir()

@@ -1,35 +1,34 @@
-"""How far linear attention is from softmax: every feature map, by number of features, beside "no attention".
+"""Measure how far linear attention is from softmax: every feature map, by number of features.
 
     python benchmarks/favor_error.py
     python benchmarks/favor_error.py --encoder all-MiniLM-L6-v2
 
-The error is the relative L2 distance of the output from that of exact softmax. First table: queries and keys of
-independent normal entries, dimension 64, 1024 positions, by their standard deviation; values are independent, too, so
-that errors of the weights cannot cancel. "mean of v" attends to everything alike. Calibrated maps took their constants
-from another sample of the same kind. Second table, given a folder with a BERT: its own queries, keys and values, layer
-by layer, on a text that no calibration has seen. Writes results/favor_error.json.
+The error is the relative L2 distance between the output and that of exact softmax. "mean of v" attends to all
+positions alike, for comparison.
+
+First table: queries, keys and values of independent normal entries, dimension 64, 1024 positions, by the standard
+deviation of queries and keys. Calibrated maps were calibrated on another sample of the same distribution. Second
+table, with --encoder: the queries, keys and values of a trained BERT, layer by layer, on a text that is not the
+calibration text. Writes results/favor_error.json.
 """
 
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch  # noqa: E402 (after the environment of what it loads)
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torch is the one of above)
+import torch
+from measuring import ROOT, machine, write_result
+from torch.nn.functional import scaled_dot_product_attention
 
-from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
-from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map  # noqa: E402 (found by the line above)
-from kexue_hf.performer.calibrate_map import calibrate  # noqa: E402 (found by the line above)
+from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, create_feature_map
+from kexue_hf.performer.calibrate_map import calibrate
 
 FEATURES = (64, 128, 256, 512, 1024)
 DEVIATIONS = (0.25, 0.35, 0.5, 0.7, 1.0)
@@ -42,10 +41,10 @@ MAPS: dict[str, dict[str, Any]] = {
     "favor+, stratified": {"name": "favor+", "norm": "stratified"},
     "favor++": {"name": "favor++"},
     "favor++, calibrated": {"name": "favor++", "calibrated": True},
-    # Before any training: its directions are centroids of the sample's keys.
+    # Not trained: its directions are centroids of the sample's keys.
     "learned, calibrated": {"name": "learned", "calibrated": True},
 }
-# Tokens of a text that are read: the positions that a BERT is trained with.
+# Tokens of the text to read: the positions that a BERT is trained with.
 WINDOW = 512
 
 States = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -55,9 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, help="folder of a BERT, for the second table")
     parser.add_argument("--text", type=Path, default=ROOT / "LICENSE", help="text to measure on")
-    parser.add_argument(
-        "--calibration-text", type=Path, default=ROOT / "CONTRIBUTING.md", help="text to take the constants from"
-    )
+    parser.add_argument("--calibration-text", type=Path, default=ROOT / "CONTRIBUTING.md", help="text to calibrate on")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
 
@@ -97,7 +94,7 @@ def _make(kind: dict[str, Any], heads: int, dim: int, features: int, seed: int, 
 
 
 def _independent(std: float) -> dict[str, Any]:
-    """Errors on independent entries: of the mean of v, and of each map by its number of features."""
+    """Return the errors on independent entries: of the mean of v, and of each map by number of features."""
 
     def draw(seed: int, length: int = LENGTH) -> States:
         generator = torch.Generator().manual_seed(seed)
@@ -130,7 +127,7 @@ def _rounded(values: list[float]) -> float:
 
 
 def _encoder(options: argparse.Namespace) -> dict[str, Any]:
-    """Errors on what a trained encoder attends with, layer by layer, for 256 features."""
+    """Return the errors on a trained encoder's states, layer by layer, with 256 features."""
     from transformers import AutoModel, AutoTokenizer, logging
 
     logging.set_verbosity_error()
@@ -166,7 +163,7 @@ def _encoder(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _attended(model: Any, tokenizer: Any, path: Path) -> list[States]:
-    """Queries, keys and values of each layer, [1, heads, positions, dim], on the first window of a text."""
+    """Return queries, keys and values of each layer, [1, heads, positions, dim], on the first window of a text."""
     inputs = tokenizer(path.read_text(encoding="utf-8"), truncation=True, max_length=WINDOW, return_tensors="pt")
     heads = model.config.num_attention_heads
     collected: list[list[torch.Tensor]] = []

@@ -1,17 +1,17 @@
-"""Does pre-training help? The packaged tiny WoBERT against the same network with random weights, fine-tuned alike.
+"""Does pre-training help? Fine-tune the packaged tiny WoBERT and the same network with random weights.
 
     python benchmarks/finetuning.py --reviews FOLDER [--adapted FOLDER] [--resume]
 
-FOLDER has train.jsonl and dev.jsonl, objects with `text` and `label` (review sentiment). Tasks: the fields of papers
-(the demo's samples), which is text of the kind that the model has read; and review sentiment, of which it has read
-none. For the latter there is a third contender: the packaged model after 2,500 more steps of examples/pretrain_mlm.py
-on the text of the training reviews, without their labels (made anew, or given by --adapted).
+FOLDER has train.jsonl and dev.jsonl, objects with `text` and `label` (review sentiment). There are two tasks: fields
+of papers (the demo's samples), which are like the model's training text, and review sentiment, which is not. For
+reviews there is a third contender: the packaged model after 2,500 more steps of examples/pretrain_mlm.py on the
+training reviews without their labels. The script trains it, or reads it from --adapted.
 
-All are fine-tuned by examples/finetune_classification.py, with the mean of the tokens' states under the classifier,
-the same rows, order and steps. Each contender has the better of two learning rates, found on rows of the training data
-that are kept out of the training (for 1,000 reviews and more: the rate found with 200). A bag of words, tf-idf and
-logistic regression of the same rows and tokens, shows what needs no network at all. Writes results/finetuning.json,
-after each figure, and docs/finetuning.svg.
+examples/finetune_classification.py fine-tunes all contenders with mean pooling and the same rows, order and steps.
+Each contender uses the better of two learning rates, chosen on training rows that are held out of training; tasks of
+1,000 reviews or more use the rate chosen with 200. A bag of words (tf-idf and a logistic regression on the same rows
+and tokens) is the baseline without a network. Writes results/finetuning.json after each figure, and
+docs/finetuning.svg.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import contextlib
 import io
 import json
 import statistics
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -27,11 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, machine, mean_and_error, read_result, write_result
 
 BAG, RANDOM, PACKAGED, ADAPTED = "bag of words", "random weights", "packaged", "packaged, adapted"
 RATES = (5e-4, 1e-3)
@@ -40,7 +36,7 @@ POOLING = "mean"
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained on; `choosing` seeds find the rate, `seeds` are measured (other rows, other weights)."""
+    """A task. `choosing` seeds choose the learning rate, `seeds` others are measured (other rows and weights)."""
 
     of_reviews: bool
     rows: int
@@ -61,7 +57,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Data:
-    """Files: to train on and to choose the rate with, then to train on and to measure with."""
+    """The files: to train on and evaluate on while the rate is chosen, then to train on and evaluate on."""
 
     choose_train: Path
     choose: Path
@@ -70,7 +66,7 @@ class Data:
 
 
 def divide(train: Path, held_out: Path, output: Path, keep: int | None) -> Data:
-    """Keep the last `keep` rows out of all training; or (None) every fourth row while the rate is chosen."""
+    """Hold the last `keep` rows out of all training; with None, every fourth row while the rate is chosen."""
     lines = train.read_text("utf-8").splitlines(keepends=True)
     rest = lines[:-keep] if keep else [line for number, line in enumerate(lines) if number % 4]
     kept = lines[-keep:] if keep else lines[::4]
@@ -82,7 +78,7 @@ def divide(train: Path, held_out: Path, output: Path, keep: int | None) -> Data:
 
 
 def run_example(module: Any, arguments: list[str]) -> dict[str, Any]:
-    """Run an example's `run` with command-line arguments, in silence, and return its figures."""
+    """Run an example's `run` with command-line arguments and without output, and return its figures."""
     from transformers import HfArgumentParser, TrainingArguments
 
     common = ["--batch-size=16", "--use_cpu", "--bf16", "--attention=eager", "--save_strategy=no"]
@@ -95,7 +91,7 @@ def run_example(module: Any, arguments: list[str]) -> dict[str, Any]:
 
 
 def adapt(model: Path, reviews: Path, output: Path) -> Path:
-    """The model after masked words and next segments of the reviews' text."""
+    """Train the model on masked words and next segments of the reviews; return the folder."""
     from examples import pretrain_mlm
 
     run_example(
@@ -117,7 +113,7 @@ def adapt(model: Path, reviews: Path, output: Path) -> Path:
 
 
 def fine_tune(model: Path, files: tuple[Path, Path], task: Task, seed: int, rate: float, scratch: bool) -> float:
-    """Held-out accuracy."""
+    """Fine-tune a model and return its held-out accuracy."""
     from examples import finetune_classification
 
     train, held_out = files
@@ -131,7 +127,7 @@ def fine_tune(model: Path, files: tuple[Path, Path], task: Task, seed: int, rate
 
 
 def choose(model: Path, data: Data, task: Task, scratch: bool) -> dict[float, list[float]]:
-    """The accuracies of every rate on the rows that are kept for choosing; seeds that are not measured with."""
+    """Return the accuracies of each rate on the rows for choosing, with seeds that are not measured."""
     files = (data.choose_train, data.choose)
     return {
         rate: [fine_tune(model, files, task, 100 + s, rate, scratch) for s in range(task.choosing)] for rate in RATES
@@ -139,17 +135,17 @@ def choose(model: Path, data: Data, task: Task, scratch: bool) -> dict[float, li
 
 
 def cell(accuracies: list[float]) -> dict[str, Any]:
-    """Mean, standard error of the mean (none of a single run), and all."""
-    spread = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None
+    """Return the mean, its standard error (None for a single run), and all accuracies."""
+    mean, error = mean_and_error(accuracies)
     return {
-        "mean_accuracy": round(statistics.mean(accuracies), 4),
-        "standard_error": None if spread is None else round(spread, 4),
+        "mean_accuracy": mean,
+        "standard_error": error,
         "accuracies": [round(accuracy, 4) for accuracy in accuracies],
     }
 
 
 def measure(model: Path, data: Data, task: Task, scratch: bool, rate: float | None) -> dict[str, Any]:
-    """A contender's figures, at the best rate that the task's choosing finds, or else at the given one."""
+    """Return a contender's figures at the chosen rate, or at `rate` if the task chooses none."""
     tried = choose(model, data, task, scratch) if task.choosing else {}
     rate = max(tried, key=lambda candidate: statistics.mean(tried[candidate])) if tried else rate
     assert rate is not None, "the first task of a kind chooses"
@@ -166,7 +162,7 @@ def read(path: Path) -> tuple[list[str], list[Any]]:
 
 
 def bag_of_words(model: Path, data: Data, task: Task) -> list[float]:
-    """Held-out accuracies with the rows that the script takes for each seed; one where it takes all."""
+    """Return held-out accuracies on each seed's rows; a single one if the task takes all rows."""
     from bag_of_words import accuracy
     from transformers import AutoTokenizer
 
@@ -190,50 +186,45 @@ def majority(data: Data) -> float:
 
 
 def picture(tasks: dict[str, Any], path: Path) -> None:
-    """Bars: held-out accuracy of each contender on each task with its standard error, the majority as a line."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(figsize=(8.5, 3.2))
-    width = 0.2
-    colours = {BAG: "0.88", RANDOM: "0.7", PACKAGED: "tab:blue", ADAPTED: "tab:green"}
-    for number, (name, colour) in enumerate(colours.items()):
-        drawn = [
-            (place + (number - 1.5) * width, task["contenders"][name])
-            for place, task in enumerate(tasks.values())
-            if name in task["contenders"]
-        ]
-        bars = axes.bar(
-            [place for place, _ in drawn],
-            [100 * cell["mean_accuracy"] for _, cell in drawn],
-            width,
-            yerr=[100 * (cell["standard_error"] or 0) for _, cell in drawn],
-            error_kw={"elinewidth": 0.8},
-            label=name,
-            color=colour,
-        )
-        axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
-    for place, task in enumerate(tasks.values()):
-        label = "commonest label" if place == 0 else None
-        height = 100 * task["majority_accuracy"]
-        axes.plot([place - 0.45, place + 0.45], [height] * 2, color="black", linestyle=":", label=label)
-    axes.set_xticks(range(len(tasks)), [task.replace(", ", "\n") for task in tasks], fontsize=8)
-    axes.set(ylabel="held-out accuracy, %", ylim=(0, 105))
-    axes.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.17))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    """Draw bars of held-out accuracy with standard errors, and the share of the most common label as a line."""
+    with picture_of(path, (8.5, 3.2)) as (axes,):
+        width = 0.2
+        colours = {BAG: "0.88", RANDOM: "0.7", PACKAGED: "tab:blue", ADAPTED: "tab:green"}
+        for number, (name, colour) in enumerate(colours.items()):
+            drawn = [
+                (place + (number - 1.5) * width, task["contenders"][name])
+                for place, task in enumerate(tasks.values())
+                if name in task["contenders"]
+            ]
+            bars = axes.bar(
+                [place for place, _ in drawn],
+                [100 * cell["mean_accuracy"] for _, cell in drawn],
+                width,
+                yerr=[100 * (cell["standard_error"] or 0) for _, cell in drawn],
+                error_kw={"elinewidth": 0.8},
+                label=name,
+                color=colour,
+            )
+            axes.bar_label(bars, fmt="%.1f", fontsize=7, padding=1)
+        for place, task in enumerate(tasks.values()):
+            label = "commonest label" if place == 0 else None
+            height = 100 * task["majority_accuracy"]
+            axes.plot([place - 0.45, place + 0.45], [height] * 2, color="black", linestyle=":", label=label)
+        axes.set_xticks(range(len(tasks)), [task.replace(", ", "\n") for task in tasks], fontsize=8)
+        axes.set(ylabel="held-out accuracy, %", ylim=(0, 105))
+        axes.legend(frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.17))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reviews", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
-    parser.add_argument("--adapted", type=Path, help="the adapted model; made and kept there if there is none")
-    parser.add_argument("--resume", action="store_true", help="keep what results/finetuning.json has, add the rest")
+    parser.add_argument("--adapted", type=Path, help="folder of the adapted model; created if it does not exist")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the figures in results/finetuning.json and add the missing ones"
+    )
     options = parser.parse_args()
-    before = json.loads((RESULTS / "finetuning.json").read_text("utf-8"))["tasks"] if options.resume else {}
-    # None that was measured with other settings.
+    before = read_result("finetuning").get("tasks", {}) if options.resume else {}
+    # Drop figures that were measured with other settings.
     before = {
         name: before[name]
         for name, task in TASKS.items()
@@ -263,7 +254,7 @@ def main() -> None:
         adapted = options.adapted or Path(folder) / "adapted"
         if not adapted.exists():
             adapt(packaged, reviews, adapted)
-        rates: dict[bool, dict[str, float]] = {False: {}, True: {}}  # of each contender, chosen in an earlier task
+        rates: dict[bool, dict[str, float]] = {False: {}, True: {}}  # of each contender, from an earlier task
         for name, task in TASKS.items():
             data, chosen = sources[task.of_reviews], rates[task.of_reviews]
             cells = before.get(name, {}).get("contenders") or {BAG: cell(bag_of_words(packaged, data, task))}

@@ -1,9 +1,9 @@
-"""100,000 short lines through `kexue-hf score` and `embed`: rows a second, memory on the way, output as it grows.
+"""Run 100,000 short lines through `kexue-hf score` and `embed`: speed, memory and growth of the output.
 
     python benchmarks/many_lines.py --lines 100000
 
-The packaged tiny WoBERT and titles of its samples, cut into short lines. Memory is the process' resident set, read
-twenty times on the way; the output is the stage beside OUTPUT, which grows as texts are done. Results:
+The model is the packaged tiny WoBERT; the lines are shortened titles of its samples. Memory is the resident set of the
+process, read twice a second. The growing output is the temporary file beside OUTPUT. Writes
 benchmarks/results/many_lines.json.
 """
 
@@ -19,17 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from measuring import ROOT, machine, write_result
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-
-from kexue_hf import convert  # noqa: E402 (found by the line above)
+from kexue_hf import convert
 
 
 def short_lines() -> Iterator[str]:
-    """Pieces of the samples' titles of at most eight characters, again and again, each with a number."""
+    """Yield the first eight characters of the samples' titles, in a cycle, each followed by a number."""
     rows = (ROOT / "kexue_hf" / "assets" / "samples" / "train.jsonl").read_text("utf-8").splitlines()
     titles = [json.loads(row)["text"].partition("。")[0][:8] for row in rows]
     for number, title in enumerate(cycle(titles)):
@@ -53,7 +49,7 @@ def measure(command: str, model: Path, lines: Path, count: int, folder: Path) ->
         time.sleep(0.5)
     seconds = time.perf_counter() - start
     if process.wait() != 0:
-        raise SystemExit(f"{command} ended with {process.returncode}")
+        raise SystemExit(f"kexue-hf {command} failed with exit code {process.returncode}")
     half = len(memory) // 2
     return {
         "seconds": round(seconds, 1),

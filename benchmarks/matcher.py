@@ -1,28 +1,28 @@
-"""What conditional layer norms cost, and what batches of texts of similar length save.
+"""Measure the cost of conditional layer norms and the gain of batches of similar lengths.
 
     python benchmarks/matcher.py --data sohu2021 --vocab WOBERT_VOCAB [--device cuda] [--parts overhead bucketing]
 
-overhead: a forward pass and a training step (forward, backward, AdamW) of a matcher of six tasks against its own
-network with plain layer norms, on the same rows: all rows of one task; rows of all tasks in a batch; and the matcher
-folded to one task. Beside them transformers' RoFormer with a mean and a linear layer on top, which has eager attention
-only. Random weights of BERT-base's width, which cost the same time as trained ones; a small vocabulary, since a large
-one would cost all alike. Rows are of one length; what costs all alike and is left out of a step, would make the shares
-smaller: dropout, padding, clipping of gradients, averaged weights, tokenizing and collating.
+overhead: a forward pass and a training step (forward, backward, AdamW) of a matcher of six tasks, against the same
+network with plain layer norms. Contenders: all rows of one task; rows of all tasks in a batch; the matcher folded to
+one task; and transformers' RoFormer with mean pooling and a linear layer, which only has eager attention. The weights
+are random, of BERT-base's width, and take as long as trained ones. The vocabulary is small, since a large one would
+add the same time to all. All rows have one length. A step leaves out what would cost all contenders the same and make
+the overhead look smaller: dropout, padding, gradient clipping, averaged weights, tokenizing and collating.
 
-bucketing: rows of all tasks of the data, as examples/finetune_matcher.py makes and orders them, in training steps of
-batches of any lengths and of similar lengths, with dropout. A repetition is a window of the shuffled order, whose rows
-both take. Tokenized, sorted, padded and on the device they are before the clock starts; nor does a step have clipping
-or averaged weights, whose time does not depend on lengths: in a whole training the gain is smaller by that.
+bucketing: training steps with dropout on rows of all tasks, as examples/finetune_matcher.py prepares and orders them,
+in batches of arbitrary lengths and of similar lengths. A repetition is a window of the shuffled rows, which both
+orders read. Tokenizing, sorting, padding and the transfer to the device are not timed, nor are gradient clipping and
+averaged weights, which do not depend on the length. The gain in a whole training is smaller accordingly.
 
-On a CPU one thread, of which the processor time is counted, since other work on the machine does not add to it; on an
-accelerator the time until it is done. Repetitions of all contenders alternate, each after an untimed call of its own,
-lest it pays for what the one before has left in the caches; medians. Writes benchmarks/results/matcher.json (parts
-that are not run stay as they were); with --quick, small numbers that tell nothing and no file.
+On a CPU the script uses one thread and counts processor time, which other work on the machine does not change. On an
+accelerator it counts the time until the work is done. The contenders' repetitions alternate, each after an untimed
+call of the same contender, so none pays for what the previous one left in the caches. Medians are reported. Writes
+benchmarks/results/matcher.json; parts that are not run keep their figures. --quick runs small sizes, whose figures
+mean nothing, and writes no file.
 """
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,11 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from measuring import interleave, machine, read_result, summary, write_result
 
 PARTS = ("overhead", "bucketing")
 PLAIN, ONE, MIXED, FOLDED, PEER = (
@@ -61,14 +57,14 @@ def clock(device: str) -> float:
 
 
 def timed(device: str, run: Callable[[], Any]) -> float:
-    """Seconds that a call takes."""
+    """Return the seconds of a call."""
     start = clock(device)
     run()
     return clock(device) - start
 
 
 def after_untimed(run: Callable[[], float]) -> float:
-    """What a call measures after one that is not counted, so that none starts from what another left in the caches."""
+    """Return what a second call measures, so that none depends on what another contender left in the caches."""
     run()
     return run()
 
@@ -99,7 +95,7 @@ def optimizer_of(model: Any) -> Any:
 
 
 def peer_of(sizes: dict[str, Any]) -> Any:
-    """RoFormer as transformers has it, and on top what a matcher has: the mean of the states, and a linear layer."""
+    """Return transformers' RoFormer with the matcher's head: mean pooling and a linear layer."""
     from torch import nn
     from torch.nn import functional
     from transformers import RoFormerConfig, RoFormerModel
@@ -160,14 +156,14 @@ def overhead(options: argparse.Namespace) -> dict[str, Any]:
 
     for what, run in (("forward", forward), ("training step", step)):
         for name in models:
-            run(name)  # first calls: thread pools, the optimizer's moments
+            run(name)  # first calls create thread pools and the optimizer's moments
         seconds = interleave(
             {name: partial(after_untimed, partial(run, name)) for name in models}, options.repetitions
         )
         cells = {name: summary(times, 5) for name, times in seconds.items()}
         found[what] = {
             "seconds": cells,
-            # Of each repetition, whose contenders ran side by side.
+            # Within each repetition, whose contenders ran one after the other.
             "more than plain layer norms": {
                 name: summary([a / b - 1 for a, b in zip(seconds[name], seconds[PLAIN], strict=True)])
                 for name in models
@@ -204,7 +200,7 @@ def bucketing(options: argparse.Namespace) -> dict[str, Any]:
     share = Share(options.rows)
     windows = min(options.windows, len(table) // (share.rows * WINDOW))
     per_window = WINDOW
-    if not windows:  # fewer rows than one window has: they are the window
+    if not windows:  # with fewer rows than a window, all rows are the window
         windows, per_window = 1, len(table) // share.rows
     if options.quick:
         windows, per_window = min(windows, 2), min(per_window, 3)
@@ -217,7 +213,7 @@ def bucketing(options: argparse.Namespace) -> dict[str, Any]:
         ]
 
     def run(strategy: str, number: int) -> float:
-        """Rows of a second."""
+        """Return rows per second."""
 
         def train() -> None:
             for batch in made[strategy][number]:
@@ -251,7 +247,7 @@ def bucketing(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def padding(windows: Sequence[Sequence[dict[str, Any]]]) -> float:
-    """The share of all tokens that are padding."""
+    """Return the share of padding among all tokens."""
     masks = [batch["attention_mask"] for window in windows for batch in window]
     return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
@@ -259,17 +255,22 @@ def padding(windows: Sequence[Sequence[dict[str, Any]]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--data", nargs="+", help="for bucketing: as examples/finetune_matcher.py takes them")
-    parser.add_argument("--vocab", type=Path, help="vocab.txt of a WoBERT; by default the packaged one's")
+    parser.add_argument("--data", nargs="+", help="folders for bucketing, as for examples/finetune_matcher.py")
+    parser.add_argument("--vocab", type=Path, help="vocab.txt of a WoBERT; the packaged one by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--hidden_size", type=int, default=768)
-    parser.add_argument("--bucketing_hidden_size", type=int, default=256, help="a thousand rows take long on a CPU")
+    parser.add_argument(
+        "--bucketing_hidden_size",
+        type=int,
+        default=256,
+        help="width of the network for bucketing; a thousand takes long on a CPU",
+    )
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=16, help="of a batch")
+    parser.add_argument("--rows", type=int, default=16, help="rows of a batch, for the overhead")
     parser.add_argument("--length", type=int, default=64, help="tokens of a row, for the overhead")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--windows", type=int, default=5, help="repetitions of bucketing, of 64 batches each")
-    parser.add_argument("--quick", action="store_true", help="try the script; no figures")
+    parser.add_argument("--quick", action="store_true", help="try the script with small sizes; write nothing")
     options = parser.parse_args()
     if "bucketing" in options.parts and not options.data:
         parser.error("bucketing needs --data")
@@ -283,8 +284,7 @@ def main() -> None:
     logging.set_verbosity_error()
     if options.device == "cpu":
         torch.set_num_threads(1)
-    path = RESULTS / "matcher.json"
-    result = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    result = read_result("matcher")
     result["wanted"] = WANTED
     with resources.as_file(resources.files("kexue_hf") / "assets" / "wobert_tiny" / "vocab.txt") as packaged:
         options.vocab = options.vocab or packaged

@@ -1,40 +1,36 @@
-"""Teach a small encoder to compare two texts, on text without labels, before it learns standards of "similar".
+"""Teach a small encoder to compare two texts, on unlabelled text, before it learns standards of "similar".
 
     python benchmarks/matcher_encoder.py --text zh_text/train.jsonl --data sohu2021 --output FOLDER [--steps 3000]
 
-An encoder of this size that has read masked words only never looks from one text of a pair to the other, and one bit a
-pair is too little to learn it from. So it reads pairs, and is asked for every word: does the other text have it, too?
-And for words that are masked: which are they? Pairs are, in equal shares: a passage, and some of its clauses in
-another order among those of another text; two neighbouring passages; any two passages. No label of the data is read,
-and of valid.txt only what train.txt has as well.
+An encoder of this size that has only predicted masked words never attends from one text of a pair to the other, and
+one label per pair is too little to learn it from. So this training asks about every word of a pair: does the other
+text contain it? For masked words it asks which words they are. In equal shares, a pair is: a passage, and some of its
+clauses in another order among clauses of another text; two neighbouring passages; two random passages. No labels of
+the data are read. Of valid.txt, only texts that are also in train.txt are used.
 
---text are .jsonl files of lines with `text`; --data, folders of the contest's form, of which the texts of train.txt
-are taken. The packaged tiny WoBERT, or --model, is gone on with. Writes a folder that examples/finetune_matcher.py
-takes, and in it training.json: the shares of right answers on pairs that were kept out.
+--text names .jsonl files with `text`; --data names folders in the contest's format, of which the texts of train.txt
+are used. Training starts from the packaged tiny WoBERT or from --model. The output folder is one that
+examples/finetune_matcher.py accepts; its training.json has the accuracies on held-out pairs.
 """
 
 import argparse
 import json
 import random
 import re
-import sys
 import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
 CLAUSE = re.compile(r"[^，。！？；：,!?;:]+[，。！？；：,!?;:]*")
 SIZES = (16, 28, 45, 60)  # tokens of a passage
 MASKED = 0.15
 IGNORED = -100
-# The gradients of masked words are many times as large and would drown the other question: in this share of the steps
-# they weigh next to nothing; what is forgotten of them meanwhile is learnt again in the rest.
+# Gradients of masked words are many times larger and would drown the other question. In this share of the steps their
+# weight is close to zero; the remaining steps relearn what was forgotten.
 FIRST, FEW_WORDS = 0.4, 0.02
-KEPT = 200  # texts that are kept out
+KEPT = 200  # held-out texts
 
 
 def texts_of(files: list[Path], data: list[str]) -> list[str]:
@@ -47,7 +43,7 @@ def texts_of(files: list[Path], data: list[str]) -> list[str]:
 
 
 def clauses_of(texts: list[str], tokenizer: Any) -> list[list[list[int]]]:
-    """Ids of the clauses of each text."""
+    """Return the ids of the clauses of each text."""
     split = [[clause for clause in CLAUSE.findall(text) if clause.strip()] for text in texts]
     known = list(dict.fromkeys(clause for clauses in split for clause in clauses))
     ids = dict(zip(known, tokenizer(known, add_special_tokens=False, verbose=False)["input_ids"], strict=True))
@@ -61,7 +57,7 @@ class Pairs:
         self.texts, self.random = [text for text in texts if text], random.Random(seed)
 
     def passage(self, text: list[list[int]], start: int, size: int) -> list[list[int]]:
-        """Whole clauses of at most so many tokens, or the beginning of the first."""
+        """Return whole clauses of at most this many tokens, or the beginning of the first one."""
         chosen, room = [], size
         for clause in text[start:]:
             if chosen and len(clause) > room:
@@ -95,8 +91,8 @@ class Pairs:
 
 
 class Batches:
-    """Batches of pairs as the model takes them, with what is asked: `words` (ids where they are masked) and `shared`
-    (1.0 where the other text has the word, 0.0 where not), -100 elsewhere."""
+    """Batches of pairs as model inputs, with labels: `words` (ids at masked positions) and `shared` (1.0 where the
+    other text has the word, else 0.0), and -100 elsewhere."""
 
     def __init__(self, pairs: Pairs, tokenizer: Any, rows: int) -> None:
         from kexue_hf.pipelines.text_pairs import pair_frame_of
@@ -150,7 +146,7 @@ class Batches:
 
 
 def asked(model: Any, sharing: Any, batch: dict[str, Any], device: str) -> dict[str, Any]:
-    """Losses and shares of right answers, of both questions."""
+    """Return the losses and the accuracies of both questions."""
     from torch.nn import functional
 
     batch = {name: values.to(device) for name, values in batch.items()}
@@ -218,10 +214,12 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", nargs="*", type=Path, default=[], help=".jsonl files, lines with `text`")
-    parser.add_argument("--data", nargs="*", default=[], help="folders of the contest's form")
+    parser.add_argument("--text", nargs="*", type=Path, default=[], help=".jsonl files of objects with `text`")
+    parser.add_argument("--data", nargs="*", default=[], help="folders in the contest's format")
     parser.add_argument("--output", type=Path, required=True, help="folder for the encoder")
-    parser.add_argument("--model", type=Path, help="folder of a masked language model; none: the packaged tiny WoBERT")
+    parser.add_argument(
+        "--model", type=Path, help="folder of a masked language model; the packaged tiny WoBERT by default"
+    )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)

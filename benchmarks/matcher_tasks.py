@@ -1,48 +1,46 @@
-"""One matcher for six standards of "similar" against six models, and against one that is not told the standard.
+"""One matcher for six standards of "similar", against six models and against one that is not told the standard.
 
     python benchmarks/matcher_tasks.py --data sohu2021 --output FOLDER [--model FOLDER] [--rates 5e-4 1e-3] [--seeds 3]
 
-The data are folders of the contest's form, train.txt and valid.txt for each task. Contenders, all started from the
-same encoder (by default the packaged tiny WoBERT; one of benchmarks/matcher_encoder.py knows how to compare) and
-trained by examples/finetune_matcher.py, with the same options:
+The data are folders in the contest's format, with train.txt and valid.txt for each task. All contenders start from the
+same encoder (the packaged tiny WoBERT by default; one of benchmarks/matcher_encoder.py has learned to compare) and are
+trained by examples/finetune_matcher.py with the same options:
 
 * one matcher: all rows, each with its task.
-* six models: a model for each task, trained on its rows, with plain layer norms, as a model of one task has them.
-* not told the task: one model with plain layer norms, all rows, of one and the same task.
-* bigram overlap: no network. Two texts match if they share enough of the character bigrams of the one that has fewer;
-  how many are enough, is chosen for each task on the training rows.
+* six models: one model per task, trained on its rows, with plain layer norms.
+* not told the task: one model with plain layer norms, trained on all rows as a single task.
+* bigram overlap: no network. Two texts match if they share enough character bigrams, as a share of the bigrams of the
+  text with fewer. The threshold is chosen for each task on the training rows.
 
-Every tenth training row of each task is kept out of the training. The same two texts may be a row of several tasks,
-whose labels tell much of each other: so of the training rows, and of those that are kept out, every one is left out
-whose two texts are a held-out pair of any task, and of the training rows also those whose texts are kept out.
+Splits: every tenth training row of each task is kept out of training. Several tasks may have a row with the same two
+texts, and its label in one task says much about its label in another. So training rows and kept-out rows whose texts
+are a held-out pair of any task are left out, as are training rows whose texts are a kept-out pair.
 
-All train for the same number of epochs, and nothing chooses among checkpoints: judged is the average of the weights
-in the end, so that none can gain by a choice on few rows, or lose by one that looks at other figures than those that
-it is measured by. Of the rates that one is taken which has the best average precision on the rows kept out, a mean
-over the tasks, which are those of the rows even for the model that is not told them. Average precision and not F1: it
-needs no threshold, of which the best one on so few rows is a matter of luck, and it changes with every pair's place.
+Training: all contenders train for the same number of epochs. The average of the weights at the end is evaluated; no
+checkpoint is chosen. The learning rate is the one with the best average precision on the kept-out rows, averaged over
+the tasks of the rows, also for the model that is not told them. Average precision needs no threshold, whose best value
+on so few rows is a matter of chance, and it depends on the rank of every pair.
 
-Then F1 on valid.txt, which nothing was chosen on: of each task, F1_A and F1_B over the rows of all loose and of all
-strict tasks, and their mean. Once as the contest has it, the larger of two classes; and once with a threshold for each
-task, chosen on the rows that were kept out, which the overlap has anyway and which lets even a model that is not told
-the task do different things for different tasks.
+Figures: F1 on valid.txt, on which nothing was chosen: of each task, F1_A and F1_B over the rows of all loose and of
+all strict tasks, and their mean. They are computed once as in the contest, by the likelier class, and once with a
+threshold per task chosen on the kept-out rows. The overlap always needs a threshold, and with thresholds even a model
+that is not told the task can decide differently for different tasks.
 
-By how much the one matcher is better than each of the others, is a mean over the seeds; its standard error is that of
-held-out pairs drawn anew, with replacement and within their tasks, the same ones for both, and of seeds drawn anew for
-each of the two. It takes pairs as independent, though some share a text, and so is rather too small.
+Differences between the one matcher and each of the others are means over the seeds. Their standard errors are
+bootstrapped: held-out pairs are resampled within their tasks, the same pairs for both contenders, and seeds are
+resampled for each contender. This treats pairs as independent, although some share a text, so the errors are slightly
+too small.
 
-Limits. The same number of epochs are few steps for a model of a task with few rows, whose average has still much of
-its beginning, and the rows kept out of such a task have few matches to choose a threshold by; the JSON says how many.
-Six models share a rate; and where the best rate is the lowest or the highest of those tried, a still lower or higher
-one may be better.
+Limits: for a model of a task with few rows the number of epochs means few steps, so its average still contains much of
+the initial weights, and its kept-out rows have few matches for choosing a threshold; the JSON has the counts. The six
+models share a learning rate. If the best rate is the lowest or highest one tried, a rate beyond it may be better.
 
-And how reliable the one matcher's probabilities are on these rows (first seed, rate as chosen): the share of matches
-by probability, the expected calibration error, the probabilities of pairs that match and of those that do not.
+The result also has the reliability of the one matcher's probabilities (first seed, chosen rate): the share of matches
+by probability, the expected calibration error, and the probabilities of pairs that match and of those that do not.
 
-Started again with the same --output, it goes on with what is missing; a training that was made otherwise, of another
-encoder, of other rows or with other options, is an error. Writes benchmarks/results/matcher_tasks.json
-after each contender, and docs/matcher_reliability.svg; with --quick, a few rows, figures that tell nothing and no
-file.
+Run again with the same --output to add what is missing. A training with another encoder, other rows or other options
+in that folder is an error. Writes benchmarks/results/matcher_tasks.json after each contender, and
+docs/matcher_reliability.svg. --quick uses a few rows, whose figures mean nothing, and writes no file.
 """
 
 import argparse
@@ -53,7 +51,6 @@ import io
 import json
 import shutil
 import statistics
-import sys
 import tempfile
 import unicodedata
 from collections import Counter
@@ -64,17 +61,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
+from measuring import ROOT, machine, mean_and_error, write_result
 
 ONE, SIX, UNTOLD, OVERLAP = "one matcher", "six models", "not told the task", "bigram overlap"
 BETTER, BETTER_WITH_THRESHOLDS = "one matcher better by", "one matcher better by, with thresholds"
-ONLY = "all"  # the task of those that are not told
-KEPT = 10  # every so many-th training row of a task is kept out
-DRAWN = 1000  # times that held-out pairs are drawn anew
+ONLY = "all"  # the task of the model that is not told the task
+KEPT = 10  # every 10th training row of a task is kept out
+DRAWN = 1000  # bootstrap samples of the held-out pairs
 QUICK = {"train": 40, "held-out": 10}
 PICTURE = ROOT / "docs" / "matcher_reliability.svg"
 
@@ -84,13 +77,13 @@ def bigrams(text: str) -> set[str]:
 
 
 def overlap(row: Any) -> float:
-    """The share of the bigrams of the text with fewer that the other has too."""
+    """Return the share of the bigrams of the text with fewer that the other text also has."""
     first, second = bigrams(row.text_a), bigrams(row.text_b)
     return len(first & second) / max(1, min(len(first), len(second)))
 
 
 def thresholds(rows: Sequence[Any], scores: Sequence[float]) -> dict[str, float]:
-    """Of each task the threshold with the best F1."""
+    """Return the threshold with the best F1 for each task."""
     from kexue_hf.evaluation.matching import best_threshold
 
     found = {}
@@ -101,14 +94,14 @@ def thresholds(rows: Sequence[Any], scores: Sequence[float]) -> dict[str, float]
 
 
 def above(rows: Sequence[Any], scores: Sequence[float], at: dict[str, float]) -> np.ndarray:
-    """A pair matches if its score is above `at` its task's: zeros and ones."""
+    """Return 1 for each pair whose score is above its task's threshold, else 0."""
     return np.array([int(score > at[row.task]) for row, score in zip(rows, scores, strict=True)])
 
 
 def figures_of(
     rows: Sequence[Any], scores: Sequence[float], at: dict[str, float], names: list[str]
 ) -> dict[str, float]:
-    """F1 of each task, of each standard, and their mean."""
+    """Return the F1 of each task, of each standard, and their mean."""
     from kexue_hf.evaluation.matching import matching_figures
 
     expected, tasks = labels_and_tasks(rows, names)
@@ -123,10 +116,10 @@ def labels_and_tasks(rows: Sequence[Any], names: list[str]) -> tuple[np.ndarray,
 def differences(
     rows: Sequence[Any], one: Sequence[np.ndarray], other: Sequence[np.ndarray], names: list[str]
 ) -> dict[str, dict[str, float]]:
-    """By how much one contender's figures are larger than another's, each given by its predictions with each seed.
+    """Return how much larger one contender's figures are than another's, from the predictions of each seed.
 
-    Pairs and seeds are drawn anew for the standard error; of n seeds n - 1, for the mean of n that were drawn from n
-    varies too little, by 1 / n of the variance.
+    Pairs and seeds are resampled for the standard error. Of n seeds, n - 1 are drawn: the variance of a mean of n
+    draws from n values is too small by a share of 1 / n.
     """
     from kexue_hf.evaluation.matching import matching_figures
 
@@ -157,7 +150,7 @@ def differences(
 
 
 def reliability_of(rows: Sequence[Any], scores: Sequence[float], names: list[str]) -> dict[str, dict[str, Any]]:
-    """Of each task, those of one standard beside each other: how reliable the probabilities are."""
+    """Return the reliability of the probabilities for each task, with tasks of one standard side by side."""
     from kexue_hf.evaluation.matching import reliability, standard_of
 
     found = {}
@@ -168,7 +161,7 @@ def reliability_of(rows: Sequence[Any], scores: Sequence[float], names: list[str
 
 
 def keep(result: Mapping[str, Any]) -> None:
-    """Write the result, and draw of it what there is to be drawn."""
+    """Write the result, and draw the reliability if it has been measured."""
     from kexue_hf.evaluation.matching import Reliability
     from kexue_hf.evaluation.reliability_picture import draw_reliability
 
@@ -179,7 +172,7 @@ def keep(result: Mapping[str, Any]) -> None:
 
 
 def lines_of(rows: Sequence[Any], task: str | None = None) -> str:
-    """As jsonl, all of one task if that is given."""
+    """Return the rows as JSON lines, all with `task` if it is given."""
     lines = [
         {"text_a": row.text_a, "text_b": row.text_b, "task": task or row.task, "label": row.label} for row in rows
     ]
@@ -194,11 +187,12 @@ def train(
     task: str | None,
     how: list[str],
 ) -> None:
-    """A matcher in `folder`/model, what its training tells in `folder`/report.json, and what it was made of and how in
-    `folder`/made.json; unless they are there.
+    """Train a matcher unless `folder` already has it.
+
+    Writes the matcher to `folder`/model, the training's report to report.json, and its settings to made.json.
 
     Raises:
-        InputError: what is there was made otherwise.
+        InputError: `folder` has a training with other settings.
     """
     from transformers import HfArgumentParser
 
@@ -242,7 +236,7 @@ def train(
 
 
 def check_made(folder: Path, made: Mapping[str, str]) -> None:
-    """Raise InputError if the training in `folder` was made otherwise."""
+    """Raise InputError if the training in `folder` has other settings."""
     from kexue_hf.errors import InputError
 
     path = folder / "made.json"
@@ -253,12 +247,12 @@ def check_made(folder: Path, made: Mapping[str, str]) -> None:
         if found.get(name) != made.get(name)
     ]
     if other:
-        raise InputError(f"{folder} holds a training of another kind, {', '.join(other)}: name another --output")
+        raise InputError(f"{folder} has a training with other settings, {', '.join(other)}: name another --output")
 
 
 @functools.cache
 def digest_of(folder: Path) -> str:
-    """Of all files of a folder, their names and what is in them."""
+    """Return a digest of the names and contents of a folder's files."""
     found = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         found.update(f"{path.name}:{path.stat().st_size}:".encode())
@@ -269,10 +263,10 @@ def digest_of(folder: Path) -> str:
 
 
 def plain(options: argparse.Namespace) -> Path:
-    """A copy of the encoder's folder from which a matcher of one task starts without conditions.
+    """Return a copy of the encoder's folder whose matcher has no conditional layer norms.
 
     Raises:
-        InputError: the encoder is a matcher, which has conditions already.
+        InputError: the encoder is a matcher, which already has them.
     """
     from kexue_hf.errors import InputError
 
@@ -290,7 +284,7 @@ def plain(options: argparse.Namespace) -> Path:
 
 
 def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) -> list[float]:
-    """The probability of each row, by its task or by the one that is given."""
+    """Return the probability of each row, with its own task or with `task`."""
     from transformers import AutoTokenizer
 
     from kexue_hf import ClnMatcherForSequenceClassification, match_texts
@@ -304,24 +298,19 @@ def scores_of(folder: Path, rows: Sequence[Any], task: str | None, device: str) 
 def measured(
     options: argparse.Namespace, contender: str, parts: dict[str, list[Any]], names: list[str], rate: str, seed: int
 ) -> dict[str, Any]:
-    """The contender trained at a rate with a seed: size, time, average precision on the rows kept out, F1 on the
-    held-out ones, and of these how reliable the probabilities are."""
+    """Train the contender with a rate and a seed, and return its figures on the kept-out and the held-out rows."""
     from kexue_hf.evaluation.matching import probability_figures
 
     how = [f"--learning_rate={rate}", f"--seed={seed}"]
     model = options.model if contender == ONE else plain(options)
     base = options.output / contender.replace(" ", "_") / f"{rate}_{seed}"
-    groups: dict[Path, tuple[dict[str, list[Any]], str | None]]
+    groups: dict[Path, tuple[dict[str, list[Any]], str | None]] = {}
     if contender == SIX:
-        groups = {
-            base / str(number): (
-                {part: [row for row in rows if row.task == name] for part, rows in parts.items()},
-                None,
-            )
-            for number, name in enumerate(names)
-        }
+        for number, name in enumerate(names):
+            of_task = {part: [row for row in rows if row.task == name] for part, rows in parts.items()}
+            groups[base / str(number)] = (of_task, None)
     else:
-        groups = {base: (parts, ONLY if contender == UNTOLD else None)}
+        groups[base] = (parts, ONLY if contender == UNTOLD else None)
     rows: dict[str, list[Any]] = {"kept": [], "held-out": []}
     scores: dict[str, list[float]] = {"kept": [], "held-out": []}
     reports = []
@@ -351,7 +340,7 @@ def measured(
 
 
 def by_overlap(parts: dict[str, list[Any]], names: list[str]) -> tuple[dict[str, Any], np.ndarray]:
-    """What bigram overlap achieves, and what it predicts of the held-out rows."""
+    """Return the figures of bigram overlap, and its predictions for the held-out rows."""
     known, rows = [*parts["train"], *parts["kept"]], parts["held-out"]
     at, scores = thresholds(known, [overlap(row) for row in known]), [overlap(row) for row in rows]
     found = {
@@ -363,25 +352,23 @@ def by_overlap(parts: dict[str, list[Any]], names: list[str]) -> tuple[dict[str,
 
 
 def means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over the seeds, standard error of the mean (none of a single run), and all, of every figure."""
+    """Return the mean over the seeds, its standard error (None for a single run), and all values of each figure."""
     found: dict[str, Any] = {}
     for kind in ("held out", "held out, with thresholds"):
         found[kind] = {}
         for name in runs[0][kind]:
             values = [run[kind][name] for run in runs]
-            error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-            found[kind][name] = {
-                "mean": round(statistics.mean(values), 4),
-                "standard error": None if error is None else round(error, 4),
-                "all": values,
-            }
+            mean, error = mean_and_error(values)
+            found[kind][name] = {"mean": mean, "standard error": error, "all": values}
     found["training seconds"] = round(statistics.median(run["training seconds"] for run in runs), 1)
     return found
 
 
 def divided(options: argparse.Namespace) -> tuple[dict[str, list[Any]], dict[str, dict[str, int]]]:
-    """Rows to train on, kept out, and held out, no pair of texts in two of these parts, of whatever tasks; and how
-    many rows of each task were left out of a part for that."""
+    """Return training, kept-out and held-out rows, and the number of rows of each task that were left out of a part.
+
+    No pair of texts is in two parts, whatever its tasks.
+    """
     from kexue_hf.corpora.matching_rows import read_matching_rows, tasks_of
 
     rows, held_out = read_matching_rows(options.data, "train"), read_matching_rows(options.data, "valid")
@@ -403,14 +390,14 @@ def divided(options: argparse.Namespace) -> tuple[dict[str, list[Any]], dict[str
 
 
 def pair_of(row: Any) -> frozenset[str]:
-    """The two texts, in whichever order, and whatever the spaces and the width and case of letters in them."""
+    """Return the two texts in sorted order, without spaces and without differences in width and case."""
     return frozenset(
         "".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in (row.text_a, row.text_b)
     )
 
 
 def training_of(model: Path) -> Any:
-    """What benchmarks/matcher_encoder.py says of the encoder, None for another one."""
+    """Return what benchmarks/matcher_encoder.py recorded about the encoder, or None for another encoder."""
     path = model / "training.json"
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
@@ -440,7 +427,7 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         BETTER_WITH_THRESHOLDS: {},
     }
     write(result)
-    # By kind of decision, then by contender; overlap has no likelier class.
+    # By kind of decision, then by contender. Overlap only has figures with thresholds.
     predicted: dict[str, dict[str, list[np.ndarray]]] = {
         BETTER: {},
         BETTER_WITH_THRESHOLDS: {OVERLAP: [predicted_by_bigrams]},
@@ -458,7 +445,7 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
         }
         if contender == ONE:
             result["reliability"] = {"of": f"{ONE}, first seed, held-out rows", "tasks": runs[0]["reliability"]}
-        # Of the same rows in the same order: they were divided task by task, as six models judge them.
+        # The rows are in the same order: they were divided task by task, as the six models score them.
         for kind, found in predicted.items():
             found[contender] = [run["predicted"][kind] for run in runs]
             other = OVERLAP if contender == ONE else contender
@@ -471,16 +458,16 @@ def compare(options: argparse.Namespace, write: Callable[[dict[str, Any]], Any])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", required=True, help="folders of the contest's form")
+    parser.add_argument("--data", nargs="+", required=True, help="folders in the contest's format")
     parser.add_argument("--output", type=Path, required=True, help="folder for the trained models")
-    parser.add_argument("--model", type=Path, help="folder of an encoder; by default the packaged tiny WoBERT")
+    parser.add_argument("--model", type=Path, help="folder of an encoder; the packaged tiny WoBERT by default")
     parser.add_argument("--rates", nargs="+", default=["5e-4", "1e-3"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="try the script; no figures")
+    parser.add_argument("--quick", action="store_true", help="try the script with few rows; write nothing")
     options = parser.parse_args()
     if options.quick:
         options.rates, options.seeds, options.epochs = options.rates[:1], 1, 1

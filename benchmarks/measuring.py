@@ -1,19 +1,34 @@
-"""What the benchmark scripts share: interleaved repetitions, medians, the machine, and where results land."""
+"""What the benchmark scripts share: interleaved repetitions, medians, the machine, and the results.
+
+Importing this module puts the checkout on `sys.path`, so the scripts measure its code and can run its examples.
+"""
 
 import importlib.metadata
 import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+# After the scripts' own folder, whose conversion.py is not the folder of that name.
+sys.path.insert(1, str(ROOT))
+
+BASE_SIZES = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+}
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Cores, processor, system, Python and the versions of the named packages."""
+    """Return the cores, processor, system, Python and the versions of the named packages."""
     versions = {}
     for package in packages:
         try:
@@ -41,9 +56,9 @@ def _processor() -> str:
 
 
 def interleave(contenders: Mapping[str, Callable[[], float]], repetitions: int) -> dict[str, list[float]]:
-    """Run every contender once, then again, `repetitions` times: a machine's slow minute hits all of them alike.
+    """Run all contenders in turn, `repetitions` times, so a slow minute of the machine affects all of them alike.
 
-    A contender returns what it measured (seconds, say).
+    A contender returns its measurement, in seconds for example.
     """
     measured: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repetitions):
@@ -53,8 +68,21 @@ def interleave(contenders: Mapping[str, Callable[[], float]], repetitions: int) 
 
 
 def summary(values: list[float], digits: int = 4) -> dict[str, Any]:
-    """Median and all repetitions."""
+    """Return the median and all repetitions."""
     return {"median": round(statistics.median(values), digits), "all": [round(value, digits) for value in values]}
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and its standard error, each rounded to four digits; a single value has no error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return round(statistics.mean(values), 4), None if error is None else round(error, 4)
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """Return the content of benchmarks/results/<name>.json, or nothing if there is no such file."""
+    path = RESULTS / f"{name}.json"
+    result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return result
 
 
 def write_result(name: str, result: Mapping[str, Any]) -> Path:

@@ -1,10 +1,10 @@
-"""How far the converted golden checkpoints' outputs are from the original code's: largest absolute difference.
+"""Measure the largest absolute difference between converted golden checkpoints and the original code.
 
     python benchmarks/parity.py
 
-The golden cases (tests/golden) hold what bert4keras 0.10.5 on TensorFlow 1.15.5 computed, that of T-TA what its
-official code did. There padded positions are compared as well. The matcher is compared under each of its tasks, and
-under a task for each text of a batch.
+The golden cases (tests/golden) hold outputs of bert4keras 0.10.5 on TensorFlow 1.15.5; the T-TA's are from its
+official code, and include padded positions. The matcher is compared for each task, and with a different task for each
+text of a batch.
 """
 
 import tempfile
@@ -32,14 +32,14 @@ CASES = {
     "tta_tf_ckpt": AutoModelForMaskedLM,
     "sohu_matcher_keras_h5": AutoModelForSequenceClassification,
 }
-# transformers' RoFormer has no other attention than its own.
+# transformers' RoFormer only has its own attention.
 EAGER_ONLY = ("roformer_tf_ckpt",)
-# Output of the model -> name in the golden outputs.
+# Output of the model -> name in the golden outputs
 NAMES = {"prediction_logits": "mlm_logits", "seq_relationship_logits": "nsp_logits"}
 
 
 def bert_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Hidden states and scores of a BERT, NEZHA or RoFormer, by their names in the golden outputs."""
+    """Return hidden states and scores of a BERT, NEZHA or RoFormer, by their names in the golden outputs."""
     output = model(
         input_ids=given["token_ids"],
         token_type_ids=given["segment_ids"],
@@ -52,7 +52,7 @@ def bert_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict
 
 
 def tta_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Both streams as they start, the states of every layer, and the scores of a T-TA."""
+    """Return both input streams, the states of every layer, and the scores of a T-TA."""
     ids, mask = given["input_ids"], given["input_mask"]
     queries, inputs, *_ = model.bert.embeddings(input_ids=ids, attention_mask=mask)
     output = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
@@ -70,7 +70,7 @@ def tta_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[
 
 
 def matcher_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What the matcher makes of texts under each task and, where tasks of their own are given, under these."""
+    """Return the matcher's outputs for each task and, if the case has one task per text, for these tasks."""
     batch = {
         "input_ids": given["token_ids"],
         "token_type_ids": given["segment_ids"],
@@ -96,7 +96,7 @@ OUTPUTS = {"tta_tf_ckpt": tta_outputs, "sohu_matcher_keras_h5": matcher_outputs}
 
 
 def deviations(case: str, attention: str) -> dict[str, float]:
-    """{output: largest absolute difference over all batches} of one case."""
+    """Return {output: largest absolute difference over all batches} of one case."""
     with tempfile.TemporaryDirectory() as folder:
         convert(GOLDEN / case, Path(folder) / "model")
         model = CASES[case].from_pretrained(Path(folder) / "model", attn_implementation=attention).eval()

@@ -1,31 +1,31 @@
-"""Linear attention against softmax: time by length, memory, a whole encoder, and where the two cross.
+"""Linear attention against softmax: time by length, memory, a whole encoder, and the length where it gets faster.
 
     pip install --target PEER --no-deps performer-pytorch==1.1.4 einops axial-positional-embedding local-attention \\
         hyper-connections
-    python benchmarks/performer.py --peer PEER     # the JSON and docs/performer_speed.svg, about ten minutes
-    python benchmarks/performer.py --quick         # a look at short texts; writes nothing
-    python benchmarks/performer.py --draw          # the picture again, from the result that is there
+    python benchmarks/performer.py --peer PEER     # writes the JSON and docs/performer_speed.svg in ten minutes
+    python benchmarks/performer.py --quick         # tries short texts and writes nothing
+    python benchmarks/performer.py --draw          # draws the existing result again
 
-One text, 12 heads of 64 dimensions, at most 256 features, float32, normal entries. Contenders, one after the other in
-each repetition:
+One text, 12 heads of 64 dimensions, at most 256 features, float32, normal entries. The contenders take turns in each
+repetition:
 
 * SDPA: torch's scaled_dot_product_attention, which is softmax.
-* performer-pytorch 1.1.4 (MIT): FastAttention with 256 features; the causal one by its path without CUDA. --peer names
-  the folder with it; without it the result says that it is absent.
+* performer-pytorch 1.1.4 (MIT): FastAttention with 256 features; its CPU path if causal. --peer names the folder that
+  has it; without it the result says that it is absent.
 * ours: `linear_attention` with the default map, "low_order", and with "favor+".
 
-Each contender has a process of its own, in which it finds nothing that another one has left in the allocator. A time
-is that of a call on the clock, after an untimed call of the same contender, so the machine has to be quiet; forward
-passes are without gradients. Backward passes include the gradients of queries, keys and values. What takes a contender
-minutes or gigabytes is left out and named under "not run".
+Each contender runs in a separate process, so it does not reuse memory that another has allocated. Times are wall times
+after an untimed call of the same contender, so the machine must be quiet. Forward passes run without gradients;
+backward passes include the gradients of queries, keys and values. Combinations that take minutes or gigabytes are left
+out and listed under "not run".
 
-Extra memory: each contender in a process of its own, its peak resident size during the call minus the size before,
-after a warm-up on 256 positions; the output and, where asked for, the three gradients are part of it.
+Extra memory is the peak resident size during the call minus the size before it, in a separate process, after a warm-up
+on 256 positions. It includes the output and, for backward passes, the three gradients.
 
-The encoder: BERT of base size (12 layers, 768), transformers' BertModel with SDPA and our PerformerBertModel with the
-same weights and all layers linear, one text, a forward pass.
+The encoder is BERT of base size (12 layers, 768): transformers' BertModel with SDPA against our PerformerBertModel
+with the same weights and linear attention in all layers; one text, forward pass.
 
-Crossovers are the lengths where the medians of SDPA and ours are equal, interpolated between the lengths measured.
+Crossovers are the lengths where the medians of SDPA and ours are equal, interpolated between measured lengths.
 """
 
 import argparse
@@ -43,11 +43,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, read_result, summary, write_result
 
 HEADS, DIM, FEATURES = 12, 64, 256
 SDPA, PEER = "SDPA", "performer-pytorch"
@@ -55,7 +54,8 @@ MAPS = {"ours, low_order": "low_order", "ours, favor+": "favor+"}
 CONTENDERS = (SDPA, PEER, *MAPS)
 FORWARD, BOTH = "forward", "forward and backward"
 CAUSAL_FORWARD, CAUSAL_BOTH = "causal forward", "causal forward and backward"
-# Length -> repetitions.
+MEASURES = (FORWARD, BOTH, CAUSAL_FORWARD, CAUSAL_BOTH)
+# Length -> repetitions
 REPETITIONS = {
     FORWARD: {256: 41, 512: 31, 1024: 21, 2048: 15, 4096: 9, 8192: 5, 16384: 3},
     BOTH: {256: 21, 512: 15, 1024: 11, 2048: 9, 4096: 5, 8192: 3, 16384: 2},
@@ -63,11 +63,11 @@ REPETITIONS = {
     CAUSAL_BOTH: {256: 9, 512: 7, 1024: 5, 2048: 5, 4096: 3, 8192: 2},
 }
 QUICK = {measure: {256: 3, 512: 3, 1024: 3} for measure in REPETITIONS}
-# Where performer-pytorch goes on for minutes or takes gigabytes.
+# Where performer-pytorch takes minutes or gigabytes.
 PEER_UP_TO = {CAUSAL_FORWARD: 4096, CAUSAL_BOTH: 512}
 MEMORY_AT, WARM_UP = 4096, 256
 ENCODER = {256: 7, 512: 7, 1024: 5, 2048: 5, 4096: 3}
-# Times SDPA's or performer-pytorch's speed, at least; of performer-pytorch's memory, at most.
+# Goals: at least this many times the speed of SDPA or performer-pytorch; at most this share of the latter's memory.
 WANTED = (
     (FORWARD, 1024, SDPA, 1.3),
     (FORWARD, 4096, SDPA, 5.0),
@@ -90,7 +90,7 @@ def has_backward(measure: str) -> bool:
 
 
 def attention(name: str, causal: bool) -> Callable[..., Any]:
-    """A contender: queries, keys and values [1, heads, length, dim] -> outputs."""
+    """Return a contender: a function from queries, keys and values [1, heads, length, dim] to outputs."""
     import torch
 
     if name == SDPA:
@@ -113,7 +113,7 @@ def states(length: int) -> list[Any]:
 
 
 def call(attend: Callable[..., Any], inputs: list[Any], backward: bool) -> float:
-    """Seconds of a call; the last of `inputs` is the gradient of the output."""
+    """Return the seconds of a call; the last of `inputs` is the gradient of the output."""
     import torch
 
     *leaves, gradient = inputs
@@ -129,8 +129,10 @@ def call(attend: Callable[..., Any], inputs: list[Any], backward: bool) -> float
 
 
 def warmed(timed: Callable[[], float]) -> Callable[[], float]:
-    """Each call after an untimed one: what the contender before has left in caches is not to be this one's matter.
-    Calls of more than a second have no need of it."""
+    """Time each call after an untimed one, which replaces what the previous contender left in the caches.
+
+    Calls of more than a second do not need it.
+    """
     last = [0.0]
 
     def run() -> float:
@@ -143,7 +145,7 @@ def warmed(timed: Callable[[], float]) -> Callable[[], float]:
 
 
 class Contender:
-    """A contender in a process of its own, which waits to be asked for a call."""
+    """A contender in a separate process, which waits for requests."""
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         options = [f"--serve={name}", f"--threads={arguments.threads}"]
@@ -162,9 +164,9 @@ class Contender:
 
 
 def serve(name: str) -> None:
-    """Answer each measure and length that is read with the seconds of a call."""
+    """Answer each measure and length read from stdin with the seconds of a call."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # libraries may print to stdout, which carries the answers
     asked, run = None, None
     for line in sys.stdin:
         question = json.loads(line)
@@ -177,7 +179,7 @@ def serve(name: str) -> None:
 def compare(
     measure: str, repetitions: dict[int, int], present: list[str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """Milliseconds by length and contender, how many times faster ours are, and what was left out."""
+    """Return milliseconds by length and contender, how many times faster ours are, and what was left out."""
     lengths: dict[str, Any] = {}
     contenders = {name: Contender(name, arguments) for name in present}
     for length, times in repetitions.items():
@@ -202,7 +204,7 @@ def compare(
 
 
 def crossing(lengths: dict[str, Any], name: str, medians: str = "ms", base: str = SDPA) -> dict[str, Any]:
-    """Where `name` gets faster than `base`: the length, or the bound that the measured lengths give."""
+    """Return the length from which `name` is faster than `base`, or its bound by the measured lengths."""
     points = [
         (int(length), math.log(cell[medians][base]["median"] / cell[medians][name]["median"]))
         for length, cell in lengths.items()
@@ -217,22 +219,22 @@ def crossing(lengths: dict[str, Any], name: str, medians: str = "ms", base: str 
 
 
 def resident(field: str) -> float:
-    """A figure of this process in MB: VmRSS, its size, or VmHWM, the largest that it was."""
+    """Return a figure of this process in MB: VmRSS is its resident size, VmHWM the peak of it."""
     with open("/proc/self/status", encoding="ascii") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith(field))
 
 
 def own_memory(name: str, measure: str, length: int) -> float:
-    """MB that a call takes at its peak beyond what was there; for a process that does nothing else."""
+    """Return the peak MB of a call beyond the memory used before it; run it in a separate process."""
     attend = attention(name, is_causal(measure))
     call(attend, states(WARM_UP), has_backward(measure))
     inputs = states(length)
     if has_backward(measure):
-        # As leaves from the start: their copies are no part of the call.
+        # Leaves from the start, so that their copies are not part of the call.
         inputs = [*(tensor.requires_grad_() for tensor in inputs[:3]), inputs[3]]
     before = resident("VmRSS")
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")  # forget the peak so far
+        file.write("5")  # reset the peak
     import torch
 
     with torch.set_grad_enabled(has_backward(measure)):
@@ -316,7 +318,7 @@ def encoders(repetitions: dict[int, int], compiled: bool) -> dict[str, Any]:
 
 
 def against_wanted(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is asked for beside what was measured, for each of our maps."""
+    """Return the goals with the measured figures, for each of our maps."""
     rows = []
     for measure, length, base, least in WANTED:
         cell = result["attention"].get(measure, {}).get(str(length), {"times faster than": {}})
@@ -343,7 +345,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     present = [name for name in CONTENDERS if name != PEER or importlib.util.find_spec("performer_pytorch")]
     started = time.perf_counter()
     if arguments.again:
-        result = json.loads((ROOT / "benchmarks" / "results" / "performer.json").read_text("utf-8"))
+        result = read_result("performer")
         for measure in arguments.again:
             result["attention"][measure] = compare(measure, REPETITIONS[measure], present, arguments)
         result["measured again"] = sorted({*result.get("measured again", []), *arguments.again})
@@ -365,7 +367,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def concluded(result: dict[str, Any]) -> dict[str, Any]:
-    """With what follows from the measurements."""
+    """Return the result with the figures that follow from the measurements."""
     result["crossovers"] = {
         name: {
             **{measure: crossing(lengths, name) for measure, lengths in result["attention"].items()},
@@ -384,41 +386,39 @@ def _version_of_peer() -> str:
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    shown = (FORWARD, BOTH, CAUSAL_FORWARD, CAUSAL_BOTH)
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(12, 3.4), sharey=True)
-    colours = dict(zip(CONTENDERS, ("0.45", "tab:orange", "tab:blue", "tab:green"), strict=True))
-    for axis, measure in zip(axes, shown, strict=True):
-        cells = result["attention"][measure]
-        for name, colour in colours.items():
-            points = {int(length): cell["ms"][name]["median"] for length, cell in cells.items() if name in cell["ms"]}
-            axis.plot(list(points), list(points.values()), marker="o", markersize=3, color=colour, label=name)
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        ticks = [int(length) for length in result["attention"][FORWARD]]
-        axis.set_xticks(ticks, [str(tick) if tick < 1024 else f"{tick // 1024}k" for tick in ticks], fontsize=8)
-        axis.set_xlabel("positions")
-        axis.set_title(measure, fontsize=10)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("ms")
-    axes[0].legend(fontsize=8, frameon=False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    with picture_of(path, (12, 3.4), len(MEASURES), tight=False, sharey=True) as axes:
+        colours = dict(zip(CONTENDERS, ("0.45", "tab:orange", "tab:blue", "tab:green"), strict=True))
+        for axis, measure in zip(axes, MEASURES, strict=True):
+            cells = result["attention"][measure]
+            for name, colour in colours.items():
+                points = {
+                    int(length): cell["ms"][name]["median"] for length, cell in cells.items() if name in cell["ms"]
+                }
+                axis.plot(list(points), list(points.values()), marker="o", markersize=3, color=colour, label=name)
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            ticks = [int(length) for length in result["attention"][FORWARD]]
+            axis.set_xticks(ticks, [str(tick) if tick < 1024 else f"{tick // 1024}k" for tick in ticks], fontsize=8)
+            axis.set_xlabel("positions")
+            axis.set_title(measure, fontsize=10)
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel("ms")
+        axes[0].legend(fontsize=8, frameon=False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, help="folder that performer-pytorch was installed to with --target")
+    parser.add_argument("--peer", type=Path, help="folder where pip installed performer-pytorch with --target")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compiled", action="store_true", help="the encoder by torch.compile, too")
-    parser.add_argument("--quick", action="store_true", help="short texts, few repetitions; write nothing")
+    parser.add_argument("--compiled", action="store_true", help="also measure the encoder with torch.compile")
+    parser.add_argument("--quick", action="store_true", help="short texts and few repetitions; write nothing")
     parser.add_argument(
-        "--again", nargs="+", choices=list(REPETITIONS), help="repeat these of the result that is there, keep the rest"
+        "--again",
+        nargs="+",
+        choices=list(REPETITIONS),
+        help="repeat these measures and keep the rest of the existing result",
     )
-    parser.add_argument("--draw", action="store_true", help="only draw the result that is there")
+    parser.add_argument("--draw", action="store_true", help="only draw the existing result")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--own-memory", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -437,7 +437,7 @@ def main() -> None:
         return
     drawing = ROOT / "docs" / "performer_speed.svg"
     if arguments.draw:
-        picture(json.loads((ROOT / "benchmarks" / "results" / "performer.json").read_text("utf-8")), drawing)
+        picture(read_result("performer"), drawing)
         return
     result = measure(arguments)
     print(json.dumps({name: result[name] for name in ("crossovers", "wanted", "minutes in all")}, indent=1))

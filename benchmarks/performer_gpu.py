@@ -1,24 +1,23 @@
 """Linear attention on a GPU, against flash SDPA and flash-linear-attention's kernels: 1k to 128k positions, bfloat16.
 
-    python benchmarks/performer_gpu.py                                  # on a GPU; results/performer_gpu.json
-    python benchmarks/performer_gpu.py --device cpu --lengths 256       # whether it runs; writes nothing
+    python benchmarks/performer_gpu.py                                  # on a GPU; writes results/performer_gpu.json
+    python benchmarks/performer_gpu.py --device cpu --lengths 256       # tries the script and writes nothing
 
-One text, 12 heads of 64 dimensions, at most 256 features. First all contenders are compared with float64 on a short
-text: SDPA with exact softmax, ours with the oracle of their map. Then times, by the device's own events, medians of
-repetitions that are interleaved, and the peak memory of a call beyond its inputs. Contenders:
+One text, 12 heads of 64 dimensions, at most 256 features. First, all contenders are compared with float64 on a short
+text: SDPA with exact softmax, ours with the reference of their map. Then the script measures times by the device's
+events, as medians of interleaved repetitions, and the peak memory of a call beyond its inputs. Contenders:
 
-* SDPA: scaled_dot_product_attention, by the flash kernel only where there is one.
-* ours: `linear_attention`, with "low_order" and "favor+", both ways and causal.
-* plain, compiled: favor+ both ways written out without chunks, by torch.compile, which fuses what is element by
-  element; it keeps all features for the backward pass. (`linear_attention` itself is not compiled: its loops would be
-  unrolled.)
-* fla: the features of "favor+" in chunk_linear_attn of flash-linear-attention, causal, if the package `fla` is there.
-  The features are made by torch, with one maximum over all keys, which sees the future: a yardstick of speed.
+* SDPA: scaled_dot_product_attention, restricted to the flash kernel where there is one.
+* ours: `linear_attention`, with "low_order" and "favor+", bidirectional and causal.
+* plain, compiled: bidirectional favor+ without chunks, through torch.compile, which fuses elementwise operations. It
+  keeps all features for the backward pass. (`linear_attention` itself is not compiled: its loops would be unrolled.)
+* fla: the features of "favor+" in chunk_linear_attn of flash-linear-attention, causal, if the package `fla` is
+  installed. torch computes the features with one maximum over all keys, which sees the future, so this contender only
+  serves to compare speed.
 
-There is no Triton kernel of our own: nobody who wrote this had a GPU to measure one on, and a kernel that nobody has
-measured is no improvement. For the same reason no result is here yet.
+We have no Triton kernel and no result here yet, because no GPU was available to measure them on.
 
-It stops by itself after --minutes, and says what it has not got to.
+The script stops after --minutes and lists what it has not measured.
 """
 
 import argparse
@@ -27,30 +26,26 @@ import importlib.util
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch  # noqa: E402 (after the environment of what it loads)
-from measuring import machine, summary, write_result  # noqa: E402 (found by the line above)
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402 (torch is the one of above)
-from torch.nn.functional import scaled_dot_product_attention  # noqa: E402 (torch is the one of above)
+import torch
+from measuring import machine, summary, write_result
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
-from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention  # noqa: E402 (found by the line above)
-from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map  # noqa: E402 (found by the line above)
-from kexue_hf.performer.exact_attention import naive_attention  # noqa: E402 (found by the line above)
+from kexue_hf.models.performer_bert.attention_performer_bert import linear_attention
+from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures, create_feature_map
+from kexue_hf.performer.exact_attention import naive_attention
 
 HEADS, DIM, FEATURES = 12, 64, 256
 LENGTHS = [1 << power for power in range(10, 18)]
 CHECKED = 320
-# Relative L2 distance from float64 that bfloat16 inputs may cost.
+# Largest relative L2 distance from float64 that bfloat16 inputs explain.
 ALLOWED = 0.03
 SDPA, PLAIN, FLA = "SDPA", "plain favor+, compiled", "fla, features of favor+"
 OURS = {"ours, low_order": "low_order", "ours, favor+": "favor+"}
@@ -66,7 +61,7 @@ def sdpa(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bo
 def exponents(
     query: torch.Tensor, key: torch.Tensor, feature_map: RandomFeatures
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logarithms of the features of favor+, with keys as they are, in float32."""
+    """Return the logarithms of the features of favor+, for unshifted keys, in float32."""
     directions = feature_map.projection * query.shape[-1] ** -0.25
     query, key = query.float(), key.float()
     half = key.square().sum(-1, keepdim=True) * (key.shape[-1] ** -0.5 / 2)
@@ -91,14 +86,14 @@ def fla(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, feature_map
     from fla.ops.linear_attn import chunk_linear_attn
 
     asked, kept = (found.to(query.dtype).transpose(1, 2).contiguous() for found in features(query, key, feature_map))
-    # [batch, length, heads, dim], as it takes them; with its own normaliser.
+    # It takes [batch, length, heads, dim] and normalises by itself.
     found = chunk_linear_attn(asked, kept, value.transpose(1, 2).contiguous(), scale=1.0, normalize=True)
     return (found[0] if isinstance(found, tuple) else found).transpose(1, 2)
 
 
 @functools.lru_cache
 def contenders(causal: bool, device: torch.device, compiled: bool) -> tuple[dict[str, Attention], dict[str, Any]]:
-    """By name: what attends, and what it is to be equal to, in float64 (None: exact softmax)."""
+    """Return by name the attention and the float64 reference it must match (None: exact softmax)."""
     maps = {name: create_feature_map(kind, DIM, FEATURES).to(device) for name, kind in OURS.items()}
     uncentred = RandomFeatures(DIM, FEATURES, centred=False).to(device)
     attends: dict[str, Attention] = {SDPA: partial(sdpa, causal=causal)}
@@ -116,16 +111,16 @@ def contenders(causal: bool, device: torch.device, compiled: bool) -> tuple[dict
 def inputs(length: int, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(4, 1, HEADS, length, DIM, generator=generator)
-    # Half a standard deviation: the norms of a trained model's queries and keys rather than of noise.
+    # Standard deviation 0.5: closer to the norms of a trained model's queries and keys.
     states[:2] *= 0.5
     return list(states.to(device, dtype))
 
 
 def deviations(device: torch.device, dtype: torch.dtype, compiled: bool) -> dict[str, Any]:
-    """Relative L2 distance of every contender from float64, on the same rounded inputs.
+    """Return the relative L2 distance of every contender from float64, on the same rounded inputs.
 
     Raises:
-        SystemExit: one is further away than `ALLOWED`: its times would mean nothing.
+        SystemExit: a distance is larger than `ALLOWED`, so the times would mean nothing.
     """
     found: dict[str, Any] = {}
     for causal in (False, True):
@@ -141,12 +136,12 @@ def deviations(device: torch.device, dtype: torch.dtype, compiled: bool) -> dict
             distance = float((attend(query, key, value).double() - wanted).norm() / wanted.norm())
             row[name] = float(f"{distance:.2g}")
             if not distance <= ALLOWED:
-                raise SystemExit(f"{name}, causal={causal}: {distance:.2g} from float64, at most {ALLOWED} is right")
+                raise SystemExit(f"{name}, causal={causal}: {distance:.2g} from float64, expected at most {ALLOWED}")
     return found
 
 
 class Clock:
-    """Milliseconds of a call: events on the device, processor time of this process on a CPU."""
+    """Measures the milliseconds of a call: by events on a device, by processor time on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -164,7 +159,7 @@ class Clock:
         return start.elapsed_time(stop)
 
     def peak(self, work: Callable[[], Any]) -> float | None:
-        """MB that the call takes beyond what is allocated before it; unknown on a CPU."""
+        """Return the peak MB of the call beyond what was allocated before it; unknown on a CPU."""
         if self.device.type != "cuda":
             return None
         torch.cuda.synchronize()
@@ -195,9 +190,9 @@ def compare(
     for name, attend in attends.items():
         work = partial(run, attend, states, backward)
         try:
-            work()  # compiles, and fills what kernels keep
+            work()  # compiles, and fills the kernels' caches
             memory[name] = clock.peak(work)
-        except RuntimeError as error:  # out of memory is one, too
+        except RuntimeError as error:  # includes out of memory
             failed[name] = str(error).splitlines()[0]
             continue
         works[name] = work
@@ -245,14 +240,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, to see whether it runs")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ... or cpu, to try the script")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--minutes", type=float, default=8.0, help="begin nothing new after so many")
+    parser.add_argument("--minutes", type=float, default=8.0, help="start no new measurement after this many")
     parser.add_argument("--eager", action="store_true", help="without torch.compile")
     options = parser.parse_args()
     if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("no CUDA device here: --device cpu --lengths 256 shows whether the script runs")
+        raise SystemExit("no CUDA device found: use --device cpu --lengths 256 to try the script")
     result = measure(options)
     if torch.device(options.device).type == "cuda":
         print(f"written to {write_result('performer_gpu', result)}")

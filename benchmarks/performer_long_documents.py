@@ -1,23 +1,23 @@
-"""A classifier of long documents: softmax on what is cut, softmax on the whole text, linear attention on the whole.
+"""Classify long documents with softmax on cut texts, softmax on whole texts, and linear attention on whole texts.
 
     python benchmarks/performer_long_documents.py --apps FOLDER [--text FILE]
 
-FOLDER has train.jsonl and dev.jsonl, objects with `text` and `label` (IFLYTEK: descriptions of apps, 119 uneven
-classes); FILE has a `text` a line, or a plain text. Classes of a single description are left out, the rest is divided
-anew, two to one within each class. The packaged tiny WoBERT is fine-tuned by examples/finetune_classification.py as a
-Performer BERT, with the mean of the tokens' states under the classifier; all contenders have the same weights to begin
-with, the same rows, order, steps and rate (chosen once, beforehand, for all). They differ in how much of a text they
-read and by which attention.
+FOLDER has train.jsonl and dev.jsonl, objects with `text` and `label` (IFLYTEK: descriptions of apps, 119 classes of
+uneven size); FILE is .jsonl with `text`, or plain text. Classes with one description are left out; the rest is split
+again, two to one within each class. examples/finetune_classification.py fine-tunes the packaged tiny WoBERT as a
+Performer BERT with mean pooling. All contenders have the same initial weights, rows, order, steps and learning rate
+(chosen once, beforehand). They differ in how much of a text they read, and in their attention.
 
-"joined": what was trained on single descriptions reads longer documents than any it was trained on, made for this
-purpose: held-out descriptions of one class, in random order, until there are 2,000 tokens or more. Only classes with
-enough of them are there, and a description is in several documents: it is a test of reading on, not of a real task.
+"joined": contenders trained on single descriptions read longer documents than any in training: held-out descriptions
+of one class, joined in random order to 2,000 tokens or more. Only classes with enough descriptions are included, and a
+description is in several documents: this tests reading beyond the training length, not a real task.
 
-And the time of one document, forward and with backward, against its length; and one text of 16,000 tokens read by an
-encoder of BERT's base size with random weights (which take as long), each attention in a process of its own for its
-peak memory. All times, those of training too, are processor time on --threads threads, divided by their number.
+The script also measures the time of one document, forward and with backward, by its length; and the time and peak
+memory of one text of 16,000 tokens in an encoder of BERT's base size with random weights (which take as long), each
+attention in a separate process. All times, including training, are processor time of --threads threads divided by
+their number.
 
-Writes results/performer_long_documents.json after each part and docs/performer_long_documents.svg.
+Writes results/performer_long_documents.json after each part, and docs/performer_long_documents.svg.
 """
 
 import argparse
@@ -38,18 +38,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, summary, write_result
 
 NAME = "performer_long_documents"
-SOFTMAX = 10**6  # a switch length that no text reaches
+SOFTMAX = 10**6  # a switch length longer than any text
 LINEAR = 0
 EPOCHS, BATCH, RATE, LONGEST = 3, 16, 1e-3, 1024
 CALIBRATED = 32
-# Options of the example, and of what is read of joined documents: (tokens, switch length).
+# Options of the example; below, for joined documents: (trained contender, tokens, switch length).
 CONTENDERS: dict[str, dict[str, int]] = {
     "softmax, 128 tokens": {"max_length": 128, "switch_length": SOFTMAX},
     "softmax, whole text": {"max_length": LONGEST, "switch_length": SOFTMAX},
@@ -64,7 +61,7 @@ READINGS: dict[str, tuple[str, int, int]] = {
     "linear, whole text": ("linear, whole text", 4096, LINEAR),
     "linear, calibrated, whole text": ("linear, calibrated, whole text", 4096, LINEAR),
 }
-JOINED = (2000, 4)  # tokens at least; documents of a class at most
+JOINED = (2000, 4)  # minimum of tokens; maximum of documents per class
 LENGTHS = {128: 7, 256: 7, 512: 5, 1024: 5, 2048: 3, 4096: 3, 8192: 3, 16_000: 3}
 WITH_BACKWARD = 4096
 BASE = {
@@ -78,7 +75,7 @@ LONG_TEXT, READS = 16_000, 2
 
 
 def divide(apps: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Rows to train on and held-out ones: of every class of two or more, a third (one at least) held out."""
+    """Return training and held-out rows: a third (at least one) of every class of two or more is held out."""
     classes = defaultdict(list)
     for part in ("train", "dev"):
         with open(apps / f"{part}.jsonl", encoding="utf-8") as file:
@@ -96,7 +93,7 @@ def divide(apps: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
 
 
 def join(rows: list[dict[str, str]], count_tokens: Callable[[str], int]) -> list[dict[str, str]]:
-    """Documents of one class of at least so many tokens, of rows in a new order for each; no row twice in one."""
+    """Return documents of one class of at least this many tokens, from shuffled rows; no row twice in one document."""
     classes = defaultdict(list)
     for row in rows:
         classes[row["label"]].append((row["text"], count_tokens(row["text"])))
@@ -105,7 +102,7 @@ def join(rows: list[dict[str, str]], count_tokens: Callable[[str], int]) -> list
     least, number = JOINED
     for label, texts in sorted(classes.items()):
         whole = sum(length for _, length in texts)
-        # At most twice what the class has: documents that are all of the same rows tell one thing only.
+        # At most twice the text of the class: documents of the same rows would repeat one observation.
         for _ in range(min(number, 2 * whole // least) if whole >= least else 0):
             chosen, length = [], 0
             for i in generator.permutation(len(texts)):
@@ -123,7 +120,7 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def example(arguments: list[str]) -> dict[str, Any]:
-    """The example's `run`, in silence, with what all contenders share; in float32."""
+    """Run the example's `run` without output, in float32, with the options that all contenders share."""
     from transformers import HfArgumentParser, TrainingArguments
 
     from examples import finetune_classification
@@ -138,12 +135,12 @@ def example(arguments: list[str]) -> dict[str, Any]:
     start = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
         found = finetune_classification.run(*parser.parse_args_into_dataclasses([*arguments, *common]))
-    # The example's own are of the clock.
+    # The example reports wall time.
     return {**found, "seconds": (time.process_time() - start) / torch.get_num_threads()}
 
 
 def read(folder: Path, documents: Path, tokens: int, switch: int) -> dict[str, Any]:
-    """A trained classifier's figures on other documents, and its seconds a document, by transformers' Trainer."""
+    """Evaluate a trained classifier on other documents with Trainer; return its figures and seconds per document."""
     import torch
     from datasets import Dataset
     from transformers import (
@@ -178,7 +175,7 @@ def read(folder: Path, documents: Path, tokens: int, switch: int) -> dict[str, A
 
 
 def collected(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds, and all."""
+    """Return the means over the seeds, and all values."""
     return {
         name: {"mean": round(statistics.mean(run[name] for run in runs), 4), "all": [round(r[name], 4) for r in runs]}
         for name in runs[0]
@@ -186,7 +183,7 @@ def collected(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def bag_of_characters(train: list[dict[str, str]], parts: dict[str, list[dict[str, str]]]) -> dict[str, Any]:
-    """Accuracy and macro F1 of tf-idf and a logistic regression, fitted once, on each part."""
+    """Return accuracy and macro F1 of tf-idf and a logistic regression, fitted once, on each part."""
     from bag_of_words import predictions
 
     from examples.finetune_classification import label_names, measures
@@ -215,14 +212,14 @@ def majority(train: list[dict[str, str]], parts: dict[str, list[dict[str, str]]]
 
 
 def time_of(work: Callable[[], Any], threads: int) -> float:
-    """Seconds of processor time a thread: other work on the machine does not add to it."""
+    """Return the processor seconds of a call per thread, which other work on the machine does not change."""
     start = time.process_time()
     work()
     return (time.process_time() - start) / threads
 
 
 def speed(model: Any, ids: Any, threads: int, lengths: dict[int, int]) -> dict[str, Any]:
-    """Seconds of one document against its length, forward and with backward, by either attention."""
+    """Return the seconds of one document by its length, forward and with backward, with either attention."""
     import torch
 
     def forward(tokens: Any, switch: int) -> float:
@@ -255,7 +252,7 @@ def speed(model: Any, ids: Any, threads: int, lengths: dict[int, int]) -> dict[s
 
 
 def read_long_text(ids_file: Path, switch: int) -> None:
-    """In a process of its own: print the seconds and the peak memory, in MB, of one forward at BERT's base size."""
+    """Print the seconds and the peak memory in MB of one forward pass at BERT's base size; run in a new process."""
     import resource
 
     import torch
@@ -277,7 +274,7 @@ def read_long_text(ids_file: Path, switch: int) -> None:
 
 
 def long_text(ids: Any, threads: int, folder: Path, length: int, reads: int) -> dict[str, Any]:
-    """Seconds and peak memory of one text at BERT's base size, a process each time, interleaved."""
+    """Return the seconds and peak memory of one text at BERT's base size, interleaved, each in a new process."""
     file = folder / "ids.json"
     file.write_text(json.dumps(ids[:length].tolist()))
 
@@ -297,7 +294,7 @@ def long_text(ids: Any, threads: int, folder: Path, length: int, reads: int) -> 
 
 
 def tokens_of(path: Path | None, apps: Path, tokenizer: Any, count: int) -> Any:
-    """Ids of so many tokens of running text."""
+    """Return the ids of this many tokens of running text."""
     import torch
 
     with open(path or apps / "train.jsonl", encoding="utf-8") as file:
@@ -307,38 +304,34 @@ def tokens_of(path: Path | None, apps: Path, tokenizer: Any, count: int) -> Any:
         ids += tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) >= count:
             return torch.tensor(ids[:count])
-    raise SystemExit(f"{path or apps}: {count} tokens are needed, found {len(ids)}")
+    raise SystemExit(f"{path or apps}: expected {count} tokens, found {len(ids)}")
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    """The time of one document against its length, and accuracies."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4))
-    for name, colour in (("softmax", "0.5"), ("linear", "tab:blue")):
-        for kind, style in (("forward", "-"), ("forward and backward", ":")):
-            cells = {int(n): cell[kind] for n, cell in result["seconds of a document"].items() if kind in cell}
-            medians = [cell["seconds"][name]["median"] for cell in cells.values()]
-            left.loglog(list(cells), medians, style, color=colour, marker="o", markersize=3, label=f"{name}, {kind}")
-    left.set(xlabel="tokens of a document", ylabel="seconds", title="one document, tiny WoBERT")
-    left.legend(frameon=False, fontsize=7)
-    rows = [
-        *((f"{name}, baseline", cells) for name, cells in result["baselines"].items()),
-        *((name, cells) for name, cells in result["joined"]["contenders"].items()),
-    ]
-    for place, (_, cells) in enumerate(reversed(rows)):
-        value = cells["accuracy"]["mean"] if isinstance(cells.get("accuracy"), dict) else cells["joined"]["accuracy"]
-        right.text(100 * value + 1, place, f"{100 * value:.1f}", fontsize=7, va="center")
-        right.barh(place, 100 * value, color="tab:blue" if "linear" in rows[len(rows) - 1 - place][0] else "0.7")
-    right.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=7)
-    right.set(xlim=(0, 110), xlabel="accuracy, %")
-    right.set_title("documents of 2,000 tokens and more, joined", fontsize=10)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    """Draw the time of one document by its length, and the accuracies."""
+    with picture_of(path, (9, 3.4), 2) as (left, right):
+        for name, colour in (("softmax", "0.5"), ("linear", "tab:blue")):
+            for kind, style in (("forward", "-"), ("forward and backward", ":")):
+                cells = {int(n): cell[kind] for n, cell in result["seconds of a document"].items() if kind in cell}
+                medians = [cell["seconds"][name]["median"] for cell in cells.values()]
+                left.loglog(
+                    list(cells), medians, style, color=colour, marker="o", markersize=3, label=f"{name}, {kind}"
+                )
+        left.set(xlabel="tokens of a document", ylabel="seconds", title="one document, tiny WoBERT")
+        left.legend(frameon=False, fontsize=7)
+        rows = [
+            *((f"{name}, baseline", cells) for name, cells in result["baselines"].items()),
+            *((name, cells) for name, cells in result["joined"]["contenders"].items()),
+        ]
+        for place, (_, cells) in enumerate(reversed(rows)):
+            value = (
+                cells["accuracy"]["mean"] if isinstance(cells.get("accuracy"), dict) else cells["joined"]["accuracy"]
+            )
+            right.text(100 * value + 1, place, f"{100 * value:.1f}", fontsize=7, va="center")
+            right.barh(place, 100 * value, color="tab:blue" if "linear" in rows[len(rows) - 1 - place][0] else "0.7")
+        right.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=7)
+        right.set(xlim=(0, 110), xlabel="accuracy, %")
+        right.set_title("documents of 2,000 tokens and more, joined", fontsize=10)
 
 
 def keep(result: dict[str, Any], quick: bool) -> None:
@@ -351,11 +344,13 @@ def keep(result: dict[str, Any], quick: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--apps", type=Path, help="folder with train.jsonl and dev.jsonl")
-    parser.add_argument("--text", type=Path, help="running text for the times; that of the apps if left out")
+    parser.add_argument("--text", type=Path, help="running text for the times; the apps' text by default")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--reads", type=int, default=READS, help="of the text of 16,000 tokens; 0 leaves it out")
-    parser.add_argument("--quick", action="store_true", help="a look: few rows, short texts; writes nothing")
+    parser.add_argument(
+        "--reads", type=int, default=READS, help="readings of the text of 16,000 tokens; 0 leaves it out"
+    )
+    parser.add_argument("--quick", action="store_true", help="few rows and short texts; write nothing")
     parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)

@@ -1,21 +1,20 @@
-"""All layers of a trained encoder linear: how much of it comes back by attention transfer and by distillation?
+"""Make all layers of a trained encoder linear: how much do attention transfer and distillation recover?
 
     python benchmarks/performer_recovery.py --encoder all-MiniLM-L6-v2 --threads 2
     python benchmarks/performer_recovery.py --only masked --masked-lm FOLDER
 
-Text that every machine has: the language's topics (`pydoc_data.topics`) and the docstrings of the standard library, in
-passages of some 150 words. Every tenth topic or module is held out, and of these whatever shares 13 words in a row
-with the rest is thrown away. Figures are of held-out text: the cosine of the mean-pooled vector with the softmax
-model's, and Spearman's correlation of both models' likenesses of pairs (neighbours, nearest ones and random ones), at
-256 tokens, which is trained on, at 512, and on licences, which are another kind of text.
+The text is on every machine: the language's topics (`pydoc_data.topics`) and the docstrings of the standard library,
+in passages of about 150 words. Every tenth topic or module is held out; held-out passages that share 13 consecutive
+words with the rest are dropped. Figures are of held-out text: the cosine between the mean-pooled vector and the
+softmax model's, and Spearman's correlation between both models' similarities of pairs (neighbours, nearest and random
+ones). They are measured at 256 tokens, the training length, at 512 tokens, and on licences, another kind of text.
 
 Stages: "low_order" and "low_order, calibrated" for comparison; then the same learned maps "swapped" (random
-directions), "calibrated" (centroids of the keys), "transferred" (layers that are nearer to softmax with calibrated low
-orders have those) and "distilled". --minutes is for the last two
-together, without the measuring.
+directions), "calibrated" (centroids of the keys), "transferred" (layers that are closer to softmax with calibrated
+low_order use it) and "distilled". --minutes limits the last two together, without evaluation.
 
-Second part: masked language models, the packaged tiny WoBERT and a folder with another one, on the packaged samples;
-figures are held-out losses of masked tokens. Writes results/performer_recovery.json and docs/performer_recovery.svg.
+Second part: masked language models, the packaged tiny WoBERT and one from a folder, on the packaged samples; figures
+are held-out losses of masked tokens. Writes results/performer_recovery.json and docs/performer_recovery.svg.
 """
 
 import argparse
@@ -24,7 +23,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import sysconfig
 import tempfile
 import time
@@ -32,17 +30,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import torch  # noqa: E402 (after the environment of what it loads)
-from measuring import RESULTS, machine, write_result  # noqa: E402 (found by the line above)
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer  # noqa: E402 (after the environment)
+import torch
+from drawing import picture_of
+from measuring import ROOT, machine, read_result, write_result
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-import kexue_hf  # noqa: E402 (found by the line above)
-from kexue_hf.performer.distillation import collator  # noqa: E402 (found by the line above)
-from kexue_hf.performer.recovery_figures import HeldOut  # noqa: E402 (found by the line above)
+import kexue_hf
+from kexue_hf.performer.distillation import collator
+from kexue_hf.performer.recovery_figures import HeldOut
 
 FEATURES, LENGTH, LONGER, BATCH = 256, 256, 512, 4
 PASSAGE, LONG_PASSAGE, SHARED_WORDS, HELD_OUT = 150, 340, 13, 10
@@ -53,7 +50,7 @@ PARTS = ("encoder", "masked")
 
 
 def passages(text: str, words: int) -> Iterator[str]:
-    """Paragraphs put together until there are so many words."""
+    """Return paragraphs joined to passages of this many words."""
     kept: list[str] = []
     count = 0
     for paragraph in re.split(r"\n\s*\n", text):
@@ -67,7 +64,7 @@ def passages(text: str, words: int) -> Iterator[str]:
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    """Topics and modules of the standard library, by name."""
+    """Return topics and modules of the standard library, by name."""
     from pydoc_data.topics import topics
 
     yield from sorted(topics.items())
@@ -91,7 +88,7 @@ def runs_of_words(text: str) -> set[str]:
 
 
 def english() -> tuple[list[str], list[str], list[str]]:
-    """Passages to train on, held-out ones, and longer held-out ones."""
+    """Return passages to train on, held-out ones, and longer held-out ones."""
     train: dict[str, str] = {}
     held_out: list[str] = []
     longer: list[str] = []
@@ -103,7 +100,7 @@ def english() -> tuple[list[str], list[str], list[str]]:
             longer += [t for t in passages(text, LONG_PASSAGE) if len(t.split()) > LONG_PASSAGE / 2]
     known: set[str] = set().union(*map(runs_of_words, train))
     held_out, longer = ([t for t in some if not runs_of_words(t) & known] for some in (held_out, longer))
-    # Evenly, so that neighbours are of one topic.
+    # Evenly spaced, so that neighbours share a topic.
     step = max(1, len(held_out) // MEASURED)
     kept = [t for i, t in enumerate(held_out) if i // 2 % step == 0][:MEASURED]
     return list(train.values()), kept, longer[:: max(1, len(longer) // MEASURED_LONGER)][:MEASURED_LONGER]
@@ -139,7 +136,7 @@ def recover(
     length: int,
     minutes: float,
 ) -> dict[str, Any]:
-    """Transfer and distillation of a model with learned maps; what they took and their curves."""
+    """Transfer and distil a model with learned maps; return the costs and the curves."""
     found: dict[str, Any] = {}
     stages("swapped", model)
     kexue_hf.calibrate_performer(model, texts[:: max(1, len(texts) // 32)][:32], tokenizer, max_length=length)
@@ -202,7 +199,7 @@ def encoder_part(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def pieces(path: Path) -> list[str]:
-    """Of a file's texts, no longer than a masked language model of 128 positions reads."""
+    """Return the texts of a file, cut to the length of a masked language model with 128 positions."""
     with open(path, encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     cut = [text[i : i + CHARACTERS] for text in texts for i in range(0, len(text), CHARACTERS)]
@@ -230,43 +227,37 @@ def masked_part(options: argparse.Namespace, folder: Path, name: str) -> dict[st
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Transfer's errors of layers, distillation's loss and cosine, and the losses of masked words of each stage."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(1, 3, figsize=(14, 4))
-    found = result.get("encoder", {})
-    if "transfer" in found:
-        curve = found["transfer"]["curve"]
-        for layer in range(len(curve[0]["errors"])):
-            axes[0].plot([p["step"] for p in curve], [p["errors"][layer] for p in curve], label=f"layer {layer}")
-        axes[0].set(title=f"attention transfer, {found['encoder']}", xlabel="steps", ylabel="relative error, held out")
-        axes[0].set_ylim(bottom=0)
-        axes[0].legend()
-        points = found["distillation"]["curve"]
-        for name, label in (
-            ("loss", "loss, training"),
-            ("least_cosine", "1 - least cosine"),
-            ("cosine", "1 - cosine"),
-        ):
-            some = [(p["step"], p[name] if name == "loss" else 1 - p[name]) for p in points if name in p]
-            axes[1].plot(*zip(*some, strict=True), label=label)
-        axes[1].set(title="distillation", xlabel="steps", yscale="log")
-        axes[1].legend()
-    names = ["low_order", "low_order, calibrated", "calibrated", "transferred", "distilled"]
-    for masked in result.get("masked", []):
-        losses = [next(iter(masked["stages"][name].values()))["masked_word_loss"] for name in names]
-        (line,) = axes[2].plot(names, losses, "o-", label=masked["model"])
-        axes[2].axhline(masked["softmax"]["masked_word_loss"], color=line.get_color(), linestyle=":")
-    axes[2].set(title="loss of masked words (dotted: softmax)")
-    axes[2].tick_params(axis="x", rotation=25)
-    if result.get("masked"):
-        axes[2].legend()
-    figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    """Draw the errors of layers in transfer, the loss and cosine in distillation, and the masked losses by stage."""
+    with picture_of(path, (14, 4), 3, frame=True) as axes:
+        found = result.get("encoder", {})
+        if "transfer" in found:
+            curve = found["transfer"]["curve"]
+            for layer in range(len(curve[0]["errors"])):
+                axes[0].plot([p["step"] for p in curve], [p["errors"][layer] for p in curve], label=f"layer {layer}")
+            axes[0].set(
+                title=f"attention transfer, {found['encoder']}", xlabel="steps", ylabel="relative error, held out"
+            )
+            axes[0].set_ylim(bottom=0)
+            axes[0].legend()
+            points = found["distillation"]["curve"]
+            for name, label in (
+                ("loss", "loss, training"),
+                ("least_cosine", "1 - least cosine"),
+                ("cosine", "1 - cosine"),
+            ):
+                some = [(p["step"], p[name] if name == "loss" else 1 - p[name]) for p in points if name in p]
+                axes[1].plot(*zip(*some, strict=True), label=label)
+            axes[1].set(title="distillation", xlabel="steps", yscale="log")
+            axes[1].legend()
+        names = ["low_order", "low_order, calibrated", "calibrated", "transferred", "distilled"]
+        for masked in result.get("masked", []):
+            losses = [next(iter(masked["stages"][name].values()))["masked_word_loss"] for name in names]
+            (line,) = axes[2].plot(names, losses, "o-", label=masked["model"])
+            axes[2].axhline(masked["softmax"]["masked_word_loss"], color=line.get_color(), linestyle=":")
+        axes[2].set(title="loss of masked words (dotted: softmax)")
+        axes[2].tick_params(axis="x", rotation=25)
+        if result.get("masked"):
+            axes[2].legend()
 
 
 def main() -> None:
@@ -276,18 +267,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--transfer-steps", type=int, default=500)
     parser.add_argument("--finetune-steps", type=int, default=500)
-    parser.add_argument("--rank", type=int, default=16, help="of the adapters; -1 trains all weights")
-    parser.add_argument("--minutes", type=float, default=14.5, help="for the encoder's training, both steps")
-    parser.add_argument("--masked-minutes", type=float, default=1.0, help="for each masked language model's")
+    parser.add_argument("--rank", type=int, default=16, help="rank of the adapters; -1 trains all weights")
+    parser.add_argument(
+        "--minutes", type=float, default=14.5, help="limit for transfer and distillation of the encoder"
+    )
+    parser.add_argument("--masked-minutes", type=float, default=1.0, help="the same for each masked language model")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", help="name of the result; no figure is drawn for another than performer_recovery")
+    parser.add_argument("--output", help="name of the result; only performer_recovery is drawn")
     parser.add_argument("--quiet", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     name = options.output or "performer_recovery"
-    path = RESULTS / f"{name}.json"
-    # Parts that are not run stay as they were.
-    result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    # Parts that are not run keep their figures.
+    result = read_result(name)
     result["machine"] = {**machine("torch", "transformers", "peft"), "threads": options.threads}
     result["options"] = {
         key: value.name if isinstance(value, Path) else value
@@ -296,7 +288,7 @@ def main() -> None:
     }
     if "encoder" in options.only:
         found = encoder_part(options)
-        # What was measured with an encoder is not replaced by a word about its absence.
+        # Keep figures measured with an encoder if it is missing this time.
         if "missing" not in found or "encoder" not in result:
             result["encoder"] = found
         write_result(name, result)

@@ -1,20 +1,21 @@
-"""Continued pre-training measured: equal losses however it is run, what it gains, how fast it is, what it would cost.
+"""Measure continued pre-training: equal losses however it is run, the gain, the speed, and an estimate of the cost.
 
     python benchmarks/pretraining.py --text FOLDER [--only losses held_out speed reading cost]
 
-FOLDER has train.jsonl and dev.jsonl, objects with `text`, a paragraph each. Parts:
+FOLDER has train.jsonl and dev.jsonl, objects with `text`, one paragraph each. Parts:
 
-* losses (about 3 minutes on two quiet cores): the packaged tiny model trained on by examples/pretrain_mlm.py in one
-  go; accumulated; by two processes (`accelerate launch`); by two with FSDP; killed by SIGKILL and started again; a
-  stream, too. The same rows a step in all. Recorded: losses, their largest difference, that of the final weights.
-* held_out (about 4 minutes): the packaged tiny model trained on for 1,500 steps of 32 rows; held-out loss on the way.
-* speed (about 4 minutes, one thread): tokens and characters a second of a training step, tiny and base size, 128 and
-  512 tokens, beside transformers' way (BertTokenizer of characters, DataCollatorForLanguageModeling, BertForMaskedLM).
-* reading (half a minute): megabytes a second of reading, cutting into segments, and encoding.
-* cost (no time): what 30 GB of text take on N GPUs, computed from the above and from published peaks; no measurement.
+* losses (3 minutes on two idle cores): examples/pretrain_mlm.py continues the packaged tiny model: in one process;
+  with gradient accumulation; in two processes (`accelerate launch`); in two with FSDP; killed by SIGKILL and resumed;
+  and as a stream. All use the same rows per step. Recorded: losses, their largest difference, and that of the final
+  weights.
+* held_out (4 minutes): the packaged tiny model, trained for 1,500 more steps of 32 rows; held-out loss on the way.
+* speed (4 minutes, one thread): tokens and characters per second of a training step, for tiny and base size with 128
+  and 512 tokens, against transformers (BertTokenizer of characters, DataCollatorForLanguageModeling, BertForMaskedLM).
+* reading (half a minute): megabytes per second of reading, cutting into segments, and encoding.
+* cost (no time): an estimate for 30 GB of text on N GPUs, from the figures above and published peak speeds.
 
-Writes benchmarks/results/pretraining.json (parts that are not run stay as they were) and docs/pretraining.svg;
-benchmarks/tables.py then fills the tables of docs/pretraining.md.
+Writes benchmarks/results/pretraining.json (parts that are not run keep their figures) and docs/pretraining.svg;
+benchmarks/tables.py then writes the tables of docs/pretraining.md.
 """
 
 import argparse
@@ -33,10 +34,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, read_result, summary, write_result
 
 SCRIPT = str(ROOT / "examples" / "pretrain_mlm.py")
 QUIET = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--max_length=128"]
@@ -44,7 +43,7 @@ STEPS, SAVE = 40, 15
 LAUNCH = ["accelerate", "launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
 LAUNCH += ["--dynamo_backend=no"]
 
-# Dense bf16 (V100: fp16) peaks of the makers' data sheets, in TFLOP/s.
+# Dense bf16 (V100: fp16) peaks from the data sheets, in TFLOP/s.
 PEAKS = {
     "V100 SXM2": (125, "NVIDIA V100 data sheet, tensor cores"),
     "A100": (312, "NVIDIA A100 data sheet, bf16 without sparsity"),
@@ -60,7 +59,7 @@ TINY = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 
 
 def launch(command: list[str], kill_after: Path | None = None) -> float:
-    """Run to the end, or until a file is there and then SIGKILL; seconds."""
+    """Run a command to its end, or kill it as soon as a file exists; return the seconds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     with tempfile.TemporaryFile() as log:
@@ -93,9 +92,9 @@ def measure_losses(model: Path, text: Path, folder: Path) -> dict[str, Any]:
     common += [f"--save_steps={SAVE}", "--logging_steps=1", "--learning_rate=3e-4", "--warmup_steps=5"]
     python = [sys.executable]
     stream = ["--batch_size=16", "--streaming", "--pack=segments", "--train_sampling_strategy=group_by_length"]
-    # Without dropout, whose random numbers belong to the process; the killed runs keep it, to show that it goes on.
+    # No dropout, since each process draws its own random numbers. Some killed runs have it, to test that it resumes.
     runs: dict[str, tuple[str, list[str], list[str], bool]] = {
-        # name: (compared with, launcher, options, killed on the way)
+        # name: (compared with, launcher, options, killed)
         "one process": ("", python, ["--batch_size=16", "--dropout=0"], False),
         "4 x 4 accumulated": (
             "one process",
@@ -177,18 +176,18 @@ def measure_held_out(model: Path, text: Path, folder: Path) -> dict[str, Any]:
 
 
 def flops_of_token(size: dict[str, int], length: int, vocabulary: int, share: float = 0.15) -> float:
-    """Of a training step (forward and backward), per token of a full row; the head is computed at `share` of them."""
+    """Return the FLOPs of a training step per token of a full row; the head is computed for `share` of them."""
     hidden, layers, inner = size["hidden_size"], size["num_hidden_layers"], size["intermediate_size"]
     matrices = layers * (4 * hidden * hidden + 2 * hidden * inner)
     head = share * (hidden * hidden + hidden * vocabulary)
-    attention = layers * 2 * hidden * length  # scores and weighted values, multiply and add each
+    attention = layers * 2 * hidden * length  # scores and weighted values, one multiplication and addition each
     return 6.0 * (matrices + head) + 6.0 * attention
 
 
 def rows_of(
     text: Path, length: int, number: int, vocabulary: list[str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Any, Any]:
-    """Full rows of the same text for ours (words) and the peer (characters), and both tokenizers."""
+    """Return full rows of the same text for ours (words) and the peer (characters), and both tokenizers."""
     from transformers import BertTokenizer
 
     from kexue_hf import WoBertTokenizer
@@ -202,7 +201,7 @@ def rows_of(
     peer = BertTokenizer(vocab={token: index for index, token in enumerate(characters)})
     packed = islice(FullRows(ours, length).split(texts), number)
     own = [{**row, "row": index, "epoch": 0} for index, row in enumerate(packed)]
-    # As run_mlm does: all texts in one, cut into pieces.
+    # As run_mlm does: all texts concatenated and cut.
     joined = peer("".join(texts[: 2 * number + 50])[: number * length * 3], add_special_tokens=False)
     joined_ids, offsets = joined["input_ids"], joined.encodings[0].offsets
     room = length - 2
@@ -240,11 +239,11 @@ def measure_speed(model: Path, text: Path, repetitions: int) -> dict[str, Any]:
             words = WoBertForMaskedLM(WoBertConfig(vocab_size=len(vocabulary), max_position_embeddings=512, **size))
             score_masked_positions_only(words)
             characters = BertForMaskedLM(BertConfig(vocab_size=21_128, max_position_embeddings=512, **size))
-            # It hides whole words or replaces some by others, not both.
+            # It either masks whole words or replaces words by others, not both.
             theirs_collator = DataCollatorForLanguageModeling(
                 peer, whole_word_mask=True, mask_replace_prob=1.0, random_replace_prob=0.0
             )
-            # Every special token has no characters in the text.
+            # Special tokens have no characters in the text.
             in_text = sum(len(tokenizer.decode(row["input_ids"], skip_special_tokens=True)) for row in own)
             contenders: dict[str, Callable[[], float]] = {
                 "ours": trained(words, WordMaskingCollator(tokenizer, seed=1), own),
@@ -274,7 +273,7 @@ def measure_speed(model: Path, text: Path, repetitions: int) -> dict[str, Any]:
 
 
 def trained(model: Any, collator: Any, rows: list[dict[str, Any]]) -> Callable[[], float]:
-    """A training step, masking included: seconds."""
+    """Return the seconds of a training step, including masking."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
@@ -380,57 +379,48 @@ def compute_cost(reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    """Left: losses of all ways of running, one upon the other. Right: held-out loss over steps."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2))
-    runs = {
-        name: run
-        for name, run in result["losses"]["runs"].items()
-        if name == "one process" or run.get("compared with") == "one process"
-    }
-    styles = ["-", "x", "+", "|", "."]
-    for (name, run), style in zip(runs.items(), styles, strict=False):
-        plain = style == "-"
-        left.plot(
-            range(1, STEPS + 1),
-            run["losses"],
-            style,
-            color="0.7" if plain else None,
-            linewidth=4 if plain else None,
-            markersize=6,
-            label=name,
-        )
-    left.set(xlabel="step", ylabel="training loss", title="The same losses, however it is run")
-    left.axvline(SAVE, color="black", linestyle=":", linewidth=0.8)
-    left.legend(frameon=False, fontsize=7)
-    held_out = {int(step): loss for step, loss in result["held_out"]["held-out loss"].items()}
-    right.plot(list(held_out), list(held_out.values()), "o-", color="tab:blue", markersize=3)
-    right.set(xlabel="step", ylabel="held-out loss", title="The packaged tiny model, trained on")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.title.set_fontsize(9)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    """Draw the losses of all ways of running (left) and the held-out loss over the steps (right)."""
+    with picture_of(path, (9, 3.2), 2) as (left, right):
+        runs = {
+            name: run
+            for name, run in result["losses"]["runs"].items()
+            if name == "one process" or run.get("compared with") == "one process"
+        }
+        styles = ["-", "x", "+", "|", "."]
+        for (name, run), style in zip(runs.items(), styles, strict=False):
+            plain = style == "-"
+            left.plot(
+                range(1, STEPS + 1),
+                run["losses"],
+                style,
+                color="0.7" if plain else None,
+                linewidth=4 if plain else None,
+                markersize=6,
+                label=name,
+            )
+        left.set(xlabel="step", ylabel="training loss", title="The same losses, however it is run")
+        left.axvline(SAVE, color="black", linestyle=":", linewidth=0.8)
+        left.legend(frameon=False, fontsize=7)
+        held_out = {int(step): loss for step, loss in result["held_out"]["held-out loss"].items()}
+        right.plot(list(held_out), list(held_out.values()), "o-", color="tab:blue", markersize=3)
+        right.set(xlabel="step", ylabel="held-out loss", title="The packaged tiny model, trained on")
+        for axes in (left, right):
+            axes.title.set_fontsize(9)
 
 
 PARTS = ("losses", "held_out", "speed", "reading", "cost")
 
 
 def earlier() -> dict[str, Any]:
-    """What is measured already, and this machine."""
-    path = RESULTS / "pretraining.json"
-    result: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return {"machine": machine("torch", "transformers", "accelerate", "datasets"), **result}
+    """Return the existing result, and this machine."""
+    return {"machine": machine("torch", "transformers", "accelerate", "datasets"), **read_result("pretraining")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--repetitions", type=int, default=5, help="of the parts speed and reading")
+    parser.add_argument("--repetitions", type=int, default=5, help="repetitions of the parts speed and reading")
     options = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -439,7 +429,7 @@ def main() -> None:
     files = resources.files("kexue_hf") / "assets"
     with tempfile.TemporaryDirectory() as temporary, resources.as_file(files) as assets:
         folder = Path(temporary)
-        # The data sets' cache goes with the folder.
+        # The datasets cache is deleted with the folder.
         os.environ["HF_DATASETS_CACHE"] = str(folder / "cache")
         model = convert(assets / "wobert_tiny", folder / "tiny", dtype="float32").output
         parts: dict[str, Callable[[], dict[str, Any]]] = {
@@ -452,7 +442,7 @@ def main() -> None:
         for part in PARTS:
             if part in options.only:
                 measured = parts[part]()
-                # Read again: another part may have been measured meanwhile.
+                # Read the file again: another process may have added a part.
                 write_result("pretraining", earlier() | {part: measured})
     result = earlier()
     if {"losses", "held_out"} <= result.keys():

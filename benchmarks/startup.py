@@ -1,6 +1,8 @@
-"""What importing the package and asking the command line for help cost, in whole processes.
+"""Time `import kexue_hf` and the command's help, in whole processes.
 
-python benchmarks/startup.py
+    python benchmarks/startup.py
+
+Writes benchmarks/results/startup.json.
 """
 
 import os

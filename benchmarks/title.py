@@ -1,18 +1,18 @@
-"""Titles of abstracts by a small UniLM: ROUGE-L against the first sentence, the whole recipe in one run.
+"""Write titles for abstracts with a small UniLM: ROUGE-L against the first sentence, the whole recipe in one run.
 
     python benchmarks/title.py --text zh_text/train.jsonl --csl csl --work_dir title-work
 
-In three stages, the last two by `examples/finetune_title.py`, each kept in --work_dir and not done again:
+There are three stages. examples/finetune_title.py runs the last two; --work_dir keeps the result of each.
 
-1. Pairs without labels from plain paragraphs: a passage and either some words of it in a row, or the clause that
-   shares most with the rest of the passage. From them a network learns to copy. Paragraphs that share 20 consecutive
+1. Make unlabelled pairs from plain paragraphs: a passage, and either some consecutive words of it or the clause that
+   shares the most with the rest of the passage. They teach a network to copy. Paragraphs that share 20 consecutive
    letters with a held-out abstract, or 12 with a held-out title, are left out.
-2. The packaged tiny WoBERT trains on these pairs.
-3. It trains on the abstracts and titles of csl/train.jsonl and writes titles for csl/dev.jsonl, with three seeds; so
-   does, to compare, the packaged WoBERT without stage 2. The settings were chosen on 120 of the training rows. (Their
-   abstracts, unlike the held-out ones, are among the paragraphs of stage 1.)
+2. Train the packaged tiny WoBERT on these pairs.
+3. Train it on the abstracts and titles of csl/train.jsonl and write titles for csl/dev.jsonl, with three seeds. For
+   comparison, do the same with the packaged WoBERT without stage 2. The settings were chosen on 120 of the training
+   rows, whose abstracts, unlike the held-out ones, are among the paragraphs of stage 1.
 
-Writes benchmarks/results/title.json. An hour on one core.
+Writes benchmarks/results/title.json. Takes an hour on one core.
 """
 
 import argparse
@@ -27,19 +27,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import machine, write_result
+from measuring import ROOT, machine, write_result
 from transformers import AutoModelForCausalLM
 
+from examples import finetune_title
 from kexue_hf import WoBertTokenizer
 from kexue_hf.conversion.convert import convert
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from examples import finetune_title  # noqa: E402  (needs the line above)
-
 CLAUSE = re.compile(r"[^，。！？；：,;!?:\n]+(?:[.](?=[0-9A-Za-z])[^，。！？；：,;!?:\n]+)*")
-# What comes before the matter of an abstract's clause.
+# Phrases that open a clause of an abstract before its subject matter.
 OPENING = re.compile(
     r"^.{0,8}?(?:提出|研究|分析|探讨|介绍|设计|讨论|阐述|给出|建立|采用|利用|通过)(?:了|并)?(?:一种|一个|一套)?"
 )
@@ -50,7 +46,7 @@ def letters(text: str) -> str:
 
 
 def runs(text: str, length: int) -> set[str]:
-    """All runs of so many letters."""
+    """Return all runs of this many letters."""
     text = letters(text)
     return {text[i : i + length] for i in range(len(text) - length + 1)}
 
@@ -60,14 +56,14 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def without_held_out(texts: list[str], held_out: list[dict[str, Any]]) -> list[str]:
-    """The texts that share no long run of letters with a held-out abstract or title."""
+    """Return the texts that share no long run of letters with a held-out abstract or title."""
     abstracts = set().union(*(runs(row["abstract"], 20) for row in held_out))
     titles = set().union(*(runs(row["title"], 12) for row in held_out))
     return [text for text in texts if not (runs(text, 20) & abstracts or runs(text, 12) & titles)]
 
 
 def central_clause(passage: str) -> str | None:
-    """The clause whose pairs of letters occur most in the other clauses, without its opening words."""
+    """Return the clause whose letter pairs occur most in the other clauses, without its opening words."""
     clauses = [match.group() for match in CLAUSE.finditer(passage)]
     pairs = [runs(clause, 2) for clause in clauses]
     best, chosen = 0.0, None
@@ -85,7 +81,7 @@ def central_clause(passage: str) -> str | None:
 
 
 def make_pairs(texts: list[str], tokenizer: Any, variants: int, length: int, seed: int = 0) -> list[dict[str, str]]:
-    """{"abstract": passage, "title": what to write} of `length` tokens at most, in random order."""
+    """Return pairs {"abstract": passage, "title": target} of at most `length` tokens, in random order."""
     draw = random.Random(seed)
     pairs = []
     for text in texts:
@@ -108,7 +104,7 @@ def make_pairs(texts: list[str], tokenizer: Any, variants: int, length: int, see
 
 
 def train(arguments: list[str], output: Path) -> dict[str, Any]:
-    """Run the example unless its report is there, and return the report."""
+    """Run the example unless its report exists, and return the report."""
     report = output.parent / f"{output.name}.json"
     if not report.exists():
         command = [sys.executable, str(ROOT / "examples" / "finetune_title.py"), *arguments]
@@ -121,7 +117,7 @@ def train(arguments: list[str], output: Path) -> dict[str, Any]:
 
 
 def from_source_words(folder: Path, held_out: Path) -> float:
-    """ROUGE-L of what the trained model writes if it may write words of the abstract only."""
+    """Return the ROUGE-L of the trained model if it may only write words of the abstract."""
     pairs = finetune_title.read_pairs(str(held_out), "abstract", "title")
     how = dict(zip(TITLES[::2], TITLES[1::2], strict=True))
     options = finetune_title.Options("", "", no_repeat=int(how["--no_repeat"]), source_words_only=True)
@@ -149,7 +145,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="paragraphs, .jsonl with `text`")
     parser.add_argument("--csl", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--work_dir", type=Path, default=Path(tempfile.gettempdir()) / "title-work")
-    parser.add_argument("--variants", type=int, default=8, help="pairs of each paragraph")
+    parser.add_argument("--variants", type=int, default=8, help="pairs per paragraph")
     options = parser.parse_args()
     options.work_dir.mkdir(parents=True, exist_ok=True)
 
@@ -159,7 +155,7 @@ def main() -> None:
     texts = [row["text"] for row in rows_of(options.text)]
     kept = without_held_out(texts, rows_of(options.csl / "dev.jsonl"))
     print(
-        f"{len(texts) - len(kept)} of {len(texts)} paragraphs overlap with held-out rows and are left out", flush=True
+        f"{len(texts) - len(kept)} of {len(texts)} paragraphs overlap with held-out rows and were left out", flush=True
     )
     pairs_file = options.work_dir / "pairs.jsonl"
     if not pairs_file.exists():
@@ -179,7 +175,7 @@ def main() -> None:
     rows = [report.pop("rows") for report in reports["copying and titles"]]
     for report in reports["titles only"]:
         report.pop("rows")
-    # Row by row: the mean of the seeds' scores, less the first sentence's.
+    # For each row: the mean over the seeds minus the first sentence's score.
     leads = finetune_title.rouge_l(*([row[key] for row in rows[0]] for key in ("expected", "first sentence")))
     gains = [
         statistics.mean(row["rouge_l"] for row in seeds) - lead for *seeds, lead in zip(*rows, leads, strict=True)

@@ -1,17 +1,15 @@
-"""Tokenizing real reviews on one core: ours beside bert4keras, RoFormer's, BERT's and the bare segmenter.
+"""Tokenize real reviews on one core: ours against bert4keras, RoFormer's, BERT's and the segmenter alone.
 
     python benchmarks/tokenizer.py --peer-python /path/to/python-with-bert4keras
 
-Every contender encodes the same texts through its public call, all of them in turn, again and again; medians count.
-Measured is the CPU time of the process, all its threads together (there is one): what a core of its own would take,
-also where others use the machine. Wall times are in the result too.
-`ours` is a tokenizer that has seen the texts, `ours, cold` one that has just been made (and has cut one word, so that
-its segmenter is there). The ids are compared in the same run. Results: benchmarks/results/tokenizer.json.
+Every contender encodes the same texts through its public call, in turn, several times; medians are reported. The
+figure is the CPU time of the process, which has one thread, so other users of the machine do not change it. The result
+also has wall times. `ours` has already seen the texts; `ours, cold` is a new tokenizer that has only encoded one word,
+so that its segmenter is loaded. The same run compares the ids. Writes benchmarks/results/tokenizer.json.
 
-bert4keras lives in an environment of its own (`pip install jieba six numpy`, then `pip install --no-deps bert4keras`;
-0.10 or later, which has `pre_tokenize`). Where its backend does not import (it wants a TensorFlow of its time), the
-worker puts an empty module in the place of `bert4keras.backend`, which the tokenizer never calls, and the result says
-so.
+bert4keras needs its own environment (`pip install jieba six numpy`, then `pip install --no-deps bert4keras`; 0.10 or
+later, which has `pre_tokenize`). If its backend cannot be imported (it needs an old TensorFlow), the worker replaces
+`bert4keras.backend`, which the tokenizer never calls, with an empty module, and the result says so.
 """
 
 import argparse
@@ -19,7 +17,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,7 +27,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-sys.path.insert(0, str(Path(__file__).parent))
 from measuring import interleave, machine, summary, write_result
 
 SHARED = Path(os.environ.get("KEXUE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -41,7 +37,7 @@ WANTED = {
     "with offsets against RoFormerTokenizer with offsets": 5.0,
 }
 
-# Reads commands from stdin: "run" encodes all texts and prints the seconds, "ids PATH" writes what came out.
+# Reads commands from stdin: "run" encodes all texts and prints the seconds, "ids PATH" writes the ids.
 PEER = """
 import json, sys, time, types
 how = "imported as installed"
@@ -83,7 +79,7 @@ for line in sys.stdin:
 
 
 class Peer:
-    """bert4keras in an interpreter of its own."""
+    """bert4keras in a separate interpreter."""
 
     def __init__(self, python: str, vocab: Path, texts: list[str], folder: Path) -> None:
         (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
@@ -128,7 +124,7 @@ class Peer:
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, float]:
-    """CPU and wall seconds of some work; what it returns is freed afterwards."""
+    """Return the CPU and wall seconds of a call, and free its result afterwards."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     elapsed = time.process_time() - cpu, time.perf_counter() - wall
@@ -140,10 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=Path, default=SHARED / "data" / "sentiment" / "train.jsonl", help="JSON lines")
     parser.add_argument("--vocab", type=Path, default=SHARED / "golden" / "tokenizer" / "wobert_vocab.txt")
-    parser.add_argument("--number", type=int, default=6000, help="how many texts")
-    parser.add_argument("--field", default="text", help="of the JSON objects")
+    parser.add_argument("--number", type=int, default=6000, help="number of texts")
+    parser.add_argument("--field", default="text", help="field of the JSON objects with the text")
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--peer-python", help="an interpreter with bert4keras; without one it is left out")
+    parser.add_argument("--peer-python", help="an interpreter with bert4keras, which is left out by default")
     arguments = parser.parse_args()
 
     with open(arguments.texts, encoding="utf-8") as file:

@@ -1,22 +1,22 @@
-"""Spelling correction by a model that has seen no wrong sentence, on SIGHAN's data: a T-TA, and what is trivial.
+"""Spelling correction by models that have seen no wrong sentence, on SIGHAN's data: a T-TA and simple baselines.
 
     python benchmarks/tta_correction.py --data csc --text zh_text/train.jsonl --model tta_small [--model mlm_small]
 
-DATA has train.jsonl and dev.jsonl: objects with `source` and `target` of one length. TEXT has objects with `text`; it
-gives the counts of the bigram baseline. A model that needs a pass a token (any but a T-TA) is measured on
---masking_rows of the dev rows only, beside the T-TA on the same rows.
+DATA has train.jsonl and dev.jsonl: objects with `source` and `target` of equal length. TEXT has objects with `text`,
+for the counts of the bigram baseline. A model that needs one pass per token (any but a T-TA) is only measured on
+--masking_rows of the dev rows, next to the T-TA on the same rows.
 
-No network is trained on wrong sentences; a handful of numbers is fitted on them. What the candidates cost was counted
-on the training rows (benchmarks/tta_correction_constants.py), and a contender without these costs shows what they
-give. The threshold of each contender is chosen here on --train_rows rows of train: the best F1 of corrected characters
-on the sources and the targets together, so that half of the sentences are without errors. Nothing is chosen on dev,
-which is not looked at before all thresholds are.
+No network is trained on wrong sentences, but a few numbers are fitted on them. The costs of candidates were counted on
+the training rows (benchmarks/tta_correction_constants.py); a contender without them shows their effect. The threshold
+of each contender is chosen here on --train_rows training rows: the best F1 of corrected characters on sources and
+targets together, so that half of the sentences have no errors. Nothing is chosen on dev, which is only read after all
+thresholds are fixed.
 
-Reported on dev, the test of 2013: the counts there, by the measures of 2015 (see
-kexue_hf/evaluation/correction.py; the bake-off of 2013 counted otherwise); and, since nearly all its sentences have
-errors, in how many of its *targets* something is changed.
+Reported on dev, the test set of 2013: counts by the measures of 2015 (see kexue_hf/evaluation/correction.py; the
+bake-off of 2013 counted differently); and, since nearly all its sentences have errors, the share of its *targets* in
+which something is changed.
 
-Writes benchmarks/results/tta_correction.json and docs/tta_correction.svg. Four minutes on one core.
+Writes benchmarks/results/tta_correction.json and docs/tta_correction.svg. Takes four minutes on one core.
 """
 
 import argparse
@@ -24,24 +24,22 @@ import json
 import math
 import os
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, machine, write_result
 
-from kexue_hf import Confusion, CorrectionMetrics  # noqa: E402 (found by the line above)
-from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402 (found by the line above)
+from kexue_hf import Confusion, CorrectionMetrics
+from kexue_hf.pipelines.confusion import COSTS, is_han
 
-# From what is hardly more probable to what is sure.
+# From a barely more probable candidate to a certain one.
 GRID = [step / 2 for step in range(33)]
 KINDS = {
     "same sound": ("sound",),
@@ -51,12 +49,12 @@ KINDS = {
 }
 BEST, FREE, ANY = "sound or shape", "sound or shape, no costs", "top-k"
 AT_A_TIME = 256
-# Of each text: where something may be put, what, and by how much it is more probable.
+# For each text: position, candidate, and by how much it is more probable.
 Changes = list[tuple[float, int, str]]
 
 
 class Bigrams:
-    """p(character | the one before) p(the one after | character), from counts with `added` for what was never seen."""
+    """p(character | previous) p(next | character), from counts, with `added` for unseen pairs."""
 
     added = 0.05
 
@@ -95,16 +93,16 @@ class Bigrams:
 
 
 def confusions() -> dict[str, Confusion]:
-    """The candidates that are compared."""
+    """Return the sets of candidates that are compared."""
     found = {name: Confusion.of_kinds(*kinds) for name, kinds in KINDS.items()}
     return {**found, FREE: Confusion.of_kinds(*KINDS[BEST], costs=dict.fromkeys(COSTS, 0.0))}
 
 
 def by_kinds(corrector: Any, texts: Sequence[str], kinds: Mapping[str, Confusion]) -> dict[str, list[Changes]]:
-    """The changes of each kind of candidates, from one pass: the corrector keeps all of its candidates."""
+    """Return the changes for each kind of candidates, from a single pass that keeps all candidates."""
     costs: dict[str, dict[str, dict[str, float]]] = {name: {} for name in kinds}
     found: dict[str, list[Changes]] = {name: [] for name in kinds}
-    # What gains nothing by the corrector's own costs may gain something where they are lower.
+    # A change without a gain at the corrector's own costs may have one where costs are lower.
     above = GRID[0] - sum(abs(cost) for cost in COSTS.values())
     for start in range(0, len(texts), AT_A_TIME):
         for proposals in corrector.propose(texts[start : start + AT_A_TIME], above=above):
@@ -154,12 +152,12 @@ def character_f1(rows: Sequence[tuple[str, str]], changes: Sequence[Changes], th
 
 
 def best_threshold(rows: Sequence[tuple[str, str]], changes: Sequence[Changes]) -> float:
-    """The way in which every threshold is chosen."""
+    """Return the threshold with the best F1; all thresholds are chosen this way."""
     return max(GRID, key=lambda value: character_f1(rows, changes, value))
 
 
 def drawn_rows(rows: Sequence[tuple[str, str]], number: int) -> list[tuple[str, str]]:
-    """So many of the rows for the choice of thresholds, and the same without their errors."""
+    """Return this many rows for choosing thresholds, each also without its errors."""
     drawn = random.Random(0).sample(rows, number)
     return [*drawn, *((target, target) for _, target in drawn)]
 
@@ -167,7 +165,7 @@ def drawn_rows(rows: Sequence[tuple[str, str]], number: int) -> list[tuple[str, 
 def measure(
     name: str, dev: list[tuple[str, str]], changes: list[Changes], correct: list[Changes], threshold: float
 ) -> dict[str, Any]:
-    """Figures of one contender on dev, and its curve."""
+    """Return one contender's figures on dev, and its curve."""
     result = {"threshold": threshold, **figures(dev, changes, correct, threshold), "curve": []}
     for value in GRID:
         score = counted(dev, changes, value)["character"]["correction"]
@@ -180,7 +178,7 @@ def measure(
 def figures(
     dev: list[tuple[str, str]], changes: list[Changes], correct: list[Changes], threshold: float
 ) -> dict[str, Any]:
-    """Counts on dev, and what is changed in sentences that are as they should be."""
+    """Return the counts on dev, and how much is changed in correct sentences."""
     characters = sum(len(target) for _, target in dev)
     wrong = [sum(gain > threshold for gain, _, _ in made) for made in correct]
     return {
@@ -204,7 +202,7 @@ def read_rows(path: Path) -> list[tuple[str, str]]:
 
 
 class Model:
-    """A folder's model; a T-TA is a contender with each kind of candidates."""
+    """A model from a folder. A T-TA is a contender with each kind of candidates."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -220,7 +218,7 @@ class Model:
         )
 
     def __call__(self, texts: Sequence[str]) -> dict[str, list[Changes]]:
-        """The changes by each kind of candidates."""
+        """Return the changes for each kind of candidates."""
         if not self.one_pass:
             return {}
         kinds = confusions()
@@ -231,7 +229,7 @@ class Model:
     def measure(
         self, dev: list[tuple[str, str]], thresholds: Mapping[str, float], masking_rows: int
     ) -> dict[str, Any]:
-        """Figures on dev with the thresholds that were chosen before."""
+        """Return the figures on dev with the chosen thresholds."""
         from kexue_hf.pipelines.text_correction import DEFAULT_THRESHOLD
 
         result: dict[str, Any] = {
@@ -256,14 +254,16 @@ class Model:
         for rounds in (1, 2):
             whole = corrected(self.make(rounds=rounds), dev, best["threshold"])
             best[f"corrected in {rounds} round{'s' * (rounds - 1)}"] = whole
-            # The figures above were counted from one pass for all kinds; this is the function that users call.
+            # The figures above come from one pass for all kinds. This is the function that users call.
             if rounds == 1 and rounded(whole["dev"]["character"]) != best["dev"]["character"]:
-                raise SystemExit(f"Corrector counts {whole['dev']['character']}, the table {best['dev']['character']}")
+                raise SystemExit(
+                    f"Corrector gives {whole['dev']['character']}, expected {best['dev']['character']} as in the table"
+                )
         return result
 
 
 def corrected(corrector: Any, rows: Sequence[tuple[str, str]], threshold: float) -> dict[str, Any]:
-    """What `Corrector.correct` makes of rows, and how long it takes."""
+    """Run `Corrector.correct` on the rows; return its figures and its speed."""
     corrector.threshold = threshold
     started = time.process_time()
     results = corrector.correct([source for source, _ in rows])
@@ -281,43 +281,40 @@ def corrected(corrector: Any, rows: Sequence[tuple[str, str]], threshold: float)
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    """Precision and recall of corrected characters over the thresholds."""
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
-    curves = {"bigram counts, sound or shape": (result["baselines"]["bigrams"], "--")}
-    for model, found in result["models"].items():
-        for name, contender in found.get("candidates", {}).items():
-            curves[f"{model}, {name}"] = (contender, "-")
-    for label, (contender, style) in curves.items():
-        points = [point for point in contender["curve"] if point["recall"] > 0]
-        axes.plot(
-            [100 * point["recall"] for point in points], [100 * point["precision"] for point in points], style,
-            label=label, linewidth=1.5,
-        )  # fmt: skip
-        chosen = [point for point in points if point["threshold"] == contender.get("threshold")]
-        axes.plot([100 * p["recall"] for p in chosen], [100 * p["precision"] for p in chosen], "ko", markersize=4)
-    axes.set_xlabel("recall of corrections, % of the erroneous characters")
-    axes.set_ylabel("precision of corrections, %")
-    axes.set_xlim(0)
-    axes.set_ylim(0, 100)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    axes.set_title("SIGHAN 2013 test, over thresholds (dot: chosen on training rows)", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    """Draw precision against recall of corrected characters over the thresholds."""
+    with picture_of(path, (7, 4.5), frame=True) as (axes,):
+        curves = {"bigram counts, sound or shape": (result["baselines"]["bigrams"], "--")}
+        for model, found in result["models"].items():
+            for name, contender in found.get("candidates", {}).items():
+                curves[f"{model}, {name}"] = (contender, "-")
+        for label, (contender, style) in curves.items():
+            points = [point for point in contender["curve"] if point["recall"] > 0]
+            axes.plot(
+                [100 * point["recall"] for point in points], [100 * point["precision"] for point in points], style,
+                label=label, linewidth=1.5,
+            )  # fmt: skip
+            chosen = [point for point in points if point["threshold"] == contender.get("threshold")]
+            axes.plot([100 * p["recall"] for p in chosen], [100 * p["precision"] for p in chosen], "ko", markersize=4)
+        axes.set_xlabel("recall of corrections, % of the erroneous characters")
+        axes.set_ylabel("precision of corrections, %")
+        axes.set_xlim(0)
+        axes.set_ylim(0, 100)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+        axes.set_title("SIGHAN 2013 test, over thresholds (dot: chosen on training rows)", fontsize=10)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--text", type=Path, required=True, help=".jsonl with `text`, for the bigram counts")
-    parser.add_argument("--model", type=Path, action="append", required=True, help="folder; more than one is welcome")
+    parser.add_argument(
+        "--model", type=Path, action="append", required=True, help="folder of a model; can be given several times"
+    )
     parser.add_argument("--train_rows", type=int, default=1000)
-    parser.add_argument("--dev_rows", type=int, default=None, help="only so many: to try the script")
+    parser.add_argument("--dev_rows", type=int, default=None, help="only this many rows, to try the script")
     parser.add_argument("--masking_rows", type=int, default=60)
-    parser.add_argument("--no_output", action="store_true", help="write neither JSON nor picture")
+    parser.add_argument("--no_output", action="store_true", help="write neither the JSON nor the picture")
     options = parser.parse_args()
 
     import torch

@@ -1,25 +1,25 @@
-"""The constants of spelling correction, from SIGHAN's training rows: what candidates cost, and the default threshold.
+"""Fit the constants of spelling correction on SIGHAN's training rows: costs of candidates and the default threshold.
 
     python benchmarks/tta_correction_constants.py --data csc --model tta_small
 
-DATA has train.jsonl: objects with `source` and `target` of one length. Nothing else is read: no row that anything is
-measured on (benchmarks/tta_correction.py does that, with these constants).
+DATA has train.jsonl: objects with `source` and `target` of equal length. Nothing else is read, and no figure is
+measured on these rows (benchmarks/tta_correction.py measures, with these constants).
 
-Costs: how many errors there are of a kind (the same sound in the same tone, in another tone, ...) for each candidate
-of this kind that the right characters have, as logarithms of what is left of the rate of the first kind. Of the kinds
-of sound those pairs are counted that do not look alike as well; what looking alike adds to them is counted over all of
-them at once: the errors that there are, for those that there would be if it added nothing. One decimal is kept.
+Costs: for each kind of error (same sound and tone, same sound in another tone, ...), the number of errors per
+candidate of this kind that the right characters have; the cost is minus the logarithm of this rate relative to the
+first kind. The rates of the kinds of sound only count pairs that do not also look alike. The effect of also looking
+alike is estimated over these kinds together: the observed errors against those expected without the effect. Costs are
+rounded to one decimal.
 
 Threshold: the one of GRID with the best F1 of corrected characters, by the T-TA with these costs and candidates of
-every kind, on --train_rows rows, the sources and the targets together, so that half of the sentences are right.
+every kind, on the sources and targets of --train_rows rows together, so that half of the sentences are correct.
 
-Writes benchmarks/results/tta_correction_constants.json, which a test holds against the constants in the code. One
-minute on one core.
+Writes benchmarks/results/tta_correction_constants.json, which a test compares with the constants in the code. Takes
+one minute on one core.
 """
 
 import argparse
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,11 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
-from tta_correction import (  # noqa: E402 (found by the line above)
+from measuring import machine, write_result
+from tta_correction import (
     BEST,
     GRID,
     KINDS,
@@ -43,16 +40,16 @@ from tta_correction import (  # noqa: E402 (found by the line above)
     rounded,
 )
 
-from kexue_hf import Confusion  # noqa: E402 (found by the line above)
-from kexue_hf.pipelines.confusion import COSTS, is_han  # noqa: E402 (found by the line above)
+from kexue_hf import Confusion
+from kexue_hf.pipelines.confusion import COSTS, is_han
 
-# From these one sees what kind a pair is of; any numbers of which no sums are equal would do.
+# Costs that identify the kind of a pair: any numbers with distinct sums would do.
 _MARKS = {"same tone": 0.0, "other tone": 1.0, "near sound": 2.0, "shape": 3.0, "shape too": 10.0}
 _SOUNDS = ("same tone", "other tone", "near sound")
 
 
 def kinds_of_pairs() -> Any:
-    """Function of a character: {candidate: (kind, whether it sounds and looks alike)}."""
+    """Return a function from a character to {candidate: (kind, whether it sounds and looks alike)}."""
     marked = Confusion.of_kinds(*KINDS[BEST], costs=_MARKS)
     names = {value: name for name, value in _MARKS.items()}
 
@@ -65,7 +62,7 @@ def kinds_of_pairs() -> Any:
 
 
 def count(rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Errors by kind, and the costs."""
+    """Return the errors by kind, and the costs."""
     kinds = kinds_of_pairs()
     errors: Counter[tuple[str, bool]] = Counter()
     candidates: Counter[tuple[str, bool]] = Counter()
@@ -99,7 +96,7 @@ def count(rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def choose(folder: Path, drawn: list[tuple[str, str]], costs: dict[str, float]) -> dict[str, Any]:
-    """The default threshold."""
+    """Return the default threshold."""
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 

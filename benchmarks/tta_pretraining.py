@@ -1,26 +1,26 @@
-"""A T-TA and a masked language model of the same size, trained on the same tokens: what does each learn from them?
+"""Train a T-TA and a masked language model of the same size on the same tokens, and compare what they learn.
 
     python benchmarks/tta_pretraining.py --text FOLDER --output FOLDER [--only rates train head measure]
 
-FOLDER of the text has train.jsonl and dev.jsonl, objects with `text`. Both models: one vocabulary of the training
-text's characters, [SOS] and [EOS] around a row, the same sizes, rows, order of rows, steps, seed, optimizer and
-schedule; the masked language model is transformers' BertForMaskedLM, trained by examples/pretrain_mlm.py (15 % of the
-words: 80 % hidden, 10 % replaced, 10 % left), the T-TA by examples/pretrain_tta.py. Parts:
+The text's folder has train.jsonl and dev.jsonl, objects with `text`. Both models have the same vocabulary of the
+training text's characters, [SOS] and [EOS] around each row, and the same sizes, rows, order, steps, seed, optimizer
+and schedule. The masked language model is transformers' BertForMaskedLM, trained by examples/pretrain_mlm.py (15 % of
+the words: 80 % masked, 10 % replaced, 10 % unchanged); the T-TA is trained by examples/pretrain_tta.py. Parts:
 
-* rates: each model with each of RATES for SHORT steps, its schedule as long; the lower held-out loss wins. Of each
-  model by itself, so that neither is trained with what suits the other.
-* train: both, side by side, one thread each, `--steps` steps, the rate constant but for WARM_UP steps and the last
-  DECAY; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
-* head: seconds and memory of a training step of the T-TA over a BERT's Chinese vocabulary (21,128 tokens; 32 rows of
-  128), the loss computed in chunks (kexue_hf/trainers/loss_in_chunks.py) and by the model itself.
-* measure: held-out pseudo-perplexity, exp(-mean of log p(token i | all others)), of both in the same way and on the
-  same texts, by one pass of the T-TA and by one masked copy for each token of the other; special tokens are given, not
-  counted. Beside it: unigrams (counts of the training text, one added to each). Of the final models, and of their
-  checkpoints on fewer texts.
+* rates: each model with each of RATES for SHORT steps, with a schedule of that length. The lower held-out loss wins,
+  separately for each model, so that neither is trained with a rate that suits the other.
+* train: both models in parallel, one thread each, for `--steps` steps, with a constant rate except for WARM_UP steps
+  and the last DECAY steps; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
+* head: seconds and memory of a training step of the T-TA with a Chinese BERT's vocabulary (21,128 tokens; 32 rows of
+  128), with the loss in chunks (kexue_hf/trainers/loss_in_chunks.py) and computed by the model.
+* measure: held-out pseudo-perplexity, exp(-mean of log p(token i | all others)), of both on the same texts: one pass
+  of the T-TA, one masked copy per token for the other. Special tokens are given and not counted. For comparison:
+  unigrams (add-one counts of the training text). Also for checkpoints, on fewer texts.
 
-Started again with the same OUTPUT, both go on where they were.
+Run again with the same OUTPUT, both trainings resume.
 
-Writes benchmarks/results/tta_pretraining.json (parts that are not run stay as they were) and docs/tta_pretraining.svg.
+Writes benchmarks/results/tta_pretraining.json (parts that are not run keep their figures) and
+docs/tta_pretraining.svg.
 """
 
 import argparse
@@ -36,10 +36,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import RESULTS, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, machine, read_result, summary, write_result
 
 PARTS = ("rates", "train", "head", "measure")
 NAMES = ("T-TA", "MLM")
@@ -47,11 +45,11 @@ FOLDERS = {"T-TA": "tta_small", "MLM": "mlm_small"}
 SIZES = {"hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
 LENGTH, ROWS, SEED = 128, 16, 42
 RATES, SHORT = ("5e-4", "1e-3", "2e-3"), 250
-# Of the training: steps of rising rate, steps of falling rate at the end, steps from one checkpoint and from one
-# evaluation to the next. The rate is constant between, so that a longer training begins as a shorter one does.
+# Steps of warm-up, steps of decay at the end, steps between checkpoints and between evaluations. The rate is constant
+# in between, so a longer training begins like a shorter one.
 WARM_UP, DECAY, SAVED, EVALUATED = 100, 300, 100, 300
 CHARACTERS = {"vocab_size": 8000, "min_character_count": 2}
-# Every so many-th held-out text for the loss on the way, and the first segment of every so many-th for perplexities.
+# Every n-th held-out text for the loss during training, and the first segment of every n-th for perplexities.
 LOSS_EVERY, PERPLEXITY_EVERY, ON_THE_WAY_EVERY = 4, 4, 16
 LONGEST_TEXT = LENGTH - 2
 
@@ -65,7 +63,7 @@ def texts_of(path: Path) -> list[str]:
 
 
 def prepare(text: Path, output: Path) -> dict[str, Any]:
-    """The vocabulary, the masked language model's random weights, the held-out texts for the loss on the way."""
+    """Write the vocabulary, the masked language model's random weights, and the held-out texts for the loss."""
     from transformers import BertConfig, BertForMaskedLM, set_seed
 
     from kexue_hf import TtaTokenizer
@@ -106,7 +104,7 @@ def prepare(text: Path, output: Path) -> dict[str, Any]:
 
 
 def command(name: str, options: argparse.Namespace, folder: Path, rate: str, schedule: list[str]) -> list[str]:
-    """The script's command line."""
+    """Return the script's command line."""
     script = {"T-TA": "pretrain_tta.py", "MLM": "pretrain_mlm.py"}[name]
     own = {
         "T-TA": [
@@ -141,16 +139,18 @@ def command(name: str, options: argparse.Namespace, folder: Path, rate: str, sch
 
 
 def run_both(commands: dict[str, list[str]], output: Path) -> None:
-    """Side by side, one thread each."""
+    """Run both trainings in parallel, one thread each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = {}
     for name, line in commands.items():
-        log = open(output / f"{FOLDERS[name]}.log", "ab")  # noqa: SIM115 (open as long as the process runs)
+        log = open(output / f"{FOLDERS[name]}.log", "ab")  # noqa: SIM115 (stays open while the process runs)
         started[name] = subprocess.Popen(line, env=environment, stdout=log, stderr=log)
     codes = {name: process.wait() for name, process in started.items()}
     for name, code in codes.items():
         if code:
-            raise SystemExit(f"{' '.join(commands[name])}\nended with {code}: see {output}/{FOLDERS[name]}.log")
+            raise SystemExit(
+                f"{' '.join(commands[name])}\nfailed with exit code {code}: see {output}/{FOLDERS[name]}.log"
+            )
 
 
 def compare_rates(options: argparse.Namespace) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def train(options: argparse.Namespace, chosen: dict[str, str], prepared: dict[st
 
 
 def shown(part: str, options: argparse.Namespace) -> str:
-    """A word of the command line without this machine's folders."""
+    """Return a word of the command line without this machine's folders."""
     for path, name in ((options.output, "OUTPUT"), (options.text, "FOLDER"), (ROOT, "")):
         part = part.replace(f"{path}/", f"{name}/" if name else "")
     return "python" if part == sys.executable else part
@@ -210,7 +210,7 @@ def shown(part: str, options: argparse.Namespace) -> str:
 
 
 def compare_heads() -> dict[str, Any]:
-    """Every contender in a process of its own, for its peak of memory; in turns."""
+    """Run each contender in turn in a separate process, for its peak memory."""
     found: dict[str, Any] = {"vocabulary": 21_128, "rows": 32, "tokens a row": LENGTH, "threads": 1, "cells": {}}
     for precision in ("float32", "bfloat16"):
         runs: dict[str, list[dict[str, float]]] = {"whole": [], "chunks": []}
@@ -232,7 +232,7 @@ def compare_heads() -> dict[str, Any]:
 
 
 def training_step(chunks: bool, bfloat16: bool) -> dict[str, float]:
-    """The median of three steps after a first one, and how much the process' memory grew in all."""
+    """Return the median of three steps after a first one, and how much the process grew."""
     import torch
 
     from kexue_hf import TtaConfig, TtaForMaskedLM
@@ -289,7 +289,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_on_the_way(options: argparse.Namespace) -> dict[str, Any]:
-    """Perplexities of the checkpoints, by step, on fewer of the texts."""
+    """Return the perplexities of the checkpoints by step, on fewer texts."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.output / "tta_small")
@@ -305,7 +305,7 @@ def measure_on_the_way(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def first_segments(options: argparse.Namespace) -> list[str]:
-    """Of each held-out text the sentences at its beginning that fit into a row."""
+    """Return the leading sentences of each held-out text that fit into a row."""
     from kexue_hf.corpora.packing import split_segments
 
     return [next(split_segments(text, LONGEST_TEXT)) for text in texts_of(options.text / "dev.jsonl")]
@@ -322,7 +322,7 @@ def real_tokens(tokenizer: Any, rows: list[list[int]]) -> list[list[int]]:
 
 
 def unigrams(tokenizer: Any, texts: list[str]) -> list[float]:
-    """Of each token the logarithm of its probability."""
+    """Return the log probability of each token."""
     counts = [1] * len(tokenizer)
     for row in real_tokens(tokenizer, tokenizer(texts, verbose=False)["input_ids"]):
         for token in row:
@@ -332,7 +332,7 @@ def unigrams(tokenizer: Any, texts: list[str]) -> list[float]:
 
 
 def surprises(model: Any, tokenizer: Any, rows: list[list[int]]) -> list[list[float]]:
-    """-log p(token | all others) of the real tokens of each row."""
+    """Return -log p(token | all others) of the real tokens of each row."""
     import torch
 
     from kexue_hf.pipelines.leave_one_out import leave_one_out
@@ -356,20 +356,20 @@ def surprises(model: Any, tokenizer: Any, rows: list[list[int]]) -> list[list[fl
 
 
 def perplexity(values: list[list[float]]) -> dict[str, float]:
-    """Of all tokens together; the standard error, of the mean in nats, takes each text as one draw."""
+    """Return the perplexity over all tokens; its standard error, in nats, takes each text as one draw."""
     mean, error = ratio([sum(row) for row in values], [len(row) for row in values])
     return {"perplexity": round(math.exp(mean), 2), "nats a token": round(mean, 4), "standard error": round(error, 4)}
 
 
 def difference(first: list[list[float]], second: list[list[float]]) -> dict[str, float]:
-    """The mean of the differences, text by text."""
+    """Return the mean difference, paired by text."""
     sums = [sum(a) - sum(b) for a, b in zip(first, second, strict=True)]
     mean, error = ratio(sums, [len(row) for row in first])
     return {"mean": round(mean, 4), "standard error": round(error, 4)}
 
 
 def ratio(sums: list[float], lengths: list[int]) -> tuple[float, float]:
-    """Sum over sum, and the standard error of that."""
+    """Return the ratio of the sums, and its standard error."""
     total = sum(lengths)
     mean = sum(sums) / total
     squares = sum((s - mean * n) ** 2 for s, n in zip(sums, lengths, strict=True))
@@ -380,68 +380,53 @@ def ratio(sums: list[float], lengths: list[int]) -> tuple[float, float]:
 
 
 def picture(result: dict[str, Any], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams["svg.hashsalt"] = "tta_pretraining"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.6))
-    colours = {"T-TA": "#c0392b", "MLM": "#2c6fbb"}
-    objective = {"T-TA": "every token predicted", "MLM": "masked 15 % predicted"}
-    per_step = None
-    for name, model in result["train"]["models"].items():
-        losses = model["held-out loss"]
-        left.plot(
-            [int(tokens) / 1e6 for tokens in losses],
-            list(losses.values()),
-            color=colours[name],
-            marker=".",
-            label=f"{name} ({objective[name]})",
-        )
-        per_step = model["tokens"] / result["train"]["steps"]
-    left.set(xlabel="million tokens read", ylabel="held-out loss, nats a predicted token")
-    if "on the way" in result and per_step:
-        for name, found in result["on the way"]["perplexity"].items():
-            right.plot(
-                [int(step) * per_step / 1e6 for step in found],
-                list(found.values()),
+    with picture_of(path, (9.5, 3.6), 2) as (left, right):
+        colours = {"T-TA": "#c0392b", "MLM": "#2c6fbb"}
+        objective = {"T-TA": "every token predicted", "MLM": "masked 15 % predicted"}
+        per_step = None
+        for name, model in result["train"]["models"].items():
+            losses = model["held-out loss"]
+            left.plot(
+                [int(tokens) / 1e6 for tokens in losses],
+                list(losses.values()),
                 color=colours[name],
-                marker="o",
-                label=name,
+                marker=".",
+                label=f"{name} ({objective[name]})",
             )
-        baseline = result["measure"]["final"]["unigrams"]["perplexity"]
-        right.axhline(baseline, color="#888888", linestyle="--", label="unigrams")
-        right.set(xlabel="million tokens read", ylabel="held-out pseudo-perplexity", yscale="log")
-        ticks = [20, 50, 100, 200, 500, 1000]
-        right.set_yticks(ticks, [str(tick) for tick in ticks])
-        right.set_yticks([], minor=True)
-        right.legend(frameon=False)
-    left.legend(frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+            per_step = model["tokens"] / result["train"]["steps"]
+        left.set(xlabel="million tokens read", ylabel="held-out loss, nats a predicted token")
+        if "on the way" in result and per_step:
+            for name, found in result["on the way"]["perplexity"].items():
+                right.plot(
+                    [int(step) * per_step / 1e6 for step in found],
+                    list(found.values()),
+                    color=colours[name],
+                    marker="o",
+                    label=name,
+                )
+            baseline = result["measure"]["final"]["unigrams"]["perplexity"]
+            right.axhline(baseline, color="#888888", linestyle="--", label="unigrams")
+            right.set(xlabel="million tokens read", ylabel="held-out pseudo-perplexity", yscale="log")
+            ticks = [20, 50, 100, 200, 500, 1000]
+            right.set_yticks(ticks, [str(tick) for tick in ticks])
+            right.set_yticks([], minor=True)
+            right.legend(frameon=False)
+        left.legend(frameon=False)
 
 
-# --- all ------------------------------------------------------------------------------------------------------------
-
-
-def earlier() -> dict[str, Any]:
-    path = RESULTS / "tta_pretraining.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+# --- main ------------------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder with train.jsonl and dev.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="folder for the models")
-    parser.add_argument("--steps", type=int, default=1800, help="of the training")
+    parser.add_argument("--steps", type=int, default=1800, help="steps of the training")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     options.text, options.output = options.text.resolve(), options.output.resolve()
     prepared = prepare(options.text, options.output)
-    result = earlier() | {
+    result = read_result("tta_pretraining") | {
         "command": f"python benchmarks/tta_pretraining.py --text FOLDER --output OUTPUT --steps {options.steps}",
         "machine": machine("torch", "transformers"),
         "data": prepared,
@@ -462,8 +447,8 @@ def main() -> None:
         result["on the way"] = measure_on_the_way(options)
     write_result("tta_pretraining", result)
     if "train" in result:
-        # As it is read again: JSON has no numbers for names.
-        picture(earlier(), ROOT / "docs" / "tta_pretraining.svg")
+        # Read the file again: JSON turns numeric keys into text.
+        picture(read_result("tta_pretraining"), ROOT / "docs" / "tta_pretraining.svg")
 
 
 if __name__ == "__main__":

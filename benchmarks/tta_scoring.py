@@ -1,26 +1,25 @@
-"""Scoring every token of a sentence: one pass of a T-TA against a masked language model, one pass a token.
+"""Score every token of a sentence: one pass of a T-TA against a masked language model with one pass per token.
 
     python benchmarks/tta_scoring.py            # writes results/tta_scoring.json and docs/tta_scoring.svg
-    python benchmarks/tta_scoring.py --quick    # a look, short sentences only; writes nothing
+    python benchmarks/tta_scoring.py --quick    # tries short sentences and writes nothing
 
-One sentence at a time, repetitions interleaved, after a warm-up of each contender on the sentence's first 32 tokens.
-One thread, of which the processor time is counted, since other work on the machine does not add to
-it. Random weights (they take as long as trained ones), WoBERT's vocabulary of 33,586 at base size, the official
-checkpoint's 29,530 at its size. Contenders:
+One sentence at a time; repetitions are interleaved, after a warm-up of each contender on 32 tokens. The script uses
+one thread and counts processor time, which other work on the machine does not change. The weights are random and take
+as long as trained ones; base size has WoBERT's vocabulary of 33,586, the official checkpoint's size its 29,530.
+Contenders:
 
-* T-TA: ours (`leave_one_out`): one pass, the vocabulary projection at the tokens to be scored only.
-* BERT, ours: `leave_one_out` too: the projection at each copy's masked position only, copies in batches of a
-  bounded number of tokens. It is the best that we know to do for a masked language model.
-* BERT, plain: n masked copies as one batch, `model(...).logits`, as scripts for pseudo-log-likelihood do it.
+* T-TA: ours (`leave_one_out`): one pass, with the vocabulary projection only at the scored tokens.
+* BERT, ours: `leave_one_out` as well: the projection only at the masked position of each copy, and copies in batches
+  of a bounded number of tokens. It is the fastest way we know for a masked language model.
+* BERT, plain: n masked copies as one batch, `model(...).logits`, as scripts for pseudo-log-likelihood do.
 
-A T-TA's ratio to both is shown wherever one is; that to this best masking is the smaller, and comes first.
+Wherever a ratio is shown, both are; the ratio to the best masking is the smaller one and comes first.
 
-The trunk is timed by itself, against BertModel of the same size on the same rows: what the second stream costs. Seven
-to eight minutes on one core.
+The encoder alone is timed against BertModel of the same size on the same rows, which is the cost of the second stream.
+Takes seven to eight minutes on one core.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,24 +27,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from drawing import picture_of
+from measuring import BASE_SIZES, ROOT, interleave, machine, summary, write_result
 
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
-
-# Tokens of a sentence, special ones included -> repetitions.
+# Tokens of a sentence, including special ones -> repetitions
 LENGTHS = {16: 7, 32: 5, 64: 3, 128: 3}
 WARM_UP = 32
 OURS, MASKED, PLAIN = "T-TA", "BERT, ours", "BERT, plain"
 SIZES: dict[str, dict[str, int]] = {
-    "base: 12 layers, 768": {
-        "vocab_size": 33_586,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "max_position_embeddings": 512,
-    },
+    "base: 12 layers, 768": {"vocab_size": 33_586, **BASE_SIZES},
     "official: 3 layers, 512": {
         "vocab_size": 29_530,
         "hidden_size": 512,
@@ -65,7 +55,7 @@ MASK = 4
 
 
 def timed(work: Callable[[], Any], times: int = 1) -> float:
-    """Seconds of processor time of a call, the median of so many."""
+    """Return the processor seconds of a call, the median of `times` calls."""
     seconds = []
     for _ in range(times):
         start = time.process_time()
@@ -75,7 +65,7 @@ def timed(work: Callable[[], Any], times: int = 1) -> float:
 
 
 def score(model: Any, ids: Any) -> Any:
-    """Own log-probabilities of all tokens but the two special ones, as the package computes them."""
+    """Return the log-probabilities of all tokens but the two special ones, as the package computes them."""
     import torch
 
     from kexue_hf.pipelines.leave_one_out import leave_one_out
@@ -92,7 +82,7 @@ def score(model: Any, ids: Any) -> Any:
 
 
 def score_plainly(model: Any, ids: Any) -> Any:
-    """The same by masked copies in one batch and the whole model's scores."""
+    """Return the same from masked copies in one batch and the scores of the whole model."""
     import torch
 
     places = torch.arange(1, ids.shape[1] - 1)
@@ -121,7 +111,7 @@ def models(sizes: dict[str, int]) -> tuple[Any, Any]:
 
 
 def compare(tta: Any, bert: Any, length: int, repetitions: int) -> dict[str, Any]:
-    """Seconds a sentence of each contender, and how many times a T-TA is faster."""
+    """Return the seconds per sentence of each contender, and how many times faster a T-TA is."""
     import torch
 
     ids = torch.randint(10, tta.config.vocab_size, (1, length))
@@ -138,8 +128,10 @@ def compare(tta: Any, bert: Any, length: int, repetitions: int) -> dict[str, Any
 
 
 def compare_trunks(tta: Any, bert: Any, rows: int, length: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds of a forward pass without the head; the ratio is the median of those of all repetitions, since the
-    two of a repetition run one after the other."""
+    """Return the milliseconds of a forward pass without the head, and the median ratio.
+
+    The ratio is taken within each repetition, whose two passes run one after the other.
+    """
     import torch
 
     ids = torch.randint(10, tta.config.vocab_size, (rows, length))
@@ -187,38 +179,34 @@ def report(name: str, cell: dict[str, Any]) -> None:
 
 
 def picture(sizes: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(1, len(sizes), figsize=(8.5, 3.2), sharey=True)
-    colours = {OURS: "tab:blue", MASKED: "tab:orange", PLAIN: "0.45"}
-    names = {OURS: OURS, MASKED: "BERT, best masking", PLAIN: PLAIN}
-    for axis, (name, cells) in zip(axes, sizes.items(), strict=True):
-        lengths = [int(length) for length in cells["tokens"]]
-        for contender, colour in colours.items():
-            heights = [1000 * cell["seconds"][contender]["median"] for cell in cells["tokens"].values()]
-            axis.plot(lengths, heights, marker="o", color=colour, label=names[contender])
-            if contender == OURS:
-                for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
-                    ratios = [f"{cell['times faster than'][name]:.0f}" for name in (MASKED, PLAIN)]
-                    note = f"{'–'.join(ratios)}x"
-                    axis.annotate(note, (length, height), (0, 7), textcoords="offset points", fontsize=8, ha="center")
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        axis.margins(x=0.12)  # room for the first note
-        axis.set_xticks(lengths, [str(length) for length in lengths])
-        axis.set_xlabel("tokens of a sentence")
-        axis.set_title(name, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("ms a sentence")
-    axes[0].legend(fontsize=8, frameon=False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    with picture_of(path, (8.5, 3.2), len(sizes), tight=False, sharey=True) as axes:
+        colours = {OURS: "tab:blue", MASKED: "tab:orange", PLAIN: "0.45"}
+        names = {OURS: OURS, MASKED: "BERT, best masking", PLAIN: PLAIN}
+        for axis, (name, cells) in zip(axes, sizes.items(), strict=True):
+            lengths = [int(length) for length in cells["tokens"]]
+            for contender, colour in colours.items():
+                heights = [1000 * cell["seconds"][contender]["median"] for cell in cells["tokens"].values()]
+                axis.plot(lengths, heights, marker="o", color=colour, label=names[contender])
+                if contender == OURS:
+                    for length, height, cell in zip(lengths, heights, cells["tokens"].values(), strict=True):
+                        ratios = [f"{cell['times faster than'][name]:.0f}" for name in (MASKED, PLAIN)]
+                        note = f"{'–'.join(ratios)}x"
+                        axis.annotate(
+                            note, (length, height), (0, 7), textcoords="offset points", fontsize=8, ha="center"
+                        )
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            axis.margins(x=0.12)  # space for the first note
+            axis.set_xticks(lengths, [str(length) for length in lengths])
+            axis.set_xlabel("tokens of a sentence")
+            axis.set_title(name, fontsize=10)
+        axes[0].set_ylabel("ms a sentence")
+        axes[0].legend(fontsize=8, frameon=False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short sentences, one repetition; write nothing")
+    parser.add_argument("--quick", action="store_true", help="short sentences and one repetition; write nothing")
     arguments = parser.parse_args()
     arguments.lengths = {16: 1, 32: 1} if arguments.quick else LENGTHS
     arguments.trunks = ((1, 32),) if arguments.quick else ((1, 32), (1, 128), (8, 32), (8, 128))

@@ -1,38 +1,35 @@
-"""Unsupervised similarity: how well the cosine of two sentence vectors of a T-TA orders pairs as people do.
+"""Unsupervised similarity: how well the cosine of a T-TA's sentence vectors ranks pairs, against human scores.
 
     python benchmarks/tta_sts.py --model tta_small --mlm mlm_small --data stsb_zh
 
-The data are the Chinese STS-B's train.jsonl and dev.jsonl: JSON objects with text1, text2 and score, 0 to 5. Measured
-on dev; of train only the texts are read, for tf-idf's document frequencies and for whitening
-(https://kexue.fm/archives/8069, arXiv 2103.15316): nothing is chosen by any score. Beside the T-TA: bags of
-characters, the mean of the model's own static embeddings, the same network with random weights (three seeds), and a
-masked language model of the same size. Errors are bootstrap standard errors over the pairs; the differences to the
-T-TA are paired. Writes results/tta_sts.json.
+The data are the Chinese STS-B's train.jsonl and dev.jsonl: JSON objects with text1, text2 and score, 0 to 5. Figures
+are measured on dev. Of train only the texts are read, for tf-idf's document frequencies and for whitening
+(https://kexue.fm/archives/8069, arXiv 2103.15316); nothing is chosen by scores. For comparison: bags of characters,
+the mean of the model's static embeddings, the same network with random weights (three seeds), and a masked language
+model of the same size. Errors are bootstrap standard errors over the pairs; the differences to the T-TA are paired.
+Writes results/tta_sts.json.
 """
 
 import argparse
 import json
 import math
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import numpy as np  # noqa: E402 (after the environment of what it loads)
-from measuring import machine, write_result  # noqa: E402 (found by the line above)
+import numpy as np
+from measuring import machine, write_result
 
 RESAMPLES = 1000
 RANDOM_SEEDS = (0, 1, 2)
-# Many times the width of the vectors; more would only take longer.
+# Many times the width of the vectors, which is enough.
 WHITENED_ON = 4000
-# Eigenvalues below this share of the largest are no direction that texts differ in: layer normalisation leaves one.
+# Directions with a smaller share of the largest eigenvalue are dropped: layer normalisation leaves one such.
 NO_VARIANCE = 1e-6
 
 
@@ -49,7 +46,7 @@ def main() -> None:
 
     import kexue_hf  # noqa: F401 (registers the models)
 
-    transformers.logging.set_verbosity_error()  # that the encoder leaves the head's weights alone is no news
+    transformers.logging.set_verbosity_error()  # it would warn that the encoder does not use the head's weights
     torch.set_num_threads(options.threads)
     started = time.process_time()
     pairs = _read(options.data / "dev.jsonl")
@@ -94,7 +91,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _contenders(
     options: argparse.Namespace, texts: list[str], train: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """{contender: cosines [pairs, or seeds x pairs]}, and what is to be said of models and their cost."""
+    """Return {contender: cosines [pairs, or seeds x pairs]}, and details of the models and their cost."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -145,7 +142,7 @@ def _contenders(
 
 
 def _rarity(documents: list[str]) -> dict[str, float]:
-    """log((1 + n) / (1 + documents with it)) + 1 of each character; "" stands for those that are in none."""
+    """Return log((1 + n) / (1 + document frequency)) + 1 of each character; "" stands for unseen ones."""
     counts = Counter(character for text in documents for character in set(text))
     total = math.log(1 + len(documents)) + 1
     return {"": total, **{character: total - math.log(1 + count) for character, count in counts.items()}}
@@ -156,7 +153,7 @@ def _weighted(text: str, rarity: dict[str, float]) -> dict[str, float]:
 
 
 def _bags(texts: list[str], counts: Callable[[str], Any]) -> np.ndarray:
-    """[texts, characters]; white space is no character."""
+    """Return the counts of characters, [texts, characters], without white space."""
     bags = [counts("".join(text.split())) for text in texts]
     column = {character: number for number, character in enumerate(sorted(set().union(*bags)))}
     table = np.zeros((len(texts), len(column)), dtype=np.float32)
@@ -167,21 +164,21 @@ def _bags(texts: list[str], counts: Callable[[str], Any]) -> np.ndarray:
 
 
 def _static(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
-    """The mean of the word embeddings of each text's own tokens."""
+    """Return the mean word embedding of each text's tokens."""
     table = model.get_input_embeddings().weight.detach().numpy()
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return np.stack([table[row].mean(0) if row else np.zeros(table.shape[1], table.dtype) for row in ids])
 
 
 def _cosines(vectors: np.ndarray) -> np.ndarray:
-    """Cosine of each row with the next, of rows 0 and 1, 2 and 3, ...; 0 where one of them is zero."""
+    """Return the cosine of rows 0 and 1, 2 and 3, ...; 0 if one of them is zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(lengths == 0, 1, lengths)
     return (unit[0::2] * unit[1::2]).sum(1)
 
 
 def _whiten(vectors: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
-    """Shift and turn so that the coordinates of `fitted_on` have mean 0, variance 1 and no correlation."""
+    """Shift and rotate so that the coordinates of `fitted_on` are uncorrelated with mean 0 and variance 1."""
     mean = fitted_on.mean(0, dtype=np.float64)
     values, directions = np.linalg.eigh(np.cov(fitted_on - mean, rowvar=False))
     kept = values > NO_VARIANCE * values.max()
@@ -189,7 +186,7 @@ def _whiten(vectors: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
 
 
 def _correlations(found: np.ndarray, scores: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
-    """Spearman and Pearson with their bootstrap errors; of several seeds the mean, and every seed's."""
+    """Return Spearman and Pearson with bootstrap errors; for several seeds, the mean and each value."""
     runs = np.atleast_2d(found)
     resampled = {"spearman": [], "pearson": []}
     for rows in samples:
@@ -215,7 +212,7 @@ def _spearman(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, equal values sharing the mean of theirs."""
+    """Return ranks; equal values share their mean rank."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[group]
 

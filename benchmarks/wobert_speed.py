@@ -1,14 +1,14 @@
-"""How much faster are words? A word BERT against a character BERT of the same size: tokenise + encode real reviews.
+"""How much faster are words? A word BERT against a character BERT of the same size, tokenizing and encoding reviews.
 
     python benchmarks/wobert_speed.py --reviews FILE.jsonl --vocab WOBERT_VOCAB
 
-Both encoders are base size (12 layers, 768) with random weights, which cost the same time as trained ones; both are
-given the same texts, in the same batches' size and order of batching: as they come, or sorted by their number of
-tokens, which is what we recommend wherever all texts are at hand (`train_sampling_strategy="group_by_length"` while
-training). The character vocabulary is the word vocabulary without its words, which is how WoBERT's began.
+Both encoders are of base size (12 layers, 768) with random weights, which take as long as trained ones. Both read the
+same texts in batches of the same size: in their given order, or sorted by number of tokens, which we recommend
+whenever all texts are available (`train_sampling_strategy="group_by_length"` in training). The character vocabulary is
+the word vocabulary without its words.
 
-A text of N characters is a review of at least N, cut there. One thread, of which the processor time is counted, since
-other work on the machine does not add to it; the repetitions of all contenders alternate. Writes
+A text of N characters is a review of at least N characters, cut to N. The script uses one thread and counts processor
+time, which other work on the machine does not change; the repetitions of all contenders alternate. Writes
 results/wobert_speed.json and docs/wobert_speed.svg.
 """
 
@@ -17,29 +17,26 @@ import itertools
 import json
 import random
 import re
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from measuring import interleave, machine, summary, write_result  # noqa: E402 (found by the line above)
+from drawing import picture_of
+from measuring import ROOT, interleave, machine, summary, write_result
 
 LENGTHS = (128, 256, 512)
 ORDERS = ("as they come", "sorted by length")
 UNITS = ("characters", "words")
-# Of https://kexue.fm/archives/7758: speed against BERT on a GPU.
+# From https://kexue.fm/archives/7758: speed against BERT on a GPU.
 POST = {128: 1.16, 256: 1.22, 512: 1.28}
 WANTED = 1.3
 is_word = re.compile("[\u4e00-\u9fff]{2,}").fullmatch
 
 
 def batches(rows: list[list[int]], order: str, size: int, pad: int) -> list[Any]:
-    """Rows of ids as tensors [size, longest], padded."""
+    """Return rows of ids as padded tensors [size, longest]."""
     import torch
 
     rows = sorted(rows, key=len, reverse=True) if order == "sorted by length" else rows
@@ -52,7 +49,7 @@ def batches(rows: list[list[int]], order: str, size: int, pad: int) -> list[Any]
 
 
 def encode(tokenizer: Any, model: Any, texts: list[str], order: str, size: int) -> float:
-    """Seconds of processor time from the texts to the last hidden state of the last batch."""
+    """Return the processor seconds from the texts to the last hidden state of the last batch."""
     import torch
 
     start = time.process_time()
@@ -97,7 +94,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for order, unit in itertools.product(ORDERS, UNITS)
         }
         for unit in UNITS:
-            encode(tokenizers[unit], models[unit], chosen[:2], ORDERS[0], 2)  # first call: caches, thread pools
+            encode(
+                tokenizers[unit], models[unit], chosen[:2], ORDERS[0], 2
+            )  # the first call fills caches and creates thread pools
         seconds = {name: summary(times) for name, times in interleave(contenders, arguments.repetitions).items()}
         tokens = {unit: sum(map(len, tokenizers[unit](chosen)["input_ids"])) for unit in UNITS}
         cells = {
@@ -125,36 +124,30 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def picture(lengths: dict[str, Any], path: Path) -> None:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.hashsalt"] = "kexue"  # the same picture from the same figures
-    figure, axes = pyplot.subplots(figsize=(7.5, 3.2))
-    width = 0.27
-    series = [
-        ("here, texts as they come", "tab:blue", [c["speed of words"][ORDERS[0]] for c in lengths.values()]),
-        ("here, sorted by length", "tab:green", [c["speed of words"][ORDERS[1]] for c in lengths.values()]),
-        ("the post (GPU)", "0.75", [POST.get(int(length), 0) for length in lengths]),
-    ]
-    for number, (label, colour, heights) in enumerate(series):
-        places = [place + (number - 1) * width for place in range(len(heights))]
-        bars = axes.bar(places, heights, width, label=label, color=colour)
-        axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(lengths)), [f"{length} characters" for length in lengths])
-    axes.set_ylabel("times the character BERT's speed")
-    axes.set_ylim(0.9, None)
-    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
+    with picture_of(path, (7.5, 3.2), tight=False) as (axes,):
+        width = 0.27
+        series = [
+            ("here, texts as they come", "tab:blue", [c["speed of words"][ORDERS[0]] for c in lengths.values()]),
+            ("here, sorted by length", "tab:green", [c["speed of words"][ORDERS[1]] for c in lengths.values()]),
+            ("the post (GPU)", "0.75", [POST.get(int(length), 0) for length in lengths]),
+        ]
+        for number, (label, colour, heights) in enumerate(series):
+            places = [place + (number - 1) * width for place in range(len(heights))]
+            bars = axes.bar(places, heights, width, label=label, color=colour)
+            axes.bar_label(bars, fmt="%.2f", fontsize=8)
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(lengths)), [f"{length} characters" for length in lengths])
+        axes.set_ylabel("times the character BERT's speed")
+        axes.set_ylim(0.9, None)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reviews", type=Path, required=True, help=".jsonl of objects with `text`")
     parser.add_argument("--vocab", type=Path, required=True, help="WoBERT's vocab.txt")
-    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="characters of a text")
-    parser.add_argument("--characters", type=int, default=3 << 13, help="of all texts of a length together")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="characters per text")
+    parser.add_argument("--characters", type=int, default=3 << 13, help="total characters of the texts of one length")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--repetitions", type=int, default=2)
     result = measure(parser.parse_args())

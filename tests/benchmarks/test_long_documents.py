@@ -66,9 +66,8 @@ def test_what_reads_joined_documents_was_trained_as_it_is_named(tokens: int, mos
     assert linear == {name for name in script.READINGS if "linear" in name}
 
 
-def test_tables_show_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_show_the_figures() -> None:
     import performer_long_documents as script
-    import performer_tables
     import tables
 
     figures = {"accuracy": 0.25, "macro_f1": 0.125}
@@ -91,29 +90,25 @@ def test_tables_show_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         },
     }
 
-    def measured(name: str, *parts: str) -> Any:
-        found = content
-        for part in parts:
-            found = found[part]
-        return found
-
-    monkeypatch.setattr(performer_tables, "measured", measured)
-    for name in ("documents", "speed", "text"):
-        lines = tables.TABLES[f"performer_long_{name}"]("en").splitlines()
+    parts = ("documents", "speed", "text")
+    shown = {part: tables.TABLES[f"performer_long_{part}"].render("en", content) for part in parts}
+    for text in shown.values():
+        lines = text.splitlines()
         assert len({line.count("|") for line in lines}) == 1 and len(lines) >= 4
-    documents = performer_tables.performer_long_documents("en")
+    documents = shown["documents"]
     assert "| linear, whole text | 50.0 | 12.5 | 25.0 | 12.5 | 30 | 50 |" in documents
     assert "| commonest class | 25.0 | 12.5 | 25.0 | 12.5 |  |  |" in documents
     assert "| softmax, 512 tokens |  |  | 25.0 |" in documents
-    assert "| 8,192 | 10.0 | 20.0 | *0.50* |  |  |  |" in performer_tables.performer_long_speed("en")
-    assert "| linear | 9 | 1,500 |" in performer_tables.performer_long_text("en")
+    assert "| 8,192 | 10.0 | 20.0 | *0.50* |  |  |  |" in shown["speed"]
+    assert "| linear | 9 | 1,500 |" in shown["text"]
 
 
-def test_nothing_of_the_picture_is_cut(tmp_path: Path) -> None:
+def test_nothing_of_the_picture_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot = pytest.importorskip("matplotlib.pyplot")
     import performer_long_documents as script
 
     result = json.loads((ROOT / "benchmarks" / "results" / "performer_long_documents.json").read_text("utf-8"))
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
     script.picture(result, tmp_path / "a.svg")
     figure = pyplot.gcf()
     points = float(re.search(r'width="([\d.]+)pt"', (tmp_path / "a.svg").read_text("utf-8"))[1])

@@ -195,7 +195,7 @@ def test_a_training_that_was_made_otherwise_is_not_taken(
     if named is None:
         script.train(options, model, folder, {"train": rows}, None, how)
     else:
-        with pytest.raises(InputError, match=f"{re.escape(str(folder))} .* of another kind, {re.escape(named)}"):
+        with pytest.raises(InputError, match=f"{re.escape(str(folder))} .* with other settings, {re.escape(named)}"):
             script.train(options, model, folder, {"train": rows}, None, how)
     assert len(trained) == 1 and trained[0].save_strategy == "no"
 
@@ -363,18 +363,13 @@ def test_differences_are_of_the_figures(tasks: dict[str, Any], of: str, kind: st
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import matcher_tables
+def test_tables_show_the_figures(tasks: dict[str, Any], language: str) -> None:
     import tables
 
-    def measured(name: str, *parts: str) -> Any:
-        content: Any = {"matcher_tasks": tasks, "matcher": SPEED}[name]
-        for part in parts:
-            content = content[part]
-        return content
-
-    monkeypatch.setattr(matcher_tables, "measured", measured)
-    shown = {name: tables.TABLES[name](language) for name in matcher_tables.MATCHER_TABLES}
+    results = {"matcher_tasks": tasks, "matcher": SPEED}
+    declared = {name: table for name, table in tables.TABLES.items() if table.result in results}
+    assert len(declared) == 9
+    shown = {name: table.render(language, results[table.result]) for name, table in declared.items()}
     for text in shown.values():
         lines = [line for line in text.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) == 1 and len(lines) > 2
@@ -388,22 +383,9 @@ def test_tables_show_the_figures(tasks: dict[str, Any], language: str, monkeypat
     untold = tasks["one matcher better by"]["not told the task"]["f1"]
     assert f"{100 * untold['difference']:+.1f}" in shown["matcher_differences"].splitlines()[3]
     assert "2, the highest tried" in shown["matcher_training"]
-    assert "texts: 1 rows. Of the rows kept out of 短短匹配B类, 6 of 13 match." in shown["matcher_training"]
+    assert "1 rows were left out because another part has the same two texts." in shown["matcher_training"]
+    assert "Of the kept-out rows of 短短匹配B类, 6 of 13 match." in shown["matcher_training"]
     assert len(shown["matcher_tasks"].splitlines()) == 5 and len(shown["matcher_thresholds"].splitlines()) == 6
     assert "| 2,000 | 120 |" in shown["matcher_tasks"]  # two models of the six: what all have together
     missed = [line.split(" | ")[0].strip("| ") for line in shown["matcher_wanted"].splitlines() if "missed" in line]
     assert len(missed) == 3 and all("mixed" in line or "similar lengths" in line for line in missed)
-
-
-def test_what_is_not_measured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import matcher_tables
-    import tables
-
-    def unmeasured(name: str, *parts: str) -> Any:
-        if parts == ("contenders",):
-            return {}
-        raise matcher_tables.Unmeasured(f"benchmarks/{name}.py")
-
-    monkeypatch.setattr(matcher_tables, "measured", unmeasured)
-    for name in matcher_tables.MATCHER_TABLES:
-        assert "python benchmarks/matcher" in tables._table_of(name, "en")
