@@ -3,7 +3,7 @@
 first | second                      cells
 peak MB || 内存峰值 MB              English and Chinese; a text without " || " serves both
 {seconds.$1.median:.2f}             a figure of the result, by its keys, and a format
-{errors[0.25].low_order:*100 .2g}   a key that contains a dot; "*100 " or "/60 " scales the figure
+{errors[0.25].low_order:*100 .2g}   a key that contains a dot or a colon; "*100 " or "/60 " scales the figure
 {$1}                                the row's key, or its label; {$2} is the key one level below
 {.:share}                           the row's whole value
 {mean} ± {error} // {mean} //       texts to try in turn until one has all its figures; here the last one is empty
@@ -22,7 +22,7 @@ import yaml
 from table_figures import DERIVED, FORMATS
 
 RESULTS = Path(__file__).resolve().parent / "results"
-FIGURE = re.compile(r"\{([^{}:]+)(?::([^{}]*))?\}")
+FIGURE = re.compile(r"\{((?:[^{}:\[]|\[[^\]]*\])+)(?::([^{}]*))?\}")
 KEY = re.compile(r"\[([^\]]+)\]|([^.\[\]]+)")
 SCALED = re.compile(r"([*/])([\d.e]+) (.*)")
 
@@ -55,7 +55,8 @@ class Row:
                 found = dict(items(found)).get(key)
             if found is not None:
                 return found
-        raise MissingFigure(self.table.result, f"figure '{'.'.join(keys)}'")
+        result = keys[0] if "+" in self.table.result else self.table.result
+        raise MissingFigure(result, f"figure '{'.'.join(keys)}'")
 
     def fill(self, text: str) -> str:
         """Return a template in the row's language, with its figures."""
@@ -103,11 +104,9 @@ class Table:
         Raises:
             TableError: the file or one of its figures is missing.
         """
-        result = read_result(self.result) if result is None else result
-        try:
-            whole = Row(self, language, result | DERIVED.get(self.result, lambda _: {})(result))
-        except KeyError as missing:
-            raise MissingFigure(self.result, f"figure {missing}") from None
+        names = self.result.split("+")
+        found = {name: with_derived(name, read_result(name) if result is None else result) for name in names}
+        whole = Row(self, language, found if len(names) > 1 else found[self.result])
         if isinstance(self.row, str):
             lines = [row.cells(self.row) for row in self._rows(whole)]
         else:
@@ -135,6 +134,14 @@ def declared_tables() -> dict[str, Table]:
     """Return the tables of tables.yaml by their names."""
     declared = yaml.safe_load((RESULTS.parent / "tables.yaml").read_text("utf-8"))
     return {name: Table(**fields) for name, fields in declared.items()}
+
+
+def with_derived(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result with the figures that are computed from it."""
+    try:
+        return result | DERIVED.get(name, lambda _: {})(result)
+    except KeyError as missing:
+        raise MissingFigure(name, f"figure {missing}") from None
 
 
 def read_result(name: str) -> dict[str, Any]:
