@@ -158,8 +158,10 @@ def test_removing_gives_the_softmax_model_back(name: str, tmp_path: Path) -> Non
 def test_a_part_that_shares_its_configuration() -> None:
     model = tiny_bart()
     before = COMPOSITES["bart"][1](model)
-    with pytest.raises(ValueError, match=r"other layers of BartModel: .* with layers=\[1, 2\]"):
-        use_performer(model.decoder)
+    for part in (model.encoder, model.decoder, tiny_bart().decoder):
+        with pytest.raises(ValueError, match=f"{type(part).__name__} is a part .* on the whole, with layers=") as caught:
+            use_performer(part)
+        assert "\n" not in str(caught.value) and not hasattr(part.config, "performer")
     assert torch.equal(COMPOSITES["bart"][1](model), before)
     use_performer(model, layers=[1, 2])
     use_performer(copy.deepcopy(model))
@@ -232,7 +234,7 @@ REFUSED = {
         "softcapping",
     ),
     "performer_bert": (lambda: transformers.AutoModel.from_config(
-        transformers.AutoConfig.for_model("performer_bert", **BERT)), "feature maps of its own"),
+        transformers.AutoConfig.for_model("performer_bert", **BERT)), "already has feature maps"),
     "no_model_of_transformers": (lambda: torch.nn.Linear(2, 2), r"auto_model"),
 }  # fmt: skip
 

@@ -213,7 +213,7 @@ def refused_models() -> dict:
         "dropout": (lambda: bert().train()(**batch), "no weights to drop, got dropout 0.1"),
         "window": (lambda: AutoModel.from_config(mistral).eval()(**batch), "sliding window"),
         "relative_bias": (lambda: transformers.T5EncoderModel(t5).eval()(**batch), "position_bias"),
-        "own_attention": (lambda: AutoModel.from_config(deberta), "cannot be exchanged"),
+        "own_attention": (lambda: AutoModel.from_config(deberta), "cannot be swapped"),
         "packed_texts": (lambda: tiny_llama()(**batch, position_ids=packed, use_cache=False), "packed texts"),
         "static_cache": (
             lambda: tiny_llama().generate(**batch, max_new_tokens=2, cache_implementation="static"),
@@ -250,9 +250,9 @@ def test_wrong_settings_leave_the_model_as_it_was(settings: dict, message: str) 
     assert not any("favor" in name for name in model.state_dict())
 
 
-def test_a_model_without_exchangeable_attention() -> None:
+def test_a_model_without_attention_to_swap() -> None:
     model = AutoModel.from_config(transformers.DebertaConfig(**BERT))
-    with pytest.raises(ValueError, match="no attention that can be exchanged"):
+    with pytest.raises(ValueError, match="no attention that can be swapped"):
         use_performer(model)
 
 
@@ -376,7 +376,7 @@ def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
-def test_attaching_again_begins_anew() -> None:
+def test_using_it_again_replaces_calibrated_maps() -> None:
     model, batch = use_performer(tiny_bert("sdpa")), padded()
     new = model(**batch).logits
     calibrate_performer(model, [batch])
