@@ -28,7 +28,7 @@ def enable() -> None:
             state.distributed_type = DistributedType.FSDP
             PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.is_fsdp_enabled = True
-            assert self.accelerator.distributed_type == DistributedType.FSDP, "this accelerate keeps its state elsewhere"
+            assert self.accelerator.distributed_type == DistributedType.FSDP, "accelerate has moved its state"
 
     Trainer.create_accelerator_and_postprocess = create_with_fsdp
 

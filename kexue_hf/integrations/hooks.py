@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 # Releases that the suite was run with.
 TRIED = {"transformers": "5.20 to 5.24", "peft": "0.15 to 0.21"}
@@ -104,7 +105,7 @@ def run_hooks(hooks: Iterable[Hook]) -> None:
 def _lacking(name: str, parameters: str) -> str | None:
     """The dotted name that does not exist, if `name` or one of its parameters does not."""
     module, _, path = name.partition(":")
-    found = importlib.import_module(module)
+    found: Any = importlib.import_module(module)
     dotted = module
     for part in path.split("."):
         dotted = f"{dotted}.{part}"

@@ -136,7 +136,7 @@ def _watch(loader: importlib.abc.Loader, name: str) -> None:
         # A loader that takes no attributes: its module loads without our hooks.
         if name in _hooks:
             warnings.warn(
-                f"{name} is loaded by a {type(loader).__name__}, which kexue_hf cannot watch: import it before kexue_hf",
+                f"kexue_hf cannot watch {name}, loaded by a {type(loader).__name__}: import it before kexue_hf",
                 IntegrationWarning,
                 stacklevel=2,
             )

@@ -1,9 +1,9 @@
 """Read, check and write the settings that `use_performer` stores in a configuration, `config.performer`.
 
 A mapping with the key "feature_map" is ours; anything else belongs to another library. The values are the arguments of
-`use_performer`, but "feature_map" may also be a list with one name for each attention layer. A part that is saved alone
-has "offset", the number of its first layer in the whole model. "active": False says that the model was set to softmax
-when it was saved.
+`use_performer`, but "feature_map" may also be a list with one name for each attention layer. A part that is saved
+alone has "offset", the number of its first layer in the whole model. "active": False says that the model was set to
+softmax when it was saved.
 """
 
 import operator

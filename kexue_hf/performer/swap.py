@@ -198,7 +198,9 @@ def attach_maps(model: Any, settings: dict[str, Any], replace: bool = True) -> d
     if replace:
         refuse_unsupported_attention(modules, chosen)
     # All maps are created before the first is attached: an error leaves the model unchanged.
-    maps = [_create_map(module, number, settings) if number in chosen else None for number, module in enumerate(modules)]
+    maps = [
+        _create_map(module, number, settings) if number in chosen else None for number, module in enumerate(modules)
+    ]
     for module, new in zip(modules, maps, strict=True):
         module.__dict__.pop(SOFTMAX_MARK, None)
         if new is None:
