@@ -103,7 +103,7 @@ def run_hooks(hooks: Iterable[Hook]) -> None:
 
 
 def _lacking(name: str, parameters: str) -> str | None:
-    """The dotted name that does not exist, if `name` or one of its parameters does not."""
+    """Return the dotted name that does not exist, if `name` or one of its parameters does not."""
     module, _, path = name.partition(":")
     found: Any = importlib.import_module(module)
     dotted = module
@@ -120,7 +120,7 @@ def _lacking(name: str, parameters: str) -> str | None:
 
 
 def missing_name(error: BaseException) -> str | None:
-    """The dotted name of a library in `TRIED` whose absence raised this error; None for any other error."""
+    """Return the dotted name, of a library in `TRIED`, whose absence raised this error; None for other errors."""
     if isinstance(error, ImportError):
         found = re.match(r"cannot import name '(\w+)' from '([\w.]+)'", str(error))
         name = f"{found[2]}.{found[1]}" if found else error.name

@@ -58,7 +58,7 @@ def check_after_init(cls: type, attribute: str, then: Callable[[Any], None] | No
 
 
 def _warn_without(instance: Any, names: tuple[str, ...], what: str) -> bool:
-    """Whether the instance lacks one of these attributes; then warn once."""
+    """Return whether the instance lacks one of these attributes; warn once if so."""
     missing = next((name for name in names if not hasattr(instance, name)), None)
     if missing is None:
         return False

@@ -96,7 +96,7 @@ def fill_unfilled(feature_map: FeatureMap) -> None:
 
 
 def _implementations(config: Any) -> dict[int, str | None]:
-    """The attention implementation of a configuration and of its parts, by id."""
+    """Return the attention implementations of a configuration and of its sub-configurations, by id."""
     found = {id(config): getattr(config, "_attn_implementation", None)}
     for name in getattr(config, "sub_configs", {}):
         part = getattr(config, name, None)

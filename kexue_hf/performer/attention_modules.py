@@ -73,7 +73,7 @@ def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def has_only_fixed_attention(model: nn.Module) -> bool:
-    """Whether the model has attention, by the names of its modules' classes, and none of it can be swapped."""
+    """Return whether a model has modules with "Attention" in their class name, none of which can be swapped."""
     kinds = {type(module) for module in model.modules()}
     return any("Attention" in kind.__name__ for kind in kinds) and not any(map(_is_swappable, kinds))
 
