@@ -7,6 +7,7 @@ It rewrites accelerate's private state (tried: 1.15), which the package must not
 
 import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 from accelerate.state import DistributedType, PartialState
@@ -36,4 +37,5 @@ def enable() -> None:
 if __name__ == "__main__":
     enable()
     del sys.argv[0]
+    sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
     runpy.run_path(sys.argv[0], run_name="__main__")

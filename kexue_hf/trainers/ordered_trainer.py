@@ -157,7 +157,7 @@ def seed_of(args: Any) -> int:
 
 
 def missing_processes_requested() -> bool:
-    """Return whether the script was started by `accelerate launch --cpu --num_processes N`, which starts only one process.
+    """Return whether `accelerate launch --cpu --num_processes N` started the script, which starts only one process.
 
     accelerate (checked: 1.15, commands/launch.py:launch_command) leaves several processes on CPUs to MPI, and without
     `--mpirun_hostfile` silently starts one. `--multi_gpu` instead of `--cpu` starts N processes, on CPUs too.
