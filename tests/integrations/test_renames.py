@@ -8,6 +8,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import types
 from pathlib import Path
@@ -19,7 +20,7 @@ from kexue_hf.integrations import import_finder, pairing
 from kexue_hf.integrations.auto_classes import AUTO_CLASSES, MODEL_TYPES
 from kexue_hf.integrations.hook_table import HOOKS
 from kexue_hf.integrations.hooks import TRIED, Hook, IntegrationWarning, Losses, run_hooks
-from tests.fresh_process import TORCH, TRANSFORMERS, run_forked
+from tests.fresh_process import ROOT, TORCH, TRANSFORMERS, run_forked
 
 # Hooks run at once when their modules are loaded; and what transformers imports of itself is not hidden from it.
 PRELOADED = TRANSFORMERS + "from transformers import BertTokenizer, RoFormerModel, Trainer\n"
@@ -251,6 +252,13 @@ BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, 
 assert AutoConfig.for_model("nezha").model_type == "nezha"
 """,
     )
+
+
+def test_the_tried_versions_are_the_supported_ones() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    bounds = re.search(r'"transformers>=5\.(\d+),<5\.(\d+)"', text)
+    assert bounds is not None
+    assert TRIED["transformers"] == f"5.{bounds[1]} to 5.{int(bounds[2]) - 1}"
 
 
 def test_auto_classes_are_those_of_the_auto_maps() -> None:
