@@ -7,7 +7,7 @@ Auto classes the moment those are imported (at once where they already are); the
 import importlib
 from typing import Any
 
-from kexue_hf.integrations.auto_classes import install as _install_registration
+from kexue_hf.integrations.hook_table import install as _install_hooks
 
 __version__ = "0.1.0"
 
@@ -106,4 +106,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-_install_registration()
+_install_hooks()

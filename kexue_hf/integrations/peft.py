@@ -1,25 +1,20 @@
-"""PEFT's defaults for our models: adapters without `target_modules` go where they go in a BERT.
+"""Add our model types to PEFT's tables of default target modules, so that adapters go where they go in a BERT.
 
-Our layers have BERT's names, so that its entry of each of PEFT's tables holds for them (tried: PEFT 0.15 and 0.21).
+The layers of our models have BERT's names, so BERT's entry of each table holds for them.
 """
 
-import warnings
-from types import ModuleType
+import importlib
+
+from kexue_hf.integrations.auto_classes import MODEL_TYPES
+from kexue_hf.integrations.hooks import Losses
 
 
-def register_target_modules(module: ModuleType, model_types: tuple[str, ...]) -> None:
-    """Add our model types to the tables in `peft.utils.constants`, each with the value that "bert" has there."""
-    tables = [
-        table
-        for name, table in vars(module).items()
-        if name.startswith("TRANSFORMERS_MODELS_TO_") and isinstance(table, dict) and "bert" in table
-    ]
-    if not tables:
-        warnings.warn(
-            "this PEFT has no tables of target modules where PEFT 0.21 has them: name target_modules yourself, "
-            '["query", "value"] for models of kexue_hf',
-            stacklevel=2,
-        )
-    for table in tables:
-        for model_type in model_types:
-            table.setdefault(model_type, table["bert"])
+def register_target_modules(losses: Losses) -> None:
+    """Add our model types to the tables in `peft.utils.constants`, each with the value of "bert"."""
+    for name, table in vars(importlib.import_module("peft.utils.constants")).items():
+        if name.startswith("TRANSFORMERS_MODELS_TO_") and isinstance(table, dict) and "bert" in table:
+            for model_type in MODEL_TYPES:
+                table.setdefault(model_type, table["bert"])
+
+
+__all__ = ["register_target_modules"]

@@ -1,10 +1,12 @@
-"""Feature maps of a model that is saved and loaded again: written as they are, and attached before a file fills them.
+"""Save feature maps with a model, and create them before `from_pretrained` fills them from a file.
 
-transformers knows nothing of maps, so that `restore_after_construction` changes its base class: every model whose
-configuration has settings gets its maps when it is made, and says in its configuration what it has when it is saved.
+transformers does not know feature maps, so `keep_feature_maps` changes its base class: a model whose configuration has
+performer settings gets its maps at the end of its construction, and describes its maps in its configuration when it is
+saved.
 
-A model that is loaded with an `attn_implementation` has that one, and one that had been set to another than "favor"
-when it was saved has the usual one; the maps are there, and `set_attn_implementation("favor")` puts them to use.
+A model that is loaded with an explicit `attn_implementation` uses that one. A model that was saved while set to
+another implementation than "favor" uses transformers' default. Both have their maps, and
+`set_attn_implementation("favor")` uses them.
 """
 
 import contextlib
@@ -12,81 +14,89 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from transformers.modeling_utils import PreTrainedModel
 
 from kexue_hf.models.performer_bert.favor_performer_bert import FAVOR, register
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
 from kexue_hf.models.performer_bert.redraws_performer_bert import fill_missing
+from kexue_hf.performer.attention_modules import has_only_fixed_attention
 from kexue_hf.performer.settings import SETTING, settings_of
-from kexue_hf.performer.swap import activate, attach, described_parts
+from kexue_hf.performer.swap import UNFILLED, activate, attach_maps, described_parts
 
-# Of a model that is being made: by configuration, which implementation its maker has asked for.
-_ASKED = "_favor_asked"
+# On a model under construction: the requested implementation, by id of the configuration.
+_REQUESTED = "_favor_requested"
 
 
-def restore_after_construction(model_class: type) -> None:
-    """Have every model of transformers call `restore` once it is made."""
-    # The ignores: mypy takes methods for fixed, and a function for something without attributes.
-    construct = model_class.__init__  # type: ignore[misc]
-    save = model_class.save_pretrained  # type: ignore[attr-defined]
-    post_init = model_class.post_init  # type: ignore[attr-defined]
-    initialize = model_class._initialize_weights  # type: ignore[attr-defined]
-    if getattr(post_init, "restores_performer", False):
+def keep_feature_maps() -> None:
+    """Wrap the methods of `PreTrainedModel` that construct, initialise and save a model."""
+    # Any: mypy does not allow assigning methods, or attributes of functions.
+    model_class: Any = PreTrainedModel
+    construct, post_init = model_class.__init__, model_class.post_init
+    initialize, save = model_class.initialize_weights, model_class.save_pretrained
+    if getattr(post_init, "creates_feature_maps", False):
         return
 
     @functools.wraps(construct)
-    def construct_and_note(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
-        # Afterwards there is no telling what was asked for from what was filled in.
-        asked = _implementations(config) if hasattr(config, SETTING) else None
-        construct(self, config, *args, **kwargs)
-        if asked is not None:
-            self.__dict__[_ASKED] = asked
-
-    @functools.wraps(save)
-    def save_as_it_is(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _saved_as_it_is(self):
-            return save(self, *args, **kwargs)
+    def construct_and_note(self: Any, *args: Any, **kwargs: Any) -> None:
+        # Afterwards a requested implementation looks like a default one.
+        config = args[0] if args else kwargs.get("config")
+        requested = _implementations(config) if hasattr(config, SETTING) else None
+        construct(self, *args, **kwargs)
+        if requested is not None:
+            self.__dict__[_REQUESTED] = requested
 
     @functools.wraps(post_init)
-    def post_init_and_restore(self: Any, *args: Any, **kwargs: Any) -> None:
+    def post_init_with_maps(self: Any, *args: Any, **kwargs: Any) -> None:
         post_init(self, *args, **kwargs)
-        restore(self)
+        create_maps(self)
 
     @functools.wraps(initialize)
-    def initialize_maps_too(self: Any, module: nn.Module, *args: Any, **kwargs: Any) -> None:
-        # Whatever the file has not, the model's own `_init_weights` knows nothing of it.
-        if isinstance(module, FeatureMap) and not getattr(module, "_is_hf_initialized", False):
-            fill_missing(module)
-        initialize(self, module, *args, **kwargs)
+    def initialize_with_maps(self: Any, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+        for module in self.modules():
+            if isinstance(module, FeatureMap) and UNFILLED in module.__dict__:
+                fill_unfilled(module)
 
-    post_init_and_restore.restores_performer = True  # type: ignore[attr-defined]
-    model_class.__init__ = construct_and_note  # type: ignore[misc]
-    model_class.save_pretrained = save_as_it_is  # type: ignore[attr-defined]
-    model_class.post_init = post_init_and_restore  # type: ignore[attr-defined]
-    model_class._initialize_weights = initialize_maps_too  # type: ignore[attr-defined]
+    @functools.wraps(save)
+    def save_with_settings(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _settings_in_configurations(self):
+            return save(self, *args, **kwargs)
+
+    post_init_with_maps.creates_feature_maps = True  # type: ignore[attr-defined]
+    model_class.__init__, model_class.post_init = construct_and_note, post_init_with_maps
+    model_class.initialize_weights, model_class.save_pretrained = initialize_with_maps, save_with_settings
 
 
-def restore(model: Any) -> None:
-    """Called at the end of every model's construction: attach what its configuration asks for.
+def create_maps(model: Any) -> None:
+    """Attach the feature maps that a new model's configuration asks for.
 
     Raises:
-        ValueError: "favor" is asked for where attention cannot be exchanged; or wrong settings.
+        ValueError: "favor" is requested for a model whose attention cannot be swapped; or wrong settings.
     """
-    asked = model.__dict__.pop(_ASKED, {})
+    requested = model.__dict__.pop(_REQUESTED, {})
     settings = settings_of(model.config)
     if settings is not None:
         register()
-        attach(model, settings, anew=False)
-        wanted = asked.get(id(model.config))
+        attach_maps(model, settings, replace=False)
+        wanted = requested.get(id(model.config))
         if wanted == FAVOR or (wanted is None and settings.get("active", True)):
-            activate(model, asked)
-    elif getattr(model.config, "_attn_implementation", None) == FAVOR and not model._can_set_attn_implementation():
+            activate(model, requested)
+    elif getattr(model.config, "_attn_implementation", None) == FAVOR and has_only_fixed_attention(model):
         raise ValueError(
-            f"the attention of {type(model).__name__} is its own and cannot be exchanged: 'favor' has no meaning there"
+            f"{type(model).__name__} computes its attention itself, which cannot be swapped: load it without "
+            "attn_implementation='favor'"
         )
 
 
+def fill_unfilled(feature_map: FeatureMap) -> None:
+    """Initialise what no file has filled of a map that was created without storage, once it has storage."""
+    if not any(tensor.is_meta for tensor in (*feature_map.buffers(), *feature_map.parameters())):
+        del feature_map.__dict__[UNFILLED]
+        fill_missing(feature_map)
+
+
 def _implementations(config: Any) -> dict[int, str | None]:
+    """Return the attention implementations of a configuration and of its sub-configurations, by id."""
     found = {id(config): getattr(config, "_attn_implementation", None)}
     for name in getattr(config, "sub_configs", {}):
         part = getattr(config, name, None)
@@ -96,23 +106,24 @@ def _implementations(config: Any) -> dict[int, str | None]:
 
 
 @contextlib.contextmanager
-def _saved_as_it_is(model: Any) -> Iterator[None]:
-    """Within the block all configurations say what hangs on the model's layers, and whether it is in use."""
+def _settings_in_configurations(model: Any) -> Iterator[None]:
+    """Within the block, all configurations describe the maps that the model has and whether it uses them."""
     before = []
     try:
         for config, settings in list(described_parts(model)):
             before.append((config, vars(config).get(SETTING)))
-            if settings is None:
-                vars(config).pop(SETTING, None)
-            else:
-                setattr(config, SETTING, settings)
+            _set_settings(config, settings)
         yield
     finally:
         for config, settings in before:
-            if settings is None:
-                vars(config).pop(SETTING, None)
-            else:
-                setattr(config, SETTING, settings)
+            _set_settings(config, settings)
 
 
-__all__ = ["restore", "restore_after_construction"]
+def _set_settings(config: Any, settings: dict[str, Any] | None) -> None:
+    if settings is None:
+        vars(config).pop(SETTING, None)
+    else:
+        setattr(config, SETTING, settings)
+
+
+__all__ = ["create_maps", "fill_unfilled", "keep_feature_maps"]

@@ -1,10 +1,10 @@
-"""A model folder as a SentenceTransformer whose vectors are those of `sentence_vectors`.
+"""Build a SentenceTransformer from a model folder, with the vectors of `sentence_vectors`.
 
-sentence-transformers' mean counts the tokens around a text ([SOS] and [EOS], [CLS] and [SEP]) as well; T-TA's vector
-leaves them out (arXiv 2004.08097). It is made of sentence-transformers' own modules: token weights, which are 0 for
-those tokens and 1 for all others, and the mean. So a saved folder names no module class of ours, which
-sentence-transformers would only load with `trust_remote_code=True`, this package installed or not. The flag is needed
-for the network itself, and only where this package has not been imported.
+The mean in sentence-transformers includes the tokens around a text ([SOS] and [EOS], [CLS] and [SEP]); T-TA's vector
+leaves them out (arXiv 2004.08097). The result consists of modules of sentence-transformers only: token weights, 0 for
+those tokens and 1 for all others, and the mean. So sentence-transformers loads a saved folder without
+`trust_remote_code=True`, which it demands for module classes of other packages even if they are installed. The network
+in the folder needs that flag only where this package has not been imported.
 """
 
 from os import PathLike, fspath
@@ -26,22 +26,22 @@ def build_sentence_transformer(
     model_kwargs: dict[str, Any] | None = None,
     **options: Any,
 ) -> "SentenceTransformer":
-    """A SentenceTransformer of the encoder and the tokenizer in `folder`: `encode`, train, `save_pretrained`.
+    """Build a SentenceTransformer from the encoder and the tokenizer in `folder`, to encode, train and save.
 
-    Its vectors are those of `sentence_vectors`, but for texts longer than the model's positions: sentence-transformers
-    cuts them off. The token weights are frozen; in a model that was saved and loaded again they are parameters like
-    others, so freeze them before training: `model[1].requires_grad_(False)`.
+    Its vectors are those of `sentence_vectors`, except that sentence-transformers truncates texts that are longer than
+    the model's positions. The token weights are frozen. In a model that was saved and loaded again they are trainable,
+    so freeze them before training: `model[1].requires_grad_(False)`.
 
     Args:
         folder: a saved T-TA, WoBERT, NEZHA or other encoder with its tokenizer, or its name on the Hub.
-        max_length: tokens from which on a text is cut off; None for what model and tokenizer allow.
+        max_length: texts are truncated to this number of tokens; None for the limit of model and tokenizer.
         normalize: scale vectors to length 1.
-        model_kwargs: for the network's `from_pretrained`, such as `{"dtype": "float32"}`.
-        options: passed on to SentenceTransformer, such as `device`.
+        model_kwargs: passed to the network's `from_pretrained`, such as `{"dtype": "float32"}`.
+        options: passed to SentenceTransformer, such as `device`.
 
     Raises:
-        InputError: sentence-transformers is not installed, there is no such model, or `max_length` has no room for a
-            token or is more than the model takes.
+        InputError: sentence-transformers is not installed, the model does not exist, or `max_length` leaves no room
+            for a token or is more than the model takes.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -57,20 +57,20 @@ def build_sentence_transformer(
         raise InputError(f"{fspath(folder)} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     tokenizer = encoder.tokenizer
     if max_length is None:
-        # sentence-transformers takes the table of positions for the bound; the tokenizer's own is in its arguments.
+        # sentence-transformers overwrote the tokenizer's limit with the size of the position table.
         tokenizer.model_max_length = tokenizer.init_kwargs.get("model_max_length", tokenizer.model_max_length)
         tokenizer.model_max_length = longest_row(encoder.model, tokenizer)
         if tokenizer.model_max_length > getattr(encoder.model.config, "max_position_embeddings", 0):
-            # Saved, so that loading does not cap it again.
+            # Save the limit, so that loading does not lower it again.
             encoder.config_keys = [*encoder.config_keys, "max_seq_length"]
     else:
-        # Without the tokenizer, whose bound sentence-transformers has made of it.
+        # Without the tokenizer: sentence-transformers set its limit to `max_length`.
         try:
             room_in(encoder.model, None, frame_of(tokenizer), max_length)
         except ValueError as error:
             raise InputError(str(error)) from error
     names = {index: token for token, index in tokenizer.get_vocab().items()}
-    # The position in this list is the id; an id that no text leads to may have any name.
+    # WordWeights takes a list indexed by id; ids that no text produces may have any name.
     vocabulary = [names.get(index, "") for index in range(max(names) + 1)]
     around = {names[index]: 0.0 for index in ids_left_out(tokenizer)}
     weights = WordWeights(vocabulary, around, unknown_word_weight=1.0)

@@ -1,29 +1,27 @@
-"""Attention modules of transformers' models whose attention can be exchanged: which they are, how large, and what in
-them linear attention has no place for.
+"""Find the attention modules that can be swapped in a transformers model, and refuse what linear attention cannot do.
 
-Texts as rows of a model's inputs: how many tokens of each, and which models cannot be run on texts alone.
+Also: how many tokens of a text such a model reads.
 """
 
-import gc
 import inspect
 from typing import Any
 
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
-# Of calibration and training, where nothing else is said: exact softmax over all pairs, which longer ones pay for.
+# The default for calibration and training, both of which compute exact softmax: longer rows cost quadratic time.
 ROW_LENGTH = 256
 
 
 def row_length(model: Any, tokenizer: Any, max_length: int | None = None) -> int:
-    """Tokens of a text, special ones included, at most.
+    """Return the maximum number of tokens of a text, special tokens included.
 
     Args:
-        max_length: what is asked for. It may be more than the tokenizer's `model_max_length`, which is a remark, but
-            not more than there are positions. None: `ROW_LENGTH`, or what model and tokenizer name if that is less.
+        max_length: the requested maximum. It may exceed the tokenizer's `model_max_length`, which is advisory, but not
+            the model's number of positions. None: `ROW_LENGTH`, or the limit of model or tokenizer if that is lower.
 
     Raises:
-        ValueError: `max_length` is more than the model takes, or below 1.
+        ValueError: `max_length` is below 1 or more than the model takes.
     """
     longest = _positions(model)
     if max_length is None:
@@ -37,32 +35,32 @@ def row_length(model: Any, tokenizer: Any, max_length: int | None = None) -> int
 
 
 def _positions(model: Any) -> int | None:
-    """How many the model has; None where it does not say."""
+    """Return the model's number of positions; None if its configuration does not say."""
     config = getattr(model, "config", None)
     found = getattr(config, "max_position_embeddings", None)
     if not isinstance(found, int) or found < 1:
         return None
     if getattr(config, "model_type", None) == "performer_bert":
-        return found**2  # they go on beyond the table
-    # `base_model` is the model itself where it has no head.
+        return found**2  # it extends positions beyond the table
+    # In a model without a head, `base_model` is the model itself.
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
     if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
-        # RoBERTa's begin after that of the padding.
+        # RoBERTa's positions start after the padding's.
         found -= (getattr(config, "pad_token_id", None) or 0) + 1
     return found
 
 
 def refuse_several_tasks(model: Any) -> None:
-    """Texts do not say which task of a matcher they are for.
+    """Refuse a matcher of several tasks: a text does not say which task it is for.
 
     Raises:
-        ValueError: the model has several.
+        ValueError: the model has several tasks.
     """
     names = getattr(getattr(model, "config", None), "task_names", None)
     if callable(getattr(model, "fold_task", None)) and isinstance(names, list | tuple) and len(names) > 1:
         raise ValueError(
-            f"{type(model).__name__} has {len(names)} tasks ({', '.join(map(repr, names))}), and texts alone are of "
-            f"none: fold one first, model.fold_task({names[0]!r}), and take the model that this gives"
+            f"{type(model).__name__} has {len(names)} tasks ({', '.join(map(repr, names))}), and a text does not say "
+            f"which one: use the model that model.fold_task({names[0]!r}) returns"
         )
 
 
@@ -70,20 +68,26 @@ _WINDOWS = ("sliding_attention", "chunked_attention")
 
 
 def attention_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Those whose attention transformers can exchange, by name, in the order of the model."""
-    return {name: module for name, module in model.named_modules() if _is_exchangeable(type(module))}
+    """Return the modules whose attention transformers can swap, by name, in the order of the model."""
+    return {name: module for name, module in model.named_modules() if _is_swappable(type(module))}
 
 
-def _is_exchangeable(kind: type[nn.Module]) -> bool:
+def has_only_fixed_attention(model: nn.Module) -> bool:
+    """Return whether a model has modules with "Attention" in their class name, none of which can be swapped."""
+    kinds = {type(module) for module in model.modules()}
+    return any("Attention" in kind.__name__ for kind in kinds) and not any(map(_is_swappable, kinds))
+
+
+def _is_swappable(kind: type[nn.Module]) -> bool:
     code = getattr(inspect.unwrap(kind.forward), "__code__", None)
     return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
 
 
 def heads_and_dim(module: Any) -> tuple[int, int]:
-    """Heads and head_dim of an attention module, by the names that transformers' models have for them.
+    """Return the number of heads and head_dim of an attention module, looked up under the names in transformers.
 
     Raises:
-        ValueError: a module with none of these names.
+        ValueError: the module has none of these names.
     """
     config = getattr(module, "config", None)
 
@@ -93,7 +97,7 @@ def heads_and_dim(module: Any) -> tuple[int, int]:
 
     head_names = ("num_attention_heads", "num_heads", "n_heads", "num_query_heads")
     heads = find(head_names, module) or find(head_names, config)
-    # The first is of queries whose positions are in a part of their own, of which head_dim then is the size.
+    # qk_head_dim comes first: with it, head_dim is only the size of the part that holds the positions.
     dim_names = ("qk_head_dim", "attention_head_size", "head_dim", "dim_per_head")
     head_dim = find(dim_names, module) or find(dim_names, config)
     if heads and not head_dim:
@@ -101,18 +105,20 @@ def heads_and_dim(module: Any) -> tuple[int, int]:
         width = find(sizes, module) or find(sizes, config)
         head_dim = None if width is None else width // heads
     if not heads or not head_dim:
-        raise ValueError(f"cannot tell the heads and head_dim of {type(module).__name__}")
+        raise ValueError(f"the number of heads and head_dim of {type(module).__name__} are unknown")
     return heads, head_dim
 
 
-def refuse_what_has_no_place(modules: list[nn.Module], linear: set[int]) -> None:
-    """Look at the modules whose configuration is that of a linear layer: one implementation is for all of them.
+def refuse_unsupported_attention(modules: list[nn.Module], linear: set[int]) -> None:
+    """Refuse layers whose attention is more than softmax of q . k.
+
+    Checked are all modules that share a configuration with a linear layer, because they share its implementation too.
 
     Args:
-        linear: numbers of the layers that are to be linear.
+        linear: the numbers of the layers to make linear.
 
     Raises:
-        ValueError: relative positions, a window, limits or sinks of the scores.
+        ValueError: relative positions, a window, score limits or attention sinks.
     """
     configs = {id(getattr(modules[number], "config", None)) for number in linear}
     for number, module in enumerate(modules):
@@ -121,17 +127,17 @@ def refuse_what_has_no_place(modules: list[nn.Module], linear: set[int]) -> None
             continue
         name = f"{type(module).__name__} (layer {number})"
         if "position_bias" in inspect.signature(inspect.unwrap(module.forward)).parameters:
-            raise ValueError(f"linear attention has no relative positions that are added to the scores, {name} has")
+            raise ValueError(f"linear attention cannot add relative positions to scores, as {name} does")
         if _window(module, config) is not None:
             raise ValueError(
-                f"linear attention has no sliding window, {name} has one; all layers of one configuration have one "
-                "implementation, so that none of them can be linear"
+                f"linear attention has no sliding window, {name} has one; all layers of one configuration share one "
+                "implementation, so none of them can be linear"
             )
         limits = ("attn_logit_softcapping", "attn_logit_softcap")
         if any(getattr(where, limit, None) for where in (module, config) for limit in limits):
-            raise ValueError(f"linear attention has no scores, those of {name} are limited (softcapping)")
+            raise ValueError(f"linear attention has no scores to limit, as {name} does (softcapping)")
         if getattr(module, "sinks", None) is not None:
-            raise ValueError(f"linear attention has no scores, {name} has attention sinks beside them")
+            raise ValueError(f"linear attention has no scores, {name} adds attention sinks to them")
 
 
 def _window(module: Any, config: Any) -> Any:
@@ -144,47 +150,31 @@ def _window(module: Any, config: Any) -> Any:
 
 
 def refuse_shared_configuration(model: Any) -> None:
-    """Encoders and decoders of one configuration object: what is set there for one is set for the other.
+    """Refuse an encoder or decoder that belongs to an encoder-decoder.
+
+    All layers of an encoder-decoder read their attention implementation from one configuration object, so it cannot be
+    set for a part. A part is recognised by its configuration, which is that of an encoder-decoder, while it contains
+    no other model; the whole contains at least its encoder.
 
     Raises:
-        ValueError: `model` is a part of a larger one in which other layers have its configuration.
+        ValueError: `model` is such a part.
     """
     if not getattr(model.config, "is_encoder_decoder", False):
         return
-
-    def find() -> tuple[Any, list[int]] | None:
-        inside = {id(module) for module in model.modules()}
-        # A part does not know what it is part of.
-        for whole in gc.get_objects():
-            if not issubclass(type(whole), PreTrainedModel) or whole is model or whole.__dict__.get("config") is None:
-                continue
-            if whole.config is not model.config or not any(part is model for part in whole.modules()):
-                continue
-            numbered = list(enumerate(attention_modules(whole).values()))
-            if any(id(module) not in inside and getattr(module, "config", None) is model.config
-                   for _, module in numbered):  # fmt: skip
-                return type(whole).__name__, [number for number, module in numbered if id(module) in inside]
-        return None
-
-    if find() is None:
-        return
-    # What nobody has any more may not have been taken away yet.
-    gc.collect()
-    found = find()
-    if found is not None:
-        whole, numbers = found
+    if not any(isinstance(module, PreTrainedModel) for module in model.modules() if module is not model):
         raise ValueError(
-            f"{type(model).__name__} has one configuration with other layers of {whole}: call use_performer on the "
-            f"whole, with layers={numbers}"
+            f"{type(model).__name__} is a part of an encoder-decoder and shares its configuration with the other "
+            "layers: call use_performer on the whole, with layers=[...] for those of this part"
         )
 
 
 __all__ = [
     "ROW_LENGTH",
     "attention_modules",
+    "has_only_fixed_attention",
     "heads_and_dim",
     "refuse_several_tasks",
     "refuse_shared_configuration",
-    "refuse_what_has_no_place",
+    "refuse_unsupported_attention",
     "row_length",
 ]

@@ -1,8 +1,9 @@
-"""What `use_performer` writes into a configuration, `config.performer`: checked, and told from what others write.
+"""Read, check and write the settings that `use_performer` stores in a configuration, `config.performer`.
 
-A mapping with the key "feature_map" is ours. Its values are the arguments of `use_performer`; "feature_map" may also
-be a list, one name for each attention layer. "offset" is the number that the first layer had in the model that was
-performed, for parts that are saved alone; with "active": False the model that was saved had been set to softmax.
+A mapping with the key "feature_map" is ours; anything else belongs to another library. The values are the arguments of
+`use_performer`, but "feature_map" may also be a list with one name for each attention layer. A part that is saved
+alone has "offset", the number of its first layer in the whole model. "active": False says that the model was set to
+softmax when it was saved.
 """
 
 import operator
@@ -21,14 +22,16 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
 )
 
 SETTING = "performer"
+# Layer i of a model has the seed: the model's seed times this, plus i.
+SEEDS = 1_009
 _DEFAULTS: dict[str, Any] = {"num_features": 256, "norm": "chi", "seed": 0, "redraw": None, "layers": None}
 
 
 def settings_of(config: Any) -> dict[str, Any] | None:
-    """The settings in a configuration, all of them; None if there are none, or another library's.
+    """Return the settings in a configuration, with defaults; None if there are none of ours.
 
     Raises:
-        ValueError: a value that none of them has.
+        ValueError: an invalid value.
     """
     found = getattr(config, SETTING, None)
     if not isinstance(found, Mapping) or "feature_map" not in found:
@@ -41,10 +44,10 @@ def settings_of(config: Any) -> dict[str, Any] | None:
 
 
 def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON has them.
+    """Return the settings with values that JSON can hold.
 
     Raises:
-        ValueError: a value that none of them has.
+        ValueError: an invalid value.
     """
     found = dict(settings)
     kinds = found["feature_map"]
@@ -60,7 +63,7 @@ def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         found["redraw"] = _integer(found["redraw"], "redraw", 1)
         other = next((kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if "favor" not in kind), None)
         if other is not None:
-            raise ValueError(f"redraw is for random features, {other!r} has none: leave it out")
+            raise ValueError(f"redraw is for random features, and {other!r} has none: leave redraw out")
     if found["layers"] is not None:
         layers = _listed(found["layers"], "layers")
         found["layers"] = [_integer(layer, "a number of layers") for layer in layers]
@@ -77,7 +80,7 @@ def _listed(values: Any, name: str) -> list[Any]:
 
 def _integer(value: Any, name: str, least: int | None = None) -> int:
     try:
-        # Of numpy as well; but True is no number, and 2.5 none of layers.
+        # numpy integers are accepted, True and 2.5 are not.
         found = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         found = None
@@ -89,14 +92,14 @@ def _integer(value: Any, name: str, least: int | None = None) -> int:
 
 
 def described(settings: Mapping[str, Any], modules: list[nn.Module], active: bool) -> dict[str, Any] | None:
-    """Settings for a model whose attention modules are these, as they are: which have maps, and of which kind.
+    """Return the settings that describe the present maps of these attention modules: which have one, of which kind.
 
     Args:
-        settings: of this model, or of the one that it is part of.
+        settings: the settings of the model, or of the model that it is a part of.
         active: whether the maps are in use.
 
     Returns:
-        None if no layer has a map and the settings do not say so.
+        The settings; None if no layer has a map although the settings ask for some.
     """
     maps = [module._modules.get(MAP_NAME) for module in modules]
     chosen = [number for number, found in enumerate(maps) if isinstance(found, FeatureMap)]
@@ -109,7 +112,7 @@ def described(settings: Mapping[str, Any], modules: list[nn.Module], active: boo
         kinds = [kind or _kind(maps[chosen[0]]) for kind in kinds]
     else:
         kinds = settings["feature_map"]
-    # As `use_performer` counts: every layer has a seed of its own.
+    # Recovered from a layer's seed, see `SEEDS`.
     offset = settings.get("offset", 0)
     for number in chosen:
         seed = getattr(maps[number], "seed", None)
@@ -120,10 +123,6 @@ def described(settings: Mapping[str, Any], modules: list[nn.Module], active: boo
     for name in ("offset", "active"):
         found.pop(name, None)
     return {**found, **({"offset": offset} if offset > 0 else {}), **({} if active else {"active": False})}
-
-
-# Seeds of the layers of a model: its own times this, and the layer's number.
-SEEDS = 1_009
 
 
 def _kind(feature_map: Any) -> str:

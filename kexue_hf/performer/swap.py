@@ -1,15 +1,10 @@
-"""Linear attention in any model of transformers, and softmax again: `use_performer` and `remove_performer`.
+"""Swap the softmax attention of any transformers model for linear attention and back.
 
-`use_performer` hangs a map on every attention module whose attention transformers can exchange. The maps' numbers are
-persistent buffers and their settings lie in `model.config.performer` (of a model of several parts, in the parts'
-configurations as well), so that a folder written by `save_pretrained` loads to the same outputs wherever this package
-is imported (restoring_performer_bert.py). Elsewhere it loads as the softmax model that it was, with a word about the
-buffers that are left over.
-
-Feature maps as modules of a model: hung on its attention modules, put to use, and said in settings.
-
-Both `use_performer`, on a model that there is, and restoring_performer_bert.py, on one that is being made, do it by
-these. No settings are written here, `activate` sets the implementation alone.
+`use_performer` attaches a feature map to every attention module whose attention transformers can swap. The values of
+the maps are persistent buffers, and their settings are in `model.config.performer` (in a model of several parts, in
+the configurations of the parts too). So a folder written by `save_pretrained` loads to the same outputs wherever this
+package is imported (see `kexue_hf.integrations.performer_models`). Elsewhere it loads as the softmax model that it
+was, and transformers reports the buffers as unexpected.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,123 +21,16 @@ from kexue_hf.performer.attention_modules import (
     attention_modules,
     heads_and_dim,
     refuse_shared_configuration,
-    refuse_what_has_no_place,
+    refuse_unsupported_attention,
 )
 from kexue_hf.performer.calibrate_model import AUTO, batches_of, calibrate_and_choose
 from kexue_hf.performer.layer_comparison import LINEAR_ERROR, twin_of
 from kexue_hf.performer.settings import SEEDS, SETTING, checked, described, settings_of
 
-
-def parts_of(model: Any) -> list[Any]:
-    """The models of transformers that a model is made of, itself among them."""
-    return [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-
-
-def attach(model: Any, settings: dict[str, Any], anew: bool) -> dict[str, Any]:
-    """Hang maps on the layers; return the settings, with layers counted from 0.
-
-    Args:
-        anew: replace all maps. If not, the model may be part of another one that is being made, which comes last and
-            has the last word: what it would make in the same way stays, and layers that the part has not are no error.
-
-    Raises:
-        ValueError: wrong settings; fewer names of maps than layers; heads or head_dim that cannot be told; or, anew, a
-            model without exchangeable attention, with attention that is more than softmax of q . k in a part that is
-            to have a linear layer, or layers that do not exist. The model is then as it was.
-    """
-    modules = list(attention_modules(model).values())
-    if not modules and anew:
-        raise ValueError(f"{type(model).__name__} has no attention that can be exchanged")
-    settings = checked(settings)
-    layers = settings["layers"]
-    if layers is None:
-        chosen = set(range(len(modules)))
-    elif anew:
-        chosen = _chosen(layers, len(modules))
-    else:
-        chosen = set(layers)
-    if anew:
-        refuse_what_has_no_place(modules, chosen)
-    # All are made before the first is attached: an error leaves the model as it was.
-    made = [_make(module, number, settings) if number in chosen else None for number, module in enumerate(modules)]
-    for module, created in zip(modules, made, strict=True):
-        module.__dict__.pop(SOFTMAX_MARK, None)
-        if created is None:
-            module._modules.pop(MAP_NAME, None)
-            setattr(module, SOFTMAX_MARK, True)
-        elif anew or repr(getattr(module, MAP_NAME, None)) != repr(created):
-            reference = next(module.parameters(), None)
-            if reference is not None and reference.device.type != "meta":
-                created.to(reference.device)
-                # Complete: nothing is to be initialised. What is made without storage is filled from a file.
-                created.__dict__["_is_hf_initialized"] = True
-            setattr(module, MAP_NAME, created.train(module.training))
-    # Parts as well: they may be trained without the whole.
-    for part in model.modules():
-        if part is model or isinstance(part, PreTrainedModel):
-            count_steps(part)
-    return {**settings, "layers": None if layers is None else sorted(chosen)}
-
-
-def _make(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMap:
-    heads, head_dim = heads_and_dim(module)
-    # Other draws for every layer.
-    seed = settings["seed"] * SEEDS + settings.get("offset", 0) + number
-    kind = settings["feature_map"]
-    # One for all layers; or, where attention transfer has chosen, one for each.
-    if not isinstance(kind, str):
-        if number >= len(kind):
-            raise ValueError(f"feature_map must name a map for each layer, got {len(kind)} names for layer {number}")
-        kind = kind[number]
-    created = create_feature_map(kind, head_dim, settings["num_features"], heads, settings["norm"], seed)
-    if settings["redraw"] is not None and isinstance(created, RandomFeatures):
-        start_counting(created, settings["redraw"])
-    return created
-
-
-def _chosen(layers: list[Any], count: int) -> set[int]:
-    wrong = [layer for layer in layers if not -count <= layer < count]
-    if wrong:
-        raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got {layers}")
-    return {layer % count for layer in layers}
-
-
-def activate(model: Any, asked: Mapping[int, str | None] | None = None) -> None:
-    """Set "favor" for the layers with maps, and for the models that they are part of: those make the masks.
-
-    Args:
-        asked: implementations by the id of a configuration; those are left.
-    """
-    wanted = [model.config]
-    for part in parts_of(model):
-        linear = [module for module in attention_modules(part).values() if MAP_NAME in module._modules]
-        if linear:
-            wanted += [part.config, *(getattr(module, "config", None) for module in linear)]
-    for config in wanted:
-        if config is not None and (asked or {}).get(id(config)) is None:
-            # Not set_attn_implementation, which reaches the parts that have no linear layer, too.
-            config._attn_implementation_internal = FAVOR
-
-
-def described_parts(model: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
-    """Configurations of a model and of its parts, and the settings that each is to be saved with."""
-    whole = settings_of(model.config)
-    seen: set[int] = set()
-    for part in parts_of(model):
-        config = part.config
-        # The outermost of those that have it.
-        if id(config) in seen:
-            continue
-        seen.add(id(config))
-        settings = settings_of(config) or (None if hasattr(config, SETTING) else whole)
-        modules = list(attention_modules(part).values())
-        if settings is not None and modules:
-            linear = [module for module in modules if MAP_NAME in module._modules]
-            configs = [getattr(module, "config", config) for module in linear] or [config]
-            yield config, described(settings, modules, any(one._attn_implementation == FAVOR for one in configs))
-
-
 logger = logging.get_logger(__name__)
+
+# On a map that was created without storage (on the meta device) and has no values yet.
+UNFILLED = "unfilled"
 
 
 def use_performer(
@@ -160,42 +48,42 @@ def use_performer(
 ) -> Any:
     """Replace the attention of a model by linear attention, in place.
 
-    Nothing is trained: how far the result is from the model as it was depends on the model. `calibrate_performer` on
-    some texts brings it nearer. Dropout of attention weights is left out in these layers, for there are none.
-    `remove_performer` takes it back.
+    This trains nothing: how far the outputs move depends on the model. `calibrate_performer` on some texts brings them
+    closer. Linear attention has no attention weights, so these layers apply no dropout to them. `remove_performer`
+    undoes the swap.
 
-    With PEFT: the folder of an adapter knows nothing of this. Save the model itself first, with its maps, load the
-    adapter onto what is loaded from there; or merge the adapter and save the whole.
+    With PEFT: an adapter's folder does not record the swap. Save the model with its maps first and load the adapter
+    onto the model loaded from that folder; or merge the adapter and save the whole model.
 
     Args:
-        model: a model of transformers whose attention goes through its `AttentionInterface`; of sentence-transformers
+        model: a transformers model whose attention goes through `AttentionInterface`; for a SentenceTransformer pass
             `model[0].auto_model`.
-        feature_map: "low_order", "favor+" or "favor++"; or "learned", which is to be trained: `transfer_attention`.
-        num_features: at most so many features a head.
-        norm: of random features: "chi", "sqrt_d" or "stratified".
-        seed: of random features; every layer has draws of its own, the same in every process.
-        redraw: for random features, after how many optimiser steps new ones are drawn: steps of any
-            `torch.optim.Optimizer` that trains the model, counted in training mode; where another one does, see
+        feature_map: "low_order", "favor+", "favor++", or "learned", which needs training: see `transfer_attention`.
+        num_features: the maximum number of features per head.
+        norm: the norm of random features: "chi", "sqrt_d" or "stratified".
+        seed: the seed of random features. Each layer has its own draws, which are the same in every process.
+        redraw: for random features, the number of optimiser steps after which new ones are drawn. Counted are steps of
+            any `torch.optim.Optimizer` that trains the model while it is in training mode; for other optimisers see
             `count_performer_step`. None: never.
-        layers: which of the attention modules, counted from 0 in their order in the model; the others stay softmax.
-            None: all. "auto": those whose own output is near enough to softmax's on `texts`, see
-            `calibrate_performer`; their maps are calibrated then, and the numbers are stored in the configuration.
-        texts, tokenizer, max_length: for "auto", what to calibrate and to compare on, as of `calibrate_performer`.
-        threshold: for "auto", up to which relative L2 error a layer is linear.
+        layers: the attention modules to make linear, numbered from 0 in their order in the model; the others keep
+            softmax. None: all. "auto": those whose output is close enough to that of softmax on `texts`, see
+            `calibrate_performer`; their maps are calibrated, and the configuration stores their numbers.
+        texts, tokenizer, max_length: for "auto", what to calibrate and compare on, as for `calibrate_performer`.
+        threshold: for "auto", the largest relative L2 error of a linear layer.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: a model without exchangeable attention, or with attention that is more than softmax of q . k
-            (relative positions, windows, limits of the scores, sinks) in a part that is to have a linear layer, or
-            that has feature maps of its own or masks pairs of tokens (a T-TA, a UniLM); a part that shares its
-            configuration with layers outside; a name, size or layer that does not exist; redraws of a map that is not
-            random; or "auto" without texts, or texts without it, or longer ones than the model takes, or for a model
-            of several tasks. The model is then as it was.
+        ValueError: the attention of the model cannot be swapped; a part with a linear layer has attention that is more
+            than softmax of q . k (relative positions, windows, score limits, sinks), has its own feature maps, or
+            masks pairs of tokens (a T-TA, a UniLM); the model is a part of an encoder-decoder; a name, size or layer
+            does not exist; redraws are set for a map that is not random; or "auto" comes without texts, with texts
+            longer than the model takes, or with a model of several tasks, or texts come without "auto". The model is
+            then unchanged.
     """
     _check_model(model)
-    _refuse_masks_of_pairs(model)
+    _refuse_pair_masks(model)
     refuse_shared_configuration(model)
     automatic = layers == AUTO
     if isinstance(layers, str) and not automatic:
@@ -218,7 +106,7 @@ def use_performer(
         chosen = sorted(found)
     elif layers is not None and not isinstance(layers, str):
         chosen = checked({**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers})["layers"]
-        if not chosen:  # What was found may be empty, what is asked for may not.
+        if not chosen:  # "auto" may choose no layer, a caller may not
             count = len(attention_modules(model))
             raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got none")
     settings = replace_maps(model, feature_map, num_features, norm, seed, redraw, chosen)
@@ -233,7 +121,32 @@ def use_performer(
     for config, of_part in list(described_parts(model)):
         if of_part is not None:
             setattr(config, SETTING, of_part)
-    logger.info("linear attention (%s): weights of attention have no dropout in these layers", feature_map)
+    logger.info("linear attention (%s): these layers apply no dropout to attention weights", feature_map)
+    return model
+
+
+def remove_performer(model: Any) -> Any:
+    """Remove all feature maps from a model, in place: it computes softmax again and is saved without maps.
+
+    Args:
+        model: a model on which `use_performer` was called, or which was loaded from the folder of one.
+
+    Returns:
+        The model, with transformers' default attention, or with the implementation that was set in the meantime.
+
+    Raises:
+        ValueError: the architecture of the model has feature maps (performer_bert).
+    """
+    _check_model(model)
+    for module in attention_modules(model).values():
+        module._modules.pop(MAP_NAME, None)
+        module.__dict__.pop(SOFTMAX_MARK, None)
+    for part in parts_of(model):
+        count_steps(part)
+        if settings_of(part.config) is not None:
+            delattr(part.config, SETTING)
+        if part.config._attn_implementation == FAVOR:
+            _set_implementation(part.config, part.get_correct_attn_implementation(None, is_init_check=True))
     return model
 
 
@@ -246,15 +159,140 @@ def replace_maps(
     redraw: int | None = None,
     layers: Iterable[int] | None = None,
 ) -> dict[str, Any]:
-    """Hang new maps on a model's attention modules in place of all that are there, and change nothing else.
+    """Attach new maps to a model's attention modules, replace the old ones, and change nothing else.
 
     Arguments and errors are those of `use_performer`; `layers` may be empty.
 
     Returns:
-        The settings, as a configuration holds them.
+        The settings, in the form that a configuration stores.
     """
-    _refuse_masks_of_pairs(model)
-    return attach(model, {**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers}, anew=True)
+    _refuse_pair_masks(model)
+    return attach_maps(model, {**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers})
+
+
+def attach_maps(model: Any, settings: dict[str, Any], replace: bool = True) -> dict[str, Any]:
+    """Attach maps to the layers; return the settings, with layers counted from 0.
+
+    The configuration is left alone: `use_performer` writes the settings, `activate` sets the implementation.
+
+    Args:
+        replace: replace all maps. False is for a model under construction, which may be a part of another one whose
+            turn comes last: maps that would be created equal stay, and layers that the part lacks are no error.
+
+    Raises:
+        ValueError: wrong settings; fewer map names than layers; unknown number of heads or head_dim; or, with
+            `replace`, a model whose attention cannot be swapped, a part with a linear layer whose attention is more
+            than softmax of q . k, or layers that do not exist. The model is then unchanged.
+    """
+    modules = list(attention_modules(model).values())
+    if not modules and replace:
+        raise ValueError(f"{type(model).__name__} has no attention that can be swapped")
+    settings = checked(settings)
+    layers = settings["layers"]
+    if layers is None:
+        chosen = set(range(len(modules)))
+    elif replace:
+        chosen = _existing(layers, len(modules))
+    else:
+        chosen = set(layers)
+    if replace:
+        refuse_unsupported_attention(modules, chosen)
+    # All maps are created before the first is attached: an error leaves the model unchanged.
+    maps = [
+        _create_map(module, number, settings) if number in chosen else None for number, module in enumerate(modules)
+    ]
+    for module, new in zip(modules, maps, strict=True):
+        module.__dict__.pop(SOFTMAX_MARK, None)
+        if new is None:
+            module._modules.pop(MAP_NAME, None)
+            setattr(module, SOFTMAX_MARK, True)
+        elif replace or repr(getattr(module, MAP_NAME, None)) != repr(new):
+            reference = next(module.parameters(), None)
+            if reference is not None and reference.device.type != "meta":
+                new.to(reference.device)
+            else:
+                setattr(new, UNFILLED, True)
+            setattr(module, MAP_NAME, new.train(module.training))
+    # The parts too: they may be trained without the whole.
+    for part in model.modules():
+        if part is model or isinstance(part, PreTrainedModel):
+            count_steps(part)
+    return {**settings, "layers": None if layers is None else sorted(chosen)}
+
+
+def _create_map(module: nn.Module, number: int, settings: dict[str, Any]) -> FeatureMap:
+    heads, head_dim = heads_and_dim(module)
+    # Each layer has its own draws.
+    seed = settings["seed"] * SEEDS + settings.get("offset", 0) + number
+    kind = settings["feature_map"]
+    # One name for all layers or, as `transfer_attention` may choose, one for each.
+    if not isinstance(kind, str):
+        if number >= len(kind):
+            raise ValueError(f"feature_map must name a map for each layer, got {len(kind)} names for layer {number}")
+        kind = kind[number]
+    created = create_feature_map(kind, head_dim, settings["num_features"], heads, settings["norm"], seed)
+    if settings["redraw"] is not None and isinstance(created, RandomFeatures):
+        start_counting(created, settings["redraw"])
+    return created
+
+
+def _existing(layers: list[Any], count: int) -> set[int]:
+    """Layer numbers, negative ones counted from the end."""
+    if any(not -count <= layer < count for layer in layers):
+        raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got {layers}")
+    return {layer % count for layer in layers}
+
+
+def activate(model: Any, requested: Mapping[int, str | None] | None = None) -> None:
+    """Set the implementation to "favor" for layers with maps, and for the models around them, which create the masks.
+
+    Args:
+        requested: implementations by the id of a configuration; these configurations keep theirs.
+    """
+    configs = [model.config]
+    for part in parts_of(model):
+        linear = [module for module in attention_modules(part).values() if MAP_NAME in module._modules]
+        if linear:
+            configs += [part.config, *(getattr(module, "config", None) for module in linear)]
+    for config in configs:
+        if config is not None and (requested or {}).get(id(config)) is None:
+            _set_implementation(config, FAVOR)
+
+
+def _set_implementation(config: Any, name: str) -> None:
+    """Set a configuration's attention implementation, and leave its sub-configurations as they are.
+
+    `model.set_attn_implementation` would also change parts without a linear layer.
+    """
+
+    def unchanged(config: Any) -> dict[str, Any]:
+        subs = {key: getattr(config, key, None) for key in getattr(config, "sub_configs", {})}
+        return {key: {"": sub._attn_implementation, **unchanged(sub)} for key, sub in subs.items() if sub is not None}
+
+    config._attn_implementation = {**unchanged(config), "": name}
+
+
+def parts_of(model: Any) -> list[Any]:
+    """All transformers models within a model, itself included."""
+    return [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+
+
+def described_parts(model: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
+    """Yield the configurations of a model and of its parts, each with the settings to save in it."""
+    whole = settings_of(model.config)
+    seen: set[int] = set()
+    for part in parts_of(model):
+        config = part.config
+        # Of several parts with one configuration, the outermost counts.
+        if id(config) in seen:
+            continue
+        seen.add(id(config))
+        settings = settings_of(config) or (None if hasattr(config, SETTING) else whole)
+        modules = list(attention_modules(part).values())
+        if settings is not None and modules:
+            linear = [module for module in modules if MAP_NAME in module._modules]
+            configs = [getattr(module, "config", config) for module in linear] or [config]
+            yield config, described(settings, modules, any(one._attn_implementation == FAVOR for one in configs))
 
 
 def _arguments(feature_map: Any, num_features: Any, norm: Any, seed: Any, redraw: Any) -> dict[str, Any]:
@@ -264,48 +302,32 @@ def _arguments(feature_map: Any, num_features: Any, norm: Any, seed: Any, redraw
     }  # fmt: skip
 
 
-def remove_performer(model: Any) -> Any:
-    """Take all feature maps off a model, in place: it is the softmax model that it was, and is saved as one.
-
-    Args:
-        model: one on which `use_performer` was called, or that was loaded from its folder.
-
-    Returns:
-        The model, with transformers' usual attention, or the one that it had been set to meanwhile.
-
-    Raises:
-        ValueError: a model that has feature maps of its own.
-    """
-    _check_model(model)
-    for module in attention_modules(model).values():
-        module._modules.pop(MAP_NAME, None)
-        module.__dict__.pop(SOFTMAX_MARK, None)
-    for part in parts_of(model):
-        count_steps(part)
-        if settings_of(part.config) is not None:
-            delattr(part.config, SETTING)
-        if part.config._attn_implementation == FAVOR:
-            part.config._attn_implementation_internal = part.get_correct_attn_implementation(None, is_init_check=True)
-    return model
-
-
 def _check_model(model: Any) -> None:
     if not isinstance(model, nn.Module) or not callable(getattr(model, "set_attn_implementation", None)):
         raise ValueError(
-            f"expected a model of transformers, got {type(model).__name__} (of sentence-transformers, pass "
+            f"expected a transformers model, got {type(model).__name__} (for a SentenceTransformer pass "
             "model[0].auto_model)"
         )
     if any(getattr(part.config, "model_type", None) == "performer_bert" for part in parts_of(model)):
-        raise ValueError("performer_bert has feature maps of its own: choose them in its configuration")
+        raise ValueError("performer_bert already has feature maps: choose them in its configuration")
 
 
-def _refuse_masks_of_pairs(model: Any) -> None:
+def _refuse_pair_masks(model: Any) -> None:
     for part in parts_of(model):
         if getattr(part, "masks_pairs", False):
             raise ValueError(
-                f"linear attention forms no pairs of tokens, and {type(part).__name__} masks some of them (the tokens "
-                "themselves in a T-TA, what follows in a UniLM): take another head or model"
+                f"linear attention cannot mask pairs of tokens, and {type(part).__name__} masks some of them (the "
+                "diagonal in a T-TA, later tokens in a UniLM): use another head or model"
             )
 
 
-__all__ = ["activate", "attach", "described_parts", "parts_of", "remove_performer", "replace_maps", "use_performer"]
+__all__ = [
+    "UNFILLED",
+    "activate",
+    "attach_maps",
+    "described_parts",
+    "parts_of",
+    "remove_performer",
+    "replace_maps",
+    "use_performer",
+]

@@ -342,7 +342,6 @@ def _keep_nearer(
         made = create_feature_map(
             rival, trained.head_dim, trained.num_features, trained.num_heads, settings.get("norm", "chi"), trained.seed
         )
-        made.__dict__["_is_hf_initialized"] = True
         rivals[module] = name, made.to(trained.key_mean.device)
     kinds = ["learned"] * len(maps)
     # Maps of other layers are left alone.

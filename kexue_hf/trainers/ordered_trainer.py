@@ -1,28 +1,23 @@
-"""transformers' Trainer, with the data in one order that neither devices nor interruptions change.
+"""transformers' Trainer with an order of the data that neither the number of devices nor interruptions change.
 
-What differs from `Trainer`: the batches come from `kexue_hf.corpora.row_order`, whole global batches first, shared out
-afterwards. So the losses of N processes, of accumulated batches, and of a run that was killed and resumed are those of
-one process in one go (up to the order in which floating-point numbers are added; with dropout, whose random numbers
-belong to the process, only the resumed run's are). A stream is bucketed by length too, and skips what it has trained
-on without making batches of it.
+The batches come from `kexue_hf.corpora.row_order`, which forms global batches first and then divides them among the
+processes. So N processes, accumulated batches, and a run that was killed and resumed give the losses of one process in
+one go, up to the order in which floating-point numbers are added. With dropout, whose random numbers belong to the
+process, this holds for the resumed run only. A stream is also bucketed by length, and skips trained rows without
+building their batches.
 
-torch's FSDP2 for a BERT with a masked-word head: weights, gradients and optimizer states divided among processes.
-
-Why not leave it to accelerate (checked: 1.15 with torch 2.13): it gives the embeddings, and the last layer of the
-head, groups of their own. A masked-word head shares its matrix with the embeddings and its bias with itself, and torch
-wants what is shared in one group; so `--fsdp` ends in an error for every BERT, transformers' own included. Here each
-layer is a group and the rest, embeddings and head together, is the outermost one. accelerate leaves a model alone that
-is divided already.
+`--fsdp` uses torch's FSDP2. accelerate (checked: 1.15 with torch 2.13) puts the embeddings and the last layer of the
+head into separate groups, but a masked-word head shares its matrix with the embeddings, and torch requires shared
+parameters to be in one group. So accelerate's FSDP fails for every BERT, transformers' included. Here each layer is a
+group, and embeddings and head together are the outermost one. accelerate leaves a sharded model alone.
 """
 
 import os
 import zlib
 from typing import Any
 
-import accelerate
 import torch
-from accelerate.state import DistributedType, PartialState
-from accelerate.utils import FullyShardedDataParallelPlugin
+from accelerate.state import DistributedType
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -34,12 +29,12 @@ from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
 
 
 def shard(model: nn.Module, plugin: Any, device: torch.device) -> None:
-    """Divide `model` among all processes, in place.
+    """Shard `model` over all processes, in place.
 
     Args:
-        plugin: accelerate's `FullyShardedDataParallelPlugin`, whose `reshard_after_forward`, `cpu_offload` and
-            `mixed_precision_policy` are used. Its wrapping policy is not: the groups are the model's layers.
-        device: where this process computes.
+        plugin: accelerate's `FullyShardedDataParallelPlugin`. Its `reshard_after_forward`, `cpu_offload` and
+            `mixed_precision_policy` apply; its wrapping policy does not, because the groups are the model's layers.
+        device: the device of this process.
 
     Raises:
         ValueError: the model has no `nn.ModuleList` of layers.
@@ -57,11 +52,11 @@ def shard(model: nn.Module, plugin: Any, device: torch.device) -> None:
     for layer in lists[0]:
         fully_shard(layer, **options)
     fully_shard(model, **options)
-    plugin.auto_wrap_policy = None  # would look for classes that fully_shard has renamed
+    plugin.auto_wrap_policy = None  # it would look for classes that fully_shard has renamed
 
 
 class TableLoader(DataLoader):
-    """A loader that hands the epoch on to its batches (Trainer calls it so)."""
+    """A DataLoader that passes the epoch on to its batch sampler; Trainer calls `set_epoch`."""
 
     def set_epoch(self, epoch: int) -> None:
         batches: Any = self.batch_sampler
@@ -69,44 +64,33 @@ class TableLoader(DataLoader):
 
 
 class OrderedTrainer(MarkingTrainer):
-    """[`MarkingTrainer`] for rows of tokens; arguments as there, but:
+    """A [`MarkingTrainer`] for rows of tokens; arguments as there, except:
 
     Args:
-        train_dataset: a [`Table`] or a [`Stream`]. A table's order is `args.train_sampling_strategy` (random,
-            sequential, group_by_length); `length_column_name` must be one of its columns for the last.
-        data_collator: best one that draws masks from `row` and `epoch`, as [`WordMaskingCollator`] does.
-        facts: what else the rows depend on than the arguments, the dataset and the collator's seed and shares.
+        train_dataset: a [`Table`] or a [`Stream`]. `args.train_sampling_strategy` sets the order of a table: random,
+            sequential or group_by_length, which needs the column `args.length_column_name`.
+        data_collator: preferably one that draws masks from `row` and `epoch`, as [`WordMaskingCollator`] does.
+        facts: what the rows depend on in addition to the arguments, the dataset and the collator's seed and
+            probabilities.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.args.remove_unused_columns = False  # collators want word_ids, row and epoch, which no model takes
+        self.args.remove_unused_columns = False  # collators need word_ids, row and epoch, which no model takes
         self.facts = {**self._facts(), **self.facts}
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
-        # accelerate (checked: 1.15, state.py:AcceleratorState) turns FSDP on for every kind of device but CPUs, where
-        # it trains with plain DDP and says nothing. torch's FSDP2 works there.
-        state: Any = self.accelerator.state
+        # accelerate (checked: 1.15, state.py:AcceleratorState) ignores FSDP on CPUs and silently trains with DDP.
         if self.args.fsdp_plugin_args is not None and self.accelerator.distributed_type == DistributedType.MULTI_CPU:
-            state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
-            if state.mixed_precision != "no":
-                state.fsdp_plugin.set_mixed_precision(state.mixed_precision)
-            state.distributed_type = DistributedType.FSDP
-            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-            self.is_fsdp_enabled = True
-            if self.accelerator.distributed_type != DistributedType.FSDP:
-                raise InputError(
-                    "FSDP on CPUs needs an accelerate whose state can be changed, as 1.15 (the one that was tried): "
-                    f"this is {accelerate.__version__}; install that one, or leave --fsdp out"
-                )
-        if self.is_fsdp_enabled and state.fsdp_plugin.activation_checkpointing:
+            raise InputError("expected GPUs for --fsdp, got CPUs, where accelerate ignores it: leave --fsdp out")
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.activation_checkpointing:
             raise InputError(
                 "activation_checkpointing in --fsdp_config is not supported here: use --gradient_checkpointing"
             )
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
-        # Before the optimizer exists, which holds the divided weights then.
+        # Before the optimizer is created, so that it holds the sharded weights.
         if self.is_fsdp_enabled and not isinstance(self.model, FSDPModule):
             shard(self.model, self.accelerator.state.fsdp_plugin, self.args.device)
         return super().create_optimizer(*arguments, **options)
@@ -118,7 +102,7 @@ class OrderedTrainer(MarkingTrainer):
             "pin_memory": self.args.dataloader_pin_memory,
             "persistent_workers": self.args.dataloader_persistent_workers,
             "prefetch_factor": self.args.dataloader_prefetch_factor,
-            # Starting a loader draws a number; not of those that dropout goes on with after a stop.
+            # Starting a loader draws a random number, which must not come from the generator of dropout.
             "generator": torch.Generator(),
         }
         data = self.train_dataset
@@ -132,26 +116,26 @@ class OrderedTrainer(MarkingTrainer):
 
     def _skip(self, steps: int) -> None:
         if isinstance(self.train_dataset, Stream):
-            # Trainer would draw and throw away every batch.
+            # Trainer would build every skipped batch.
             self.train_dataset.start = steps * self.args.gradient_accumulation_steps
             self.args.ignore_data_skip = True
 
     def _facts(self) -> dict[str, Any]:
-        """What the order and the masks of the rows depend on."""
+        """Return what the order and the masks of the rows depend on."""
         facts: dict[str, Any] = {
             "rows of a step": share_of(self.args).rows,
             "seed": seed_of(self.args),
             "order": str(self.args.train_sampling_strategy),
             "kind of data": type(self.train_dataset).__name__,
         }
-        # Whatever the collator is; those of ours have these.
+        # Attributes of our collators; others may lack them.
         for name in ("seed", "probability", "hidden"):
             if hasattr(self.data_collator, name):
                 facts[f"mask {name}"] = getattr(self.data_collator, name)
         if isinstance(self.train_dataset, Table):
             facts["rows"] = len(self.train_dataset)
             if self.args.length_column_name in self.train_dataset.data.column_names:
-                # Another corpus, or the same otherwise cut, has other lengths.
+                # Another corpus, or another way of cutting it, has other lengths.
                 lengths = self.train_dataset.column(self.args.length_column_name)
                 facts["checksum of lengths"] = zlib.crc32(lengths.astype("<i8").tobytes())
         elif isinstance(self.train_dataset, Stream):
@@ -161,26 +145,26 @@ class OrderedTrainer(MarkingTrainer):
 
 
 def share_of(args: Any) -> Share:
-    """This process' part of each step, by transformers' TrainingArguments."""
-    # nn.DataParallel divides one process' batches among several GPUs.
+    """Return this process' share of each step, for transformers' TrainingArguments."""
+    # nn.DataParallel splits the batches of one process over several GPUs.
     batch_size = args.per_device_train_batch_size * max(1, args.n_gpu)
     return Share(batch_size, args.gradient_accumulation_steps, args.process_index, args.world_size)
 
 
 def seed_of(args: Any) -> int:
-    """The seed of the order of rows, by transformers' TrainingArguments."""
+    """Return the seed of the order of rows, for transformers' TrainingArguments."""
     return int(args.seed if args.data_seed is None else args.data_seed)
 
 
-def asked_for_processes_that_are_not_there() -> bool:
-    """Was the script started by `accelerate launch --cpu --num_processes N`, which starts one process only?
+def missing_processes_requested() -> bool:
+    """Return whether `accelerate launch --cpu --num_processes N` started the script, which starts only one process.
 
     accelerate (checked: 1.15, commands/launch.py:launch_command) leaves several processes on CPUs to MPI, and without
-    `--mpirun_hostfile` starts a single one without a word. `--multi_gpu` instead of `--cpu` starts them on CPUs too.
+    `--mpirun_hostfile` silently starts one. `--multi_gpu` instead of `--cpu` starts N processes, on CPUs too.
     """
     set_by_launcher = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
     started = any(name in os.environ for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS"))
     return set_by_launcher and not started and not torch.distributed.is_initialized()
 
 
-__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "seed_of", "shard", "share_of"]
+__all__ = ["OrderedTrainer", "missing_processes_requested", "seed_of", "shard", "share_of"]

@@ -10,7 +10,7 @@ from transformers.integrations import is_tensorboard_available
 
 from kexue_hf.errors import InputError
 from kexue_hf.trainers.checked_options import check_nothing_is_replaced, check_range, check_training
-from kexue_hf.trainers.ordered_trainer import asked_for_processes_that_are_not_there
+from kexue_hf.trainers.ordered_trainer import missing_processes_requested
 
 
 @dataclass
@@ -89,7 +89,7 @@ def check_pretraining(options: PretrainingOptions, arguments: Any, script: str) 
                 "full rows depend on those before: divide the work with --pack segments, or leave --streaming out",
                 file=sys.stderr,
             )
-    if asked_for_processes_that_are_not_there():
+    if missing_processes_requested():
         print(
             f"{script}: warning: this is one process, but accelerate seems to have been asked for several: use "
             "accelerate launch --multi_gpu --num_processes N (on CPUs too, with this script's --use_cpu), or torchrun",

@@ -8,10 +8,12 @@ import sys
 
 from examples import finetune_matcher, pretrain_mlm, pretrain_tta
 from kexue_hf.trainers.checked_options import leave_process_group
+from tests import fsdp_on_cpus
 
 SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 
 if __name__ == "__main__":
+    fsdp_on_cpus.enable()
     for script, arguments in json.loads(sys.argv[1]):
         SCRIPTS[script].main(arguments)
     leave_process_group()

@@ -10,7 +10,6 @@ from peft import IA3Config, LoraConfig, PromptTuningConfig, TaskType, get_peft_m
 
 from kexue_hf import sentence_vectors
 from kexue_hf.integrations.auto_classes import MODEL_TYPES
-from kexue_hf.integrations.peft import register_target_modules
 from tests.fresh_process import TORCH, run_forked
 from tests.models.test_keywords import class_names, tiny_model
 from tests.pipelines.correction_models import make
@@ -39,11 +38,6 @@ def test_whichever_is_imported_first(order: str) -> None:
         "TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING['nezha'])"
     )
     assert run_forked(TORCH, code).strip() == "['query', 'value']"
-
-
-def test_without_the_tables_one_warning() -> None:
-    with pytest.warns(UserWarning, match="name target_modules yourself"):
-        register_target_modules(type(pytest)("constants"), MODEL_TYPES)
 
 
 @pytest.mark.parametrize("task", [None, TaskType.FEATURE_EXTRACTION, TaskType.TOKEN_CLS])

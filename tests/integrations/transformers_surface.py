@@ -4,6 +4,8 @@ What a newer release breaks is found here first: `test_transformers_surface.py` 
 version, and the table against the package.
 """
 
+from kexue_hf.integrations.hook_table import HOOKS
+
 # Methods that our classes override: module, class, method -> the parameters that our override passes on or reads.
 OVERRIDDEN: dict[str, str] = {
     "configuration_utils.PreTrainedConfig.from_dict": "config_dict",
@@ -78,14 +80,23 @@ OVERRIDDEN: dict[str, str] = {
     "trainer_callback.TrainerCallback.on_train_end": "args state control",
 }
 
+# What our hooks bind, in the modules of transformers.
+BOUND: dict[str, str] = {
+    name.removeprefix("transformers.").replace(":", "."): parameters
+    for hook in HOOKS
+    for name, parameters in hook.binds.items()
+    if name.startswith("transformers.")
+}
+
 # What we call or replace by name: name -> the parameters by which we call it (none where we only wrap it).
 USED: dict[str, str] = {
+    **BOUND,
+    "configuration_utils.PreTrainedConfig._attn_implementation": "",
+    "initialization.copy_": "tensor other",
     "masking_utils.create_bidirectional_mask": "config inputs_embeds attention_mask and_mask_function",
     "masking_utils.create_causal_mask": "config inputs_embeds attention_mask block_sequence_ids allow_is_causal_skip",
-    "modeling_utils.AttentionInterface.register": "key value",
-    "masking_utils.AttentionMaskInterface.register": "key value",
     "modeling_utils.ALL_ATTENTION_FUNCTIONS.get_interface": "",
-    "modeling_utils.PreTrainedModel._initialize_weights": "module",
+    "modeling_utils.PreTrainedModel.get_correct_attn_implementation": "is_init_check",
     "pytorch_utils.apply_chunking_to_forward": "forward_fn chunk_size chunk_dim",
     "trainer.Trainer.evaluation_loop": "",
     "trainer.Trainer._load_from_checkpoint": "",
@@ -93,5 +104,4 @@ USED: dict[str, str] = {
     "utils.cached_file": "path_or_repo_id filename",
     "utils.generic.merge_with_config_defaults": "",
     "utils.output_capturing.capture_outputs": "",
-    "pipelines.PIPELINE_REGISTRY.register_pipeline": "task pipeline_class pt_model type",
 }

@@ -158,11 +158,30 @@ def test_removing_gives_the_softmax_model_back(name: str, tmp_path: Path) -> Non
 def test_a_part_that_shares_its_configuration() -> None:
     model = tiny_bart()
     before = COMPOSITES["bart"][1](model)
-    with pytest.raises(ValueError, match=r"other layers of BartModel: .* with layers=\[1, 2\]"):
-        use_performer(model.decoder)
+    for part in (model.encoder, model.decoder, tiny_bart().decoder):
+        with pytest.raises(
+            ValueError, match=f"{type(part).__name__} is a part .* on the whole, with layers="
+        ) as caught:
+            use_performer(part)
+        assert "\n" not in str(caught.value) and not hasattr(part.config, "performer")
     assert torch.equal(COMPOSITES["bart"][1](model), before)
     use_performer(model, layers=[1, 2])
     use_performer(copy.deepcopy(model))
+
+
+def test_encoders_and_decoders_alone() -> None:
+    """With a configuration of their own, or within a model that has nothing else."""
+    bart = tiny_bart().config
+    whisper = transformers.WhisperConfig(
+        **{key: value for key, value in bart.to_dict().items() if "layers" in key or "heads" in key or "ffn" in key},
+        d_model=16, vocab_size=50, max_source_positions=8, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        num_mel_bins=4, classifier_proj_size=8, decoder_start_token_id=1,
+    )  # fmt: skip
+    assert whisper.is_encoder_decoder
+    decoder, encoder = transformers.BartForCausalLM(bart), transformers.WhisperForAudioClassification(whisper)
+    for model in (decoder, encoder):
+        use_performer(model)
+        assert [name for name in model.state_dict() if "favor_map" in name]
 
 
 @pytest.mark.parametrize("found", [{}, {"nb_features": 256, "kernel": "relu"}, True, "low_order"], ids=str)
@@ -232,7 +251,7 @@ REFUSED = {
         "softcapping",
     ),
     "performer_bert": (lambda: transformers.AutoModel.from_config(
-        transformers.AutoConfig.for_model("performer_bert", **BERT)), "feature maps of its own"),
+        transformers.AutoConfig.for_model("performer_bert", **BERT)), "already has feature maps"),
     "no_model_of_transformers": (lambda: torch.nn.Linear(2, 2), r"auto_model"),
 }  # fmt: skip
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     BertConfig,
     BertForMaskedLM,
+    BertLMHeadModel,
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
@@ -213,7 +215,7 @@ def refused_models() -> dict:
         "dropout": (lambda: bert().train()(**batch), "no weights to drop, got dropout 0.1"),
         "window": (lambda: AutoModel.from_config(mistral).eval()(**batch), "sliding window"),
         "relative_bias": (lambda: transformers.T5EncoderModel(t5).eval()(**batch), "position_bias"),
-        "own_attention": (lambda: AutoModel.from_config(deberta), "cannot be exchanged"),
+        "own_attention": (lambda: AutoModel.from_config(deberta), "cannot be swapped"),
         "packed_texts": (lambda: tiny_llama()(**batch, position_ids=packed, use_cache=False), "packed texts"),
         "static_cache": (
             lambda: tiny_llama().generate(**batch, max_new_tokens=2, cache_implementation="static"),
@@ -250,9 +252,9 @@ def test_wrong_settings_leave_the_model_as_it_was(settings: dict, message: str) 
     assert not any("favor" in name for name in model.state_dict())
 
 
-def test_a_model_without_exchangeable_attention() -> None:
+def test_a_model_without_attention_to_swap() -> None:
     model = AutoModel.from_config(transformers.DebertaConfig(**BERT))
-    with pytest.raises(ValueError, match="no attention that can be exchanged"):
+    with pytest.raises(ValueError, match="no attention that can be swapped"):
         use_performer(model)
 
 
@@ -311,6 +313,29 @@ def test_a_file_without_maps_is_given_new_ones(tmp_path: Path) -> None:
     expected = use_performer(model, "favor++", redraw=4)
     assert torch.equal(loaded.eval()(**padded()).logits, expected(**padded()).logits)
     assert loaded.bert.encoder.layer[0].attention.self.favor_map.steps == 0
+
+
+@pytest.mark.parametrize("name", ["favor++", "low_order", "learned"])
+def test_a_file_with_a_part_of_a_map_keeps_it(name: str, tmp_path: Path) -> None:
+    """The rest is new; and a model that is put into another one keeps all that it has."""
+    model = use_performer(tiny_bert("sdpa", cls=BertModel), name)
+    new = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if "favor_map" in key:
+                value.add_(0.5)
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    dropped = [key for key in saved if key.endswith(("favor_map.key_mean", "query_projection", "query_directions"))]
+    save_file(
+        {key: saved[key] for key in saved.keys() - set(dropped)}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    loaded, info = BertModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert dropped and sorted(info["missing_keys"]) == sorted(dropped)
+    expected = {**saved, **{key: new[key] for key in dropped}}
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
+    transformers.EncoderDecoderModel(encoder=loaded, decoder=tiny_bert("sdpa", BertLMHeadModel, is_decoder=True))
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -376,7 +401,7 @@ def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
-def test_attaching_again_begins_anew() -> None:
+def test_using_it_again_replaces_calibrated_maps() -> None:
     model, batch = use_performer(tiny_bert("sdpa")), padded()
     new = model(**batch).logits
     calibrate_performer(model, [batch])

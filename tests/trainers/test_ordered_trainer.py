@@ -3,34 +3,41 @@
 from types import SimpleNamespace
 
 import pytest
-from accelerate.state import DistributedType, PartialState
+from accelerate.state import DistributedType
 
 from kexue_hf.errors import InputError
-from kexue_hf.trainers import ordered_trainer
 from kexue_hf.trainers.ordered_trainer import MarkingTrainer, OrderedTrainer
 
 
 @pytest.mark.parametrize(
     ("kind", "checkpointing", "message"),
     [
-        (DistributedType.MULTI_CPU, False, r"1\.15 \(the one that was tried\): this is 1\.0; .* leave --fsdp out"),
+        (DistributedType.MULTI_CPU, False, "expected GPUs for --fsdp, got CPUs.*: leave --fsdp out"),
         (DistributedType.FSDP, True, "activation_checkpointing in --fsdp_config .* use --gradient_checkpointing"),
     ],
-    ids=["an accelerate that takes no change", "FSDP's activation checkpointing"],
+    ids=["CPUs", "FSDP's activation checkpointing"],
 )
-def test_fsdp_that_cannot_be_is_refused(monkeypatch, kind, checkpointing, message) -> None:
-    plugin = SimpleNamespace(activation_checkpointing=checkpointing)
-    state = SimpleNamespace(fsdp_plugin=plugin, mixed_precision="no")
+def test_unsupported_fsdp_is_refused(monkeypatch, kind, checkpointing, message) -> None:
+    state = SimpleNamespace(fsdp_plugin=SimpleNamespace(activation_checkpointing=checkpointing))
 
     def create(trainer: MarkingTrainer) -> None:
-        # `distributed_type` is not the state's here.
         trainer.accelerator = SimpleNamespace(state=state, distributed_type=kind)
         trainer.is_fsdp_enabled = kind == DistributedType.FSDP
 
     monkeypatch.setattr(MarkingTrainer, "create_accelerator_and_postprocess", create)
-    monkeypatch.setattr(ordered_trainer.accelerate, "__version__", "1.0")
-    monkeypatch.setattr(PartialState, "_shared_state", {})
     trainer = object.__new__(OrderedTrainer)
     trainer.args = SimpleNamespace(fsdp_plugin_args={})
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as caught:
         trainer.create_accelerator_and_postprocess()
+    assert "\n" not in str(caught.value)
+
+
+def test_ddp_on_cpus_is_not_refused(monkeypatch) -> None:
+    def create(trainer: MarkingTrainer) -> None:
+        trainer.accelerator = SimpleNamespace(distributed_type=DistributedType.MULTI_CPU)
+        trainer.is_fsdp_enabled = False
+
+    monkeypatch.setattr(MarkingTrainer, "create_accelerator_and_postprocess", create)
+    trainer = object.__new__(OrderedTrainer)
+    trainer.args = SimpleNamespace(fsdp_plugin_args=None)
+    trainer.create_accelerator_and_postprocess()

@@ -7,12 +7,14 @@ trains by other means calls `count_performer_step`. The count is a buffer of eac
 the seed and the count alone: all processes that train one model have the same.
 """
 
+import copy
 import weakref
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import initialization as init
 
 from .feature_maps_performer_bert import FeatureMap, RandomFeatures
 
@@ -103,16 +105,13 @@ def _count(maps: list[RandomFeatures]) -> None:
 @torch.no_grad()
 def fill_missing(feature_map: FeatureMap) -> None:
     """Give the buffers and parameters that no file has filled the values of a new map."""
-    given = {
-        name: tensor.clone()
-        for name, tensor in (*feature_map.named_buffers(), *feature_map.named_parameters())
-        if getattr(tensor, "_is_hf_initialized", False)
-    }
-    feature_map.reset()
-    if STEPS in feature_map._buffers:
-        getattr(feature_map, STEPS).zero_()
-    for name, values in given.items():
-        getattr(feature_map, name).copy_(values)
+    new = copy.deepcopy(feature_map)
+    new.reset()
+    if STEPS in new._buffers:
+        getattr(new, STEPS).zero_()
+    values = dict((*new.named_buffers(), *new.named_parameters()))
+    for name, tensor in (*feature_map.named_buffers(), *feature_map.named_parameters()):
+        init.copy_(tensor, values[name])  # skips what was loaded from a file
 
 
 __all__ = ["count_performer_step", "count_steps", "fill_missing", "start_counting"]
