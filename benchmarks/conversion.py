@@ -33,7 +33,8 @@ from measuring import machine, summary, write_result
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.tensorflow import write_tensorflow
 from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import Move, expand
+from kexue_hf.conversion.formats.weight_source import Move
+from kexue_hf.conversion.weight_table import expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 
 SIZES = {

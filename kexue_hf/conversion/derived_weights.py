@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource, cast
-from kexue_hf.conversion.weight_table import Move, Plan
+from kexue_hf.conversion.formats.weight_source import BY_NAME, Move, StoredTensor, WeightSource, cast
+from kexue_hf.conversion.weight_table import Plan
 from kexue_hf.vocabulary.means import group_means
 
 # Rows that are made at a time: about a megabyte of a base model's.

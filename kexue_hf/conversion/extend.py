@@ -30,7 +30,8 @@ from kexue_hf.conversion.original_source import OpenedSource, open_source
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import Move, expand
+from kexue_hf.conversion.formats.weight_source import Move
+from kexue_hf.conversion.weight_table import expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
 from kexue_hf.files.hub_names import is_hub_name, local_source

@@ -14,7 +14,8 @@ from kexue_hf.conversion.formats.weight_source import FLOATING
 from kexue_hf.conversion.missing_weights import missing_weights
 from kexue_hf.conversion.original_source import OpenedSource
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.weight_table import Move, canonical
+from kexue_hf.conversion.formats.weight_source import Move
+from kexue_hf.conversion.weight_table import canonical
 from kexue_hf.errors import ConversionError
 
 # Settings that decide which weights there are and what a head reads.

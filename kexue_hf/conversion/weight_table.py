@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kexue_hf.conversion.formats.weight_source import FLOATING, ElementType, StoredTensor
+from kexue_hf.conversion.formats.weight_source import FLOATING, Move, StoredTensor
 from kexue_hf.conversion.kept_tokens import is_selection
 from kexue_hf.conversion.keras_head import Head, check_width, choose_head, unnested
 from kexue_hf.errors import ConversionError, printable, quoted
@@ -96,17 +96,6 @@ class WeightMap(Protocol):
     CONFIG_EQUAL: dict[str, str]
     CONFIG_OFF: tuple[str, ...]
     ACTIVATIONS: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Move:
-    """One tensor's way: its name in the source and in the target, whether it is transposed, its shape there."""
-
-    source: str
-    target: str
-    transposed: bool
-    shape: tuple[int, ...]
-    type: ElementType
 
 
 @dataclass

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError, KexueError, printable
 from kexue_hf.files.regular_file import open_regular
 
@@ -29,6 +28,7 @@ FORMS = (".txt", ".jsonl", ".json", *TABLES, ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 # Bytes: a damaged or hostile file of few kilobytes may unpack to a line of gigabytes.
 _LONGEST_LINE = 1 << 28
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _NO_PIPE = "give lines of a pipe on stdin, as -"
 EXPECTED = "expected .txt, .jsonl, .json, .csv, .tsv (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
 
@@ -85,11 +85,23 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
     for number, line in lines:
         if line.startswith("[") and number == 1 and form_of(path) == ".json":
             # One array instead of one object a line.
-            whole = _parsed("\n".join([line, *(rest for _, rest in lines)]), str(path))
+            whole = parse_json_line("\n".join([line, *(rest for _, rest in lines)]), str(path))
             yield from ((f"{path}, element {index}", row) for index, row in enumerate(whole, 1))
             return
         place = f"{path}, line {number}"
-        yield place, _parsed(line, place)
+        yield place, parse_json_line(line, place)
+
+
+def parse_json_line(text: str, place: str) -> Any:
+    """Return the JSON value of a text that was read at `place` (file and line).
+
+    Raises:
+        InputError: the text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not JSON ({error})") from None
 
 
 def text_of(row: Any, column: str, place: str) -> str:
@@ -171,6 +183,17 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
         raise InputError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
+def recoding_advice(line: bytes) -> str:
+    """Return the command that converts a file to UTF-8, given a line of it that is not UTF-8."""
+    if line.startswith(_UTF16_MARKS):
+        encoding = "utf-16"
+    elif b"\0" in line:
+        encoding = "utf-16le"
+    else:
+        encoding = "gb18030"
+    return f"convert the file, for example: iconv -f {encoding} -t utf-8"
+
+
 def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """Number and content of the lines that are not empty."""
     for number, line in read_lines(path):
@@ -199,13 +222,6 @@ def _table(path: str | Path) -> Iterator[tuple[str, dict[str, str | None]]]:
                 yield place, dict(itertools.zip_longest(names, row))
     except csv.Error as error:
         raise InputError(f"{path}, line {number}: not a row of values ({error})") from None
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
 
 
 def _parquet(path: str | Path, column: str) -> Iterator[str]:
@@ -238,8 +254,10 @@ __all__ = [
     "TABLES",
     "form_of",
     "is_text_file",
+    "parse_json_line",
     "read_lines",
     "read_objects",
     "read_texts",
+    "recoding_advice",
     "text_of",
 ]

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 
-from kexue_hf.corpora.encodings import recoding_advice
+from kexue_hf.corpora.text_files import recoding_advice
 from kexue_hf.errors import InputError
 from kexue_hf.files.regular_file import read_regular
 from kexue_hf.models.wobert.normalization_wobert import Normalizer

@@ -29,7 +29,7 @@ from kexue_hf.conversion.formats.weight_source import (
     StoredTensor,
     WeightSource,
 )
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.formats.weight_source import Move
 from kexue_hf.errors import CheckpointError, printable, quoted
 
 # HDF5 keeps attributes in the object's header, which holds 64 KB; Keras splits longer ones, and so do we.

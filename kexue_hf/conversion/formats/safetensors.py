@@ -20,7 +20,7 @@ import numpy as np
 
 from kexue_hf.conversion.formats.transfer import transfer
 from kexue_hf.conversion.formats.weight_source import BY_SAFETENSORS, CHUNK, ElementType, StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.formats.weight_source import Move
 from kexue_hf.errors import CheckpointError, quoted
 from kexue_hf.files.regular_file import open_regular
 

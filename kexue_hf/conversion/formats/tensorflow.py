@@ -26,6 +26,7 @@ from kexue_hf.conversion.formats.tensorflow_index import (
     BIG_ENDIAN,
     BundleEntry,
     BundleHeader,
+    CompressedBlockError,
     build_table,
     encode_entry,
     encode_header,
@@ -43,7 +44,7 @@ from kexue_hf.conversion.formats.weight_source import (
     StoredTensor,
     WeightSource,
 )
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.formats.weight_source import Move
 from kexue_hf.errors import CheckpointError, quoted
 from kexue_hf.files.regular_file import open_regular
 
@@ -240,6 +241,11 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
                 entries[key.decode("utf-8")] = parse_entry(value)
                 if len(entries) > _MOST_TENSORS:
                     raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
+    except CompressedBlockError as error:
+        raise CheckpointError(
+            f"{path}: expected uncompressed blocks, as TensorFlow writes them, got a compressed one ({error}); load "
+            "the checkpoint in TensorFlow and save it again"
+        ) from None
     except ValueError as error:
         raise CheckpointError(
             f"{path}: not a readable TensorFlow checkpoint index, the file is damaged: {error}; copy or download it "

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from kexue_hf.conversion.formats.weight_source import ElementType, WeightSource, cast
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.formats.weight_source import Move
 
 
 @contextlib.contextmanager

@@ -122,6 +122,17 @@ class StoredTensor:
     obstacle: str = ""
 
 
+@dataclass(frozen=True)
+class Move:
+    """One tensor to copy: its name in source and target, whether to transpose it, its target shape, its stored type."""
+
+    source: str
+    target: str
+    transposed: bool
+    shape: tuple[int, ...]
+    type: ElementType
+
+
 class WeightSource:
     """A file, or several, full of named tensors. Use as a context manager, or `close()` it."""
 
