@@ -30,8 +30,7 @@ from measuring import machine, summary, write_result
 
 from conversion import CONVERT, RandomWeights, run
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
-from kexue_hf.conversion.formats.weight_source import BY_NAME
-from kexue_hf.conversion.formats.weight_source import Move
+from kexue_hf.conversion.formats.weight_source import BY_NAME, Move
 from kexue_hf.conversion.weight_table import expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 from kexue_hf.vocabulary.counting import dictionary_frequencies

@@ -31,11 +31,12 @@ import kexue_hf
 from kexue_hf.cli.main import main
 from kexue_hf.conversion import extend as extend_module
 from kexue_hf.conversion import word_choice
-from kexue_hf.conversion.convert import convert, open_source
-from kexue_hf.conversion.derived_weights import GrownWeights
-from kexue_hf.conversion.extend import extend, grow
+from kexue_hf.conversion.convert import convert
+from kexue_hf.conversion.derived_weights import ExtendedWeights
+from kexue_hf.conversion.extend import extend, extend_source
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
+from kexue_hf.conversion.opened_source import open_original
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS
@@ -150,7 +151,7 @@ def test_the_golden_outputs(golden):
 def test_the_check_fails_where_the_rows_are_wrong(wrong, user_dict, tmp_path, monkeypatch):
     """Plausible mistakes, each seen by the outputs: another mean, the bias forgotten, ids of the old vocabulary."""
 
-    class Wrong(GrownWeights):
+    class Wrong(ExtendedWeights):
         def __init__(self, source, names, kept, pieces):
             super().__init__(source, names, kept, pieces)
             if wrong == "first_piece":
@@ -162,7 +163,7 @@ def test_the_check_fails_where_the_rows_are_wrong(wrong, user_dict, tmp_path, mo
             for chunk in super()._rows(name):
                 yield np.zeros_like(chunk) if wrong == "no_bias" and len(self.tensors[name].shape) == 1 else chunk
 
-    monkeypatch.setattr(extend_module, "GrownWeights", Wrong)
+    monkeypatch.setattr(extend_module, "ExtendedWeights", Wrong)
     extend(CASE / "bert_model.ckpt", tmp_path / "out", words=0, user_dict=user_dict)
     assert deviation(tmp_path / "out") > 100 * TOLERANCE
 
@@ -179,10 +180,10 @@ def test_the_tokenizer_makes_words_of_texts(golden):
 
 
 def test_the_functions_alone(tmp_path):
-    with open_source(CASE / "bert_model.ckpt", vocab=CASE / "vocab.txt") as source:
+    with open_original(CASE / "bert_model.ckpt", vocab=CASE / "vocab.txt") as source:
         kept = keep_tokens(source.vocabulary.ids, SPECIAL_TOKENS)
         pieces_of = speller({token: index for index, token in enumerate(kept)}, 1)
-        grown = grow(source, kept, ["他们"], [pieces_of("他们")])
+        grown = extend_source(source, kept, ["他们"], [pieces_of("他们")])
         found = grown.weights.read("bert/embeddings/word_embeddings")
     rows = np.load(CASE / "inputs.npz")["source_word_embeddings"]
     he, they = (lines("vocab.txt").index(token) for token in "他们")
@@ -617,7 +618,7 @@ def test_grown_weights_in_blocks():
     values = np.random.default_rng(0).standard_normal((700, 3)).astype(np.float32)
     kept = list(range(699, 99, -1))
     pieces = [[number, number + 1, 599 - number] for number in range(550)]
-    grown = GrownWeights(_Plain(values), ["rows"], kept, pieces)
+    grown = ExtendedWeights(_Plain(values), ["rows"], kept, pieces)
     found, taken = grown.read("rows"), values[kept]
     assert np.array_equal(found[:600], taken)
     assert np.array_equal(found[600:], taken.astype(np.float64)[pieces].mean(1).astype(np.float32))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kexue_hf.conversion.convert import open_source
+from kexue_hf.conversion.opened_source import open_original
 from kexue_hf.errors import CheckpointError, KexueError
 from tests.conversion.checkpoints import GOLDEN, golden_copy, masked, read_all
 
@@ -133,7 +133,7 @@ def test_mutants_with_good_checksums(batch: int, tmp_path: Path) -> None:
             body[at : at + size] = chance.choice([chance.randbytes(size), bytes([chance.choice(INTERESTING)]) * size])
         (source / INDEX).write_bytes(mend(bytes(body)))
         try:
-            with open_source(source):
+            with open_original(source):
                 parsed += 1
             read_all(source / "bert_model.ckpt")
         except KexueError as error:

@@ -396,8 +396,7 @@ for limit in [None, *range(0, 60_000, 997)]:
 
 
 def move(name: str) -> Any:
-    from kexue_hf.conversion.formats.weight_source import BY_NAME
-    from kexue_hf.conversion.formats.weight_source import Move
+    from kexue_hf.conversion.formats.weight_source import BY_NAME, Move
 
     return Move(name, name, False, (10, 50), BY_NAME["float32"])
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from kexue_hf.conversion.formats.keras import KerasWeights, write_keras
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
 from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint, write_tensorflow
-from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
-from kexue_hf.conversion.formats.weight_source import Move
+from kexue_hf.conversion.formats.weight_source import BY_NAME, Move, StoredTensor, WeightSource
 
 FLOATS = ("float32", "float16", "float64")
 

@@ -226,9 +226,9 @@ CLASSIFIERS: tuple[str, ...] = (
 
 # Tensors that are functions of the configuration, by the function's name (conversion/constants.py): those that our
 # file holds and the original has not, and the Keras layers and variables that the original holds and our file has not.
-CONSTANTS_SAVED: dict[str, str] = {}
-CONSTANTS_KERAS: dict[str, str] = {}
-CONSTANTS_TENSORFLOW: dict[str, str] = {}
+DERIVED_SAVED: dict[str, str] = {}
+DERIVED_KERAS: dict[str, str] = {}
+DERIVED_TENSORFLOW: dict[str, str] = {}
 
 # Prefix that a base model's own file lacks, and names that are another tensor's twin (safetensors stores one of them).
 BASE_PREFIX = "bert."
