@@ -1,12 +1,13 @@
 """Read and write Keras 2 weight files (HDF5), as `model.save_weights` and `model.save` of Keras and tf.keras do.
 
-The root (or its group `model_weights`, if the whole model was saved) has an attribute `layer_names`; each layer's group
-has an attribute `weight_names` with the order of its weights. Keras splits an attribute that is too long for HDF5 into
-`layer_names0`, `layer_names1`, ... Keras matches layers by position, so they are written in the model's order.
+The root (or its group `model_weights`, if the whole model was saved) has an attribute `layer_names`; each layer's
+group has an attribute `weight_names` with the order of its weights. Keras splits an attribute that is too long for
+HDF5 into `layer_names0`, `layer_names1`, ... Keras matches layers by position, so they are written in the model's
+order.
 
-These files have no checksums: unlike in a TensorFlow checkpoint, a flipped bit in the values goes unnoticed. The reader
-refuses everything that points out of the file (soft and external links, virtual data sets, external storage); Keras
-writes none of these.
+These files have no checksums: unlike in a TensorFlow checkpoint, a flipped bit in the values goes unnoticed. The
+reader refuses everything that points out of the file (soft and external links, virtual data sets, external storage);
+Keras writes none of these.
 """
 
 import math

@@ -5,7 +5,8 @@ P.data-00000-of-0000N of raw little-endian values. The reader verifies every che
 files before it allocates memory. The writer makes one data file and an index, which TensorFlow loads.
 
 Values are read into one small buffer. Memory mapping is no faster (0.31 s either way for the checkpoint of
-benchmarks/conversion.py), and a mapped file that is truncated or fails on a network drive kills the process with SIGBUS.
+benchmarks/conversion.py), and a mapped file that is truncated or fails on a network drive kills the process with
+SIGBUS.
 """
 
 import math

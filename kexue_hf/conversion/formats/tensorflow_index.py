@@ -6,8 +6,8 @@ block holds entries (length of the shared prefix, length of the rest of the key,
 value), restart offsets and their count. After each block come one byte for its compression and a masked CRC-32C of
 both. TensorFlow writes no compressed blocks, and the reader refuses them.
 
-Messages (tensorflow/core/protobuf/tensor_bundle.proto): BundleHeaderProto and BundleEntryProto, parsed here without the
-protobuf library. Unknown fields are skipped, as protocol buffers require.
+Messages (tensorflow/core/protobuf/tensor_bundle.proto): BundleHeaderProto and BundleEntryProto, parsed here without
+the protobuf library. Unknown fields are skipped, as protocol buffers require.
 """
 
 import struct

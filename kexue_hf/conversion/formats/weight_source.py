@@ -114,8 +114,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: its type, shape, and size in bytes. If it cannot be read, `type` is None and `obstacle` says
-    why."""
+    """A tensor in a file. `size` is in bytes; `type` is None if it cannot be read, and `obstacle` says why."""
 
     name: str
     type: ElementType | None
