@@ -1,8 +1,8 @@
-"""The guard against a tokenizer that does not belong to the model.
+"""Warn about a tokenizer that does not belong to the model.
 
-A character tokenizer beside a word checkpoint raises no error anywhere: every id it produces is valid, and the model
-answers garbage. So a configuration of ours records which vocabulary its weights were trained with, and whenever
-transformers brings a model and a tokenizer together (`pipeline`, `Trainer`) the two are compared.
+A character tokenizer with a word checkpoint raises no error: all its ids are valid, but the predictions are garbage.
+So our configurations record the fingerprint of the vocabulary, and model and tokenizer are compared whenever
+transformers combines them (`pipeline`, `Trainer`).
 """
 
 import warnings
@@ -14,23 +14,24 @@ from kexue_hf.models.wobert.vocabulary_wobert import (
     vocabulary_fingerprint,
 )
 
-# Model types under which other implementations saved word models, and tokenizers that cut Chinese into characters.
-_AS_BERT = ("bert", "wobert", "nezha")
-_OF_CHARACTERS = ("BertTokenizer", "BertTokenizerFast")
-# A character vocabulary may have taken in a few words of its field.
+# Model types under which other implementations save word models.
+_WORD_MODEL_TYPES = ("bert", "wobert", "nezha")
+_CHARACTER_TOKENIZERS = ("BertTokenizer", "BertTokenizerFast")
+# A character vocabulary may have a few added domain words.
 WORDS_OF_A_WORD_MODEL = 1000
 
 
 def check_pairing(model: Any, tokenizer: Any) -> list[str]:
-    """Compare a tokenizer with the vocabulary that a model's configuration records; warn about each difference.
+    """Compare a tokenizer with the vocabulary that a model's configuration records, and warn if they differ.
 
     Args:
-        model: a model, or its configuration. One whose configuration records no vocabulary passes, but for a BERT
-            with a vocabulary of words whose tokenizer finds characters only.
+        model: a model or its configuration. A configuration that records no vocabulary passes, except for a BERT with
+        a
+            word vocabulary and a character tokenizer.
         tokenizer: any tokenizer of transformers.
 
     Returns:
-        What does not fit, one sentence each; empty if all fits. The same is issued as `VocabularyMismatchWarning`.
+        one sentence per difference, which are also issued as a `VocabularyMismatchWarning`; empty if there are none.
     """
     config = getattr(model, "config", model)
     expected_class = getattr(config, "tokenizer_class", None)
@@ -38,15 +39,12 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
     if expected_fingerprint is None:
         return _check_words(config, tokenizer)
     problems = []
-    # By name: a copy from the Hub has a class of its own, and a subclass cuts as its base does.
+    # Compare names: a copy from the Hub is a different class, and a subclass tokenizes as its base.
     if expected_class and expected_class not in {base.__name__ for base in type(tokenizer).__mro__}:
-        problems.append(
-            f"the model was trained with {expected_class}, this is a {type(tokenizer).__name__}, "
-            f"which cuts text in another way"
-        )
+        problems.append(f"the model was trained with {expected_class}, this is a {type(tokenizer).__name__}")
     if len(tokenizer) > config.vocab_size:
         problems.append(
-            f"the tokenizer knows {len(tokenizer):,} tokens, the model's embedding has {config.vocab_size:,} rows"
+            f"the tokenizer has {len(tokenizer):,} tokens, the model's embedding {config.vocab_size:,} rows"
         )
     if (found := _fingerprint(tokenizer)) != expected_fingerprint:
         problems.append(
@@ -55,7 +53,7 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
         )
     if problems:
         warnings.warn(
-            f"this tokenizer does not belong to this model, whose predictions will be meaningless: "
+            "this tokenizer does not belong to this model, so predictions will be meaningless: "
             f"{'; '.join(problems)}. Load both from the same folder, the tokenizer with AutoTokenizer.",
             VocabularyMismatchWarning,
             stacklevel=3,
@@ -64,19 +62,22 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
 
 
 def _check_words(config: Any, tokenizer: Any) -> list[str]:
-    """Warn of a WoBERT that another implementation saved as a BERT: its tokenizer never finds its words."""
-    if getattr(config, "model_type", None) not in _AS_BERT or type(tokenizer).__name__ not in _OF_CHARACTERS:
+    """Warn about a WoBERT that another implementation saved as a BERT, whose tokenizer never finds its words."""
+    if (
+        getattr(config, "model_type", None) not in _WORD_MODEL_TYPES
+        or type(tokenizer).__name__ not in _CHARACTER_TOKENIZERS
+    ):
         return []
     words = count_chinese_words(tokenizer.get_vocab())
     if words < WORDS_OF_A_WORD_MODEL:
         return []
     problem = (
-        f"the vocabulary has {words:,} Chinese words, of which a {type(tokenizer).__name__} finds none: it cuts "
-        "Chinese text into characters"
+        f"the vocabulary has {words:,} Chinese words, but a {type(tokenizer).__name__} splits Chinese text into "
+        "characters and finds none of them"
     )
     warnings.warn(
-        f"this tokenizer does not belong to this model, whose predictions will be poor: {problem}. If it is a WoBERT, "
-        "make a folder that loads as one: kexue-hf convert FOLDER OUTPUT",
+        f"this tokenizer does not belong to this model, so predictions will be poor: {problem}. If it is a WoBERT, "
+        "convert it: kexue-hf convert FOLDER OUTPUT",
         VocabularyMismatchWarning,
         stacklevel=4,
     )

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from kexue_hf.corpora.row_order import STRATEGIES, Batches, Share, Stream, Table, alike, random_of, shuffled
+from kexue_hf.corpora.row_order import (
+    STRATEGIES,
+    Batches,
+    Share,
+    Stream,
+    Table,
+    group_by_length,
+    random_generator,
+    shuffled,
+)
 from kexue_hf.errors import InputError
 
 ROWS = 103
@@ -61,7 +70,7 @@ def test_the_order_is_the_seeds():
     assert not np.array_equal(shuffled(50, 1, 2), shuffled(50, 1, 3))
     # Fixed for all time: whoever resumes with a later version wants it.
     assert shuffled(8, 42, 0).tolist() == [2, 0, 3, 4, 7, 6, 5, 1]
-    order = alike(np.arange(8), np.arange(8)[::-1], 2, random_of(0, 0))
+    order = group_by_length(np.arange(8), np.arange(8)[::-1], 2, random_generator(0, 0))
     assert sorted(map(tuple, order.reshape(-1, 2).tolist())) == [(1, 0), (3, 2), (5, 4), (7, 6)]
 
 
