@@ -3,8 +3,7 @@
 * `FullRows` (RoBERTa's FULL-SENTENCES): sentences fill a row one after the other, across document ends, with [SEP]
   between documents. There is almost no padding. Attention crosses documents.
 * `Segments` (WoBERT's own training data, `text_process` of https://github.com/ZhuiyiTechnology/WoBERT): a row is a
-part
-  of one document. Sentences (up to 。 or the end of a line) are joined up to `characters` characters, by default
+  part of one document. Sentences (up to 。 or the end of a line) are joined up to `characters` characters, by default
   1.3 x max_length, because a word is longer than a character. Rows differ in length, so batch rows of similar length.
   Tokens of a segment that do not fit into the row are dropped, as in the original; fewer characters drop less.
 

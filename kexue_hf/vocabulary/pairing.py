@@ -25,9 +25,8 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
     """Compare a tokenizer with the vocabulary that a model's configuration records, and warn if they differ.
 
     Args:
-        model: a model or its configuration. A configuration that records no vocabulary passes, except for a BERT with
-        a
-            word vocabulary and a character tokenizer.
+        model: a model or its configuration. A configuration that records no vocabulary passes, unless it is a BERT
+            with a word vocabulary and a character tokenizer.
         tokenizer: any tokenizer of transformers.
 
     Returns:

@@ -38,9 +38,8 @@ def read_user_dictionary(
         warn: called once, with a one-line message, if lines were skipped.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, has no valid words, or with `strict` has an invalid line
-        (the
-            message names the lines).
+        InputError: the file cannot be read, is not UTF-8, has no valid words, or with `strict` has an invalid line.
+            The message names the lines.
     """
     try:
         raw = read_regular(path, _LARGEST)
