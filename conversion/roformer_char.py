@@ -2,8 +2,8 @@
 
     python conversion/roformer_char.py chinese_roformer-char_L-12_H-768_A-12 roformer-char-base
 
-The character version of RoFormer. The result contains none of our code and loads with transformers alone. The pooler of
-RoFormer-Sim is left out, because transformers' RoFormer has none (https://github.com/ZhuiyiTechnology/roformer).
+The character version of RoFormer. The result contains none of our code and loads with transformers alone. The pooler
+of RoFormer-Sim is left out, because transformers' RoFormer has none (https://github.com/ZhuiyiTechnology/roformer).
 """
 
 from recipe import Recipe

@@ -4,8 +4,8 @@
 
 A RoFormer with layer norms conditioned on the task, one of six standards by which two texts match
 (https://kexue.fm/archives/8337). No weights were released. The baseline's script saves `best_model.weights` (Keras
-weights, with the EMA weights in place of the trained ones) after every epoch that is the best so far. Put beside it the
-`bert_config.json` and `vocab.txt` of the RoFormer from which the script started.
+weights, with the EMA weights in place of the trained ones) after every epoch that is the best so far. Put beside it
+the `bert_config.json` and `vocab.txt` of the RoFormer from which the script started.
 """
 
 from recipe import Recipe

@@ -3,9 +3,9 @@
     python conversion/tta_enwiki.py tta-layer-3-enwiki-lower-sub-32k tta-enwiki
 
 The official model, trained as a language autoencoder on single sentences of up to 126 word pieces between [SOS] and
-[EOS] (https://github.com/joongbo/tta, arXiv 2004.08097). It unpacks to `model.ckpt.*`, a configuration and a vocabulary,
-whose names contain their settings (`config.layer-3.vocab-lower.sub-32k.json`, `vocab-lower.sub-32k.txt`). The script
-finds both.
+[EOS] (https://github.com/joongbo/tta, arXiv 2004.08097). It unpacks to `model.ckpt.*`, a configuration and a
+vocabulary. Their names contain their settings (`config.layer-3.vocab-lower.sub-32k.json`, `vocab-lower.sub-32k.txt`),
+and the script finds both.
 """
 
 from recipe import Recipe

@@ -127,7 +127,7 @@ def text_of(row: Any, column: str, place: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{place}: expected valid Unicode, got half a surrogate pair") from None
+        raise InputError(f"{place}: half a surrogate pair is not a valid character; remove it") from None
     return text
 
 

@@ -167,7 +167,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("no-such-model", ["x"], "is no folder here, and cannot be downloaded from the Hub"),
+        ("no-such-model", ["x"], "is not a folder, and cannot be downloaded from the Hub"),
         ("headless", ["x"], "lacks weights of a masked language model (cls.predictions.bias"),
         ("gpt", ["x"], "is no masked language model (GPT2Config)"),
         ("mixed", ["x"], "the tokenizer does not belong to the model: it knows 18 tokens, the model has 9"),
@@ -178,7 +178,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["--file", "no.txt"], "no.txt does not exist"),
         ("bert", ["--file", "."], ". is a folder"),
         ("bert", ["--file", "LATIN"], "latin.txt, line 2: not UTF-8"),
-        ("bert", ["--file", "JSON"], "rows.jsonl, line 1: has no column 'text', only a; name the one with the text"),
+        ("bert", ["--file", "JSON"], "rows.jsonl, line 1: has no column 'text', only a; name the text column"),
         ("bert", ["--file", "JSON", "--nbest"], 'rows.jsonl, line 1: expected {"candidates"'),
         ("bert", ["--nbest", "x", "--weight", "3"], "weight must be from 0 to 1"),
         ("bert", ["x", "--batch-tokens", "0"], "batch_tokens must be at least 1"),

@@ -42,10 +42,10 @@ def make_bundle(
     change: Callable[[str, BundleEntry], object] | None = None,
     extra: Mapping[bytes, bytes] | None = None,
 ) -> None:
-    """Write a checkpoint, its tensors dealt out to the shards in turn.
+    """Write a checkpoint with its tensors distributed over the shards in turn.
 
     Args:
-        change: called with every entry before it is written. extra: more rows of the index.
+        change: called with every entry before it is written. extra: additional rows of the index.
     """
     data = [bytearray() for _ in range(shards)]
     rows = {b"": encode_header(header or BundleHeader(shards=shards))} | dict(extra or {})
@@ -74,7 +74,7 @@ def read_all(prefix: Path | str) -> dict[str, np.ndarray]:
 
 
 def golden_copy(case: str, folder: Path) -> Path:
-    """A golden case's source files, in a folder of their own where they may be damaged."""
+    """Copy the source files of a golden case into a folder, where tests may damage them."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in (GOLDEN / case).iterdir():
         if path.suffix not in (".npz",) and path.name != "case.json":

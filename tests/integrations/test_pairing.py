@@ -41,7 +41,7 @@ def model() -> WoBertForMaskedLM:
         (BertTokenizer, WORDS, "trained with WoBertTokenizer, this is a BertTokenizer"),
         (BertTokenizer, CHARACTERS, "fingerprint"),
         (WoBertTokenizer, OTHER_ORDER, "fingerprint"),
-        (WoBertTokenizer, MORE, "knows 12 tokens, the model's embedding has 10 rows"),
+        (WoBertTokenizer, MORE, "has 12 tokens, the model's embedding 10 rows"),
     ],
     ids=["characters_of_the_same_file", "character_vocabulary", "other_order", "too_large"],
 )

@@ -1,4 +1,4 @@
-"""The reader of TensorFlow checkpoints: on golden files, and on hand-made ones that use the format's every freedom.
+"""The reader of TensorFlow checkpoints, on golden files and on hand-made files that use every feature of the format.
 
 Oracle for the values of golden files: the conversion's parity tests. Here: names, shapes, and the arrays put in.
 """
@@ -167,7 +167,7 @@ def test_a_flipped_bit_anywhere_in_the_data_is_found(tmp_path: Path) -> None:
 
 
 def test_a_long_chain_of_shared_keys_is_refused() -> None:
-    """Each key of a hostile table may extend the one before; the sum would grow with the square of the file."""
+    """In a hostile table each key may extend the one before, so their total size would be quadratic."""
     rows = [(b"x" * number, b"") for number in range(1, 40_000, 400)]
     with pytest.raises(ValueError, match="runs past its block"):
         list(read_table(build_table(rows)))
