@@ -1,8 +1,8 @@
 """Mutated checkpoints: the reader raises CheckpointError or returns the stored values.
 
-300 mutants by default; KEXUE_FUZZ=2000 for the full run. Two kinds: blind damage (the checksums have to catch it), and
-damage to the index whose checksums were made right again, so that it reaches the parsers behind them. Values that come
-out of the second kind may differ (the index then really says so), but never crash, hang or ask for absurd memory.
+There are 300 mutants by default; set KEXUE_FUZZ=2000 for the full run. They are of two kinds: random damage, which
+the checksums must catch, and damage to the index with corrected checksums, which reaches the parsers. Mutants of the
+second kind may give other values, but must not crash, hang or request absurd amounts of memory.
 """
 
 import os

@@ -1,8 +1,7 @@
 """Interrupt a conversion with Ctrl-C or SIGKILL: nothing is at OUTPUT, and the next run cleans up.
 
-The process is slowed down from outside: a wrapper patches the function that writes, so that the signal certainly meets
-a half-written file. It listens to Ctrl-C even where the tests themselves were started with it ignored (in the
-background of a script): a child inherits that.
+A wrapper slows the writing function down, so that the signal always meets a half-written file. It also restores the
+SIGINT handler, because a child inherits an ignored SIGINT (tests in the background of a script).
 """
 
 import fcntl

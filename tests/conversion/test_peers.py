@@ -2,8 +2,8 @@
 
     KEXUE_TF_PYTHON=/path/to/python pytest tests/conversion/test_peers.py
 
-bert4keras is taken from that interpreter, or from the folder in KEXUE_BERT4KERAS (an unpacked source distribution).
-Oracle: the outputs that bert4keras itself gave for the golden checkpoints.
+bert4keras is imported from that interpreter, or from the folder in KEXUE_BERT4KERAS (an unpacked source distribution).
+Oracle: the outputs of bert4keras for the golden checkpoints.
 """
 
 import json

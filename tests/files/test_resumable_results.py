@@ -16,24 +16,24 @@ from kexue_hf.errors import InputError, OutputError
 from kexue_hf.files.resumable_results import resumable_results
 
 ROWS = [f"行{number}" for number in range(10)]
-PIECE = 3
+BATCH = 3
 
 
-def pieces(rows) -> Iterator[list[str]]:
+def batched(rows) -> Iterator[list[str]]:
     rows = iter(rows)
-    while piece := list(itertools.islice(rows, PIECE)):
-        yield piece
+    while batch := list(itertools.islice(rows, BATCH)):
+        yield batch
 
 
 def run(output: Path, rows=ROWS, stop: int | None = None, resume: bool = True, error=KeyboardInterrupt, **options):
     """Compute the rows and return those that were computed; each result holds the size of its batch."""
     done = []
     with resumable_results(output, options.pop("facts", {"model": 1}), resume=resume, **options) as results:
-        for piece in pieces(results.rest(rows, pieces)):
-            for row in piece:
+        for batch in batched(results.rest(rows, batched)):
+            for row in batch:
                 if len(done) == stop:
                     raise error
-                results.write(f"{row} {len(piece)}\n")
+                results.write(f"{row} {len(batch)}\n")
                 done.append(row)
     return done
 
@@ -74,7 +74,7 @@ def test_a_truncated_last_line(file: str, cut: int, output: Path, tmp_path_facto
 def test_results_of_fixed_size(cut: int | None, tmp_path: Path) -> None:
     def write(stop: int | None) -> None:
         with resumable_results(tmp_path / "out.npy", {}, resume=True) as results:
-            for number, row in enumerate(results.rest(ROWS, pieces, head=b"head 00", width=2)):
+            for number, row in enumerate(results.rest(ROWS, batched, head=b"head 00", width=2)):
                 if number == stop:
                     raise KeyboardInterrupt
                 results.write(row[-1].encode() * 2)
@@ -207,7 +207,7 @@ def test_a_file_that_appears_meanwhile_and_the_results_are_kept(output: Path) ->
         pytest.raises(OutputError, match="another process wrote this file meanwhile"),
         resumable_results(output, {"model": 1}, resume=True) as results,
     ):
-        for row in results.rest(ROWS, pieces):
+        for row in results.rest(ROWS, batched):
             results.write(f"{row}\n")
         output.write_text("somebody's")
     assert output.read_text() == "somebody's"

@@ -1,6 +1,6 @@
 """The reader of TensorFlow checkpoints, on golden files and on hand-made files that use every feature of the format.
 
-Oracle for the values of golden files: the conversion's parity tests. Here: names, shapes, and the arrays put in.
+The parity tests of the conversion check the values of golden files. These tests check names, shapes and stored arrays.
 """
 
 import json
