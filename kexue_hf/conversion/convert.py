@@ -102,8 +102,7 @@ def convert(
         CheckpointError: the source is missing, damaged, or not a checkpoint.
         ConversionError: the source does not fit the family, its configuration, or its vocabulary.
         InputError: an argument is wrong, or several files match.
-        OutputError: the result cannot be written.
-        After any error, `output` is unchanged.
+        OutputError: the result cannot be written. After any of these errors, `output` is unchanged.
     """
     started = time.perf_counter()
     check_output(output, overwrite=overwrite)

@@ -112,8 +112,7 @@ def extend(
         CheckpointError: the source is missing, damaged, or not a checkpoint.
         ConversionError: the source does not fit its configuration or its vocabulary.
         InputError: an argument, a corpus or the user dictionary is wrong.
-        OutputError: the result cannot be written.
-        After any error, `output` is unchanged.
+        OutputError: the result cannot be written. After any of these errors, `output` is unchanged.
     """
     started = time.perf_counter()
     if isinstance(words, bool) or not isinstance(words, int) or words < 0 or (not words and user_dict is None):

@@ -52,7 +52,7 @@ def check_model_name(name: str) -> str:
 
 
 def commit_of(name: str) -> str | None:
-    """Return the commit of a Hub name, or of its folder in the cache; None if it is neither."""
+    """Return the last loaded commit of a Hub name, or that of a folder in the cache; None for anything else."""
     from huggingface_hub import try_to_load_from_cache
 
     place = name if Path(name).is_dir() else try_to_load_from_cache(name, "config.json")

@@ -123,7 +123,10 @@ CHECKPOINT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "absurd_size": (lambda f: edit_json(f / "bert_config.json", intermediate_size=10**18), "do not have the shape"),
     "heads_do_not_divide": (lambda f: edit_json(f / "bert_config.json", num_attention_heads=5), "not a multiple"),
     "factorised_embedding": (lambda f: edit_json(f / "bert_config.json", embedding_size=8), "embedding_size is 8"),
-    "other_network": (lambda f: edit_json(f / "bert_config.json", use_relative_position=True), "of a nezha model"),
+    "other_network": (
+        lambda f: edit_json(f / "bert_config.json", use_relative_position=True),
+        "unknown to a nezha model",
+    ),
     "fewer_layers": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=2), "has layers 0 to 2"),
     "vocab_size_differs": (lambda f: edit_json(f / "bert_config.json", vocab_size=346), "is [347, 48], expected [346"),
     "no_vocab": (lambda f: (f / "vocab.txt").unlink(), "--vocab"),

@@ -153,7 +153,10 @@ def replace_bin(content: Any) -> Callable[[Path], object]:
         (replace_bin({}), "expected a dict of tensors"),
         (replace_bin({"a": torch.ones(2)}), "no layer of the checkpoint has a name like"),
         (lambda f: (f / "pytorch_model.bin").unlink() or (f / "pytorch_model.bin").mkdir(), "expected a regular file"),
-        (lambda f: (f / "pytorch_model.bin").rename(f / "pytorch_model-00001-of-00002.bin"), "several PyTorch files"),
+        (
+            lambda f: (f / "pytorch_model.bin").rename(f / "pytorch_model-00001-of-00002.bin"),
+            "expected one PyTorch file, got several",
+        ),
         (lambda f: (f / "vocab.txt").unlink(), "has no vocabulary"),
         (
             lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
@@ -192,7 +195,7 @@ def test_folders_that_need_no_conversion_are_refused(tmp_path: Path) -> None:
         convert(tmp_path / "ours", tmp_path / "out")
     with pytest.raises(InputError, match=r"is a character BERT, .*kexue-hf extend"):
         convert(a_character_bert(tmp_path / "in"), tmp_path / "out")
-    with pytest.raises(InputError, match=r"--head: .* is a folder of transformers"):
+    with pytest.raises(InputError, match=r"--head: .* is a transformers folder"):
         convert(tmp_path / "in", tmp_path / "out", head="token")
 
 

@@ -322,7 +322,7 @@ def test_words_of_a_corpus_and_of_the_user(bert, tmp_path):
     notes = "\n".join(report.notes)
     assert "2 of 10 words were found: the corpus has no more" in notes
     assert "1 words of the user dictionary have a token already: 这些" in notes
-    assert "characters that the vocabulary lacks, their embeddings include that of [UNK]: 他们完" in notes
+    assert "characters that the vocabulary lacks; their embeddings include that of [UNK]: 他们完" in notes
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.user_words == ["他们完", "这些", "ITE"]
     assert tokenizer.tokenize("他们完iTe部长") == ["他们完", "ite", "部长"]

@@ -64,9 +64,19 @@ TEXT, TOKEN = "WoBertForSequenceClassification", "WoBertForTokenClassification"
     [
         ([LAMBDA, dense("dense_1", 5)], TEXT, "cls", r"layer 'dense_1' \(40 x 5\) is read as a text classifier"),
         ([MEAN, DROPOUT, dense("out", 5)], TEXT, "mean", "it reads averaged states"),
-        ([dense("projection", 64)], TOKEN, "cls", r"'projection' \(40 x 64\) .* of the tokens with 64 labels"),
-        ([dense("time_distributed_1", 7, "dense_4/")], TOKEN, "cls", "'time_distributed_1' .* of the tokens with 7"),
-        ([DROPOUT, dense("dense_1", 7)], TOKEN, "cls", "it reads the state of every token; --head"),
+        (
+            [dense("projection", 64)],
+            TOKEN,
+            "cls",
+            r"'projection' \(40 x 64\) is read as a token classifier with 64 labels",
+        ),
+        (
+            [dense("time_distributed_1", 7, "dense_4/")],
+            TOKEN,
+            "cls",
+            "'time_distributed_1' .* a token classifier with 7",
+        ),
+        ([DROPOUT, dense("dense_1", 7)], TOKEN, "cls", "it reads the state of every token; .*--head"),
     ],
     ids=["first_token", "mean", "tokens", "each_token", "dropped_out_tokens"],
 )

@@ -175,7 +175,7 @@ def test_another_mask_id_is_noted_and_mask_token_id_stays(source: Path, tmp_path
     tokens[4], tokens[9] = tokens[9], tokens[4]
     write_tokens(source, tokens)
     report = convert(source, tmp_path / "out")
-    assert [note for note in report.notes if "token 4" in note and f"is {tokens[4]!r} and not [MASK]" in note]
+    assert [note for note in report.notes if "token 4" in note and f"is {tokens[4]!r}, expected [MASK]" in note]
     config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert config["mask_token_id"] == 4
     assert AutoTokenizer.from_pretrained(tmp_path / "out").mask_token_id == 9

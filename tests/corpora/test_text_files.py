@@ -105,7 +105,11 @@ def test_other_names_are_not_text_files(name):
         ("a.jsonl", b'{"text": 3}\n', r"line 1: 'text' must be a string, got int"),
         ("a.jsonl", b'{"text": null}\n', r"a.jsonl, line 1: column 'text' is null, expected a string: fill it in"),
         ("a.csv", b"id,text\n1,a\n2\n", r"a.csv, line 3: column 'text' is null, expected a string"),
-        ("a.csv", b"id,text\n1,a,b\n", r"line 2: but the first row names 2 columns; put a value with a comma"),
+        (
+            "a.csv",
+            b"id,text\n1,a,b\n",
+            r"line 2: has 3 values, but the first row names 2 columns; put a value with a comma",
+        ),
         ("a.csv", b'id,text\n1,a\n2,"b\n3,c\n', r"a.csv, line 3: not a valid row \(unexpected end of data"),
         ("a.csv", b'id,text\n1,"a"b\n', r"a.csv, line 2: not a valid row"),
         ("a.csv", "id,text\n1,天\n".encode("gb18030"), r"line 2: not UTF-8 .*: iconv -f gb18030 -t utf-8"),

@@ -277,7 +277,7 @@ def test_a_word_that_holds_an_added_token_in_its_normal_form_is_refused():
 
 def test_a_wrapped_model_is_refused():
     model, tokenizer = make()
-    with pytest.raises(InputError, match=r"got a DataParallel: give the model itself \(model\.module\)"):
+    with pytest.raises(InputError, match=r"got a DataParallel: give the wrapped model \(model\.module\)"):
         add_words(torch.nn.DataParallel(model), tokenizer, ["天气"])
     assert len(tokenizer) == len(TOKENS)
 
