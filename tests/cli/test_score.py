@@ -161,7 +161,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
     assert output.read_text() == "old"
     run(capsys, folders["tta"], "今天", "--output", output, "--overwrite")
     assert len(rows_of(output.read_text("utf-8"))) == 1
-    assert "no ordinary file" in run(capsys, folders["tta"], "今天", "--output", tmp_path, code=2)
+    assert "not a regular file" in run(capsys, folders["tta"], "今天", "--output", tmp_path, code=2)
 
 
 @pytest.mark.parametrize(
