@@ -3,8 +3,9 @@
 * commands: `convert`, `export`, `verify`, `extend`
 * input: `opened_source` opens any source; it reads with `source` (files, configuration, vocabulary), `saved_folder`
   (transformers folders), `kept_tokens` (vocabulary selections) and `keras_head` (the classifier of a Keras file)
-* tensor names: `families` picks the weight map of a model, `weight_table` applies it strictly, `derived_weights`
-  computes tensors that only one format stores, `missing_weights` lists what a folder lacks
+* tensor names: `weight_map` declares the contents of a weight map, `families` picks the one of a checkpoint,
+  `weight_table` applies it strictly, `derived_weights` computes tensors that only one format stores, and
+  `missing_weights` lists the weights that a folder lacks
 * output: `staged_folder` publishes a folder in one step; `model_card`, `python_files` and `exported_vocabulary` make
   the files beside the weights; `word_choice` picks the words that `extend` adds
 * `formats`: TensorFlow, Keras, PyTorch and safetensors files, read and written tensor by tensor

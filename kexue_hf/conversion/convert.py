@@ -24,9 +24,10 @@ from kexue_hf.conversion.model_card import auto_class, check_language, check_lic
 from kexue_hf.conversion.opened_source import OpenedSource, open_any
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.saved_folder import FolderVocabulary
-from kexue_hf.conversion.source import language_of, repeated_lines
+from kexue_hf.conversion.source import language_of
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import Plan, WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import Plan
 from kexue_hf.errors import ConversionError, InputError
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -156,7 +157,7 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            [*notes_on(opened, fields["dtype"], family), *repeated_lines(opened.lines, opened.table)],
+            [*notes_on(opened, fields["dtype"], family), *_repeated_lines(opened.lines, opened.table)],
         )
 
 
@@ -332,6 +333,22 @@ def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> li
     if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
+
+
+def _repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
+    """Return a note if a vocabulary has equal lines, after which bert4keras' ids differ from line numbers."""
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        token = line.strip()  # bert4keras strips lines, so all white-space lines are equal.
+        if token in seen and table.ORIGINAL == "bert4keras":
+            note = (
+                f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: an id is the "
+                "line number here, as in Google's BERT, and the last of equal lines counts; bert4keras gives every "
+                "later token a lower id, so its outputs differ"
+            )
+            return [note]
+        seen[token] = number
+    return []
 
 
 def _tokenizer_fields(opened: OpenedSource, tokenizer: FolderVocabulary | None, cased: bool) -> dict[str, Any]:

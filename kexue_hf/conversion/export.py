@@ -16,7 +16,8 @@ from kexue_hf.conversion.formats.weight_source import WeightSource
 from kexue_hf.conversion.saved_folder import FILES, SavedFolder, open_folder
 from kexue_hf.conversion.source import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_to_keras, plan_to_tensorflow
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import Plan, plan_to_keras, plan_to_tensorflow
 from kexue_hf.errors import ConversionError, InputError
 
 CHECKPOINT = "bert_model.ckpt"

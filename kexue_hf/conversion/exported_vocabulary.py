@@ -17,7 +17,7 @@ from kexue_hf.conversion.source import (
     read_vocabulary,
     rows_of,
 )
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from kexue_hf.conversion.formats.weight_source import StoredTensor
-from kexue_hf.conversion.weight_table import WeightMap, foreign_layout
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import foreign_layout
 from kexue_hf.errors import ConversionError, InputError
 
 # family: (description, module of its weight map; None: recognised, but not converted)

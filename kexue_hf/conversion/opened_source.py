@@ -31,7 +31,8 @@ from kexue_hf.conversion.source import (
     rows_of,
     source_vocabulary,
 )
-from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_from_keras, plan_from_saved, plan_from_tensorflow
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import Plan, plan_from_keras, plan_from_saved, plan_from_tensorflow
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
 from kexue_hf.files.hub_names import local_source
 from kexue_hf.files.regular_file import check_folder

@@ -24,7 +24,7 @@ from kexue_hf.conversion.source import (
     read_vocabulary,
     source_vocabulary,
 )
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, quoted
 from kexue_hf.files.regular_file import check_folder
 

@@ -7,12 +7,12 @@ them) are recognised and refused; nothing here loads one.
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
 from kexue_hf.files.regular_file import open_regular, read_regular
 from kexue_hf.models.wobert import weight_map_wobert
@@ -225,22 +225,6 @@ def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[s
         return vocabulary_lines(path, first_field=table.ORIGINAL == _BERT.ORIGINAL)
     except (OSError, ValueError) as error:
         raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
-
-
-def repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
-    """Return a note if a vocabulary has equal lines, after which bert4keras' ids differ from line numbers."""
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        token = line.strip()  # bert4keras strips lines, so all white-space lines are equal.
-        if token in seen and table.ORIGINAL == _BERT.ORIGINAL:
-            note = (
-                f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: an id is the "
-                "line number here, as in Google's BERT, and the last of equal lines counts; bert4keras gives every "
-                "later token a lower id, so its outputs differ"
-            )
-            return [note]
-        seen[token] = number
-    return []
 
 
 def source_vocabulary(
