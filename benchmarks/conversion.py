@@ -30,8 +30,8 @@ from measuring import BASE_SIZES, machine, summary, write_result
 
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.tensorflow import write_tensorflow
-from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import Move, expand
+from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, Move, StoredTensor, WeightSource
+from kexue_hf.conversion.weight_table import expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 
 SIZES = {"vocab_size": 33586, **BASE_SIZES, "type_vocab_size": 2}
@@ -41,9 +41,9 @@ WANTED = {"seconds": 1.2, "times faster than TensorFlow": 2.5, "copying against 
 CONVERT = "from kexue_hf.cli.main import main; main()"
 COPY = """
 import sys, time
-from kexue_hf.conversion.convert import open_source
+from kexue_hf.conversion.opened_source import open_original
 from kexue_hf.conversion.formats.safetensors import write_safetensors
-with open_source(sys.argv[1]) as opened:
+with open_original(sys.argv[1]) as opened:
     started = time.perf_counter()
     write_safetensors(sys.argv[2], opened.weights, opened.plan.moves)
     print(time.perf_counter() - started)

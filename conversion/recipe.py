@@ -1,6 +1,6 @@
-"""What the recipes share: check that the unpacked folder is the right one, convert it, verify the result.
+"""Run a recipe: check that a folder is the expected checkpoint, convert it, and verify the result.
 
-A recipe is the released checkpoint it is for, as data, and runs as a script:
+A recipe describes a released checkpoint and runs as a script:
 
     python conversion/wobert.py UNPACKED_FOLDER OUTPUT
 """
@@ -21,10 +21,13 @@ class Recipe:
     """A released checkpoint.
 
     Args:
-        name: what it unpacks to; the folder may be called otherwise.
-        source: the page that offers it for download. license: as the Hub spells it.
-        family: of its model. vocab_size: the number of lines of its vocabulary.
-        language: of its text, as the Hub spells it. task_names: of a matcher.
+        name: name of the unpacked folder, for messages; the actual folder may have another name.
+        source: page with the download.
+        license: licence identifier of the Hub.
+        family: family of the model.
+        vocab_size: number of lines of its vocabulary.
+        language: language code of the Hub.
+        task_names: task names of a matcher.
     """
 
     name: str
@@ -39,7 +42,7 @@ class Recipe:
         """Convert and verify.
 
         Raises:
-            KexueError: the folder is another checkpoint, or anything that `convert` and `verify` raise.
+            KexueError: the folder is another checkpoint, or `convert` or `verify` fails.
         """
         vocabulary, table = find_source(folder).vocab, load_weight_map(self.family)
         read_vocabulary(vocabulary, self.vocab_size, f"{self.name} has", table)
@@ -62,8 +65,8 @@ class Recipe:
         """Run as a script."""
         parser = argparse.ArgumentParser(description=f"Convert {self.name} ({self.source}, {self.license}).")
         parser.add_argument("folder", help=f"the unpacked {self.name}")
-        parser.add_argument("output", help="the folder to make")
-        parser.add_argument("--overwrite", action="store_true", help="replace a model folder that is there")
+        parser.add_argument("output", help="the folder to write")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
         arguments = parser.parse_args()
         try:
             report = self.run(arguments.folder, arguments.output, overwrite=arguments.overwrite)

@@ -2,8 +2,8 @@
 
     python conversion/roformer.py chinese_roformer_L-12_H-768_A-12 roformer-base
 
-A BERT with rotary positions (https://kexue.fm/archives/8265), trained on over WoBERT+'s words. The result opens with
-transformers' own RoFormer classes, and with our tokenizer of words.
+A BERT with rotary positions (https://kexue.fm/archives/8265), trained further with the words of WoBERT+. The result
+loads with the RoFormer classes of transformers and with our word tokenizer.
 """
 
 from recipe import Recipe

@@ -2,10 +2,10 @@
 
     python conversion/sohu_matcher.py FOLDER sohu-matcher
 
-A RoFormer whose layer norms are told by which of six standards two texts are compared
-(https://kexue.fm/archives/8337). No weights were released: the baseline's script saves `best_model.weights`, Keras
-weights, after every epoch that is the best so far, with the averaged weights (EMA) in place of its own. Put the
-RoFormer's `bert_config.json` and `vocab.txt` beside it, from which the script started.
+A RoFormer with layer norms conditioned on the task, one of six standards by which two texts match
+(https://kexue.fm/archives/8337). No weights were released. The baseline's script saves `best_model.weights` (Keras
+weights, with the EMA weights in place of the trained ones) after every epoch that is the best so far. Put beside it
+the `bert_config.json` and `vocab.txt` of the RoFormer from which the script started.
 """
 
 from recipe import Recipe

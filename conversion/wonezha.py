@@ -2,8 +2,8 @@
 
     python conversion/wonezha.py chinese_wonezha_L-12_H-768_A-12 wonezha-base
 
-Huawei's NEZHA, trained on with words as units as WoBERT was: its network has relative positions, functions of the
-distance, and so no limit of length (https://github.com/ZhuiyiTechnology/WoBERT).
+Huawei's NEZHA, trained further with words as units, as WoBERT was. It has relative positions, which are functions of
+the distance, and therefore no maximum length (https://github.com/ZhuiyiTechnology/WoBERT).
 """
 
 from recipe import Recipe

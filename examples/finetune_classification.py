@@ -107,7 +107,7 @@ def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, 
             value, a text that is not a string, a label that is neither a string nor a whole number.
     """
     if form_of(path) not in (".jsonl", ".json", *TABLES):
-        raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (perhaps .gz, .bz2, .xz or .zst)")
+        raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (or .gz, .bz2, .xz, .zst)")
     rows = []
     for place, row in read_objects(path):
         if not isinstance(row, dict):

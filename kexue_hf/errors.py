@@ -1,13 +1,13 @@
-"""What goes wrong for a user, as exceptions with one clear line each.
+"""The exceptions that kexue_hf raises on purpose, each with a one-line message.
 
 * KexueError
-  + CheckpointError  (ValueError)  a source checkpoint cannot be read: missing, truncated, damaged, not one at all
-  + ConversionError  (ValueError)  it can be read, but does not fit the model or its configuration
-  + OutputError      (OSError)     the result cannot be written where it was asked for
+  + CheckpointError  (ValueError)  a source checkpoint cannot be read: missing, truncated, damaged, not a checkpoint
+  + ConversionError  (ValueError)  a checkpoint was read, but does not fit the model or its configuration
+  + OutputError      (OSError)     the result cannot be written
   + InputError       (ValueError)  an argument, a data file or a text is not what the call expects
 
-The command line prints the message of any of them and exits with 2; each message says what was expected, what came,
-and what to do. Every class is also a built-in error, so that `except ValueError` works for whoever never heard of us.
+A message says what was expected, what came, and what to do. The command line prints it and exits with code 2. Every
+class is also a built-in error, so `except ValueError` works for someone who does not know this package.
 """
 
 import re
@@ -15,18 +15,18 @@ import unicodedata
 
 _LONGEST_NAME = 120
 _LONGEST_MESSAGE = 3000
-# No part of a path is longer.
+# File systems allow at most 255 bytes in one part of a path.
 _LONG_PART = re.compile(r"[^\s/]{256,}")
-# Control and format characters, surrogates, line and paragraph separators: what a terminal obeys or cannot show.
+# Unicode categories that a terminal obeys or cannot show: control, format, surrogate, line and paragraph separator.
 _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def printable(text: str, longest: int = _LONGEST_NAME, keep: str = "") -> str:
-    """Return a text from a file as it may be printed: escape what a terminal obeys, and shorten it in the middle.
+    """Return a text with control characters escaped and its middle shortened, so that it is safe to print.
 
     Args:
-        longest: characters that are left, before they are escaped.
-        keep: control characters that stay.
+        longest: maximum number of characters, counted before escaping.
+        keep: control characters to leave as they are.
     """
     if len(text) > longest:
         half = (longest - 3) // 2
@@ -39,18 +39,18 @@ def printable(text: str, longest: int = _LONGEST_NAME, keep: str = "") -> str:
 
 
 def printable_message(text: str) -> str:
-    """Return a message as it may be printed, whatever names from files it quotes."""
+    """Return a message that is safe to print even if it quotes names from files."""
     text = _LONG_PART.sub(lambda part: printable(part[0]), text)
     return printable(text, _LONGEST_MESSAGE, keep="\n\t")
 
 
 def quoted(name: str) -> str:
-    """Return a name from a file in quotation marks, printable and not too long."""
+    """Return a name from a file in quotation marks, escaped and shortened for printing."""
     return f"'{printable(name)}'"
 
 
 class KexueError(Exception):
-    """Base class of all errors that kexue_hf raises on purpose. Its message is printable, whatever it quotes."""
+    """Base class of all errors that kexue_hf raises on purpose. Its message is safe to print."""
 
     def __init__(self, message: object = "", *more: object) -> None:
         super().__init__(printable_message(str(message)), *more)
@@ -65,7 +65,7 @@ class ConversionError(KexueError, ValueError):
 
 
 class OutputError(KexueError, OSError):
-    """A result cannot be written: the place exists already, is not writable, or the disk is full."""
+    """A result cannot be written: the path exists already, is not writable, or the disk is full."""
 
 
 class InputError(KexueError, ValueError):

@@ -1,13 +1,14 @@
-"""Original checkpoints to HuggingFace folders and back, without TensorFlow.
+"""Convert original checkpoints to HuggingFace folders and back, without TensorFlow.
 
-* the files of others: `tf_checkpoint_reader`, `tf_checkpoint_writer` (on `sorted_table`, `bundle_messages`, `snappy`,
-  `varint`, `checksum`) and `keras_h5_reader`, `keras_h5_writer`
-* ours: `safetensors_reader`, `safetensors_writer`; `weight_source` is what every reader offers
-* which tensor is which: `families` picks a `models/*/weight_map_*`, `weight_table` applies it strictly, `transfer`
-  moves the values, `casting` and `element_types` know their types, `constants` computes what only one side stores
-* a folder: `source_files`, `source_config` and `saved_vocabulary` read what lies beside a checkpoint; `staged_folder`,
-  `python_files` and `model_card` write what lies beside the weights; `saved_folder` opens it again
-* the three commands: `convert`, `export`, `verify`
+* commands: `convert`, `export`, `verify`, `extend`
+* input: `opened_source` opens any source; it reads with `source` (files, configuration, vocabulary), `saved_folder`
+  (transformers folders), `kept_tokens` (vocabulary selections) and `keras_head` (the classifier of a Keras file)
+* tensor names: `weight_map` declares the contents of a weight map, `families` picks the one of a checkpoint,
+  `weight_table` applies it strictly, `derived_weights` computes tensors that only one format stores, and
+  `missing_weights` lists the weights that a folder lacks
+* output: `staged_folder` publishes a folder in one step; `model_card`, `python_files` and `exported_vocabulary` make
+  the files beside the weights; `word_choice` picks the words that `extend` adds
+* `formats`: TensorFlow, Keras, PyTorch and safetensors files, read and written tensor by tensor
 
-A new family adds a weight map beside its model and its line in `families.FAMILIES`.
+A new family needs a weight map (`models/<type>/weight_map_<type>.py`) and a row in `families.FAMILIES`.
 """

@@ -1,9 +1,9 @@
-"""A checkpoint of the originals, or a folder of another implementation -> a HuggingFace folder that loads as it is.
+"""Convert an original checkpoint, or a folder of another implementation, to a HuggingFace folder.
 
-Needs neither TensorFlow nor transformers, and torch for PyTorch's own files only.
+Conversion needs neither TensorFlow nor transformers, and torch only to read PyTorch files.
 
-Strict: every tensor is mapped or dropped on purpose, checksums are verified, shapes and the vocabulary are compared
-with the configuration; and the folder appears whole or not at all.
+It is strict: every tensor is mapped or dropped on purpose, checksums are verified, shapes and the vocabulary are
+compared with the configuration, and the output folder appears complete or not at all.
 """
 
 import json
@@ -16,34 +16,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.any_source import open_any
 from kexue_hf.conversion.formats.safetensors import write_safetensors
 from kexue_hf.conversion.formats.transfer import progress_bar
 from kexue_hf.conversion.formats.weight_source import BY_NAME, ElementType
 from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
-from kexue_hf.conversion.original_source import OpenedSource, open_source
+from kexue_hf.conversion.opened_source import OpenedSource, open_any
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.saved_folder import FolderVocabulary
-from kexue_hf.conversion.source import language_of, repeated_lines
+from kexue_hf.conversion.source import language_of
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import Plan, WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import Plan
 from kexue_hf.errors import ConversionError, InputError
 
 DTYPES = ("float32", "float16", "bfloat16")
-# The classes of classifiers, by what they classify.
+# The class of a classifier, by what it classifies.
 _ENDINGS = {
     "text": "ForSequenceClassification",
     "token": "ForTokenClassification",
     "choice": "ForMultipleChoice",
 }
-# The special tokens, besides [PAD], whose ids a configuration holds.
+# Special tokens other than [PAD] whose ids go into the configuration.
 _AROUND = ("bos_token", "eos_token")
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did: where the result lies, which family, what went into it and what was left behind."""
+    """The result of a conversion.
+
+    `mapped` counts tensors, `dropped` lists (tensor, reason), `parameters` counts values, `bytes` is the size of the
+    weights, `notes` are sentences for the user.
+    """
 
     output: Path
     family: str
@@ -77,30 +81,29 @@ def convert(
     """Convert a checkpoint into a folder that every Auto class loads.
 
     Args:
-        source: a folder as the originals unpack, a TensorFlow checkpoint prefix, or a Keras weight file; or a folder
-            of transformers that others made of WoBERT or NEZHA (safetensors or pytorch_model.bin), which its own
-            configuration opens with the tokenizer of a character BERT or under other names of the weights.
-        output: the folder to make.
-        family: "auto", or the family that the checkpoint has to be of.
-        config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
-        task_names: what a matcher's tasks are called, in the order of their ids; None for what the configuration says.
-        head: what a classifier on the encoder is of: "text", "token" or "choice", or "none", which leaves it out with
-            all other layers that the family does not know; "auto" decides by its use, by the configuration, or for a
-            text, and says so in a note.
-        keep_tokens: a file of the ids that bert4keras was given as `keep_tokens`, for weights that hold these tokens
-            alone, beside the configuration and the vocabulary of the whole model.
-        dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as it is stored, bit for bit.
-        license: what the card says, as the Hub spells it ("apache-2.0").
-        language: what the card says, as the Hub spells it ("en"); None for what the vocabulary looks like.
-        cased: the vocabulary tells capitals apart: the tokenizer is not to lower-case.
-        overwrite: replace a model folder at `output`, when the new one is complete.
-        progress: show a bar on stderr.
+        source: an unpacked folder of an original, a TensorFlow checkpoint prefix, a Keras weight file, or a
+            transformers folder of WoBERT or NEZHA from another implementation (safetensors or pytorch_model.bin).
+        output: the folder to write.
+        family: "auto", or the expected family of the checkpoint.
+        config, vocab: the configuration and the vocabulary, if they are not beside the checkpoint.
+        task_names: names of a matcher's tasks, in the order of their ids; None takes them from the configuration.
+        head: kind of the classifier on the encoder: "text", "token" or "choice"; "none" leaves it out, with all layers
+            that the family does not have. "auto" decides by the layers and the configuration, defaults to "text", and
+            adds a note.
+        keep_tokens: a file of the ids that bert4keras got as `keep_tokens`, for weights that hold only these tokens
+            beside the configuration and the vocabulary of the whole model.
+        dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as stored, bit for bit.
+        license: licence identifier of the Hub for the card ("apache-2.0").
+        language: language code of the Hub for the card ("en"); None derives it from the vocabulary.
+        cased: make a tokenizer that does not lower-case.
+        overwrite: replace a model folder at `output` once the new one is complete.
+        progress: show a progress bar on stderr.
 
     Raises:
-        CheckpointError: the source is missing, damaged, or of another kind.
-        ConversionError: the source does not fit a model of the family, its configuration, or its vocabulary.
-        InputError: an argument is wrong, or does not decide between several files.
-        OutputError: the result cannot be written. Whatever is raised, nothing new is at `output`.
+        CheckpointError: the source is missing, damaged, or not a checkpoint.
+        ConversionError: the source does not fit the family, its configuration, or its vocabulary.
+        InputError: an argument is wrong, or several files match.
+        OutputError: the result cannot be written. After any of these errors, `output` is unchanged.
     """
     started = time.perf_counter()
     check_output(output, overwrite=overwrite)
@@ -124,8 +127,8 @@ def convert(
         sources = (Path(source), files.path.parent, files.config, files.vocab, *opened.weights.files)
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as folder:
             with progress_bar(total, show=progress) as on_bytes:
-                moved = [*plan.moves, *plan.constants]
-                size = write_safetensors(folder / "model.safetensors", opened.weights, moved, wanted, on_bytes)
+                moves = [*plan.moves, *plan.derived]
+                size = write_safetensors(folder / "model.safetensors", opened.weights, moves, wanted, on_bytes)
             write_json(folder / "config.json", fields)
             write_lines(folder / "vocab.txt", opened.lines)
             write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, tokenizer, cased))
@@ -154,21 +157,27 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            [*notes_on(opened, fields["dtype"], family), *repeated_lines(opened.lines, opened.table)],
+            [*notes_on(opened, fields["dtype"], family), *_repeated_lines(opened.lines, opened.table)],
         )
 
 
 def element_type(dtype: str | None) -> ElementType | None:
-    """The type that a `--dtype` names. InputError if it names none."""
+    """Return the element type that a `--dtype` names; None for None.
+
+    Raises:
+        InputError: there is no such type.
+    """
     if dtype is None:
         return None
     if dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}, or leave it out to keep what is stored")
+        raise InputError(
+            f"--dtype {dtype}: choose one of {', '.join(DTYPES)}, or leave it out to keep the stored types"
+        )
     return BY_NAME[dtype]
 
 
 def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
-    """The content of config.json, in the order in which transformers sorts it, and the architecture."""
+    """Return the content of config.json, sorted as transformers sorts it, and the architecture."""
     plan, raw, table = opened.plan, opened.config.raw, opened.table
     architecture = next(name for parts, name in table.ARCHITECTURES if parts <= plan.parts)
     if "classifier" in plan.parts:
@@ -213,17 +222,17 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
 
 
 def _classifier(opened: OpenedSource, default: str) -> str:
-    """The class of a model with a classifier: by --head, by what the layer reads, by a hint, or the default."""
+    """Return the class of a model with a classifier: by `--head`, the layer's input, a hint, or the default."""
     plan, table, head = opened.plan, opened.table, opened.plan.head
     labels, names = plan.sizes["num_labels"], (default, *table.CLASSIFIERS)
     if head is not None and (head.said or head.kind == "token"):
         name = next((name for name in names if name.endswith(_ENDINGS[head.kind or "text"])), None)
         if name is None or (head.kind == "choice" and labels != 1):
-            why = f"has {labels} outputs, and a choice has one" if name else f"a {table.FAMILY} has none of that kind"
-            raise ConversionError(f"the classifier {head.layer!r} as one of kind {head.kind!r}: {why} (--head)")
+            why = f"has {labels} outputs, expected 1" if name else f"a {table.FAMILY} has no such head"
+            raise ConversionError(f"--head {head.kind}: the classifier {head.layer!r} cannot be of that kind: {why}")
         return name
     hint = _hinted_classifier(opened)
-    # What a layer reads tells tokens from texts, and a hint texts from choices, which have one score each.
+    # The layer's input separates tokens from texts. A choice has one score, so more labels rule it out.
     excluded = [*([_ENDINGS["token"]] if head and head.kind else []), *([_ENDINGS["choice"]] if labels != 1 else [])]
     return default if hint is None or hint.endswith(tuple(excluded)) else hint
 
@@ -234,7 +243,7 @@ def _hinted_classifier(opened: OpenedSource) -> str | None:
 
 
 def _classifier_pooling(hint: object, plan: Plan, table: WeightMap) -> str:
-    """What a classifier reads: what the tensors and layers tell, and a hint where they do not decide."""
+    """Return the pooling of a classifier: from tensors and layers, or from the hint where they do not decide."""
     parts = plan.parts
     if plan.head and plan.head.pooling in table.POOLINGS:
         return str(plan.head.pooling)
@@ -244,14 +253,14 @@ def _classifier_pooling(hint: object, plan: Plan, table: WeightMap) -> str:
 
 
 def _correction(hint: object) -> dict[str, Any] | None:
-    """What `calibrate_correction` found, if that is what the configuration holds."""
+    """Return the settings that `calibrate_correction` saved; None if the configuration holds no valid ones."""
     if not isinstance(hint, dict) or not isinstance(hint.get("threshold", ""), int | float | None):
         return None
     return {str(key): value for key, value in hint.items() if isinstance(value, int | float | None)}
 
 
 def _labels(raw: dict[str, Any], count: int) -> list[str]:
-    """The classes' names, where the configuration has one for each."""
+    """Return the label names of the configuration if it has one for each label, else LABEL_0, LABEL_1, ..."""
     named = raw.get("id2label")
     if isinstance(named, dict) and set(named) == {str(number) for number in range(count)}:
         return [str(named[str(number)]) for number in range(count)]
@@ -264,10 +273,12 @@ def tokenizer_fields(
     added: Mapping[int, Mapping[str, Any]] | None = None,
     user_words: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of tokenizer_config.json, as the tokenizer's own `save_pretrained` writes it.
+    """Return the content of tokenizer_config.json, as the tokenizer's `save_pretrained` writes it.
 
     Args:
-        added: further added tokens by their ids: content and flags. user_words: words for the segmenter.
+        cased: whether the tokenizer does not lower-case.
+        added: added tokens other than the special ones: id -> content and flags.
+        user_words: words for the segmenter.
     """
     reference = opened.table.TOKENIZERS[opened.vocabulary.kind]
     ids, special = opened.vocabulary.ids, opened.vocabulary.special
@@ -290,17 +301,17 @@ def tokenizer_fields(
     return dict(sorted(fields.items()))
 
 
-def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
-    """What its user should know of a result, one sentence each; `asked` is the family that was asked for."""
+def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> list[str]:
+    """Return notes for the user, one sentence each."""
     notes = []
     if "num_tasks" in opened.table.CONFIG_READ_OFF and not opened.config.raw.get("task_names"):
-        notes.append("what the tasks are called is not said: they are task_0, task_1, ... (--task-names names them)")
-    if opened.table.CAVEAT and asked == "auto":
+        notes.append("the tasks have no names and are called task_0, task_1, ... (name them with --task-names)")
+    if opened.table.CAVEAT and requested_family == "auto":
         notes.append(opened.table.CAVEAT)
     if dtype in ("float16", "bfloat16"):
         notes.append(f"the weights are {dtype}: to train them, load with dtype='float32' or convert --dtype float32")
     if opened.config.ignored:
-        notes.append(f"settings without a meaning for this model were left out: {', '.join(opened.config.ignored)}")
+        notes.append(f"settings that this model does not have were left out: {', '.join(opened.config.ignored)}")
     if opened.vocabulary.kind == "characters":
         tokenizer = opened.table.TOKENIZERS["characters"]
         advice = "is this a character BERT?" if "/" in tokenizer else f"its tokenizer is {tokenizer}"
@@ -311,17 +322,33 @@ def notes_on(opened: OpenedSource, dtype: str, asked: str = "") -> list[str]:
         found = next((other for other, number in opened.vocabulary.ids.items() if number == index), None)
         if found != token:
             notes.append(
-                f"token {index} of the vocabulary (line {index + 1}) is {found!r:.60} and not {token}, for which the "
-                f"original code takes it whatever the vocabulary says: the weights were trained so, and config.json "
-                f"says mask_token_id {index}, which is not the tokenizer's"
+                f"token {index} of the vocabulary (line {index + 1}) is {found!r:.60}, expected {token}: the original "
+                f"code uses id {index} as {token} whatever the vocabulary says, so config.json says mask_token_id "
+                f"{index}, which differs from the tokenizer's"
             )
     head = opened.plan.head
-    # A family with one classifier only leaves nothing to tell.
+    # A family with a single classifier class leaves no doubt.
     if head is not None and not head.said and opened.table.CLASSIFIERS and _hinted_classifier(opened) is None:
         notes.append(head_note(head, (opened.plan.sizes["hidden_size"], opened.plan.sizes["num_labels"])))
     if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
+
+
+def _repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
+    """Return a note if a vocabulary has equal lines, after which bert4keras' ids differ from line numbers."""
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        token = line.strip()  # bert4keras strips lines, so all white-space lines are equal.
+        if token in seen and table.ORIGINAL == "bert4keras":
+            note = (
+                f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: an id is the "
+                "line number here, as in Google's BERT, and the last of equal lines counts; bert4keras gives every "
+                "later token a lower id, so its outputs differ"
+            )
+            return [note]
+        seen[token] = number
+    return []
 
 
 def _tokenizer_fields(opened: OpenedSource, tokenizer: FolderVocabulary | None, cased: bool) -> dict[str, Any]:
@@ -338,19 +365,17 @@ def write_lines(path: Path, tokens: Iterable[str]) -> None:
 
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
-    """Write a JSON file as transformers does, but for its characters, which stay readable."""
+    """Write a JSON file as transformers does, but with non-ASCII characters unescaped."""
     path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 __all__ = [
     "DTYPES",
     "ConversionReport",
-    "OpenedSource",
     "config_fields",
     "convert",
     "element_type",
     "notes_on",
-    "open_source",
     "tokenizer_fields",
     "write_json",
     "write_lines",

@@ -1,12 +1,10 @@
-"""Tensors that are functions of the configuration: one format stores them where the other computes them.
+"""Weight sources that compute some of their tensors.
 
-Weight maps name them in `CONSTANTS_SAVED`, `CONSTANTS_KERAS` and `CONSTANTS_TENSORFLOW`. A source that lacks them is
-read through `WithConstants`, as if it had them.
-
-A source whose matrices with a row for each token have other rows: those that are kept, and one for each new word.
-
-The new row is the mean, in float64, of the rows of the word's pieces (https://kexue.fm/archives/7758; bert4keras'
-`keep_tokens` and `compound_tokens`). All other tensors are passed on as they are.
+* `WithDerivedWeights` adds tensors that are functions of the configuration, such as sinusoids: one format stores them,
+  another computes them. Weight maps name them in `DERIVED_SAVED`, `DERIVED_KERAS` and `DERIVED_TENSORFLOW`.
+* `ExtendedWeights` changes the rows of the vocabulary matrices: it keeps some rows and appends one for each new word,
+  the float64 mean of the rows of its word pieces (https://kexue.fm/archives/7758; bert4keras' `keep_tokens` and
+  `compound_tokens`). Other tensors pass unchanged.
 """
 
 import math
@@ -15,22 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
-from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource, cast
-from kexue_hf.conversion.weight_table import Move, Plan
+from kexue_hf.conversion.formats.weight_source import BY_NAME, Move, StoredTensor, WeightSource, cast
+from kexue_hf.conversion.weight_table import Plan
 from kexue_hf.vocabulary.means import group_means
 
-# Rows that are made at a time: about a megabyte of a base model's.
+# Rows computed at a time: about a megabyte for a base model.
 _ROWS = 256
 
 
-class GrownWeights(WeightSource):
-    """A source with rows added. Closing it closes the source.
+class ExtendedWeights(WeightSource):
+    """A source with an extended vocabulary. Closing it closes the wrapped source.
 
     Args:
         source: the weights.
         names: its tensors whose first dimension is the vocabulary.
-        kept: the rows to take, in their new order.
-        pieces: for each new word the rows, counted among the taken ones, that its own is the mean of.
+        kept: the rows to keep, in their new order.
+        pieces: for each new word, the rows to average, as indices into `kept`.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class GrownWeights(WeightSource):
         return StoredTensor(tensor.name, tensor.type, shape, math.prod(shape) * tensor.type.size)
 
     def _rows(self, name: str) -> Iterator[np.ndarray]:
-        kind, wide = self._source.readable(name), BY_NAME["float64"]
+        kind, wide = self._source.stored_type(name), BY_NAME["float64"]
         rows = self._source.array(name)
         for start in range(0, len(self._kept), _ROWS):
             yield rows[self._kept[start : start + _ROWS]].reshape(-1)
@@ -78,24 +76,24 @@ def _angles(rows: int, sizes: Mapping[str, int]) -> np.ndarray:
 
 
 def _relative_sinusoids(sizes: Mapping[str, int]) -> np.ndarray:
-    """NEZHA's: sines and cosines alternate; a row for each distance."""
+    """Return NEZHA's table, [2 x max_relative_position + 1, head size]: sines and cosines alternate."""
     angles = _angles(2 * sizes["max_relative_position"] + 1, sizes)
     return np.stack((np.sin(angles), np.cos(angles)), axis=-1).reshape(len(angles), -1)
 
 
 def _rotary_sinusoids(sizes: Mapping[str, int]) -> np.ndarray:
-    """transformers' RoFormer's: all sines, then all cosines; a row for each position."""
+    """Return the table of transformers' RoFormer, [positions, head size]: all sines, then all cosines."""
     angles = _angles(sizes["max_position_embeddings"], sizes)
     return np.concatenate((np.sin(angles), np.cos(angles)), axis=-1)
 
 
 def _zero_matrix(sizes: Mapping[str, int]) -> np.ndarray:
-    """A dense layer that has no part in what the model computes."""
+    """Return the kernel of a dense layer that the model does not use."""
     return np.zeros((sizes["hidden_size"], sizes["hidden_size"]))
 
 
 def _zero_vector(sizes: Mapping[str, int]) -> np.ndarray:
-    """The bias of such a layer."""
+    """Return the bias of a dense layer that the model does not use."""
     return np.zeros(sizes["hidden_size"])
 
 
@@ -107,27 +105,21 @@ _FUNCTIONS: dict[str, Callable[[Mapping[str, int]], np.ndarray]] = {
 }
 
 
-def constants(names: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Compute them, float32: {name of the tensor: name of its function} -> {name of the tensor: values}."""
-    return {name: _FUNCTIONS[function](sizes).astype(np.float32) for name, function in names.items()}
-
-
-def moves(values: Mapping[str, np.ndarray]) -> list[Move]:
-    """The moves that write them."""
-    return [Move(name, name, False, array.shape, BY_NAME["float32"]) for name, array in values.items()]
-
-
-def add_constants(
+def add_derived_weights(
     weights: WeightSource, plan: Plan, names: Mapping[str, str], sizes: Mapping[str, int]
 ) -> WeightSource:
-    """The source with the constants that a format stores, which become part of the plan; itself if there are none."""
-    added = constants(names, sizes)
-    plan.constants = moves(added)
-    return WithConstants(weights, added) if added else weights
+    """Return the source with the derived tensors that the target format stores, and put them into the plan.
+
+    Args:
+        names: tensor name -> name of the function that computes it (float32).
+    """
+    added = {name: _FUNCTIONS[function](sizes).astype(np.float32) for name, function in names.items()}
+    plan.derived = [Move(name, name, False, array.shape, BY_NAME["float32"]) for name, array in added.items()]
+    return WithDerivedWeights(weights, added) if added else weights
 
 
-class WithConstants(WeightSource):
-    """A source of weights, and constants as further tensors of it."""
+class WithDerivedWeights(WeightSource):
+    """A source with derived tensors added to its stored ones. Closing it closes the wrapped source."""
 
     def __init__(self, source: WeightSource, values: Mapping[str, np.ndarray]) -> None:
         added = {

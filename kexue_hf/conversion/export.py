@@ -1,4 +1,4 @@
-"""A HuggingFace folder of ours -> a TensorFlow checkpoint or Keras weights, for whoever still runs bert4keras."""
+"""Export a HuggingFace folder to a TensorFlow checkpoint or to Keras weights, for use with bert4keras."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.convert import element_type
-from kexue_hf.conversion.derived_weights import add_constants
+from kexue_hf.conversion.derived_weights import add_derived_weights
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.formats.tensorflow import write_state_file, write_tensorflow
 from kexue_hf.conversion.formats.transfer import progress_bar
@@ -16,20 +16,21 @@ from kexue_hf.conversion.formats.weight_source import WeightSource
 from kexue_hf.conversion.saved_folder import FILES, SavedFolder, open_folder
 from kexue_hf.conversion.source import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import Plan, WeightMap, plan_to_keras, plan_to_tensorflow
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import Plan, plan_to_keras, plan_to_tensorflow
 from kexue_hf.errors import ConversionError, InputError
 
 CHECKPOINT = "bert_model.ckpt"
-# tf.keras takes HDF5 only under the ending .h5, and newer ones another layout under .weights.h5.
+# tf.keras reads HDF5 only from .h5 files. Newer versions expect another layout in .weights.h5.
 KERAS_WEIGHTS = "best_model.h5"
 
-# The originals compute with their own, and have no key for it.
+# The originals have no key for it and use a constant.
 _NOT_EXPORTED = ("layer_norm_eps",)
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote: the checkpoint's path, what went into it, what was left behind, how it is loaded."""
+    """The result of an export. `usage` is the code that loads it; other fields as in `ConversionReport`."""
 
     output: Path
     checkpoint: Path
@@ -51,13 +52,13 @@ def export(
     overwrite: bool = False,
     progress: bool = False,
 ) -> ExportReport:
-    """Write a folder back in the original format, with `bert_config.json` and `vocab.txt` beside the weights.
+    """Write a folder in the original format, with `bert_config.json` and `vocab.txt` beside the weights.
 
-    Tokens that were added to the tokenizer become lines of `vocab.txt`; what the format cannot say is in the notes.
+    Tokens that were added to the tokenizer become lines of `vocab.txt`. The notes list what the format cannot store.
 
     Args:
-        folder: what `convert` or `save_pretrained` wrote.
-        output: the folder to make.
+        folder: a folder that `convert` or `save_pretrained` wrote.
+        output: the folder to write.
         to: "tf" (bert_model.ckpt.*) or "keras" (best_model.h5).
         dtype, overwrite, progress: as in `convert`.
 
@@ -74,16 +75,16 @@ def export(
         weights: WeightSource = saved.weights
         if saved.raw.get("tie_word_embeddings") is False:
             raise ConversionError(
-                f"{folder}: has an output layer of its own (tie_word_embeddings false); the original format has only "
-                "the one that is shared with the word embeddings"
+                f"{folder}: expected an output layer tied to the word embeddings, as the original format has it, but "
+                "tie_word_embeddings is false; tie them and save the model again"
             )
         _check_settings(saved)
         if to == "tf":
             plan = plan_to_tensorflow(saved.table, tensors, sizes)
-            weights = add_constants(saved.weights, plan, saved.table.CONSTANTS_TENSORFLOW, sizes)
+            weights = add_derived_weights(saved.weights, plan, saved.table.DERIVED_TENSORFLOW, sizes)
         else:
             plan, layers = plan_to_keras(saved.table, tensors, sizes)
-            weights = _add_keras_constants(saved, plan, layers)
+            weights = _add_keras_layers(saved, plan, layers)
         vocabulary = export_vocabulary(saved)
         total = sum(tensors[move.source].size for move in plan.moves)
         name = CHECKPOINT if to == "tf" else KERAS_WEIGHTS
@@ -95,13 +96,13 @@ def export(
         with staged_folder(output, overwrite=overwrite, need=total, keep=sources) as stage:
             with progress_bar(total, show=progress) as on_bytes:
                 if to == "tf":
-                    write_tensorflow(stage / name, weights, [*plan.moves, *plan.constants], wanted, on_bytes)
+                    write_tensorflow(stage / name, weights, [*plan.moves, *plan.derived], wanted, on_bytes)
                     write_state_file(stage / name)
                 else:
                     from kexue_hf.conversion.formats.keras import write_keras  # imports h5py
 
-                    moved = [*plan.moves, *plan.constants]
-                    write_keras(stage / name, weights, moved, layers, wanted, on_bytes)
+                    moves = [*plan.moves, *plan.derived]
+                    write_keras(stage / name, weights, moves, layers, wanted, on_bytes)
             text = json.dumps(_bert_config(saved), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
             (stage / "bert_config.json").write_text(text, encoding="utf-8")
             (stage / "vocab.txt").write_bytes(vocabulary.content)
@@ -114,7 +115,7 @@ def export(
             plan.parameters,
             time.perf_counter() - started,
             _usage(Path(output), to, plan.parts, saved.table),
-            _notes(saved, [move.target for move in plan.constants] if to == "tf" else []) + vocabulary.notes,
+            _notes(saved, [move.target for move in plan.derived] if to == "tf" else []) + vocabulary.notes,
         )
 
 
@@ -122,7 +123,8 @@ def _check_settings(saved: SavedFolder) -> None:
     for key, value in saved.table.CONFIG_FIXED.items():
         if saved.raw.get(key, value) != value:
             raise ConversionError(
-                f"{saved.path / 'config.json'}: {key} is {saved.raw[key]!r}; {saved.table.ORIGINAL} has only {value!r}"
+                f"{saved.path / 'config.json'}: {key} is {saved.raw[key]!r}, expected {value!r}: "
+                f"{saved.table.ORIGINAL} has no other"
             )
 
 
@@ -133,12 +135,12 @@ def _bert_config(saved: SavedFolder) -> dict[str, Any]:
     return fields | saved.table.CONFIG_TELLING | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
 
 
-def _add_keras_constants(saved: SavedFolder, plan: Plan, layers: list[tuple[str, list[str]]]) -> WeightSource:
-    """Let the constants of the original's layers be part of the plan: Keras reads layers by their place."""
-    names = {f"{layer}/embeddings:0": function for layer, function in saved.table.CONSTANTS_KERAS.items()}
+def _add_keras_layers(saved: SavedFolder, plan: Plan, layers: list[tuple[str, list[str]]]) -> WeightSource:
+    """Add the original's layers of derived weights to the plan, in front of the encoder: Keras matches by position."""
+    names = {f"{layer}/embeddings:0": function for layer, function in saved.table.DERIVED_KERAS.items()}
     place = next(number for number, (layer, _) in enumerate(layers) if layer.startswith("Transformer-"))
     layers[place:place] = [(name.partition("/")[0], [name]) for name in names]
-    return add_constants(saved.weights, plan, names, saved.config.sizes)
+    return add_derived_weights(saved.weights, plan, names, saved.config.sizes)
 
 
 def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> str:
@@ -157,7 +159,7 @@ def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> st
     arguments = f'"{output}/bert_config.json"'
     if to == "tf":
         arguments += f', "{output}/{CHECKPOINT}"'
-    # A matcher with a table of positions is a BERT's.
+    # A matcher with position embeddings has a BERT encoder.
     model = "bert" if "positions" in parts else table.KERAS_MODEL
     if model != "bert":
         arguments += f', model="{model}"'
@@ -167,13 +169,13 @@ def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> st
     if table.KERAS_NUMBERED:
         lines[-1:] = _CONDITIONED.format(arguments=arguments).splitlines()
     if "classifier" in parts:
-        lines.append("  model = ...  # with your script's own Dense layer on top")
+        lines.append("  model = ...  # add your script's Dense layer on top")
     return "\n".join([*lines, f'  model.load_weights("{output}/{KERAS_WEIGHTS}")'])
 
 
 _CONDITIONED = """\
   c_in = keras.layers.Input(shape=(1,))
-  c = ...  # with your script's own Embedding of the task
+  c = ...  # your script's Embedding of the task
   model = build_transformer_model({arguments}, layer_norm_cond=c, additional_input_layers=c_in)"""
 
 
@@ -181,9 +183,10 @@ def _notes(saved: SavedFolder, zeros: list[str]) -> list[str]:
     notes = []
     if zeros:
         notes.append(
-            f"{' and '.join(zeros)} are written as zeros: {saved.table.ORIGINAL} has them in its graph, without a use"
+            f"{' and '.join(zeros)} are written as zeros: {saved.table.ORIGINAL} has them in its graph but does not "
+            "use them"
         )
     epsilon = saved.config.fields["layer_norm_eps"]
     if epsilon == saved.table.CONFIG_OPTIONAL["layer_norm_eps"]:
         return notes
-    return [*notes, f"layer_norm_eps is {epsilon}; {saved.table.ORIGINAL} computes with its own 1e-12"]
+    return [*notes, f"layer_norm_eps is {epsilon}, but {saved.table.ORIGINAL} always uses 1e-12"]

@@ -1,8 +1,8 @@
-"""The `vocab.txt` that goes with exported weights: a line for every row of the embeddings.
+"""Build the `vocab.txt` of an exported model, with one line for every row of the embeddings.
 
-A model of ours may have more rows than its `vocab.txt` has lines: for tokens that were added to the tokenizer
-(`add_tokens`, `resize_token_embeddings`), and for rows that only round the matrix up (`pad_to_multiple_of`). The
-original format knows neither, so that the former become lines and the latter get names that occur in no text.
+A model may have more rows than its `vocab.txt` has lines: tokens that were added to the tokenizer (`add_tokens`,
+`resize_token_embeddings`), and padding rows (`pad_to_multiple_of`). The original format has neither, so added tokens
+become lines and padding rows become [unused...] lines.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from kexue_hf.conversion.source import (
     read_vocabulary,
     rows_of,
 )
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import ConversionError
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 
 
 @dataclass(frozen=True)
 class ExportedVocabulary:
-    """The file's content, its fingerprint, that of the folder's own `vocab.txt`, and what it cannot say, as notes."""
+    """The content of `vocab.txt`, its fingerprint, that of the folder's own `vocab.txt`, and notes for the user."""
 
     content: bytes
     fingerprint: str
@@ -33,10 +33,10 @@ class ExportedVocabulary:
 
 
 def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
-    """Put the vocabulary of a folder together. The weights have to have been compared with `vocab_size` before.
+    """Return the vocabulary to export. The caller has checked the weights against `vocab_size`.
 
     Raises:
-        ConversionError: the vocabulary is missing, is another model's, or has a token that cannot be a line.
+        ConversionError: the vocabulary is missing, belongs to another model, or has a token that cannot be a line.
     """
     rows = saved.config.fields["vocab_size"]
     path, vocabulary, own = _read(saved, rows)
@@ -45,31 +45,31 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
     lines = len(tokens)
     if lines > rows:
         raise ConversionError(
-            f"{path}: has {lines} tokens, the model has embeddings for {rows}: it is another model's; put the "
-            "vocabulary there that the weights were trained with"
+            f"{path}: has {lines} tokens, the model has embeddings for {rows}: it belongs to another model; replace "
+            "it with the vocabulary that the weights were trained with"
         )
     new = {index: token for index, token in tokenizer.added.items() if lines <= index < rows}
     if rows > lines:
-        _check_that_it_belongs(saved, vocabulary.fingerprint, own, rows - lines - len(new))
+        _check_fingerprint(saved, vocabulary.fingerprint, own, rows - lines - len(new))
     taken = set(tokens)
     for token in new.values():
         _check_line(saved, token, taken)
         taken.add(token)
-    alike = sum(vocabulary.ids.get(token) != index for index, token in enumerate(tokens))
+    repeated = sum(vocabulary.ids.get(token) != index for index, token in enumerate(tokens))
     tokens += [new[index] if index in new else filler(index, taken) for index in range(lines, rows)]
     lost = [token for index, token in sorted(tokenizer.added.items()) if index >= rows]
     return ExportedVocabulary(
         "".join(f"{token}\n" for token in tokens).encode("utf-8"),
         vocabulary_fingerprint(tokens),
         own,
-        _notes(saved.table, tokenizer, list(new.values()), rows - lines - len(new), alike, lost),
+        _notes(saved.table, tokenizer, list(new.values()), rows - lines - len(new), repeated, lost),
     )
 
 
 def _different_lines(ids: dict[str, int]) -> list[str]:
-    """A token for each row, no two of which are the same to bert4keras, where ids count the different ones so far.
+    """Return a token for each row, all different to bert4keras, which gives equal lines one id.
 
-    To it all lines of white space are the same.
+    bert4keras strips lines, so all white-space tokens are equal to it.
     """
     tokens = rows_of(ids)
     taken = set(tokens)
@@ -80,9 +80,9 @@ def _different_lines(ids: dict[str, int]) -> list[str]:
 
 
 def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, str]:
-    """The vocabulary, and its fingerprint without added tokens.
+    """Return the path, the vocabulary, and its fingerprint without added tokens.
 
-    transformers 5 saves its own tokenizers as `tokenizer.json` alone, and so is ours saved that is backed by the same.
+    transformers 5 saves some tokenizers as `tokenizer.json` without `vocab.txt`.
     """
     path = saved.path / "vocab.txt"
     if path.is_file() or not (saved.path / "tokenizer.json").is_file():
@@ -93,19 +93,19 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, str]:
     return found.path, found.vocabulary, own
 
 
-def _check_that_it_belongs(saved: SavedFolder, whole: str, own: str, padding: int) -> None:
-    """A shorter vocabulary may as well be another model's."""
+def _check_fingerprint(saved: SavedFolder, whole: str, own: str, padding: int) -> None:
+    """Raise ConversionError if a vocabulary that is shorter than the embeddings belongs to another model."""
     recorded, rows = saved.raw.get("vocab_fingerprint"), saved.config.fields["vocab_size"]
     if recorded in (whole, own) or (recorded is None and padding <= MOST_PADDING):
         return
     reason = (
-        f"{padding} of them have no token in it nor among the added ones"
+        f"{padding} of them have no token in it or among the added tokens"
         if recorded is None
         else f"its fingerprint is {own}, config.json says vocab_fingerprint {recorded}"
     )
     raise ConversionError(
         f"{saved.path / 'vocab.txt'}: is not the vocabulary of this model, which has {rows} embeddings: {reason}; "
-        "put the vocabulary there that the weights were trained with"
+        "replace it with the vocabulary that the weights were trained with"
     )
 
 
@@ -116,21 +116,21 @@ def _check_line(saved: SavedFolder, token: str, taken: set[str]) -> None:
 
 
 def _notes(
-    table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, alike: int, lost: list[str]
+    table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, repeated: int, lost: list[str]
 ) -> list[str]:
     notes = []
     if new:
         unknown = (
-            "; the segmenter knows nothing of them: give it those that are words (jieba.add_word)"
+            "; the segmenter does not know them: add the words among them with jieba.add_word"
             if "words" in table.TOKENIZERS
             else ""
         )
         notes.append(f"{len(new)} added tokens became lines of vocab.txt ({_some(new)}){unknown}")
     if padding:
-        notes.append(f"{padding} rows of the embeddings that belong to no token are called [unused...] in vocab.txt")
-    if alike:
+        notes.append(f"{padding} rows of the embeddings without a token are [unused...] lines of vocab.txt")
+    if repeated:
         notes.append(
-            f"{alike} lines of vocab.txt that no text leads to are called [unused...]: {table.ORIGINAL} would read "
+            f"{repeated} lines of vocab.txt that no text contains became [unused...]: {table.ORIGINAL} would read "
             "them as repeated lines"
         )
     if lost:
@@ -138,12 +138,12 @@ def _notes(
     if tokenizer.user_words:
         notes.append(
             f"the tokenizer's {len(tokenizer.user_words)} user_words are not in vocab.txt "
-            f"({_some(tokenizer.user_words)}): give them to the segmenter (jieba.add_word), and to the tokenizer "
+            f"({_some(tokenizer.user_words)}): add them to the segmenter (jieba.add_word), and to the tokenizer "
             "(add_words) if you convert back"
         )
     if not tokenizer.do_lower_case:
         notes.append(
-            f"the tokenizer does not lower-case, which vocab.txt cannot say: use the tokenizer of {table.ORIGINAL} "
+            f"the tokenizer does not lower-case, which vocab.txt cannot record: use the tokenizer of {table.ORIGINAL} "
             "with do_lower_case=False, and --cased if you convert back"
         )
     return notes

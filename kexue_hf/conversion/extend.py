@@ -1,8 +1,8 @@
-"""A character BERT -> a WoBERT: the words that it lacks get tokens, and each token the mean of its pieces' rows.
+"""Extend a character BERT to a WoBERT: each new word gets a token, initialised to the mean of its word pieces.
 
-What the original WoBERT began its training with (https://kexue.fm/archives/7758). Needs neither TensorFlow nor torch
-nor transformers; tensors that do not depend on the vocabulary stay bit for bit, and the folder appears whole or not
-at all, as with `convert`.
+This is how the original WoBERT started its training (https://kexue.fm/archives/7758). It needs neither TensorFlow nor
+torch nor transformers. Tensors that do not depend on the vocabulary stay equal bit for bit, and the folder appears
+complete or not at all, as with `convert`.
 """
 
 import os
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kexue_hf.conversion.bert_folder import is_saved_folder, open_bert_folder
 from kexue_hf.conversion.convert import (
     config_fields,
     element_type,
@@ -22,15 +21,16 @@ from kexue_hf.conversion.convert import (
     write_json,
     write_lines,
 )
-from kexue_hf.conversion.derived_weights import GrownWeights
+from kexue_hf.conversion.derived_weights import ExtendedWeights
 from kexue_hf.conversion.formats.safetensors import write_safetensors
 from kexue_hf.conversion.formats.transfer import progress_bar
+from kexue_hf.conversion.formats.weight_source import Move
 from kexue_hf.conversion.model_card import auto_class, check_license, extension, model_card
-from kexue_hf.conversion.original_source import OpenedSource, open_source
+from kexue_hf.conversion.opened_source import OpenedSource, is_saved_folder, open_bert_folder, open_original
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import Move, expand
+from kexue_hf.conversion.weight_table import expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
 from kexue_hf.files.hub_names import is_hub_name, local_source
@@ -41,10 +41,10 @@ _VOCABULARY = "vocab_size"
 
 @dataclass(frozen=True)
 class ExtensionReport:
-    """What an extension did: where the result lies, and what became of the vocabulary.
+    """The result of an extension.
 
-    `kept` and `dropped` count the source's tokens; `words` are the new ones in the order of their ids, the last
-    `user_words` of which come from the user dictionary; `left_out` are tensors, with the reason.
+    `kept` counts the tokens kept from the source, `dropped` lists the others. `words` are the new words in the order
+    of their ids; the last `user_words` of them come from the user dictionary. `left_out` lists (tensor, reason).
     """
 
     output: Path
@@ -63,7 +63,7 @@ class ExtensionReport:
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens of the new vocabulary."""
+        """The size of the new vocabulary."""
         return self.kept + len(self.words)
 
 
@@ -85,35 +85,34 @@ def extend(
     overwrite: bool = False,
     progress: bool = False,
 ) -> ExtensionReport:
-    """Make a word-based model of a character BERT.
+    """Make a word-based model from a character BERT.
 
     Args:
-        source: a folder of transformers (config.json, safetensors or pytorch_model.bin, vocab.txt or tokenizer.json),
-            the name of one on the Hub, or an original checkpoint as `convert` takes it. One that is word-based already
-            keeps its words.
-        output: the folder to make.
-        words: how many words to add, the most frequent that the vocabulary lacks.
-        corpus: one or several files, globs or folders with all below them (.txt a text a line, .jsonl, .json,
-            .parquet, perhaps compressed) whose words are counted, numbers left out; without any, the frequencies of
+        source: a transformers folder (config.json, safetensors or pytorch_model.bin, vocab.txt or tokenizer.json), its
+            name on the Hub, or an original checkpoint as for `convert`. A word-based source keeps its words.
+        output: the folder to write.
+        words: number of words to add: the most frequent words that the vocabulary lacks.
+        corpus: files, globs or folders (searched recursively) of text in which to count words, numbers excluded: .txt
+            (one text a line), .jsonl, .json, .parquet, optionally compressed. Without a corpus, the frequencies in
             jieba's dictionary decide.
-        text_column: where the text is, in all but .txt files.
-        user_dict: a file of further words, all of which are added, and which the tokenizer cuts as one: one a line, in
-            jieba's format. Lines that cannot become words are skipped and counted in a note.
-        strict: refuse a user dictionary with such a line.
-        family: "auto", or the family that the source has to be of, as for `convert`.
-        config, vocab: the configuration and the vocabulary, where they do not lie beside the checkpoint.
+        text_column: column of the text in all but .txt files.
+        user_dict: a file of further words in jieba's format, one a line. All are added, and the tokenizer never splits
+            them. Lines that cannot become words are skipped and counted in a note.
+        strict: refuse a user dictionary with a line that cannot become a word.
+        family: "auto", or the expected family of the source, as for `convert`.
+        config, vocab: the configuration and the vocabulary, if they are not beside the checkpoint.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor's type.
-        license: what the card says, as the Hub spells it ("apache-2.0").
-        cased: whether the tokenizer keeps capitals apart; None for what the source's tokenizer does (an original
-            checkpoint: no).
-        overwrite: replace a model folder at `output`, when the new one is complete.
-        progress: show bars on stderr.
+        license: licence identifier of the Hub for the card ("apache-2.0").
+        cased: make a tokenizer that does not lower-case; None does as the source's tokenizer (an original checkpoint
+            lower-cases).
+        overwrite: replace a model folder at `output` once the new one is complete.
+        progress: show progress bars on stderr.
 
     Raises:
-        CheckpointError: the source is missing, damaged, or of another kind (a pickle).
+        CheckpointError: the source is missing, damaged, or not a checkpoint.
         ConversionError: the source does not fit its configuration or its vocabulary.
         InputError: an argument, a corpus or the user dictionary is wrong.
-        OutputError: the result cannot be written. Whatever is raised, nothing new is at `output`.
+        OutputError: the result cannot be written. After any of these errors, `output` is unchanged.
     """
     started = time.perf_counter()
     if isinstance(words, bool) or not isinstance(words, int) or words < 0 or (not words and user_dict is None):
@@ -127,26 +126,33 @@ def extend(
     with opened:
         if "words" not in opened.table.TOKENIZERS:
             raise InputError(
-                f"{source}: is a {opened.table.FAMILY}, whose tokenizer cuts no words; a BERT, NEZHA or RoFormer can "
-                "be extended"
+                f"{source}: expected a BERT, NEZHA or RoFormer, got a {opened.table.FAMILY}, whose tokenizer has no "
+                "words"
             )
         choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress, strict)
         _check_lines(opened.files.vocab, choice.kept)
-        grown = grow(opened, choice.kept, choice.words, choice.pieces)
-        plan = grown.plan
-        total = sum(grown.weights.tensors[move.source].size for move in plan.moves)
-        fields, architecture = config_fields(grown, wanted)
-        files, found = grown.files, grown.table.FAMILY
+        extended = extend_source(opened, choice.kept, choice.words, choice.pieces)
+        plan = extended.plan
+        total = sum(extended.weights.tensors[move.source].size for move in plan.moves)
+        fields, architecture = config_fields(extended, wanted)
+        files, found = extended.files, extended.table.FAMILY
         inputs = (*corpus, *([user_dict] if user_dict is not None else []))
-        keep = (Path(source), files.path.parent, files.config, files.vocab, *grown.weights.files, *map(Path, inputs))
+        keep = (
+            Path(source),
+            files.path.parent,
+            files.config,
+            files.vocab,
+            *extended.weights.files,
+            *map(Path, inputs),
+        )
         with staged_folder(output, overwrite=overwrite, need=total, keep=keep) as folder:
             with progress_bar(total, show=progress) as on_bytes:
-                moved = [*plan.moves, *plan.constants]
-                size = write_safetensors(folder / "model.safetensors", grown.weights, moved, wanted, on_bytes)
+                moves = [*plan.moves, *plan.derived]
+                size = write_safetensors(folder / "model.safetensors", extended.weights, moves, wanted, on_bytes)
             write_json(folder / "config.json", fields)
             write_lines(folder / "vocab.txt", (*choice.kept, *choice.words))
-            write_json(folder / "tokenizer_config.json", _tokenizer_fields(grown, tokenizer, choice))
-            for path in python_files(found, references(found, grown.vocabulary.kind)):
+            write_json(folder / "tokenizer_config.json", _tokenizer_fields(extended, tokenizer, choice))
+            for path in python_files(found, references(found, extended.vocabulary.kind)):
                 shutil.copyfile(path, folder / path.name)
             origin = extension(
                 found,
@@ -159,7 +165,13 @@ def extend(
                 wanted,
             )
             card = model_card(
-                Path(os.path.realpath(output)).name, found, architecture, origin, license, grown.vocabulary.kind, "zh"
+                Path(os.path.realpath(output)).name,
+                found,
+                architecture,
+                origin,
+                license,
+                extended.vocabulary.kind,
+                "zh",
             )
             (folder / "README.md").write_text(card, encoding="utf-8")
         kept = set(choice.kept)
@@ -179,21 +191,23 @@ def extend(
             [
                 *_spare_rows(opened),
                 *choice.notes,
-                *notes_on(grown, fields["dtype"], family if files.kind != "safetensors" else found),
+                *notes_on(extended, fields["dtype"], family if files.kind != "safetensors" else found),
             ],
         )
 
 
-def grow(
+def extend_source(
     opened: OpenedSource, kept: dict[str, int], words: Sequence[str], pieces: Sequence[Sequence[int]]
 ) -> OpenedSource:
-    """A source with another vocabulary: `kept` (token -> row), then `words`, each the mean of its pieces.
+    """Return a source with another vocabulary: the kept tokens, then the words.
 
     Args:
-        pieces: for each word the ids of its pieces, in the new vocabulary, all of them below `len(kept)`.
+        kept: token -> row in the source.
+        words: the new words; the row of each is the mean of its word pieces.
+        pieces: for each word, the ids of its word pieces in the new vocabulary, all below `len(kept)`.
 
     Raises:
-        ConversionError: the weights have the vocabulary where this does not know it.
+        ConversionError: a tensor has the vocabulary on another axis than its first.
     """
     size = len(kept) + len(words)
     parameters = expand(opened.table.PARAMETERS, opened.config.sizes)
@@ -201,7 +215,7 @@ def grow(
     for move in opened.plan.moves:
         where = [place for place, length in enumerate(parameters[move.target][1]) if length == _VOCABULARY]
         if where and (where != [0] or move.transposed):
-            raise ConversionError(f"tensor {move.source!r} has the vocabulary in another place than its rows")
+            raise ConversionError(f"tensor {move.source!r}: expected the vocabulary on its first axis only")
         if where:
             names.append(move.source)
             move = Move(move.source, move.target, move.transposed, (size, *move.shape[1:]), move.type)
@@ -209,7 +223,7 @@ def grow(
     tokens = {token: index for index, token in enumerate((*kept, *words))}
     return replace(
         opened,
-        weights=GrownWeights(opened.weights, names, list(kept.values()), pieces),
+        weights=ExtendedWeights(opened.weights, names, list(kept.values()), pieces),
         config=replace(opened.config, fields=opened.config.fields | {_VOCABULARY: size}),
         vocabulary=source_vocabulary(opened.files.vocab, tokens, "words", opened.table),
         plan=replace(opened.plan, moves=moves, sizes=opened.plan.sizes | {_VOCABULARY: size}),
@@ -226,23 +240,23 @@ def _open(
     if not os.fspath(source):
         raise InputError("SOURCE is empty; name a folder, a checkpoint prefix or a Keras file")
     if not is_saved_folder(source, config):
-        return open_source(source, family=family, config=config, vocab=vocab), SourceTokenizer({}, (), not cased)
+        return open_original(source, family=family, config=config, vocab=vocab), SourceTokenizer({}, (), not cased)
     opened, found = open_bert_folder(source, family, vocab)
     return opened, SourceTokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
 
 
 def _spare_rows(opened: OpenedSource) -> list[str]:
     spare = opened.config.fields[_VOCABULARY] - len(opened.vocabulary.ids)
-    return [f"{spare} rows of the source's embeddings that belong to no token were left out"] if spare > 0 else []
+    return [f"{spare} rows of the source's embeddings without a token were left out"] if spare > 0 else []
 
 
 def _check_lines(path: Path, kept: Iterable[str]) -> None:
-    """The result's vocabulary is a file of lines; `tokenizer.json` may hold what is none."""
+    """Raise ConversionError for a token that cannot be a line of vocab.txt; `tokenizer.json` may hold such tokens."""
     for token in kept:
         if problem := line_problem(token):
             raise ConversionError(
-                f"{path}: the token {token!r:.60} {problem}: vocab.txt cannot hold it; take it out of the source's "
-                "tokenizer, and give it to the new one (tokenizer.add_tokens) where you need it"
+                f"{path}: the token {token!r:.60} {problem}: vocab.txt cannot hold it; remove it from the source's "
+                "tokenizer, and add it to the new one with tokenizer.add_tokens if you need it"
             )
 
 

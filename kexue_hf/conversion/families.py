@@ -1,7 +1,7 @@
-"""Which family a checkpoint belongs to, told from the names and shapes of its tensors.
+"""Recognise a checkpoint's family by the names and shapes of its tensors.
 
-A family that can be converted has a weight map; one that is only recognised is refused by name, because under the
-wrong map its tensors would either not fit or, worse, fit and mean something else.
+A family that can be converted has a weight map. A family without one is recognised and refused by name, because with
+the wrong map its tensors might fit and mean something else.
 """
 
 import importlib
@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from kexue_hf.conversion.formats.weight_source import StoredTensor
-from kexue_hf.conversion.weight_table import WeightMap, foreign_layout
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import foreign_layout
 from kexue_hf.errors import ConversionError, InputError
 
-# family: (what it is, module of its weight map; None: recognised, not converted)
+# family: (description, module of its weight map; None: recognised, but not converted)
 FAMILIES: dict[str, tuple[str, str | None]] = {
     "wobert": ("BERT layout (WoBERT, WoBERT+)", "kexue_hf.models.wobert.weight_map_wobert"),
     "nezha": ("NEZHA, relative positions (WoNEZHA)", "kexue_hf.models.nezha.weight_map_nezha"),
@@ -35,15 +36,19 @@ _XIANGQI_TOKENS = 20
 
 
 class OtherFamilyError(ConversionError):
-    """A checkpoint is of another family than it has to be; `found` says which."""
+    """A checkpoint is not of the expected family. `found` describes the family that it looks like."""
 
     def __init__(self, wanted: str, found: str) -> None:
         self.found = f"{found} ({FAMILIES[found][0]})"
-        super().__init__(f"--family {wanted} was asked for, but the checkpoint looks like {self.found}")
+        super().__init__(f"expected a {wanted} (--family), but the checkpoint looks like {self.found}")
 
 
 def load_weight_map(family: str) -> WeightMap:
-    """The weight map of a family. InputError if there is no such family or it cannot be converted."""
+    """Return the weight map of a family.
+
+    Raises:
+        InputError: there is no such family, or it cannot be converted.
+    """
     if family not in FAMILIES:
         raise InputError(f"unknown family {family!r}; choose one of auto, {', '.join(convertible())}")
     module = FAMILIES[family][1]
@@ -55,22 +60,22 @@ def load_weight_map(family: str) -> WeightMap:
 
 
 def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> str:
-    """The family of a checkpoint.
+    """Return the family of a checkpoint.
 
     Args:
-        tensors: the stored tensors, of a TensorFlow checkpoint or a Keras file.
-        config: its raw configuration, which decides between families with the same tensors: a NEZHA's says
-            use_relative_position, as its own code demands, a RoFormer's says nothing of positions.
+        tensors: the stored tensors of a TensorFlow checkpoint or a Keras file.
+        config: its raw configuration. It decides between families with the same tensors: a NEZHA sets
+            use_relative_position, as its original code requires; a RoFormer has no key for positions.
 
     Raises:
-        ConversionError: it is of no known family, or could be of several.
+        ConversionError: the family is unknown.
     """
     word = next((tensors[name] for name in _WORD if name in tensors), None)
     if word is None:
         if any(name.endswith("/.ATTRIBUTES/VARIABLE_VALUE") for name in tensors):
             raise ConversionError(
-                "the checkpoint is one of tf.keras' objects, whose tensors have no names of their own; load it there, "
-                "and save it with model.save_weights under the ending .h5, or as bert4keras saves a checkpoint"
+                "the checkpoint holds tf.keras objects, whose tensors have no layer names; load it in tf.keras and "
+                "save it with model.save_weights to an .h5 file, or as bert4keras saves a checkpoint"
             )
         raise ConversionError(
             f"no word embeddings ({_WORD[0]} or Embedding-Token) among the {len(tensors)} tensors of the checkpoint: "
@@ -95,27 +100,27 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
 
 
 def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> WeightMap:
-    """The weight map to use: of the family that is asked for, or with "auto" of the one that is recognised.
+    """Return the weight map of the given family, or with "auto" of the recognised one.
 
     Raises:
-        ConversionError, InputError: as above, or the checkpoint is recognised as another family than asked for.
+        ConversionError, InputError: as `recognise` and `load_weight_map`; or the checkpoint looks like another family.
     """
     if family != "auto":
         table = load_weight_map(family)
         found = recognise(tensors, config)
-        # A NEZHA's configuration may have lost the key, which bert4keras does not read.
+        # bert4keras does not read use_relative_position, so a NEZHA's configuration may lack it.
         if found != family and (found, family) != ("roformer", "nezha"):
             raise OtherFamilyError(family, found)
         return table
     found = recognise(tensors, config)
     if FAMILIES[found][1] is None:
         raise ConversionError(
-            f"the checkpoint is recognised as {found} ({FAMILIES[found][0]}), which this version does not convert; "
+            f"the checkpoint is a {found} ({FAMILIES[found][0]}), which this version does not convert; "
             f"it converts {', '.join(convertible())}"
         )
     return load_weight_map(found)
 
 
 def convertible() -> list[str]:
-    """The families that this version converts."""
+    """Return the families that this version converts."""
     return [family for family, (_, module) in FAMILIES.items() if module]

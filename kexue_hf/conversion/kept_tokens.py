@@ -1,7 +1,7 @@
-"""The vocabulary of weights that hold a selection of it: bert4keras' `keep_tokens`, perhaps with `compound_tokens`.
+"""The vocabulary of weights that were trained with bert4keras' `keep_tokens` (and perhaps `compound_tokens`).
 
-A script that trains with `keep_tokens=[...]` saves embeddings of these tokens alone, and beside them lie the
-configuration and the vocabulary of the whole model.
+Such weights have embeddings of the kept tokens only, while the configuration and the vocabulary beside them are those
+of the whole model.
 """
 
 import json
@@ -13,25 +13,25 @@ from kexue_hf.errors import InputError
 
 _LARGEST = 1 << 26
 _EXPECTED = (
-    "expected the ids that were given as keep_tokens: numbers with white space between, a JSON list of them, or the "
-    "list that bert4keras' scripts save: [token_dict, keep_tokens]"
+    "expected the ids of keep_tokens: numbers separated by white space, a JSON list of numbers, or the list that "
+    "bert4keras' scripts save: [token_dict, keep_tokens]"
 )
 
 
 def kept_vocabulary(path: str | os.PathLike[str], lines: Sequence[str]) -> list[str]:
-    """Return the tokens of a selection in the order of their new ids.
+    """Return the kept tokens in the order of their new ids.
 
     Args:
-        path: a file with the ids, in one of the forms of the message below.
+        path: a file of ids, in one of the forms that `_EXPECTED` lists.
         lines: the tokens of the whole vocabulary.
 
     Raises:
-        InputError: the file cannot be read, is of none of the forms, or has ids that the vocabulary has not.
+        InputError: the file cannot be read, has another form, or has ids that the vocabulary lacks.
     """
     value = _read(path)
     added: list[str] = []
     if isinstance(value, list) and len(value) > 1 and isinstance(value[0], dict):
-        # [token_dict, keep_tokens], perhaps with the tokens that compounds were made for at the end of token_dict.
+        # [token_dict, keep_tokens]; tokens that compound_tokens added come last in token_dict.
         tokens, value = value[0], value[1]
         if not isinstance(value, list) or sorted(tokens.values(), key=str) != sorted(range(len(tokens)), key=str):
             raise InputError(f"{path}: {_EXPECTED}")
@@ -41,20 +41,21 @@ def kept_vocabulary(path: str | os.PathLike[str], lines: Sequence[str]) -> list[
     wrong = next((index for index in value if not 0 <= index < len(lines)), None)
     if wrong is not None:
         raise InputError(
-            f"{path}: has the id {wrong}, and the vocabulary has {len(lines)} tokens; give the vocabulary from which "
+            f"{path}: has the id {wrong}, but the vocabulary has {len(lines)} tokens; give the vocabulary from which "
             "the ids were chosen (--vocab)"
         )
     if len(set(value)) != len(value):
-        raise InputError(f"{path}: has an id twice, and a vocabulary has every token once")
+        raise InputError(f"{path}: has an id twice; expected every id once")
     return [*(lines[index] for index in value), *added]
 
 
 def is_selection(rows: Sequence[int], vocab_size: int, wrong: int) -> bool:
-    """Whether weights look like those of a selection.
+    """Return whether weights look as if they were trained with `keep_tokens`.
 
     Args:
-        rows: of every tensor that has one for each token. vocab_size: what the configuration says. wrong: how many
-            tensors do not fit the configuration: no others may.
+        rows: the number of rows of each vocabulary tensor.
+        vocab_size: the vocabulary size in the configuration.
+        wrong: the number of tensors that do not fit the configuration; only the vocabulary tensors may be among them.
     """
     return len(rows) == wrong and len(set(rows)) == 1 and 1 < rows[0] < vocab_size - 1
 

@@ -1,4 +1,7 @@
-"""Which weights a folder lacks that its own class has: transformers begins them at random, and only prints a table."""
+"""List the weights that a folder lacks although its class has them.
+
+transformers initialises such weights at random and only prints a table.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 from kexue_hf.conversion.families import convertible, load_weight_map
 from kexue_hf.conversion.weight_table import canonical, count_layers, expand, modern_name
 
-# What stands on the encoder, by the ending of the class's name.
+# The parts on top of the encoder, by the ending of the class name.
 _HEADS: dict[str, tuple[str, ...]] = {
     "ForPreTraining": ("mlm", "nsp", "pooler"),
     "ForMaskedLM": ("mlm",),
@@ -18,15 +21,15 @@ _HEADS: dict[str, tuple[str, ...]] = {
     "ForQuestionAnswering": ("spans",),
 }
 _ON_POOLER = ("ForSequenceClassification", "ForMultipleChoice")
-# A model without a weight map: the family whose parameters it has.
+# Model types without a weight map -> the family with the same parameters.
 _LIKE = {"performer_bert": "wobert"}
 
 
 def missing_weights(config: Mapping[str, Any], stored: Iterable[str]) -> list[str]:
-    """Return the parameters that are not stored and that the class named by the configuration has.
+    """Return the parameters that the configured class has and that are not stored.
 
     Args:
-        config: the content of config.json, of a model type that this package knows.
+        config: the content of config.json; for an unknown model type the result is empty.
         stored: the names of the stored tensors.
     """
     kind = config.get("model_type")
@@ -37,7 +40,7 @@ def missing_weights(config: Mapping[str, Any], stored: Iterable[str]) -> list[st
     stored = [modern_name(name) for name in stored]
     layers = config.get("num_hidden_layers")
     asked = layers if isinstance(layers, int) and layers > 0 else 0
-    # One more than there are shows that some are missing; a damaged number of layers must not fill the memory.
+    # One layer beyond those stored is enough to report. A damaged num_hidden_layers must not fill the memory.
     found = count_layers(table.PARAMETERS, [*stored, *(table.BASE_PREFIX + name for name in stored)])
     parameters = expand(table.PARAMETERS, {"num_hidden_layers": min(asked, len(found) + 1)})
     known = (*parameters, *table.TWINS)
@@ -52,7 +55,7 @@ def missing_weights(config: Mapping[str, Any], stored: Iterable[str]) -> list[st
 
 
 def _parts(config: Mapping[str, Any]) -> set[str]:
-    """The parts that the configuration's first architecture has; the encoder alone for one that is not known."""
+    """Return the parts that the first architecture of the configuration has; "encoder" alone if it is unknown."""
     parts = {"encoder"}
     names = config.get("architectures")
     name = str(names[0]) if isinstance(names, list) and names else ""
@@ -68,7 +71,7 @@ def _parts(config: Mapping[str, Any]) -> set[str]:
 
 
 def _is_unconditioned(config: Mapping[str, Any], name: str) -> bool:
-    """Whether a parameter belongs to conditions that a matcher, folded to one task, no longer has."""
+    """Return whether a parameter belongs to the task conditions, which a matcher folded to one task lacks."""
     return config.get("conditional") is False and (name.endswith("_kernel") or "task_embeddings" in name)
 
 

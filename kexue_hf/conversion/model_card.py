@@ -1,7 +1,4 @@
-"""The README.md of a converted folder: what it is, where it came from, how it is loaded.
-
-What the card of a folder that `extend` made says of it: where its tokens are from and how their rows were made.
-"""
+"""The README.md of a folder that `convert` or `extend` made: the origin of the model and how to load it."""
 
 import json
 import re
@@ -14,7 +11,7 @@ from kexue_hf.errors import InputError
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
-# What YAML reads as a text without quotes.
+# Strings that YAML reads as text without quotes.
 _PLAIN = re.compile(r"(?!(y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9.+_-]*", re.IGNORECASE)
 
 _PIPELINES = {
@@ -29,15 +26,15 @@ _AUTO_CLASSES = {"ForNextSentencePrediction": "AutoModelForNextSentencePredictio
 
 
 def check_license(license: str | None) -> None:
-    """Raise InputError unless it is an identifier, as the Hub spells licences, or None."""
+    """Raise InputError unless `license` is None or a licence identifier of the Hub."""
     if license is not None and not _LICENSE.fullmatch(license):
-        raise InputError(f"--license {license!r:.60}: expected an identifier as the Hub spells it, like apache-2.0")
+        raise InputError(f"--license {license!r:.60}: expected a licence identifier of the Hub, like apache-2.0")
 
 
 def check_language(language: str | None) -> None:
-    """Raise InputError unless it is a code of a language, as the Hub spells them, or None."""
+    """Raise InputError unless `language` is None or a language code of the Hub."""
     if language is not None and not _LANGUAGE.fullmatch(language):
-        raise InputError(f"--language {language!r:.60}: expected a code as the Hub spells it, like en or zh")
+        raise InputError(f"--language {language!r:.60}: expected a language code of the Hub, like en or zh")
 
 
 def model_card(
@@ -49,16 +46,17 @@ def model_card(
     vocabulary: str,
     language: str | None,
 ) -> str:
-    """Render the card.
+    """Return the text of the card.
 
     Args:
-        name: of the folder. architecture: the class that opens the folder.
-        origin: what the model was made from and how, as text of the card.
-        license: an identifier of the Hub ("apache-2.0"); left out where it is not known.
-        vocabulary: what its tokens are, "words", "characters" or "pieces".
-        language: of its text, a code of the Hub ("zh"); left out where it is not known.
+        name: name of the folder.
+        architecture: the class that opens the folder.
+        origin: the paragraph on how the model was made, from `conversion` or `extension`.
+        license: a licence identifier of the Hub ("apache-2.0"); None leaves it out.
+        vocabulary: kind of the tokens, "words", "characters" or "pieces".
+        language: a language code of the Hub ("zh"); None leaves it out.
     """
-    # A folder's name may be bytes that are no text.
+    # A folder name may hold bytes that are not UTF-8.
     name, origin = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, origin))
     call = json.dumps(name, ensure_ascii=False)
     task = next((task for ending, task in _PIPELINES.items() if architecture.endswith(ending)), "feature-extraction")
@@ -85,21 +83,22 @@ def model_card(
 
 
 def conversion(family: str, source: str, plan: Plan, dtype: ElementType | None) -> str:
-    """What the card says of a conversion.
+    """Return the paragraph on the origin of a converted model.
 
     Args:
-        source: name of the checkpoint's file. dtype: what the tensors were cast to; None if they are as they were.
+        source: file name of the checkpoint.
+        dtype: the type that the tensors were cast to; None if they were not cast.
     """
-    pooler = ", a pooler without a use" if any("pooler" in name.lower() for name, _ in plan.dropped) else ""
+    pooler = ", an unused pooler" if any("pooler" in name.lower() for name, _ in plan.dropped) else ""
     return (
         f"A {family} model, converted with kexue_hf from the checkpoint `{source}`, {cast_of(plan, dtype) or _EXACT}: "
-        f"{len(plan.moves)} tensors with {plan.parameters:,} parameters; {len(plan.dropped)} tensors that are no part "
-        f"of the model (optimizer state, counters{pooler}) were left behind."
+        f"{len(plan.moves)} tensors with {plan.parameters:,} parameters; {len(plan.dropped)} tensors that are not "
+        f"part of the model (optimizer state, counters{pooler}) were left out."
     )
 
 
 def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
-    """How the folder is loaded, by whose classes they are: ours travel with it, transformers' are everywhere."""
+    """Return the section on loading. The folder carries our classes; transformers has its own."""
     table = load_weight_map(family)
     own_model, own_tokenizer = "auto_map" in table.CONFIG_DERIVED, "/" in table.TOKENIZERS[vocabulary]
     if not own_model and not own_tokenizer:
@@ -107,29 +106,29 @@ def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
     lines = _code(auto, call, "import kexue_hf  # pip install kexue-hf")
     cuts_words = table.TOKENIZERS[vocabulary].endswith("WoBertTokenizer")
     needs = " (needs `pip install jieba` or `rjieba`)" if cuts_words else ""
-    lines += ["", f"Without the package, by the code that lies in this folder{needs}:", ""]
+    lines += ["", f"Without the package, with the code in this folder{needs}:", ""]
     lines += _code(auto, call, tokenizer=own_tokenizer, model=own_model)
     if not own_model:
         lines += [
             "",
-            "The model is transformers' own and loads anyhow; its tokenizer does not: without the package and without "
-            "`trust_remote_code=True` AutoTokenizer refuses.",
+            "The model is a class of transformers and always loads. The tokenizer needs the package or "
+            "`trust_remote_code=True`.",
         ]
     return [*lines, "", _UNITS[vocabulary]]
 
 
 _UNITS = {
-    "words": "The tokenizer belongs to the weights: its unit is the word, and a character tokenizer would feed the "
-    "model ids that mean something else.",
-    "characters": "The tokenizer belongs to the weights: its unit is the character.",
-    "pieces": "The tokenizer belongs to the weights: it cuts word pieces, [SOS] before a text and [EOS] after it.",
+    "words": "Use the tokenizer of this folder: its unit is the word, and a character tokenizer would give the model "
+    "ids of other tokens.",
+    "characters": "Use the tokenizer of this folder: its unit is the character.",
+    "pieces": "Use the tokenizer of this folder: it makes word pieces, with [SOS] before a text and [EOS] after it.",
 }
 
 _SCORES = (
     "",
     "## Use it",
     "",
-    "Every token is predicted from all others in one pass; nothing has to be masked:",
+    "The model predicts every token from all others in one pass, without masking:",
     "",
     "```python",
     "import torch",
@@ -140,8 +139,8 @@ _SCORES = (
     'scores = log_probs.gather(-1, encoded["input_ids"][..., None])[..., 0]  # log p(token | all other tokens)',
     "```",
     "",
-    "The sum of a text's scores ranks sentences; the mean of `model(**encoded, output_hidden_states=True)"
-    ".hidden_states[-1][0, 1:-1]` is a vector of the sentence.",
+    "Use the sum of the scores to rank sentences. The mean of `model(**encoded, output_hidden_states=True)"
+    ".hidden_states[-1][0, 1:-1]` is a sentence embedding.",
 )
 
 
@@ -149,7 +148,7 @@ _MATCHES = (
     "",
     "## Use it",
     "",
-    "A task is a standard by which two texts match, given by its name in `model.config.task_names` or by its number:",
+    "A task is a standard by which two texts match. Pass its name in `model.config.task_names` or its number:",
     "",
     "```python",
     "import torch",
@@ -160,13 +159,13 @@ _MATCHES = (
     "probabilities = {task: scores.softmax(-1)[0, 1].item() for task, scores in logits.items()}",
     "```",
     "",
-    "In a batch each pair may have a task of its own (`task_ids=[0, 3, ...]`). `model.fold_task(task)` is a plain "
-    "classifier by one of them.",
+    "Each pair of a batch may have a different task (`task_ids=[0, 3, ...]`). `model.fold_task(task)` returns a plain "
+    "classifier for one task.",
 )
 
 
 def _code(auto: str, call: str, first: str = "", tokenizer: bool = False, model: bool = False) -> list[str]:
-    """The lines that load both; `tokenizer` and `model` say which of them trusts the folder's code."""
+    """Return the lines that load tokenizer and model; the flags say which of them needs the folder's code."""
     trust = {False: "", True: ", trust_remote_code=True"}
     return [
         "```python",
@@ -180,7 +179,7 @@ def _code(auto: str, call: str, first: str = "", tokenizer: bool = False, model:
 
 
 def cast_of(plan: Plan, dtype: ElementType | None) -> str:
-    """How the values were cast; empty if all are as they were: none was, or each had the type already."""
+    """Return a description of the cast; empty if no value changed its type."""
     if dtype is None or all(move.type == dtype for move in plan.moves):
         return ""
     others = sorted({move.type.name for move in plan.moves} - {dtype.name})
@@ -188,7 +187,7 @@ def cast_of(plan: Plan, dtype: ElementType | None) -> str:
 
 
 def auto_class(architecture: str) -> str:
-    """The Auto class that opens a folder of the architecture."""
+    """Return the name of the Auto class that opens a folder of the architecture."""
     for ending in (*_PIPELINES, *_AUTO_CLASSES):
         if architecture.endswith(ending):
             return _AUTO_CLASSES.get(ending, f"AutoModel{ending}")
@@ -208,30 +207,35 @@ def extension(
     plan: Plan,
     dtype: ElementType | None,
 ) -> str:
-    """The text, two paragraphs.
+    """Return the two paragraphs on the origin of an extended model.
 
     Args:
-        source: name of the source's folder. kept: tokens that come from it. words: the new ones.
-        counted: what decided on the words. user_words: how many of them, the last ones, are the user's own.
-        plan: of the extended weights. dtype: what the tensors were cast to; None if they are as they were.
+        source: name of the source folder.
+        kept: number of tokens that come from the source.
+        words: the new words.
+        counted: what the word frequencies were counted in.
+        user_words: how many of `words`, at the end, come from the user dictionary.
+        plan: plan of the extended weights.
+        dtype: the type that the tensors were cast to; None if they were not cast.
     """
     chosen = len(words) - user_words
     shown = f" ({', '.join([*words[:_SHOWN], *(['...'] if words[_SHOWN:] else [])])})" if words else ""
     if not user_words:
-        whence = f", chosen by their frequency in {counted}" if chosen else ""
+        origin = f", chosen by their frequency in {counted}" if chosen else ""
     elif chosen:
-        whence = f", {chosen:,} chosen by their frequency in {counted} and {user_words:,} of its maker's own"
+        origin = f", {chosen:,} chosen by their frequency in {counted} and {user_words:,} from a user dictionary"
     else:
-        whence = " of its maker's own"
+        origin = " from a user dictionary"
     made = (
-        "The embedding and the output bias of each new word are the means of its pieces'"
+        "The embedding and the output bias of each new word are the means over its word pieces"
         if "mlm" in plan.parts
-        else "The embedding of each new word is the mean of its pieces'"
+        else "The embedding of each new word is the mean over its word pieces"
     )
     cast = cast_of(plan, dtype)
     return (
         f"A {family} model made from `{source}` with `kexue-hf extend`: {kept:,} of its tokens and {len(words):,} "
-        f"words{shown}{whence}. {made}, as in [WoBERT](https://kexue.fm/archives/7758); no other weight was changed."
+        f"words{shown}{origin}. {made}, as in [WoBERT](https://kexue.fm/archives/7758); no other weight was changed."
         f"{f' The weights were {cast}.' if cast else ''}\n\n"
-        "It has not been trained since: continue masked language modelling on text of your field before you judge it."
+        "The model has not been trained since. Continue masked language modelling on text of your domain before you "
+        "evaluate it."
     )

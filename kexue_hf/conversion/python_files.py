@@ -1,6 +1,6 @@
-"""The Python files that a saved folder needs in order to load where this package is not installed.
+"""The Python files that a saved folder needs to load where this package is not installed.
 
-Found as transformers finds them when it saves a model: from the modules that the auto_map names, along every
+They are found as transformers finds them on saving: start at the modules in the auto_map and follow every
 `from .sibling import name`.
 """
 
@@ -17,7 +17,7 @@ _IMPORT = re.compile(r"^\s*from\s+\.(\w+)\s+import\s", re.MULTILINE)
 
 
 def names_of_python_files() -> frozenset[str]:
-    """The names of the files that `python_files` finds for any family that is converted."""
+    """Return the names of the files that `python_files` finds for any convertible family."""
     return frozenset(
         path.name
         for family in convertible()
@@ -27,10 +27,10 @@ def names_of_python_files() -> frozenset[str]:
 
 
 def references(family: str, vocabulary: str) -> list[str]:
-    """Every class of ours that a folder of the family names, as "modeling_wobert.WoBertModel".
+    """Return our classes that a folder of the family refers to, such as "modeling_wobert.WoBertModel".
 
     Args:
-        vocabulary: what its tokens are, "words", "characters" or "pieces": which tokenizer it has.
+        vocabulary: "words", "characters" or "pieces"; it decides which tokenizer the folder has.
     """
     table = load_weight_map(family)
     own = auto_map(table.MODEL_TYPE).values() if "auto_map" in table.CONFIG_DERIVED else ()
@@ -39,18 +39,19 @@ def references(family: str, vocabulary: str) -> list[str]:
 
 
 def auto_map(model_type: str) -> dict[str, str]:
-    """Which Auto class loads which class of a model of ours."""
+    """Return the mapping from Auto classes to the classes of one of our models."""
     mapping: dict[str, str] = import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}").AUTO_MAP
     return mapping
 
 
 def python_files(family: str, references: Iterable[str]) -> list[Path]:
-    """The files behind references like "modeling_wobert.WoBertModel", and every file that they import, by name.
+    """Return the files that references such as "modeling_wobert.WoBertModel" need, sorted by name.
 
-    A reference is to the family's own folder, or to another model's ("wobert/tokenization_wobert.WoBertTokenizer").
+    A reference points into the family's own folder, or with a prefix into another model's
+    ("wobert/tokenization_wobert.WoBertTokenizer").
 
     Raises:
-        ConversionError: one is not installed.
+        ConversionError: a file is not installed.
     """
     models = Path(kexue_hf.models.__path__[0])
     wanted = []
@@ -66,7 +67,7 @@ def python_files(family: str, references: Iterable[str]) -> list[Path]:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError:
-            raise ConversionError(f"{path}: missing; this installation of kexue_hf is not complete") from None
+            raise ConversionError(f"{path}: missing; install kexue-hf again") from None
         found[name] = path
         wanted += [(folder, other) for other in _IMPORT.findall(text)]
     return [found[name] for name in sorted(found)]

@@ -1,12 +1,7 @@
-"""A HuggingFace folder of ours, open for reading: the way back and `verify` begin here.
+"""Read a HuggingFace folder: weights (one safetensors file or several), configuration, tokenizer and vocabulary.
 
-The weights of a HuggingFace folder, in one safetensors file or in several with an index, as one source.
-
-What a saved tokenizer has beyond its `vocab.txt`: added tokens, words for the segmenter, whether it lower-cases.
-
-The vocabulary of a HuggingFace folder: `vocab.txt`, or the one inside `tokenizer.json`, and the added tokens.
-
-transformers 5 saves a BERT tokenizer as `tokenizer.json` alone; its WordPiece vocabulary is read from there.
+transformers 5 saves a BERT tokenizer as `tokenizer.json` without `vocab.txt`; its WordPiece vocabulary is read from
+there.
 """
 
 import contextlib
@@ -29,7 +24,7 @@ from kexue_hf.conversion.source import (
     read_vocabulary,
     source_vocabulary,
 )
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, quoted
 from kexue_hf.files.regular_file import check_folder
 
@@ -41,7 +36,7 @@ def open_safetensors(folder: Path) -> WeightSource:
     """Open `model.safetensors`, or all files of its index.
 
     Raises:
-        CheckpointError: a file is missing, truncated or malformed, or the index names what is not there.
+        CheckpointError: a file is missing, truncated or malformed, or the index names a missing tensor.
     """
     if (folder / WEIGHTS).exists():
         return SafetensorsFile(folder / WEIGHTS)
@@ -49,7 +44,7 @@ def open_safetensors(folder: Path) -> WeightSource:
 
 
 class ShardedSafetensors(WeightSource):
-    """Several safetensors files that an index (tensor -> file) puts together. Raises as `open_safetensors`."""
+    """Several safetensors files with an index (tensor -> file), as one source. Errors as `open_safetensors`."""
 
     def __init__(self, index: Path) -> None:
         places = load_json_object(index).get("weight_map")
@@ -60,13 +55,13 @@ class ShardedSafetensors(WeightSource):
         with contextlib.ExitStack() as opened:
             for name in dict.fromkeys(places.values()):
                 if not name or Path(name).name != name or "\0" in name:
-                    raise CheckpointError(f"{index}: names {quoted(name)}, which is no file of its folder")
+                    raise CheckpointError(f"{index}: names {quoted(name)}, expected a file name without a folder")
                 self._shards[name] = opened.enter_context(SafetensorsFile(index.with_name(name)))
             tensors: dict[str, StoredTensor] = {}
             for tensor, name in places.items():
                 shard = self._shards[name]
                 if tensor not in shard.tensors:
-                    raise CheckpointError(f"{index}: tensor {quoted(tensor)} should be in {quoted(name)}, and is not")
+                    raise CheckpointError(f"{index}: tensor {quoted(tensor)} is missing from {quoted(name)}")
                 tensors[tensor], self._owner[tensor] = shard.tensors[tensor], shard
             opened.pop_all()
         super().__init__(str(index), tensors)
@@ -88,7 +83,7 @@ FILES = ("tokenizer_config.json", "added_tokens.json")
 
 @dataclass(frozen=True)
 class SavedTokenizer:
-    """The added tokens by their ids, those that repeat a line of `vocab.txt` included, and the two settings."""
+    """The added tokens by id (including those that are lines of `vocab.txt`), segmenter words, lower-casing."""
 
     added: dict[int, str]
     user_words: tuple[str, ...]
@@ -96,15 +91,15 @@ class SavedTokenizer:
 
 
 def read_tokenizer(folder: Path) -> SavedTokenizer:
-    """Read what `save_pretrained` wrote; a file that is not there says nothing.
+    """Read the tokenizer settings that `save_pretrained` wrote. Missing files are fine.
 
     Raises:
-        ConversionError: a file is not what transformers writes.
+        ConversionError: a file does not have the form that transformers writes.
     """
     path, older = (folder / name for name in FILES)
     fields = load_json_object(path) if path.is_file() else {}
     added: dict[int, str] = {}
-    # The older file first: where both have an id, transformers believes the newer one.
+    # The older file comes first: transformers prefers the newer one where both have an id.
     if older.is_file():
         added |= {_id(older, index): _text(older, token) for token, index in load_json_object(older).items()}
     rows = fields.get("added_tokens_decoder") or {}
@@ -120,7 +115,7 @@ def _id(path: Path, value: Any) -> int:
     except (TypeError, ValueError):
         index = -1
     if index < 0:
-        raise ConversionError(f"{path}: an added token should have an id from 0 on, got {value!r:.60}")
+        raise ConversionError(f"{path}: the id of an added token should be 0 or more, got {value!r:.60}")
     return index
 
 
@@ -136,9 +131,9 @@ _FLAGS = ("lstrip", "normalized", "rstrip", "single_word", "special")
 
 @dataclass(frozen=True)
 class FolderVocabulary:
-    """A tokenizer's vocabulary with its added tokens, and what else of it lives on.
+    """A tokenizer's vocabulary with its added tokens, and the settings to keep.
 
-    `base` is the vocabulary without them, token -> id; `added` maps a token to its flags as an `AddedToken` has them.
+    `base` is the vocabulary without added tokens (token -> id); `added` maps an added token to its `AddedToken` flags.
     """
 
     path: Path
@@ -152,22 +147,24 @@ class FolderVocabulary:
 def read_folder_vocabulary(
     folder: Path, vocab: Path | None, rows: int, table: WeightMap | None = None
 ) -> FolderVocabulary:
-    """Read what lies in a folder whose model has `rows` embeddings.
+    """Read the vocabulary and the tokenizer settings of a folder.
 
     Args:
-        vocab: a `vocab.txt` from elsewhere, instead of the folder's own.
-        table: of the model's family, by default the one that config.json names.
+        vocab: a `vocab.txt` to use in place of the folder's own.
+        rows: number of rows of the model's embeddings.
+        table: weight map of the family; by default that of the family in config.json.
 
     Raises:
-        InputError: there is no vocabulary. ConversionError: it is not one of BERT's kind, or not this model's.
+        InputError: there is no vocabulary.
+        ConversionError: it is not a BERT vocabulary, or belongs to another model.
     """
     path = vocab or next(
         (folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None
     )
     if path is None:
         raise InputError(
-            f"{folder}: has no vocabulary, neither vocab.txt nor tokenizer.json; words are made of its tokens, so put "
-            "it there, or name it with --vocab"
+            f"{folder}: has no vocabulary, neither vocab.txt nor tokenizer.json; put one there, or name it with "
+            "--vocab"
         )
     if not path.exists():
         raise InputError(f"{path}: no such file (the vocabulary, --vocab)")
@@ -194,7 +191,7 @@ def read_folder_vocabulary(
     if beyond > rows:
         raise ConversionError(
             f"{path}: has {beyond} tokens, the model has embeddings for {rows}; give the vocabulary that the weights "
-            "were trained with (--vocab): with another one every word would get a wrong vector"
+            "were trained with (--vocab)"
         )
     return FolderVocabulary(
         path,
@@ -207,13 +204,13 @@ def read_folder_vocabulary(
 
 
 def _table_of(folder: Path) -> WeightMap:
-    """The weight map of a folder's model; BERT's, which knows the same special tokens, for one that is not ours."""
+    """Return the weight map of a folder's model; WoBERT's, which has BERT's special tokens, for unknown models."""
     family = load_json_object(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
     return load_weight_map(family if family in convertible() else "wobert")
 
 
 def _lower_cases(folder: Path, settings: dict[str, Any]) -> bool:
-    """What either file says; vocab.txt, which may lie beside them, says nothing."""
+    """Return whether the tokenizer lower-cases, by tokenizer_config.json or tokenizer.json; true by default."""
     lower, path = settings.get("do_lower_case"), folder / "tokenizer.json"
     if not isinstance(lower, bool) and path.is_file():
         normalizer = load_json_object(path).get("normalizer")
@@ -232,7 +229,7 @@ def _word_pieces(path: Path, raw: dict[str, Any]) -> dict[str, int]:
         kind = model.get("type") if isinstance(model, dict) else None
         raise ConversionError(f"{path}: expected BERT's WordPiece vocabulary, got {kind or 'none'}; is it a BERT?")
     if not all(type(index) is int and index >= 0 for index in vocabulary.values()):
-        raise ConversionError(f"{path}: every token should have an id from 0 on")
+        raise ConversionError(f"{path}: every token should have an id of 0 or more")
     return {str(token): index for token, index in vocabulary.items()}
 
 
@@ -245,7 +242,7 @@ def _added_in_json(path: Path, raw: dict[str, Any]) -> dict[int, dict[str, Any]]
 
 @dataclass(frozen=True)
 class SavedFolder:
-    """A folder: its weights, its weight map, config.json as it is, and its fields."""
+    """A folder open for reading: its weights, its weight map, the raw config.json, and its fields."""
 
     path: Path
     weights: SafetensorsFile
@@ -261,11 +258,12 @@ class SavedFolder:
 
 
 def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
-    """Open a folder.
+    """Open a folder that `convert` or `save_pretrained` wrote.
 
     Raises:
-        InputError: there is no such folder, or its model is of no family that is converted.
-        CheckpointError: its weights are missing or damaged. ConversionError: its config.json does not do.
+        InputError: there is no such folder, or its family cannot be converted.
+        CheckpointError: its weights are missing or damaged.
+        ConversionError: its config.json is invalid.
     """
     if not os.fspath(folder):
         raise InputError("FOLDER is empty; name a folder that convert or save_pretrained wrote")
@@ -276,7 +274,7 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
     raw = load_json_object(path / "config.json")
     family = raw.get("model_type")
     if not isinstance(family, str):
-        raise InputError(f"{path / 'config.json'}: lacks model_type")
+        raise InputError(f"{path / 'config.json'}: lacks model_type; expected one of {', '.join(convertible())}")
     if family not in convertible():
         hint = "; kexue-hf convert makes a WoBERT of one that has WoBERT's weights" if family == "bert" else ""
         raise InputError(
@@ -284,6 +282,8 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
         )
     table = load_weight_map(family)
     if (path / "model.safetensors.index.json").exists():
-        raise CheckpointError(f"{path}: the weights are in several files; save the model in one (max_shard_size)")
+        raise CheckpointError(
+            f"{path}: expected one weight file, got several; save the model with a larger max_shard_size"
+        )
     config = read_config(path / "config.json", table)
     return SavedFolder(path, SafetensorsFile(path / "model.safetensors"), table, raw, config)

@@ -1,22 +1,18 @@
-"""Finds what belongs to a source: the checkpoint itself, its configuration and its vocabulary.
+"""Find and read the files of a source: the checkpoint, its configuration and its vocabulary.
 
-A file's kind is told by its first bytes, not by its name. What can hold code (pickles, archives of them) is recognised
-in order to be refused; nothing here ever loads one.
-
-Reads a `bert_config.json`, as Google's BERT and bert4keras have it, into the fields of our configuration.
-
-The vocabulary of a source: checked against the configuration, and what the tokenizer's configuration says of it.
+The kind of a file is decided by its first bytes, not by its name. Files that can hold code (pickles and archives of
+them) are recognised and refused; nothing here loads one.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from kexue_hf.conversion.weight_table import WeightMap
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
 from kexue_hf.files.regular_file import open_regular, read_regular
 from kexue_hf.models.wobert import weight_map_wobert
@@ -27,14 +23,13 @@ from kexue_hf.models.wobert.vocabulary_wobert import (
     vocabulary_lines,
 )
 
-# What the tensors do not tell. `export` writes them, `convert` looks at them, bert4keras passes over unknown keys.
+# Settings that tensors do not reveal. `export` writes them and `convert` reads them; bert4keras ignores unknown keys.
 HINTS = ("architectures", "classifier_pooling", "correction", "id2label", "pooling", "task_names")
 _LARGEST = 1 << 24
-# What fits into a shape.
+# The largest size that a tensor shape can hold.
 _LARGEST_SIZE = (1 << 63) - 1
 
-# What is read from any JSON file beside weights, and its type; null says nothing. Other keys are looked at where they
-# are used.
+# Key -> (type, type of list items, description) of the settings read from any JSON file; null counts as absent.
 _TYPES: dict[str, tuple[type, type | None, str]] = {
     "added_tokens": (list, dict, "a list of tokens with id and content"),
     "added_tokens_decoder": (dict, None, "an object"),
@@ -49,13 +44,13 @@ _TYPES: dict[str, tuple[type, type | None, str]] = {
     "user_words": (list, str, "a list of words"),
     "vocab_fingerprint": (str, None, "a text"),
 }
-# Whose texts are tokens, which are looked at one by one.
+# These hold tokens, which are checked one by one.
 _OF_TOKENS = ("added_tokens", "added_tokens_decoder", "model")
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """The raw JSON object, the fields that our configuration takes from it, and the keys that were not understood."""
+    """The raw JSON object, the fields that our configuration takes from it, and the keys that it does not use."""
 
     raw: dict[str, Any]
     fields: dict[str, Any]
@@ -63,15 +58,16 @@ class SourceConfig:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The integers: what shapes are made of."""
+        """The integer fields, which shapes are made of."""
         return {key: value for key, value in self.fields.items() if isinstance(value, int)}
 
 
 def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a file with one JSON object.
+    """Read a file that holds one JSON object.
 
     Raises:
-        ConversionError: it is none, a key that is used has a value of another type, or a text is no valid Unicode.
+        ConversionError: the file is not JSON or not an object, a setting has the wrong type, or a text is not valid
+            Unicode.
     """
     try:
         value = json.loads(read_regular(path, _LARGEST, ConversionError).decode("utf-8-sig"))
@@ -89,7 +85,7 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
         texts = {key: item for key, item in value.items() if key not in _OF_TOKENS}
         json.dumps(texts, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise ConversionError(f"{path}: a text in it has half a surrogate pair, which is no character") from None
+        raise ConversionError(f"{path}: expected valid Unicode, got a text with half a surrogate pair") from None
     for key, (kind, inner, expected) in _TYPES.items():
         found = value.get(key)
         items = found if isinstance(found, list) and inner else ()
@@ -103,13 +99,13 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 def read_config(
     path: str | os.PathLike[str], table: WeightMap, task_names: Sequence[str] | None = None
 ) -> SourceConfig:
-    """Translate a configuration.
+    """Read a `bert_config.json`, as Google's BERT and bert4keras write it, into the fields of our configuration.
 
     Args:
-        task_names: what a matcher's tasks are called, whatever the file says.
+        task_names: names of a matcher's tasks; they override the file.
 
     Raises:
-        ConversionError: it is not JSON, lacks a key, has a value of the wrong kind, or describes another network.
+        ConversionError: the file is not JSON, lacks a key, has a wrong value, or describes another network.
     """
     raw = load_json_object(path)
     if task_names is not None:
@@ -144,24 +140,22 @@ def read_config(
     for key, other in table.CONFIG_EQUAL.items():
         if values.get(key) not in (None, fields[other]):
             raise ConversionError(
-                f"{path}: {key} is {values[key]!r:.60}, a {table.FAMILY} model has {other} {fields[other]}"
+                f"{path}: {key} is {values[key]!r:.60}, expected {other} {fields[other]}, as a {table.FAMILY} has it"
             )
     for key in table.CONFIG_OFF:
         if values.get(key):
-            raise ConversionError(
-                f"{path}: {key} is {values[key]!r:.60}, which is another network than {table.FAMILY}"
-            )
+            raise ConversionError(f"{path}: {key} is {values[key]!r:.60}, which a {table.FAMILY} does not have")
     used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *table.CONFIG_TELLING, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
 
 
 def _count_names(path: str | os.PathLike[str], names: object, count: int | None) -> int:
-    """The number of tasks by their names; ConversionError if they are not such, or not `count`."""
+    """Return the number of task names; ConversionError if they are invalid or not `count`."""
     right = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     if not isinstance(names, list) or not right or not names or len(set(names)) != len(names):
         raise ConversionError(f"{path}: task_names should be a list of different names, got {names!r:.60}")
     if count not in (None, len(names)):
-        raise ConversionError(f"{path}: num_tasks is {count}, and task_names are {len(names)}")
+        raise ConversionError(f"{path}: num_tasks is {count}, but there are {len(names)} task_names")
     return len(names)
 
 
@@ -172,7 +166,7 @@ def _activation(path: str | os.PathLike[str], value: object, table: WeightMap) -
     return name
 
 
-# So many rows without a token pass for rounding where no fingerprint says that the vocabulary is the right one.
+# Without a recorded fingerprint, at most this many rows without a token count as padding.
 MOST_PADDING = 127
 
 _BERT = cast(WeightMap, weight_map_wobert)
@@ -180,10 +174,9 @@ _BERT = cast(WeightMap, weight_map_wobert)
 
 @dataclass(frozen=True)
 class SourceVocabulary:
-    """Token -> id, the fingerprint by which a model knows it, its special tokens by their role, and its kind.
+    """Token -> id, the fingerprint that models record, the special tokens by role, and the kind of the tokens.
 
-    `kind` is what its tokens are, "words", "characters" or, where these make no difference, "pieces": which tokenizer
-    goes with it.
+    `kind` is "words", "characters", or "pieces" for families with a single tokenizer; it selects the tokenizer.
     """
 
     ids: dict[str, int]
@@ -193,7 +186,7 @@ class SourceVocabulary:
 
     @property
     def has_words(self) -> bool:
-        """Whether it is one of words."""
+        """Whether the tokens are words."""
         return self.kind == "words"
 
 
@@ -203,28 +196,30 @@ def read_vocabulary(
     authority: str = "the configuration says vocab_size",
     table: WeightMap = _BERT,
 ) -> SourceVocabulary:
-    """Read a vocabulary that has to have `size` lines (None: any number), because `authority` says so.
+    """Read a vocabulary file.
 
     Args:
-        table: of the family, which says which special tokens it has.
+        size: the expected number of lines; None accepts any.
+        authority: what requires this size, for the message.
+        table: weight map of the family, which names the special tokens.
 
     Raises:
-        ConversionError: it has another number of lines, is not UTF-8, or lacks a special token.
+        ConversionError: the file has another number of lines, is not UTF-8, or lacks a special token.
     """
     lines = read_lines(path, table)
     if size is not None and len(lines) != size:
         raise ConversionError(
-            f"{path}: has {len(lines)} tokens, {authority} {size}; give the vocabulary that the "
-            "weights were trained with (--vocab): with another one every word would get a wrong vector"
+            f"{path}: has {len(lines)} tokens, {authority} {size}; give the vocabulary that the weights were trained "
+            "with (--vocab)"
         )
     return source_vocabulary(path, {token: index for index, token in enumerate(lines)}, table=table)
 
 
 def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[str]:
-    """Return the token of each line of a vocabulary file, as the family's original reads it.
+    """Return the token of each line of a vocabulary file, as the family's original code reads it.
 
     Raises:
-        ConversionError: it cannot be read, or is not UTF-8.
+        ConversionError: the file cannot be read, or is not UTF-8.
     """
     try:
         return vocabulary_lines(path, first_field=table.ORIGINAL == _BERT.ORIGINAL)
@@ -232,36 +227,24 @@ def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[s
         raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
 
 
-def repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
-    """Return a note on a vocabulary with equal lines, behind which bert4keras has other ids than line numbers."""
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        token = line.strip()  # To bert4keras all lines of white space are the same.
-        if token in seen and table.ORIGINAL == _BERT.ORIGINAL:
-            note = (
-                f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: here an id is "
-                "the number of the line, as in Google's BERT, and the last of equal lines counts; bert4keras gives "
-                "every token behind them a lower id, so that its outputs differ"
-            )
-            return [note]
-        seen[token] = number
-    return []
-
-
 def source_vocabulary(
     path: str | os.PathLike[str], ids: dict[str, int], kind: str | None = None, table: WeightMap = _BERT
 ) -> SourceVocabulary:
-    """A vocabulary of the family's kind; ConversionError if it lacks a special token (`path` is where it came from).
+    """Return a vocabulary, given token -> id.
 
     Args:
-        kind: "words" or "characters"; None where only the tokens tell. A Chinese word of two or more characters is in
-            no character BERT's, but a user's words need not be Chinese alone ("T恤").
-        table: of the family. One with a single tokenizer has a single kind.
+        path: the file that it came from, for messages.
+        kind: "words" or "characters"; None counts Chinese words of two or more characters, which character BERTs do
+            not have. A user's words need not be purely Chinese ("T恤").
+        table: weight map of the family. A family with a single tokenizer has a single kind.
+
+    Raises:
+        ConversionError: a special token is missing.
     """
     missing = [token for token, needed in table.SPECIAL_TOKENS.values() if needed and token not in ids]
     if missing:
         raise ConversionError(
-            f"{path}: lacks {', '.join(missing)}; expected the vocabulary of a {table.FAMILY}, one token a line"
+            f"{path}: lacks {', '.join(missing)}; expected a {table.FAMILY} vocabulary, one token a line"
         )
     special = {role: token if token in ids else None for role, (token, _) in table.SPECIAL_TOKENS.items()}
     if len(table.TOKENIZERS) == 1:
@@ -271,7 +254,7 @@ def source_vocabulary(
 
 
 def language_of(vocabulary: SourceVocabulary) -> str | None:
-    """What the tokens look like, "zh" or "en"; None where they look like neither."""
+    """Return the language that the tokens suggest, "zh" or "en"; None if neither."""
     if vocabulary.kind != "pieces":
         return "zh"
     tokens = [token for token in vocabulary.ids if token not in vocabulary.special.values()]
@@ -281,7 +264,7 @@ def language_of(vocabulary: SourceVocabulary) -> str | None:
 
 
 def filler(index: int, taken: set[str]) -> str:
-    """Return a name for a row without a token, as BERT names its own, and enter it in `taken`."""
+    """Return an unused name such as [unused7] for a row without a token, and add it to `taken`."""
     while f"[unused{index}]" in taken:
         index += 1
     taken.add(f"[unused{index}]")
@@ -289,13 +272,13 @@ def filler(index: int, taken: set[str]) -> str:
 
 
 def rows_of(ids: dict[str, int]) -> list[str]:
-    """Return a token for each id from 0 to the highest; one that no token has gets a filler."""
+    """Return a token for each id from 0 to the highest; ids without a token get a filler."""
     tokens, taken = {index: token for token, index in ids.items()}, set(ids)
     return [tokens[index] if index in tokens else filler(index, taken) for index in range(max(tokens, default=-1) + 1)]
 
 
 def line_problem(token: str) -> str | None:
-    """Why a token cannot be a line of `vocab.txt`, which would move the ids of all that follow; None if it can."""
+    """Return why a token cannot be a line of `vocab.txt`, where it would shift later ids; None if it can."""
     if "\n" in token or token.rstrip("\r") != token:
         return "has a line end in it"
     if not is_one_field(token):
@@ -313,7 +296,10 @@ _LARGEST_STATE = 1 << 20
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """A checkpoint ("tensorflow": `path` is its prefix; "keras": an HDF5 file), its configuration, its vocabulary."""
+    """A checkpoint with its configuration and vocabulary.
+
+    `kind` is "tensorflow" (`path` is the prefix), "keras" (an HDF5 file) or "safetensors" (a transformers folder).
+    """
 
     kind: str
     path: Path
@@ -329,12 +315,12 @@ def find_source(
     """Find the files of a source.
 
     Args:
-        source: a folder as the originals unpack, a checkpoint prefix or one of a checkpoint's files, or a Keras file.
-        config, vocab: the configuration and the vocabulary, where they do not lie beside it.
+        source: an unpacked folder of an original, a checkpoint prefix or one of a checkpoint's files, or a Keras file.
+        config, vocab: the configuration and the vocabulary, if they are not beside it.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is of a kind that is not read.
-        InputError: there are several, or the configuration or the vocabulary is not to be found.
+        CheckpointError: there is no checkpoint, or its format is not supported.
+        InputError: there are several checkpoints, or the configuration or the vocabulary is missing.
     """
     if not os.fspath(source):
         raise InputError("SOURCE is empty; name a folder, a checkpoint prefix or a Keras file")
@@ -361,7 +347,7 @@ def _from_path(path: Path) -> tuple[str, Path]:
     if path.exists():
         return "keras", _check_hdf5(path)
     if _siblings(path, rf"{re.escape(path.name)}\.data-.*"):
-        raise CheckpointError(f"{path}.index: missing; it is the index of the checkpoint, keep its files together")
+        raise CheckpointError(f"{path}.index: missing; keep all files of a checkpoint (.index, .data-...) together")
     raise CheckpointError(f"{path}: no such file, folder or checkpoint prefix")
 
 
@@ -372,23 +358,23 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
         if len(below) == 1:
             return _in_folder(below[0], depth + 1)
         if below:
-            raise InputError(f"{folder}: checkpoints lie in {_listed(below)}; name one of them")
+            raise InputError(f"{folder}: holds several checkpoints, in {_listed(below)}; name one of them")
     if not found:
         orphans = _siblings(folder / "x", r".+\.data-\d{5}-of-\d{5}")
         if orphans:
             prefix = _PARTS.fullmatch(orphans[0].name)
             raise CheckpointError(
                 f"{folder / (prefix.group(1) if prefix else '')}.index: missing; it is the index of the checkpoint "
-                f"whose data ({orphans[0].name}) lies there"
+                f"with the data file {orphans[0].name}"
             )
         hint = (
             "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow) or an .h5/.weights file (Keras)"
         )
         weights = [name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).exists()]
         if weights:
-            hint = f"it has {weights[0]}, but no config.json of transformers"
+            hint = f"it has {weights[0]}, but no config.json"
             if (folder / "config.json").is_file():
-                hint = "it is a folder of transformers, which has its own config.json; leave out --config"
+                hint = "it is a transformers folder with its own config.json; leave out --config"
         raise CheckpointError(f"{folder}: holds no checkpoint: {hint}")
     if len(found) > 1:
         named = _named_by_state_file(folder)
@@ -418,7 +404,7 @@ def _holds_checkpoint(folder: Path, depth: int) -> bool:
 
 
 def _named_by_state_file(folder: Path) -> str | None:
-    """The checkpoint that TensorFlow's own `checkpoint` file calls the latest."""
+    """Return the checkpoint that TensorFlow's `checkpoint` file names as the latest; None if there is none."""
     try:
         text = read_regular(folder / "checkpoint", _LARGEST_STATE).decode("utf-8")
     except (OSError, ValueError):
@@ -428,11 +414,11 @@ def _named_by_state_file(folder: Path) -> str | None:
 
 
 def _check_hdf5(path: Path) -> Path:
-    """The path, if it is an HDF5 file."""
+    """Return the path of an HDF5 file; raise CheckpointError for any other file."""
     try:
         with open_regular(path, error=CheckpointError) as file:
             start = file.read(8)
-            # HDF5 allows for foreign bytes of 512, 1024, 2048, ... in front.
+            # HDF5 allows a user block of 512, 1024, 2048, ... bytes in front.
             offset = 512
             while start != _HDF5 and offset < min(os.fstat(file.fileno()).st_size, 1 << 20):
                 file.seek(offset)
@@ -443,12 +429,12 @@ def _check_hdf5(path: Path) -> Path:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     if start == _HDF5:
         return path
-    what = "is not an HDF5 file, and no TensorFlow checkpoint of that name lies there"
+    what = "is not an HDF5 file, and there is no TensorFlow checkpoint of that name"
     if start.startswith(_PICKLE):
-        what = f"is a Python pickle, which can run code when it is loaded and is never loaded here{_if_pytorch(path)}"
+        what = f"is a Python pickle, which can run code and is never loaded here{_pytorch_hint(path)}"
     elif start.startswith(_ZIP):
         what = (
-            f"is a zip archive that may hold a pickle and is not loaded here{_if_pytorch(path)}"
+            f"is a zip archive that may hold a pickle and is not loaded here{_pytorch_hint(path)}"
             if path.suffix != ".zip"
             else "is a zip archive; unpack it first, and give the folder"
         )
@@ -457,13 +443,13 @@ def _check_hdf5(path: Path) -> Path:
     elif not start:
         what = "is empty"
     elif path.suffix == ".safetensors":
-        what = "is a file of transformers; give the folder with it, config.json and vocab.txt"
+        what = "is a transformers file; give the folder that holds it, config.json and vocab.txt"
     raise CheckpointError(f"{path}: {what}; expected a TensorFlow checkpoint or Keras weights (.h5, .weights)")
 
 
-def _if_pytorch(path: Path) -> str:
+def _pytorch_hint(path: Path) -> str:
     known = path.suffix in (".bin", ".pt", ".pth")
-    return "; of PyTorch's files give the folder with pytorch_model.bin, config.json and vocab.txt" if known else ""
+    return "; for PyTorch, give the folder with pytorch_model.bin, config.json and vocab.txt" if known else ""
 
 
 def _companion(
@@ -486,7 +472,7 @@ def _companion(
 
 
 def _regular(path: Path) -> Path:
-    """The path, if it is that of a regular file."""
+    """Return the path of a regular file; raise InputError for anything else."""
     try:
         open_regular(path).close()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A result folder that appears whole or not at all (see `staging`), and what it may replace."""
+"""Write a model folder that appears complete or not at all (see `files.staging`), and decide what it may replace."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from kexue_hf.conversion.python_files import names_of_python_files
 from kexue_hf.errors import OutputError, printable
 from kexue_hf.files.staging import Stage, explain, put_folder, staged, stands_in
 
-# What a model folder is made of. --overwrite replaces a folder of these; anything else in it is somebody's own.
+# Files of a model folder. --overwrite replaces a folder that holds nothing else.
 _OURS = re.compile(
     r"model(-\d+-of-\d+)?\.safetensors|(config|generation_config|tokenizer_config|tokenizer|special_tokens_map|added_tokens)\.json"
     r"|model\.safetensors\.index\.json|vocab\.txt|README\.md|\.gitattributes|training_args\.bin|__pycache__"
@@ -25,24 +25,24 @@ _MOST_LINKS = 40
 def staged_folder(
     output: str | os.PathLike[str], *, overwrite: bool = False, need: int = 0, keep: Iterable[Path] = ()
 ) -> Iterator[Path]:
-    """A folder to write into; when the block ends without an error, it becomes `output`.
+    """Yield a folder to write into. It becomes `output` when the block ends without an error.
 
     Args:
-        overwrite: replace a folder that is there and holds nothing but a model. One that is empty is always replaced.
-        need: bytes that will be written; refused at once if the disk has less.
-        keep: files and folders that are read meanwhile: a folder that holds one of them, or a link on the way to one,
-            is not replaced.
+        overwrite: replace an existing folder that holds only a model. An empty folder is always replaced.
+        need: number of bytes that will be written; refuse at once if the disk has less.
+        keep: files and folders that the block reads. A folder that holds one of them, or a link that leads to one, is
+            not replaced.
 
     Raises:
-        OutputError: `output` is in use, holds other things, or cannot be written, or the disk is full. What was at
-            `output` before is still there.
+        OutputError: `output` is in use, holds other files, or cannot be written, or the disk is full. The previous
+            `output` is still there.
     """
     target = Path(os.path.realpath(output))
     check_output(output, overwrite=overwrite)
     _check_kept(output, target, keep)
 
     def publish(stage: Stage) -> None:
-        check_output(output, overwrite=overwrite)  # somebody else may have written there meanwhile
+        check_output(output, overwrite=overwrite)  # another process may have written there meanwhile
         put_folder(stage.path, target)
 
     with staged(output, target, publish) as stage:
@@ -53,12 +53,12 @@ def staged_folder(
 
 
 def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raise OutputError unless a result may be put at `output`."""
+    """Raise OutputError unless a model folder may be written to `output`."""
     if not os.fspath(output):
         raise OutputError("OUTPUT is empty; name the folder to make")
     target = Path(os.path.realpath(output))
     if not target.name:
-        raise OutputError(f"{output}: not a place for a model folder")
+        raise OutputError(f"{output}: cannot be a model folder; name another folder")
     if not target.exists():
         return
     if not target.is_dir():
@@ -74,13 +74,13 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
         others = there
     if there and stands_in(target):
         raise OutputError(
-            f"{output}: is the current directory, which would be another one then; run the command from outside of it"
+            f"{output}: is or contains the current directory, which cannot be replaced; run the command from elsewhere"
         )
     if others:
         shown = ", ".join(map(printable, others[:5])) + (", ..." if others[5:] else "")
         raise OutputError(
-            f"{output}: holds what is no part of a model ({shown}) and would be lost; name another folder, or move it "
-            "away"
+            f"{output}: holds files that are not part of a model ({shown}) and would be lost; name another folder, or "
+            "move them away"
         )
 
 
@@ -94,14 +94,14 @@ def _is_ours(name: str) -> bool:
 
 
 def _check_kept(output: object, target: Path, keep: Iterable[Path]) -> None:
-    """Refuse to replace `target` if something to keep is it, or is in it, by name or along its links."""
+    """Raise OutputError if `target` is or contains a path in `keep`, by name or along its links."""
     try:
         there = os.stat(target)
     except OSError:
-        return  # Nothing is there that could be lost.
+        return  # There is nothing to lose.
     for path in keep:
-        for place in _places(path):
-            for folder in (place, *place.parents):
+        for step in _link_chain(path):
+            for folder in (step, *step.parents):
                 try:
                     same = os.path.samestat(os.stat(folder), there)
                 except OSError:
@@ -110,15 +110,15 @@ def _check_kept(output: object, target: Path, keep: Iterable[Path]) -> None:
                     raise OutputError(f"{output}: holds the source ({path}), which would be lost; name another folder")
 
 
-def _places(path: Path) -> list[Path]:
-    """Where a path leads through: as it is named, and every link from there to the file."""
-    places = [Path(os.path.abspath(path)), Path(os.path.realpath(path))]
+def _link_chain(path: Path) -> list[Path]:
+    """Return the absolute path, and the path of every link between it and the file."""
+    chain = [Path(os.path.abspath(path)), Path(os.path.realpath(path))]
     at = os.fspath(path)
     for _ in range(_MOST_LINKS):
         folder, name = os.path.split(os.path.abspath(at))
         at = os.path.join(os.path.realpath(folder), name)
-        places.append(Path(at))
+        chain.append(Path(at))
         if not os.path.islink(at):
             break
         at = os.path.join(os.path.dirname(at), os.readlink(at))
-    return places
+    return chain

@@ -1,29 +1,28 @@
-"""Compares a converted folder with its source, tensor by tensor, from the files alone."""
+"""Compare a converted folder with its source, tensor by tensor, reading only the files."""
 
 import os
 from dataclasses import dataclass
 
 import numpy as np
 
-from kexue_hf.conversion.any_source import open_any
 from kexue_hf.conversion.convert import config_fields
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
 from kexue_hf.conversion.families import OtherFamilyError
 from kexue_hf.conversion.formats.transfer import transfer
-from kexue_hf.conversion.formats.weight_source import FLOATING
+from kexue_hf.conversion.formats.weight_source import FLOATING, Move
 from kexue_hf.conversion.missing_weights import missing_weights
-from kexue_hf.conversion.original_source import OpenedSource
+from kexue_hf.conversion.opened_source import OpenedSource, open_any
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.weight_table import Move, canonical
+from kexue_hf.conversion.weight_table import canonical
 from kexue_hf.errors import ConversionError
 
-# Settings that decide which weights there are and what a head reads.
+# Settings that decide which weights exist and what a head reads.
 _COMPARED = ("add_pooling_layer", "classifier_pooling", "pooling", "position_embedding_type")
 
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """How many tensors were compared, and every difference as a line; none if the folder equals its source."""
+    """The number of tensors compared, and one line per difference (empty if the folder equals its source)."""
 
     compared: int
     differences: list[str]
@@ -38,26 +37,30 @@ def verify(
     head: str = "auto",
     keep_tokens: str | os.PathLike[str] | None = None,
 ) -> VerificationReport:
-    """Convert `against` again, in memory and piece by piece, and compare with `folder`.
+    """Convert `against` again, in memory and in chunks, and compare the result with `folder`.
 
-    Values have to be equal bit for bit; where the folder holds another floating-point type, equal to the source's
-    values cast to it. The configuration and the vocabulary have to agree as well. `config`, `vocab`, `head` and
-    `keep_tokens` are what `convert` was given.
+    Values must be equal bit for bit. Where the folder has another floating-point type, they must equal the source's
+    values cast to that type. The configuration and the vocabulary must agree too.
+
+    Args:
+        folder: the converted folder.
+        against: its source.
+        config, vocab, head, keep_tokens: the arguments that `convert` was given.
 
     Raises:
-        InputError, CheckpointError, ConversionError: one of the two cannot be read at all.
+        InputError, CheckpointError, ConversionError: one of the two cannot be read.
     """
     with open_folder(folder) as saved, _open_against(saved, against, config, vocab, head, keep_tokens) as source:
         differences = _compare_configs(saved, source) + _compare_vocabularies(saved, source)
-        moved = [*source.plan.moves, *source.plan.constants]
-        known = {move.target for move in moved} | set(saved.table.TWINS)
+        moves = [*source.plan.moves, *source.plan.derived]
+        known = {move.target for move in moves} | set(saved.table.TWINS)
         own = {canonical(saved.table, name, known): name for name in saved.weights.tensors}
-        for move in moved:
+        for move in moves:
             differences += _compare(saved, source, move, own.get(move.target))
-        absent = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
-        differences += [f"tensor {name}, which config.json asks for, is in neither" for name in absent]
+        missing = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
+        differences += [f"tensor {name}, which config.json requires, is in neither" for name in missing]
         extra = sorted(set(own) - known)
-        differences += [f"tensor {own[name]} is in the folder and not in the source" for name in extra]
+        differences += [f"tensor {own[name]} is in the folder but not in the source" for name in extra]
         return VerificationReport(len(source.plan.moves), differences)
 
 
@@ -75,26 +78,27 @@ def _open_against(
         return opened
     except OtherFamilyError as error:
         raise ConversionError(
-            f"{saved.path} is a {family}, and {against} looks like {error.found}: it was not made from it"
+            f"{saved.path} is a {family}, but {against} looks like {error.found}: give the source of the folder"
         ) from None
 
 
 def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | None) -> list[str]:
     if name is None:
-        return [f"tensor {move.target} is missing in the folder"]
+        return [f"tensor {move.target} is missing from the folder"]
     stored = saved.weights.tensors[name]
     if stored.shape != move.shape:
         return [f"tensor {name} is {list(stored.shape)}, from the source {list(move.shape)}"]
     if stored.type is None or stored.type.name not in FLOATING:
-        return [f"tensor {name} has type {stored.type.name if stored.type else 'unknown'}, no floating-point type"]
+        kind = stored.type.name if stored.type else "unknown"
+        return [f"tensor {name} has type {kind}, expected a floating-point type"]
     different = at = 0
     width = stored.type.size
     try:
-        for piece in transfer(source.weights, move, stored.type):
-            there = np.frombuffer(saved.weights.read_bytes(name, at, len(piece)), dtype=np.uint8)
-            unequal = (there != np.frombuffer(piece, dtype=np.uint8)).reshape(-1, width).any(axis=1)
+        for chunk in transfer(source.weights, move, stored.type):
+            saved_chunk = np.frombuffer(saved.weights.read_bytes(name, at, len(chunk)), dtype=np.uint8)
+            unequal = (saved_chunk != np.frombuffer(chunk, dtype=np.uint8)).reshape(-1, width).any(axis=1)
             different += int(unequal.sum())
-            at += len(piece)
+            at += len(chunk)
     except ConversionError as error:
         return [str(error)]
     return [f"tensor {name}: {different:,} of {at // width:,} values differ"] if different else []
@@ -118,16 +122,16 @@ def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:
             f"config.json: {key} is {saved.raw[key]!r}, from the source {derived[key]!r}"
             for key in _COMPARED
             if key in derived and saved.raw.get(key, derived[key]) != derived[key]
-            # Without a classifier nothing reads it.
+            # Only a classifier reads it.
             if key != "classifier_pooling" or "classifier" in source.plan.parts
         ]
     )
 
 
 def _compare_vocabularies(saved: SavedFolder, source: OpenedSource) -> list[str]:
-    """A model that has grown since may be the source's: as `export` writes it out, added tokens and all."""
+    """Compare the source's vocabulary with the folder's, with and without the tokens that were added since."""
     if saved.config.fields["vocab_size"] != source.config.fields["vocab_size"]:
-        return []  # Reported already; and a size that no tensor has confirmed is not to be trusted.
+        return []  # Reported already. An unconfirmed size must not decide how much memory to use.
     expected, recorded = source.vocabulary.fingerprint, saved.raw.get("vocab_fingerprint")
     try:
         found = export_vocabulary(saved)

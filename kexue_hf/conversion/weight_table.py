@@ -1,22 +1,20 @@
-"""Applies a family's weight map: which stored tensor becomes which parameter, strictly.
+"""Apply a family's weight map: plan which stored tensor becomes which parameter.
 
-Every stored tensor is mapped, or dropped on purpose, or the conversion fails; every parameter that the configuration
-demands is there in the right shape, or the conversion fails. The tables are `models/<family>/weight_map_<family>.py`.
-
-What a checkpoint looks like whose layers have none of the names that a family's weight map knows.
+The conversion fails unless every stored tensor is mapped or dropped on purpose, and every parameter that the
+configuration requires is present in the right shape. The maps are `models/<family>/weight_map_<family>.py`.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from kexue_hf.conversion.formats.weight_source import FLOATING, ElementType, StoredTensor
+from kexue_hf.conversion.formats.weight_source import FLOATING, Move, StoredTensor
 from kexue_hf.conversion.kept_tokens import is_selection
 from kexue_hf.conversion.keras_head import Head, check_width, choose_head, unnested
+from kexue_hf.conversion.weight_map import Slot, WeightMap
 from kexue_hf.errors import ConversionError, printable, quoted
 
-# (a name that only this network has, what it is)
+# (pattern of a name that only this network has, description of the network)
 _LAYOUTS: tuple[tuple[str, str], ...] = (
     (
         r"Encoder-\d+-(MultiHeadSelfAttention|FeedForward).*",
@@ -30,103 +28,46 @@ _LAYOUTS: tuple[tuple[str, str], ...] = (
     (r"Transformer-\d+-GatedAttentionUnit.*", "a GAU"),
     (r"(electra|generator|discriminator).*", "an ELECTRA"),
     (r"model/(transformer/layer|layer_|h)\d*.*", "an XLNet or a GPT"),
-    (r".*\.ATTRIBUTES/.*", "an object of tf.keras, whose variables have no names of their own"),
+    (r".*\.ATTRIBUTES/.*", "a tf.keras object, whose variables have no layer names"),
 )
 _SHOWN = 6
 
 
 def foreign_layout(names: Iterable[str]) -> str:
-    """Return the names that were found, shortened, and the family that they look like, if it is a known one."""
+    """Return a phrase with the first names, and the network that they look like if it is a known one."""
     names = list(names)
     looks = next((what for pattern, what in _LAYOUTS if any(re.fullmatch(pattern, name) for name in names)), None)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    # As repr has them: a name from a file may hold anything.
+    # repr escapes them: a name from a file may hold control characters.
     listed = ", ".join(repr(name)[1:-1][:60] for name in names[:_SHOWN]) or "none"
     return f"it has {listed}{more}" + (f", which look like {looks}" if looks else "")
 
 
-_GIVE = "give the configuration that belongs to it (--config)"
-_MEND = "mend config.json, or save the model again"
+# Advice at the end of a message, for an original checkpoint and for a saved folder.
+_FIX_SOURCE = "give the configuration that belongs to it (--config)"
+_FIX_FOLDER = "correct config.json, or save the model again"
 _OLD_NORM = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
 _NORM = {"gamma": "weight", "beta": "bias"}
-
-Slot = tuple[tuple[str, ...], str, bool]
-"""A weight of a Keras layer: possible endings of its name, name in the model, transposed."""
-
-
-class WeightMap(Protocol):
-    """What a `weight_map_*` module holds; `models/wobert/weight_map_wobert.py` explains each table."""
-
-    FAMILY: str
-    MODEL_TYPE: str
-    KERAS_MODEL: str
-    TOKENIZERS: dict[str, str]
-    TOKENIZER_FIELDS: dict[str, Any]
-    SPECIAL_TOKENS: dict[str, tuple[str, bool]]
-    NETWORK_IDS: dict[str, int]
-    PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]]
-    TENSORFLOW: dict[str, tuple[str, bool]]
-    KERAS: dict[str, tuple[Slot, ...]]
-    KERAS_HEAD: tuple[Slot, ...]
-    KERAS_HEAD_LAYER: str
-    KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...]
-    KERAS_NUMBERED: tuple[str, ...]
-    DROPPED_TENSORFLOW: tuple[tuple[str, str], ...]
-    DROPPED_KERAS: tuple[tuple[str, str], ...]
-    PARTS_NEED: dict[str, tuple[str, ...]]
-    ARCHITECTURES: tuple[tuple[frozenset[str], str], ...]
-    CLASSIFIERS: tuple[str, ...]
-    CONSTANTS_SAVED: dict[str, str]
-    CONSTANTS_KERAS: dict[str, str]
-    CONSTANTS_TENSORFLOW: dict[str, str]
-    BASE_PREFIX: str
-    TWINS: dict[str, str]
-    BUFFERS: tuple[str, ...]
-    CONFIG_DERIVED: tuple[str, ...]
-    CONFIG_FIXED: dict[str, Any]
-    POOLINGS: tuple[str, ...]
-    HEAD_SIZE_MULTIPLE: int
-    CONFIG_TELLING: dict[str, Any]
-    CAVEAT: str
-    ORIGINAL: str
-    CONFIG_REQUIRED: tuple[str, ...]
-    CONFIG_OPTIONAL: dict[str, float | int]
-    CONFIG_ALIASES: dict[str, str]
-    CONFIG_READ_OFF: dict[str, tuple[str, int]]
-    CONFIG_EQUAL: dict[str, str]
-    CONFIG_OFF: tuple[str, ...]
-    ACTIVATIONS: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Move:
-    """One tensor's way: its name in the source and in the target, whether it is transposed, its shape there."""
-
-    source: str
-    target: str
-    transposed: bool
-    shape: tuple[int, ...]
-    type: ElementType
 
 
 @dataclass
 class Plan:
-    """All moves in the source's order, what is left behind (name, reason), and which parts the model has.
+    """All moves in the source's order, the dropped tensors as (name, reason), and the parts that the model has.
 
-    `constants` are tensors that the target stores and the source has not (conversion/constants.py). `head` is what is
-    known of the classifier.
+    `derived` are moves of tensors that the target stores and the source lacks (see `derived_weights`). `head`
+    describes the classifier, if there is one.
     """
 
     moves: list[Move]
     dropped: list[tuple[str, str]]
     parts: frozenset[str]
     sizes: dict[str, int] = field(default_factory=dict)
-    constants: list[Move] = field(default_factory=list)
+    derived: list[Move] = field(default_factory=list)
     head: Head | None = None
 
     @property
     def parameters(self) -> int:
-        """The number of values that are moved."""
+        """The number of values moved."""
         total = 0
         for move in self.moves:
             count = 1
@@ -137,17 +78,26 @@ class Plan:
 
 
 def plan_from_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
-    """Match the variables of a TensorFlow checkpoint; `sizes` are the configuration's integers.
+    """Match the variables of a TensorFlow checkpoint with the model's parameters.
+
+    Args:
+        sizes: the integers of the configuration.
 
     Raises:
-        ConversionError: a variable is unknown, missing or of another shape or type.
+        ConversionError: a variable is unknown, missing, or has the wrong shape or type.
     """
-    _check_that_tensorflow_has(table)
-    check_layer_count(table.TENSORFLOW, tensors, sizes, _GIVE)
+    _check_has_tensorflow(table)
+    check_layer_count(table.TENSORFLOW, tensors, sizes, _FIX_SOURCE)
     targets = expand(table.TENSORFLOW, sizes)
     found = {name: targets[name] for name in tensors if name in targets}
     return _plan(
-        table, tensors, sizes, found, table.DROPPED_TENSORFLOW, {new: old for old, (new, _) in targets.items()}, _GIVE
+        table,
+        tensors,
+        sizes,
+        found,
+        table.DROPPED_TENSORFLOW,
+        {new: old for old, (new, _) in targets.items()},
+        _FIX_SOURCE,
     )
 
 
@@ -158,18 +108,20 @@ def plan_from_keras(
     sizes: Mapping[str, int],
     head: str = "auto",
 ) -> Plan:
-    """Match the weights of a Keras file, layer by layer and in each layer by place. Arguments and errors as above.
+    """Match the weights of a Keras file, layer by layer and within a layer by position.
+
+    Other arguments and errors as `plan_from_tensorflow`.
 
     Args:
-        layers: (name of the layer, the names of its weights in order), those without weights too if they are known.
-        head: what a layer of the author's own is, see `keras_head`.
+        layers: (layer name, names of its weights in order), including layers without weights if they are known.
+        head: kind of the classifier, see `keras_head`.
     """
-    _check_that_keras_has(table)
+    _check_has_keras(table)
     listed = list(layers)
     layers = [(layer, weights) for layer, weights in unnested(listed, table.KERAS) if weights]
     if not {layer for layer, _ in layers} <= {layer for layer, _ in listed}:
-        listed = layers  # Of the model inside, the layers without weights are not known.
-    check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _GIVE)
+        listed = layers  # The layers without weights of a nested model are unknown.
+    check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _FIX_SOURCE)
     known = expand(table.KERAS, sizes)
     for name in table.KERAS_NUMBERED:
         meant = [layer for layer, weights in layers if layer not in known and _fits(weights, known[name])]
@@ -200,16 +152,16 @@ def plan_from_keras(
         target: f"{layer}, weight {place}" for layer, row in slots.items() for place, (_, target, _) in enumerate(row)
     }
     patterns = (*table.DROPPED_KERAS, *((re.escape(weight), "left out (--head none)") for weight in left))
-    plan = _plan(table, tensors, sizes, found, patterns, names, _GIVE)
+    plan = _plan(table, tensors, sizes, found, patterns, names, _FIX_SOURCE)
     plan.head = chosen
     return plan
 
 
 def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
-    """Match the tensors of a safetensors folder that transformers wrote, whose names are the model's own.
+    """Match the tensors of a folder that transformers wrote. Arguments and errors as `plan_from_tensorflow`.
 
-    A base model's file lacks the prefix or has BERT's, a tied parameter may be stored twice, and folders from before
-    2019 call the parameters of a layer norm gamma and beta. Arguments and errors as above.
+    The names are the model's own with three exceptions: a base model's file lacks the prefix or has BERT's, a tied
+    parameter may be stored twice, and folders from before 2019 call layer-norm parameters gamma and beta.
     """
     modern = {name: _own_prefix(table, modern_name(name)) for name in tensors}
     _check_own_layer_count(table, {new: tensors[name] for name, new in modern.items()}, sizes)
@@ -217,7 +169,7 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     full = {name: canonical(table, new, (*parameters, *table.TWINS)) for name, new in modern.items()}
     twins = {name: table.TWINS[own] for name, own in full.items() if own in table.TWINS}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
-    # A file may have a twin only, under the name that is not ours.
+    # A file may hold only the twin of a tied parameter.
     lone = {
         name: own for name, own in twins.items() if own not in {full[other] for other in stored} and own in parameters
     }
@@ -225,14 +177,14 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     found = {name: (own, False) for name in stored if (own := lone.get(name, full[name])) in parameters}
     buffers = [name for name in stored if any(re.fullmatch(pattern, modern[name]) for pattern in table.BUFFERS)]
     patterns = tuple((re.escape(name), "constant, not a weight") for name in buffers)
-    plan = _plan(table, stored, sizes, found, patterns, {}, _MEND)
+    plan = _plan(table, stored, sizes, found, patterns, {}, _FIX_FOLDER)
     plan.dropped += [(name, f"tied to {own}") for name, own in twins.items() if name not in lone]
     return plan
 
 
 def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
-    """The way back: match our parameters with TensorFlow's variables. Errors as above."""
-    _check_that_tensorflow_has(table)
+    """Match our parameters with TensorFlow's variables, for export. Errors as `plan_from_tensorflow`."""
+    _check_has_tensorflow(table)
     _check_own_layer_count(table, tensors, sizes)
     inverse = {new: (old, transposed) for old, (new, transposed) in expand(table.TENSORFLOW, sizes).items()}
     return _reverse(table, tensors, sizes, inverse)
@@ -241,12 +193,15 @@ def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], si
 def plan_to_keras(
     table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
 ) -> tuple[Plan, list[tuple[str, list[str]]]]:
-    """The way back to Keras; also the layers, each with the names of its weights, in the order of the file.
+    """Match our parameters with Keras weights, for export.
+
+    Returns:
+        the plan, and the layers in file order as (layer name, names of its weights).
 
     Raises:
-        ConversionError: as above, or the model is or has a head that bert4keras has not.
+        ConversionError: as `plan_from_tensorflow`; or bert4keras lacks the model or its head.
     """
-    _check_that_keras_has(table)
+    _check_has_keras(table)
     _check_own_layer_count(table, tensors, sizes)
     inverse: dict[str, tuple[str, bool]] = {}
     layers: list[tuple[str, list[str]]] = []
@@ -272,23 +227,23 @@ def plan_to_keras(
     return plan, layers
 
 
-def _check_that_keras_has(table: WeightMap) -> None:
+def _check_has_keras(table: WeightMap) -> None:
     if not table.KERAS:
         raise ConversionError(
-            f"bert4keras has no {table.FAMILY}: its weights are read and written as TensorFlow checkpoints only"
+            f"bert4keras has no {table.FAMILY}; its weights are read and written only as TensorFlow checkpoints"
         )
 
 
-def _check_that_tensorflow_has(table: WeightMap) -> None:
+def _check_has_tensorflow(table: WeightMap) -> None:
     if not table.TENSORFLOW:
         raise ConversionError(
-            f"bert4keras saves no TensorFlow checkpoint of a {table.FAMILY}: its weights are read and written as "
-            "Keras files only (--to keras)"
+            f"bert4keras saves no TensorFlow checkpoint of a {table.FAMILY}; its weights are read and written only as "
+            "Keras files (--to keras)"
         )
 
 
 def _keras_names(layer: str, row: tuple[Slot, ...]) -> list[str]:
-    """`Layer/kernel:0`, or `Layer/dense_2/kernel:0` where the layer has several dense layers inside."""
+    """Return names such as `Layer/kernel:0`, or `Layer/dense_2/kernel:0` for a layer of several dense layers."""
     several = sum(endings[0] == "kernel" for endings, _, _ in row) > 1
     names, dense = [], 0
     for endings, _, _ in row:
@@ -298,7 +253,7 @@ def _keras_names(layer: str, row: tuple[Slot, ...]) -> list[str]:
 
 
 def expand(rows: Mapping[str, object], sizes: Mapping[str, int]) -> dict:
-    """Write out a table that has `{n}` in it for every layer."""
+    """Return a table with its `{n}` rows repeated for every layer."""
     out: dict[str, object] = {}
     layered = {key: row for key, row in rows.items() if "{n}" in key}
     first = min((position for position, key in enumerate(rows) if key in layered), default=0)
@@ -326,10 +281,14 @@ def check_layer_count(
     advice: str,
     stored: Iterable[str] | None = None,
 ) -> None:
-    """Compare the layers that occur in names with the configuration; ConversionError if they differ.
+    """Raise ConversionError if the layers that occur in `names` differ from the configuration.
 
-    `stored` are the names as the file has them, if they are not `names`. Comes first: it bounds how far a table is
-    written out by what is really there, and says more than a list of names.
+    Call this before `expand`: it bounds the expanded table by the stored layers.
+
+    Args:
+        rows: names in the weight map, with `{n}` for the layer number.
+        advice: end of the message.
+        stored: the names as stored, if they differ from `names`.
     """
     rows, names = list(rows), list(names)
     numbers = count_layers(rows, names)
@@ -346,7 +305,7 @@ def check_layer_count(
 
 
 def count_layers(rows: Iterable[str], names: Iterable[str]) -> set[int]:
-    """Return the numbers of the layers that occur in names; `rows` have `{n}` where the number stands."""
+    """Return the layer numbers that occur in `names`; `rows` have `{n}` in place of the number."""
     patterns = [re.compile(re.escape(row).replace(r"\{n\}", r"(\d+)")) for row in rows if "{n}" in row]
     numbers = set()
     for name in names:
@@ -357,20 +316,20 @@ def count_layers(rows: Iterable[str], names: Iterable[str]) -> set[int]:
 
 
 def _own_prefix(table: WeightMap, name: str) -> str:
-    """A parameter's name with the model's prefix instead of BERT's, which other implementations have."""
+    """Return a parameter's name with the model's prefix in place of BERT's, which other implementations use."""
     bare = name.removeprefix("module.")
     return table.BASE_PREFIX + bare.removeprefix("bert.") if bare.startswith("bert.") else bare
 
 
 def modern_name(name: str) -> str:
-    """Return a parameter's name as transformers has it since 2019: those of a layer norm were gamma and beta."""
+    """Return a parameter's name as transformers has spelt it since 2019; layer norms had gamma and beta before."""
     return _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name)
 
 
 def _check_own_layer_count(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> None:
-    """The same for a folder of ours, whose names may lack the prefix."""
+    """Check the layer count of a saved folder, whose names may lack the prefix."""
     names = [*tensors, *(table.BASE_PREFIX + name for name in tensors)]
-    check_layer_count(table.PARAMETERS, names, sizes, _MEND, tensors)
+    check_layer_count(table.PARAMETERS, names, sizes, _FIX_FOLDER, tensors)
 
 
 def _spans(numbers: set[int]) -> str:
@@ -404,8 +363,8 @@ def _plan(
     dropped, unknown = _sort_out((name for name in tensors if name not in found), patterns)
     if unknown:
         raise ConversionError(
-            f"{len(unknown)} of {len(tensors)} tensors are neither part of a {table.FAMILY} model nor known to be "
-            f"left behind: {_some(unknown)}; is this another model's checkpoint?"
+            f"{len(unknown)} of {len(tensors)} tensors are unknown to a {table.FAMILY} model: {_some(unknown)}; is "
+            "this another model's checkpoint?"
         )
     parameters = expand(table.PARAMETERS, sizes)
     present = {target: tensors[name] for name, (target, _) in found.items()}
@@ -415,7 +374,7 @@ def _plan(
         stored_names.get(name, name) for name, (part, _) in parameters.items() if part in parts and name not in targets
     ]
     if missing:
-        raise ConversionError(f"{len(missing)} tensors are missing: {_some(missing)}; the checkpoint is not complete")
+        raise ConversionError(f"{len(missing)} tensors are missing: {_some(missing)}; the checkpoint is incomplete")
     moves, wrong = [], []
     for name, (target, transposed) in found.items():
         expected = tuple(all_sizes[size] if isinstance(size, str) else size for size in parameters[target][1])
@@ -428,15 +387,15 @@ def _plan(
             wrong.append(f"{name} is {list(tensor.shape)}, expected {list(stored)}")
         moves.append(Move(name, target, transposed, expected, tensor.type))
     rows = [tensors[name].shape[0] for name, (target, _) in found.items() if parameters[target][1][0] == "vocab_size"]
-    if advice == _GIVE and is_selection(rows, all_sizes["vocab_size"], len(wrong)):
+    if advice == _FIX_SOURCE and is_selection(rows, all_sizes["vocab_size"], len(wrong)):
         raise ConversionError(
-            f"the embeddings have {rows[0]} rows, and the configuration says vocab_size {all_sizes['vocab_size']}: "
-            "the weights are of a selection of the vocabulary (bert4keras' keep_tokens); give the ids that were kept "
-            "(convert --keep-tokens), or the configuration and the vocabulary of the selection (--config, --vocab)"
+            f"the embeddings have {rows[0]} rows, the configuration says vocab_size {all_sizes['vocab_size']}: the "
+            "weights have only part of the vocabulary (bert4keras' keep_tokens); give the kept ids (convert "
+            "--keep-tokens), or the configuration and the vocabulary of the kept tokens (--config, --vocab)"
         )
     if wrong:
         raise ConversionError(
-            f"{len(wrong)} tensors have another shape than the configuration demands: {_some(wrong)}; {advice}"
+            f"{len(wrong)} tensors do not have the shape that the configuration requires: {_some(wrong)}; {advice}"
         )
     return Plan(moves, dropped, parts, all_sizes)
 
@@ -448,14 +407,13 @@ def _parts(
     sizes: Mapping[str, int],
     advice: str,
 ) -> tuple[dict[str, int], frozenset[str]]:
-    """Which parts are there at all, and the sizes, with the number of classes read off the classifier's bias, and what
-    else a tensor tells."""
+    """Return the sizes, completed from tensor shapes (such as the number of labels), and the parts present."""
     parts = frozenset(parameters[target][0] for target in found) | {"encoder"}
     for part, needed in table.PARTS_NEED.items():
         absent = [other for other in needed if part in parts and other not in parts]
         if absent:
             raise ConversionError(
-                f"the checkpoint has a head ({part}) whose {absent[0]} is missing: it is not complete"
+                f"the checkpoint has a head ({part}) but lacks its {absent[0]}; the checkpoint is incomplete"
             )
     all_sizes = {"num_labels": 2, **sizes}
     for target, tensor in found.items():
@@ -477,7 +435,10 @@ def _reverse(
     sizes: Mapping[str, int],
     inverse: Mapping[str, tuple[str, bool]],
 ) -> Plan:
-    """From our names to others. A base model's file lacks the prefix; a tied parameter may be stored twice."""
+    """Plan moves from our names to others.
+
+    A base model's file lacks the prefix, and a tied parameter may be stored twice.
+    """
     own = {name: canonical(table, name, (*inverse, *table.TWINS)) for name in tensors}
     present = set(own.values())
     twins = {name: table.TWINS[full] for name, full in own.items() if table.TWINS.get(full) in present}
@@ -486,7 +447,7 @@ def _reverse(
     found = {name: inverse_row for name in stored if (inverse_row := inverse.get(own[name]))}
     patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
     names = {name: (own[name], False) for name in found}
-    plan = _plan(table, stored, sizes, names, patterns, {}, _MEND)
+    plan = _plan(table, stored, sizes, names, patterns, {}, _FIX_FOLDER)
     plan.dropped += [(name, f"tied to {original}") for name, original in twins.items()]
     plan.moves = [
         Move(move.source, other, transposed, move.shape[::-1] if transposed else move.shape, move.type)
@@ -497,7 +458,7 @@ def _reverse(
 
 
 def canonical(table: WeightMap, name: str, known: Iterable[str]) -> str:
-    """The full name of a parameter that may come from a base model's file."""
+    """Return the full name of a parameter that may come from a base model's file."""
     prefixed = table.BASE_PREFIX + name
     return prefixed if name not in known and prefixed in known else name
 

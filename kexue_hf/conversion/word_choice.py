@@ -1,4 +1,4 @@
-"""Which words `extend` adds: the frequent ones that a vocabulary lacks, and its user's own."""
+"""Choose the words that `extend` adds: frequent words that the vocabulary lacks, and those of a user dictionary."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
 
 @dataclass(frozen=True)
 class SourceTokenizer:
-    """What lives on of the source's tokenizer: added tokens and their flags, words for the segmenter, lower-casing."""
+    """Settings of the source's tokenizer to keep: added tokens and their flags, segmenter words, lower-casing."""
 
     added: dict[str, dict[str, bool]]
     user_words: tuple[str, ...]
@@ -27,7 +27,11 @@ class SourceTokenizer:
 
 @dataclass(frozen=True)
 class Choice:
-    """The new vocabulary: kept tokens with their rows, new words, the pieces of each, and words for the segmenter."""
+    """The new vocabulary.
+
+    `kept` maps kept tokens to their rows in the source; `pieces` are the word-piece ids of each new word; the last
+    `new_user_words` of `words` come from the user dictionary; `user_words` are for the segmenter.
+    """
 
     kept: dict[str, int]
     words: list[str]
@@ -47,11 +51,12 @@ def choose(
     progress: bool,
     strict: bool = False,
 ) -> Choice:
-    """Decide on the new vocabulary. Arguments and errors as those of `extend`.
+    """Choose the new vocabulary. Other arguments and errors as `extend`.
 
     Args:
-        number: of words, beside those of the user. column: of the corpus' files, where the text is.
-        progress: show a bar while the corpus is counted.
+        number: number of words to add, not counting the user dictionary.
+        column: column of the text in the corpus files.
+        progress: show a progress bar while counting.
         strict: refuse a user dictionary with a line that cannot become a word.
     """
     lower = tokenizer.lower
@@ -62,7 +67,7 @@ def choose(
     normalize = Normalizer(lower)
     segmenter = Segmenter(map(normalize, tokenizer.user_words))
     pieces_of = speller(ids, ids["[UNK]"], lower, segmenter if vocabulary.has_words else None)
-    # First what may be wrong with a small file, then the long work.
+    # Check the small file before the long count.
     notes: list[str] = []
     own: list[str] = []
     if user_dict is not None:
@@ -74,16 +79,16 @@ def choose(
         if files:
             with _counting(progress) as seen:
                 counts = count_corpus(_texts(files, column, seen), lower=lower)
-            # The character vocabulary has the common numbers.
-            seldom = {word: count for word, count in counts.words.items() if not word.isdecimal()}
-            words = choose_words(seldom, number, ids, pieces_of, ids["[UNK]"], dictionary)
+            # The character vocabulary has the common numbers already.
+            candidates = {word: count for word, count in counts.words.items() if not word.isdecimal()}
+            words = choose_words(candidates, number, ids, pieces_of, ids["[UNK]"], dictionary)
             if counts.forgotten and words and counts.words[words[-1]] <= counts.forgotten:
                 notes.append(
-                    f"the corpus has so many different words that the rarest were not all counted: words with fewer "
-                    f"than {counts.forgotten} occurrences may be missing"
+                    f"the corpus has too many different words to count all of them: words with fewer than "
+                    f"{counts.forgotten} occurrences may be missing"
                 )
         else:
-            # Some words of the dictionary are always cut up: their parts are so much more frequent.
+            # jieba always splits some words of its dictionary, because their parts are far more frequent.
             words = choose_words(
                 dictionary,
                 number,
@@ -94,7 +99,7 @@ def choose(
         if len(words) < number:
             notes.append(
                 f"{len(words):,} of {number:,} words were found: {'the corpus' if corpus else 'the dictionary'} has "
-                "no more that the vocabulary lacks and can spell"
+                "no more words that the vocabulary lacks and can spell"
             )
     new = _new_user_words(own, normalize, {*ids, *words}, ids["[UNK]"], pieces_of, notes)
     words = [*words, *new]
@@ -110,22 +115,22 @@ def _new_user_words(
     pieces_of: Callable[[str], list[int]],
     notes: list[str],
 ) -> list[str]:
-    """The user's words that need a row, normalised; what is worth knowing of the others goes into the notes."""
+    """Return the words of the user dictionary that need a row, normalised; add notes about the others."""
     normal = [normalize(word) for word in own]
-    there = [word for word in normal if word in known]
+    present = [word for word in normal if word in known]
     new = [word for word in normal if word not in known]
-    if there:
-        notes.append(f"{len(there)} words of the user dictionary have a token already: {_some(there)}")
-    if strange := [word for word in new if unk_id in pieces_of(word)]:
+    if present:
+        notes.append(f"{len(present)} words of the user dictionary have a token already: {_some(present)}")
+    if unknown := [word for word in new if unk_id in pieces_of(word)]:
         notes.append(
-            f"{len(strange)} words of the user dictionary have characters that the vocabulary lacks, their vectors "
-            f"begin at [UNK]'s: {_some(strange)}"
+            f"{len(unknown)} words of the user dictionary have characters that the vocabulary lacks; their embeddings "
+            f"include that of [UNK]: {_some(unknown)}"
         )
     return new
 
 
 def _counting(progress: bool) -> Any:
-    """A bar over characters read, where somebody is looking; its total is not known beforehand."""
+    """Return a progress bar over characters read if stderr is a terminal, else a context that yields None."""
     if not progress or not sys.stderr.isatty():
         return nullcontext(None)
     from tqdm import tqdm
@@ -137,7 +142,7 @@ def _corpus_files(names: Sequence[str | os.PathLike[str]]) -> list[str]:
     from kexue_hf.corpora.file_names import text_file_names
     from kexue_hf.corpora.text_files import COMPRESSIONS, FORMS
 
-    expected = f"expected files of text ({', '.join(FORMS)}, perhaps {', '.join(COMPRESSIONS)}) or a folder of them"
+    expected = f"expected text files ({', '.join(FORMS)}, optionally {', '.join(COMPRESSIONS)}) or a folder of them"
     return [file for name in names for file in text_file_names(name, expected)]
 
 

@@ -1,5 +1,5 @@
-"""From files of text to the rows that a model is trained on: reading, packing, and the one order of all rows.
+"""Turn text files into the rows that a model trains on.
 
-`reading` (files, folders, Hub) -> `packing` (sentences into rows) -> `row_order` (which row is in which batch) -> the
-collators of `trainers`.
+`reading` (files, folders, Hub) -> `packing` (sentences into rows) -> `row_order` (rows into batches) -> collators of
+`trainers`. `text_files` and `file_names` read and find files; `matching_rows` reads labelled pairs of texts.
 """

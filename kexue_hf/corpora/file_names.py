@@ -1,4 +1,4 @@
-"""The files that a name stands for: a file, a folder with all below it, or a glob. Needs no `datasets`."""
+"""Find the text files that a name stands for: a file, a folder (searched recursively), or a glob."""
 
 import glob
 import os
@@ -9,34 +9,34 @@ from kexue_hf.errors import InputError
 
 
 def text_file_names(name: str | os.PathLike[str], expected: str) -> list[str]:
-    """The files of text that a name stands for, sorted; .csv and .tsv files in a folder have to be named.
+    """Return the text files that a name stands for, sorted. In folders, .csv and .tsv files are skipped.
 
     Args:
-        expected: what the message says of what is read.
+        expected: description of the supported files, for the message.
 
     Raises:
-        InputError: there is none, or one is of another kind.
+        InputError: there is no file, or a file has an unsupported format.
     """
     name = os.fspath(name)
     path = Path(name)
     if is_saved_dataset(path):
-        raise InputError(f"{name}: a folder of datasets.save_to_disk; {expected}")
+        raise InputError(f"{name}: is a folder of datasets.save_to_disk; {expected}")
     if path.is_dir():
-        # Tables hold other things than texts as often.
+        # Tables often hold something other than texts.
         files = sorted(
             str(file)
             for file in path.rglob("*")
             if file.is_file() and is_text_file(file) and form_of(file) not in TABLES
         )
         if not files:
-            raise InputError(f"{name}: a folder without text; {expected}")
+            raise InputError(f"{name}: is a folder without text files; {expected}")
         return files
     if not path.exists():
         if not glob.has_magic(name):
             raise InputError(f"{name} does not exist; {expected}")
         files = sorted(glob.glob(name, recursive=True))
         if not files:
-            raise InputError(f"{name}: no file has such a name")
+            raise InputError(f"{name}: no file matches")
     else:
         files = [name]
     for file in files:
@@ -46,7 +46,7 @@ def text_file_names(name: str | os.PathLike[str], expected: str) -> list[str]:
 
 
 def is_saved_dataset(path: Path) -> bool:
-    """Whether a folder is one that `datasets.save_to_disk` wrote."""
+    """Return whether `datasets.save_to_disk` wrote a folder."""
     return path.is_dir() and any((path / mark).exists() for mark in ("state.json", "dataset_dict.json"))
 
 

@@ -1,8 +1,8 @@
-"""Pairs of texts that match or do not, each by the standard of a task: of the contest's folders, or of jsonl files.
+"""Read pairs of texts that match or do not, each by the standard of a task.
 
-The contest (Sohu 2021, https://kexue.fm/archives/8337) has a folder for each task, 短短匹配A类 and so on, with files
-train.txt and valid.txt, whose lines are {"source": text, "target": text, "labelA": "0" or "1"}, or labelB. Any other
-data is lines of {"text_a": text, "text_b": text, "task": name, "label": 0 or 1}.
+There are two formats. The contest (Sohu 2021, https://kexue.fm/archives/8337) has a folder for each task, such as
+短短匹配A类, with train.txt and valid.txt, whose lines are {"source": text, "target": text, "labelA": "0" or "1"}, or
+labelB. All other data are .jsonl files of {"text_a": text, "text_b": text, "task": name, "label": 0 or 1}.
 """
 
 import json
@@ -19,17 +19,17 @@ from kexue_hf.pipelines.text_pairs import is_blank
 
 CONTEST_LABELS = ("labelA", "labelB")
 EXPECTED = (
-    "expected a .jsonl of text_a, text_b, task, label; or a contest's file of source, target, labelA or labelB, the "
-    "folder of a task, or one with a folder for each task"
+    "expected a .jsonl of text_a, text_b, task, label; or a contest file of source, target, labelA or labelB, the "
+    "folder of a task, or a folder of such folders"
 )
 _VALUES = {"0": 0, "1": 1}
-# 短短匹配A类, or pairs_B; not QA, CB or STS-B, whose letter is part of a word.
+# Matches 短短匹配A类 and pairs_B, but not QA, CB or STS-B, whose letter is part of a word.
 _STANDARD = re.compile(r"(?:^|[_ ]|[^\x00-\x7f])([AB])类?$")
 
 
 @dataclass(frozen=True, slots=True)
 class MatchingRow:
-    """Do two texts match (`label` 1) or not (0), by the standard that the task is?"""
+    """Two texts that match (`label` 1) or do not (0) by the standard of `task`."""
 
     text_a: str
     text_b: str
@@ -43,20 +43,22 @@ def read_matching_rows(
     task_names: Sequence[str] | None = None,
     default: str | None = None,
 ) -> list[MatchingRow]:
-    """The rows of files and folders, in that order; folders of tasks in the order of their names, which in the contest
-    is that of the original's task ids.
+    """Return the rows of files and folders, in the given order.
+
+    The task folders inside a folder are read in the order of their names, which for the contest is that of the
+    original's task ids.
 
     Args:
-        names: files of either form; folders with `part`.txt, whose names are the tasks; folders of such folders. One
-            of these, or any number.
+        names: one name or several: files of either format, folders with `part`.txt (the folder's name is the task),
+            or folders of such folders.
         part: train or valid.
-        task_names: the tasks that may occur; with a single one, jsonl rows need not name it.
-        default: the task of jsonl rows that name none.
+        task_names: the allowed tasks; with a single one, .jsonl rows need not name it.
+        default: the task of .jsonl rows that name none.
 
     Raises:
-        InputError: there is no such file or folder; or, naming file and line, it cannot be read, a text or the label
-            is missing, a text is empty, a label is not 0 or 1 or of another standard than the folder, or the task is
-            unknown; or `task_names` is a single string.
+        InputError: there is no such file or folder; `task_names` is a single string; or a row is invalid: a text or
+            the label is missing, a text is empty, a label is not 0 or 1 or does not belong to the folder, or the task
+            is unknown. The message names file and line.
     """
     rows: list[MatchingRow] = []
     for name in [names] if isinstance(names, str | os.PathLike) else names:
@@ -69,12 +71,13 @@ def read_matching_rows(
 
 
 def tasks_of(rows: Iterable[MatchingRow]) -> list[str]:
-    """The tasks that occur, in the order of their names: the ids that they get where nothing else is said."""
+    """Return the tasks that occur, sorted by name. This is the default order of task ids."""
     return sorted({row.task for row in rows})
 
 
 def standard_of(task: str) -> str | None:
-    """A or B, if the task's name ends so, as the contest's do: a letter by itself, 类 perhaps after it."""
+    """Return A or B if the task's name ends with that letter as a separate word, optionally followed by 类; else "
+    "None."""
     found = _STANDARD.search(task)
     return found[1] if found else None
 
@@ -92,7 +95,7 @@ def _files(path: Path, part: str) -> list[Path]:
 
 
 def _rows(path: Path, task_names: Sequence[str] | None, default: str | None) -> Iterator[MatchingRow]:
-    # As it was called, and not what a link leads to; but of a path .. the folder that it is.
+    # abspath resolves "..", but not links, whose own name is the task.
     folder = Path(os.path.abspath(path)).parent.name
     for place, row in read_objects(path):
         yield matching_row(row, place, task_names, folder, default)
@@ -105,23 +108,23 @@ def matching_row(
     folder: str | None = None,
     default: str | None = None,
 ) -> MatchingRow:
-    """What a JSON object says.
+    """Return the row of a JSON object.
 
     Args:
-        row: the object, of either form.
-        place: where it stands, for messages.
-        task_names, default: as of `read_matching_rows`.
-        folder: the task of a row in the contest's form; None: only the other form is known.
+        row: the object, in either format.
+        place: file and line, for messages.
+        task_names, default: as in `read_matching_rows`.
+        folder: the task of a row in the contest's format; None allows only the other format.
 
     Raises:
-        InputError: as of `read_matching_rows`.
+        InputError: as `read_matching_rows`.
     """
     if isinstance(task_names, str):
-        # Whose letters would be the tasks.
+        # Iterating would make each letter a task.
         raise InputError(f"task_names must be a list of names, got the string {task_names!r:.60}")
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-    # Any data set may have a further column that is called source.
+    # A .jsonl data set may have an additional column called source.
     contest = "text_a" not in row and any(name in row for name in ("source", *CONTEST_LABELS))
     if folder is not None and contest:
         columns, task = ("source", "target"), folder
@@ -138,12 +141,12 @@ def matching_row(
 def _contest_label(row: dict[str, Any], place: str, folder: str) -> int:
     found = [name for name in CONTEST_LABELS if row.get(name) is not None]
     if len(found) == 2:
-        raise InputError(f"{place}: has both labelA and labelB; a task has one of them")
+        raise InputError(f"{place}: has both labelA and labelB, expected one of them")
     if not found:
         raise InputError(f"{place}: no label: expected labelA or labelB, found only {_listed(row)}")
     standard = standard_of(folder)
     if standard is not None and found[0] != f"label{standard}":
-        raise InputError(f"{place}: has {found[0]}, but lies in the folder {folder}, whose rows have label{standard}")
+        raise InputError(f"{place}: has {found[0]}, but is in the folder {folder}, whose rows have label{standard}")
     return _label(row, found[0], place)
 
 
@@ -151,7 +154,7 @@ def _label(row: dict[str, Any], column: str, place: str) -> int:
     if row.get(column) is None:
         raise InputError(f"{place}: no label: expected the column {column!r}, found only {_listed(row)}")
     value = row[column]
-    # Not the number 1.0 or true: whoever writes these has meant something else, a score perhaps.
+    # 1.0 and true are refused: they probably mean something else, such as a score.
     known = _VALUES.get(value) if isinstance(value, str) else value if type(value) is int else None
     if known not in (0, 1):
         raise InputError(f"{place}: {column!r} must be 0 or 1, got {json.dumps(value, ensure_ascii=False):.60}")
@@ -164,7 +167,7 @@ def _task(row: dict[str, Any], task_names: Sequence[str] | None, default: str | 
         default = task_names[0]
     if task is None and default is not None:
         return default
-    # Not a task of its own, by a space that nobody sees.
+    # An invisible space at either end must not make a new task.
     spaced = isinstance(task, str) and task != task.strip() and task not in (task_names or ())
     if not isinstance(task, str) or not task or spaced:
         what = f"must be a name, got {json.dumps(task, ensure_ascii=False):.60}" if "task" in row else "is missing"

@@ -1,14 +1,13 @@
-"""Documents into rows of at most `max_length` tokens, sentences kept whole. Two ways:
+"""Pack documents into rows of at most `max_length` tokens, without splitting sentences. There are two ways:
 
-* `FullRows` (RoBERTa's FULL-SENTENCES): whole sentences fill a row one after the other, over the ends of documents,
-  with [SEP] between documents. Nearly no padding. The parts of a row see each other: attention crosses documents.
-* `Segments` (what WoBERT itself was trained on, `text_process` of https://github.com/ZhuiyiTechnology/WoBERT): a row
-  is a part of one document, its sentences (up to 。 or the end of a line) joined while they have no more than
-  `characters` characters together, by default 1.3 x max_length, since a word is longer than a character. Rows differ
-  in length, so batches should be of rows of similar length. What is left of a segment of more tokens than fit is
-  dropped, as there; fewer characters drop less.
+* `FullRows` (RoBERTa's FULL-SENTENCES): sentences fill a row one after the other, across document ends, with [SEP]
+  between documents. There is almost no padding. Attention crosses documents.
+* `Segments` (WoBERT's own training data, `text_process` of https://github.com/ZhuiyiTechnology/WoBERT): a row is a
+  part of one document. Sentences (up to 。 or the end of a line) are joined up to `characters` characters, by default
+  1.3 x max_length, because a word is longer than a character. Rows differ in length, so batch rows of similar length.
+  Tokens of a segment that do not fit into the row are dropped, as in the original; fewer characters drop less.
 
-Both number the words of a row from 0, which is what the masking of whole words wants.
+Both number the words of a row from 0, as whole-word masking needs it.
 """
 
 import re
@@ -18,16 +17,16 @@ from typing import Any
 
 from kexue_hf.errors import InputError
 
-# A sentence with the mark that ends it and the quotation marks that close after it.
+# A sentence with its end mark and the closing quotation marks after it.
 SENTENCE = re.compile(r"[^。！？\n]*[。！？\n]+[”’」』）]*|[^。！？\n]+")
 LINE_OR_SENTENCE = re.compile(r"[^。\n]*[。\n]|[^。\n]+")
-# Texts whose sentences are encoded together.
+# Number of texts whose sentences are encoded in one call.
 _TEXTS = 64
-Row = tuple[list[int], list[int]]  # ids, and the word of each (-1: none)
+Row = tuple[list[int], list[int]]  # token ids, and the word number of each token (-1: none)
 
 
 def split_segments(text: str, characters: int) -> Iterator[str]:
-    """Parts of at most `characters` characters, ending where a sentence ends; only a longer sentence is cut."""
+    """Yield parts of at most `characters` characters that end at sentence ends; only longer sentences are split."""
     start = end = 0
     for match in LINE_OR_SENTENCE.finditer(text):
         if end > start and match.end() - start > characters:
@@ -42,38 +41,40 @@ def split_segments(text: str, characters: int) -> Iterator[str]:
 
 
 def encoded_words(tokenizer: Any, texts: list[str]) -> Iterator[Row]:
-    """Ids and words of each text, without special tokens around it."""
+    """Yield token ids and word numbers of each text, without special tokens."""
     ids_only = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
-    # Silent, since a text longer than the model's positions is cut into rows later.
+    # No warning about long texts: they are split into rows later.
     encoded = tokenizer(texts, **ids_only, verbose=False)
     for index, ids in enumerate(encoded["input_ids"]):
         words = encoded.word_ids(index)
-        if None in words:  # Tokens that another tokenizer counts to no word are left out.
+        if None in words:  # Some tokenizers have tokens that belong to no word. Drop them.
             ids = [i for i, w in zip(ids, words, strict=True) if w is not None]
             words = [w for w in words if w is not None]
         yield ids, words
 
 
 def tokens_around(tokenizer: Any) -> tuple[int, int]:
-    """The ids that the tokenizer puts before and after a text: [CLS] and [SEP] of a BERT, [SOS] and [EOS] of a T-TA.
+    """Return the ids that the tokenizer puts before and after a text.
+
+    These are [CLS] and [SEP] for BERT, [SOS] and [EOS] for T-TA.
 
     Raises:
-        InputError: it puts others than one before and one after.
+        InputError: it does not put exactly one token before and one after.
     """
     ids = tokenizer("")["input_ids"]
     if len(ids) != 2:
         raise InputError(
-            f"rows need a tokenizer that puts one token before a text and one after, {type(tokenizer).__name__} puts "
-            f"{tokenizer.convert_ids_to_tokens(ids)} around an empty one"
+            f"expected a tokenizer that puts one token before a text and one after, but {type(tokenizer).__name__} "
+            f"puts {tokenizer.convert_ids_to_tokens(ids)} around an empty text"
         )
     return ids[0], ids[1]
 
 
 class Segments:
-    """A row for each segment: for `datasets`' batched `map`, or for single texts. See the module.
+    """Pack texts into one row per segment, for a batched `datasets.map` or for a stream. See the module.
 
     Raises:
-        InputError: fewer than 1 character.
+        InputError: `characters` is below 1.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, characters: int | None = None) -> None:
@@ -81,17 +82,17 @@ class Segments:
         self.around = tokens_around(tokenizer)
         self.characters = int(1.3 * max_length) if characters is None else characters
         if self.characters < 1:
-            raise InputError(f"a segment must have 1 character or more, got {self.characters}")
+            raise InputError(f"a segment must have at least 1 character, got {self.characters}")
 
     def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Segments that are still to be encoded, as {"text", "length" in characters}."""
+        """Yield segments before encoding, as {"text", "length" in characters}."""
         for text in texts:
             for segment in split_segments(text, self.characters):
                 if not segment.isspace():
                     yield {"text": segment, "length": len(segment)}
 
     def encode(self, segments: list[str]) -> list[dict[str, Any]]:
-        """A row of each segment."""
+        """Return the row of each segment."""
         return [
             _row(self.around, ids[: self.room], words[: self.room])
             for ids, words in encoded_words(self.tokenizer, segments)
@@ -103,14 +104,14 @@ class Segments:
 
 
 class FullRows:
-    """Rows filled with whole sentences: for `datasets`' batched `map`, or for a stream of texts. See the module."""
+    """Fill rows with whole sentences, for a batched `datasets.map` or for a stream. See the module."""
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         self.tokenizer, self.room = tokenizer, max_length - 2
         self.around = tokens_around(tokenizer)
 
     def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """The rows of a stream of texts."""
+        """Yield the rows of a stream of texts."""
         for ids, words in self._rows(texts):
             yield _row(self.around, ids, words)
 
@@ -140,12 +141,12 @@ class FullRows:
             yield row
 
     def _sentences(self, texts: Iterable[str]) -> Iterator[list[Row]]:
-        """The sentences of each text that have tokens; several texts are encoded at once, which is faster."""
+        """Yield the encoded sentences of each text, without empty ones. Encoding several texts at once is faster."""
         stream = iter(texts)
-        while some := [SENTENCE.findall(text) for text in islice(stream, _TEXTS)]:
-            joined = [sentence for sentences in some for sentence in sentences]
+        while split := [SENTENCE.findall(text) for text in islice(stream, _TEXTS)]:
+            joined = [sentence for sentences in split for sentence in sentences]
             encoded = encoded_words(self.tokenizer, joined) if joined else iter(())
-            for sentences in some:
+            for sentences in split:
                 yield [found for found in islice(encoded, len(sentences)) if found[0]]
 
 

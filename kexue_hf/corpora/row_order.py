@@ -1,13 +1,13 @@
-"""Which rows make up which batch: one order of all rows, a function of the seed and nothing else.
+"""Order rows into batches by the seed alone, independently of the number of processes.
 
-What is different from the samplers of transformers and accelerate: batches are first made globally, of as many rows as
-all processes and accumulated steps take together, and are only then shared out. Two processes with batches of 8, one
-with 16, and one that accumulates 4 of 4 therefore train on the same rows in each step, and a run that was stopped
-goes on with the row after the last one, even on another number of devices. Batches of similar length are made inside
-windows of the shuffled order, which a stream knows as well as a table.
+Unlike the samplers of transformers and accelerate, this makes global batches first (the rows of all processes and
+accumulated steps together) and then divides them. Two processes with batches of 8, one with 16, and one that
+accumulates 4 batches of 4 therefore train on the same rows in each step. An interrupted run continues with the next
+row, even on another number of devices. Batches of similar length are made inside windows of the shuffled order, which
+works for streams as well as for tables.
 
-Every row is handed over as what identifies it: its number and the pass over the corpus (the epoch), from which the
-collators draw the row's masks. As part of the index it reaches loader workers, however far ahead they load.
+Every row is identified by its number and its epoch (the pass over the corpus), from which the collators draw the row's
+masks. These are part of the index, so they reach loader workers however far ahead they load.
 """
 
 from array import array
@@ -21,19 +21,20 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from kexue_hf.errors import InputError
 
-WINDOW = 64  # batches of a table whose rows are sorted among each other
-Key = tuple[int, int]  # number of a row in the corpus, pass over the corpus
+WINDOW = 64  # number of batches of a table that are sorted by length together
+Key = tuple[int, int]  # number of the row in the corpus, epoch
 STRATEGIES = ("random", "sequential", "group_by_length")
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one process takes of each global batch.
+    """The share of one process in each global batch.
 
     Args:
-        batch_size: rows that the process computes at a time.
-        accumulation: how many of these it adds up to a step.
-        process, processes: which one of how many it is.
+        batch_size: rows per forward pass.
+        accumulation: gradient accumulation, in forward passes per step.
+        process: number of this process, from 0.
+        processes: number of processes.
     """
 
     batch_size: int
@@ -47,46 +48,48 @@ class Share:
         return self.batch_size * self.accumulation * self.processes
 
     def parts(self) -> Iterator[slice]:
-        """Where this process' batches lie in a global one: neighbours (of like length) are computed side by side."""
+        """Yield the slices of this process in a global batch. Processes compute neighbours (of similar length) "
+        "together."""
         for step in range(self.accumulation):
             start = (step * self.processes + self.process) * self.batch_size
             yield slice(start, start + self.batch_size)
 
 
-def random_of(seed: int, *numbers: int) -> np.random.Generator:
-    """Random numbers that belong to a seed and up to four numbers, none negative."""
+def random_generator(seed: int, *numbers: int) -> np.random.Generator:
+    """Return a random generator for a seed and up to four non-negative numbers."""
     first, *others = numbers
-    # Philox is a function of key and counter: nothing is hashed, so different numbers never coincide.
+    # Philox is a function of key and counter without hashing, so different numbers never collide.
     counter = [0, *others, *[0] * (3 - len(others))]
     return np.random.Generator(np.random.Philox(key=[seed, first], counter=counter))
 
 
 def shuffled(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of a table's rows in a pass, [rows]."""
-    return random_of(seed, epoch, 1, 0, 1).permutation(rows)
+    """Return the order of a table's rows in an epoch, [rows]."""
+    return random_generator(seed, epoch, 1, 0, 1).permutation(rows)
 
 
-def alike(order: np.ndarray, lengths: np.ndarray, batch: int, random: np.random.Generator) -> np.ndarray:
-    """An order [rows] rearranged to whole batches of similar length, the batches in random order.
+def group_by_length(order: np.ndarray, lengths: np.ndarray, batch: int, random: np.random.Generator) -> np.ndarray:
+    """Return an order [rows] rearranged into batches of similar length, in random order of batches.
 
     Args:
-        lengths: of the rows in `order`, [rows].
+        lengths: lengths of the rows in `order`, [rows].
+        batch: rows per batch.
     """
     batches = order[np.argsort(lengths, kind="stable")].reshape(-1, batch)
     return batches[random.permutation(len(batches))].reshape(-1)
 
 
 class Batches(Sampler[list[Key]]):
-    """The batches of one process over a table, as lists of keys; `set_epoch` says which pass.
+    """The batches of one process over a table, as lists of keys. `set_epoch` selects the epoch.
 
-    Rows that fill no global batch at the end of a pass are left out; which ones, differs between passes.
+    Rows that do not fill a global batch at the end of an epoch are left out, different ones in each epoch.
 
     Args:
-        rows: of the table.
-        share: what this process takes.
-        seed: of the order.
+        rows: number of rows of the table.
+        share: the share of this process.
+        seed: seed of the order.
         strategy: random, sequential or group_by_length.
-        lengths: of the rows, [rows]; for group_by_length.
+        lengths: lengths of the rows, [rows]; for group_by_length.
 
     Raises:
         InputError: the table has fewer rows than a global batch, or there is no such strategy.
@@ -98,7 +101,7 @@ class Batches(Sampler[list[Key]]):
         _check(strategy)
         if rows < share.rows:
             raise InputError(
-                f"the corpus makes {rows} rows, a step takes {share.rows} (rows of a batch x accumulated batches x "
+                f"the corpus has {rows} rows, but a step takes {share.rows} (batch size x gradient accumulation x "
                 "processes): use smaller batches or more text"
             )
         self.rows, self.share, self.seed, self.strategy = rows, share, seed, strategy
@@ -118,14 +121,16 @@ class Batches(Sampler[list[Key]]):
         for number, start in enumerate(range(0, len(order), WINDOW * size)):
             window = order[start : start + WINDOW * size]
             if self.strategy == "group_by_length" and self.lengths is not None:
-                window = alike(window, self.lengths[window], size, random_of(self.seed, epoch, 1, number, 2))
+                window = group_by_length(
+                    window, self.lengths[window], size, random_generator(self.seed, epoch, 1, number, 2)
+                )
             for batch in window.reshape(-1, size):
                 for part in self.share.parts():
                     yield [(int(row), epoch) for row in batch[part]]
 
 
 class Table(Dataset[dict[str, Any]]):
-    """Rows of a `datasets` table with their key: `row` (number) and `epoch`. A plain number is a row of pass 0."""
+    """Rows of a `datasets` table with their key, `row` (number) and `epoch`. A plain index means epoch 0."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -134,7 +139,7 @@ class Table(Dataset[dict[str, Any]]):
         return len(self.data)
 
     def column(self, name: str) -> np.ndarray:
-        """A column of numbers, [rows]."""
+        """Return a numeric column, [rows]."""
         return np.asarray(self.data.select_columns([name]).with_format("numpy")[:][name])
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
@@ -150,29 +155,29 @@ class Table(Dataset[dict[str, Any]]):
 
 
 class Packing(Protocol):
-    """How texts become rows, at once or in two steps; see `kexue_hf.corpora.packing`."""
+    """Turns texts into rows, in one step or in two (`split`, `encode`); see `kexue_hf.corpora.packing`."""
 
     def split(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]: ...
 
 
 class Stream(IterableDataset[list[dict[str, Any]]]):
-    """The batches of one process over a stream of texts: endless, pass after pass. Elements are whole batches.
+    """The batches of one process over a stream of texts, endless, epoch after epoch. Each element is a whole batch.
 
-    The stream is cut into windows of `window` rows (rounded to whole global batches), which are held in memory and
-    shuffled. Every process, and every loader worker, reads the whole stream and keeps its share; where the packing has
-    an `encode` (segments), it encodes no more than that share.
+    The stream is split into windows of `window` rows (rounded to whole global batches), which are held in memory and
+    shuffled. Every process and every loader worker reads the whole stream and keeps its share. If the packing has an
+    `encode` (segments), only that share is encoded.
 
     Args:
-        texts: an iterable that starts anew at each iteration.
-        packing: makes rows of the texts.
-        share: what this process takes.
-        seed: of the order in the windows.
+        texts: an iterable that starts again at each iteration.
+        packing: turns texts into rows.
+        share: the share of this process.
+        seed: seed of the order in the windows.
         strategy: random, sequential or group_by_length.
-        window: rows.
-        start: batches of this process to leave out, those that an earlier run has trained on.
+        window: rows per window.
+        start: number of this process' batches to skip because an earlier run trained on them.
 
     Raises:
-        InputError: while it is read: no rows at all, or what reading the texts raises.
+        InputError: while reading: the corpus has no rows, or reading the texts fails.
     """
 
     def __init__(
@@ -187,38 +192,38 @@ class Stream(IterableDataset[list[dict[str, Any]]]):
     ) -> None:
         _check(strategy)
         self.texts, self.packing, self.share, self.seed, self.strategy = texts, packing, share, seed, strategy
-        self.batches = max(1, window // share.rows)  # global ones in a window
+        self.batches = max(1, window // share.rows)  # global batches per window
         self.start = start
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         encode: Callable[[list[str]], list[dict[str, Any]]] | None = getattr(self.packing, "encode", None)
-        place = 0  # of a batch among this process'
+        position = 0  # number of a batch among those of this process
         for index, window in enumerate(self._windows()):
-            following = place + self.batches * self.share.accumulation
-            if following <= self.start:
-                place = following
+            next_position = position + self.batches * self.share.accumulation
+            if next_position <= self.start:
+                position = next_position
                 continue
             for batch in self._ordered(window, index).reshape(-1, self.share.rows):
                 for part in self.share.parts():
                     # Loaders take a batch from each worker in turn.
-                    if place >= self.start and (place - self.start) % workers == number:
-                        rows = [window[position] for position in batch[part]]
+                    if position >= self.start and (position - self.start) % workers == number:
+                        rows = [window[row] for row in batch[part]]
                         if encode:
                             texts = encode([row["text"] for row in rows])
                             rows = [{**row, **text} for row, text in zip(rows, texts, strict=True)]
                         yield rows
-                    place += 1
+                    position += 1
 
     def _ordered(self, window: list[dict[str, Any]], index: int) -> np.ndarray:
         order = np.arange(len(window))
         if self.strategy == "sequential":
             return order
-        random = random_of(self.seed, index, 1, 0, 3)
+        random = random_generator(self.seed, index, 1, 0, 3)
         order = random.permutation(order)
         if self.strategy == "group_by_length":
-            order = alike(order, np.array([window[row]["length"] for row in order]), self.share.rows, random)
+            order = group_by_length(order, np.array([window[row]["length"] for row in order]), self.share.rows, random)
         return order
 
     def _windows(self) -> Iterator[list[dict[str, Any]]]:
@@ -226,7 +231,7 @@ class Stream(IterableDataset[list[dict[str, Any]]]):
         for epoch in count():
             number = -1
             for number, row in enumerate(self.packing.split(self.texts)):
-                # A list of numbers takes 40 bytes for each of them.
+                # A list takes 40 bytes per number.
                 packed = {name: array("i", value) if isinstance(value, list) else value for name, value in row.items()}
                 window.append({"row": number, "epoch": epoch, **packed})
                 if len(window) == self.batches * self.share.rows:
@@ -241,4 +246,4 @@ def _check(strategy: str) -> None:
         raise InputError(f"the order of rows must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
 
 
-__all__ = ["Batches", "Share", "Stream", "Table", "alike", "random_of", "shuffled"]
+__all__ = ["Batches", "Share", "Stream", "Table", "group_by_length", "random_generator", "shuffled"]

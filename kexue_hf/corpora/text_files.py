@@ -1,7 +1,7 @@
-"""Texts out of files, one at a time, with file and line in every error.
+"""Read texts from files one at a time, with file and line in every error.
 
-`datasets` has builders for the same formats. They are not used, because they report undecodable bytes and damaged JSON
-without saying where (and some only in the middle of the training); 30 GB of text are not searched by hand.
+The builders of `datasets` read the same formats, but report undecodable bytes and damaged JSON without their place,
+and partly only in the middle of training. Nobody can search 30 GB of text by hand.
 """
 
 import bz2
@@ -19,30 +19,32 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kexue_hf.corpora.encodings import recoding_advice
 from kexue_hf.errors import InputError, KexueError, printable
 from kexue_hf.files.regular_file import open_regular
 
-# A comma, or a tab, between the values of a row; the first row names the columns.
+# Ending -> delimiter; the first row names the columns.
 TABLES = {".csv": ",", ".tsv": "\t"}
 FORMS = (".txt", ".jsonl", ".json", *TABLES, ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-# Bytes: a damaged or hostile file of few kilobytes may unpack to a line of gigabytes.
+# In bytes. A damaged or hostile file of a few kilobytes may unpack to a line of gigabytes.
 _LONGEST_LINE = 1 << 28
-_NO_PIPE = "give lines of a pipe on stdin, as -"
-EXPECTED = "expected .txt, .jsonl, .json, .csv, .tsv (perhaps .gz, .bz2, .xz or .zst) or .parquet files"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_NO_PIPE = "to read a pipe, give - and use stdin"
+EXPECTED = "expected .txt, .jsonl, .json, .csv, .tsv (optionally .gz, .bz2, .xz or .zst) or .parquet files"
 
 
 def is_text_file(path: str | Path) -> bool:
-    """Does the name end as a file that `read_texts` reads: .txt, .jsonl, .json, .csv, .tsv, .parquet, all but the last
-    perhaps compressed (.gz, .bz2, .xz, .zst)?"""
+    """Return whether the name ends like a file that `read_texts` reads.
+
+    These are .txt, .jsonl, .json, .csv, .tsv and .parquet; all but the last may be compressed (.gz, .bz2, .xz, .zst).
+    """
     return form_of(path) in FORMS
 
 
 def form_of(path: str | Path) -> str:
-    """How the name ends, in lower case: `.jsonl` of `a.JSONL` and of `a.txt.jsonl.gz`; empty where it has no ending.
+    """Return the ending in lower case, without that of a compression: `.jsonl` for `a.JSONL` and `a.txt.jsonl.gz`.
 
-    What compresses a file is no form, but in `a.parquet.gz`: parquet is compressed inside, and has none around it.
+    The ending of `a.parquet.gz` is `.gz`, because parquet files are compressed inside and this one is not supported.
     """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
@@ -51,11 +53,11 @@ def form_of(path: str | Path) -> str:
 
 
 def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[str]:
-    """The texts of all files, in order: the lines of a .txt that are not empty, the `column` of the others.
+    """Yield the texts of all files in order: the non-empty lines of .txt files, the `column` of others.
 
     Raises:
-        InputError: a file is none of these, is damaged, is not UTF-8, or lacks the column; the message names file and
-            line (in a parquet file, row), from 1.
+        InputError: a file has an unsupported format, is damaged, is not UTF-8, or lacks the column. The message names
+            the file and the line (in a parquet file the row), from 1.
     """
     for file in files:
         form = form_of(file)
@@ -70,10 +72,9 @@ def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[st
 
 
 def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Each JSON value of a .jsonl file, or of a .json file that is an array, or each row of a .csv or .tsv file as a
-    dictionary of strings, with its place (file and line).
+    """Yield (file and line, value) for each JSON value of a .jsonl file or of an array in a .json file.
 
-    The values of a .tsv file are taken as they are: quotation marks belong to them.
+    Rows of .csv and .tsv files are dictionaries of strings. Quotation marks in .tsv files are part of the values.
 
     Raises:
         InputError: as `read_texts`.
@@ -84,36 +85,49 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
     lines = _lines(path)
     for number, line in lines:
         if line.startswith("[") and number == 1 and form_of(path) == ".json":
-            # One array instead of one object a line.
-            whole = _parsed("\n".join([line, *(rest for _, rest in lines)]), str(path))
+            # The file is one array, not one object a line.
+            whole = parse_json_line("\n".join([line, *(rest for _, rest in lines)]), str(path))
             yield from ((f"{path}, element {index}", row) for index, row in enumerate(whole, 1))
             return
         place = f"{path}, line {number}"
-        yield place, _parsed(line, place)
+        yield place, parse_json_line(line, place)
+
+
+def parse_json_line(text: str, place: str) -> Any:
+    """Return the JSON value of a text that was read at `place` (file and line).
+
+    Raises:
+        InputError: the text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not JSON ({error})") from None
 
 
 def text_of(row: Any, column: str, place: str) -> str:
-    """The column of a row that has been read from `place`.
+    """Return the text in a column of a row.
+
+    Args:
+        place: file and line of the row, for messages.
 
     Raises:
-        InputError: there is none, or it is no string or none that can be stored.
+        InputError: the column is missing, is not a string, or is not valid Unicode.
     """
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
     if column not in row:
         found = printable(", ".join(map(str, row)), 300) or "nothing"
-        raise InputError(
-            f"{place}: has no column {column!r}, only {found}; name the one with the text (--text-column)"
-        )
+        raise InputError(f"{place}: has no column {column!r}, only {found}; name the text column (--text-column)")
     text = row[column]
     if text is None:
-        raise InputError(f"{place}: column {column!r} is null; expected a string: fill it in, or leave the row out")
+        raise InputError(f"{place}: column {column!r} is null, expected a string: fill it in, or remove the row")
     if not isinstance(text, str):
         raise InputError(f"{place}: {column!r} must be a string, got {type(text).__name__}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{place}: half a surrogate pair, which is no character and cannot be stored") from None
+        raise InputError(f"{place}: half a surrogate pair is not a valid character; remove it") from None
     return text
 
 
@@ -124,28 +138,28 @@ def _open(path: str | Path) -> BinaryIO:
         try:
             opener = importlib.import_module("zstandard").open
         except ImportError:
-            raise InputError(f"{path}: reading .zst needs another package: pip install zstandard") from None
+            raise InputError(f"{path}: reading .zst needs the package zstandard: pip install zstandard") from None
     raw = open_regular(path, hint=_NO_PIPE)
     if opener is None:
         return raw
-    raw.close()  # The openers that take an open file do not close it.
+    raw.close()  # The openers would not close a file that was passed open.
     file: Any = opener(path, "rb")
-    # zstandard's reader knows no lines.
+    # zstandard's reader has no readline.
     return io.BufferedReader(file) if compression == ".zst" else file
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """What reading a file may raise: zlib's and zstandard's errors are no OSErrors."""
+    """Return the exceptions that reading may raise; those of zlib and zstandard are not OSErrors."""
     zstandard = sys.modules.get("zstandard")
     more = (zstandard.ZstdError,) if zstandard else ()
     return (OSError, EOFError, lzma.LZMAError, zlib.error, *more)
 
 
 def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and content of every line, the empty ones too, without what ends it.
+    """Yield (number from 1, content without line end) of every line, including empty ones.
 
     Args:
-        path: a file, perhaps compressed; only its name is used if an open `file` is given.
+        path: a file, optionally compressed; only its name is used if an open `file` is given.
 
     Raises:
         InputError: as `read_texts`.
@@ -171,15 +185,26 @@ def read_lines(path: str | Path, file: BinaryIO | None = None) -> Iterator[tuple
         raise InputError(f"{path}, after line {number}: cannot be read ({error})") from error
 
 
+def recoding_advice(line: bytes) -> str:
+    """Return the command that converts a file to UTF-8, given a line of it that is not UTF-8."""
+    if line.startswith(_UTF16_MARKS):
+        encoding = "utf-16"
+    elif b"\0" in line:
+        encoding = "utf-16le"
+    else:
+        encoding = "gb18030"
+    return f"convert the file, for example: iconv -f {encoding} -t utf-8"
+
+
 def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Number and content of the lines that are not empty."""
+    """Yield (number, stripped content) of the non-empty lines."""
     for number, line in read_lines(path):
         if text := line.strip():
             yield number, text
 
 
 def _table(path: str | Path) -> Iterator[tuple[str, dict[str, str | None]]]:
-    """The rows of a .csv or .tsv file; what a row lacks is None."""
+    """Yield (file and line, row) of a .csv or .tsv file; missing values are None."""
     delimiter = TABLES[form_of(path)]
     quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     reader = csv.reader(
@@ -193,19 +218,12 @@ def _table(path: str | Path) -> Iterator[tuple[str, dict[str, str | None]]]:
             if not names:
                 names = row
             elif len(row) > len(names):
-                hint = '; a value with a comma needs quotation marks (")' if delimiter == "," else ""
-                raise InputError(f"{place}: has {len(row)} values, the first row names {len(names)} columns{hint}")
+                hint = '; put a value with a comma in quotation marks (")' if delimiter == "," else ""
+                raise InputError(f"{place}: has {len(row)} values, but the first row names {len(names)} columns{hint}")
             elif row:
                 yield place, dict(itertools.zip_longest(names, row))
     except csv.Error as error:
-        raise InputError(f"{path}, line {number}: not a row of values ({error})") from None
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
+        raise InputError(f"{path}, line {number}: not a valid row ({error})") from None
 
 
 def _parquet(path: str | Path, column: str) -> Iterator[str]:
@@ -220,7 +238,7 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
             if column not in names:
                 found = printable(", ".join(names), 300)
                 raise InputError(
-                    f"{path}: has no column {column!r}, only {found}; name the one with the text (--text-column)"
+                    f"{path}: has no column {column!r}, only {found}; name the text column (--text-column)"
                 )
             for batch in file.iter_batches(batch_size=1000, columns=[column]):
                 for value in batch.column(0):
@@ -238,8 +256,10 @@ __all__ = [
     "TABLES",
     "form_of",
     "is_text_file",
+    "parse_json_line",
     "read_lines",
     "read_objects",
     "read_texts",
+    "recoding_advice",
     "text_of",
 ]

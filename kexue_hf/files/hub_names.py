@@ -1,6 +1,6 @@
-"""Model names of a command: a folder here, or a name on the Hub; what is neither is refused at once, in one line.
+"""Resolve model names of a command: a local folder, or a name on the Hub. Refuse anything else at once, in one line.
 
-Left alone, huggingface_hub tries an unreachable Hub for a minute and prints a line for each attempt.
+Without this check, huggingface_hub retries an unreachable Hub for a minute and prints a line for each attempt.
 """
 
 import os
@@ -11,36 +11,34 @@ from typing import Any
 from kexue_hf.errors import InputError
 
 _NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
-# What is asked for with an ending is a file.
+# A name with one of these endings is a file.
 _FILE = re.compile(
     r".*\.(ckpt|index|meta|h5|hdf5|weights|bin|pt|pth|safetensors|zip|gz|tgz|tar|txt|json)", re.IGNORECASE
 )
 _SECONDS = 5
-# Weights last: `_fetch` takes PyTorch's own only where there are no others.
+
 _FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "added_tokens.json"]
 _WEIGHTS = ["model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 _PICKLE = ["pytorch_model.bin"]
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name can be one on the Hub: no path of this machine, whether something lies there or not."""
+    """Return whether a name can be a name on the Hub and is not a local path, existing or not."""
     if not _NAME.fullmatch(name) or _FILE.fullmatch(name) or len(name) > 96 or ".." in name:
         return False
     return "/" not in name or not Path(name).parent.is_dir()
 
 
 def check_model_name(name: str) -> str:
-    """Return where a model is to be loaded from: the name, or its folder in the cache if the Hub cannot be reached.
+    """Return what to load a model from: the name, or its folder in the cache if the Hub cannot be reached.
 
     Raises:
-        InputError: there is no such folder, and it cannot be on the Hub, or the Hub cannot be reached.
+        InputError: there is no such folder, and the name is not valid on the Hub or the Hub cannot be reached.
     """
     if Path(name).is_dir():
         return name
     if not is_hub_name(name):
-        raise InputError(
-            f"{name} is no folder here; expected the folder of a model of transformers, or a name on the Hub"
-        )
+        raise InputError(f"{name} is not a folder; expected the folder of a transformers model, or a name on the Hub")
     reason = _unreachable()
     if reason is None:
         return name
@@ -48,13 +46,13 @@ def check_model_name(name: str) -> str:
 
     cached = try_to_load_from_cache(name, "config.json")
     if not isinstance(cached, str):
-        raise InputError(f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})")
-    # Not the name: for some files transformers asks the Hub in spite of local_files_only.
+        raise InputError(f"{name} is not a folder, and cannot be downloaded from the Hub ({reason})")
+    # Return the folder, not the name: transformers asks the Hub for some files despite local_files_only.
     return str(Path(cached).parent)
 
 
 def commit_of(name: str) -> str | None:
-    """The commit of a name on the Hub, or of its folder in the cache, whose files were loaded last; None of others."""
+    """Return the last loaded commit of a Hub name, or that of a folder in the cache; None for anything else."""
     from huggingface_hub import try_to_load_from_cache
 
     place = name if Path(name).is_dir() else try_to_load_from_cache(name, "config.json")
@@ -71,18 +69,19 @@ def _fetch(name: str) -> Path:
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=[*_FILES, *_WEIGHTS]))
+        # Download PyTorch weights only if there are no safetensors.
         if not list(folder.glob("*.safetensors")):
             snapshot_download(name, allow_patterns=_PICKLE)
         return folder
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name} is no folder here, and cannot be downloaded from the Hub ({reason})") from None
+        raise InputError(f"{name} is not a folder, and cannot be downloaded from the Hub ({reason})") from None
 
 
 def local_source(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return a source of weights as it is, or where it was downloaded to if it is a name on the Hub. Errors as above.
+    """Return a source of weights; download a name on the Hub first, and return its folder.
 
-    What could be a prefix or a file of a checkpoint is left to those who read it.
+    Paths, including checkpoint prefixes, are returned unchanged. Errors as `check_model_name`.
     """
     name = os.fspath(source)
     if os.path.exists(name) or os.path.exists(f"{name}.index") or not is_hub_name(name):
@@ -91,7 +90,7 @@ def local_source(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 
 def _unreachable() -> str | None:
-    """Why the Hub cannot be reached; None if it answers."""
+    """Return why the Hub cannot be reached; None if it answers."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -100,7 +99,7 @@ def _unreachable() -> str | None:
     session: Any = get_session()
     try:
         session.head(constants.ENDPOINT, timeout=_SECONDS)
-    except Exception as error:  # of whatever library the session is
+    except Exception as error:  # the session may be requests or httpx
         return f"{constants.ENDPOINT}: {(str(error).splitlines() or [type(error).__name__])[0]}"
     return None
 

@@ -1,6 +1,6 @@
-"""Opening the files that a user names, or that lie in a folder: regular files of a size that fits what they are.
+"""Open regular files of limited size, and refuse everything else.
 
-A pipe would block for ever, a device may never end, and a sparse file of terabytes takes no room on the disk.
+A pipe would block forever, a device may never end, and a sparse file of terabytes takes no space on the disk.
 """
 
 import fnmatch
@@ -10,13 +10,14 @@ from typing import BinaryIO
 
 from kexue_hf.errors import InputError, KexueError
 
-# Files of a model's folder that loaders read whole, and what the largest tokenizers have.
+# Files of a model folder that loaders read into memory at once.
 _TEXTS = (
     "*config.json", "config.*.json", "*tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "*vocab.*",
     "merges.txt", "*.index.json", "chat_template*", "*.model", "*.jinja",
 )  # fmt: skip
-# What may be read at all ends so.
+# Endings of all files that loaders read.
 READ = (".json", ".model", ".jinja", ".txt", ".py", ".safetensors", ".bin")
+# Larger than the files of the largest tokenizers.
 _LARGEST_TEXT = 1 << 26
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -38,27 +39,28 @@ def open_regular(
     """Open a regular file for reading.
 
     Args:
-        largest: bytes that it may have.
+        largest: maximum size in bytes; None for no limit.
         buffering: as for `open`.
-        hint: what to do instead, for the message.
-        error: what to raise.
+        hint: advice for the message.
+        error: exception class to raise.
 
     Raises:
-        error: it is a pipe, a device, a folder, or too large. OSError: it cannot be opened.
+        error: the file is a pipe, a device or a folder, is too large, or has an invalid name.
+        OSError: the file cannot be opened.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe waits for its writer; regular files do not know the difference.
+        # Without O_NONBLOCK, opening a pipe waits for its writer. It does not affect regular files.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, flags)
     except ValueError:  # a NUL, or half a surrogate pair
-        raise error(f"{os.fspath(path)!r:.200}: no file can have such a name") from None
+        raise error(f"{os.fspath(path)!r:.200}: not a valid file name") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             kind = next((kind for test, kind in _KINDS if test(status.st_mode)), "something else")
-            raise error(f"{path}: should be a plain file, and is {kind}{hint and f'; {hint}'}")
+            raise error(f"{path}: expected a regular file, got {kind}{hint and f'; {hint}'}")
         if largest is not None and status.st_size > largest:
-            raise error(f"{path}: has {status.st_size:,} bytes, expected {largest:,} at most; is it something else?")
+            raise error(f"{path}: has {status.st_size:,} bytes, expected at most {largest:,}; is it the right file?")
         opened: BinaryIO = os.fdopen(descriptor, "rb", buffering)
         return opened
     except BaseException:
@@ -67,14 +69,14 @@ def open_regular(
 
 
 def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueError] = InputError) -> bytes:
-    """Return the content of a regular file of at most `largest` bytes. Raises as `open_regular`."""
+    """Return the content of a regular file of at most `largest` bytes. Errors as `open_regular`."""
     with open_regular(path, largest=largest, error=error) as file:
-        # What grows while it is read is cut off.
+        # The limit also holds if the file grows meanwhile.
         return file.read(largest)
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise InputError if a file that a model's folder may have is there a pipe, a device, or without an end."""
+    """Raise InputError if a file that a loader would read from a model folder is not regular, or is too large."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir() or not entry.name.endswith(READ) or not os.path.exists(entry.path):
             continue

@@ -1,8 +1,8 @@
-"""Results of rows, one each, in a file that appears whole or not at all, and that a later run can go on with.
+"""A file with one result per row that appears complete or not at all, and that a later run can resume.
 
-Beside the results lies a checksum of every row that has one. A run that resumes reads its input from the beginning,
-compares, and begins again with the first piece of rows that is not complete, so that the same rows go through the
-model together as in one go, and the file is the same to the last digit.
+A checksum of every finished row is stored beside the results. A resumed run reads its input from the start, compares
+checksums, and restarts with the first incomplete batch. The model therefore sees the same batches as in an
+uninterrupted run, and the file is equal to the last digit.
 """
 
 import collections
@@ -22,31 +22,35 @@ from kexue_hf.files.whole_file import check_file
 _RESULTS, _SUMS, _FACTS, _LATE_FACTS = "results", "rows", "facts.json", "late_facts.json"
 _SUM_BYTES = 8
 _KEPT = "are kept: run the command again with --resume"
-# Results after which what was written is handed to the system, where it outlives the process.
+# Number of results between flushes. Flushed results outlive the process.
 _FLUSH_EVERY = 256
 
 
 class ResumableResults:
-    """The results, open for writing. `rows` counts them; `complete` are those of whole pieces, with which a later run
-    can go on; `resumed` says whether an earlier one began the file.
+    """Results open for writing.
+
+    `rows` counts results; `complete` counts those of complete batches, which a later run can resume from; `resumed` is
+    true if an earlier run began the file.
 
     Args:
-        results, sums: open files.
-        late_facts: where `depend_on` notes them.
+        results, sums: open files of results and checksums.
+        late_facts: the file in which `depend_on` records facts.
     """
 
     def __init__(self, results: BinaryIO, sums: BinaryIO, resumed: bool, late_facts: Path) -> None:
         self._results, self._sums = results, sums
-        self._noted: collections.deque[bytes] = collections.deque()
+        self._pending: collections.deque[bytes] = collections.deque()
         self._late_facts = late_facts
         self.resumed = resumed
         self.rows = self.complete = 0
 
     def depend_on(self, facts: dict[str, Any]) -> None:
-        """Note what else the results depend on, before `rest`: what is known only when the model is loaded.
+        """Record facts on which the results depend and that are known only once the model is loaded.
+
+        Call it before `rest`.
 
         Raises:
-            InputError: the interrupted run's are others.
+            InputError: they differ from those of the interrupted run.
         """
         facts = json.loads(json.dumps(facts))
         if (recorded := _read_facts(self._late_facts)) is None:
@@ -57,83 +61,84 @@ class ResumableResults:
     def rest(
         self,
         rows: Iterable[Any],
-        pieces: Callable[[Iterable[Any]], Iterator[list[Any]]],
+        batched: Callable[[Iterable[Any]], Iterator[list[Any]]],
         head: bytes = b"",
         width: int | None = None,
     ) -> Iterator[Any]:
-        """The rows that are still to be computed; the file is cut off behind the results of the others.
+        """Return the rows that have no result yet, and truncate the file after the results to keep.
 
         Args:
-            rows: all of them, each with a `repr` that tells it from others.
-            pieces: cuts them as the model takes them together.
-            head: what the file begins with. width: bytes of a result; None where it is a line.
+            rows: all rows; different rows must differ in their `repr`.
+            batched: splits rows into the batches that the model processes together.
+            head: first bytes of the file.
+            width: size of a result in bytes; None if a result is a line.
 
         Raises:
-            InputError: the rows are others than those of the results that are there.
+            InputError: the rows differ from those of the interrupted run.
         """
-        there = min(self._count(len(head), width), os.fstat(self._sums.fileno()).st_size // _SUM_BYTES)
+        finished = min(self._count(len(head), width), os.fstat(self._sums.fileno()).st_size // _SUM_BYTES)
         self._sums.seek(0)
-        known = (self._sums.read(_SUM_BYTES) for _ in range(there))
-        parts = pieces(rows)
-        waiting: Iterable[list[Any]] = ()
-        for piece in parts:
-            if self.rows + len(piece) > there:
-                waiting = (piece,)
+        known = (self._sums.read(_SUM_BYTES) for _ in range(finished))
+        batches = batched(rows)
+        unfinished: Iterable[list[Any]] = ()
+        for batch in batches:
+            if self.rows + len(batch) > finished:
+                unfinished = (batch,)
                 break
-            for number, (row, expected) in enumerate(zip(piece, known, strict=False), self.rows + 1):
+            for number, (row, expected) in enumerate(zip(batch, known, strict=False), self.rows + 1):
                 if _checksum(row) != expected:
                     raise InputError(
-                        f"row {number:,} of the input is another than when the run was interrupted; leave --resume "
-                        "out to begin anew"
+                        f"row {number:,} of the input has changed since the run was interrupted; leave --resume out "
+                        "to start again"
                     )
-            self.rows += len(piece)
+            self.rows += len(batch)
         else:
-            if self.rows < there:
+            if self.rows < finished:
                 raise InputError(
-                    f"the input has {self.rows:,} rows, the interrupted run has results of {there:,}; leave --resume "
-                    "out to begin anew"
+                    f"the input has {self.rows:,} rows, but the interrupted run has results of {finished:,}; leave "
+                    "--resume out to start again"
                 )
-        self._cut(head, width)
-        return self._note(itertools.chain(waiting, parts))
+        self._truncate(head, width)
+        return self._record(itertools.chain(unfinished, batches))
 
     def write(self, result: str | bytes) -> None:
         """Append the result of the next row."""
         self._results.write(result.encode("utf-8") if isinstance(result, str) else result)
-        self._sums.write(self._noted.popleft())
+        self._sums.write(self._pending.popleft())
         self.rows += 1
         if self.rows % _FLUSH_EVERY == 0:
             self.flush()
 
     def rewrite_head(self, head: bytes) -> None:
-        """Replace what the file begins with, by as many bytes."""
+        """Replace the first bytes of the file by `head`, which must have the same length."""
         self._results.seek(0)
         self._results.write(head)
 
     def flush(self) -> None:
-        """Hand what was written to the system."""
+        """Flush both files to the operating system."""
         self._results.flush()
         self._sums.flush()
 
-    def _note(self, parts: Iterable[list[Any]]) -> Iterator[Any]:
-        """The rows, each noted as it is given on: they are read further ahead than results come."""
+    def _record(self, batches: Iterable[list[Any]]) -> Iterator[Any]:
+        """Yield the rows and queue their checksums, because rows are read ahead of their results."""
         self.complete = self.rows
-        for part in parts:
-            for row in part:
-                self._noted.append(_checksum(row))
+        for batch in batches:
+            for row in batch:
+                self._pending.append(_checksum(row))
                 yield row
-            # Whoever asks for the next piece has written the results of the one before.
+            # The caller has written all results of a batch before it asks for the next one.
             self.complete = self.rows
 
     def _count(self, head: int, width: int | None) -> int:
-        """How many results are complete."""
+        """Return the number of complete results in the file."""
         self._results.seek(head)
         if width is not None:
             return (os.fstat(self._results.fileno()).st_size - head) // width
         return sum(block.count(b"\n") for block in iter(lambda: self._results.read(1 << 20), b""))
 
-    def _cut(self, head: bytes, width: int | None) -> None:
+    def _truncate(self, head: bytes, width: int | None) -> None:
         self._results.seek(0)
-        self._results.write(head)  # which a killed process may not have come to
+        self._results.write(head)  # a killed process may not have written it
         if width is None:
             for _ in range(self.rows):
                 self._results.readline()
@@ -148,16 +153,18 @@ class ResumableResults:
 def resumable_results(
     output: str | os.PathLike[str], facts: dict[str, Any], *, overwrite: bool = False, resume: bool = False
 ) -> Iterator[ResumableResults]:
-    """Results that become `output` when the block ends without an error. An error, or Ctrl-C, keeps
-    those of whole pieces, and its message says so.
+    """Yield results that become `output` when the block ends without an error.
+
+    An error or Ctrl-C keeps the results of complete batches, and its message says so.
 
     Args:
-        facts: what the results depend on apart from the rows, by name, as JSON holds it.
-        overwrite: replace a file that is there.
-        resume: go on with what an interrupted run left; from the beginning where there is nothing.
+        facts: everything except the rows on which the results depend, as a JSON object.
+        overwrite: replace an existing file.
+        resume: continue an interrupted run; start from the beginning if there is none.
 
     Raises:
-        OutputError: as `whole_file`; or another process is writing it. InputError: the facts are others.
+        OutputError: as `whole_file`; or another process is writing the file.
+        InputError: the facts differ from those of the interrupted run.
     """
     target = check_file(output, overwrite=overwrite)
     facts = json.loads(json.dumps(facts))
@@ -169,15 +176,15 @@ def resumable_results(
         except FileExistsError:
             stage.keep = True
             raise OutputError(
-                f"{output} has been made by somebody else meanwhile, and is left as it is; the results {_KEPT} "
-                "--overwrite to put them there"
+                f"{output}: another process wrote this file meanwhile, and it was not replaced; the results {_KEPT} "
+                "--overwrite to replace it"
             ) from None
 
     opened = stage = None
     try:
         with staged(output, target, publish, _is_resumable if resume else None) as stage:
             if stage.resumed:
-                stage.keep = True  # unless the facts are right
+                stage.keep = True  # if the check fails
                 _check_facts(_read_facts(stage.path / _FACTS), facts)
                 stage.keep = False
             else:
@@ -190,7 +197,7 @@ def resumable_results(
                 try:
                     yield opened
                 finally:
-                    # Until they are at their place. What an earlier run has left, no error of a later one takes away.
+                    # `publish` resets this. An error of this run must not delete an earlier run's results.
                     stage.keep = stage.resumed or opened.complete > 0
     except BaseException as error:
         if stage is not None and stage.keep and opened is not None:
@@ -202,7 +209,7 @@ def resumable_results(
 
 
 def _add_hint(error: BaseException) -> None:
-    """Say in the message of an error, where it has one, that results are kept."""
+    """Add to an error message that results are kept."""
     if isinstance(error, MemoryError):
         error.args = (_with_hint("not enough memory"),)
     elif len(error.args) == 1 and isinstance(error.args[0], str) and _KEPT not in error.args[0]:
@@ -210,7 +217,7 @@ def _add_hint(error: BaseException) -> None:
 
 
 def _with_hint(message: str) -> str:
-    return f"{message}; the results so far {_KEPT} to go on with them, or without it to begin anew"
+    return f"{message}; the results so far {_KEPT} to continue, or without it to start again"
 
 
 def _checksum(row: Any) -> bytes:
@@ -234,8 +241,8 @@ def _check_facts(recorded: dict[str, Any] | None, facts: dict[str, Any]) -> None
         then, now = (recorded or {}).get(name), facts.get(name)
         if then != now:
             raise InputError(
-                f"the interrupted run had {name} {then!r:.80}, this one has {now!r:.80}, with which results would be "
-                "others: restore it, or leave --resume out to begin anew"
+                f"the interrupted run had {name} {then!r:.80}, this one has {now!r:.80}, which changes the results: "
+                "restore it, or leave --resume out to start again"
             )
 
 

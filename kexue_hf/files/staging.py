@@ -1,9 +1,9 @@
-"""Files and folders that appear whole or not at all.
+"""Write files and folders that appear complete or not at all.
 
-Everything is written into a folder beside OUTPUT named `.OUTPUT.partial-...`, the stage, and renamed at the end. An
-error or Ctrl-C removes it. A killed process leaves it behind; it holds a lock on it as long as it lives, so the next
-run can tell a left-over from the work of somebody else and removes it, or goes on with it. Where there are no such
-locks, a file in it says whose it is.
+Everything is written into a stage, a folder beside OUTPUT named `.OUTPUT.partial-...`, and renamed at the end. An
+error or Ctrl-C removes the stage. A process locks its stage while it runs. A killed process leaves its stage behind
+without a lock, so the next run removes or resumes it. On systems without such locks, a file in the stage names its
+owner.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from kexue_hf.errors import KexueError, OutputError
 _MOST_TRIES = 100
 NOTHING_WRITTEN = "; nothing was written"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# Of renameat2, which Linux has.
+# Flags of Linux' renameat2.
 _NO_REPLACE, _EXCHANGE = 1, 2
 _OWNER = ".owner"
 _PARTIAL, _REPLACED = ".partial-", ".replaced-"
 
 
 class Stage:
-    """A locked folder to write into. `keep` leaves it behind, for a later run to go on with."""
+    """A locked folder to write into. Set `keep` to leave it behind for a later run to resume."""
 
     def __init__(self, path: Path, lock: int | None, resumed: bool = False) -> None:
         self.path = path
@@ -38,16 +38,16 @@ class Stage:
         self.keep = False
         self._lock = lock
         if lock is None:
-            # Of a full disk the first result will tell.
+            # On a full disk, the first write of a result raises the error.
             with contextlib.suppress(OSError):
                 (path / _OWNER).write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
 
     def disown(self) -> None:
-        """Remove the file that says whose it is."""
+        """Remove the file that names the owner."""
         (self.path / _OWNER).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove the folder, unless it is to be kept, and give the lock back."""
+        """Remove the folder unless `keep` is set, and release the lock."""
         if self.keep:
             with contextlib.suppress(OSError):
                 self.disown()
@@ -64,24 +64,27 @@ def staged(
     publish: Callable[[Stage], object],
     resumable: Callable[[Path], bool] | None = None,
 ) -> Iterator[Stage]:
-    """Make a stage beside `target`, whose missing parents are made too; `publish` it when the block ends well.
+    """Yield a stage beside `target`, and publish it when the block ends without an error.
+
+    Missing parents of `target` are created, and removed again after an error.
 
     Args:
-        output: the target as it was named, for messages.
-        publish: puts what is in the stage at its place.
-        resumable: whether a left-over can be gone on with; the latest such one becomes the stage.
+        output: the target as the user named it, for messages.
+        publish: moves the content of the stage to the target.
+        resumable: whether a leftover stage can be resumed; the latest such stage is used.
 
     Raises:
-        OutputError: it cannot be written, or the disk is full; or with `resumable`, another process is writing it.
+        OutputError: the target cannot be written, or the disk is full; or with `resumable`, another process is
+            writing it.
     """
     created = _make_parents(output, target)
     stage = None
     try:
-        taken = None if resumable is None else _take_over(output, target, resumable)
+        leftover = None if resumable is None else _resume_stage(output, target, resumable)
         _remove_leftovers(target)
-        stage = taken or Stage(*_make_stage(target))
+        stage = leftover or Stage(*_make_stage(target))
         yield stage
-        stage.disown()  # A folder becomes the result as it is.
+        stage.disown()  # The folder itself may become the result.
         publish(stage)
         created = []
     except OSError as error:
@@ -97,10 +100,10 @@ def staged(
 
 
 def put_file(file: Path, target: Path, *, overwrite: bool) -> None:
-    """Rename a finished file to its place.
+    """Rename a finished file to `target`.
 
     Raises:
-        FileExistsError: something is there, and `overwrite` is false.
+        FileExistsError: the target exists, and `overwrite` is false.
     """
     if overwrite:
         os.replace(file, target)
@@ -118,7 +121,7 @@ def put_file(file: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def put_folder(stage: Path, target: Path) -> None:
-    """Rename a finished folder to its place; what was there ends up under the stage's name."""
+    """Rename a finished folder to `target`. A previous folder is removed, or ends up at the path of the stage."""
     if not target.exists() or not any(target.iterdir()):
         if target.exists() and stands_in(target):
             _move_in(stage, target)
@@ -138,7 +141,7 @@ def put_folder(stage: Path, target: Path) -> None:
 
 
 def stands_in(folder: Path) -> bool:
-    """Whether the current directory is the folder, or lies in it."""
+    """Return whether the current directory is the folder or lies inside it."""
     try:
         here = Path.cwd()
     except OSError:  # it was removed
@@ -147,16 +150,16 @@ def stands_in(folder: Path) -> bool:
 
 
 def explain(output: object, error: OSError) -> str:
-    """What to say of an error in writing."""
+    """Return the message for an error in writing."""
     if error.errno in _FULL:
         return f"{output}: the disk is full ({error.strerror}); free some space and try again{NOTHING_WRITTEN}"
     return f"{output}: cannot be written: {error.strerror or error}; name another place"
 
 
 def _move_in(stage: Path, target: Path) -> None:
-    """Move the content into an empty folder that has to stay the one it is, since somebody stands in it.
+    """Move the content of the stage into an empty folder that is the current directory and cannot be replaced.
 
-    Not in one step: the configuration, without which nothing loads, comes last.
+    This is not atomic, so the configuration, without which nothing loads, comes last.
     """
     moved = []
     try:
@@ -170,7 +173,7 @@ def _move_in(stage: Path, target: Path) -> None:
 
 
 def _make_parents(output: object, target: Path) -> list[Path]:
-    """Create the missing parents; those that were created, innermost first."""
+    """Create the missing parents; return those that were created, innermost first."""
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +183,7 @@ def _make_parents(output: object, target: Path) -> list[Path]:
 
 
 def _prefix(target: Path, mark: str = _PARTIAL) -> str:
-    """How the names of its stages begin. A long name is shortened: a stage's may have no more bytes than any other."""
+    """Return the prefix of the stages' names. A long name is replaced by its hash, because file names are limited."""
     try:
         longest = os.pathconf(target.parent, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):
@@ -192,9 +195,9 @@ def _prefix(target: Path, mark: str = _PARTIAL) -> str:
 
 
 def _make_stage(target: Path) -> tuple[Path, int | None]:
-    """A new folder to write into, and the lock on it.
+    """Make a new folder to write into; return it and the lock on it.
 
-    Until it is locked, it looks like a left-over, and another run may be removing it: then a new one is made.
+    Until it is locked, the folder looks like a leftover and another run may remove it. Then another one is made.
     """
     for _ in range(_MOST_TRIES):
         stage = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
@@ -210,11 +213,11 @@ def _make_stage(target: Path) -> tuple[Path, int | None]:
             pass
         if lock is not None:
             os.close(lock)
-    raise OutputError(f"{target}: another process removes whatever is made beside it; try again when it has ended")
+    raise OutputError(f"{target}: another process keeps removing the files beside it; try again when it has ended")
 
 
 def _stages(target: Path, mark: str = _PARTIAL) -> list[Path]:
-    """What has the name of a stage, the latest first."""
+    """Return all paths with the name of a stage, the latest first."""
     pattern = re.compile(re.escape(_prefix(target, mark)) + "[0-9a-f]{8}")
     found = []
     for name in os.listdir(target.parent):
@@ -224,8 +227,8 @@ def _stages(target: Path, mark: str = _PARTIAL) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def _take_over(output: object, target: Path, resumable: Callable[[Path], bool]) -> Stage | None:
-    """Lock the latest left-over that can be gone on with."""
+def _resume_stage(output: object, target: Path, resumable: Callable[[Path], bool]) -> Stage | None:
+    """Lock and return the latest leftover that can be resumed."""
     for path in _stages(target):
         try:
             lock = _lock(path)
@@ -243,7 +246,7 @@ def _take_over(output: object, target: Path, resumable: Callable[[Path], bool]) 
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove the stages of processes that are gone, and put back what one had moved away to replace it."""
+    """Remove the stages of dead processes, and restore a folder that a dead process had moved away to replace it."""
     alone = True
     for leftover in _stages(target):
         try:
@@ -262,10 +265,11 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """An open, locked descriptor of a folder; None if the system has no such locks.
+    """Return an open, locked descriptor of a folder; None if the system has no such locks.
 
     Raises:
-        BlockingIOError: somebody else holds it, or owns the folder. FileNotFoundError: the folder is gone.
+        BlockingIOError: another process holds the lock, or owns the folder.
+        FileNotFoundError: the folder is gone.
     """
     try:
         import fcntl
@@ -290,10 +294,10 @@ def _check_owner(folder: Path) -> None:
     """Raise BlockingIOError if a living process of this machine owns a folder that cannot be locked."""
     try:
         pid, host = (folder / _OWNER).read_text(encoding="utf-8").split(" ", 1)
-        # Elsewhere than on POSIX, signal 0 may end the process.
+        # Outside POSIX, signal 0 may end the process.
         if host != socket.gethostname() or os.name != "posix":
             return
-        with contextlib.suppress(PermissionError):  # somebody else's, and alive
+        with contextlib.suppress(PermissionError):  # alive, but of another user
             os.kill(int(pid), 0)
     except (OSError, ValueError, OverflowError):
         return
@@ -301,7 +305,10 @@ def _check_owner(folder: Path) -> None:
 
 
 def _rename(one: Path, other: Path, how: int) -> bool:
-    """Rename as Linux can, in one step: without replacing, or exchanging the two; False where that fails."""
+    """Rename atomically with Linux' renameat2, either without replacing or swapping the two.
+
+    Return False if that fails or is not available.
+    """
     try:
         call = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):

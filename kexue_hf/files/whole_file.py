@@ -1,4 +1,4 @@
-"""A file of results that appears whole or not at all: written into a stage beside it, and renamed at the end."""
+"""Write a file that appears complete or not at all: it is written in a stage beside it and renamed at the end."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ _RESULT = "result"
 
 @contextlib.contextmanager
 def whole_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[TextIO]:
-    """A text file to write into (UTF-8); when the block ends without an error, it becomes `output`.
+    """Yield a text file (UTF-8) to write into. It becomes `output` when the block ends without an error.
 
     Args:
-        overwrite: replace a file that is there.
+        overwrite: replace an existing file.
 
     Raises:
-        OutputError: there is something at `output`, if only since the block was begun, or it cannot be written. What
-            was there before still is.
+        OutputError: `output` exists (perhaps only since the block started), or cannot be written. The previous file is
+            still there.
     """
     target = check_file(output, overwrite=overwrite)
     with _staged(output, target, overwrite) as path, open(path, "x", encoding="utf-8", newline="\n") as file:
@@ -30,25 +30,25 @@ def whole_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> It
 
 @contextlib.contextmanager
 def whole_binary_file(output: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """As `whole_file`, of bytes."""
+    """Yield a binary file to write into, as `whole_file` does."""
     target = check_file(output, overwrite=overwrite)
     with _staged(output, target, overwrite) as path, open(path, "xb") as file:
         yield file
 
 
 def check_file(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Where a file will be: through a link, so that what it points to is replaced, and not the link.
+    """Return the path to write, with links resolved, so that the target of a link is replaced and not the link.
 
     Raises:
-        OutputError: a file may not be put at `output`.
+        OutputError: a file may not be written to `output`.
     """
     target = Path(os.path.realpath(output))
     if target.exists() and not target.is_file():
-        raise OutputError(f"{output} is there and no ordinary file; name another")
+        raise OutputError(f"{output} exists and is not a regular file; name another file")
     if target.exists() and not overwrite:
         raise OutputError(f"{output} exists; name another file, or pass --overwrite")
     if target.parent.is_file():
-        raise OutputError(f"{output}: {target.parent} is a file and no folder; name another")
+        raise OutputError(f"{output}: {target.parent} is a file, expected a folder; name another file")
     return target
 
 
@@ -58,7 +58,9 @@ def _staged(output: str | os.PathLike[str], target: Path, overwrite: bool) -> It
         try:
             put_file(stage.path / _RESULT, target, overwrite=overwrite)
         except FileExistsError:
-            raise OutputError(f"{output} has been made by somebody else meanwhile, and is left as it is") from None
+            raise OutputError(
+                f"{output}: another process wrote this file meanwhile, and it was not replaced; name another file"
+            ) from None
 
     with staged(output, target, publish) as stage:
         yield stage.path / _RESULT

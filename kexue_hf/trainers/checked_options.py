@@ -42,7 +42,7 @@ def one_line(what: str) -> Iterator[None]:
 
 
 def check_model(name: str) -> None:
-    """Raise InputError for a `--model` that is no folder here and cannot be downloaded from the Hub."""
+    """Raise InputError for a `--model` that is not a folder and cannot be downloaded from the Hub."""
     try:
         check_model_name(name)
     except InputError as error:

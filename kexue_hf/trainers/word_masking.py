@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kexue_hf.corpora.row_order import random_of
+from kexue_hf.corpora.row_order import random_generator
 from kexue_hf.trainers.labelled_positions import IGNORED
 
 
@@ -174,7 +174,7 @@ class WordMaskingCollator:
         if "row" in features[0]:
             for feature in features:
                 # Another word of the counter than the order of rows uses.
-                yield random_of(self.seed, int(feature.get("epoch", 0)), 2, int(feature["row"]))
+                yield random_generator(self.seed, int(feature.get("epoch", 0)), 2, int(feature["row"]))
         else:
             random = np.random.default_rng([self.seed, zlib.crc32(ids.tobytes())])
             for _ in features:

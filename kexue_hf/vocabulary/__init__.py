@@ -1,9 +1,10 @@
-"""Which words a word-based model knows: counting them, choosing them, and giving a new one its first vector.
+"""Build and extend the vocabularies of word-based models.
 
-* `counting`: how often characters and words occur, in a corpus of any size or in the text jieba was made from
-* `building`: a vocabulary from nothing but counts
-* `extending`: a character vocabulary made one of words, as the original WoBERT's was
-* `user_dictionary`: a file of one's own words
-* `adding`: words for a model and a tokenizer that are in use
-* `means`: a new word's row is the mean of its pieces' rows
+* `counting` counts characters and words of a corpus of any size, and reads the frequencies of jieba's dictionary
+* `building` makes a new vocabulary from counts
+* `extending` turns a character vocabulary into a word vocabulary, as for the original WoBERT
+* `user_dictionary` reads a file of user words
+* `adding` adds words to a loaded model and its tokenizer
+* `means` computes the embedding of a new word, the mean of those of its word pieces
+* `pairing` warns if a tokenizer does not belong to a model
 """

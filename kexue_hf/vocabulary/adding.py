@@ -1,8 +1,8 @@
-"""Words for a model and its tokenizer that are in use: `add_words`.
+"""Add words to a loaded model and its tokenizer: `add_words`.
 
-What transformers offers for this (`add_tokens`, `resize_token_embeddings`) makes tokens that match anywhere in a text,
-inside longer words too, and starts their vectors at random. Here a word becomes a word of the vocabulary, cut by the
-segmenter, and its vector and its output bias start as the mean of its pieces' (https://kexue.fm/archives/7758).
+The means of transformers (`add_tokens`, `resize_token_embeddings`) make tokens that match anywhere in a text, also
+inside longer words, with random embeddings. Here the segmenter finds the new words, and their embeddings and output
+biases are initialised to the mean over their word pieces (https://kexue.fm/archives/7758).
 """
 
 import copy
@@ -18,41 +18,39 @@ if TYPE_CHECKING:
 
 
 def add_words(model: Any, tokenizer: Any, words: Iterable[str]) -> dict[str, int]:
-    """Add words to the vocabulary of a word-based model and of its tokenizer, both in place.
+    """Add words to a word-based model and its tokenizer, both in place.
 
-    Each word becomes one token: the segmenter cuts it as one unit, the input embeddings and, where the model predicts
-    words, the output weights and the bias get a row that is the mean (in float64) of the rows of the pieces which the
-    tokenizer cut it into before. Ties stay ties, other rows stay as they are bit for bit, and both `save_pretrained`
-    keep all of it. Do it before an optimizer is made: the parameters are new objects or have new shapes.
+    Each word becomes one token. The input embeddings, the output weights and the output bias get a row that is the
+    float64 mean of the rows of the word pieces into which the tokenizer split the word before. Tied weights stay tied,
+    other rows stay equal bit for bit, and both `save_pretrained` methods save the result. Call this before you make
+    the optimizer, because parameters are replaced or change their shapes.
 
     Args:
-        model: WoBERT, NEZHA, RoFormer, ... with any head or none; the model itself, not a wrapper that trains
-            it in parallel.
-        tokenizer: the `WoBertTokenizer` that belongs to it.
-        words: new words; case does not matter if the tokenizer lower-cases.
+        model: WoBERT, NEZHA, RoFormer, ... with any head or none; not a wrapper such as DistributedDataParallel.
+        tokenizer: the `WoBertTokenizer` of the model.
+        words: the new words; case does not matter if the tokenizer lower-cases.
 
     Returns:
-        the words in their normal form with their ids.
+        the normalised words with their ids.
 
     Raises:
-        InputError: a word is empty, given twice, in the vocabulary already, or holds white space or a special token
-            (names the words); tokenizer and model do not belong together; or the model is wrapped. Model and
-            tokenizer are as before.
+        InputError: a word is empty, repeated, in the vocabulary already, or holds white space or a special token (the
+            message names the words); the tokenizer does not belong to the model; or the model is wrapped. Model and
+            tokenizer are then unchanged.
     """
     if not hasattr(tokenizer, "grow_vocabulary"):
         raise InputError(
-            f"words are added to a WoBertTokenizer, got a {type(tokenizer).__name__}: a character model becomes one "
-            "of words with kexue_hf.extend"
+            f"expected a WoBertTokenizer, got a {type(tokenizer).__name__}: make a word-based model of a character "
+            "model with kexue_hf.extend"
         )
     if not hasattr(model, "resize_token_embeddings"):
         raise InputError(
-            f"words are added to a model of transformers, got a {type(model).__name__}: give the model itself "
-            "(model.module)"
+            f"expected a transformers model, got a {type(model).__name__}: give the wrapped model (model.module)"
         )
     _check_belongs(model, tokenizer)
     grown = copy.copy(tokenizer)
     try:
-        # On a copy first: nothing may have changed when something turns out to be wrong.
+        # Try a copy first, so that an error leaves the tokenizer unchanged.
         new = dict(grown.grow_vocabulary(words))
     except ValueError as error:
         raise InputError(str(error)) from None
@@ -62,7 +60,7 @@ def add_words(model: Any, tokenizer: Any, words: Iterable[str]) -> dict[str, int
     whole = grown(list(new), add_special_tokens=False)["input_ids"]
     odd = [word for word, old, now in zip(new, pieces, whole, strict=True) if not old or now != [new[word]]]
     if odd:
-        raise InputError(f"these words cannot be cut as one: {', '.join(map(repr, odd[:10]))}")
+        raise InputError(f"these words cannot become one token: {', '.join(map(repr, odd[:10]))}")
     _add_rows(model, list(new.values()), pieces)
     tokenizer.grow_vocabulary(new)
     if getattr(model.config, "vocab_fingerprint", None) is not None:
@@ -79,28 +77,28 @@ def _check_belongs(model: Any, tokenizer: Any) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if not problems and len(tokenizer) > rows:
         problems = [
-            f"the tokenizer knows {len(tokenizer):,} tokens, the model's embedding has {rows:,} rows (after "
-            "add_tokens, resize_token_embeddings first)"
+            f"the tokenizer has {len(tokenizer):,} tokens, the model's embedding {rows:,} rows (after add_tokens, "
+            "call resize_token_embeddings first)"
         ]
     if problems:
         raise InputError(f"this tokenizer does not belong to this model: {'; '.join(problems)}")
 
 
 def _add_rows(model: Any, ids: list[int], pieces: list[list[int]]) -> None:
-    """Rows `ids`, each the mean of its pieces', for all that has a row for each token."""
+    """Set the rows `ids` of every vocabulary tensor to the means over their word pieces."""
     flat, lengths = [index for group in pieces for index in group], [len(group) for group in pieces]
     means = {name: _mean(values, flat, lengths) for name, values in _vocabulary_tensors(model).items()}
     rows = model.get_input_embeddings().weight.shape[0]
-    # A matrix that is rounded up may have room already.
+    # A padded matrix may have enough rows already.
     if max(ids) >= rows:
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
     for name, values in _vocabulary_tensors(model).items():
-        # To double, then to the type of the weights: rounded once.
+        # The mean is float64, so it is rounded only once.
         values.data[ids] = means[name].to(device=values.device, dtype=values.dtype)
 
 
 def _vocabulary_tensors(model: Any) -> "dict[str, torch.Tensor]":
-    """The parameters whose first dimension is the vocabulary; one that is tied appears once or as its own twin."""
+    """Return the parameters whose first dimension is the vocabulary. A tied output weight is not repeated."""
     tensors = {"input": model.get_input_embeddings().weight}
     output = model.get_output_embeddings()
     if output is not None:

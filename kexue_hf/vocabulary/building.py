@@ -1,13 +1,11 @@
-"""Building a vocabulary: for WoBERT, the characters of a text, and the words that earn a row of their own.
+"""Build a vocabulary from counts: characters and words for WoBERT, characters only for T-TA.
 
-The released vocabularies (https://kexue.fm/archives/7758) are a character vocabulary without its ## Chinese pieces,
-plus the most frequent words of jieba's dictionary (`extending` does just that). Here the counts of a corpus decide and
-jieba's own frequencies break ties, or, weighted, stand in for a corpus that is small or absent. Nothing is learnt.
-
-For T-TA, the characters alone.
+The released WoBERT vocabularies (https://kexue.fm/archives/7758) are a character vocabulary without its Chinese ##
+pieces, plus the most frequent words of jieba's dictionary (see `extending`). Here the counts of a corpus decide. The
+frequencies of jieba's dictionary break ties, or, with a weight, complement a small corpus or replace a missing one.
 
 The order of the result: special tokens, ASCII characters, ## pieces of ASCII letters and digits, other characters by
-count, words by score (for T-TA ## pieces of other characters). Equal inputs give equal vocabularies.
+count, then words by score (for T-TA, ## pieces of other characters). Equal inputs give equal vocabularies.
 """
 
 import os
@@ -18,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from kexue_hf.vocabulary.counting import CorpusCounts, dictionary_frequencies
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# T-TA's, in the order of the released vocabulary: numbers 0 to 6.
+# T-TA's special tokens, ids 0 to 6 as in the released vocabulary.
 TTA_SPECIAL_TOKENS = ("[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]")
 ASCII_CHARACTERS = tuple(chr(code) for code in range(33, 127) if not chr(code).isupper())
 ASCII_PIECES = tuple(f"##{character}" for character in ASCII_CHARACTERS if character.isalnum())
@@ -34,21 +32,21 @@ def build_vocabulary(
     dictionary: Counter[str] | None = None,
     dictionary_weight: float = 0.0,
 ) -> list[str]:
-    """The vocabulary, a list of `size` tokens at most (fewer where characters and words run out), in order of id.
+    """Return a vocabulary of at most `size` tokens, in order of id.
 
-    A word's score is count + dictionary_weight * (dictionary frequency, scaled to as many words as the corpus has);
-    ties go to the dictionary's more frequent word, then to the earlier code point.
+    A word's score is count + dictionary_weight * dictionary frequency, where the frequencies are scaled to the number
+    of words in the corpus. Ties go to the more frequent word of the dictionary, then to the lower code point.
 
     Args:
-        counts: of the corpus, see `count_corpus`; an empty `CorpusCounts()` uses the dictionary alone.
-        size: the number of tokens wanted, special tokens included.
-        min_character_count: characters that occur less often are left to [UNK].
-        min_word_count: words whose score is lower are left to their characters.
-        dictionary: see `dictionary_frequencies`, which is also the default; `Counter()` for none.
-        dictionary_weight: 0 counts the corpus only; 1 weighs dictionary and corpus alike.
+        counts: counts of the corpus, see `count_corpus`; an empty `CorpusCounts()` uses only the dictionary.
+        size: maximum number of tokens, special tokens included.
+        min_character_count: characters that occur less often become [UNK].
+        min_word_count: words with a lower score are split into characters.
+        dictionary: frequencies, by default `dictionary_frequencies()`; `Counter()` for none.
+        dictionary_weight: 0 uses only the corpus; 1 weighs dictionary and corpus equally.
 
     Raises:
-        ValueError: `size` does not even hold the special tokens, ASCII and the wanted characters.
+        ValueError: `size` is too small for the special tokens, ASCII and the frequent characters.
     """
     dictionary = dictionary_frequencies() if dictionary is None else dictionary
     tokens = dict.fromkeys((*SPECIAL_TOKENS, *ASCII_CHARACTERS, *ASCII_PIECES))
@@ -59,8 +57,8 @@ def build_vocabulary(
     tokens.update(dict.fromkeys(_by_count(characters)))
     if len(tokens) > size:
         raise ValueError(
-            f"a vocabulary of {size} tokens was asked for, but special tokens, ASCII and the characters that occur "
-            f"at least {min_character_count} times are {len(tokens)}: ask for more tokens or a higher minimum count"
+            f"expected a vocabulary size of at least {len(tokens)} (special tokens, ASCII and the characters that "
+            f"occur at least {min_character_count} times), got {size}: use a larger size or a higher minimum count"
         )
 
     total_words, total_dictionary = counts.words.total(), dictionary.total()
@@ -82,24 +80,25 @@ def build_character_vocabulary(
     min_character_count: int = 1,
     special_tokens: Sequence[str] = TTA_SPECIAL_TOKENS,
 ) -> list[str]:
-    """A vocabulary without words, in order of id: English is spelt in ## pieces of a letter each.
+    """Return a vocabulary without words, in order of id: English is spelt in single-letter ## pieces.
 
-    So is all that BERT does not cut at, as it does around Chinese characters and punctuation: Greek, kana, the sign in
-    25℃. Such a character takes two tokens.
+    BERT splits around Chinese characters and punctuation only. Any other character, such as Greek, kana or the sign in
+    25℃, can stand inside a word and therefore takes two tokens.
 
     Args:
-        counts: of the corpus; its words are not looked at.
-        size: the most tokens that it may have, special tokens included; the rarest characters go first.
-        min_character_count: characters that occur less often are left to [UNK].
+        counts: counts of the corpus; its words are ignored.
+        size: maximum number of tokens, special tokens included; the rarest characters are left out.
+        min_character_count: characters that occur less often become [UNK].
         special_tokens: the first tokens.
 
     Raises:
-        ValueError: `size` does not even hold the special tokens and ASCII.
+        ValueError: `size` is too small for the special tokens and ASCII.
     """
     tokens = dict.fromkeys((*special_tokens, *ASCII_CHARACTERS, *ASCII_PIECES))
     if len(tokens) > size:
         raise ValueError(
-            f"a vocabulary of {size} tokens was asked for, but special tokens and ASCII alone are {len(tokens)}"
+            f"expected a vocabulary size of at least {len(tokens)} (special tokens and ASCII), got {size}: use a "
+            "larger size"
         )
     characters: list[str] = []
     pieces: list[str] = []
@@ -115,7 +114,7 @@ def build_character_vocabulary(
 
 
 def save_vocabulary(vocabulary: Iterable[str], path: str | os.PathLike[str]) -> None:
-    """Write `vocab.txt`: UTF-8, one token a line, line number (from 0) = id."""
+    """Write `vocab.txt`: UTF-8, one token a line; the line number (from 0) is the id."""
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{token}\n" for token in vocabulary)
 
@@ -131,8 +130,9 @@ def _by_count(characters: Counter[str]) -> list[str]:
 
 
 def _stands_inside_words(character: str) -> bool:
-    """Whether BERT's tokenizer leaves it between two letters, as it does all but Chinese and punctuation."""
-    # Here, where a T-TA's vocabulary is made: `kexue-hf extend` does without and answers sooner.
+    """Return whether BERT's tokenizer keeps the character inside a word, as it does except for Chinese and "
+    "punctuation."""
+    # Imported here because `kexue-hf extend` does not need it and should start fast.
     from tokenizers import normalizers, pre_tokenizers
 
     chinese = normalizers.BertNormalizer(strip_accents=False, lowercase=False)

@@ -1,7 +1,8 @@
-"""Counting words: what jieba cuts without its hidden Markov model, which is how the tokenizer cuts.
+"""Count the words that jieba finds without its hidden Markov model, as the tokenizer does.
 
-Every word that is counted can therefore occur. Memory is bounded: beyond a number of different words (web text has
-new strings of letters and digits without end) the rarest are forgotten, and it is recorded how much a count may lack.
+Every counted word can therefore occur in tokenized text. Memory is bounded: web text has endlessly many new strings of
+letters and digits, so beyond a number of different words the rarest are forgotten. `CorpusCounts.forgotten` says how
+much a count may lack.
 """
 
 import os
@@ -12,19 +13,20 @@ from dataclasses import dataclass, field
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 
-# Different words that are kept, about 140 bytes each: jieba's dictionary has 349,046.
+# Different words to keep, about 140 bytes each. jieba's dictionary has 349,046.
 MOST_WORDS = 4_000_000
-# Characters that are cut at once.
+# Characters that are segmented in one call.
 _CHUNK = 1 << 16
-# Between texts that are cut at once: jieba always cuts there.
+# Separator of texts that are segmented together; jieba always splits there.
 _BETWEEN = "\n"
 
 
 @dataclass
 class CorpusCounts:
-    """How often each character and each word (of two characters or more) occurs in a text, normalised.
+    """Counts of characters and of words (of two or more characters) in normalised text.
 
-    A word's true count is at most `forgotten` higher; 0 unless the corpus had more different words than are kept.
+    A word's true count is at most `forgotten` higher. `forgotten` is 0 unless the corpus had more different words than
+    are kept.
     """
 
     characters: Counter[str] = field(default_factory=Counter)
@@ -39,17 +41,17 @@ def count_corpus(
     lower: bool = True,
     most_words: int = MOST_WORDS,
 ) -> CorpusCounts:
-    """Count the characters and words of `texts` (the iterable may be a stream of any size).
+    """Count the characters and words of texts, which may be a stream of any size.
 
     Args:
-        texts: raw texts; they are normalised as the tokenizer does (lower case, accents gone).
-        cut: segmenter of a normalised text; by default the tokenizer's own.
+        texts: raw texts; they are normalised as the tokenizer does (lower case, without accents).
+        cut: segmenter of normalised text; by default the tokenizer's.
         lower: whether to normalise; False for a tokenizer with `do_lower_case=False`.
-        most_words: different words to keep in memory; beyond, the rarer half is forgotten.
+        most_words: different words to keep in memory; beyond that, the rarer half is forgotten.
     """
     normalize = Normalizer(lower)
     counts = CorpusCounts()
-    # Somebody else's segmenter may not part texts at the line feed.
+    # A custom segmenter may not split at line feeds, so it gets one text at a time.
     cut, room = (cut, 0) if cut else (Segmenter(), _CHUNK)
     waiting: list[str] = []
     size = 0
@@ -65,7 +67,7 @@ def count_corpus(
 
 
 def dictionary_frequencies(lower: bool = True) -> Counter[str]:
-    """The words of jieba's dictionary, normalised, and their frequencies in the text that jieba was made from.
+    """Return the words of jieba's dictionary, normalised, with their frequencies.
 
     Args:
         lower: whether to normalise; False for a tokenizer with `do_lower_case=False`.
@@ -74,7 +76,7 @@ def dictionary_frequencies(lower: bool = True) -> Counter[str]:
 
     normalize = Normalizer(lower)
     frequencies: Counter[str] = Counter()
-    # Read as a file: jieba's own loader would write a cache, and would mark every prefix as a word.
+    # jieba's loader would write a cache and add every prefix as a word.
     with open(os.path.join(os.path.dirname(jieba.__file__), "dict.txt"), encoding="utf-8") as file:
         for line in file:
             word, frequency = line.split(" ", 2)[:2]
@@ -85,7 +87,7 @@ def dictionary_frequencies(lower: bool = True) -> Counter[str]:
 
 
 def is_word(text: str) -> bool:
-    """Two letters or digits at least and nothing else: what is worth a row and is looked up as a whole."""
+    """Return whether a text is at least two letters or digits and nothing else."""
     return len(text) > 1 and text.isalnum()
 
 
@@ -95,7 +97,7 @@ def _count(texts: list[str], cut: Callable[[str], Iterable[str]], counts: Corpus
         return
     counts.characters.update(joined)
     counts.characters[_BETWEEN] -= len(texts) - 1
-    # Punctuation and single characters are counted along and dropped later, all at once: faster than one by one.
+    # Punctuation and single characters are counted too and dropped later, because filtering one by one is slower.
     counts.words.update(cut(joined))
     if len(counts.words) > most_words:
         _keep_words(counts)
@@ -109,7 +111,7 @@ def _keep_words(counts: CorpusCounts) -> None:
 
 
 def _forget(counts: CorpusCounts, most_words: int) -> None:
-    """Drop the rarest words until at most half of the room is taken; all of one count go together."""
+    """Drop the rarest words until at most half of `most_words` remain; words of equal count go together."""
     if len(counts.words) <= most_words:
         return
     ordered = sorted(counts.words.values(), reverse=True)

@@ -1,10 +1,10 @@
-"""A character vocabulary made one of words, as the original WoBERT's was (https://kexue.fm/archives/7758).
+"""Turn a character vocabulary into a word vocabulary, as for the original WoBERT (https://kexue.fm/archives/7758).
 
-Its tokens are the source's without what a word model never meets (bert4keras' `load_vocab(simplified=True)`), and then
-the most frequent words that are not among them. Departs from the original where that took rows for nothing: words are
-normalised as texts are ("T恤" would never be met), single characters are no words, and a word with a character that
-the vocabulary lacks is left out. Of the 20,000 words of the released vocabulary these are 510, most of them mojibake.
-`kexue-hf extend` also leaves out the 27 that the segmenter always cuts up.
+The result has the tokens of the source except those that a word model never uses (bert4keras'
+`load_vocab(simplified=True)`), followed by the most frequent words that it lacks. Three differences from the original
+avoid useless rows: words are normalised as texts are ("T恤" would never match), single characters are not words, and
+words with characters that the vocabulary lacks are left out. These are 510 of the 20,000 words of the released
+vocabulary, mostly mojibake. `kexue-hf extend` also leaves out 27 words that the segmenter always splits.
 """
 
 import unicodedata
@@ -18,16 +18,16 @@ from kexue_hf.vocabulary.counting import is_word
 def keep_tokens(
     vocabulary: Mapping[str, int], first: Sequence[str], always: Collection[str] = (), words: bool = False
 ) -> dict[str, int]:
-    """The tokens that a word model needs of a character vocabulary, in their new order, each with its row there.
+    """Return the tokens of a character vocabulary that a word model needs, in their new order: token -> old row.
 
-    What goes: tokens of more than one character that have Chinese or punctuation in them: ## pieces of Chinese
-    characters, which occur only where a word is longer than a character, and [unused...].
+    Tokens of several characters that contain Chinese or punctuation are dropped: ## pieces of Chinese characters,
+    which a character tokenizer never produces, and [unused...].
 
     Args:
         vocabulary: token -> row.
-        first: special tokens, which get the ids from 0 on; those that the vocabulary lacks are passed over.
-        always: further tokens that stay.
-        words: whether Chinese words of several characters stay (where the source is a word model already).
+        first: special tokens, which get the ids from 0 on; missing ones are skipped.
+        always: other tokens to keep.
+        words: whether to keep Chinese words, for a source that is a word model already.
     """
     kept = {token: vocabulary[token] for token in first if token in vocabulary}
     for token, row in sorted(vocabulary.items(), key=lambda item: item[1]):
@@ -47,14 +47,15 @@ def choose_words(
     unk_id: int,
     ties: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """The `number` most frequent words (fewer where they run out) that are not known and can be spelt.
+    """Return the `number` most frequent words that are not known and can be spelt; fewer if there are not enough.
 
     Args:
-        counts: word -> how often, see `counting`. Of equal counts the word with more `ties` comes first, then the
-            one that is more to the front in the order of code points.
-        pieces_of: ids of the pieces of a word; one that has none, or `unk_id` among them, is left out.
+        counts: word -> count, see `counting`.
+        known: words to leave out.
+        pieces_of: returns the word-piece ids of a word. A word without pieces, or with `unk_id`, is left out.
+        ties: word -> frequency; it decides between equal counts, then the lower code point comes first.
     """
-    # Sorts keep the order of equals: the last one decides first.
+    # Sorting is stable, so the last sort takes precedence.
     ordered = sorted(word for word in counts if word not in known)
     if ties:
         ordered.sort(key=lambda word: ties.get(word, 0), reverse=True)
@@ -72,13 +73,13 @@ def choose_words(
 def speller(
     vocabulary: Mapping[str, int], unk_id: int, lower: bool = True, cut: Callable[[str], Iterable[str]] | None = None
 ) -> Callable[[str], list[int]]:
-    """A function from a word to the ids of its pieces: bert4keras' `compound_tokens`.
+    """Return a function from a word to its word-piece ids (bert4keras' `compound_tokens`).
 
     Args:
         vocabulary: token -> id, without the new words.
-        unk_id: the id of what cannot be spelt, which counts as any other piece.
+        unk_id: id of parts that cannot be spelt; it counts as a piece.
         lower: whether the tokenizer lower-cases.
-        cut: segmenter, where the vocabulary has words itself: a new word then consists of these.
+        cut: segmenter for a vocabulary with words, into which new words are split first.
     """
     normalize = Normalizer(lower)
     split = WordPieces(vocabulary, unk_id)
@@ -92,7 +93,7 @@ def speller(
 
 
 def _stands_alone(char: str) -> bool:
-    """Whether BERT takes the character for a word of its own: Chinese and punctuation."""
+    """Return whether BERT's tokenizer makes the character a separate word: Chinese and punctuation."""
     code = ord(char)
     is_symbol = 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126
     return is_symbol or unicodedata.category(char)[0] == "P" or is_cjk(code)

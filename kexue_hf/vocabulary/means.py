@@ -1,4 +1,4 @@
-"""The first vector of a new word: the mean of its pieces' rows, in float64 (https://kexue.fm/archives/7758)."""
+"""Compute the initial embedding of a new word, the float64 mean over its word pieces (https://kexue.fm/archives/7758)."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def group_means(rows: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
-    """Means of consecutive groups of rows.
+    """Return the means of consecutive groups of rows.
 
     Args:
-        rows: [sum of lengths, ...], floating point; added up in float64.
-        lengths: the number of rows of each group, at least 1.
+        rows: [sum of lengths, ...], floating point; summed in float64.
+        lengths: number of rows of each group, at least 1.
 
     Returns:
         [groups, ...], float64.

@@ -1,22 +1,21 @@
-"""A user dictionary: a file of words in jieba's format: one a line, `word [frequency] [tag]`.
+"""Read a user dictionary in jieba's format: one word a line, `word [frequency] [tag]`.
 
-Departs from jieba, which takes whatever it is given: a line that cannot become a word is skipped, with a warning that
-counts and names such lines.
-Frequency and tag are read over: a user's word gets the frequency with which the segmenter cuts it as one.
+Unlike jieba, which accepts anything, this skips lines that cannot become words, with one warning about all of them.
+Frequency and tag are ignored: a user word gets a frequency with which the segmenter never splits it.
 """
 
 import os
 import warnings
 from collections.abc import Callable, Sequence
 
-from kexue_hf.corpora.encodings import recoding_advice
+from kexue_hf.corpora.text_files import recoding_advice
 from kexue_hf.errors import InputError
 from kexue_hf.files.regular_file import read_regular
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.vocabulary_wobert import word_problem
 
 _SHOWN = 5
-# Two million words, with frequency and tag.
+# In bytes: two million words with frequency and tag.
 _LARGEST = 1 << 25
 
 
@@ -28,18 +27,19 @@ def read_user_dictionary(
     strict: bool = False,
     warn: Callable[[str], object] = warnings.warn,
 ) -> list[str]:
-    """The words of a file, as they are written there; empty lines are passed over.
+    """Return the words of a file as written there. Empty lines are ignored.
 
     Args:
-        special_tokens: what may be in no word, since it is found before words are.
+        special_tokens: tokens that no word may contain, because the tokenizer finds them first.
         lower: whether the tokenizer lower-cases, so that "ABC" and "abc" are the same word.
-        pieces_of: the ids of a word's pieces (see `speller`); a word that has none cannot be. None: not looked at.
-        strict: refuse the file for a line that cannot become a word, instead of skipping the line.
-        warn: called once with one line if lines were skipped.
+        pieces_of: returns the word-piece ids of a word (see `speller`); a word without any is invalid. None skips this
+            check.
+        strict: raise an error for a line that cannot become a word, instead of skipping the line.
+        warn: called once, with a one-line message, if lines were skipped.
 
     Raises:
-        InputError: the file cannot be read, is not UTF-8, or has lines that cannot become words (with their numbers)
-            and is to be read strictly or has no others.
+        InputError: the file cannot be read, is not UTF-8, has no valid words, or with `strict` has an invalid line.
+            The message names the lines.
     """
     try:
         raw = read_regular(path, _LARGEST)
@@ -65,9 +65,9 @@ def read_user_dictionary(
         elif normal.startswith("##"):
             problems.append(f"line {number}: {word!r:.60} begins with ##, which marks a word piece")
         elif pieces_of and not pieces_of(word):
-            problems.append(f"line {number}: {word!r:.60} leaves no token")
+            problems.append(f"line {number}: {word!r:.60} has no tokens")
         elif normal in words:
-            problems.append(f"line {number}: {word!r:.60} is the word of line {words[normal][0]} again")
+            problems.append(f"line {number}: {word!r:.60} repeats line {words[normal][0]}")
         else:
             words[normal] = (number, word)
     if problems:
@@ -81,10 +81,10 @@ def read_user_dictionary(
 
 
 def _word_of(text: str) -> str:
-    """A line without its frequency and its tag. By hand: a regular expression for it takes quadratic time."""
-    for belongs in (_is_tag, _is_frequency):
+    """Return a line without its frequency and tag. A regular expression would take quadratic time."""
+    for matches in (_is_tag, _is_frequency):
         head, *rest = text.rsplit(None, 1)
-        if rest and belongs(rest[0]):
+        if rest and matches(rest[0]):
             text = head
     return text
 

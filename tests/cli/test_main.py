@@ -134,7 +134,7 @@ def test_doctor_finds_nothing_wrong_with_what_we_save(folder: Path) -> None:
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: truncate(f / "model.safetensors"), "truncated"),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 40), "truncated"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"), "no JSON object"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"[]"), "not a JSON object"),
         (
             lambda f: write_header(f, {"x.embeddings.word_embeddings.weight": {"data_offsets": [0, 0]}}),
             "should have dtype, shape and data_offsets",

@@ -323,7 +323,7 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
             "three0: a text matcher is needed, a classifier of pairs with two classes (0 no match, 1 match); got a "
             "BertForSequenceClassification of 3 classes",
         ),
-        ("no-such-model", ["a", "b"], "is no folder here, and cannot be downloaded from the Hub"),
+        ("no-such-model", ["a", "b"], "is not a folder, and cannot be downloaded from the Hub"),
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else value.replace(" ", "_")[:30],
 )

@@ -142,7 +142,7 @@ def test_a_matcher_of_several_tasks_is_one_line(
 
 
 def test_models_that_cannot_be_reported_on(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no folder" in run(capsys, tmp_path / "none", "--text", text, code=2)
+    assert "is not a folder" in run(capsys, tmp_path / "none", "--text", text, code=2)
     tiny().save_pretrained(tmp_path / "bare")
     assert "tokenizer" in run(capsys, tmp_path / "bare", "--text", text, code=2)
     config = transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, vocab_size=50)

@@ -188,7 +188,7 @@ def test_pieces_grow_on_where_they_were(
         (["score", "tta", "--file", "lines.txt", "--tokens", "--batch-tokens", "50"], "had --batch-tokens 8192, this"),
         (["score", "tta", "--file", "lists.jsonl", "--nbest"], "this one has "),
         (["embed", "tta", "--file", "lines.txt"], "this one has "),
-        (["score", "tta", "--file", "a.txt", "--tokens"], "row 3 of the input is another"),
+        (["score", "tta", "--file", "a.txt", "--tokens"], "row 3 of the input has changed"),
     ],
     ids=["option", "batch", "form", "command", "input"],
 )

@@ -161,13 +161,13 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
     assert output.read_text() == "old"
     run(capsys, folders["tta"], "今天", "--output", output, "--overwrite")
     assert len(rows_of(output.read_text("utf-8"))) == 1
-    assert "no ordinary file" in run(capsys, folders["tta"], "今天", "--output", tmp_path, code=2)
+    assert "not a regular file" in run(capsys, folders["tta"], "今天", "--output", tmp_path, code=2)
 
 
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("no-such-model", ["x"], "is no folder here, and cannot be downloaded from the Hub"),
+        ("no-such-model", ["x"], "is not a folder, and cannot be downloaded from the Hub"),
         ("headless", ["x"], "lacks weights of a masked language model (cls.predictions.bias"),
         ("gpt", ["x"], "is no masked language model (GPT2Config)"),
         (
@@ -182,7 +182,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["--file", "no.txt"], "no.txt does not exist"),
         ("bert", ["--file", "."], ". is a folder"),
         ("bert", ["--file", "LATIN"], "latin.txt, line 2: not UTF-8"),
-        ("bert", ["--file", "JSON"], "rows.jsonl, line 1: has no column 'text', only a; name the one with the text"),
+        ("bert", ["--file", "JSON"], "rows.jsonl, line 1: has no column 'text', only a; name the text column"),
         ("bert", ["--file", "JSON", "--nbest"], 'rows.jsonl, line 1: expected {"candidates"'),
         ("bert", ["--nbest", "x", "--weight", "3"], "weight must be from 0 to 1"),
         ("bert", ["x", "--batch-tokens", "0"], "batch_tokens must be at least 1"),

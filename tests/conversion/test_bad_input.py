@@ -1,4 +1,4 @@
-"""Whatever is wrong with a source or a place: one line, exit code 2, no traceback, nothing at OUTPUT."""
+"""Any problem with a source or an output: one line, exit code 2, no traceback, nothing at OUTPUT."""
 
 import errno
 import gzip
@@ -34,7 +34,7 @@ class Bomb:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run the command line, which has to fail as it should; its line on stderr."""
+    """Run a command that must fail; return its line on stderr."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
@@ -77,7 +77,7 @@ CHECKPOINT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated_shard": (lambda f: truncate(f / DATA, 1000), "the file is truncated"),
     "empty_shard": (lambda f: truncate(f / DATA, 0), "the file is truncated"),
     "flipped_byte": (lambda f: overwrite(f / DATA, 5000, b"\xff\xfe\xfd"), "checksum of tensor"),
-    "empty_index": (lambda f: truncate(f / f"{PREFIX}.index", 0), "0 bytes are too few"),
+    "empty_index": (lambda f: truncate(f / f"{PREFIX}.index", 0), "it has 0 bytes, expected at least 48"),
     "truncated_index": (lambda f: truncate(f / f"{PREFIX}.index", 1500), "wrong magic number"),
     "wrong_magic": (lambda f: overwrite(f / f"{PREFIX}.index", -8, b"\0" * 8), "wrong magic number"),
     "flipped_index_byte": (lambda f: overwrite(f / f"{PREFIX}.index", 700, b"\xff"), "checksum of the block at 0"),
@@ -87,11 +87,11 @@ CHECKPOINT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "index_is_a_folder": (
         lambda f: ((f / f"{PREFIX}.index").unlink(), (f / f"{PREFIX}.index").mkdir()),
-        "should be a plain file",
+        "expected a regular file",
     ),
     "index_is_a_pipe": (
         lambda f: ((f / f"{PREFIX}.index").unlink(), os.mkfifo(f / f"{PREFIX}.index")),
-        "should be a plain file",
+        "expected a regular file",
     ),
     "index_is_a_pickle": (
         lambda f: (f / f"{PREFIX}.index").write_bytes(pickle.dumps(Bomb()) + b" " * 50),
@@ -105,7 +105,7 @@ CHECKPOINT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: replace_tensor(f, "bert/pooler/dense/kernel", np.zeros((48, 47), "<f4")),
         "bert/pooler/dense/kernel is [48, 47], expected [48, 48]",
     ),
-    "unknown_tensor": (lambda f: replace_tensor(f, "mine", np.zeros(3, "<f4")), "neither part of a wobert model"),
+    "unknown_tensor": (lambda f: replace_tensor(f, "mine", np.zeros(3, "<f4")), "unknown to a wobert model"),
     "no_config": (
         lambda f: (f / "bert_config.json").unlink(),
         "name the configuration of the checkpoint with --config",
@@ -120,10 +120,13 @@ CHECKPOINT_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "size_is_text": (lambda f: edit_json(f / "bert_config.json", hidden_size="48"), "positive whole number, got '48'"),
     "size_is_negative": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=-1), "positive whole number"),
     "absurd_layers": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=10**12), "layers 0 to 2"),
-    "absurd_size": (lambda f: edit_json(f / "bert_config.json", intermediate_size=10**18), "another shape"),
+    "absurd_size": (lambda f: edit_json(f / "bert_config.json", intermediate_size=10**18), "do not have the shape"),
     "heads_do_not_divide": (lambda f: edit_json(f / "bert_config.json", num_attention_heads=5), "not a multiple"),
     "factorised_embedding": (lambda f: edit_json(f / "bert_config.json", embedding_size=8), "embedding_size is 8"),
-    "other_network": (lambda f: edit_json(f / "bert_config.json", use_relative_position=True), "of a nezha model"),
+    "other_network": (
+        lambda f: edit_json(f / "bert_config.json", use_relative_position=True),
+        "unknown to a nezha model",
+    ),
     "fewer_layers": (lambda f: edit_json(f / "bert_config.json", num_hidden_layers=2), "has layers 0 to 2"),
     "vocab_size_differs": (lambda f: edit_json(f / "bert_config.json", vocab_size=346), "is [347, 48], expected [346"),
     "no_vocab": (lambda f: (f / "vocab.txt").unlink(), "--vocab"),
@@ -154,7 +157,7 @@ def external_link(file: h5py.File) -> None:
 
 
 def soft_link(at: str) -> Callable[[h5py.File], object]:
-    """A link at that place to where a link to another file is; that file is there, and would do."""
+    """Replace `at` by a link to a link to another file, which exists and is valid."""
 
     def edit(file: h5py.File) -> None:
         other = Path(file.filename).with_name("other")
@@ -208,15 +211,15 @@ KERAS_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: edit_h5(
             p, lambda f: (f.pop("dense_13/dense_13/bias:0"), f.create_group("dense_13/dense_13/bias:0"))
         ),
-        "is no data set",
+        "is not a data set",
     ),
-    "link_to_another_file": (lambda p: edit_h5(p, external_link), "is a link, perhaps to another file"),
-    "link_to_a_link": (lambda p: edit_h5(p, soft_link("dense_13")), "is a link, perhaps to another file"),
+    "link_to_another_file": (lambda p: edit_h5(p, external_link), "is a link, possibly to another file"),
+    "link_to_a_link": (lambda p: edit_h5(p, soft_link("dense_13")), "is a link, possibly to another file"),
     "link_in_a_layer": (
         lambda p: edit_h5(p, soft_link("dense_13/dense_13/bias:0")),
-        "is a link, perhaps to another file",
+        "is a link, possibly to another file",
     ),
-    "link_inside_the_file": (lambda p: edit_h5(p, link_inside), "is a link, perhaps to another file"),
+    "link_inside_the_file": (lambda p: edit_h5(p, link_inside), "is a link, possibly to another file"),
     "virtual_data": (lambda p: edit_h5(p, virtual), "lies in another file"),
     "data_in_another_file": (lambda p: edit_h5(p, external_storage), "lies in another file"),
     "absurd_shape": (lambda p: edit_h5(p, unallocated), "cannot fit into"),
@@ -267,9 +270,9 @@ def test_no_source_at_all(source: str, message: str, tmp_path: Path, capsys: pyt
         (("--family", "bort"), "unknown family"),
         (("--config", "nowhere.json"), "no such file (the configuration, --config)"),
         (("--vocab", "nowhere.txt"), "no such file (the vocabulary, --vocab)"),
-        (("--license", "foo: bar"), "expected an identifier as the Hub spells it, like apache-2.0"),
-        (("--license", "mit\ntags: x"), "expected an identifier as the Hub spells it, like apache-2.0"),
-        (("--license", ""), "expected an identifier as the Hub spells it, like apache-2.0"),
+        (("--license", "foo: bar"), "expected a licence identifier of the Hub, like apache-2.0"),
+        (("--license", "mit\ntags: x"), "expected a licence identifier of the Hub, like apache-2.0"),
+        (("--license", ""), "expected a licence identifier of the Hub, like apache-2.0"),
     ],
     ids=lambda value: value[0][2:] if isinstance(value, tuple) else "",
 )
@@ -289,7 +292,7 @@ PLACES: dict[str, tuple[Callable[[Path], Path | str], str]] = {
     "below_a_file": (lambda t: a_file(t / "file") / "out", "cannot be written"),
     "in_proc": (lambda t: Path("/proc/kexue/out"), "cannot be written"),
     "no_name": (lambda t: NO_NAME, "OUTPUT is empty; name the folder to make"),
-    "the_root": (lambda t: Path("/"), "not a place for a model folder"),
+    "the_root": (lambda t: Path("/"), "cannot be a model folder"),
     "name_too_long": (lambda t: t / ("x" * 300), "File name too long"),
     "in_use": (lambda t: a_file(t / "file").parent, "exists and is not empty"),
 }
@@ -297,7 +300,7 @@ PLACES: dict[str, tuple[Callable[[Path], Path | str], str]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("command", ["convert", "export"])
-def test_places_that_cannot_be_written(command: str, place: str, tmp_path: Path, capsys: Any) -> None:
+def test_outputs_that_cannot_be_written(command: str, place: str, tmp_path: Path, capsys: Any) -> None:
     source: Path = GOLDEN / "wobert_tf_ckpt"
     if command == "export":
         main_ok("convert", source, tmp_path / "folder")
@@ -339,8 +342,8 @@ def test_a_write_that_fails_half_way(code: int, tmp_path: Path, capsys: Any, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_system_that_really_refuses(tmp_path: Path) -> None:
-    """The same through the kernel: the process may write no file of more than 100 kB."""
+def test_a_write_error_of_the_kernel(tmp_path: Path) -> None:
+    """The kernel refuses the write: the process may not write files of more than 100 kB."""
     command = [
         sys.executable,
         "-m",
@@ -360,7 +363,7 @@ def test_a_file_system_that_really_refuses(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_a_disk_that_is_too_small_is_refused_at_once(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     import shutil
 
     usage = shutil.disk_usage(tmp_path)
@@ -369,7 +372,7 @@ def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path: Path, capsys:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_name_for_a_source(tmp_path: Path, capsys: Any) -> None:
+def test_an_empty_source_name(tmp_path: Path, capsys: Any) -> None:
     assert "SOURCE is empty" in run(capsys, "convert", "", tmp_path / "out")
     assert "FOLDER is empty" in run(capsys, "export", "", tmp_path / "out")
 
@@ -380,7 +383,7 @@ def drop_lines(path: Path, count: int) -> None:
 
 
 def tokenizer(**fields: Any) -> Callable[[Path], object]:
-    """Change of a folder: settings of the tokenizer, and one row of the embeddings more than tokens for it."""
+    """Return an edit of a folder: tokenizer settings, and one more row of embeddings than tokens."""
 
     def edit(folder: Path) -> None:
         drop_lines(folder / "vocab.txt", 1)
@@ -411,23 +414,23 @@ FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: (f / "model.safetensors").write_bytes(pickle.dumps(Bomb())),
         "not a readable safetensors file",
     ),
-    "untied": (lambda f: edit_json(f / "config.json", tie_word_embeddings=False), "an output layer of its own"),
+    "untied": (lambda f: edit_json(f / "config.json", tie_word_embeddings=False), "expected an output layer tied"),
     "absurd_layers": (
         lambda f: edit_json(f / "config.json", num_hidden_layers=10**8),
-        "says num_hidden_layers 100000000, the checkpoint has layers 0 to 2; mend config.json",
+        "says num_hidden_layers 100000000, the checkpoint has layers 0 to 2; correct config.json",
     ),
     "absurd_vocabulary": (lambda f: edit_json(f / "config.json", vocab_size=10**15), "expected [1000000000000000"),
     "too_many_tokens": (
         lambda f: (f / "vocab.txt").open("a").write("x\n"),
-        "has 348 tokens, the model has embeddings for 347: it is another model's",
+        "has 348 tokens, the model has embeddings for 347: it belongs to another model",
     ),
     "a_token_lost": (
         lambda f: drop_lines(f / "vocab.txt", 1),
         "is not the vocabulary of this model, which has 347 embeddings: its fingerprint is",
     ),
-    "many_tokens_lost": (lose_tokens, "128 of them have no token in it nor among the added ones"),
+    "many_tokens_lost": (lose_tokens, "128 of them have no token in it or among the added tokens"),
     "added_tokens_a_list": (tokenizer(added_tokens_decoder=[1]), "added_tokens_decoder should be an object"),
-    "added_token_without_id": (tokenizer(added_tokens_decoder={"x": "y"}), "should have an id from 0 on, got 'x'"),
+    "added_token_without_id": (tokenizer(added_tokens_decoder={"x": "y"}), "should be 0 or more, got 'x'"),
     "added_token_no_text": (tokenizer(added_tokens_decoder={"346": {"content": 5}}), "should be a text, got 5"),
     "added_token_of_two_lines": (
         tokenizer(added_tokens_decoder={"346": {"content": "a\nb"}}),
@@ -448,7 +451,7 @@ FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "in_several_files": (
         lambda f: (f / "model.safetensors.index.json").write_text("{}"),
-        "the weights are in several files",
+        "expected one weight file, got several",
     ),
 }
 
@@ -462,7 +465,7 @@ def test_folders_that_cannot_be_exported(damage: str, tmp_path: Path, capsys: An
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_keras_has_no_layer_for_questions(tmp_path: Path, capsys: Any) -> None:
+def test_keras_has_no_question_answering_head(tmp_path: Path, capsys: Any) -> None:
     import kexue_hf
 
     main_ok("convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
@@ -474,7 +477,7 @@ def test_keras_has_no_layer_for_questions(tmp_path: Path, capsys: Any) -> None:
     main_ok("export", tmp_path / "qa", tmp_path / "out", "--to", "tf")
 
 
-def test_export_to_something_else(tmp_path: Path, capsys: Any) -> None:
+def test_export_to_an_unknown_format(tmp_path: Path, capsys: Any) -> None:
     assert "choose tf or keras" in run(capsys, "export", tmp_path, tmp_path / "out", "--to", "onnx")
 
 

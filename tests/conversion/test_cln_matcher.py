@@ -1,4 +1,4 @@
-"""The matcher's Keras files: as the Sohu 2021 baseline saves them, there and back, and what is refused.
+"""The matcher's Keras files as the Sohu 2021 baseline saves them: conversion, export, and errors.
 
 Oracle: tests/golden/sohu_matcher_keras_h5; its outputs are compared in tests/models/cln_matcher.
 """
@@ -30,7 +30,7 @@ CASE = GOLDEN / "sohu_matcher_keras_h5"
 TASKS = ["短短A", "短短B", "短长A", "短长B", "长长A", "长长B"]
 
 Layers = list[tuple[str, list[tuple[str, np.ndarray]]]]
-"""(layer, [(name of the weight in it, its values)])"""
+"""(layer, [(name of its weight, values)])"""
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def write_layers(path: Path, layers: Layers) -> None:
                 group.create_dataset(weight, data=values)
 
 
-# --- there
+# --- conversion
 
 
-def test_what_the_folder_says(converted: Path) -> None:
+def test_configuration_of_the_folder(converted: Path) -> None:
     config = json.loads((converted / "config.json").read_text(encoding="utf-8"))
     wanted = {
         "model_type": "cln_matcher",
@@ -95,7 +95,7 @@ def test_what_the_folder_says(converted: Path) -> None:
     assert stored == {name: tuple(value.shape) for name, value in model.named_parameters()}
 
 
-def test_the_cards_code_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_the_card_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(converted.parent)
     blocks = (converted / "README.md").read_text(encoding="utf-8").split("```python\n")[1:]
     first, _, last = (block.split("```")[0] for block in blocks)
@@ -104,11 +104,9 @@ def test_the_cards_code_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -
     assert list(names["probabilities"]) == TASKS and len(set(names["probabilities"].values())) == 6
 
 
-def test_names_come_from_the_configuration_or_are_made_up(source: Path, tmp_path: Path) -> None:
+def test_task_names_come_from_the_configuration_or_a_default(source: Path, tmp_path: Path) -> None:
     report = convert(source, tmp_path / "none")
-    assert report.notes == [
-        "what the tasks are called is not said: they are task_0, task_1, ... (--task-names names them)"
-    ]
+    assert report.notes == ["the tasks have no names and are called task_0, task_1, ... (name them with --task-names)"]
     assert json.loads((tmp_path / "none" / "config.json").read_text())["task_names"][5] == "task_5"
     edit_json(source / "bert_config.json", task_names=TASKS, num_tasks=6, task_embedding_size=128, pooling="cls")
     assert convert(source, tmp_path / "some").notes == []
@@ -116,7 +114,7 @@ def test_names_come_from_the_configuration_or_are_made_up(source: Path, tmp_path
     assert (config["task_names"], config["pooling"]) == (TASKS, "cls")
 
 
-def test_layers_are_found_whatever_keras_called_them(source: Path, tmp_path: Path) -> None:
+def test_numbered_keras_layer_names_do_not_matter(source: Path, tmp_path: Path) -> None:
     layers = read_layers(source / "best_model.weights")
     own = {"embedding_1": "task_vectors", layers[-1][0]: "output"}
     layers = [(own.get(layer, layer), weights) for layer, weights in layers]
@@ -125,14 +123,14 @@ def test_layers_are_found_whatever_keras_called_them(source: Path, tmp_path: Pat
     assert verify(tmp_path / "out", CASE).differences == []
 
 
-# --- and back
+# --- export
 
 
-def test_the_keras_file_comes_back_bit_for_bit(converted: Path, tmp_path: Path) -> None:
+def test_the_exported_keras_file_is_bit_equal(converted: Path, tmp_path: Path) -> None:
     report = export(converted, tmp_path / "back", "keras")
     assert 'model="roformer", layer_norm_cond=c, additional_input_layers=c_in' in report.usage
     theirs, ours = read_layers(CASE / "best_model.weights"), read_layers(report.checkpoint)
-    # Keras reads layers by their place; the last is the script's own.
+    # Keras matches layers by position; the last one belongs to the script.
     assert [layer for layer, _ in ours][:-1] == [layer for layer, _ in theirs][:-1] and len(ours) == len(theirs)
     for (_, here), (_, there) in zip(ours, theirs, strict=True):
         assert [name.rpartition("/")[2] for name, _ in here] == [name.rpartition("/")[2] for name, _ in there]
@@ -145,7 +143,7 @@ def test_the_keras_file_comes_back_bit_for_bit(converted: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", [ENCODER, CLASSIFIER])
-def test_a_matcher_of_a_bert_goes_there_and_back(name: str, converted: Path, tmp_path: Path) -> None:
+def test_round_trip_of_a_matcher_of_a_bert(name: str, converted: Path, tmp_path: Path) -> None:
     options = {"position_embedding_type": "absolute", "pooling": "cls", "vocab_size": 347}
     model = randomize(tiny(name, **options))
     model.save_pretrained(tmp_path / "out")
@@ -177,7 +175,7 @@ def test_verify_finds_a_changed_weight(converted: Path, tmp_path: Path) -> None:
     assert differences == ["tensor bert.encoder.layer.1.output.LayerNorm.bias_kernel: 1 of 6,144 values differ"]
 
 
-def test_a_grown_matcher_is_exported_with_all_its_tasks(converted: Path, tmp_path: Path) -> None:
+def test_a_matcher_with_added_tasks_is_exported(converted: Path, tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(converted)
     model.add_task("new", like=TASKS[0])
     for saved in (model, AutoTokenizer.from_pretrained(converted)):
@@ -188,7 +186,7 @@ def test_a_grown_matcher_is_exported_with_all_its_tasks(converted: Path, tmp_pat
     assert verify(tmp_path / "grown", tmp_path / "back").differences == []
 
 
-# --- what is refused
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -197,16 +195,16 @@ def test_a_grown_matcher_is_exported_with_all_its_tasks(converted: Path, tmp_pat
         ({"num_tasks": 4}, "the configuration says num_tasks 4, the checkpoint has 6; give the configuration"),
         ({"task_names": TASKS[:5]}, "the configuration says num_tasks 5, the checkpoint has 6"),
         ({"task_embedding_size": 64}, "says task_embedding_size 64, the checkpoint has 128"),
-        ({"task_names": TASKS, "num_tasks": 5}, "num_tasks is 5, and task_names are 6"),
+        ({"task_names": TASKS, "num_tasks": 5}, "num_tasks is 5, but there are 6 task_names"),
         ({"task_names": [*TASKS[:5], TASKS[0]]}, "task_names should be a list of different names"),
         ({"task_names": "all"}, "task_names should be a list of different names, got 'all'"),
         ({"num_tasks": 0}, "num_tasks should be a positive whole number, got 0"),
         ({"num_hidden_layers": 2}, "says num_hidden_layers 2, the checkpoint has layers 0 to 2"),
-        ({"hidden_size": 44}, "have another shape than the configuration demands"),
+        ({"hidden_size": 44}, "do not have the shape that the configuration requires"),
     ],
     ids=str,
 )
-def test_another_configuration_than_the_files(changes: dict, message: str, source: Path, tmp_path: Path) -> None:
+def test_another_configuration_is_refused(changes: dict, message: str, source: Path, tmp_path: Path) -> None:
     edit_json(source / "bert_config.json", **changes)
     with pytest.raises(KexueError, match=message):
         convert(source, tmp_path / "out")
@@ -232,25 +230,25 @@ def without_a_kernel(layers: Layers) -> Layers:
             without_a_kernel,
             r"should hold the weights \(beta, gamma, kernel, kernel\), and holds \(beta, gamma, kernel\)",
         ),
-        (lambda layers: [*layers, ("dense_34", layers[-1][1])], "occurs twice|2 layers of its author's own"),
+        (lambda layers: [*layers, ("dense_34", layers[-1][1])], "occurs twice|expected at most one layer"),
         (lambda layers: [*layers, ("extra", [("extra/table:0", np.zeros((2, 2), np.float32))])], "extra/table:0"),
     ],
     ids=["tasks", "layer", "kernel", "two heads", "stranger"],
 )
-def test_files_that_are_not_whole(change: Any, message: str, source: Path, tmp_path: Path) -> None:
+def test_incomplete_files_are_refused(change: Any, message: str, source: Path, tmp_path: Path) -> None:
     write_layers(source / "best_model.weights", change(read_layers(source / "best_model.weights")))
     with pytest.raises(KexueError, match=message):
         convert(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_the_original_cannot_say(converted: Path, tmp_path: Path) -> None:
+def test_settings_that_the_original_lacks(converted: Path, tmp_path: Path) -> None:
     with pytest.raises(KexueError, match=r"bert4keras saves no TensorFlow checkpoint of a cln_matcher.*--to keras"):
         export(converted, tmp_path / "back")
     folded = AutoModelForSequenceClassification.from_pretrained(converted).fold_task(0)
     for saved in (folded, AutoTokenizer.from_pretrained(converted)):
         saved.save_pretrained(tmp_path / "folded")
-    with pytest.raises(KexueError, match="conditional is False; bert4keras has only True"):
+    with pytest.raises(KexueError, match="conditional is False, expected True: bert4keras has no other"):
         export(tmp_path / "folded", tmp_path / "back", "keras")
     assert not (tmp_path / "back").exists()
 

@@ -1,4 +1,4 @@
-"""Folders in which other implementations saved a WoBERT or a NEZHA; oracle: our own conversion of the same weights."""
+"""WoBERT and NEZHA folders of other implementations. Oracle: our conversion of the same weights."""
 
 import json
 import os
@@ -26,7 +26,7 @@ FORMS = ("safetensors", "bin", "old_bin", "half_bin")
 
 
 def community(case: str, folder: Path, form: str = "bin", kind: str = "bert", tokenizer: bool = True) -> Path:
-    """The golden weights as the copies on the Hub have them: BERT's names, and a BertTokenizer."""
+    """Save the golden weights as the copies on the Hub do: with BERT's names and a BertTokenizer."""
     ours = folder.with_name("ours")
     convert(GOLDEN / case, ours, overwrite=ours.exists())
     folder.mkdir()
@@ -64,7 +64,7 @@ def same(one: Path, two: Path) -> bool:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_wobert_saved_as_a_bert_becomes_the_proper_folder(form: str, tmp_path: Path) -> None:
+def test_a_wobert_saved_as_a_bert_is_converted(form: str, tmp_path: Path) -> None:
     source = community("wobert_tf_ckpt", tmp_path / "in", form)
     report = convert(source, tmp_path / "out")
     ours = tmp_path / "ours"
@@ -81,7 +81,7 @@ def test_a_wobert_saved_as_a_bert_becomes_the_proper_folder(form: str, tmp_path:
     assert not loading["missing_keys"]
 
 
-def test_a_nezha_under_berts_names_becomes_the_proper_folder(tmp_path: Path) -> None:
+def test_a_nezha_with_bert_names_is_converted(tmp_path: Path) -> None:
     source = community("wonezha_tf_ckpt", tmp_path / "in", kind="nezha")
     (problem, *_) = [
         problem for problem in examine_folder_of_safetensors(source) if "would begin at random" in problem
@@ -99,7 +99,7 @@ def examine_folder_of_safetensors(source: Path) -> list[str]:
     return examine_folder(copy)
 
 
-def test_added_tokens_padding_and_capitals_live_on(tmp_path: Path) -> None:
+def test_added_tokens_padding_and_casing_are_kept(tmp_path: Path) -> None:
     source = community("wobert_tf_ckpt", tmp_path / "in", "safetensors", tokenizer=False)
     lines = (source / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
     (source / "vocab.txt").write_text("".join(f"{line}\n" for line in lines[:340]), encoding="utf-8")
@@ -143,17 +143,20 @@ def replace_bin(content: Any) -> Callable[[Path], object]:
             lambda f: (f / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb())),
             "torch.load.weights_only=True. refuses it",
         ),
-        (replace_bin({"a": Bomb()}), "refuses it: it is damaged, or holds more than tensors"),
+        (replace_bin({"a": Bomb()}), "refuses it: it is damaged, or holds objects other than tensors"),
         (lambda f: (f / "pytorch_model.bin").write_bytes(b""), "refuses it"),
         (lambda f: os.truncate(f / "pytorch_model.bin", 5000), "refuses it"),
-        (replace_bin({"a": torch.ones(2), "b": 3}), "dict of dense tensors, but 'b' is none"),
-        (replace_bin({"a": torch.ones(2).expand(10**9, 2)}), "'a' claims 8,000,000,000 bytes, the file has 8 of it"),
-        (replace_bin({"a": torch.empty(2, device="meta")}), "dict of dense tensors, but 'a' is none"),
+        (replace_bin({"a": torch.ones(2), "b": 3}), "dict of dense tensors, but 'b' is not one"),
+        (replace_bin({"a": torch.ones(2).expand(10**9, 2)}), "8,000,000,000 bytes, but the file holds 8 bytes"),
+        (replace_bin({"a": torch.empty(2, device="meta")}), "dict of dense tensors, but 'a' is not one"),
         (replace_bin([torch.ones(2)]), "expected a dict of tensors, got list"),
         (replace_bin({}), "expected a dict of tensors"),
         (replace_bin({"a": torch.ones(2)}), "no layer of the checkpoint has a name like"),
-        (lambda f: (f / "pytorch_model.bin").unlink() or (f / "pytorch_model.bin").mkdir(), "should be a plain file"),
-        (lambda f: (f / "pytorch_model.bin").rename(f / "pytorch_model-00001-of-00002.bin"), "several PyTorch files"),
+        (lambda f: (f / "pytorch_model.bin").unlink() or (f / "pytorch_model.bin").mkdir(), "expected a regular file"),
+        (
+            lambda f: (f / "pytorch_model.bin").rename(f / "pytorch_model-00001-of-00002.bin"),
+            "expected one PyTorch file, got several",
+        ),
         (lambda f: (f / "vocab.txt").unlink(), "has no vocabulary"),
         (
             lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
@@ -177,7 +180,7 @@ def replace_bin(content: Any) -> Callable[[Path], object]:
         "gpt2",
     ],
 )
-def test_what_cannot_be_read_is_one_line(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+def test_unreadable_folders_give_one_line(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     source = community("wobert_tf_ckpt", tmp_path / "in")
     damage(source)
     with pytest.raises(KexueError, match=message) as error:
@@ -190,13 +193,13 @@ def test_folders_that_need_no_conversion_are_refused(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "ours")
     with pytest.raises(CheckpointError, match="it is a HuggingFace folder already"):
         convert(tmp_path / "ours", tmp_path / "out")
-    with pytest.raises(InputError, match=r"is a BERT of characters, .*kexue-hf extend"):
+    with pytest.raises(InputError, match=r"is a character BERT, .*kexue-hf extend"):
         convert(a_character_bert(tmp_path / "in"), tmp_path / "out")
-    with pytest.raises(InputError, match=r"--head: .* is a folder of transformers"):
+    with pytest.raises(InputError, match=r"--head: .* is a transformers folder"):
         convert(tmp_path / "in", tmp_path / "out", head="token")
 
 
-def test_an_original_beside_its_copies_is_preferred(tmp_path: Path) -> None:
+def test_an_original_is_preferred_to_its_copies(tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     (source / "config.json").write_text('{"model_type": "gpt2"}')
     (source / "pytorch_model.bin").write_bytes(b"")
@@ -205,14 +208,14 @@ def test_an_original_beside_its_copies_is_preferred(tmp_path: Path) -> None:
     assert convert(source, tmp_path / "out").mapped
 
 
-def test_extend_takes_pytorchs_own_file(tmp_path: Path) -> None:
+def test_extend_reads_a_pytorch_file(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("的是\n", encoding="utf-8")
     report = extend(a_character_bert(tmp_path / "in"), tmp_path / "out", words=0, user_dict=words)
     assert report.words == ["的是"]
 
 
-def test_doctor_and_the_guard_know_words_beside_a_tokenizer_of_characters(
+def test_doctor_and_pairing_report_words_with_a_character_tokenizer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = community("wobert_tf_ckpt", tmp_path / "in")

@@ -1,4 +1,4 @@
-"""convert, export and verify on the golden checkpoints: what comes out, and that it is the same again the way back."""
+"""convert, export and verify on the golden checkpoints: their results, and the round trip."""
 
 import ast
 import json
@@ -58,7 +58,7 @@ EXPECTED = {
         "model_type": "nezha",
         "use_relative_position": None,
     },
-    # A configuration of transformers' own class, which loads without any code of ours.
+    # A class of transformers, which loads without our code.
     "roformer_tf_ckpt": {
         "architectures": ["RoFormerForMaskedLM"],
         "add_pooling_layer": None,
@@ -81,7 +81,7 @@ def test_configuration(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("said", "kept"), [("mean", "mean"), ("cls", "cls"), ("max", "pooler"), (None, "pooler")])
-def test_a_configuration_may_say_what_a_classifier_reads(said: str | None, kept: str, tmp_path: Path) -> None:
+def test_classifier_pooling_comes_from_the_configuration(said: str | None, kept: str, tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "source")
     raw = json.loads((source / "bert_config.json").read_text()) | {"classifier_pooling": said}
     (source / "bert_config.json").write_text(json.dumps(raw))
@@ -119,7 +119,7 @@ def test_the_report_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CONVERTED)
 def test_tokenizer_and_model_write_the_same_files(case: str, tmp_path: Path) -> None:
-    """What convert writes without transformers is what `save_pretrained` writes with it."""
+    """convert writes the files that `save_pretrained` of transformers writes."""
     import transformers
 
     import kexue_hf
@@ -176,9 +176,7 @@ def test_a_license_is_a_text_in_yaml(license: str, tmp_path: Path) -> None:
         ("float16", "float32", "cast from float16 to float32"),
     ],
 )
-def test_the_card_tells_whether_the_values_were_cast(
-    stored: str, dtype: str | None, says: str, tmp_path: Path
-) -> None:
+def test_the_card_says_whether_values_were_cast(stored: str, dtype: str | None, says: str, tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_mlm_only_tf_ckpt", tmp_path / "first", dtype=stored)
     export(tmp_path / "first", tmp_path / "in")
     convert(tmp_path / "in", tmp_path / "out", dtype=dtype)
@@ -291,7 +289,7 @@ def test_added_tokens_and_padding_become_lines_of_the_vocabulary(
         fields = config(tmp_path / "grown")
         del fields["vocab_fingerprint"]
         (tmp_path / "grown" / "config.json").write_text(json.dumps(fields))
-        # A file may as well end without a line end.
+        # The last line of a file may lack a line end.
         (tmp_path / "grown" / "vocab.txt").write_text(lines, encoding="utf-8")
     notes = export(tmp_path / "grown", tmp_path / "back", to).notes
     found = (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8").split("\n")
@@ -312,7 +310,7 @@ def test_added_tokens_and_padding_become_lines_of_the_vocabulary(
     assert again("今天天气").input_ids == tokenizer("今天天气").input_ids
 
 
-def test_names_of_padding_that_are_taken_are_not_used_again(tmp_path: Path) -> None:
+def test_padding_names_do_not_repeat_existing_tokens(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
     lines = (tmp_path / "in" / "vocab.txt").read_text(encoding="utf-8").splitlines()
     lines[-4:] = ["[unused345]", "[unused346]"]
@@ -325,7 +323,7 @@ def test_names_of_padding_that_are_taken_are_not_used_again(tmp_path: Path) -> N
     assert found[-4:] == ["[unused345]", "[unused346]", "[unused347]", "[unused348]"]
 
 
-def test_added_tokens_of_an_older_file_and_such_without_a_row(tmp_path: Path) -> None:
+def test_added_tokens_of_an_older_file_and_without_a_row(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
     lines = (tmp_path / "in" / "vocab.txt").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "in" / "vocab.txt").write_text("".join(lines[:-1]), encoding="utf-8")
@@ -336,7 +334,7 @@ def test_added_tokens_of_an_older_file_and_such_without_a_row(tmp_path: Path) ->
     assert "1 added tokens have no row in the embeddings and were left out (more)" in notes
 
 
-def test_what_a_vocabulary_cannot_say_is_in_the_notes(tmp_path: Path) -> None:
+def test_notes_list_what_a_vocabulary_cannot_store(tmp_path: Path) -> None:
     import kexue_hf
 
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
@@ -352,7 +350,7 @@ def test_what_a_vocabulary_cannot_say_is_in_the_notes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("to", ["tf", "keras"])
-def test_half_precision_there_and_back(dtype: str, to: str, tmp_path: Path) -> None:
+def test_half_precision_round_trip(dtype: str, to: str, tmp_path: Path) -> None:
     report = convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "half", dtype=dtype)
     assert report.bytes < 200_000 and config(tmp_path / "half")["dtype"] == dtype
     assert verify(tmp_path / "half", GOLDEN / "wobert_tf_ckpt").differences == []
@@ -360,8 +358,8 @@ def test_half_precision_there_and_back(dtype: str, to: str, tmp_path: Path) -> N
     assert verify(tmp_path / "half", tmp_path / "back").differences == []
 
 
-def test_other_heads_come_back_as_what_they_were(tmp_path: Path) -> None:
-    """Token classification and choice share the tensor names of text classification."""
+def test_other_heads_survive_the_round_trip(tmp_path: Path) -> None:
+    """Token classification and multiple choice have the tensor names of text classification."""
     import kexue_hf
 
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
@@ -383,7 +381,7 @@ def test_other_heads_come_back_as_what_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("cchess_lm_keras_h5/best_model.weights", "recognised as xiangqi_gpt"),
+        ("cchess_lm_keras_h5/best_model.weights", "the checkpoint is a xiangqi_gpt"),
         ("cchess_lm_keras_h5", "several checkpoints"),
         ("wobert_from_bert/bert_model.weights", r"\[257, 32\], expected \[243, 32\]"),
     ],
@@ -412,15 +410,13 @@ def test_other_families_are_recognised_and_refused(source: str, message: str, tm
     ],
     ids=["google", "switched_off", "transformers"],
 )
-def test_settings_that_mean_nothing_here_are_left_out_with_a_note(
-    keys: dict[str, Any], left_out: str | None, tmp_path: Path
-) -> None:
+def test_unused_settings_are_left_out_with_a_note(keys: dict[str, Any], left_out: str | None, tmp_path: Path) -> None:
     source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
     fields = json.loads((source / "bert_config.json").read_text())
     (source / "bert_config.json").write_text(json.dumps(fields | keys))
     notes = convert(source, tmp_path / "out").notes
     assert [note for note in notes if "left out" in note] == (
-        [f"settings without a meaning for this model were left out: {left_out}"] if left_out else []
+        [f"settings that this model does not have were left out: {left_out}"] if left_out else []
     )
     assert not keys.keys() & config(tmp_path / "out").keys() - {"architectures", "model_type"}
 
@@ -439,7 +435,7 @@ def test_bert4keras_own_spellings_and_defaults_of_settings(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_of_keras_objects_is_refused_with_advice(tmp_path: Path) -> None:
-    """What tf.keras writes where the file name does not end in .h5: positions in an object graph instead of names."""
+    """tf.keras writes an object graph without layer names if the file name does not end in .h5."""
     source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
 
     def rename(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
@@ -449,7 +445,7 @@ def test_a_checkpoint_of_keras_objects_is_refused_with_advice(tmp_path: Path) ->
             tensors[f"layer_with_weights-{number}/kernel/.ATTRIBUTES/VARIABLE_VALUE"] = row
 
     edit_bundle(source / "bert_model.ckpt", rename)
-    with pytest.raises(ConversionError, match=r"under the ending .h5"):
+    with pytest.raises(ConversionError, match=r"to an \.h5 file"):
         convert(source, tmp_path / "out")
 
 
@@ -464,7 +460,7 @@ def test_a_character_bert_is_converted_with_a_note(tmp_path: Path) -> None:
     ("family", "message"),
     [("xiangqi_gpt", "cannot be converted by this version"), ("bort", "unknown family 'bort'")],
 )
-def test_families_that_cannot_be_asked_for(family: str, message: str, tmp_path: Path) -> None:
+def test_invalid_families(family: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out", family=family)
 
@@ -522,7 +518,7 @@ def test_compressed_and_big_endian_data_sets(tmp_path: Path) -> None:
         ("fingerprint", "vocab_fingerprint is 0123"),
     ],
 )
-def test_verify_finds_what_was_changed(change: str, message: str, tmp_path: Path) -> None:
+def test_verify_finds_changes(change: str, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     convert(GOLDEN / "wobert_tf_ckpt", folder)
     if change == "tensor":
@@ -545,7 +541,7 @@ def test_verify_finds_what_was_changed(change: str, message: str, tmp_path: Path
     assert message in difference
 
 
-def test_verify_believes_no_absurd_size(tmp_path: Path) -> None:
+def test_verify_does_not_trust_an_absurd_size(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "out")
     (tmp_path / "out" / "config.json").write_text(json.dumps(config(tmp_path / "out") | {"vocab_size": 10**15}))
     differences = verify(tmp_path / "out", GOLDEN / "wobert_tf_ckpt").differences
@@ -574,7 +570,7 @@ def test_overwriting(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_keras_h5", out, overwrite=True)
     assert config(out)["architectures"] == ["WoBertForSequenceClassification"]
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"no part of a model \(notes.txt\)"):
+    with pytest.raises(OutputError, match=r"not part of a model \(notes.txt\)"):
         convert(GOLDEN / "wobert_tf_ckpt", out, overwrite=True)
     assert (out / "notes.txt").read_text() == "mine"
     assert sorted(tmp_path.iterdir()) == [out]
@@ -602,7 +598,7 @@ LINKED: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("chain", [False, True], ids=["link", "link_of_a_link"])
 @pytest.mark.parametrize("linked", LINKED)
 def test_a_folder_that_holds_the_source_of_links_is_never_replaced(linked: str, chain: bool, tmp_path: Path) -> None:
-    """With a chain, the links lead through the folder that would be replaced, and out again."""
+    """With a chain, the links lead into the folder to replace and out again."""
     source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
     convert(source, tmp_path / "out")
     (tmp_path / "far").mkdir()
@@ -621,7 +617,7 @@ def test_a_folder_that_holds_the_source_of_links_is_never_replaced(linked: str, 
 
 @pytest.mark.parametrize("way", ["itself", "a_link_to_it", "relative", "through_a_link"])
 def test_a_source_folder_of_links_is_never_replaced(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The layout of the Hub's cache: the folder has nothing but links to files elsewhere."""
+    """In the layout of the Hub's cache, a folder has only links to files elsewhere."""
     snapshot = tmp_path / "snapshots" / "1"
     convert(GOLDEN / "wobert_tf_ckpt", snapshot)
     (tmp_path / "blobs").mkdir()
@@ -651,7 +647,7 @@ def test_a_source_folder_of_links_is_never_replaced(way: str, tmp_path: Path, mo
     assert all(path.is_symlink() for path in back.iterdir())
 
 
-def test_links_to_elsewhere_keep_no_other_folder(tmp_path: Path) -> None:
+def test_links_to_another_folder_do_not_protect_the_output(tmp_path: Path) -> None:
     source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "far")
     (tmp_path / "in").mkdir()
     for path in source.iterdir():
@@ -661,12 +657,12 @@ def test_links_to_elsewhere_keep_no_other_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train_wobert.py", "my_nezha.py", "bert_model.ckpt.notes", "modeling_wobert.pyc"])
-def test_files_of_somebody_else_are_never_replaced(name: str, tmp_path: Path) -> None:
+def test_other_files_are_never_replaced(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(GOLDEN / "wobert_tf_ckpt", out)
     assert (out / "modeling_wobert.py").exists()
     (out / name).write_text("mine")
-    with pytest.raises(OutputError, match="no part of a model"):
+    with pytest.raises(OutputError, match="not part of a model"):
         convert(GOLDEN / "wobert_tf_ckpt", out, overwrite=True)
     assert (out / name).read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""A WoBERT from a BERT: `kexue-hf extend` against the original's own result, from every kind of source.
+"""`kexue-hf extend` against the original's result, from every kind of source.
 
 Oracle: tests/golden/wobert_from_bert, made by bert4keras 0.10.5 (`keep_tokens`, `compound_tokens`).
 """
@@ -31,11 +31,12 @@ import kexue_hf
 from kexue_hf.cli.main import main
 from kexue_hf.conversion import extend as extend_module
 from kexue_hf.conversion import word_choice
-from kexue_hf.conversion.convert import convert, open_source
-from kexue_hf.conversion.derived_weights import GrownWeights
-from kexue_hf.conversion.extend import extend, grow
+from kexue_hf.conversion.convert import convert
+from kexue_hf.conversion.derived_weights import ExtendedWeights
+from kexue_hf.conversion.extend import extend, extend_source
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
+from kexue_hf.conversion.opened_source import open_original
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
 from kexue_hf.vocabulary.building import SPECIAL_TOKENS
@@ -55,7 +56,7 @@ def lines(name: str) -> list[str]:
 
 @pytest.fixture(autouse=True, scope="module")
 def read_dictionary_once():
-    """jieba's dictionary takes half a second to read."""
+    """Return the frequencies of jieba's dictionary, which take half a second to read."""
     read = word_choice.dictionary_frequencies
     word_choice.dictionary_frequencies = functools.cache(read)
     yield
@@ -64,7 +65,7 @@ def read_dictionary_once():
 
 @pytest.fixture(scope="module")
 def user_dict(tmp_path_factory) -> Path:
-    """The words of the golden case, which were not all chosen as we choose: single characters, some that have none."""
+    """Return the words of the golden case, some of which `extend` would not choose, such as single characters."""
     path = tmp_path_factory.mktemp("words") / "words.txt"
     path.write_text("".join(f"{word} 3 n\n" for word in lines("wobert_vocab.txt")[KEPT:]), encoding="utf-8")
     return path
@@ -72,7 +73,7 @@ def user_dict(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def golden(user_dict, tmp_path_factory) -> Path:
-    """The folder that `extend` makes of the golden case's source."""
+    """Return the folder that `extend` makes from the source of the golden case."""
     folder = tmp_path_factory.mktemp("golden") / "out"
     extend(CASE / "bert_model.ckpt", folder, words=0, user_dict=user_dict)
     return folder
@@ -80,7 +81,7 @@ def golden(user_dict, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """A function that saves a random BERT of a class with the golden vocabulary, as transformers does."""
+    """Return a function that saves a random BERT of a class with the golden vocabulary, as transformers does."""
 
     def save(model_class=BertForPreTraining, dtype=torch.float32, tokenizer: bool = True, **options) -> Path:
         folder = tmp_path_factory.mktemp("bert") / "bert"
@@ -120,7 +121,7 @@ def test_the_golden_vocabulary_and_rows(golden):
 
 
 def deviation(folder: Path) -> float:
-    """Largest difference of any output of the model from the original's."""
+    """Return the largest difference of any output from the original's."""
     model = AutoModelForPreTraining.from_pretrained(folder).eval()
     inputs, outputs = np.load(CASE / "inputs.npz"), np.load(CASE / "outputs.npz")
     worst = 0.0
@@ -147,10 +148,10 @@ def test_the_golden_outputs(golden):
 
 
 @pytest.mark.parametrize("wrong", ["first_piece", "no_bias", "old_ids"])
-def test_the_check_fails_where_the_rows_are_wrong(wrong, user_dict, tmp_path, monkeypatch):
-    """Plausible mistakes, each seen by the outputs: another mean, the bias forgotten, ids of the old vocabulary."""
+def test_the_check_fails_for_wrong_rows(wrong, user_dict, tmp_path, monkeypatch):
+    """Plausible mistakes change the outputs: another mean, a forgotten bias, ids of the old vocabulary."""
 
-    class Wrong(GrownWeights):
+    class Wrong(ExtendedWeights):
         def __init__(self, source, names, kept, pieces):
             super().__init__(source, names, kept, pieces)
             if wrong == "first_piece":
@@ -162,12 +163,12 @@ def test_the_check_fails_where_the_rows_are_wrong(wrong, user_dict, tmp_path, mo
             for chunk in super()._rows(name):
                 yield np.zeros_like(chunk) if wrong == "no_bias" and len(self.tensors[name].shape) == 1 else chunk
 
-    monkeypatch.setattr(extend_module, "GrownWeights", Wrong)
+    monkeypatch.setattr(extend_module, "ExtendedWeights", Wrong)
     extend(CASE / "bert_model.ckpt", tmp_path / "out", words=0, user_dict=user_dict)
     assert deviation(tmp_path / "out") > 100 * TOLERANCE
 
 
-def test_the_tokenizer_makes_words_of_texts(golden):
+def test_the_tokenizer_finds_the_new_words(golden):
     tokenizer = AutoTokenizer.from_pretrained(golden)
     assert tokenizer.tokenize("他们完成其大部分，看看") == ["他们", "[UNK]", "[UNK]", "其", "大部分", "，", "看看"]
     assert len(tokenizer) == TOKENS
@@ -178,11 +179,11 @@ def test_the_tokenizer_makes_words_of_texts(golden):
         assert found == row[: len(found)].tolist() and not row[len(found) :].any()
 
 
-def test_the_functions_alone(tmp_path):
-    with open_source(CASE / "bert_model.ckpt", vocab=CASE / "vocab.txt") as source:
+def test_extend_source(tmp_path):
+    with open_original(CASE / "bert_model.ckpt", vocab=CASE / "vocab.txt") as source:
         kept = keep_tokens(source.vocabulary.ids, SPECIAL_TOKENS)
         pieces_of = speller({token: index for index, token in enumerate(kept)}, 1)
-        grown = grow(source, kept, ["他们"], [pieces_of("他们")])
+        grown = extend_source(source, kept, ["他们"], [pieces_of("他们")])
         found = grown.weights.read("bert/embeddings/word_embeddings")
     rows = np.load(CASE / "inputs.npz")["source_word_embeddings"]
     he, they = (lines("vocab.txt").index(token) for token in "他们")
@@ -201,7 +202,7 @@ def test_the_functions_alone(tmp_path):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_folder_of_transformers(bert, model_class, architecture, tmp_path):
+def test_a_transformers_folder(bert, model_class, architecture, tmp_path):
     source = bert(model_class)
     report = extend(source, tmp_path / "out", words=12)
     assert (report.architecture, report.kept, len(report.words), report.vocab_size) == (architecture, KEPT, 12, 209)
@@ -211,7 +212,7 @@ def test_a_folder_of_transformers(bert, model_class, architecture, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert kexue_hf.check_pairing(model, tokenizer) == [] and model.config.vocab_size == len(tokenizer) == 209
     old, new = model_class.from_pretrained(source).eval(), model.eval()
-    # Of characters alone it computes what it did, through other ids.
+    # A text without new words has the same outputs, with other ids.
     text, old_tokenizer = "即黑远调 ing", BertTokenizer.from_pretrained(source)
     with torch.no_grad():
         before, after = (
@@ -246,7 +247,7 @@ def test_the_result_is_cast_if_wanted(bert, tmp_path):
     )
 
 
-def test_shards_old_names_and_twins_are_the_same_model(bert, tmp_path):
+def test_shards_old_names_and_tied_copies_give_the_same_model(bert, tmp_path):
     whole, shards = bert(), bert(max_shard_size="5KB")
     assert (shards / "model.safetensors.index.json").is_file()
     old = tmp_path / "old"
@@ -262,7 +263,7 @@ def test_shards_old_names_and_twins_are_the_same_model(bert, tmp_path):
     renamed["cls.predictions.decoder.bias"] = renamed["cls.predictions.bias"].clone()
     renamed["bert.embeddings.position_ids"] = torch.arange(40)[None]
     save_file(renamed, old / "model.safetensors")
-    # A tied tensor under its other name alone.
+    # A tied tensor that is stored only under its other name.
     lone = tmp_path / "lone"
     shutil.copytree(whole, lone)
     tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
@@ -278,7 +279,7 @@ def test_shards_old_names_and_twins_are_the_same_model(bert, tmp_path):
 
 @pytest.mark.parametrize("family", ["nezha", "roformer"])
 def test_other_families(family, tmp_path):
-    """An original checkpoint, and the folder that `convert` makes of it, become the same folder."""
+    """An original checkpoint and the folder that `convert` makes of it are extended to the same folder."""
     source = GOLDEN / {"nezha": "wonezha_tf_ckpt", "roformer": "roformer_tf_ckpt"}[family]
     convert(source, tmp_path / "converted")
     report = extend(source, tmp_path / "direct", words=6)
@@ -294,7 +295,7 @@ def test_other_families(family, tmp_path):
     assert torch.allclose(row[-1], row[-7:-5].mean(0), atol=1e-7) and list(new.values()) == [report.vocab_size]
 
 
-def test_words_that_are_always_cut_up_get_no_row(bert, tmp_path):
+def test_words_that_are_always_split_get_no_row(bert, tmp_path):
     report = extend(bert(), tmp_path / "out", words=300)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert {"大中"} & set(dictionary_frequencies()) and "大中" not in report.words
@@ -316,32 +317,32 @@ def test_words_of_a_corpus_and_of_the_user(bert, tmp_path):
         text_column="body",
         user_dict=tmp_path / "own.txt",
     )
-    # By count; the first word holds a character that the vocabulary lacks, and numbers are no words.
+    # Sorted by count. The first word has a character that the vocabulary lacks, and numbers are not words.
     assert report.words == ["部长", "这些", "他们完", "ite"] and report.user_words == 2
     notes = "\n".join(report.notes)
     assert "2 of 10 words were found: the corpus has no more" in notes
     assert "1 words of the user dictionary have a token already: 这些" in notes
-    assert "characters that the vocabulary lacks, their vectors begin at [UNK]'s: 他们完" in notes
+    assert "characters that the vocabulary lacks; their embeddings include that of [UNK]: 他们完" in notes
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.user_words == ["他们完", "这些", "ITE"]
     assert tokenizer.tokenize("他们完iTe部长") == ["他们完", "ite", "部长"]
 
 
-def test_one_corpus_needs_no_list(bert, tmp_path):
+def test_a_single_corpus_path(bert, tmp_path):
     (tmp_path / "a.txt").write_text("部长 这些 这些", encoding="utf-8")
     assert extend(bert(), tmp_path / "out", words=2, corpus=str(tmp_path / "a.txt")).words == ["这些", "部长"]
 
 
-def test_an_own_word_that_leaves_no_token_is_named_with_its_line(bert, tmp_path):
+def test_a_user_word_without_tokens_is_named_with_its_line(bert, tmp_path):
     (tmp_path / "own.txt").write_text("其官\n\x7f\x80\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"own.txt: line 2: '.*' leaves no token"):
+    with pytest.raises(InputError, match=r"own.txt: line 2: '.*' has no tokens"):
         extend(bert(), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt", strict=True)
     report = extend(bert(), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt")
     assert report.words == ["其官"] and "own.txt: 1 line was skipped (1 words are left): line 2" in report.notes[0]
 
 
-def test_added_tokens_and_settings_of_the_tokenizer_live_on(bert, tmp_path):
-    source = bert(rows=250)  # six rows more than tokens
+def test_added_tokens_and_tokenizer_settings_are_kept(bert, tmp_path):
+    source = bert(rows=250)  # six rows without a token
     tokenizer = BertTokenizer.from_pretrained(source, do_lower_case=False)
     tokenizer.add_tokens(["<e1>"], special_tokens=True)
     tokenizer.save_pretrained(source)
@@ -358,7 +359,7 @@ def card_of(folder: Path) -> str:
 
 
 def plain_source(case: str, folder: Path) -> Path:
-    """A golden checkpoint whose vocabulary has no Chinese words."""
+    """Return a golden checkpoint whose vocabulary has no Chinese words."""
     vocabulary = golden_copy(case, folder) / "vocab.txt"
     tokens = vocabulary.read_text(encoding="utf-8").splitlines()
     plain = [t if len(t) == 1 or t.isascii() or t.startswith("##") else f"[unused{n}]" for n, t in enumerate(tokens)]
@@ -368,37 +369,35 @@ def plain_source(case: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", ["wonezha_tf_ckpt", "roformer_tf_ckpt"])
-def test_own_words_that_are_not_chinese_alone_make_a_model_of_words(case, tmp_path):
-    """Without them these families' tokenizer is one of characters, which would never make the word."""
+def test_mixed_user_words_make_a_word_model(case, tmp_path):
+    """Otherwise these families would get a character tokenizer, which never finds the word."""
     (tmp_path / "own.txt").write_text("卡拉OK\n", encoding="utf-8")
     report = extend(plain_source(case, tmp_path / "in"), tmp_path / "out", words=0, user_dict=tmp_path / "own.txt")
     assert report.words == ["卡拉ok"] and not any("no Chinese word" in note for note in report.notes)
     tokenizer, model = (auto.from_pretrained(tmp_path / "out") for auto in (AutoTokenizer, AutoModelForMaskedLM))
     assert tokenizer.tokenize("卡拉OK") == ["卡拉ok"] and kexue_hf.check_pairing(model, tokenizer) == []
     assert "its unit is the word" in card_of(tmp_path / "out") and (tmp_path / "out/tokenization_wobert.py").is_file()
-    # As a source it is one of words, too: they stay.
+    # As a source it is a word model too, and keeps its words.
     (tmp_path / "more.txt").write_text("阿Q精神\n", encoding="utf-8")
     again = extend(tmp_path / "out", tmp_path / "again", words=0, user_dict=tmp_path / "more.txt")
     assert again.dropped == [] and again.words == ["阿q精神"]
 
 
-def test_the_card_says_what_was_done_and_no_more(bert, tmp_path):
+def test_the_card_describes_the_extension(bert, tmp_path):
     (tmp_path / "own.txt").write_text("其官\n", encoding="utf-8")
     own = {"user_dict": tmp_path / "own.txt"}
     extend(bert(BertModel), tmp_path / "own", words=0, dtype="float32", **own)
     card = card_of(tmp_path / "own")
-    assert (
-        "197 of its tokens and 1 words (其官) of its maker's own. The embedding of each new word is the mean" in card
-    )
+    assert "197 of its tokens and 1 words (其官) from a user dictionary. The embedding of each new word is the" in card
     assert "frequency" not in card and "bias" not in card and "cast" not in card and "..." not in card
     extend(bert(), tmp_path / "both", words=6, **own)
     card = card_of(tmp_path / "both")
-    assert ", ...), 6 chosen by their frequency in jieba's dictionary and 1 of its maker's own. The embedding" in card
-    assert "and the output bias of each new word are the means of its pieces'" in card
+    assert ", ...), 6 chosen by their frequency in jieba's dictionary and 1 from a user dictionary. The" in card
+    assert "and the output bias of each new word are the means over its word pieces" in card
 
 
-def test_a_token_that_is_no_line_is_refused(bert, tmp_path):
-    """It would move the ids of all that follow."""
+def test_a_token_that_cannot_be_a_line_is_refused(bert, tmp_path):
+    """It would shift all later ids."""
     assert [line_problem(token) for token in ("a", "\u2028", "")] == [None] * 3
     assert all(map(line_problem, ("\n", "a\nb", "a\r", "a\rb", "a b", "a ", "a\ud800")))
     source = bert(rows=250)
@@ -412,21 +411,23 @@ def test_a_token_that_is_no_line_is_refused(bert, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [243 + 127, 243 + 128], ids=["rounding", "too_many"])
-def test_rows_that_no_token_has(rows, bert, tmp_path):
+def test_rows_without_a_token(rows, bert, tmp_path):
     source = bert(rows=rows)
     if rows == 243 + 127:
         note = extend(source, tmp_path / "out", words=3).notes[0]
-        assert note == "127 rows of the source's embeddings that belong to no token were left out"
+        assert note == "127 rows of the source's embeddings without a token were left out"
     else:
-        with pytest.raises(ConversionError, match="has 243 tokens, the model has embeddings for 371, too many to be"):
+        with pytest.raises(
+            ConversionError, match="has 243 tokens, the model has embeddings for 371, more than padding explains"
+        ):
             extend(source, tmp_path / "out", words=3)
         fingerprint = source_vocabulary("", {token: n for n, token in enumerate(lines("vocab.txt"))}).fingerprint
         edit_json(source / "config.json", vocab_fingerprint=fingerprint)
         assert extend(source, tmp_path / "out", words=3).kept == KEPT
 
 
-def test_capitals_stay_where_only_tokenizer_json_says_so(bert, tmp_path):
-    """Beside a vocab.txt, from which the tokens are read."""
+def test_casing_comes_from_tokenizer_json(bert, tmp_path):
+    """The tokens come from the vocab.txt beside it."""
     source = bert()
     BertTokenizer.from_pretrained(source, do_lower_case=False).save_pretrained(source)
     (source / "tokenizer_config.json").unlink()
@@ -435,7 +436,7 @@ def test_capitals_stay_where_only_tokenizer_json_says_so(bert, tmp_path):
     assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["do_lower_case"] is False
 
 
-def test_a_word_model_grows_by_further_words(golden, tmp_path):
+def test_a_word_model_is_extended(golden, tmp_path):
     report = extend(golden, tmp_path / "out", words=5)
     assert report.kept == TOKENS and report.dropped == [] and len(report.words) == 5
     model = AutoModelForPreTraining.from_pretrained(tmp_path / "out")
@@ -446,7 +447,7 @@ def test_a_word_model_grows_by_further_words(golden, tmp_path):
     assert np.array_equal(new[name][:TOKENS], old[name])
 
 
-def test_the_packaged_model_grows(tmp_path):
+def test_the_packaged_model_is_extended(tmp_path):
     source = Path(kexue_hf.__file__).parent / "assets" / "wobert_tiny"
     report = extend(source, tmp_path / "out", words=50)
     assert len(report.words) == 50 and report.kept > 5000
@@ -518,14 +519,14 @@ def test_another_vocabulary_is_refused(golden, tmp_path):
     shutil.copytree(golden, source)
     tokens = (source / "vocab.txt").read_text(encoding="utf-8").split("\n")
     (source / "vocab.txt").write_text("\n".join([*tokens[:9], tokens[10], tokens[9], *tokens[11:]]), encoding="utf-8")
-    with pytest.raises(ConversionError, match="it is another model's"):
+    with pytest.raises(ConversionError, match="it belongs to another model"):
         extend(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("index", "problem"),
     [
-        ({"weight_map": {"a": "../../secret.safetensors"}}, "names '../../secret.safetensors', which is no file of"),
+        ({"weight_map": {"a": "../../secret.safetensors"}}, "names '../../secret.safetensors', expected a file name"),
         ({"weight_map": {"a": "none.safetensors"}}, "none.safetensors: cannot be read"),
         ({"weight_map": ["a"]}, "expected an object weight_map"),
         ({}, "expected an object weight_map"),
@@ -545,7 +546,7 @@ def test_a_bad_index(bert, index, problem, tmp_path):
     [
         ({"model": {"type": "BPE", "vocab": {"a": 0}}}, "expected BERT's WordPiece vocabulary, got BPE"),
         ({"model": []}, "expected BERT's WordPiece vocabulary, got none"),
-        ({"model": {"type": "WordPiece", "vocab": {"a": -1}}}, "every token should have an id from 0 on"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": -1}}}, "every token should have an id of 0 or more"),
         ({"model": {"type": "WordPiece", "vocab": {"a": 0}}}, r"lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"),
         ({"model": {"vocab": {"a": 0}}, "added_tokens": [3]}, "added_tokens should be a list of tokens"),
     ],
@@ -574,9 +575,9 @@ def test_bad_arguments_leave_nothing_behind(tmp_path):
         (
             {"corpus": [tmp_path / "none.txt"]},
             InputError,
-            r"none.txt does not exist; expected files of text \(.txt, .*perhaps .gz",
+            r"none.txt does not exist; expected text files \(.txt, .*optionally .gz",
         ),
-        ({"corpus": [tmp_path / "saved"]}, InputError, "saved: a folder of datasets.save_to_disk; expected files of"),
+        ({"corpus": [tmp_path / "saved"]}, InputError, "saved: is a folder of datasets.save_to_disk; expected"),
         ({"user_dict": words, "strict": True}, InputError, "words.txt: line 2: a user word must not hold white space"),
         ({"dtype": "int8"}, InputError, "--dtype int8: choose one of"),
         ({"license": "no license"}, InputError, "--license 'no license'"),
@@ -601,7 +602,7 @@ def test_a_damaged_checkpoint_leaves_nothing_behind(tmp_path):
 
 
 class _Plain(WeightSource):
-    """One matrix, twice."""
+    """A source of one matrix under two names."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
@@ -612,12 +613,12 @@ class _Plain(WeightSource):
         yield self.values.reshape(-1)
 
 
-def test_grown_weights_in_blocks():
-    """More rows and words than are made at a time; the other tensor is passed on."""
+def test_extended_weights_in_blocks():
+    """There are more rows and words than are computed at a time; the other tensor passes unchanged."""
     values = np.random.default_rng(0).standard_normal((700, 3)).astype(np.float32)
     kept = list(range(699, 99, -1))
     pieces = [[number, number + 1, 599 - number] for number in range(550)]
-    grown = GrownWeights(_Plain(values), ["rows"], kept, pieces)
+    grown = ExtendedWeights(_Plain(values), ["rows"], kept, pieces)
     found, taken = grown.read("rows"), values[kept]
     assert np.array_equal(found[:600], taken)
     assert np.array_equal(found[600:], taken.astype(np.float64)[pieces].mean(1).astype(np.float32))
@@ -658,7 +659,7 @@ def test_the_command_names_the_class_to_train_on(model_class, bert, tmp_path, ca
     assert ("the source has no head for them" in printed) == (model_class is BertModel)
 
 
-def test_what_the_command_imports(bert, tmp_path):
+def test_imports_of_the_command(bert, tmp_path):
     code = f"""
 import sys
 from kexue_hf.cli.main import main

@@ -1,4 +1,4 @@
-"""NEZHA and RoFormer: recognised, converted to the original code's outputs, and told apart from what they are not."""
+"""NEZHA and RoFormer are recognised, and compute the original code's outputs after conversion."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from kexue_hf.errors import ConversionError, KexueError
 from kexue_hf.models.nezha.attention_nezha import sinusoid_table
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy
 
-# The reference is good to 1e-5 (against a recomputation in float64).
+# The reference has an error of 1e-5, measured against float64.
 TOLERANCE = 5e-5
 
 
@@ -34,7 +34,7 @@ def roformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def deviation(folder: Path, change: Any = lambda model: None) -> float:
-    """The largest difference from the original code's hidden states and scores."""
+    """Return the largest difference from the original code's hidden states and logits."""
     model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert type(model) is RoFormerForMaskedLM
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
@@ -60,7 +60,7 @@ def test_roformer_computes_the_original_codes_outputs(roformer: Path) -> None:
 
 def shift_positions(model: RoFormerForMaskedLM) -> None:
     weight = model.roformer.encoder.embed_positions.weight
-    weight.data = torch.cat((weight[:, 6:], weight[:, :6]), 1)  # sines and cosines exchanged
+    weight.data = torch.cat((weight[:, 6:], weight[:, :6]), 1)  # sines and cosines swapped
 
 
 def rotate_values(model: RoFormerForMaskedLM) -> None:
@@ -73,7 +73,7 @@ def test_the_parity_check_can_fail(change: Any, roformer: Path) -> None:
     assert deviation(roformer, change) > TOLERANCE
 
 
-def test_the_saved_table_of_rotations_is_transformers_own(roformer: Path, tmp_path: Path) -> None:
+def test_the_saved_rotary_table_equals_that_of_transformers(roformer: Path, tmp_path: Path) -> None:
     fresh = RoFormerForMaskedLM.from_pretrained(roformer)
     expected = fresh.roformer.encoder.embed_positions.create_weight()
     assert torch.equal(fresh.roformer.encoder.embed_positions.weight, expected)
@@ -83,12 +83,12 @@ def test_the_saved_table_of_rotations_is_transformers_own(roformer: Path, tmp_pa
 
 
 def test_sdpa_is_not_offered_by_transformers(roformer: Path) -> None:
-    """When it is, the golden outputs should be compared under it as well."""
+    """Once it is offered, compare the golden outputs with it too."""
     with pytest.raises(ValueError, match="scaled_dot_product_attention"):
         AutoModelForMaskedLM.from_pretrained(roformer, attn_implementation="sdpa")
 
 
-def test_a_keras_file_of_nezha_holds_its_table_where_keras_looks_for_it(tmp_path: Path) -> None:
+def test_a_keras_file_of_nezha_has_its_table_in_the_right_position(tmp_path: Path) -> None:
     convert(GOLDEN / "wonezha_tf_ckpt", tmp_path / "out")
     report = export(tmp_path / "out", tmp_path / "back", "keras")
     assert 'model="nezha"' in report.usage
@@ -103,7 +103,7 @@ def test_a_keras_file_of_nezha_holds_its_table_where_keras_looks_for_it(tmp_path
     assert json.loads((tmp_path / "back" / "bert_config.json").read_text())["use_relative_position"] is True
 
 
-def test_weights_that_transformers_has_no_place_for_are_listed(tmp_path: Path) -> None:
+def test_weights_that_transformers_lacks_are_listed(tmp_path: Path) -> None:
     source = golden_copy("roformer_tf_ckpt", tmp_path / "in")
 
     def add(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
@@ -115,7 +115,7 @@ def test_weights_that_transformers_has_no_place_for_are_listed(tmp_path: Path) -
     assert [reason for _, reason in report.dropped] == [
         "transformers' RoFormer has neither a pooler nor a next-sentence head"
     ] * 2
-    assert not report.notes  # the family was named, so that nothing had to be guessed
+    assert not report.notes  # the family was given, so nothing was guessed
 
 
 def test_a_checkpoint_without_positions_is_read_as_a_roformer_with_a_note(tmp_path: Path) -> None:
@@ -142,18 +142,18 @@ def edit(folder: Path, **changes: Any) -> None:
         ("roformer_tf_ckpt", "wobert", {}, "looks like roformer"),
         ("wobert_tf_ckpt", "roformer", {}, "looks like wobert"),
         ("wobert_tf_ckpt", "nezha", {}, "looks like wobert"),
-        ("roformer_tf_ckpt", "auto", {"embedding_size": 12}, "embedding_size is 12, a roformer model has"),
-        ("roformer_tf_ckpt", "auto", {"rotary_value": True}, "rotary_value is True, which is another network"),
+        ("roformer_tf_ckpt", "auto", {"embedding_size": 12}, "embedding_size is 12, expected hidden_size 36"),
+        ("roformer_tf_ckpt", "auto", {"rotary_value": True}, "rotary_value is True, which a roformer does not have"),
         ("roformer_tf_ckpt", "auto", {"num_attention_heads": 4}, "not a multiple of 2 times num_attention_heads 4"),
         ("wonezha_tf_ckpt", "auto", {"num_attention_heads": 16}, "not a multiple of 2 times num_attention_heads 16"),
         ("wonezha_tf_ckpt", "auto", {"max_relative_position": 0}, "max_relative_position should be a positive"),
-        ("wonezha_tf_ckpt", "auto", {"hierarchical_position": True}, "another network than nezha"),
+        ("wonezha_tf_ckpt", "auto", {"hierarchical_position": True}, "which a nezha does not have"),
         ("wonezha_tf_ckpt", "auto", {"num_hidden_layers": 3}, "has layers 0 to 1"),
         ("roformer_tf_ckpt", "auto", {"vocab_size": 346}, r"is \[347, 36\], expected \[346"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(case: str, family: str, changes: dict, message: str, tmp_path: Path) -> None:
+def test_mismatches_are_refused(case: str, family: str, changes: dict, message: str, tmp_path: Path) -> None:
     source = golden_copy(case, tmp_path / "in")
     edit(source, **changes)
     with pytest.raises(KexueError, match=message):
@@ -170,7 +170,7 @@ def test_a_missing_variable_is_named(case: str, tmp_path: Path) -> None:
         convert(source, tmp_path / "out")
 
 
-def test_a_changed_constant_is_found(roformer: Path, tmp_path: Path) -> None:
+def test_a_changed_derived_weight_is_found(roformer: Path, tmp_path: Path) -> None:
     model = RoFormerForMaskedLM.from_pretrained(roformer)
     model.roformer.encoder.embed_positions.weight.data[3, 1] += 1
     model.save_pretrained(tmp_path / "changed")
@@ -180,7 +180,7 @@ def test_a_changed_constant_is_found(roformer: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", convertible())
-def test_the_tables_of_a_family_hang_together(family: str) -> None:
+def test_the_tables_of_a_family_are_consistent(family: str) -> None:
     table = load_weight_map(family)
     assert family == table.FAMILY
     tensorflow = {target for target, _ in table.TENSORFLOW.values()}
@@ -209,11 +209,11 @@ def test_the_model_has_exactly_these_parameters(case: str, family: str, tmp_path
         stored = {name: tensor.shape for name, tensor in weights.tensors.items()}
     own = {name: tuple(value.shape) for name, value in model.named_parameters() if name not in table.TWINS}
     assert own == stored
-    assert set(stored) <= {*expand(table.PARAMETERS, {"num_hidden_layers": 3}), *table.CONSTANTS_SAVED}
+    assert set(stored) <= {*expand(table.PARAMETERS, {"num_hidden_layers": 3}), *table.DERIVED_SAVED}
 
 
 @pytest.mark.parametrize("case", ["wonezha_tf_ckpt", "roformer_tf_ckpt"])
-def test_a_character_model_that_transformers_saved_goes_back(case: str, tmp_path: Path) -> None:
+def test_a_character_model_saved_by_transformers_is_exported(case: str, tmp_path: Path) -> None:
     """transformers saves its BertTokenizer as tokenizer.json, without a vocab.txt."""
     source = golden_copy(case, tmp_path / "in")
     vocabulary = source / "vocab.txt"
@@ -234,7 +234,7 @@ def test_a_character_model_that_transformers_saved_goes_back(case: str, tmp_path
     assert verify(tmp_path / "saved", tmp_path / "back").differences == []
 
 
-def test_doctor_misses_the_tokenizers_code(roformer: Path, tmp_path: Path) -> None:
+def test_doctor_reports_missing_tokenizer_code(roformer: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(roformer, tmp_path / "copy")
     assert examine_folder(copy) == []
     (copy / "tokenization_wobert.py").unlink()

@@ -1,8 +1,8 @@
-"""Mutated checkpoints: the reader raises CheckpointError or returns exactly what was stored; nothing else.
+"""Mutated checkpoints: the reader raises CheckpointError or returns the stored values.
 
-300 mutants by default; KEXUE_FUZZ=2000 for the full run. Two kinds: blind damage (the checksums have to catch it), and
-damage to the index whose checksums were made right again, so that it reaches the parsers behind them. Values that come
-out of the second kind may differ (the index then really says so), but never crash, hang or ask for absurd memory.
+There are 300 mutants by default; set KEXUE_FUZZ=2000 for the full run. They are of two kinds: random damage, which
+the checksums must catch, and damage to the index with corrected checksums, which reaches the parsers. Mutants of the
+second kind may give other values, but must not crash, hang or request absurd amounts of memory.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kexue_hf.conversion.convert import open_source
+from kexue_hf.conversion.opened_source import open_original
 from kexue_hf.errors import CheckpointError, KexueError
 from tests.conversion.checkpoints import GOLDEN, golden_copy, masked, read_all
 
@@ -24,12 +24,12 @@ MUTANTS = int(os.environ.get("KEXUE_FUZZ", "300"))
 BATCHES = 10
 INDEX, DATA = "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"
 INTERESTING = [0, 1, 0x7F, 0x80, 0xFF]
-HANGS = 600  # seconds for a batch, which takes less than one: only a parser that never ends takes more
-MEMORY = 256 * 1024  # kB that all mutants of a batch together may add to the process
+HANGS = 600  # seconds; a batch takes less than one, so only an endless parser takes longer
+MEMORY = 256 * 1024  # kB by which all mutants of a batch together may grow the process
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
-    """One to four random changes: bits, bytes, stretches cut out, doubled, moved or overwritten, the end cut off."""
+    """Return data with one to four random changes: to bits or bytes, moves, repeats, cuts."""
     out = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         if not out:
@@ -58,7 +58,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 def mend(index: bytes) -> bytes:
-    """Make the checksums of an index's three blocks right again, where the footer still tells where they are."""
+    """Correct the checksums of the three blocks of an index, if the footer still locates them."""
     out = bytearray(index)
     length = 2461 - 48  # the golden index: data block, meta block, block list
     for start, size in blocks(bytes(out), length):
@@ -83,7 +83,7 @@ def original() -> dict[str, np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def watchdog() -> Iterator[None]:
-    """A parser in an endless loop fails the test instead of keeping the run for ever."""
+    """Fail the test if a parser never ends."""
 
     def stop(*_: object) -> None:
         pytest.fail(f"still parsing after {HANGS} seconds")
@@ -96,7 +96,7 @@ def watchdog() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_no_mutant_passes_for_the_original(batch: int, original: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_no_mutant_is_read_as_another_checkpoint(batch: int, original: dict[str, np.ndarray], tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     good = {name: (source / name).read_bytes() for name in (INDEX, DATA)}
     chance = random.Random(1000 + batch)
@@ -133,7 +133,7 @@ def test_mutants_with_good_checksums(batch: int, tmp_path: Path) -> None:
             body[at : at + size] = chance.choice([chance.randbytes(size), bytes([chance.choice(INTERESTING)]) * size])
         (source / INDEX).write_bytes(mend(bytes(body)))
         try:
-            with open_source(source):
+            with open_original(source):
                 parsed += 1
             read_all(source / "bert_model.ckpt")
         except KexueError as error:

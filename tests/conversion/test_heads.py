@@ -1,4 +1,4 @@
-"""Layers that a fine-tuning script puts on the encoder, selections of a vocabulary, and networks of another layout."""
+"""Classifiers of fine-tuning scripts, reduced vocabularies, and networks of another layout."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from kexue_hf.errors import ConversionError, InputError
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy
 
 Layer = tuple[str, dict[str, np.ndarray]]
-"""Name, and its weights by their names."""
+"""(layer name, its weights by name)"""
 
 
 def read_layers(path: Path) -> list[Layer]:
@@ -35,7 +35,7 @@ def write_layers(path: Path, layers: list[Layer]) -> None:
 
 
 def keras_source(folder: Path, *after: Layer) -> Path:
-    """The golden encoder of 40 in a Keras file, its layers without weights too, and other layers on it."""
+    """Write the golden encoder to a Keras file with its layers without weights, and with other layers on top."""
     source = golden_copy("wobert_keras_h5", folder)
     layers = read_layers(source / "best_model.weights")
     cut = [name for name, _ in layers].index("CLS-token")
@@ -62,21 +62,31 @@ TEXT, TOKEN = "WoBertForSequenceClassification", "WoBertForTokenClassification"
 @pytest.mark.parametrize(
     ("layers", "architecture", "pooling", "note"),
     [
-        ([LAMBDA, dense("dense_1", 5)], TEXT, "cls", r"layer 'dense_1' \(40 x 5\) is read as a classifier of a text"),
-        ([MEAN, DROPOUT, dense("out", 5)], TEXT, "mean", "averaged states stand before it"),
-        ([dense("projection", 64)], TOKEN, "cls", r"'projection' \(40 x 64\) .* of the tokens with 64 labels"),
-        ([dense("time_distributed_1", 7, "dense_4/")], TOKEN, "cls", "'time_distributed_1' .* of the tokens with 7"),
-        ([DROPOUT, dense("dense_1", 7)], TOKEN, "cls", "it reads the state of every token; --head"),
+        ([LAMBDA, dense("dense_1", 5)], TEXT, "cls", r"layer 'dense_1' \(40 x 5\) is read as a text classifier"),
+        ([MEAN, DROPOUT, dense("out", 5)], TEXT, "mean", "it reads averaged states"),
+        (
+            [dense("projection", 64)],
+            TOKEN,
+            "cls",
+            r"'projection' \(40 x 64\) is read as a token classifier with 64 labels",
+        ),
+        (
+            [dense("time_distributed_1", 7, "dense_4/")],
+            TOKEN,
+            "cls",
+            "'time_distributed_1' .* a token classifier with 7",
+        ),
+        ([DROPOUT, dense("dense_1", 7)], TOKEN, "cls", "it reads the state of every token; .*--head"),
     ],
     ids=["first_token", "mean", "tokens", "each_token", "dropped_out_tokens"],
 )
-def test_a_dense_layer_is_what_its_use_tells(
+def test_a_dense_layer_is_classified_by_its_input(
     layers: list[Layer], architecture: str, pooling: str, note: str, tmp_path: Path
 ) -> None:
     source = keras_source(tmp_path / "in", *layers)
     report = convert(source, tmp_path / "out")
     assert (report.architecture, config(tmp_path / "out")["classifier_pooling"]) == (architecture, pooling)
-    (said,) = [line for line in report.notes if "is read as a classifier" in line]
+    (said,) = [line for line in report.notes if " classifier with " in line]
     assert re.search(note, said), said
     assert verify(tmp_path / "out", source).differences == []
 
@@ -90,7 +100,7 @@ def test_the_option_decides(head: str, labels: int, architecture: str, layers: l
     source = keras_source(tmp_path / "in", *layers, dense("dense_1", labels))
     report = convert(source, tmp_path / "out", head=head)
     assert report.architecture == architecture
-    assert not any("is read as a classifier" in note for note in report.notes)
+    assert not any(" classifier with " in note for note in report.notes)
     assert [reason for name, reason in report.dropped if "dense_1" in name] == (
         ["left out (--head none)"] * 2 if head == "none" else []
     )
@@ -125,7 +135,7 @@ POINTER = dense("global_pointer_1", 96, "dense_5/")
         ([dense("global_pointer", 96)], {}, ConversionError, "is bert4keras' GlobalPointer"),
         ([POINTER], {"head": "token"}, ConversionError, "is bert4keras' GlobalPointer"),
         ([dense("mine", 9, "dense_5/")], {}, ConversionError, "'mine' is a layer with a dense layer inside it"),
-        ([dense("a", 9), dense("b", 2)], {}, ConversionError, r"2 layers of its author's own \(a, b\)"),
+        ([dense("a", 9), dense("b", 2)], {}, ConversionError, r"got 2 \(a, b\)"),
         (
             [dense("a", 9)],
             {"head": "spans"},
@@ -137,13 +147,13 @@ POINTER = dense("global_pointer_1", 96, "dense_5/")
             [("wide", {"wide/kernel:0": np.ones((80, 3), "<f4"), "wide/bias:0": np.ones(3, "<f4")})],
             {},
             ConversionError,
-            "layer 'wide' reads 80 values, and a state of the encoder has 40; .* --head none leaves it out",
+            "layer 'wide' reads 80 values, expected the hidden size, 40; .* --head none leaves it out",
         ),
-        ([dense("a", 9)], {"head": "choice"}, ConversionError, "has 9 outputs, and a choice has one"),
+        ([dense("a", 9)], {"head": "choice"}, ConversionError, "has 9 outputs, expected 1"),
     ],
     ids=["pointer", "flat_pointer", "as_tokens", "inside", "two", "unknown", "nothing", "wide", "choice"],
 )
-def test_what_is_no_classifier_is_refused(
+def test_other_layers_are_refused(
     layers: list[Layer], options: dict[str, str], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     source = keras_source(tmp_path / "in", *layers)
@@ -155,19 +165,19 @@ def test_what_is_no_classifier_is_refused(
 
 
 def test_weights_inside_another_model_are_found(tmp_path: Path) -> None:
-    """multi_gpu_model saves the whole model as one layer."""
+    """`multi_gpu_model` saves the whole model as one layer."""
     source = golden_copy("wobert_keras_h5", tmp_path / "in")
     layers = read_layers(source / "best_model.weights")
     inner = {name: values for _, weights in layers for name, values in weights.items()}
     write_layers(source / "best_model.weights", [("Input-Token", {}), LAMBDA, ("model_1", inner), ("dense_13", {})])
     report = convert(source, tmp_path / "out")
     assert report.architecture == TEXT
-    assert any("the file does not tell its use" in note for note in report.notes)
+    assert any("the file does not show its use" in note for note in report.notes)
     assert verify(tmp_path / "out", GOLDEN / "wobert_keras_h5").differences == []
 
 
 def renamed(folder: Path, old: str, new: str, without: str) -> Path:
-    """The golden file with other names of layers and weights; layers that match `without` are left out."""
+    """Write the golden file with other names of layers and weights, without the layers that match `without`."""
     source = golden_copy("wobert_keras_h5", folder)
     layers = [row for row in read_layers(source / "best_model.weights") if not re.match(without, row[0])]
     write_layers(
@@ -194,7 +204,7 @@ def renamed(folder: Path, old: str, new: str, without: str) -> Path:
     ids=["keras_bert", "albert", "gau", "unknown", "no_words"],
 )
 @pytest.mark.parametrize("family", ["auto", "wobert"])
-def test_another_layout_is_told_by_its_names(
+def test_another_layout_is_recognised_by_its_names(
     old: str, new: str, without: str, message: str, family: str, tmp_path: Path
 ) -> None:
     source = renamed(tmp_path / "in", old, new, without)
@@ -203,7 +213,7 @@ def test_another_layout_is_told_by_its_names(
     assert "--config" not in str(error.value) and len(str(error.value)) < 800
 
 
-def test_an_albert_of_tensorflow_is_told(tmp_path: Path) -> None:
+def test_a_tensorflow_albert_is_recognised(tmp_path: Path) -> None:
     source = golden_copy("wobert_mlm_only_tf_ckpt", tmp_path / "in")
 
     def rename(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
@@ -221,7 +231,7 @@ KEPT = [0, 1, 2, 3, 4, *range(40, 200, 2)]
 
 
 def selection(folder: Path) -> Path:
-    """The golden weights as a script with `keep_tokens=KEPT` saves them: fewer rows, the same companions."""
+    """Save the golden weights as a script with `keep_tokens=KEPT` does: fewer rows, the same configuration."""
     source = golden_copy("wobert_mlm_only_tf_ckpt", folder)
 
     def keep(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
@@ -233,21 +243,19 @@ def selection(folder: Path) -> Path:
     return source
 
 
-def test_a_selection_asks_for_its_ids(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConversionError, match=r"embeddings have 85 rows, .* give the ids that were kept \(convert --keep-tok"
-    ):
+def test_a_reduced_vocabulary_requires_its_ids(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match=r"embeddings have 85 rows, .* give the kept ids \(convert --keep-tok"):
         convert(selection(tmp_path / "in"), tmp_path / "out")
 
 
 @pytest.mark.parametrize("form", ["json", "text", "dictionary", "compounds"])
-def test_kept_tokens_make_their_vocabulary(form: str, tmp_path: Path) -> None:
+def test_kept_tokens(form: str, tmp_path: Path) -> None:
     source = selection(tmp_path / "in")
     lines = (source / "vocab.txt").read_text(encoding="utf-8").split("\n")
     tokens = [lines[index] for index in KEPT]
     kept, rows = KEPT, tokens
     if form == "compounds":
-        # Of the last two the rows are means of others'; they are tokens of token_dict alone.
+        # The rows of the last two tokens, which are only in token_dict, are means of others.
         kept, rows = KEPT[:-2], [*tokens[:-2], "龘驫", "驫龘"]
     content = {
         "json": json.dumps(KEPT),
@@ -265,13 +273,13 @@ def test_kept_tokens_make_their_vocabulary(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "expected the ids that were given as keep_tokens"),
+        ("", "expected the ids of keep_tokens"),
         ("[1, 2.5]", "expected the ids"),
         ('{"a": 1}', "expected the ids"),
         ("1 2 x", "expected the ids"),
         ("[[], [1]]", "expected the ids"),
         ('[{"a": 1}, [1]]', "expected the ids"),
-        ("[0, 1, 2, 3, 4, 9999]", "has the id 9999, and the vocabulary has 347 tokens"),
+        ("[0, 1, 2, 3, 4, 9999]", "has the id 9999, but the vocabulary has 347 tokens"),
         ("[0, 1, 2, 3, 4, -1]", "has the id -1"),
         ("[0, 1, 2, 3, 4, 4]", "has an id twice"),
         ("[" * 100_000, "expected the ids"),

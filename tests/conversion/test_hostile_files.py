@@ -1,4 +1,4 @@
-"""Files made to hang, to fill the memory or to deceive: one line and exit code 2, soon, and nothing at OUTPUT."""
+"""Files that try to hang, to fill the memory or to deceive: one line and exit code 2, soon, and nothing at OUTPUT."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from tests.conversion.checkpoints import golden_copy, make_bundle, masked
 from tests.conversion.test_bad_input import edit_h5, edit_json, run
 
 PREFIX = "bert_model.ckpt"
-SOON = 30.0  # seconds, most of them for imports
+SOON = 30.0  # seconds, mostly for imports
 
 
 @pytest.fixture(autouse=True)
@@ -75,19 +75,19 @@ def many_lines(path: Path) -> None:
 
 
 KINDS = {
-    "pipe": (pipe, "should be a plain file, and is a pipe"),
-    "device": (device, "should be a plain file, and is a device"),
+    "pipe": (pipe, "expected a regular file, got a pipe"),
+    "device": (device, "expected a regular file, got a device"),
     "sparse": (sparse, "4,294,967,296 bytes"),
 }
 
 
 @pytest.mark.parametrize("name", ["trainer_state.json", "pairs.json", "corpus.txt", "model.safetensors"])
-def test_large_files_that_no_loader_reads_whole(name: str, tmp_path: Path) -> None:
+def test_large_files_that_loaders_read_in_chunks(name: str, tmp_path: Path) -> None:
     sparse(tmp_path / name)
     check_folder(tmp_path)
     (tmp_path / name).unlink()
     pipe(tmp_path / name)
-    with pytest.raises(InputError, match="is a pipe"):
+    with pytest.raises(InputError, match="got a pipe"):
         check_folder(tmp_path)
 
 
@@ -100,35 +100,31 @@ def test_large_files_that_no_loader_reads_whole(name: str, tmp_path: Path) -> No
         "adapter_config.json", "chat_template.json", "chat_template.jinja",
     ],
 )  # fmt: skip
-def test_what_loaders_read_whole_is_small(name: str, tmp_path: Path) -> None:
+def test_files_that_loaders_read_at_once_are_limited(name: str, tmp_path: Path) -> None:
     sparse(tmp_path / name)
-    with pytest.raises(InputError, match=r"4,294,967,296 bytes, expected 67,108,864 at most"):
+    with pytest.raises(InputError, match=r"4,294,967,296 bytes, expected at most 67,108,864"):
         check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["vocab.txt", "bert_config.json"])
-def test_a_source_file_without_an_end(
-    name: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_endless_source_file(name: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     KINDS[kind][0](source / name)
     assert KINDS[kind][1] in run(capsys, "convert", source, tmp_path / "out")
     if kind != "sparse":
         option = "--vocab" if name == "vocab.txt" else "--config"
         message = run(capsys, "convert", source / PREFIX, tmp_path / "out", option, source / name)
-        assert "should be a plain file" in message
+        assert "expected a regular file" in message
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_the_pattern_does_not_pick_what_the_exact_name_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_name_is_not_found_by_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     (source / "vocab.txt").unlink()
     pipe(source / "my_vocab.txt")
     assert "vocab.txt: missing" in run(capsys, "convert", source, tmp_path / "out")
-    pipe(source / "checkpoint")  # asked when there are several
+    pipe(source / "checkpoint")  # read if there are several checkpoints
     (source / "other.ckpt.index").touch()
     assert "holds several checkpoints" in run(capsys, "convert", source, tmp_path / "out")
 
@@ -138,7 +134,7 @@ def test_the_pattern_does_not_pick_what_the_exact_name_refused(
     "name", ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors", "added_tokens.json"]
 )
 @pytest.mark.parametrize("command", ["export", "extend", "doctor", "score", "performer-report"])
-def test_a_saved_folder_with_what_is_no_file(
+def test_a_saved_folder_with_a_special_file(
     command: str, name: str, kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     KINDS[kind][0](folder / name)
@@ -170,19 +166,19 @@ def test_fifty_million_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 @pytest.mark.parametrize("command", ["score", "embed", "correct"])
-def test_a_text_file_that_is_none(
+def test_a_text_file_that_is_not_a_regular_file(
     command: str, kind: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     KINDS[kind][0](tmp_path / "lines.txt")
     message = run(capsys, command, folder, "--file", tmp_path / "lines.txt")
-    assert f"{KINDS[kind][1]}; give lines of a pipe on stdin, as -" in message
+    assert f"{KINDS[kind][1]}; to read a pipe, give - and use stdin" in message
 
 
 # The index of a TensorFlow checkpoint.
 
 
 def table(content: bytes, places: bytes, list_restarts: int = 1) -> bytes:
-    """A table of blocks (raw, one after the other, with their trailers) and a block list."""
+    """Return a table of raw blocks with their trailers, and an index block."""
     index = places + struct.pack(f"<{list_restarts + 1}I", *[0] * list_restarts, list_restarts)
     offset = len(content)
     content += index + b"\0" + struct.pack("<I", masked(index + b"\0"))
@@ -203,7 +199,7 @@ def place(key: bytes, offset: int, size: int) -> bytes:
     return entry(0, key, write_varint(offset) + write_varint(size))
 
 
-def test_keys_that_share_a_long_beginning(tmp_path: Path) -> None:
+def test_keys_with_a_long_shared_prefix(tmp_path: Path) -> None:
     rows = [entry(0, b"", encode_header(BundleHeader())), entry(0, b"k" * 16_378, b"")]
     rows += [entry(16_378, b"%06d" % number, b"") for number in range(150_000)]
     data = block(b"".join(rows))
@@ -215,7 +211,7 @@ def test_keys_that_share_a_long_beginning(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
-def test_a_block_that_is_listed_again_and_again() -> None:
+def test_a_block_listed_many_times() -> None:
     data = block(b"", restarts=1_000_000)
     places = b"".join(place(struct.pack(">I", number), 0, len(data) - 5) for number in range(10_000))
     with pytest.raises(ValueError, match="its blocks overlap or are not in order"):
@@ -276,7 +272,7 @@ REFUSED: dict[str, tuple[bytes | dict, int]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_the_library_refuses(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_the_library_refuses(case: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header, size = REFUSED[case]
     write_raw(folder / "model.safetensors", header, bytes(size))
     with pytest.raises(SafetensorError), safe_open(folder / "model.safetensors", "np"):
@@ -304,13 +300,13 @@ def test_keys_that_occur_twice(tmp_path: Path) -> None:
     ],
     ids=["none", "empty", "order", "padding"],
 )
-def test_what_the_library_takes(header: bytes | dict, size: int, tmp_path: Path) -> None:
+def test_files_that_the_library_accepts(header: bytes | dict, size: int, tmp_path: Path) -> None:
     write_raw(tmp_path / "m", header, bytes(size))
     with safe_open(tmp_path / "m", "np") as file, SafetensorsFile(tmp_path / "m") as ours:
         assert set(ours.tensors) == set(file.keys())
 
 
-def test_a_shifted_tensor_is_no_other_tensor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shifted_tensor_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = (folder / "model.safetensors").read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + size])
@@ -332,16 +328,16 @@ def test_a_shifted_tensor_is_no_other_tensor(folder: Path, capsys: pytest.Captur
         ("config.json", {"id2label": [1]}, "id2label should be an object"),
         ("config.json", {"pooling": {}}, "pooling should be a text"),
         ("config.json", {"tie_word_embeddings": "no"}, "tie_word_embeddings should be true or false"),
-        ("config.json", {"id2label": {"0": "\ud800"}}, "has half a surrogate pair"),
+        ("config.json", {"id2label": {"0": "\ud800"}}, "with half a surrogate pair"),
         ("config.json", {"hidden_size": 10**400}, "hidden_size should be a positive whole number"),
-        ("tokenizer_config.json", {"user_words": ["\ud800x"]}, "has half a surrogate pair"),
+        ("tokenizer_config.json", {"user_words": ["\ud800x"]}, "with half a surrogate pair"),
         ("tokenizer_config.json", {"user_words": [3]}, "user_words should be a list of words, got 3"),
         ("tokenizer_config.json", {"added_tokens_decoder": 3}, "added_tokens_decoder should be an object"),
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
 @pytest.mark.parametrize("command", ["export", "extend"])
-def test_values_of_another_type(
+def test_values_of_the_wrong_type(
     command: str, name: str, changes: dict, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edit_json(folder / name, **changes)
@@ -366,11 +362,11 @@ def test_a_chunk_that_is_larger_than_its_data_set(tmp_path: Path, capsys: pytest
         values = file[name][:]
         del file[name]
         chunk = {"maxshape": (None, None), "chunks": (500_000, 1000), "compression": "gzip", "fillvalue": 0}
-        # Opened with the chunk's size, never written: HDF5 would need the memory here.
+        # HDF5 would need the memory of the chunk if it were written.
         file.create_dataset(name, values.shape, values.dtype, **chunk)
 
     edit_h5(source / "best_model.weights", edit)
-    assert "chunks of [500000, 1000], which are more" in run(capsys, "convert", source, tmp_path / "out")
+    assert "chunks of [500000, 1000], larger than its shape" in run(capsys, "convert", source, tmp_path / "out")
 
 
 WRITE_ERRORS = """
@@ -396,8 +392,7 @@ for limit in [None, *range(0, 60_000, 997)]:
 
 
 def move(name: str) -> Any:
-    from kexue_hf.conversion.formats.weight_source import BY_NAME
-    from kexue_hf.conversion.weight_table import Move
+    from kexue_hf.conversion.formats.weight_source import BY_NAME, Move
 
     return Move(name, name, False, (10, 50), BY_NAME["float32"])
 

@@ -1,4 +1,4 @@
-"""A conversion is a small process: it loads neither torch nor transformers, and h5py only for Keras files."""
+"""A conversion imports neither torch nor transformers, and h5py only for Keras files."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "datasets", "tensorflow", "safet
     ],
     ids=["convert_help", "export_help", "checkpoint", "keras", "export", "verify"],
 )
-def test_what_a_process_imports(arguments: tuple[str, ...], forbidden: set[str], tmp_path: Path) -> None:
+def test_imports_of_a_process(arguments: tuple[str, ...], forbidden: set[str], tmp_path: Path) -> None:
     from kexue_hf.conversion.convert import convert
 
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "folder")

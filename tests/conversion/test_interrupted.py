@@ -1,8 +1,7 @@
-"""Ctrl-C and SIGKILL half-way through a conversion: nothing at OUTPUT, and the next run cleans up.
+"""Interrupt a conversion with Ctrl-C or SIGKILL: nothing is at OUTPUT, and the next run cleans up.
 
-The process is slowed down from outside: a wrapper patches the function that writes, so that the signal certainly meets
-a half-written file. It listens to Ctrl-C even where the tests themselves were started with it ignored (in the
-background of a script): a child inherits that.
+A wrapper slows the writing function down, so that the signal always meets a half-written file. It also restores the
+SIGINT handler, because a child inherits an ignored SIGINT (tests in the background of a script).
 """
 
 import fcntl
@@ -37,7 +36,7 @@ main(sys.argv[1:])
 
 
 def start_and_wait(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a slow run, and return when a file of weights is being written."""
+    """Start a slow run, and return while its weights are being written."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -81,7 +80,7 @@ def test_sigkill_and_the_next_run(arguments: list[str], tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["out"]
 
 
-def test_sigkill_leaves_what_was_to_be_replaced(tmp_path: Path) -> None:
+def test_sigkill_keeps_the_folder_to_replace(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_keras_h5", tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     process = start_and_wait(tmp_path, "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out"), "--overwrite")
@@ -90,7 +89,7 @@ def test_sigkill_leaves_what_was_to_be_replaced(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_two_runs_at_once_do_not_clean_up_after_each_other(tmp_path: Path) -> None:
+def test_concurrent_runs_keep_each_others_stages(tmp_path: Path) -> None:
     first = start_and_wait(tmp_path, "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out"))
     os.kill(first.pid, signal.SIGSTOP)
     try:
@@ -104,7 +103,7 @@ def test_two_runs_at_once_do_not_clean_up_after_each_other(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_without_locks_a_folder_holds_what_was_written_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_the_output_has_no_owner_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with staged_folder(tmp_path / "out") as folder:
         assert (folder / ".owner").read_text("utf-8").startswith(f"{os.getpid()} ")
@@ -113,10 +112,10 @@ def test_without_locks_a_folder_holds_what_was_written_only(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("moment", ["before_it_is_opened", "before_it_is_locked", "while_it_is_removed"])
-def test_a_folder_not_yet_locked_may_be_removed_by_another_run(
+def test_another_run_may_remove_a_folder_before_it_is_locked(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another process does at that moment is done here, once, in between."""
+    """The test removes the folder once, as another process could at that moment."""
     mkdir, flock, held = os.mkdir, fcntl.flock, list[int]()
     met = 0
 
@@ -158,13 +157,13 @@ def test_the_longest_names(name: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [name] and (tmp_path / name / "config.json").read_text() == "new"
 
 
-def test_the_current_directory_stays_the_one_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     convert(GOLDEN / "wobert_tf_ckpt", ".")
     names = os.listdir(".")
     assert {"config.json", "model.safetensors", "vocab.txt"} <= set(names) and os.listdir(tmp_path) == ["here"]
-    with pytest.raises(OutputError, match="is the current directory"):
+    with pytest.raises(OutputError, match="is or contains the current directory"):
         convert(GOLDEN / "wobert_tf_ckpt", ".", overwrite=True)
     assert os.listdir(".") == names
 
@@ -186,8 +185,8 @@ def test_an_error_half_way_leaves_the_current_directory_empty(tmp_path: Path, mo
     assert os.listdir(".") == [] and os.listdir(tmp_path) == ["here"]
 
 
-def test_what_was_moved_away_comes_back(tmp_path: Path) -> None:
-    """Where folders cannot be exchanged, a process may be killed between two renames."""
+def test_a_folder_moved_away_is_restored(tmp_path: Path) -> None:
+    """Where folders cannot be swapped atomically, a process may be killed between two renames."""
     (tmp_path / ".out.replaced-0123abcd").mkdir()
     (tmp_path / ".out.replaced-0123abcd" / "config.json").write_text("old")
     with pytest.raises(OutputError), staged_folder(tmp_path / "out"):

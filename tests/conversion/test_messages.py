@@ -1,4 +1,4 @@
-"""What the commands say of a source or folder that they cannot take: the right cause, and what to do."""
+"""Messages about unusable sources and folders name the right cause and what to do."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.conversion.checkpoints import GOLDEN, golden_copy
 
 
 def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
-    """The output of a command that has to fail in one line: stdout, stderr."""
+    """Run a command that must fail with one line; return stdout and stderr."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
@@ -57,10 +57,10 @@ def weights_alone(folder: Path) -> Path:
     ("make", "message"),
     [
         (a_zip, "is a zip archive; unpack it first, and give the folder"),
-        (a_file_of_pytorch, "of PyTorch's files give the folder with pytorch_model.bin, config.json and vocab.txt"),
-        (an_old_file_of_pytorch, "of PyTorch's files give the folder with"),
-        (a_file_of_transformers, "is a file of transformers; give the folder with it"),
-        (weights_alone, "holds no checkpoint: it has pytorch_model.bin, but no config.json of transformers"),
+        (a_file_of_pytorch, "for PyTorch, give the folder with pytorch_model.bin, config.json and vocab.txt"),
+        (an_old_file_of_pytorch, "for PyTorch, give the folder with"),
+        (a_file_of_transformers, "is a transformers file; give the folder that holds it"),
+        (weights_alone, "holds no checkpoint: it has pytorch_model.bin, but no config.json"),
     ],
     ids=["zip", "pytorch", "old_pytorch", "safetensors", "weights_alone"],
 )
@@ -71,20 +71,16 @@ def test_sources(
     assert message in say(capsys, command, make(tmp_path), tmp_path / "out")[1]
 
 
-def test_a_folder_of_transformers_takes_no_other_configuration(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_transformers_folder_takes_no_config_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_ok(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
     _, error = say(capsys, "convert", tmp_path / "in", tmp_path / "out", "--config", tmp_path / "in" / "config.json")
-    assert "is a folder of transformers, which has its own config.json; leave out --config" in error
+    assert "is a transformers folder with its own config.json; leave out --config" in error
 
 
-def test_verify_of_two_families_speaks_of_them_and_of_no_option(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_names_both_families_and_no_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_ok(capsys, "convert", GOLDEN / "wonezha_tf_ckpt", tmp_path / "out")
     _, error = say(capsys, "verify", tmp_path / "out", "--against", GOLDEN / "wobert_tf_ckpt")
-    assert f"{tmp_path / 'out'} is a nezha, and {GOLDEN / 'wobert_tf_ckpt'} looks like wobert" in error
+    assert f"{tmp_path / 'out'} is a nezha, but {GOLDEN / 'wobert_tf_ckpt'} looks like wobert" in error
     assert "--family" not in error
 
 
@@ -108,7 +104,7 @@ def test_a_foreign_folder(
 
 
 @pytest.mark.parametrize("damage", [None, "config.json", "model_type"])
-def test_doctor_says_first_what_is_wrong(
+def test_doctor_fails_without_other_output(
     damage: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "out"
@@ -121,9 +117,7 @@ def test_doctor_says_first_what_is_wrong(
     assert out == "" and (damage is not None or "no such folder" in error)
 
 
-def test_a_source_with_its_pytorch_copy_needs_no_config_of_transformers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_original_with_a_pytorch_copy_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     shutil.copyfile(source / "vocab.txt", source / "pytorch_model.bin")
     main_ok(capsys, "convert", source, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Weights that a folder's own class has and the folder has not; oracle: what transformers' loading reports."""
+"""Weights that a folder lacks although its class has them. Oracle: the loading report of transformers."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ CLASSES = {
         ("RoFormer", "RoFormerConfig", {}),
     )
     for head in HEADS
-    # Not all of those that are built alike.
+    # A selection, since many classes share their structure.
     if (head in FEW.get(prefix, HEADS)) and (hasattr(kexue_hf, prefix + head) or prefix == "RoFormer")
 }
 SETTINGS: list[dict[str, Any]] = [
@@ -42,7 +42,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"classifier_pooling": "cls", "add_pooling_layer": False},
     {"conditional": False, "num_tasks": 1, "position_embedding_type": "rotary"},
 ]
-# Beginnings of names: whole parts, a layer, single tensors.
+# Prefixes of names: whole parts, a layer, single tensors.
 GONE = ("none", "pooler.", "cls.", "classifier.", "encoder.layer.1.", "embeddings.LayerNorm")
 
 
@@ -56,7 +56,7 @@ def tiny(name: str, settings: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_they_are_those_that_loading_begins_at_random(name: str, tmp_path: Path) -> None:
+def test_missing_weights_are_those_that_loading_initialises(name: str, tmp_path: Path) -> None:
     for number, settings in enumerate(SETTINGS):
         model = tiny(name, settings)
         if number and not any(hasattr(model.config, key) for key in settings):
@@ -82,7 +82,7 @@ def test_they_are_those_that_loading_begins_at_random(name: str, tmp_path: Path)
 
 
 def a_classifier_on_the_first_token(folder: Path, hint: dict[str, Any]) -> Path:
-    """bert4keras' own example: Keras encoder and a Dense on [CLS], beside a configuration that `export` wrote."""
+    """Return bert4keras' example, an encoder with a Dense on [CLS], beside a configuration that `export` wrote."""
     source = golden_copy("wobert_keras_h5", folder)
     config = json.loads((source / "bert_config.json").read_text())
     (source / "bert_config.json").write_text(json.dumps(config | hint))
@@ -99,7 +99,7 @@ def a_classifier_on_the_first_token(folder: Path, hint: dict[str, Any]) -> Path:
     ],
     ids=["pooling", "both", "choice", "other_head"],
 )
-def test_tensors_decide_and_hints_only_where_they_cannot(hint: dict[str, Any], tmp_path: Path) -> None:
+def test_tensors_override_hints(hint: dict[str, Any], tmp_path: Path) -> None:
     source = a_classifier_on_the_first_token(tmp_path / "in", hint)
     report = convert(source, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -110,7 +110,7 @@ def test_tensors_decide_and_hints_only_where_they_cannot(hint: dict[str, Any], t
     assert examine_folder(tmp_path / "out") == [] and verify(tmp_path / "out", source).differences == []
 
 
-def test_a_hint_holds_where_tensors_do_not_decide(tmp_path: Path) -> None:
+def test_a_hint_decides_where_tensors_do_not(tmp_path: Path) -> None:
     for name in ("WoBertForTokenClassification", "WoBertForSequenceClassification"):
         model = tiny(name, {"classifier_pooling": "cls", "num_labels": 3})
         model.save_pretrained(tmp_path / name)
@@ -129,9 +129,7 @@ def test_a_hint_holds_where_tensors_do_not_decide(tmp_path: Path) -> None:
     ],
     ids=["pooler", "head", "layers"],
 )
-def test_doctor_and_verify_see_a_folder_that_would_begin_at_random(
-    change: dict[str, Any], problem: str, tmp_path: Path
-) -> None:
+def test_doctor_and_verify_report_missing_weights(change: dict[str, Any], problem: str, tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_keras_h5", tmp_path / "out")
     path = tmp_path / "out" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -159,7 +157,7 @@ def _converted(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_the_way_back_and_forth_keeps_the_pooling(tmp_path: Path) -> None:
+def test_export_and_convert_keep_the_pooling(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_keras_h5", tmp_path / "one")
     export(tmp_path / "one", tmp_path / "back", "keras")
     convert(tmp_path / "back", tmp_path / "two")

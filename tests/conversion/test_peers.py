@@ -1,9 +1,9 @@
-"""What TensorFlow and bert4keras make of our exports, where an interpreter that has them is at hand.
+"""TensorFlow and bert4keras load our exports, if an interpreter that has them is available.
 
     KEXUE_TF_PYTHON=/path/to/python pytest tests/conversion/test_peers.py
 
-bert4keras is taken from that interpreter, or from the folder in KEXUE_BERT4KERAS (an unpacked source distribution).
-Oracle: the outputs that bert4keras itself gave for the golden checkpoints.
+bert4keras is imported from that interpreter, or from the folder in KEXUE_BERT4KERAS (an unpacked source distribution).
+Oracle: the outputs of bert4keras for the golden checkpoints.
 """
 
 import json
@@ -37,7 +37,7 @@ assert tf.train.latest_checkpoint(sys.argv[1].rpartition("/")[0]) == sys.argv[1]
 print(json.dumps(len(names)))
 """
 
-# As the official T-TA does: a graph with all of its variables, restored by one Saver.
+# Like the official T-TA: one Saver restores a graph with all variables.
 RESTORE = """
 import json, sys
 import numpy as np, tensorflow as tf
@@ -92,7 +92,7 @@ model.save_weights(saved)
 print(json.dumps({n: float(abs(x - outputs["b0_" + n]).max()) for n, x in zip(names, found)}))
 """
 
-# As the Sohu 2021 baseline builds it. A matcher of a BERT is one with another `model`.
+# As the Sohu 2021 baseline builds it. A matcher of a BERT has another `model`.
 MATCH = """
 import json, os, sys
 os.environ.update(TF_KERAS="1", TF_USE_LEGACY_KERAS="1")
@@ -137,7 +137,7 @@ def test_tensorflow_reads_our_checkpoint(case: str, tmp_path: Path) -> None:
     assert json.loads(run(READ, report.checkpoint, GOLDEN / case / "bert_model.ckpt")) == report.mapped
 
 
-def test_a_saver_restores_all_that_the_official_tta_has(tmp_path: Path) -> None:
+def test_a_saver_restores_all_variables_of_the_official_tta(tmp_path: Path) -> None:
     convert(GOLDEN / "tta_tf_ckpt", tmp_path / "folder")
     report = export(tmp_path / "folder", tmp_path / "back")
     found = json.loads(run(RESTORE, report.checkpoint, GOLDEN / "tta_tf_ckpt" / "model.ckpt"))
@@ -154,7 +154,7 @@ def test_bert4keras_computes_the_golden_outputs_with_our_files(case: str, to: st
     if errors is None:
         pytest.skip("this bert4keras is older than RoFormer")
     assert errors and max(errors.values()) < 5e-5
-    if case != "wobert_keras_h5" or to == "keras":  # what this bert4keras writes is read again
+    if case != "wobert_keras_h5" or to == "keras":  # the files of this bert4keras are read back
         options = {
             name: GOLDEN / case / file for name, file in (("config", "bert_config.json"), ("vocab", "vocab.txt"))
         }
@@ -162,7 +162,7 @@ def test_bert4keras_computes_the_golden_outputs_with_our_files(case: str, to: st
 
 
 @pytest.mark.parametrize("positions", ["rotary", "absolute"])
-def test_bert4keras_matches_with_our_matcher(positions: str, tmp_path: Path) -> None:
+def test_bert4keras_runs_our_matcher(positions: str, tmp_path: Path) -> None:
     golden, folder = GOLDEN / "sohu_matcher_keras_h5", tmp_path / "folder"
     convert(golden, folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder)
@@ -183,7 +183,7 @@ def test_bert4keras_matches_with_our_matcher(positions: str, tmp_path: Path) -> 
     with torch.no_grad():
         expected = model(**batch, task_ids=inputs["b0_mixed_task_ids"]).logits.softmax(-1).numpy()
     assert abs(np.load(found) - expected).max() < 5e-5
-    # What this bert4keras writes is read again.
+    # The files of this bert4keras are read back.
     options = {
         name: tmp_path / "back" / file for name, file in (("config", "bert_config.json"), ("vocab", "vocab.txt"))
     }

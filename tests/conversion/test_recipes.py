@@ -1,4 +1,4 @@
-"""The recipes: right data for the released checkpoints, and they refuse any other folder."""
+"""The recipes describe the released checkpoints correctly and refuse other folders."""
 
 import importlib.util
 import subprocess
@@ -27,7 +27,7 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-# A tiny checkpoint of each family, the length of its vocabulary, and the number of its parameters.
+# A tiny checkpoint of each family, the size of its vocabulary, and the number of its parameters.
 TINY = {
     "wobert": ("wobert_tf_ckpt", 347, 85549),
     "nezha": ("wonezha_tf_ckpt", 347, 60013),
@@ -63,7 +63,7 @@ def test_a_recipe_is_a_script_and_in_the_table(name: str, tmp_path: Path) -> Non
 
 @needs_shared
 @pytest.mark.parametrize("name", ["wobert", "wobert_plus"])
-def test_the_released_vocabularies_have_that_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_released_vocabularies_have_that_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SHARED is not None
     path = SHARED / "golden" / "tokenizer" / f"{name}_vocab.txt"
     assert read_vocabulary(path, load(name, monkeypatch).RECIPE.vocab_size).has_words

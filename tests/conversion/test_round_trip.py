@@ -1,4 +1,4 @@
-"""What the writers write, the readers read, for any names, shapes, types and cuts; transposed matrices as well."""
+"""The readers read what the writers write, for any names, shapes, types, chunks and transposed matrices."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from kexue_hf.conversion.formats.keras import KerasWeights, write_keras
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
 from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint, write_tensorflow
-from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.formats.weight_source import BY_NAME, Move, StoredTensor, WeightSource
 
 FLOATS = ("float32", "float16", "float64")
 
 
 class Arrays(WeightSource):
-    """Arrays in memory as a source, in pieces of five values."""
+    """Arrays in memory as a source, in chunks of five values."""
 
     def __init__(self, arrays: dict[str, tuple[str, np.ndarray]]) -> None:
         self.arrays = arrays
@@ -32,7 +31,7 @@ class Arrays(WeightSource):
         yield from (flat[start : start + 5] for start in range(0, len(flat), 5))
 
     def moves(self) -> list[Move]:
-        """Every matrix is transposed on its way."""
+        """Return moves that transpose every matrix."""
         return [
             Move(name, f"new/{name}", a.ndim == 2, a.T.shape if a.ndim == 2 else a.shape, BY_NAME[kind])
             for name, (kind, a) in self.arrays.items()
@@ -83,7 +82,7 @@ def test_safetensors(source: Arrays) -> None:
 @settings(max_examples=25, deadline=None)
 @given(sources())
 def test_keras(source: Arrays) -> None:
-    # Keras names have no two slashes in a row and none at the ends; and a group cannot be a data set as well.
+    # Keras names have no empty parts, and a group cannot also be a data set.
     source = Arrays({f"w{number}": row for number, row in enumerate(source.arrays.values())})
     layers = [("layer", [move.target for move in source.moves()])]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""T-TA's checkpoints: as the official code saves them, there and back, and what is refused.
+"""T-TA's checkpoints as the official code saves them: conversion, export, and errors.
 
 Oracle: tests/golden/tta_tf_ckpt; its outputs are compared in tests/models/tta/test_parity_tta.py.
 """
@@ -60,11 +60,11 @@ def write_tokens(folder: Path, tokens: list[str]) -> None:
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
 
 
-# --- there
+# --- conversion
 
 
-def test_a_checkpoint_as_the_official_training_leaves_it(source: Path, tmp_path: Path) -> None:
-    """With Adam's slots (none for the pooler, which no gradient reaches), the steps, and the official files' names."""
+def test_a_checkpoint_from_official_training(source: Path, tmp_path: Path) -> None:
+    """It has Adam's slots (none for the pooler, which gets no gradient), the step count, and official names."""
 
     def train(tensors: dict[str, tuple[str, np.ndarray]]) -> None:
         for name, (kind, array) in list(tensors.items()):
@@ -86,7 +86,7 @@ def test_a_checkpoint_as_the_official_training_leaves_it(source: Path, tmp_path:
     assert verify(tmp_path / "out", CASE).differences == []
 
 
-def test_what_the_folder_says(converted: Path) -> None:
+def test_configuration_of_the_folder(converted: Path) -> None:
     config = json.loads((converted / "config.json").read_text(encoding="utf-8"))
     wanted = {
         "model_type": "tta",
@@ -109,11 +109,11 @@ def test_what_the_folder_says(converted: Path) -> None:
     assert check_pairing(AutoModelForMaskedLM.from_pretrained(converted), tokenizer) == []
     assert examine_folder(converted) == []
     card = (converted / "README.md").read_text(encoding="utf-8")
-    assert "language: en\n" in card and "a pooler without a use" in card and "jieba" not in card
+    assert "language: en\n" in card and "an unused pooler" in card and "jieba" not in card
     assert "log p(token | all other tokens)" in card
 
 
-def test_the_cards_code_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_of_the_card_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(converted.parent)
     blocks = (converted / "README.md").read_text(encoding="utf-8").split("```python\n")[1:]
     first, _, last = (block.split("```")[0] for block in blocks)
@@ -123,14 +123,14 @@ def test_the_cards_code_runs(converted: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (names["scores"] < 0).all()
 
 
-def test_the_tokenizers_configuration_is_as_it_saves_it_itself(converted: Path, tmp_path: Path) -> None:
+def test_the_tokenizer_configuration_equals_the_saved_one(converted: Path, tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(converted).save_pretrained(tmp_path)
     own, saved = (
         json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")) for folder in (converted, tmp_path)
     )
     # In tokenizer.json, there.
     assert set(own) - set(saved) == {"added_tokens_decoder"}
-    # What transformers adds of its own: whether a folder was local, and the like.
+    # Keys that transformers adds, such as whether the folder was local.
     assert {key: saved[key] for key in own if key in saved} == {key: own[key] for key in own if key in saved}
 
 
@@ -154,12 +154,12 @@ def test_the_model_has_exactly_these_parameters(converted: Path) -> None:
     ],
     ids=["en", "zh", "neither"],
 )
-def test_the_card_names_a_language_where_the_vocabulary_shows_it(tokens: list[str], language: str | None) -> None:
+def test_the_card_names_the_language_of_the_vocabulary(tokens: list[str], language: str | None) -> None:
     ids = {token: index for index, token in enumerate([*SPECIAL, *tokens])}
     assert language_of(source_vocabulary("", ids, table=load_weight_map("tta"))) == language
 
 
-def test_the_language_can_be_said(tmp_path: Path) -> None:
+def test_the_language_option(tmp_path: Path) -> None:
     arguments = ["convert", str(CASE), str(tmp_path / "out"), "--language", "de", "--license", "mit"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert "language: de\nlicense: mit\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
@@ -170,12 +170,12 @@ def test_the_language_can_be_said(tmp_path: Path) -> None:
 # --- token 4
 
 
-def test_a_mask_of_another_number_is_noted_and_the_network_keeps_its_own(source: Path, tmp_path: Path) -> None:
+def test_another_mask_id_is_noted_and_mask_token_id_stays(source: Path, tmp_path: Path) -> None:
     tokens = tokens_of(source)
     tokens[4], tokens[9] = tokens[9], tokens[4]
     write_tokens(source, tokens)
     report = convert(source, tmp_path / "out")
-    assert [note for note in report.notes if "token 4" in note and f"is {tokens[4]!r} and not [MASK]" in note]
+    assert [note for note in report.notes if "token 4" in note and f"is {tokens[4]!r}, expected [MASK]" in note]
     config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
     assert config["mask_token_id"] == 4
     assert AutoTokenizer.from_pretrained(tmp_path / "out").mask_token_id == 9
@@ -185,7 +185,7 @@ def test_a_mask_of_another_number_is_noted_and_the_network_keeps_its_own(source:
     assert torch.equal(model(ids).logits, reference(ids).logits)
 
 
-def test_other_numbers_of_special_tokens(source: Path, tmp_path: Path) -> None:
+def test_other_ids_of_special_tokens(source: Path, tmp_path: Path) -> None:
     tokens = tokens_of(source)
     tokens[0:7] = ["[PAD]", "[UNK]", "[SOS]", "[EOS]", "x0", "x1", "x2"]
     write_tokens(source, tokens)
@@ -198,7 +198,7 @@ def test_other_numbers_of_special_tokens(source: Path, tmp_path: Path) -> None:
     assert check_pairing(AutoModelForMaskedLM.from_pretrained(tmp_path / "out"), tokenizer) == []
 
 
-# --- what is refused
+# --- errors
 
 
 def drop(name: str) -> Any:
@@ -225,19 +225,19 @@ def settings(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "family", "message"),
     [
-        (without("[SOS]"), "auto", r"lacks \[SOS\]; expected the vocabulary of a tta"),
+        (without("[SOS]"), "auto", r"lacks \[SOS\]; expected a tta vocabulary"),
         (without("[SOS]", "[EOS]"), "tta", r"lacks \[EOS\], \[SOS\]"),
         (lambda source: write_tokens(source, tokens_of(source)[:-1]), "auto", "has 212 tokens"),
         (lambda source: None, "wobert", "looks like tta"),
-        (settings(type_vocab_size=2), "auto", "type_vocab_size is 2, which is another network than tta"),
+        (settings(type_vocab_size=2), "auto", "type_vocab_size is 2, which a tta does not have"),
         (settings(num_hidden_layers=4), "auto", "has layers 0 to 2"),
         (settings(max_position_embeddings=41), "auto", r"is \[40, 48\], expected \[41, 48\]"),
         (settings(hidden_act="gelu_fast"), "auto", "hidden_act should be one of"),
         (settings(vocab_size=None), "auto", "lacks vocab_size"),
         (drop("bert/encoder/layer_1/attention/self/value/bias"), "auto", "tensors are missing: bert/encoder/layer_1"),
         (drop("cls/predictions/output_bias"), "auto", "tensors are missing: cls/predictions/output_bias"),
-        (add("bert/pooler/dense/gamma"), "auto", "neither part of a tta model nor known to be left behind"),
-        (add("cls/seq_relationship/output_bias"), "auto", "neither part of a tta model"),
+        (add("bert/pooler/dense/gamma"), "auto", "unknown to a tta model"),
+        (add("cls/seq_relationship/output_bias"), "auto", "unknown to a tta model"),
     ],
     ids=[
         "no-sos",
@@ -255,15 +255,15 @@ def settings(**changes: Any) -> Any:
         "next-sentence",
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(change: Any, family: str, message: str, source: Path, tmp_path: Path) -> None:
+def test_mismatches_are_refused(change: Any, family: str, message: str, source: Path, tmp_path: Path) -> None:
     change(source)
     with pytest.raises(KexueError, match=message):
         convert(source, tmp_path / "out", family=family)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bert_is_no_tta(tmp_path: Path) -> None:
-    with pytest.raises(KexueError, match="--family tta was asked for, but the checkpoint looks like wobert"):
+def test_a_bert_is_not_a_tta(tmp_path: Path) -> None:
+    with pytest.raises(KexueError, match=r"expected a tta \(--family\), but the checkpoint looks like wobert"):
         convert(GOLDEN / "wobert_mlm_only_tf_ckpt", tmp_path / "out", family="tta")
 
 
@@ -278,10 +278,10 @@ def test_a_keras_file_without_segments_is_refused(tmp_path: Path) -> None:
         convert(folder / "best_model.weights", tmp_path / "out")
 
 
-# --- and back
+# --- export
 
 
-def test_the_way_back_is_what_the_original_restores(converted: Path, tmp_path: Path) -> None:
+def test_the_export_is_what_the_original_restores(converted: Path, tmp_path: Path) -> None:
     report = export(converted, tmp_path / "back")
     found, original = read_all(report.checkpoint), read_all(CASE / "model.ckpt")
     assert {name: array.shape for name, array in found.items()} == {name: a.shape for name, a in original.items()}
@@ -300,7 +300,7 @@ def test_the_way_back_is_what_the_original_restores(converted: Path, tmp_path: P
     assert verify(converted, report.output).differences == []
 
 
-def test_half_precision_goes_back_whole(converted: Path, tmp_path: Path) -> None:
+def test_half_precision_is_exported(converted: Path, tmp_path: Path) -> None:
     report = export(converted, tmp_path / "back", dtype="float16")
     assert {array.dtype for array in read_all(report.checkpoint).values()} == {np.dtype("float16")}
 
@@ -309,7 +309,7 @@ HEADS = ["TtaModel", "TtaForSequenceClassification", "TtaForTokenClassification"
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_other_heads_come_back_as_what_they_were(name: str, converted: Path, tmp_path: Path) -> None:
+def test_other_heads_survive_the_round_trip(name: str, converted: Path, tmp_path: Path) -> None:
     model = getattr(kexue_hf, name).from_pretrained(converted)
     if name == "TtaForSequenceClassification":
         model.config.classifier_pooling = "cls"
@@ -339,15 +339,15 @@ def test_added_tokens_become_lines(converted: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"query_source": "position"}, "query_source is 'position'; the official code of T-TA has only 'mask_embed"),
+        ({"query_source": "position"}, "query_source is 'position', expected 'mask_embed"),
         ({"mask_diagonal": False}, "mask_diagonal is False"),
-        ({"mask_token_id": 103}, "mask_token_id is 103; the official code of T-TA has only 4"),
+        ({"mask_token_id": 103}, "mask_token_id is 103, expected 4: the official code of T-TA has no other"),
         ({"type_vocab_size": 2}, "type_vocab_size is 2"),
-        ({"tie_word_embeddings": False}, "an output layer of its own"),
+        ({"tie_word_embeddings": False}, "expected an output layer tied to the word embeddings"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_the_original_cannot_say(changes: dict, message: str, converted: Path, tmp_path: Path) -> None:
+def test_settings_that_the_original_lacks(changes: dict, message: str, converted: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in converted.iterdir():
@@ -364,7 +364,7 @@ def test_no_keras_and_no_words(converted: Path, tmp_path: Path) -> None:
     with pytest.raises(KexueError, match="bert4keras has no tta"):
         export(converted, tmp_path / "back", "keras")
     for path in (converted, CASE):
-        with pytest.raises(InputError, match="is a tta, whose tokenizer cuts no words"):
+        with pytest.raises(InputError, match="got a tta, whose tokenizer has no words"):
             extend(path, tmp_path / "out", words=1)
     assert not list(tmp_path.iterdir())
 

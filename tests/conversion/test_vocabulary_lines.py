@@ -1,4 +1,4 @@
-"""What convert, export and doctor make of the lines of a vocab.txt; oracle: tokenizer_oracle.py's `load_vocab`."""
+"""How convert, export and doctor treat the lines of a vocab.txt. Oracle: tokenizer_oracle.py's `load_vocab`."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_lines_are_written_as_bert4keras_reads_them(tmp_path: Path) -> None:
     assert oracle.load_vocab(tmp_path / "back" / "vocab.txt") == expected
 
 
-def test_a_repeated_line_is_told(tmp_path: Path) -> None:
+def test_a_repeated_line_is_noted(tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     lines = (source / "vocab.txt").read_text(encoding="utf-8").split("\n")
     change_lines(source / "vocab.txt", {60: lines[50]})
@@ -48,7 +48,7 @@ def test_a_repeated_line_is_told(tmp_path: Path) -> None:
     assert any(f"lines 51 and 61 of the vocabulary are the same token, {lines[50]!r}" in note for note in notes)
 
 
-def test_a_t_ta_keeps_what_its_official_code_keeps(tmp_path: Path) -> None:
+def test_a_t_ta_keeps_lines_as_its_official_code(tmp_path: Path) -> None:
     source = golden_copy("tta_tf_ckpt", tmp_path / "in")
     change_lines(source / "vocab.txt", {20: "new york", 21: "x9 ", 22: "x8"})
     notes = convert(source, tmp_path / "out").notes
@@ -57,7 +57,7 @@ def test_a_t_ta_keeps_what_its_official_code_keeps(tmp_path: Path) -> None:
     assert examine_folder(tmp_path / "out") == []
 
 
-def test_an_added_token_with_white_space_is_no_line(tmp_path: Path) -> None:
+def test_an_added_token_with_white_space_is_refused(tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     convert(source, tmp_path / "out")
     lines = (tmp_path / "out" / "vocab.txt").read_text(encoding="utf-8").split("\n")
@@ -75,14 +75,12 @@ def test_an_added_token_with_white_space_is_no_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "again", [{60: "龘", 70: "龘", 80: "龘"}, {60: "\u2028", 70: "\u3000", 80: ""}], ids=["token", "white"]
 )
-def test_what_is_exported_has_no_lines_that_bert4keras_takes_for_repeated(
-    again: dict[int, str], tmp_path: Path
-) -> None:
+def test_exported_lines_are_all_different_to_bert4keras(again: dict[int, str], tmp_path: Path) -> None:
     source = golden_copy("wobert_tf_ckpt", tmp_path / "in")
     change_lines(source / "vocab.txt", again)
     assert any("are the same token" in note for note in convert(source, tmp_path / "out").notes)
     notes = export(tmp_path / "out", tmp_path / "back").notes
-    assert any("2 lines of vocab.txt that no text leads to are called [unused...]" in note for note in notes)
+    assert any("2 lines of vocab.txt that no text contains became [unused...]" in note for note in notes)
     written = (tmp_path / "back" / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]
     assert len(set(written)) == len(written) == 347
     ids = oracle.load_vocab(tmp_path / "back" / "vocab.txt")

@@ -1,4 +1,4 @@
-"""Rows of pairs out of the contest's folders and of jsonl files; errors say file and line."""
+"""Read pairs from contest folders and .jsonl files; errors name file and line."""
 
 import json
 from pathlib import Path
@@ -28,13 +28,13 @@ def contest(folder: Path) -> Path:
     return folder
 
 
-def test_a_contests_folder_has_a_task_in_each_of_its_folders(tmp_path):
+def test_a_contest_folder_has_one_task_per_folder(tmp_path):
     rows = read_matching_rows([contest(tmp_path)], "valid")
     names = ["短短匹配A类", "短短匹配B类", "长长匹配B类"]
     assert rows == [MatchingRow("valid", name, name, 0) for name in names] and tasks_of(rows) == names
 
 
-def test_one_of_its_folders_or_files_and_a_jsonl_file(tmp_path):
+def test_a_task_folder_a_contest_file_and_a_jsonl_file(tmp_path):
     contest(tmp_path)
     task = tmp_path / "短短匹配A类"
     pairs = write(tmp_path / "pairs.jsonl", PAIR, {**PAIR, "label": "0"})
@@ -47,30 +47,30 @@ def test_one_of_its_folders_or_files_and_a_jsonl_file(tmp_path):
     ]
 
 
-def test_a_file_named_from_within_its_folder_is_of_that_task(tmp_path, monkeypatch):
+def test_a_relative_file_name_has_the_task_of_its_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(contest(tmp_path) / "短短匹配A类")
     assert [row.task for row in read_matching_rows(["train.txt", "."])] == ["短短匹配A类"] * 2
 
 
-def test_tasks_are_in_the_order_of_their_names_wherever_they_occur():
+def test_tasks_are_sorted_by_name():
     assert tasks_of(MatchingRow("一", "二", task, 1) for task in ("b", "c", "a", "b")) == ["a", "b", "c"]
 
 
-def test_the_folder_above_has_its_name_too(tmp_path, monkeypatch):
+def test_a_parent_folder_gives_its_name(tmp_path, monkeypatch):
     (contest(tmp_path) / "短短匹配A类" / "below").mkdir()
     monkeypatch.chdir(tmp_path / "短短匹配A类" / "below")
     assert [row.task for row in read_matching_rows([".."])] == ["短短匹配A类"]
 
 
-def test_a_label_of_the_other_standard_is_none_of_the_folder(tmp_path):
+def test_a_label_of_the_other_standard_is_refused(tmp_path):
     path = write(tmp_path / "短短匹配A类" / "train.txt", CONTEST, {"source": "一", "target": "二", "labelB": "0"})
     with pytest.raises(
-        InputError, match="line 2: has labelB, but lies in the folder 短短匹配A类, whose rows have labelA"
+        InputError, match="line 2: has labelB, but is in the folder 短短匹配A类, whose rows have labelA"
     ):
         read_matching_rows([path])
 
 
-def test_a_column_source_of_other_data_is_passed_over(tmp_path):
+def test_an_additional_source_column_is_ignored(tmp_path):
     assert read_matching_rows([write(tmp_path / "rows.jsonl", {**PAIR, "source": "lcqmc"})])[0].label == 1
 
 
@@ -82,7 +82,7 @@ def test_rows_of_the_only_task_need_not_name_it(tmp_path):
     assert read_matching_rows([path], default="strict")[0].task == "strict"
 
 
-def test_a_single_file_needs_no_list_but_names_do(tmp_path):
+def test_a_single_file_is_accepted_but_a_single_task_name_is_not(tmp_path):
     path = write(tmp_path / "rows.jsonl", PAIR)
     assert read_matching_rows(path) == read_matching_rows(str(path)) == read_matching_rows([path])
     with pytest.raises(InputError, match=r"^task_names must be a list of names, got the string 'loose'$"):
@@ -116,27 +116,27 @@ def test_a_single_file_needs_no_list_but_names_do(tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_errors_say_file_and_line(tmp_path, row, message):
-    # The folder's name is the task of a contest's rows.
+    # In the contest's format, the folder name is the task.
     path = write(tmp_path / "rows" / "train.txt", PAIR, row)
     with pytest.raises(InputError) as error:
         read_matching_rows([path], task_names=["loose", "rows"])
     assert f"train.txt, line 2: {message}" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_files_and_folders_that_are_not_there(tmp_path):
+def test_missing_files_and_folders(tmp_path):
     with pytest.raises(InputError, match=r"nowhere.jsonl does not exist"):
         read_matching_rows([tmp_path / "nowhere.jsonl"])
     with pytest.raises(InputError, match=r"neither it nor a folder in it holds valid.txt"):
         read_matching_rows([tmp_path], "valid")
     with pytest.raises(InputError, match=r"rows.jsonl holds no rows; expected a .jsonl of text_a"):
         read_matching_rows([write(tmp_path / "rows.jsonl")])
-    # Not only where there are no rows at all.
+    # This also holds if there are other rows.
     with pytest.raises(InputError, match=r"rows.jsonl holds no rows"):
         read_matching_rows([write(tmp_path / "pairs.jsonl", PAIR), tmp_path / "rows.jsonl"])
 
 
 @needs_shared
-def test_the_contests_own_data():
+def test_the_contest_data():
     assert SHARED is not None
     rows = read_matching_rows([SHARED / "data" / "sohu2021"], "valid")
     assert [len([row for row in rows if row.task == task]) for task in tasks_of(rows)] == [

@@ -1,4 +1,4 @@
-"""Rows and segments: nothing is lost but what is said to be, sentences stay whole, words are numbered."""
+"""Rows and segments: no tokens are lost except documented ones, sentences stay whole, words are numbered."""
 
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ def test_full_rows_keep_sentences_and_lose_nothing(tokenizer):
     ]
     stops = sum(tokenizer.convert_ids_to_tokens(ids[-2]) == "。" for ids in rows["input_ids"])
     assert stops == len(rows["input_ids"])  # no sentence here is longer than a row
-    # Texts are divided inside a row.
+    # A separator stands between texts of a row.
     assert any(tokenizer.sep_token_id in ids[:-1] for ids in rows["input_ids"])
     long = FullRows(tokenizer, 8)({"text": ["实验" * 20]})
     assert [len(ids) for ids in long["input_ids"]] == [8, 8, 8, 4]
@@ -69,7 +69,7 @@ def test_segments_join_sentences_up_to_the_limit(limit):
         for part, following in pairwise(parts):
             whole = part.endswith(("。", "\n"))
             first = following.replace("\n", "。").split("。")[0] + "。"
-            # A part ends with a sentence that leaves no room for the next one, or is full.
+            # A part is full, or the next sentence does not fit.
             assert len(part) == limit or (whole and len(part) + min(len(first), len(following)) > limit)
 
 
@@ -84,7 +84,7 @@ def test_a_segment_is_of_one_text_and_what_does_not_fit_is_dropped(tokenizer):
 
 @pytest.mark.parametrize("characters", [0, -5])
 def test_a_segment_of_no_characters_is_refused(tokenizer, characters):
-    with pytest.raises(InputError, match=f"1 character or more, got {characters}"):
+    with pytest.raises(InputError, match=f"at least 1 character, got {characters}"):
         Segments(tokenizer, 24, characters)
 
 
@@ -98,7 +98,7 @@ def test_segments_can_be_encoded_later(tokenizer):
 
 
 @pytest.mark.parametrize("kind", [FullRows, Segments])
-def test_what_a_tokenizer_puts_around_a_text_stands_around_a_row(kind):
+def test_rows_have_the_special_tokens_of_the_tokenizer(kind):
     tokenizer = TtaTokenizer(vocab=["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]", *"天地玄黄"])
     rows = kind(tokenizer, 9)({"text": ["天地。", "玄黄。"]})["input_ids"]
     first, second = [7, 8, 2], [9, 10, 2]
@@ -113,5 +113,5 @@ def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused(tokenizer):
         return {"input_ids": []}
 
     bare.convert_ids_to_tokens = tokenizer.convert_ids_to_tokens
-    with pytest.raises(InputError, match="rows need a tokenizer that puts one token before a text and one after"):
+    with pytest.raises(InputError, match="expected a tokenizer that puts one token before a text and one after"):
         FullRows(bare, 24)

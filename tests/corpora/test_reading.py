@@ -1,4 +1,4 @@
-"""Corpora by name: files, globs, folders of two kinds, the Hub."""
+"""Open corpora by name: files, globs, folders of two kinds, the Hub."""
 
 import gzip
 from pathlib import Path
@@ -12,7 +12,7 @@ from kexue_hf.errors import InputError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two files with three texts, one of them in a folder below, and something else; two saved data sets."""
+    """Make two files with three texts (one in a subfolder), another file, and two saved data sets."""
     root = tmp_path_factory.mktemp("corpora")
     files = root / "files"
     (files / "sub").mkdir(parents=True)
@@ -46,10 +46,10 @@ def test_table_and_stream_hold_the_same(folder, monkeypatch, names, column, expe
     table = load_corpus(names, column)
     stream = stream_corpus(names, column)
     assert table.column_names == ["text"] and "".join(table["text"]) == expected
-    assert "".join(stream) == expected == "".join(stream)  # read anew
+    assert "".join(stream) == expected == "".join(stream)  # read again
 
 
-def test_several_files_are_read_at_a_time_in_the_same_order(tmp_path):
+def test_files_read_in_parallel_keep_their_order(tmp_path):
     for number in range(5):
         (tmp_path / f"{number}.txt").write_text(f"{number}\n", encoding="utf-8")
     assert load_corpus([str(tmp_path)], num_proc=2)["text"][:] == list("01234")
@@ -66,32 +66,32 @@ def test_a_changed_file_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty", "a folder without text; expected .txt"),
+        ("empty", "is a folder without text files; expected .txt"),
         ("nowhere.jsonl", "nowhere.jsonl does not exist; expected .txt"),
         ("a/b/c", "a/b/c does not exist"),
-        ("*.jsonl", "no file has such a name"),
+        ("*.jsonl", "no file matches"),
         ("files/notes.pdf", "notes.pdf: expected .txt"),
         ("saved", "has no column 'text', only body"),
         ("no train", "has no split train, only test"),
-        ("numbers", "numbers: column 'text' must hold strings, it holds int64"),
+        ("numbers", "numbers: column 'text' must hold strings, got int64"),
         ("nothing", "nothing, row 2: column 'text' is null"),
-        ("nobody/has-this:config", "is no file here, and not to be had from the Hub"),
+        ("nobody/has-this:config", "is not a file, and cannot be downloaded from the Hub"),
     ],
 )
-def test_what_is_none_is_said(folder, monkeypatch, load, name, message):
+def test_missing_names_are_reported(folder, monkeypatch, load, name, message):
     monkeypatch.chdir(folder)
     with pytest.raises(InputError, match=message) as error:
         list(load([name]))
     assert "\n" not in str(error.value)
 
 
-def test_the_version_of_a_stream_is_that_of_its_files(tmp_path):
+def test_the_version_of_a_stream_depends_on_its_files(tmp_path):
     versions = []
     for folder, text in (("a", "一"), ("b", "二"), ("c", "一二")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.txt").write_text(text, encoding="utf-8")
         versions.append(stream_corpus([str(tmp_path / folder)]).version())
-    # Another place is the same corpus, another size is not.
+    # A moved file is the same corpus, a file of another size is not.
     assert versions[0] == versions[1] != versions[2] and versions[0].startswith("1 files of 3 bytes, 0 data sets")
 
 

@@ -1,4 +1,4 @@
-"""One order of all rows: shares of processes and accumulated steps are parts of the same global batches."""
+"""The order of rows: processes and accumulated steps take parts of the same global batches."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from kexue_hf.corpora.row_order import STRATEGIES, Batches, Share, Stream, Table, alike, random_of, shuffled
+from kexue_hf.corpora.row_order import (
+    STRATEGIES,
+    Batches,
+    Share,
+    Stream,
+    Table,
+    group_by_length,
+    random_generator,
+    shuffled,
+)
 from kexue_hf.errors import InputError
 
 ROWS = 103
 LENGTHS = np.random.default_rng(0).integers(4, 60, ROWS)
-# The same 8 rows a step, differently shared out: batch size, accumulated steps, processes.
+# Divisions of 8 rows per step: batch size, gradient accumulation, processes.
 SHARES = [(8, 1, 1), (4, 1, 2), (2, 2, 2), (1, 8, 1)]
 
 
@@ -21,7 +30,7 @@ def of_all(batch: int, accumulation: int, processes: int) -> list[Share]:
 
 
 def steps(parts: list[list], accumulation: int) -> list[list]:
-    """What all processes together compute in each step, in the order of the global batch."""
+    """Return the rows that all processes compute in each step, in the order of the global batch."""
     number = len(parts[0]) // accumulation
     return [
         [row for micro in range(accumulation) for part in parts for row in part[step * accumulation + micro]]
@@ -43,7 +52,7 @@ def test_every_division_computes_the_same_steps(strategy, shape):
 
     assert order(shape) == order((8, 1, 1))
     rows = [row for step in order(shape) for row, epoch in step]
-    assert len(rows) == len(set(rows)) == 96  # seven fill no batch
+    assert len(rows) == len(set(rows)) == 96  # seven rows do not fill a batch
     if strategy != "sequential":
         assert order(shape, epoch=1) != order(shape) and rows != sorted(rows)
 
@@ -56,23 +65,23 @@ def test_batches_of_similar_length_waste_little():
     assert padding("group_by_length") < 1.1 < 1.4 < padding("random")
 
 
-def test_the_order_is_the_seeds():
+def test_the_order_depends_on_the_seed():
     assert np.array_equal(shuffled(9, 1, 2), shuffled(9, 1, 2))
     assert not np.array_equal(shuffled(50, 1, 2), shuffled(50, 1, 3))
-    # Fixed for all time: whoever resumes with a later version wants it.
+    # This order must never change, so that a later version can resume a run.
     assert shuffled(8, 42, 0).tolist() == [2, 0, 3, 4, 7, 6, 5, 1]
-    order = alike(np.arange(8), np.arange(8)[::-1], 2, random_of(0, 0))
+    order = group_by_length(np.arange(8), np.arange(8)[::-1], 2, random_generator(0, 0))
     assert sorted(map(tuple, order.reshape(-1, 2).tolist())) == [(1, 0), (3, 2), (5, 4), (7, 6)]
 
 
 def test_too_few_rows_and_unknown_orders():
-    with pytest.raises(InputError, match="the corpus makes 7 rows, a step takes 8"):
+    with pytest.raises(InputError, match="the corpus has 7 rows, but a step takes 8"):
         Batches(7, Share(2, 2, 0, 2))
     with pytest.raises(InputError, match="must be one of random, sequential, group_by_length, got 'batch_rebalance'"):
         Batches(8, Share(2), strategy="batch_rebalance")
 
 
-def test_a_table_hands_over_the_keys():
+def test_a_table_returns_the_keys():
     from datasets import Dataset
 
     table = Table(Dataset.from_dict({"length": [5, 6, 7]}))
@@ -85,14 +94,14 @@ def test_a_table_hands_over_the_keys():
 
 
 class Whole:
-    """A packing whose rows are the texts."""
+    """A packing in which each text is a row."""
 
     def split(self, texts: list[str]) -> Iterator[dict]:
         return ({"text": text, "length": len(text)} for text in texts)
 
 
 class Late(Whole):
-    """A packing that encodes when a row is wanted."""
+    """A packing that encodes rows on demand."""
 
     encoded = 0
 
@@ -106,7 +115,7 @@ TEXTS = ["字" * length for length in LENGTHS.tolist()]
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("shape", SHARES, ids=str)
-def test_a_stream_is_divided_alike(strategy, shape):
+def test_a_stream_is_divided_the_same_way(strategy, shape):
     def order(shape: tuple[int, int, int]) -> list[list]:
         streams = [Stream(TEXTS, Whole(), share, 5, strategy, window=50) for share in of_all(*shape)]
         return steps([list(islice(stream, 30 * shape[1])) for stream in streams], shape[1])
@@ -123,7 +132,7 @@ def test_a_stream_is_divided_alike(strategy, shape):
 
 @pytest.mark.parametrize("start", [0, 1, 6, 7, 23])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_goes_on_anywhere_and_with_any_loader(start, workers):
+def test_a_stream_resumes_anywhere_and_with_any_loader(start, workers):
     share = Share(4, 2, 1, 2)
     expected = list(islice(Stream(TEXTS, Whole(), share, window=50), start + 9))[start:]
     stream = Stream(TEXTS, Whole(), share, window=50, start=start)
@@ -131,7 +140,7 @@ def test_a_stream_goes_on_anywhere_and_with_any_loader(start, workers):
     assert list(islice(loader, 9)) == expected
 
 
-def test_only_the_own_share_is_encoded():
+def test_only_the_share_of_the_process_is_encoded():
     packing = Late()
     first = list(islice(Stream(TEXTS, packing, Share(4, 1, 0, 2), window=48, start=4), 2))
     assert packing.encoded == 8 and first[0][0]["input_ids"]

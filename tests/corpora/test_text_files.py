@@ -1,4 +1,4 @@
-"""Reading texts: every form, and every kind of damage with its file and line."""
+"""Read texts in every format; report every kind of damage with file and line."""
 
 import bz2
 import gzip
@@ -18,14 +18,14 @@ LINES = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n\n"
 
 
 def damaged_gzip(place: int) -> bytes:
-    """Lines, compressed, with one byte of the file gone bad."""
+    """Return compressed lines with one damaged byte."""
     content = bytearray(gzip.compress(b"abc\n" * 1000))
     content[place] ^= 0xFF
     return bytes(content)
 
 
 def write(folder: Path, name: str) -> Path:
-    """The texts in the form that the name says."""
+    """Write the texts in the format of the file name."""
     path = folder / name
     form = name.split(".")[1]
     if form == "parquet":
@@ -67,7 +67,7 @@ def test_every_form_gives_the_same_texts(tmp_path, name):
 
 
 def test_values_of_tables(tmp_path):
-    """Of .csv in quotation marks where they have to be; those of .tsv belong to the value."""
+    """Quotation marks delimit values in .csv files; in .tsv files they are part of the value."""
     (tmp_path / "a.csv").write_text('text,id\n"一,""二""\n三",1\n四,2\n', encoding="utf-8")
     (tmp_path / "a.tsv").write_text('text\tid\n"一,二\t1\n四\t2\n', encoding="utf-8")
     rows = [("line 2", {"text": '一,"二"\n三', "id": "1"}), ("line 4", {"text": "四", "id": "2"})]
@@ -84,7 +84,7 @@ def test_zst(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tsx", "a.gz", "a", "a.parquet.txt.pdf", "a.parquet.gz"])
-def test_other_names_are_none_of_ours(name):
+def test_other_names_are_not_text_files(name):
     assert not is_text_file(name)
 
 
@@ -103,18 +103,22 @@ def test_other_names_are_none_of_ours(name):
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"line 3: not JSON"),
         ("a.jsonl", b'{"text": "a"}\n[1]\n', r"line 2: expected a JSON object, got list"),
         ("a.jsonl", b'{"text": 3}\n', r"line 1: 'text' must be a string, got int"),
-        ("a.jsonl", b'{"text": null}\n', r"a.jsonl, line 1: column 'text' is null; expected a string: fill it in"),
-        ("a.csv", b"id,text\n1,a\n2\n", r"a.csv, line 3: column 'text' is null; expected a string"),
-        ("a.csv", b"id,text\n1,a,b\n", r"line 2: has 3 values, the first row names 2 columns; a value with a comma"),
-        ("a.csv", b'id,text\n1,a\n2,"b\n3,c\n', r"a.csv, line 3: not a row of values \(unexpected end of data"),
-        ("a.csv", b'id,text\n1,"a"b\n', r"a.csv, line 2: not a row of values"),
+        ("a.jsonl", b'{"text": null}\n', r"a.jsonl, line 1: column 'text' is null, expected a string: fill it in"),
+        ("a.csv", b"id,text\n1,a\n2\n", r"a.csv, line 3: column 'text' is null, expected a string"),
+        (
+            "a.csv",
+            b"id,text\n1,a,b\n",
+            r"line 2: has 3 values, but the first row names 2 columns; put a value with a comma",
+        ),
+        ("a.csv", b'id,text\n1,a\n2,"b\n3,c\n', r"a.csv, line 3: not a valid row \(unexpected end of data"),
+        ("a.csv", b'id,text\n1,"a"b\n', r"a.csv, line 2: not a valid row"),
         ("a.csv", "id,text\n1,天\n".encode("gb18030"), r"line 2: not UTF-8 .*: iconv -f gb18030 -t utf-8"),
-        ("a.tsv", b"id\tbody\n1\ta\n", r"a.tsv, line 2: has no column 'text', only id, body; name the one with"),
-        ("a.tsv", b"id\ttext\n1\ta\t\n", r"a.tsv, line 2: has 3 values, the first row names 2 columns$"),
+        ("a.tsv", b"id\tbody\n1\ta\n", r"a.tsv, line 2: has no column 'text', only id, body; name the text column"),
+        ("a.tsv", b"id\ttext\n1\ta\t\n", r"a.tsv, line 2: has 3 values, but the first row names 2 columns$"),
         (
             "a.jsonl",
             b'{"body": "a", "id": 1}\n',
-            r"no column .text., only body, id; name the one with the text \(--text-column\)",
+            r"no column .text., only body, id; name the text column \(--text-column\)",
         ),
         ("a.jsonl", b'{"text": "\\ud800"}\n', r"line 1: half a surrogate pair"),
         ("a.json", b'[{"text": "a"}, 2]', r"a.json, element 2: expected a JSON object"),
@@ -122,7 +126,7 @@ def test_other_names_are_none_of_ours(name):
         (
             "a.parquet.gz",
             b"",
-            r"gz: expected .txt, .jsonl, .json, .csv, .tsv \(perhaps .gz, .bz2, .xz or .zst\) or .parq",
+            r"gz: expected .txt, .jsonl, .json, .csv, .tsv \(optionally .gz, .bz2, .xz or .zst\) or .parq",
         ),
         ("a.parquet", b"PAR1 or so", r"a.parquet, after row 0: cannot be read"),
     ],
@@ -136,7 +140,7 @@ def test_bad_content_is_named(tmp_path, name, content, message):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"a\.jsonl does not exist$"):
         list(read_texts([tmp_path / "a.jsonl"]))
 
@@ -152,7 +156,7 @@ def test_bad_parquet_columns_and_rows(tmp_path):
         list(read_texts([path]))
 
 
-def test_a_small_file_that_is_a_line_of_a_gigabyte(tmp_path, monkeypatch):
+def test_a_small_file_that_unpacks_to_a_huge_line(tmp_path, monkeypatch):
     monkeypatch.setattr("kexue_hf.corpora.text_files._LONGEST_LINE", 1000)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a\n" + b"x" * 5000))
     with pytest.raises(InputError, match="line 2: has more than 1,000 bytes"):

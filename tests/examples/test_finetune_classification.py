@@ -96,7 +96,7 @@ def test_a_half_precision_folder_is_trained_in_float32(encoder, tmp_path, option
     [
         ("text,label\n好,1\n坏\n", "line 3: column 'label' is null or empty"),
         ("text,label\n好,1\n坏,\n", "line 3: column 'label' is null or empty"),
-        ("text,label\n好,坏,1\n", "line 2: has 3 values, the first row names 2 columns"),
+        ("text,label\n好,坏,1\n", "line 2: has 3 values, but the first row names 2 columns"),
         ("text,label\n好,1\n".encode("gb18030"), "line 2: not UTF-8 .* iconv -f gb18030 -t utf-8"),
     ],
 )
@@ -129,7 +129,7 @@ def test_csv_with_other_columns(encoder, tmp_path):
         ('{"text": "a", "label": 1}\n{"text": "a", "lab": 1}\n', r"line 2: no column 'label' \(found text, lab\)"),
         ('{"text": "a", "label": 1}\n\n{"text": \n', r"line 3: not JSON"),
         ("[1]\n", r"line 1: expected a JSON object, got list"),
-        ('{"text": null, "label": 1}\n', r"line 1: column 'text' is null; expected a string"),
+        ('{"text": null, "label": 1}\n', r"line 1: column 'text' is null, expected a string"),
         ('{"text": "a", "label": null}\n', r"line 1: column 'label' is null or empty; expected a label"),
         (b"{'text'" + "天".encode("gb18030"), r"not UTF-8 .* iconv -f gb18030 -t utf-8"),
         ('{"text": 3, "label": 1}\n', r"line 1: 'text' must be a string, got int"),
@@ -224,7 +224,7 @@ def test_a_mistyped_model_is_one_line(encoder, tmp_path, capsys):
         script.main(arguments(tmp_path / "nothing", train, tmp_path / "out"))
     assert exit_.value.code == 2
     message = capsys.readouterr().err.strip()
-    assert "nothing cannot be used: it is no folder here" in message and "\n" not in message
+    assert "nothing cannot be used: it is not a folder" in message and "\n" not in message
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Names of models that are neither a folder here nor to be found on the Hub: one line, at once."""
+"""Model names that are neither a folder nor on the Hub give one line, at once."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from kexue_hf.files import hub_names
 
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A Hub without an answer, and an empty cache."""
+    """Make the Hub unreachable and the cache empty."""
 
     class Session:
         def head(self, *arguments: object, **options: object) -> None:
@@ -44,9 +44,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("", False),
     ],
 )
-def test_what_can_be_a_name_on_the_hub(
-    name: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_valid_hub_names(name: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path)
     assert hub_names.is_hub_name(name) is known
@@ -64,7 +62,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 @pytest.mark.parametrize("name", ["./modle", "modle", "org/modle"])
-def test_a_mistyped_folder_is_one_line_at_once(
+def test_a_mistyped_folder_gives_one_line_at_once(
     command: tuple[str, ...],
     name: str,
     unreachable: None,
@@ -80,7 +78,7 @@ def test_a_mistyped_folder_is_one_line_at_once(
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1, error
     assert error.startswith(
-        (f"kexue-hf: error: {name} is no folder here", "kexue-hf: error: modle: no such file, folder")
+        (f"kexue-hf: error: {name} is not a folder", "kexue-hf: error: modle: no such file, folder")
     )
     if name != "./modle":
         assert "cannot be downloaded from the Hub (https://huggingface.co: Name or service not known)" in error
@@ -96,27 +94,27 @@ def cached_model(cache: Path, name: str) -> None:
     (folder / "snapshots" / commit / "config.json").write_text("{}")
 
 
-def test_what_the_cache_has_is_loaded_without_the_hub(unreachable: None, tmp_path: Path) -> None:
+def test_cached_models_load_without_the_hub(unreachable: None, tmp_path: Path) -> None:
     cached_model(tmp_path / "cache", "org/model")
     for place in (hub_names.check_model_name("org/model"), hub_names.local_source("org/model")):
         assert Path(place, "config.json").read_text() == "{}"
 
 
-def test_the_commit_is_that_of_the_cache(unreachable: None, tmp_path: Path) -> None:
+def test_the_commit_comes_from_the_cache(unreachable: None, tmp_path: Path) -> None:
     cached_model(tmp_path / "cache", "org/model")
     place = hub_names.check_model_name("org/model")
     assert hub_names.commit_of("org/model") == hub_names.commit_of(place) == "0" * 40
     assert hub_names.commit_of("org/other") is hub_names.commit_of(str(tmp_path)) is None
 
 
-def test_offline_mode_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_offline_mode_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"cannot be downloaded from the Hub \(HF_HUB_OFFLINE is set\)"):
         hub_names.check_model_name("kexue-hf-no-such-model")
     assert hub_names.check_model_name(str(tmp_path)) == str(tmp_path)
 
 
-def test_sources_of_weights_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_sources_are_returned_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("model.index").touch()
     Path("folder").mkdir()
@@ -125,7 +123,7 @@ def test_sources_of_weights_stay_what_they_are(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-def test_pytorchs_own_file_is_fetched_only_where_there_is_no_other(
+def test_a_pytorch_file_is_fetched_only_without_safetensors(
     weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there, asked = {"config.json", weights, "flax_model.msgpack"}, []

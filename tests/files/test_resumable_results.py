@@ -1,4 +1,4 @@
-"""Results that a later run goes on with: the same file as in one go, and a refusal where anything else has changed."""
+"""Resumed results equal those of one run, and changes are refused."""
 
 import copy
 import errno
@@ -16,24 +16,24 @@ from kexue_hf.errors import InputError, OutputError
 from kexue_hf.files.resumable_results import resumable_results
 
 ROWS = [f"行{number}" for number in range(10)]
-PIECE = 3
+BATCH = 3
 
 
-def pieces(rows) -> Iterator[list[str]]:
+def batched(rows) -> Iterator[list[str]]:
     rows = iter(rows)
-    while piece := list(itertools.islice(rows, PIECE)):
-        yield piece
+    while batch := list(itertools.islice(rows, BATCH)):
+        yield batch
 
 
 def run(output: Path, rows=ROWS, stop: int | None = None, resume: bool = True, error=KeyboardInterrupt, **options):
-    """The rows that were computed, of which the results hold how many were so together."""
+    """Compute the rows and return those that were computed; each result holds the size of its batch."""
     done = []
     with resumable_results(output, options.pop("facts", {"model": 1}), resume=resume, **options) as results:
-        for piece in pieces(results.rest(rows, pieces)):
-            for row in piece:
+        for batch in batched(results.rest(rows, batched)):
+            for row in batch:
                 if len(done) == stop:
                     raise error
-                results.write(f"{row} {len(piece)}\n")
+                results.write(f"{row} {len(batch)}\n")
                 done.append(row)
     return done
 
@@ -44,7 +44,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Half done: 5 of 10 rows, in pieces of 3."""
+    """Return a half-finished output: 5 of 10 rows, in batches of 3."""
     with pytest.raises(OutputError, match="the results so far are kept"):
         run(tmp_path / "out.jsonl", stop=5, resume=False)
     assert names(tmp_path)[0].startswith(".out.jsonl.partial-")
@@ -56,14 +56,14 @@ def whole(folder: Path) -> bytes:
     return (folder / "whole").read_bytes()
 
 
-def test_the_same_as_in_one_go(output: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_resumed_file_equals_an_uninterrupted_one(output: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert run(output) == ROWS[3:]
     assert output.read_bytes() == whole(tmp_path_factory.mktemp("one")) and names(output.parent) == ["out.jsonl"]
 
 
 @pytest.mark.parametrize("cut", [1, 9, 30])
 @pytest.mark.parametrize("file", ["results", "rows"])
-def test_a_last_line_that_is_cut_off(file: str, cut: int, output: Path, tmp_path_factory) -> None:
+def test_a_truncated_last_line(file: str, cut: int, output: Path, tmp_path_factory) -> None:
     (path,) = output.parent.glob(f".out.jsonl.partial-*/{file}")
     path.write_bytes(path.read_bytes()[:-cut])
     run(output)
@@ -71,10 +71,10 @@ def test_a_last_line_that_is_cut_off(file: str, cut: int, output: Path, tmp_path
 
 
 @pytest.mark.parametrize("cut", [None, -1, 7, 3, 0])
-def test_of_fixed_size(cut: int | None, tmp_path: Path) -> None:
+def test_results_of_fixed_size(cut: int | None, tmp_path: Path) -> None:
     def write(stop: int | None) -> None:
         with resumable_results(tmp_path / "out.npy", {}, resume=True) as results:
-            for number, row in enumerate(results.rest(ROWS, pieces, head=b"head 00", width=2)):
+            for number, row in enumerate(results.rest(ROWS, batched, head=b"head 00", width=2)):
                 if number == stop:
                     raise KeyboardInterrupt
                 results.write(row[-1].encode() * 2)
@@ -94,12 +94,12 @@ def test_of_fixed_size(cut: int | None, tmp_path: Path) -> None:
     [
         ({"facts": {"model": 2}}, "had model 1, this one has 2"),
         ({"facts": {"model": 1, "--tokens": True}}, "had --tokens None, this one has True"),
-        ({"rows": ["x", *ROWS[1:]]}, "row 1 of the input is another"),
-        ({"rows": ROWS[:2]}, "the input has 2 rows, the interrupted run has results of 5"),
+        ({"rows": ["x", *ROWS[1:]]}, "row 1 of the input has changed"),
+        ({"rows": ROWS[:2]}, "the input has 2 rows, but the interrupted run has results of 5"),
     ],
     ids=["model", "option", "row", "fewer"],
 )
-def test_what_has_changed_is_refused_and_nothing_is_lost(change: dict, message: str, output: Path) -> None:
+def test_changes_are_refused_and_nothing_is_lost(change: dict, message: str, output: Path) -> None:
     with pytest.raises(InputError, match=message):
         run(output, **change)
     assert run(output) == ROWS[3:]
@@ -109,15 +109,15 @@ def test_more_rows_may_follow(output: Path) -> None:
     assert run(output, [*ROWS, "neu"]) == [*ROWS[3:], "neu"]
 
 
-def test_without_resume_it_begins_anew(output: Path) -> None:
+def test_without_resume_it_starts_again(output: Path) -> None:
     assert run(output, resume=False) == ROWS and names(output.parent) == ["out.jsonl"]
 
 
-def test_nothing_to_go_on_with(tmp_path: Path) -> None:
+def test_nothing_to_resume(tmp_path: Path) -> None:
     assert run(tmp_path / "out.jsonl") == ROWS and names(tmp_path) == ["out.jsonl"]
 
 
-def test_an_interruption_before_a_piece_is_complete_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interruption_before_the_first_complete_batch_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out.jsonl", stop=2)
     assert names(tmp_path) == []
@@ -134,7 +134,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_leaves_the_results_of_whole_pieces(error: BaseException, tmp_path: Path, output: Path) -> None:
+def test_an_error_keeps_the_results_of_complete_batches(error: BaseException, tmp_path: Path, output: Path) -> None:
     other = tmp_path / "other.jsonl"
     with pytest.raises(
         BaseException, match=r"[^;]*; the results so far are kept: run the command again with --resume"
@@ -151,7 +151,7 @@ def test_an_error_leaves_the_results_of_whole_pieces(error: BaseException, tmp_p
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_an_error_at_the_end_leaves_all_results(
+def test_an_error_at_the_end_keeps_all_results(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def put(*_: object, **__: object) -> None:
@@ -192,7 +192,7 @@ def test_without_locks_a_living_process_is_left_alone(no_locks: None, output: Pa
 
 
 @pytest.mark.parametrize("owner", ["{dead} {host}", "{alive} elsewhere", "", "x {host}", "9" * 30 + " {host}"])
-def test_without_locks_a_dead_process_is_gone_on_from(owner: str, no_locks: None, output: Path) -> None:
+def test_without_locks_the_stage_of_a_dead_process_is_resumed(owner: str, no_locks: None, output: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     (stage,) = output.parent.glob(".out.jsonl.partial-*")
@@ -202,12 +202,12 @@ def test_without_locks_a_dead_process_is_gone_on_from(owner: str, no_locks: None
     assert run(output) == ROWS[3:] and output.exists()
 
 
-def test_a_file_that_appears_meanwhile_is_left_and_so_are_the_results(output: Path) -> None:
+def test_a_file_that_appears_meanwhile_and_the_results_are_kept(output: Path) -> None:
     with (
-        pytest.raises(OutputError, match="made by somebody else meanwhile"),
+        pytest.raises(OutputError, match="another process wrote this file meanwhile"),
         resumable_results(output, {"model": 1}, resume=True) as results,
     ):
-        for row in results.rest(ROWS, pieces):
+        for row in results.rest(ROWS, batched):
             results.write(f"{row}\n")
         output.write_text("somebody's")
     assert output.read_text() == "somebody's"

@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all, and what is left where it did not."""
+"""A file appears complete or not at all, and leaves nothing behind."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ with whole_file(sys.argv[1]) as file:
 """
 
 
-def test_it_is_there_once_it_is_complete(tmp_path: Path) -> None:
+def test_the_file_appears_once_complete(tmp_path: Path) -> None:
     output = tmp_path / "new" / "deep" / "a.txt"
     with whole_file(output) as file:
         file.write("一\n")
@@ -37,29 +37,29 @@ def test_a_failure_leaves_no_folders(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
 
 
-def test_a_failure_leaves_folders_that_somebody_else_uses(tmp_path: Path) -> None:
+def test_a_failure_leaves_folders_in_use(tmp_path: Path) -> None:
     with pytest.raises(KeyError), whole_file(tmp_path / "new" / "deep" / "a.txt"):
         (tmp_path / "new" / "b.txt").touch()
         raise KeyError
     assert list(tmp_path.rglob("*")) == [tmp_path / "new", tmp_path / "new" / "b.txt"]
 
 
-def test_a_file_in_the_place_of_a_folder_is_named_as_given(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_named_as_given(tmp_path: Path) -> None:
     (tmp_path / "a.py").touch()
     output = tmp_path / "a.py" / "x.jsonl"
-    with pytest.raises(OutputError, match=f"^{output}: {output.parent} is a file and no folder"), whole_file(output):
+    with pytest.raises(OutputError, match=f"^{output}: {output.parent} is a file"), whole_file(output):
         pass
 
 
-def test_a_killed_process_leaves_what_the_next_run_removes(tmp_path: Path) -> None:
+def test_the_next_run_removes_the_stage_of_a_killed_process(tmp_path: Path) -> None:
     output = tmp_path / "a.txt"
     subprocess.run([sys.executable, "-c", KILLED, output], check=False)
     assert [path.name[:15] for path in tmp_path.iterdir()] == [".a.txt.partial-"]
     with whole_file(output) as file:
         file.write("whole")
-        with pytest.raises(OutputError, match="made by somebody else"), whole_file(output) as other:
+        with pytest.raises(OutputError, match="another process wrote this file"), whole_file(output) as other:
             other.write("another run's")
-            # Not taken for a left-over by the other one, which ends first.
+            # The other process, which ends first, must not take it for a leftover.
             file.flush()
             output.write_text("third")
         output.unlink()
@@ -73,7 +73,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
     if not renames:
         monkeypatch.setattr(staging, "_rename", lambda *_: False)
     output = tmp_path / "a.txt"
-    with pytest.raises(OutputError, match="has been made by somebody else meanwhile"), whole_file(output) as file:
+    with pytest.raises(OutputError, match="another process wrote this file meanwhile"), whole_file(output) as file:
         file.write("ours")
         output.write_text("theirs")
     assert output.read_text() == "theirs" and list(tmp_path.iterdir()) == [output]
@@ -93,9 +93,7 @@ def test_the_longest_names(name: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [name]
 
 
-def test_an_error_in_clearing_up_does_not_stand_in_for_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cleanup_error_does_not_hide_the_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unlink(self: Path, missing_ok: bool = False) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 

@@ -1,4 +1,4 @@
-"""`add_words`: other texts give what they gave before, and a new word is one token with a row of its own."""
+"""`add_words`: the outputs of other texts do not change, and a new word is one token with its own row."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ TEXTS = ["我爱北京天安门", "今天好的研究生，命起源 abc"]
 
 
 def make(name: str = "WoBertForMaskedLM", dtype: torch.dtype = torch.float32, **changes):
-    """A model with every weight random, and its tokenizer."""
+    """Return a model with random weights and its tokenizer."""
     torch.manual_seed(0)
     if name == "RoFormerForMaskedLM":
         model = RoFormerForMaskedLM(RoFormerConfig(**SIZES, embedding_size=8, **changes))
@@ -105,7 +105,7 @@ def test_the_new_rows_are_the_means_of_the_pieces(name, dtype):
     "name",
     ["WoBertForMaskedLM", "WoBertForCausalLM", "WoBertForPreTraining", "NezhaForMaskedLM", "NezhaForPreTraining"],
 )
-def test_an_untied_output_layer_gets_rows_of_its_own(name, tmp_path):
+def test_an_untied_output_layer_gets_its_own_rows(name, tmp_path):
     model, tokenizer = make(name, tie_word_embeddings=False)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     decoder, bias = (before[f"cls.predictions.decoder.{key}"] for key in ("weight", "bias"))
@@ -126,13 +126,13 @@ def test_an_untied_output_layer_gets_rows_of_its_own(name, tmp_path):
     assert all(torch.equal(value, after[key]) for key, value in loaded.state_dict().items())
 
 
-def test_a_word_is_one_token_that_the_segmenter_cuts():
+def test_a_word_is_one_token_that_the_segmenter_finds():
     model, tokenizer = make()
     assert tokenizer.tokenize("今天气好的中国人民") == ["今", "天", "气", "好", "的", "中国", "人", "民"]
     add_words(model, tokenizer, ["中国人民", "好的"])
     assert tokenizer.tokenize("中国人民好的") == ["中国人民", "好的"]
     assert tokenizer.decode(tokenizer("中国人民好的")["input_ids"], skip_special_tokens=True) == "中国人民好的"
-    # Not an added token, which would be found inside of longer words, too.
+    # An added token would also be found inside longer words.
     assert tokenizer.get_added_vocab().keys() & {"中国人民", "好的"} == set()
     assert {"中国人民", "好的"} <= set(tokenizer.user_words)
     encoded = tokenizer("好的中国人民", return_offsets_mapping=True)
@@ -142,7 +142,7 @@ def test_a_word_is_one_token_that_the_segmenter_cuts():
 def test_a_user_word_becomes_a_token():
     model, tokenizer = make()
     tokenizer.add_words(["好的"])
-    assert tokenizer.tokenize("好的") == ["好", "的"]  # makes the analyzer, which has to go
+    assert tokenizer.tokenize("好的") == ["好", "的"]  # creates the analyzer, which must be replaced
     add_words(model, tokenizer, ["好的"])
     assert tokenizer.tokenize("好的") == ["好的"] and tokenizer.user_words == ["好的"]
 
@@ -158,7 +158,7 @@ def test_added_tokens_keep_their_ids():
     assert tokenizer("<e1>天气<e2>", add_special_tokens=False)["input_ids"] == [size, size + 2, size + 1]
 
 
-def test_rows_that_only_round_up_are_used():
+def test_padding_rows_are_used():
     model, tokenizer = make()
     model.resize_token_embeddings(64)
     assert list(add_words(model, tokenizer, ["天气"]).values()) == [len(TOKENS)]
@@ -167,17 +167,17 @@ def test_rows_that_only_round_up_are_used():
     assert torch.allclose(row[len(TOKENS)], row[[TOKENS.index("天"), TOKENS.index("气")]].mean(0), atol=1e-7)
 
 
-def test_several_times():
+def test_add_words_repeatedly():
     model, tokenizer = make()
     add_words(model, tokenizer, ["天气"])
     assert add_words(model, tokenizer, ["天气好"]) == {"天气好": len(TOKENS) + 1}
     row = model.get_input_embeddings().weight
-    # What it consists of now is the first word.
+    # It now consists of the first word.
     assert torch.allclose(row[-1], (row[-2] + row[TOKENS.index("好")]) / 2, atol=1e-7)
     assert add_words(model, tokenizer, []) == {}
 
 
-def test_both_are_saved_and_loaded_in_a_new_process(tmp_path, words):
+def test_model_and_tokenizer_load_in_a_new_process(tmp_path, words):
     model, tokenizer = make()
     add_words(model, tokenizer, words)
     model.save_pretrained(tmp_path)
@@ -210,7 +210,7 @@ def test_copies_and_pickles_keep_their_words(words):
 
 
 class Watched(WoBertTokenizer):
-    """Encodes a text in another thread after each assignment to it, as one that runs meanwhile may."""
+    """Encode a text in another thread after each assignment, as a concurrent thread may."""
 
     watching = False
 
@@ -218,7 +218,7 @@ class Watched(WoBertTokenizer):
         super().__setattr__(name, value)
         if Watched.watching and name != "_made":
             Watched.watching = False
-            # A copy has no analyzer yet and must make one of what there is.
+            # A copy has no analyzer yet and must create one.
             copied = copy.copy(self)
             thread = threading.Thread(target=lambda: Watched.seen.add(tuple(copied("爱北京天气")["input_ids"])))
             thread.start()
@@ -227,7 +227,7 @@ class Watched(WoBertTokenizer):
 
 
 def test_other_threads_may_encode_meanwhile(monkeypatch):
-    """A word that overlaps one of the vocabulary, with one that jieba knows."""
+    """The text has a new word that overlaps one of the vocabulary, and a word that jieba knows."""
     tokenizer = Watched(vocab=TOKENS)
     old = tokenizer("爱北京天气")["input_ids"]
     Watched.seen = set()
@@ -277,26 +277,26 @@ def test_a_word_that_holds_an_added_token_in_its_normal_form_is_refused():
 
 def test_a_wrapped_model_is_refused():
     model, tokenizer = make()
-    with pytest.raises(InputError, match=r"got a DataParallel: give the model itself \(model\.module\)"):
+    with pytest.raises(InputError, match=r"got a DataParallel: give the wrapped model \(model\.module\)"):
         add_words(torch.nn.DataParallel(model), tokenizer, ["天气"])
     assert len(tokenizer) == len(TOKENS)
 
 
-def test_another_models_tokenizer_is_refused():
+def test_the_tokenizer_of_another_model_is_refused():
     model, _ = make()
     other = WoBertTokenizer(vocab=[*TOKENS[:-1], "天安"])
     with pytest.raises(InputError, match="does not belong to this model: the model's vocabulary has the fingerprint"):
         add_words(model, other, ["天气"])
     model.config.vocab_fingerprint = None
     size = len(TOKENS)
-    problem = f"the tokenizer knows {size + 1} tokens, the model's embedding has {size} rows"
+    problem = f"the tokenizer has {size + 1} tokens, the model's embedding {size} rows"
     with pytest.raises(InputError, match=problem):
         add_words(model, WoBertTokenizer(vocab=[*TOKENS, "天安"]), ["天气"])
 
 
 def test_a_character_tokenizer_is_refused():
     model, _ = make()
-    with pytest.raises(InputError, match=r"added to a WoBertTokenizer, got a BertTokenizer: .* kexue_hf\.extend"):
+    with pytest.raises(InputError, match=r"expected a WoBertTokenizer, got a BertTokenizer: .* kexue_hf\.extend"):
         add_words(model, BertTokenizer(vocab={token: index for index, token in enumerate(TOKENS)}), ["天气"])
 
 

@@ -1,4 +1,4 @@
-"""Building a vocabulary: order, counts, determinism, and that the tokenizer makes words of it."""
+"""Build a vocabulary: order, counts, determinism, and use in the tokenizer."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_order_and_counts(dictionary):
     assert set(words) == set(counts.words)
 
 
-def test_words_fill_what_size_is_left(dictionary):
+def test_words_fill_the_remaining_size(dictionary):
     counts = count_corpus(TEXTS)
     everything = build_vocabulary(counts, 10_000, dictionary=dictionary)
     assert build_vocabulary(counts, len(everything) - 3, dictionary=dictionary) == everything[:-3]
@@ -61,19 +61,19 @@ def test_the_dictionary_alone_gives_its_commonest_words(dictionary):
     assert len(vocabulary) == 20_000 and {"中国", "我们", "的"} <= set(vocabulary)
 
 
-def test_the_dictionary_can_be_weighed_in(dictionary):
+def test_the_dictionary_weight(dictionary):
     counts = count_corpus(TEXTS)
     without = build_vocabulary(counts, 1000, dictionary=dictionary)
     weighted = build_vocabulary(counts, 1000, min_word_count=0, dictionary=dictionary, dictionary_weight=1.0)
     assert "中国" not in without and "中国" in weighted and "实验" in weighted
 
 
-def test_refuses_a_size_that_holds_no_characters(dictionary):
-    with pytest.raises(ValueError, match=r"a vocabulary of 50 tokens was asked for.*ask for more tokens"):
+def test_a_size_too_small_for_the_characters_is_refused(dictionary):
+    with pytest.raises(ValueError, match=r"expected a vocabulary size of at least .*, got 50: use a larger size"):
         build_vocabulary(count_corpus(TEXTS), 50, dictionary=dictionary)
 
 
-def test_the_tokenizer_makes_words_of_it(tmp_path, dictionary):
+def test_the_tokenizer_finds_the_words(tmp_path, dictionary):
     save_vocabulary(build_vocabulary(count_corpus(TEXTS), 500, dictionary=dictionary), tmp_path / "vocab.txt")
     tokenizer = WoBertTokenizer(vocab_file=tmp_path / "vocab.txt")
     assert tokenizer.tokenize("该方法有效") == ["该", "方法", "有效"]
@@ -93,12 +93,12 @@ def test_a_vocabulary_of_characters():
     assert len(set(vocabulary)) == len(vocabulary) and "验" in vocabulary and "龘" not in vocabulary
     assert not [token for token in vocabulary[7:] if len(token) > 1 and not token.startswith("##")]
     assert vocabulary.index("，") > vocabulary.index("。") > vocabulary.index("##a")  # by count
-    assert vocabulary[-2:] == ["##～", "##￥"]  # no punctuation by BERT's rule; they may be part of words
-    # The rarest go first, and what has to be there is said where it does not fit.
+    assert vocabulary[-2:] == ["##～", "##￥"]  # not punctuation to BERT, so they can be part of words
+    # The rarest are left out first; a size that is too small for the required tokens is refused.
     expected = [token for token in vocabulary if token not in ("～", "￥", "##～", "##￥")]
     assert build_character_vocabulary(counts, len(vocabulary) - 4, min_character_count=2) == expected
     assert build_character_vocabulary(counts, len(vocabulary) - 3, min_character_count=2) == expected
-    with pytest.raises(ValueError, match="a vocabulary of 50 tokens was asked for, but special tokens and ASCII"):
+    with pytest.raises(ValueError, match=r"at least \d+ \(special tokens and ASCII\), got 50"):
         build_character_vocabulary(counts, 50)
     tokens = TtaTokenizer(vocab=vocabulary).tokenize("实验用BERT模型。")
     assert tokens == ["实", "验", "[UNK]", "b", "##e", "##r", "##t", "[UNK]", "[UNK]", "。"]
@@ -112,11 +112,11 @@ def test_a_vocabulary_of_characters():
         "αβγ абв été Ünïcode",
         "ＡＢ １２３",
         "한국어 हिन्दी",
-        "龘𠀀𰻝𰻝",  # the last two, of a later Unicode than BERT's rule, are no Chinese to it
+        "龘𠀀𰻝𰻝",  # BERT's rule is older than the last two and does not count them as Chinese
     ],
     ids=["signs", "kana", "Greek, Cyrillic, accents", "full width", "Korean, Hindi", "rare Chinese"],
 )
-def test_no_character_of_a_vocabulary_is_unknown_anywhere(text):
+def test_no_character_of_the_vocabulary_becomes_unknown(text):
     vocabulary = build_character_vocabulary(count_corpus([text], cut=lambda text: ()), 10_000)
     tokenizer = TtaTokenizer(vocab=vocabulary)
     characters = text.replace(" ", "")

@@ -1,4 +1,4 @@
-"""Counting the words of a stream: the same as by hand, in bounded memory, and what is forgotten is recorded."""
+"""Count the words of a stream: correct, in bounded memory, and with a record of forgotten words."""
 
 from collections import Counter
 
@@ -24,14 +24,14 @@ def one_by_one(texts: list[str], lower: bool = True) -> tuple[Counter, Counter]:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
 @pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
-def test_texts_that_are_cut_at_once_count_as_one_by_one(monkeypatch, chunk, lower):
+def test_texts_segmented_together_give_the_same_counts(monkeypatch, chunk, lower):
     monkeypatch.setattr(counting, "_CHUNK", chunk)
     counts = count_corpus(iter(TEXTS), lower=lower)
     assert (counts.words, counts.characters) == one_by_one(TEXTS, lower)
     assert counts.forgotten == 0 and counts.words["北京大学"] == 2
 
 
-def test_a_segmenter_of_ones_own_sees_one_text_at_a_time():
+def test_a_custom_segmenter_gets_one_text_at_a_time():
     seen = []
     count_corpus(["甲", "乙"], cut=lambda text: seen.append(text) or [text])
     assert seen == ["甲", "乙"]
@@ -43,13 +43,13 @@ def test_memory_is_bounded_and_frequent_words_stay(monkeypatch):
     counts = count_corpus(texts, most_words=100)
     assert len(counts.words) <= 101
     assert 1000 - counts.forgotten <= counts.words["北京大学"] <= 1000
-    assert counts.words["北京大学"] == 1000  # it was never among the rarest
+    assert counts.words["北京大学"] == 1000  # never among the rarest
     assert counts.forgotten >= 1
     exact = Counter(word for text in texts for word in text.split())
     assert all(exact[word] - counts.forgotten <= count <= exact[word] for word, count in counts.words.items())
 
 
-def test_the_dictionary_is_normalised_as_texts_are():
+def test_the_dictionary_is_normalised_like_texts():
     lower, cased = dictionary_frequencies(), dictionary_frequencies(lower=False)
     assert lower["t恤"] == cased["T恤"] > 0 and not lower["T恤"] and not cased["t恤"]
     assert lower.most_common(2) == [("一个", 142747), ("中国", 104290)] or lower["一个"] > lower["中国"] > 100_000

@@ -1,4 +1,4 @@
-"""Which tokens stay, which words come, and what they are made of.
+"""Which tokens are kept, which words are added, and their word pieces.
 
 Oracle: tests/golden/wobert_from_bert, made by bert4keras 0.10.5 (`load_vocab(simplified=True)`, `compound_tokens`).
 """
@@ -28,19 +28,19 @@ def golden() -> tuple[dict[str, int], list[int], list[list[int]]]:
     return token_dict, kept, compounds
 
 
-def test_keep_tokens_is_the_originals():
+def test_keep_tokens_equals_the_original():
     token_dict, rows, _ = golden()
     kept = keep_tokens(load_vocabulary(CASE / "vocab.txt"), SPECIAL)
     assert list(kept.values()) == rows
     assert list(kept) == list(token_dict)[: len(rows)]
 
 
-def test_compound_tokens_are_the_originals():
+def test_compound_tokens_equal_the_original():
     token_dict, rows, compounds = golden()
     words = list(token_dict)[len(rows) :]
     pieces_of = speller({token: token_dict[token] for token in list(token_dict)[: len(rows)]}, token_dict["[UNK]"])
     assert [pieces_of(word) for word in words] == compounds
-    assert [1] in compounds  # some cannot be spelt, so that the unknown token is tested, too
+    assert [1] in compounds  # some cannot be spelt, which also tests the unknown token
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_added_tokens_and_words_of_a_word_model_stay():
     }
 
 
-def test_choosing_goes_by_count_then_ties_then_code_point():
+def test_words_are_chosen_by_count_then_ties_then_code_point():
     counts = {"甲乙": 2, "乙甲": 2, "甲甲": 5, "乙乙": 2, "甲丙": 9, "已有": 9}
     vocabulary = {"[UNK]": 0, "甲": 1, "乙": 2, "已": 3, "有": 4}
     pieces_of = speller(vocabulary, 0)
@@ -97,13 +97,13 @@ def test_means_are_right_to_the_last_bits_of_float32(groups):
         assert mean[1] == -mean[0]
 
 
-def test_means_of_nothing_and_of_single_values():
+def test_means_of_no_rows_and_of_single_rows():
     assert group_means(np.ones((0, 3)), []).shape == (0, 3)
     assert group_means(np.array([1.0, 2.0, 6.0]), [1, 2]).tolist() == [1.0, 4.0]
 
 
 @needs_shared
-def test_the_released_vocabulary_is_chosen_again_but_for_mojibake_and_single_characters():
+def test_the_released_vocabulary_except_mojibake_and_single_characters():
     released = load_vocabulary(SHARED / "golden" / "tokenizer" / "wobert_vocab.txt")
     tokens = sorted(released, key=released.__getitem__)
     characters, words = tokens[:13_586], tokens[13_586:]
@@ -111,5 +111,5 @@ def test_the_released_vocabulary_is_chosen_again_but_for_mojibake_and_single_cha
     chosen = choose_words(dictionary_frequencies(), 20_000, known, speller(known, known["[UNK]"]), known["[UNK]"])
     missed = set(words) - set(chosen)
     assert len(chosen) == len(words) == 20_000 and len(missed) == 510
-    # What we do not take: single characters, and words with one that the vocabulary lacks.
+    # We leave out single characters, and words with a character that the vocabulary lacks.
     assert sum(len(word) == 1 or any(char not in known for char in word) for word in missed) == 510

@@ -1,4 +1,4 @@
-"""A user's own words: jieba's format, and one clear line for what cannot be a word."""
+"""User dictionaries: jieba's format, and one line about invalid words."""
 
 import itertools
 import re
@@ -30,7 +30,7 @@ def test_jiebas_format(tmp_path):
         ("好词\n[MASK]词\n", r"line 2: a user word must not hold a special .* which has '\[MASK\]'"),
         ("<e1>\n", "line 1: a user word must not hold a special or added token, got '<e1>', which has '<e1>'"),
         ("<E1>词\n", "line 1: a user word must not hold a special or added token, got '<E1>词', which has '<e1>'"),
-        ("ABC\n好词\nabc\n", "line 3: 'abc' is the word of line 1 again"),
+        ("ABC\n好词\nabc\n", "line 3: 'abc' repeats line 1"),
         ("##化\n", "line 1: '##化' begins with ##, which marks a word piece"),
         ("\u0301\n", "line 1: a user word must have a character left after normalisation"),
         (b"\xe5\xa5\xbd\n\xc4\xe3\xba\xc3\n", r"line 2: not UTF-8 \(byte 0xc4 at position 0 of the line\); convert"),
@@ -52,7 +52,7 @@ def test_bad_lines_are_skipped_with_one_warning(tmp_path):
     assert len(seen) == 1 and len(str(seen[0].message)) < 1000
     warned = []
     assert read(tmp_path, "好词\n好词\n", warn=warned.append) == ["好词"]
-    assert "words.txt: 1 line was skipped (1 words are left): line 2: '好词' is the word of line 1 again" in warned[0]
+    assert "words.txt: 1 line was skipped (1 words are left): line 2: '好词' repeats line 1" in warned[0]
 
 
 def test_a_file_without_a_word_is_refused(tmp_path):
@@ -69,7 +69,7 @@ def test_a_file_without_a_word_is_refused(tmp_path):
         ("gb18030", "", "gb18030"),
     ],
 )
-def test_the_advice_fits_the_encoding(tmp_path, encoding, start, name):
+def test_the_advice_names_the_encoding(tmp_path, encoding, start, name):
     raw = f"{start}深度 3 n\n天气\n".encode(encoding)
     with pytest.raises(InputError, match=f"iconv -f {name} -t utf-8"):
         read(tmp_path, raw)
@@ -82,13 +82,13 @@ def test_cased_words_differ(tmp_path):
     assert read(tmp_path, "ABC\nabc\n", lower=False) == ["ABC", "abc"]
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_dictionary(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_user_dictionary(tmp_path / "none.txt")
 
 
-def test_frequency_and_tag_are_what_jiebas_own_pattern_takes():
-    pattern = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")  # which takes quadratic time for some lines
+def test_frequency_and_tag_match_the_pattern_of_jieba():
+    pattern = re.compile(r"(.+?)(?:\s+[0-9]+)?(?:\s+[A-Za-z]+)?")  # takes quadratic time for some lines
     for length in range(1, 7):
         for text in map("".join, itertools.product("词 7n\u3000", repeat=length)):
             if text == text.strip():

@@ -1,14 +1,13 @@
-"""Reader of Keras 2 weight files (HDF5), as `model.save_weights` and `model.save` of Keras and tf.keras write them.
+"""Read and write Keras 2 weight files (HDF5), as `model.save_weights` and `model.save` of Keras and tf.keras do.
 
-The root (or its group `model_weights`, where the whole model was saved) has an attribute `layer_names`; each layer's
-group has an attribute `weight_names` that gives the order of its weights. Keras splits an attribute that is too long
-for HDF5 into `layer_names0`, `layer_names1`, ... HDF5 has no checksums here: a flipped bit in the values goes
-unnoticed, unlike in a TensorFlow checkpoint. Whatever may lead out of the file is refused: soft and external links,
-virtual data sets, external storage. Keras writes none of them.
+The root (or its group `model_weights`, if the whole model was saved) has an attribute `layer_names`; each layer's
+group has an attribute `weight_names` with the order of its weights. Keras splits an attribute that is too long for
+HDF5 into `layer_names0`, `layer_names1`, ... Keras matches layers by position, so they are written in the model's
+order.
 
-Writes Keras 2 weight files (HDF5) that bert4keras' `model.load_weights` accepts.
-
-Keras matches layers by their place in the file, so they come in the order in which Keras lists the layers of a model.
+These files have no checksums: unlike in a TensorFlow checkpoint, a flipped bit in the values goes unnoticed. The
+reader refuses everything that points out of the file (soft and external links, virtual data sets, external storage);
+Keras writes none of these.
 """
 
 import math
@@ -26,13 +25,13 @@ from kexue_hf.conversion.formats.weight_source import (
     CHUNK,
     ELEMENT_TYPES,
     ElementType,
+    Move,
     StoredTensor,
     WeightSource,
 )
-from kexue_hf.conversion.weight_table import Move
 from kexue_hf.errors import CheckpointError, printable, quoted
 
-# HDF5 keeps attributes in the object's header, which holds 64 KB; Keras splits longer ones, and so do we.
+# An HDF5 object header holds at most 64 KB of attributes. Keras splits longer ones.
 _ATTRIBUTE_LIMIT = 64_512
 
 
@@ -44,28 +43,29 @@ def write_keras(
     dtype: ElementType | None = None,
     on_bytes: Callable[[int], object] | None = None,
 ) -> int:
-    """Write the moves' results, grouped into layers; return the bytes of the values.
+    """Write the moved tensors, grouped into layers; return the number of bytes of values.
+
+    HDF5 has no bfloat16, so bfloat16 tensors are widened to float32, which is exact. Other arguments and errors as
+    `write_safetensors`.
 
     Args:
-        layers: (layer, the names of its weights, which are targets of moves, in order).
-
-    Others, and errors, as `write_safetensors`. HDF5 has no bfloat16: such tensors are widened to float32, exactly.
+        layers: (layer name, names of its weights in order); the names are targets of moves.
     """
     layers = list(layers)
     with open(path, "w+b", buffering=0) as opened:
         sink = _Sink(opened)
         with h5py.File(sink, "w") as file:
             total = _write_layers(file, sink, source, {move.target: move for move in moves}, layers, dtype, on_bytes)
-        # What HDF5 writes as it closes may have failed, too.
+        # HDF5 also writes while it closes.
         sink.check()
         os.fsync(opened.fileno())
     return total
 
 
 class _Sink:
-    """A file for HDF5 that never fails: after a write error (a full disk, say) the library would end the process.
+    """A file object for HDF5 that never raises on writing; `check` raises the first error.
 
-    The error is kept, and raised by `check`.
+    After a write error, such as a full disk, the HDF5 library would end the process.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -98,7 +98,7 @@ class _Sink:
 
     def readinto(self, room: memoryview) -> int:
         got = self._file.readinto(room) if self._error is None else 0  # type: ignore[attr-defined]
-        # What could not be written reads as zeros.
+        # Bytes that could not be written read as zeros.
         room[got:] = bytes(len(room) - got)
         return len(room)
 
@@ -146,7 +146,7 @@ def _write_layers(
 
 
 def _set_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
-    """Store a list of names as an attribute, in pieces name0, name1, ... where it is too long for one."""
+    """Store a list of names as an attribute, or as attributes name0, name1, ... if it is too long for one."""
     encoded = np.array([name.encode("utf-8") for name in names])
     pieces = 1
     while any(piece.nbytes > _ATTRIBUTE_LIMIT for piece in np.array_split(encoded, pieces)):
@@ -158,20 +158,20 @@ def _set_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
             group.attrs[f"{attribute}{number}"] = piece
 
 
-# Deflate, the strongest filter that HDF5 always has, shrinks nothing by more than this.
+# Upper bound of the compression ratio of deflate, the strongest filter that HDF5 always has.
 _HIGHEST_RATIO = 1100
 _MANY_LAYERS = 100_000
-# HDF5 holds a chunk in memory as a whole, however little of it the data set has.
+# HDF5 holds a whole chunk in memory, even if the data set is smaller.
 _LARGEST_CHUNK = 1 << 26
-# What h5py raises for a damaged file.
+# The exceptions that h5py raises for a damaged file.
 _FAILURES = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, UnicodeError)
 
 
 class KerasWeights(WeightSource):
-    """A Keras weight file, open for reading. `layers` is [(layer, [names of its tensors in order])].
+    """A Keras weight file, open for reading. `layers` is [(layer name, [names of its tensors in order])].
 
     Raises:
-        CheckpointError: the file is unreadable, damaged, or has another layout.
+        CheckpointError: the file is unreadable, damaged, or not a Keras 2 weight file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -191,7 +191,7 @@ class KerasWeights(WeightSource):
             raise CheckpointError(f"{path}: not a readable Keras weight file: {_first_line(error)}") from None
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
-        kind, data = self.readable(name), self._sets[name]
+        kind, data = self.stored_type(name), self._sets[name]
         shape = self.tensors[name].shape
         if not shape or 0 in shape:
             yield from [self.array(name).reshape(-1)] if 0 not in shape else []
@@ -205,7 +205,7 @@ class KerasWeights(WeightSource):
             yield buffer[: stop - start].reshape(-1)
 
     def array(self, name: str) -> np.ndarray:
-        kind, tensor = self.readable(name), self.tensors[name]
+        kind, tensor = self.stored_type(name), self.tensors[name]
         values = np.frombuffer(self._room(tensor.size), dtype=kind.numpy).reshape(tensor.shape)
         if tensor.size:
             self._fill(name, self._sets[name], values, ())
@@ -231,8 +231,8 @@ class KerasWeights(WeightSource):
                     tensors[name] = StoredTensor(name, None, (), 0, "belongs to the optimizer")
         if "layer_names" not in _names(root):
             raise CheckpointError(
-                f"{path}: has no attribute layer_names: not a Keras 2 weight file (Keras 3 has another layout); "
-                "save the model with bert4keras' model.save_weights"
+                f"{path}: has no attribute layer_names: not a Keras 2 weight file (Keras 3 has another layout); save "
+                "the model with bert4keras' model.save_weights"
             )
         length = os.path.getsize(path)
         for layer in _attribute(root, "layer_names"):
@@ -242,7 +242,7 @@ class KerasWeights(WeightSource):
                 data = _own(group, weight)
                 if name in tensors or not isinstance(data, h5py.Dataset):
                     raise CheckpointError(
-                        f"{path}: weight {quoted(weight)} of layer {quoted(layer)} occurs twice or is no data set"
+                        f"{path}: weight {quoted(weight)} of layer {quoted(layer)} occurs twice or is not a data set"
                     )
                 tensors[name] = _describe(path, name, data, length)
                 self._sets[name] = data
@@ -265,42 +265,42 @@ def _describe(path: str, name: str, data: Any, length: int) -> StoredTensor:
         )
     if kind and data.chunks and math.prod(map(int, data.chunks)) * kind.size > max(size, _LARGEST_CHUNK):
         raise CheckpointError(
-            f"{path}: weight {quoted(name)} of shape {list(shape)} is stored in chunks of {list(data.chunks)}, which "
-            "are more than it holds: damaged"
+            f"{path}: weight {quoted(name)} of shape {list(shape)} is stored in chunks of {list(data.chunks)}, larger "
+            "than its shape: damaged"
         )
     return StoredTensor(name, kind, shape, size, obstacle)
 
 
 def _element_type(dtype: np.dtype) -> ElementType | None:
-    """Our type for a numpy one of either byte order (HDF5 swaps the bytes as it reads)."""
+    """Return our type for a numpy type of either byte order (HDF5 swaps bytes on reading)."""
     spelling = f"{dtype.kind}{dtype.itemsize}"
     return next((kind for kind in ELEMENT_TYPES if kind.numpy[1:] == spelling), None)
 
 
 def _own(group: Any, name: str) -> Any:
-    """The member of a group; refuses links, which may lead to another file, if only by way of a second one."""
+    """Return the member of a group. Refuse links, which may lead to another file, directly or indirectly."""
     at = group
     for part in filter(None, name.split("/")):
         if _has(at, part) and at.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
             raise CheckpointError(
-                f"{group.file.filename}: {quoted(name)} is a link, perhaps to another file, which is not followed"
+                f"{group.file.filename}: {quoted(name)} is a link, possibly to another file, which is not followed"
             )
         at = at[part]
     return at
 
 
 def _has(group: Any, name: str) -> bool:
-    """Whether a group has a member; `in` would follow links in order to say so."""
+    """Return whether a group has a member, without following links as `in` does."""
     return bool(group.id.links.exists(name.encode()))
 
 
 def _names(group: Any) -> set[str]:
-    """The attributes, those in pieces by the name of the whole."""
+    """Return the attribute names, with the numbers of split attributes removed."""
     return {name.rstrip("0123456789") for name in group.attrs}
 
 
 def _attribute(group: Any, name: str) -> list[str]:
-    """A list of names in an attribute, perhaps in pieces name0, name1, ..."""
+    """Return the list of names in an attribute, which may be split into name0, name1, ..."""
     pieces = [group.attrs[name]] if name in group.attrs else []
     while f"{name}{len(pieces)}" in group.attrs and name not in group.attrs:
         pieces.append(group.attrs[f"{name}{len(pieces)}"])

@@ -1,4 +1,4 @@
-"""Reads a `pytorch_model.bin`, a pickle: torch's restricted reader takes its tensors, and nothing that could run."""
+"""Read a `pytorch_model.bin`, a pickle, with torch's restricted unpickler, which runs no code from the file."""
 
 import os
 import pickle
@@ -20,7 +20,8 @@ class PyTorchWeights(WeightSource):
     """The tensors of a file that `torch.save` wrote.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or holds more than tensors. InputError: torch is missing.
+        CheckpointError: the file is missing or damaged, or holds anything but tensors.
+        InputError: torch is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -37,10 +38,10 @@ class PyTorchWeights(WeightSource):
     def chunks(self, name: str) -> Iterator[np.ndarray]:
         import torch
 
-        kind, flat = self.readable(name), self._values[name].detach().reshape(-1)
+        kind, flat = self.stored_type(name), self._values[name].detach().reshape(-1)
         rows = max(1, CHUNK // kind.size)
         for start in range(0, len(flat), rows):
-            # Through bytes: numpy has no bfloat16.
+            # Go through bytes, because numpy has no bfloat16.
             piece = flat[start : start + rows].contiguous().view(torch.uint8).numpy()
             yield piece.view(kind.numpy)
 
@@ -50,20 +51,20 @@ class PyTorchWeights(WeightSource):
 
 def _load(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
-        raise CheckpointError(f"{path}: should be a plain file, and is not")
+        raise CheckpointError(f"{path}: expected a regular file; give a folder that holds one")
     try:
         import torch
     except ImportError:
-        raise InputError(f"{path}: is a file of PyTorch, which torch reads: pip install torch") from None
+        raise InputError(f"{path}: reading a PyTorch file needs torch: pip install torch") from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # What it cannot read it refuses, and says so.
+            warnings.simplefilter("ignore")  # Unreadable files raise an error anyway.
             state = torch.load(path, map_location="cpu", weights_only=True)
     except _FAILURES as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path}: torch.load(weights_only=True) refuses it: it is damaged, or holds more than tensors, which "
-            f"could run code: {reason:.150}"
+            f"{path}: torch.load(weights_only=True) refuses it: it is damaged, or holds objects other than tensors, "
+            f"which could run code: {reason:.150}"
         ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -71,13 +72,13 @@ def _load(path: str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected a dict of tensors, got {type(state).__name__}")
     odd = next((name for name, value in state.items() if not _is_weight(name, value, torch)), None)
     if odd is not None:
-        raise CheckpointError(f"{path}: expected a dict of dense tensors, but {odd!r:.60} is none")
+        raise CheckpointError(f"{path}: expected a dict of dense tensors, but {odd!r:.60} is not one")
     for name, value in state.items():
         size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
-        # Expanded, as a stride of 0 does: a small file would become as much memory as it likes.
+        # With a stride of 0, a small file could expand to any amount of memory.
         if size > stored:
             raise CheckpointError(
-                f"{path}: tensor {quoted(name)} claims {size:,} bytes, the file has {stored:,} of it"
+                f"{path}: tensor {quoted(name)} claims {size:,} bytes, but the file holds {stored:,} bytes of it"
             )
     return dict(state)
 

@@ -1,12 +1,8 @@
-"""Reads a safetensors file in small pieces, for the way back and for `verify`; needs neither torch nor safetensors.
+"""Read and write safetensors files in chunks, without torch and without the safetensors package.
 
-Whatever the safetensors package refuses is refused: values that overlap, leave gaps, or do not fill the file; keys
-that occur twice; numbers that are no sizes.
-
-Writes a safetensors file as a stream: the header first, then one tensor after another.
-
-The safetensors package wants all tensors in memory at once. Format: 8 bytes little-endian length of the header, the
-header (JSON: name -> dtype, shape, data_offsets), the values without gaps.
+The package needs all tensors in memory at once to write them. Format: 8 bytes little-endian length of the header, the
+header (JSON: name -> dtype, shape, data_offsets), then the values without gaps. The reader refuses what the package
+refuses: values that overlap, leave gaps or do not fill the file, repeated keys, and invalid sizes.
 """
 
 import json
@@ -19,8 +15,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from kexue_hf.conversion.formats.transfer import transfer
-from kexue_hf.conversion.formats.weight_source import BY_SAFETENSORS, CHUNK, ElementType, StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import Move
+from kexue_hf.conversion.formats.weight_source import (
+    BY_SAFETENSORS,
+    CHUNK,
+    ElementType,
+    Move,
+    StoredTensor,
+    WeightSource,
+)
 from kexue_hf.errors import CheckpointError, quoted
 from kexue_hf.files.regular_file import open_regular
 
@@ -32,17 +34,17 @@ def write_safetensors(
     dtype: ElementType | None = None,
     on_bytes: Callable[[int], object] | None = None,
 ) -> int:
-    """Write the moves' results; return the size of the file in bytes.
+    """Write the moved tensors; return the size of the file in bytes. An error leaves a partial file.
 
     Args:
-        dtype: cast every tensor to this type; None keeps each as it is.
+        dtype: cast every tensor to this type; None keeps the stored types.
         on_bytes: called with the number of bytes just written.
 
     Raises:
-        CheckpointError, ConversionError: as `transfer`. OSError: the file cannot be written. What was written until
-        then stays.
+        CheckpointError, ConversionError: as `transfer`.
+        OSError: the file cannot be written.
     """
-    # Wide types first, so that every tensor begins at a multiple of its element's width.
+    # Wide types come first, so that every tensor is aligned to the size of its elements.
     ordered = sorted(moves, key=lambda move: -(dtype or move.type).size)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -64,17 +66,17 @@ def write_safetensors(
 
 
 def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
-    """Write to an unbuffered file until everything is written (a call may write less when the disk gets full)."""
+    """Write all data to an unbuffered file, whose `write` may accept only part of it."""
     rest = memoryview(data)
     while len(rest):
         rest = rest[file.write(rest) :]
 
 
-# 100,000 tensors have less; the library's own limit of 100 MB would take gigabytes as Python objects.
+# Enough for 100,000 tensors. The package allows 100 MB, which would take gigabytes as Python objects.
 _LARGEST_HEADER = 1 << 24
 _LARGEST_RANK = 64
 _LARGEST_NUMBER = 1 << 64
-# Bits of a value of the types that the package has and this reader has not.
+# Bits per value of the types that the package knows and this reader does not.
 _OTHER_TYPES = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
 }  # fmt: skip
@@ -108,7 +110,7 @@ class SafetensorsFile(WeightSource):
             raise
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
-        kind = self.readable(name)
+        kind = self.stored_type(name)
         self._file.seek(self._places[name])
         rest = self.tensors[name].size
         while rest:
@@ -123,7 +125,7 @@ class SafetensorsFile(WeightSource):
             yield np.frombuffer(piece, dtype=kind.numpy)
 
     def read_bytes(self, name: str, start: int, size: int) -> bytes:
-        """A stretch of a tensor's bytes. CheckpointError if the file ends before."""
+        """Return `size` bytes of a tensor from byte `start` on; CheckpointError if the file ends before."""
         self._file.seek(self._places[name] + start)
         data = b""
         while len(data) < size:
@@ -162,20 +164,20 @@ class SafetensorsFile(WeightSource):
 
 
 def _rows(text: bytes) -> list[tuple[str, str, tuple[int, ...], tuple[int, int]]]:
-    """Name, type, shape, and where the values lie, of each tensor of a header, in the order of the values.
+    """Return (name, type, shape, data_offsets) of each tensor in a header, in the order of the values.
 
     Raises:
-        ValueError: it is no header.
+        ValueError: the header is invalid.
     """
     if not text.startswith(b"{"):
-        raise ValueError("its header is no JSON object")
-    header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_no_constant)
+        raise ValueError("its header is not a JSON object")
+    header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     json.dumps(header, ensure_ascii=False).encode()  # ValueError for half a surrogate pair
     metadata = header.pop("__metadata__", None)
     if metadata is not None and not (
         isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
     ):
-        raise ValueError("its __metadata__ is no object of texts")
+        raise ValueError("its __metadata__ is not an object of texts")
     rows = []
     for name, row in header.items():
         if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
@@ -184,20 +186,20 @@ def _rows(text: bytes) -> list[tuple[str, str, tuple[int, ...], tuple[int, int]]
         if not isinstance(type_name, str) or (type_name not in BY_SAFETENSORS and type_name not in _OTHER_TYPES):
             raise ValueError(f"tensor {quoted(name)} has the unknown type {type_name!r:.60}")
         if not _are_sizes(shape) or not _are_sizes(place) or len(place) != 2 or len(shape) > _LARGEST_RANK:
-            raise ValueError(f"tensor {quoted(name)} has a shape or data_offsets that are none: {shape!r:.60}")
+            raise ValueError(f"tensor {quoted(name)} has an invalid shape or data_offsets: {shape!r:.60}")
         rows.append((name, type_name, tuple(shape), (place[0], place[1])))
     return sorted(rows, key=lambda row: row[3])
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key occurs twice in its header")
     return found
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 def _are_sizes(value: object) -> bool:

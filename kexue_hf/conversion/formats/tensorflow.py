@@ -1,14 +1,12 @@
-"""Reader of TensorFlow checkpoints (tensor bundles, "V2"), without TensorFlow.
+"""Read and write TensorFlow checkpoints (tensor bundles, "V2"), without TensorFlow.
 
 A checkpoint with prefix P is P.index, a sorted table of name -> BundleEntryProto, and data files
-P.data-00000-of-0000N that hold the raw little-endian values. Every checksum is verified and every size is compared
-with the files before memory is asked for.
+P.data-00000-of-0000N of raw little-endian values. The reader verifies every checksum, and compares every size with the
+files before it allocates memory. The writer makes one data file and an index, which TensorFlow loads.
 
-The values are read into one small buffer. Mapping the files is no faster (measured with the
-benchmark's checkpoint: 0.31 s either way), and a file that is cut off or fails on a network drive while it is mapped
-kills the process with SIGBUS instead of raising an error.
-
-Writes a TensorFlow checkpoint (tensor bundle) that TensorFlow itself loads: one data file and its index.
+Values are read into one small buffer. Memory mapping is no faster (0.31 s either way for the checkpoint of
+benchmarks/conversion.py), and a mapped file that is truncated or fails on a network drive kills the process with
+SIGBUS.
 """
 
 import math
@@ -26,6 +24,7 @@ from kexue_hf.conversion.formats.tensorflow_index import (
     BIG_ENDIAN,
     BundleEntry,
     BundleHeader,
+    CompressedBlockError,
     build_table,
     encode_entry,
     encode_header,
@@ -40,10 +39,10 @@ from kexue_hf.conversion.formats.weight_source import (
     CHUNK,
     OTHER_TENSORFLOW_TYPES,
     ElementType,
+    Move,
     StoredTensor,
     WeightSource,
 )
-from kexue_hf.conversion.weight_table import Move
 from kexue_hf.errors import CheckpointError, quoted
 from kexue_hf.files.regular_file import open_regular
 
@@ -55,9 +54,9 @@ def write_tensorflow(
     dtype: ElementType | None = None,
     on_bytes: Callable[[int], object] | None = None,
 ) -> int:
-    """Write the moves' results to `prefix`.index and `prefix`.data-00000-of-00001; return the bytes of data.
+    """Write the moved tensors to `prefix`.index and `prefix`.data-00000-of-00001; return the number of bytes of data.
 
-    Arguments and errors as `write_safetensors`. The index is written last: without it there is no checkpoint.
+    The index is written last, so a partial checkpoint does not open. Arguments and errors as `write_safetensors`.
     """
     entries = {}
     offset = 0
@@ -85,13 +84,13 @@ def write_tensorflow(
 
 
 def write_state_file(prefix: str | os.PathLike[str]) -> None:
-    """Write the file `checkpoint` beside a checkpoint: the text in which TensorFlow looks up the latest one."""
+    """Write the file `checkpoint`, in which TensorFlow looks up the latest checkpoint of a folder."""
     folder, name = os.path.split(os.fspath(prefix))
     with open(os.path.join(folder, "checkpoint"), "w", encoding="utf-8") as file:
         file.write(f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
 
 
-# Of a large model with its optimizer's slots it has a megabyte.
+# The index of a large model with optimizer slots has about a megabyte.
 _LARGEST_INDEX = 1 << 24
 _MOST_TENSORS = 1 << 18
 _OUR_VERSION = 1
@@ -104,7 +103,7 @@ class TensorFlowCheckpoint(WeightSource):
         prefix: the path of its files without `.index` or `.data-...`.
 
     Raises:
-        CheckpointError: a file is missing, truncated, damaged, of another format or of another byte order.
+        CheckpointError: a file is missing, truncated or damaged, or has an unsupported format or byte order.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]) -> None:
@@ -121,19 +120,19 @@ class TensorFlowCheckpoint(WeightSource):
             raise
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
-        kind = self.readable(name)
+        kind = self.stored_type(name)
         for piece in self._pieces(name, None):
             yield np.frombuffer(piece, dtype=kind.numpy)
 
     def array(self, name: str) -> np.ndarray:
-        kind, tensor = self.readable(name), self.tensors[name]
+        kind, tensor = self.stored_type(name), self.tensors[name]
         room = self._room(tensor.size)
         for _ in self._pieces(name, room):
             pass
         return np.frombuffer(room, dtype=kind.numpy).reshape(tensor.shape)
 
     def _pieces(self, name: str, room: memoryview | None) -> Iterator[memoryview]:
-        """Read a tensor's bytes piece by piece, into `room` or again and again into the same chunk, and check them."""
+        """Yield a tensor's bytes in chunks, read into `room` or into one reused buffer, and verify the checksum."""
         entry = self._entries[name]
         file = self._files[entry.shard]
         file.seek(entry.offset)
@@ -184,7 +183,7 @@ class TensorFlowCheckpoint(WeightSource):
             kind = None
             obstacle = (
                 f"is stored in {entry.slices} slices (a partitioned variable), which are not supported; load it in "
-                "TensorFlow and save it in one piece"
+                "TensorFlow and save it without partitions"
             )
         elif kind is None:
             spelling = OTHER_TENSORFLOW_TYPES.get(entry.dtype, f"number {entry.dtype}")
@@ -198,7 +197,7 @@ class TensorFlowCheckpoint(WeightSource):
         return StoredTensor(name, kind, shape, entry.size, obstacle)
 
     def _check_shards(self) -> None:
-        """Open the data files that the entries name, and compare their lengths with what the entries say."""
+        """Open the data files that the entries name, and compare their lengths with the entries."""
         ends: dict[int, tuple[int, str]] = {}
         for name, entry in self._entries.items():
             if not entry.slices:
@@ -206,7 +205,7 @@ class TensorFlowCheckpoint(WeightSource):
         for shard, (end, name) in sorted(ends.items()):
             if shard >= self._shards:
                 raise CheckpointError(
-                    f"{self._prefix}.index: tensor {quoted(name)} should lie in data file {shard} of {self._shards}: "
+                    f"{self._prefix}.index: tensor {quoted(name)} should be in data file {shard} of {self._shards}: "
                     "the file is damaged"
                 )
             path = self._shard_path(shard)
@@ -226,7 +225,7 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
     with file:
         if length > _LARGEST_INDEX:
             raise CheckpointError(
-                f"{path}: {length} bytes are too many for a checkpoint index: this is something else"
+                f"{path}: has {length:,} bytes, expected at most {_LARGEST_INDEX:,} in a checkpoint index"
             )
         data = file.read()
     header, entries = None, {}
@@ -236,10 +235,15 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
                 if key:
                     raise ValueError("its header is missing")
                 header = parse_header(value)
-            elif not key.startswith(b"\0"):  # such keys are slices; the whole tensor's entry tells of them
+            elif not key.startswith(b"\0"):  # such keys are slices, which the entry of the whole tensor counts
                 entries[key.decode("utf-8")] = parse_entry(value)
                 if len(entries) > _MOST_TENSORS:
                     raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
+    except CompressedBlockError as error:
+        raise CheckpointError(
+            f"{path}: expected uncompressed blocks, as TensorFlow writes them, got a compressed one ({error}); load "
+            "the checkpoint in TensorFlow and save it again"
+        ) from None
     except ValueError as error:
         raise CheckpointError(
             f"{path}: not a readable TensorFlow checkpoint index, the file is damaged: {error}; copy or download it "
@@ -254,14 +258,14 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
         )
     if header.min_consumer > _OUR_VERSION:
         raise CheckpointError(
-            f"{path}: the checkpoint asks for a reader of format version {header.min_consumer}, this one knows "
+            f"{path}: the checkpoint requires a reader of format version {header.min_consumer}, this reader has "
             f"version {_OUR_VERSION}"
         )
     return header, entries
 
 
 def _open_regular(path: str, what: str) -> tuple[BinaryIO, int]:
-    """Open a regular file; and its length."""
+    """Open a regular file; return it and its length in bytes."""
     try:
         file = open_regular(path, buffering=0, error=CheckpointError)
         return file, os.fstat(file.fileno()).st_size

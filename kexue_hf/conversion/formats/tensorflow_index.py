@@ -1,24 +1,13 @@
-"""The sorted string table of LevelDB, in which TensorFlow keeps a checkpoint's index.
+"""Read and write the index of a TensorFlow checkpoint: a LevelDB table of protocol-buffer messages.
 
-File: data blocks, one (empty) meta block, an index block of (last key of a data block -> where it lies), and a footer
-of 48 bytes with the places of the two last and a magic number. Block: entries (shared length, own length, value
-length, own part of the key, value), restart offsets and their count; behind each block one byte of compression kind
-and a masked CRC-32C of both. Format: github.com/google/leveldb, doc/table_format.md.
+Table (github.com/google/leveldb, doc/table_format.md): data blocks, an empty meta block, an index block (last key of a
+data block -> its offset and size), and a footer of 48 bytes with the handles of these two blocks and a magic number. A
+block holds entries (length of the shared prefix, length of the rest of the key, length of the value, rest of the key,
+value), restart offsets and their count. After each block come one byte for its compression and a masked CRC-32C of
+both. TensorFlow writes no compressed blocks, and the reader refuses them.
 
-The variable-length integers of protocol buffers, LevelDB and snappy: seven bits a byte, lowest first.
-
-The two protocol-buffer messages of a checkpoint index: BundleHeaderProto and BundleEntryProto.
-
-Field numbers from tensorflow/core/protobuf/tensor_bundle.proto. Reading them takes a few lines; the protobuf library
-is not needed. Unknown fields are skipped, as protocol buffers demand.
-
-CRC-32C as LevelDB and TensorFlow store it: rotated and offset, so that a checksum of data that holds checksums is
-still a good one (LevelDB, `util/crc32c.h`).
-
-Raw snappy decompression (github.com/google/snappy, format_description.txt).
-
-Indexes written by TensorFlow 1.15 and 2.x are not compressed; older builds and other tools may do it, and a block is
-at most some hundred kilobytes, so plain Python serves and no dependency is needed.
+Messages (tensorflow/core/protobuf/tensor_bundle.proto): BundleHeaderProto and BundleEntryProto, parsed here without
+the protobuf library. Unknown fields are skipped, as protocol buffers require.
 """
 
 import struct
@@ -29,10 +18,12 @@ from crc32c import crc32c
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The unsigned integer (below 2**64) at `at`, and where the next thing begins.
+    """Return the variable-length integer (below 2**64) at `at`, and the position after it.
+
+    Each byte holds seven bits, lowest first.
 
     Raises:
-        ValueError: the data ends inside the integer, or it is longer than 64 bits.
+        ValueError: the data ends inside the integer, or the integer is longer than 64 bits.
     """
     value = shift = 0
     end = len(data)
@@ -53,7 +44,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def write_varint(value: int) -> bytes:
-    """The encoding of an unsigned integer."""
+    """Return the variable-length encoding of an unsigned integer."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -71,7 +62,7 @@ _LARGEST_RANK = 32
 
 @dataclass
 class BundleHeader:
-    """Number of data files, byte order (0 little, 1 big), lowest reader version that may read the file."""
+    """The number of data files, the byte order (0 little, 1 big), and the lowest reader version that may read it."""
 
     shards: int = 1
     endianness: int = 0
@@ -80,7 +71,7 @@ class BundleHeader:
 
 @dataclass
 class BundleEntry:
-    """Where one tensor lies. `dtype` is TensorFlow's number, `crc` masked; `slices` > 0: it is in pieces elsewhere."""
+    """The location of a tensor. `dtype` is TensorFlow's number, `crc` is masked; `slices` > 0: stored in slices."""
 
     dtype: int = 0
     shape: list[int] = field(default_factory=list)
@@ -92,7 +83,7 @@ class BundleEntry:
 
 
 def parse_header(data: bytes) -> BundleHeader:
-    """Read a BundleHeaderProto; ValueError if it is malformed."""
+    """Parse a BundleHeaderProto; ValueError if it is malformed."""
     header = BundleHeader(shards=0)
     for number, kind, value in _fields(data):
         if number == 1 and kind == VARINT:
@@ -107,7 +98,7 @@ def parse_header(data: bytes) -> BundleHeader:
 
 
 def parse_entry(data: bytes) -> BundleEntry:
-    """Read a BundleEntryProto; ValueError if it is malformed, a size is negative, or it has too many dimensions."""
+    """Parse a BundleEntryProto; ValueError if it is malformed, a size is negative, or it has too many dimensions."""
     entry = BundleEntry()
     for number, kind, value in _fields(data):
         if number == 1 and kind == VARINT:
@@ -130,14 +121,14 @@ def parse_entry(data: bytes) -> BundleEntry:
 
 
 def encode_header(header: BundleHeader) -> bytes:
-    """Write a BundleHeaderProto, as TensorFlow's own writer fills it."""
+    """Return an encoded BundleHeaderProto, filled as TensorFlow's writer fills it."""
     version = _varint_field(1, _FORMAT_VERSION)
     endianness = _varint_field(2, header.endianness) if header.endianness else b""
     return _varint_field(1, header.shards) + endianness + _bytes_field(3, version)
 
 
 def encode_entry(entry: BundleEntry) -> bytes:
-    """Write a BundleEntryProto; zeros are left out, as protocol buffers do."""
+    """Return an encoded BundleEntryProto, without zero fields, as protocol buffers encode it."""
     dimensions = b"".join(_bytes_field(2, _varint_field(1, size) if size else b"") for size in entry.shape)
     out = _varint_field(1, entry.dtype) + _bytes_field(2, dimensions)
     for number, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)):
@@ -208,7 +199,7 @@ _DELTA = 0xA282EAD8
 
 
 def masked_crc(*pieces: bytes | bytearray | memoryview) -> int:
-    """The stored form of the CRC-32C of the pieces, one after the other."""
+    """Return the masked CRC-32C of the concatenated pieces."""
     value = 0
     for piece in pieces:
         value = crc32c(piece, value)
@@ -216,89 +207,35 @@ def masked_crc(*pieces: bytes | bytearray | memoryview) -> int:
 
 
 def mask(crc: int) -> int:
-    """What is stored for a plain CRC-32C."""
+    """Return the stored form of a CRC-32C: rotated and offset (LevelDB, `util/crc32c.h`)."""
     return (((crc >> 15) | (crc << 17)) + _DELTA) & 0xFFFFFFFF
 
 
-# A copy of 64 bytes takes 3 bytes, so nothing valid expands more. It bounds what a damaged length can ask for.
-_HIGHEST_RATIO = 24
-
-
-def decompress(data: bytes, largest: int = 1 << 32) -> bytes:
-    """Decompress one raw snappy block of at most `largest` bytes of content.
-
-    Raises:
-        ValueError: the data is not a snappy block, or not all of one.
-    """
-    length, at = read_varint(data, 0)
-    if length > min(largest, _HIGHEST_RATIO * len(data)):
-        raise ValueError(f"snappy block of {len(data)} bytes claims {length} bytes of content")
-    out = bytearray()
-    end = len(data)
-    while at < end:
-        tag = data[at]
-        at += 1
-        kind = tag & 3
-        if kind == 0:
-            size = tag >> 2
-            if size >= 60:
-                width = size - 59
-                size = int.from_bytes(data[at : at + width], "little")
-                at += width
-            size += 1
-            if at + size > end:
-                raise ValueError("snappy literal runs past its block")
-            out += data[at : at + size]
-            at += size
-        else:
-            if kind == 1:
-                size, width, high = ((tag >> 2) & 7) + 4, 1, (tag >> 5) << 8
-            else:
-                size, width, high = (tag >> 2) + 1, 2 if kind == 2 else 4, 0
-            if at + width > end:
-                raise ValueError("snappy copy is cut off")
-            offset = high | int.from_bytes(data[at : at + width], "little")
-            at += width
-            if not 0 < offset <= len(out):
-                raise ValueError(f"snappy copy reaches back {offset} bytes of {len(out)}")
-            _repeat(out, offset, size)
-        if len(out) > length:
-            raise ValueError("snappy block holds more than it claims")
-    if len(out) != length:
-        raise ValueError(f"snappy block holds {len(out)} bytes and claims {length}")
-    return bytes(out)
-
-
-def _repeat(out: bytearray, offset: int, size: int) -> None:
-    """Append `size` bytes read from `offset` back; the source may overlap what is being written, as a run does."""
-    start = len(out) - offset
-    if offset >= size:
-        out += out[start : start + size]
-    else:
-        pattern = bytes(out[start:])
-        out += (pattern * (size // offset + 1))[:size]
+class CompressedBlockError(ValueError):
+    """A block of the table is compressed. The message names the compression."""
 
 
 MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _TRAILER = 5
-# Variable names are far shorter; a damaged or hostile table could otherwise grow each key out of the one before.
+# Keys share prefixes, so a hostile table could make each key longer than the one before. These limits stop it.
 _LONGEST_KEY = 1 << 14
-# All keys together, and what a block may hold when it is decompressed: TensorFlow's are below 300 KB.
 _ALL_KEYS = 1 << 24
+# TensorFlow's blocks have less than 300 KB.
 _LARGEST_BLOCK = 1 << 24
 _BLOCK = 1 << 16
 _ENTRIES_PER_RESTART = 16
 
 
 def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, value) of a whole table, in key order.
+    """Yield (key, value) of a table, in key order, and verify the checksum of every block.
 
     Raises:
-        ValueError: this is not a table, or it is damaged (every block's checksum is verified).
+        CompressedBlockError: a block is compressed.
+        ValueError: the data is not a table, or is damaged.
     """
     if len(data) < _FOOTER:
-        raise ValueError(f"{len(data)} bytes are too few for a table")
+        raise ValueError(f"it has {len(data)} bytes, expected at least {_FOOTER}")
     footer = data[-_FOOTER:]
     (magic,) = struct.unpack_from("<Q", footer, 40)
     if magic != MAGIC:
@@ -306,14 +243,14 @@ def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     _, _, at = _read_handle(footer, 0)
     offset, size, _ = _read_handle(footer, at)
     last = None
-    key_bytes = beginning = 0
-    for _, place in _read_block(data, offset, size):
-        offset, size, end = _read_handle(place, 0)
-        if end != len(place):
-            raise ValueError("an entry of its block list is malformed")
-        if offset < beginning:
+    key_bytes = previous_end = 0
+    for _, handle in _read_block(data, offset, size):
+        offset, size, end = _read_handle(handle, 0)
+        if end != len(handle):
+            raise ValueError("an entry of its index block is malformed")
+        if offset < previous_end:
             raise ValueError("its blocks overlap or are not in order")
-        beginning = offset + size + _TRAILER
+        previous_end = offset + size + _TRAILER
         for key, value in _read_block(data, offset, size):
             if last is not None and key <= last:
                 raise ValueError("its keys are not in order")
@@ -339,10 +276,8 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
     kind, crc = struct.unpack_from("<BI", data, offset + size)
     if masked_crc(content, bytes([kind])) != crc:
         raise ValueError(f"checksum of the block at {offset} does not match: the file is damaged")
-    if kind == 1:
-        content = decompress(content, _LARGEST_BLOCK)
-    elif kind != 0:
-        raise ValueError(f"unknown compression kind {kind}")
+    if kind != 0:
+        raise CompressedBlockError("snappy" if kind == 1 else f"type {kind}")
     if len(content) < 4:
         raise ValueError("a block is too short")
     (restarts,) = struct.unpack_from("<I", content, len(content) - 4)
@@ -363,18 +298,18 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
 
 
 def build_table(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The table of the given entries, which have to be in the order of their keys; not compressed, as TensorFlow's."""
+    """Return the uncompressed table of entries (key, value), which must come in key order."""
     table = bytearray()
-    places = _Block(entries_per_restart=1)
+    handles = _Block(entries_per_restart=1)
     block, last = _Block(), b""
     for last, value in entries:
         block.add(last, value)
         if len(block) >= _BLOCK:
-            places.add(last, _append_block(table, block))
+            handles.add(last, _append_block(table, block))
             block = _Block()
     if len(block):
-        places.add(last, _append_block(table, block))
-    footer = _append_block(table, _Block()) + _append_block(table, places)
+        handles.add(last, _append_block(table, block))
+    footer = _append_block(table, _Block()) + _append_block(table, handles)
     return bytes(table) + footer.ljust(_FOOTER - 8, b"\0") + struct.pack("<Q", MAGIC)
 
 
@@ -385,7 +320,7 @@ def _append_block(table: bytearray, block: "_Block") -> bytes:
 
 
 class _Block:
-    """A block under construction: keys share their beginning with the one before, except at restart points."""
+    """A block under construction. Each key shares a prefix with the one before, except at restart points."""
 
     def __init__(self, entries_per_restart: int = _ENTRIES_PER_RESTART) -> None:
         self._content = bytearray()

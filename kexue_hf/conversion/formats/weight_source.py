@@ -1,14 +1,10 @@
-"""What every source of weights offers, whatever its file format: names, types, shapes, the values in small pieces.
+"""The common interface of checkpoint readers, the element types of stored tensors, and casts between them.
 
-The readers of TensorFlow checkpoints, Keras files and safetensors files derive from `WeightSource`. Values come
-through buffers that are used again, so that reading a checkpoint takes the memory of its largest matrix at most.
+Every reader derives from `WeightSource`. Values come through reused buffers, so reading a checkpoint takes at most the
+memory of its largest matrix.
 
-The numeric types of stored tensors, and what TensorFlow, numpy and safetensors call each of them.
-
-numpy knows no bfloat16 and no 8-bit floats. Their bits travel in unsigned integers of the same width; only a cast
-(`--dtype`) looks at the values.
-
-Casts between floating-point types on numpy arrays, bfloat16 included (numpy has none: its bits are uint16).
+numpy has no bfloat16 and no 8-bit floats. Their bits are held in unsigned integers of the same width; only a cast
+(`--dtype`) interprets the values.
 """
 
 from collections.abc import Iterator
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ElementType:
-    """One type of element: its name here, TensorFlow's number, numpy's and safetensors' spelling, its bytes."""
+    """An element type: our name, TensorFlow's number, numpy's and safetensors' spelling, its size in bytes."""
 
     name: str
     tensorflow: int
@@ -60,7 +56,7 @@ BY_NAME: dict[str, ElementType] = {kind.name: kind for kind in ELEMENT_TYPES}
 BY_TENSORFLOW: dict[int, ElementType] = {kind.tensorflow: kind for kind in ELEMENT_TYPES}
 BY_SAFETENSORS: dict[str, ElementType] = {kind.safetensors: kind for kind in ELEMENT_TYPES if kind.safetensors}
 
-# What TensorFlow can also store in a variable and no weight is: named so that a refusal can say what it met.
+# Types of TensorFlow variables that are never weights, named for error messages.
 OTHER_TENSORFLOW_TYPES: dict[int, str] = {
     7: "string",
     11: "qint8",
@@ -77,10 +73,15 @@ FLOATING: frozenset[str] = frozenset({"float64", "float32", "float16", "bfloat16
 
 
 def cast(values: np.ndarray, stored: ElementType, wanted: ElementType, name: str = "") -> np.ndarray:
-    """Cast, rounding to the nearest value (ties to even); the same array if there is nothing to do.
+    """Return the values cast to another floating-point type, rounded to nearest (ties to even).
+
+    If the types are equal, the same array is returned.
+
+    Args:
+        name: name of the tensor, for the message.
 
     Raises:
-        ConversionError: a finite value is too large for the wanted type (names the tensor).
+        ConversionError: a finite value is too large for the wanted type.
     """
     if stored == wanted:
         return values
@@ -108,12 +109,12 @@ def _to_bfloat16(values: np.ndarray) -> np.ndarray:
 
 
 CHUNK = 1 << 20
-"""Bytes that are read, checked and handed on at a time: few enough to stay in the processor's cache in between."""
+"""Bytes that are read, verified and copied at a time; they fit into the processor's cache."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file: its type (None if it cannot be read: `obstacle` says why), shape, size in bytes."""
+    """A tensor in a file. `size` is in bytes; `type` is None if it cannot be read, and `obstacle` says why."""
 
     name: str
     type: ElementType | None
@@ -122,8 +123,19 @@ class StoredTensor:
     obstacle: str = ""
 
 
+@dataclass(frozen=True)
+class Move:
+    """A tensor to copy: its name in source and target, whether to transpose it, its target shape, its stored type."""
+
+    source: str
+    target: str
+    transposed: bool
+    shape: tuple[int, ...]
+    type: ElementType
+
+
 class WeightSource:
-    """A file, or several, full of named tensors. Use as a context manager, or `close()` it."""
+    """Named tensors in one or several files. Use as a context manager, or call `close()`."""
 
     def __init__(self, path: str, tensors: dict[str, StoredTensor]) -> None:
         self.path = path
@@ -131,18 +143,18 @@ class WeightSource:
         self._buffer = bytearray()
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
-        """The values in row-major order, as flat arrays of about `CHUNK` bytes, each valid until the next one.
+        """Yield the values in row-major order, as flat arrays of about `CHUNK` bytes, each valid until the next one.
 
         Raises:
-            CheckpointError: the values cannot be read or are damaged; perhaps only after the last piece, where a
-                checksum covers the whole tensor, so nothing may be believed before the iterator has ended.
+            CheckpointError: the values cannot be read or are damaged. Where a checksum covers the whole tensor, this
+                is raised after the last chunk, so values are trustworthy only once the iterator has ended.
         """
         raise NotImplementedError
 
     def array(self, name: str) -> np.ndarray:
-        """All values, in shape; valid until the next call of `array`. Raises as `chunks`."""
+        """Return all values, valid until the next call of `array`. Errors as `chunks`."""
         tensor = self.tensors[name]
-        values = np.frombuffer(self._room(tensor.size), dtype=self.readable(name).numpy)
+        values = np.frombuffer(self._room(tensor.size), dtype=self.stored_type(name).numpy)
         at = 0
         for chunk in self.chunks(name):
             values[at : at + len(chunk)] = chunk
@@ -150,11 +162,11 @@ class WeightSource:
         return values.reshape(tensor.shape)
 
     def read(self, name: str) -> np.ndarray:
-        """All values, in shape, in memory of their own. Raises as `chunks`."""
+        """Return a copy of all values. Errors as `chunks`."""
         return self.array(name).copy()
 
-    def readable(self, name: str) -> ElementType:
-        """The tensor's type; CheckpointError if its values cannot be read."""
+    def stored_type(self, name: str) -> ElementType:
+        """Return the tensor's type; CheckpointError if its values cannot be read."""
         tensor = self.tensors[name]
         if tensor.type is None:
             raise CheckpointError(f"{self.path}: tensor {quoted(name)} {tensor.obstacle}")
@@ -177,7 +189,7 @@ class WeightSource:
         self.close()
 
     def _room(self, size: int) -> memoryview:
-        """A writable buffer of `size` bytes, the same memory on every call."""
+        """Return a writable buffer of `size` bytes, the same memory on every call."""
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
         return memoryview(self._buffer)[:size]

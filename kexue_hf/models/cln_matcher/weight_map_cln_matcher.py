@@ -71,9 +71,9 @@ ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
 )
 CLASSIFIERS: tuple[str, ...] = ()
 
-CONSTANTS_SAVED: dict[str, str] = {}
-CONSTANTS_KERAS: dict[str, str] = {}
-CONSTANTS_TENSORFLOW: dict[str, str] = {}
+DERIVED_SAVED: dict[str, str] = {}
+DERIVED_KERAS: dict[str, str] = {}
+DERIVED_TENSORFLOW: dict[str, str] = {}
 
 BASE_PREFIX = bert.BASE_PREFIX
 TWINS: dict[str, str] = {}

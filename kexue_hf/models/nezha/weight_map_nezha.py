@@ -51,9 +51,9 @@ PARTS_NEED = bert.PARTS_NEED
 ARCHITECTURES = tuple((parts, name.replace("WoBert", "Nezha")) for parts, name in bert.ARCHITECTURES)
 CLASSIFIERS = tuple(name.replace("WoBert", "Nezha") for name in bert.CLASSIFIERS)
 
-CONSTANTS_SAVED: dict[str, str] = {}
-CONSTANTS_KERAS: dict[str, str] = {"Embedding-Relative-Position": "relative_sinusoids"}
-CONSTANTS_TENSORFLOW = bert.CONSTANTS_TENSORFLOW
+DERIVED_SAVED: dict[str, str] = {}
+DERIVED_KERAS: dict[str, str] = {"Embedding-Relative-Position": "relative_sinusoids"}
+DERIVED_TENSORFLOW = bert.DERIVED_TENSORFLOW
 
 BASE_PREFIX = "nezha."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}

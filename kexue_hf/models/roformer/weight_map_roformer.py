@@ -55,9 +55,9 @@ ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
 )
 CLASSIFIERS: tuple[str, ...] = ()
 
-CONSTANTS_SAVED: dict[str, str] = {"roformer.encoder.embed_positions.weight": "rotary_sinusoids"}
-CONSTANTS_KERAS: dict[str, str] = {}
-CONSTANTS_TENSORFLOW = bert.CONSTANTS_TENSORFLOW
+DERIVED_SAVED: dict[str, str] = {"roformer.encoder.embed_positions.weight": "rotary_sinusoids"}
+DERIVED_KERAS: dict[str, str] = {}
+DERIVED_TENSORFLOW = bert.DERIVED_TENSORFLOW
 
 BASE_PREFIX = "roformer."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}

@@ -53,9 +53,9 @@ ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
 )
 CLASSIFIERS: tuple[str, ...] = ("TtaForSequenceClassification", "TtaForTokenClassification")
 
-CONSTANTS_SAVED: dict[str, str] = {}
-CONSTANTS_KERAS: dict[str, str] = {}
-CONSTANTS_TENSORFLOW: dict[str, str] = {
+DERIVED_SAVED: dict[str, str] = {}
+DERIVED_KERAS: dict[str, str] = {}
+DERIVED_TENSORFLOW: dict[str, str] = {
     "bert/pooler/dense/kernel": "zero_matrix",
     "bert/pooler/dense/bias": "zero_vector",
 }

@@ -224,11 +224,11 @@ CLASSIFIERS: tuple[str, ...] = (
     "WoBertForMultipleChoice",
 )
 
-# Tensors that are functions of the configuration, by the function's name (conversion/constants.py): those that our
-# file holds and the original has not, and the Keras layers and variables that the original holds and our file has not.
-CONSTANTS_SAVED: dict[str, str] = {}
-CONSTANTS_KERAS: dict[str, str] = {}
-CONSTANTS_TENSORFLOW: dict[str, str] = {}
+# Tensors that are functions of the configuration, with the name of the function (conversion/derived_weights.py): those
+# that only our file stores, and the Keras layers and TensorFlow variables that only the original stores.
+DERIVED_SAVED: dict[str, str] = {}
+DERIVED_KERAS: dict[str, str] = {}
+DERIVED_TENSORFLOW: dict[str, str] = {}
 
 # Prefix that a base model's own file lacks, and names that are another tensor's twin (safetensors stores one of them).
 BASE_PREFIX = "bert."

@@ -1,9 +1,10 @@
-"""The reader of TensorFlow checkpoints: on golden files, and on hand-made ones that use the format's every freedom.
+"""The reader of TensorFlow checkpoints, on golden files and on hand-made files that use every feature of the format.
 
-Oracle for the values of golden files: the conversion's parity tests. Here: names, shapes, and the arrays put in.
+The parity tests of the conversion check the values of golden files. These tests check names, shapes and stored arrays.
 """
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from kexue_hf.conversion.formats.tensorflow_index import (
 )
 from kexue_hf.conversion.formats.weight_source import ELEMENT_TYPES
 from kexue_hf.errors import CheckpointError
-from tests.conversion.checkpoints import GOLDEN, compressed_table, literal_snappy, make_bundle, masked, read_all
+from tests.conversion.checkpoints import GOLDEN, make_bundle, masked, read_all
 from tests.shared_data import SHARED, needs_shared
 
 RANDOM = np.random.default_rng(7)
@@ -84,13 +85,18 @@ def test_index_of_any_length(blocks: int) -> None:
     assert list(read_table(build_table(rows))) == rows
 
 
-def test_compressed_index(tmp_path: Path) -> None:
-    values = np.arange(12, dtype="<f4")
-    entry = BundleEntry(dtype=1, shape=[3, 4], size=48, crc=masked(values.tobytes()))
-    rows = [(b"", encode_header(BundleHeader())), (b"x", encode_entry(entry))]
-    (tmp_path / "m.index").write_bytes(compressed_table(rows, literal_snappy))
-    (tmp_path / "m.data-00000-of-00001").write_bytes(values.tobytes())
-    np.testing.assert_array_equal(read_all(tmp_path / "m")["x"], values.reshape(3, 4))
+@pytest.mark.parametrize(("kind", "name"), [(1, "snappy"), (2, "type 2")])
+def test_a_compressed_index_is_refused(kind: int, name: str, tmp_path: Path) -> None:
+    header = encode_header(BundleHeader())
+    index = build_table([(b"", header)])
+    # One entry: three lengths of one byte each and the value; then two restart words.
+    size = 3 + len(header) + 8
+    kind_byte = bytes([kind])
+    trailer = kind_byte + struct.pack("<I", masked(index[:size] + kind_byte))
+    (tmp_path / "m.index").write_bytes(index[:size] + trailer + index[size + len(trailer) :])
+    message = rf"m\.index: expected uncompressed blocks, .* got a compressed one \({name}\); .* save it again$"
+    with pytest.raises(CheckpointError, match=message):
+        read_all(tmp_path / "m")
 
 
 def test_a_string_variable_is_listed_and_not_read(tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_a_flipped_bit_anywhere_in_the_data_is_found(tmp_path: Path) -> None:
 
 
 def test_a_long_chain_of_shared_keys_is_refused() -> None:
-    """Each key of a hostile table may extend the one before; the sum would grow with the square of the file."""
+    """In a hostile table each key may extend the one before, so their total size would be quadratic."""
     rows = [(b"x" * number, b"") for number in range(1, 40_000, 400)]
     with pytest.raises(ValueError, match="runs past its block"):
         list(read_table(build_table(rows)))

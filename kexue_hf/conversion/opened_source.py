@@ -1,0 +1,321 @@
+"""Open a conversion source: files, configuration, vocabulary and weights, checked against each other.
+
+A source is an original checkpoint (TensorFlow or Keras), or a BERT folder that transformers saved. Nothing that could
+run code is loaded: a `pytorch_model.bin` is read with torch's restricted unpickler.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kexue_hf.conversion.derived_weights import add_derived_weights
+from kexue_hf.conversion.families import FAMILIES, choose, convertible, load_weight_map
+from kexue_hf.conversion.formats.pytorch import PyTorchWeights
+from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
+from kexue_hf.conversion.formats.weight_source import WeightSource
+from kexue_hf.conversion.kept_tokens import kept_vocabulary
+from kexue_hf.conversion.keras_head import Head, check_kind
+from kexue_hf.conversion.saved_folder import INDEX, WEIGHTS, FolderVocabulary, open_safetensors, read_folder_vocabulary
+from kexue_hf.conversion.source import (
+    MOST_PADDING,
+    SourceConfig,
+    SourceFiles,
+    SourceVocabulary,
+    find_source,
+    load_json_object,
+    read_config,
+    read_lines,
+    read_vocabulary,
+    rows_of,
+    source_vocabulary,
+)
+from kexue_hf.conversion.weight_map import WeightMap
+from kexue_hf.conversion.weight_table import Plan, plan_from_keras, plan_from_saved, plan_from_tensorflow
+from kexue_hf.errors import CheckpointError, ConversionError, InputError
+from kexue_hf.files.hub_names import local_source
+from kexue_hf.files.regular_file import check_folder
+
+# transformers saves TensorFlow weights under this name; they have no Keras or bert4keras layers.
+_NO_ORIGINAL = ("tf_model.h5",)
+# transformers' model_type -> our family, where the two differ.
+_FAMILY_OF = {"bert": "wobert"}
+_PYTORCH = "pytorch_model.bin"
+_DECODER = "cls.predictions.decoder.weight"
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source whose files, names, shapes and vocabulary were checked; only the weight values are still unread.
+
+    `lines` are the tokens of its vocabulary, without added tokens.
+    """
+
+    files: SourceFiles
+    weights: WeightSource
+    table: WeightMap
+    config: SourceConfig
+    vocabulary: SourceVocabulary
+    plan: Plan
+    lines: list[str]
+
+    def __enter__(self) -> "OpenedSource":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.weights.close()
+
+
+def open_any(
+    source: str | os.PathLike[str],
+    *,
+    family: str = "auto",
+    config: str | os.PathLike[str] | None = None,
+    vocab: str | os.PathLike[str] | None = None,
+    task_names: Sequence[str] | None = None,
+    head: str = "auto",
+    keep_tokens: str | os.PathLike[str] | None = None,
+) -> tuple[OpenedSource, FolderVocabulary | None]:
+    """Open a source of any kind. Arguments and errors as `convert`.
+
+    Returns:
+        the source, and its tokenizer's vocabulary (None for an original checkpoint, which has no tokenizer).
+    """
+    source = local_source(source)
+    if _holds_original(source) or not is_saved_folder(source, config):
+        opened = open_original(
+            source,
+            family=family,
+            config=config,
+            vocab=vocab,
+            task_names=task_names,
+            head=head,
+            keep_tokens=keep_tokens,
+        )
+        return opened, None
+    given = {"--task-names": task_names, "--keep-tokens": keep_tokens, "--head": None if head == "auto" else head}
+    if wrong := next((option for option, value in given.items() if value is not None), None):
+        raise InputError(f"{wrong}: leave it out; {source} is a transformers folder, whose config.json decides this")
+    _refuse_converted(Path(source))
+    opened, found = open_bert_folder(source, family, vocab)
+    try:
+        ids = {token: index for index, token in enumerate(opened.lines)}
+        opened = replace(opened, vocabulary=source_vocabulary(found.path, ids, table=opened.table))
+        if opened.table.FAMILY == "wobert" and not opened.vocabulary.has_words:
+            raise InputError(
+                f"{source}: is a character BERT, which transformers loads without conversion; kexue-hf extend makes a "
+                "WoBERT of it"
+            )
+    except BaseException:
+        opened.weights.close()
+        raise
+    return opened, found
+
+
+def open_original(
+    source: str | os.PathLike[str],
+    *,
+    family: str = "auto",
+    config: str | os.PathLike[str] | None = None,
+    vocab: str | os.PathLike[str] | None = None,
+    task_names: Sequence[str] | None = None,
+    head: str = "auto",
+    keep_tokens: str | os.PathLike[str] | None = None,
+) -> OpenedSource:
+    """Open an original checkpoint and match its tensors with the model's parameters.
+
+    Arguments and errors as `convert`.
+    """
+    check_kind(head)
+    files = find_source(source, config, vocab)
+    raw = load_json_object(files.config)
+    weights = _open_weights(files)
+    try:
+        table = choose(family, weights.tensors, raw)
+        if task_names is not None and "num_tasks" not in table.CONFIG_READ_OFF:
+            raise InputError(f"--task-names: leave it out; {source} is a {table.FAMILY}, which has no tasks")
+        settings = read_config(files.config, table, task_names)
+        kept: list[str] | None = None
+        if keep_tokens is not None:
+            kept = kept_vocabulary(keep_tokens, read_lines(files.vocab, table))
+            settings = replace(settings, fields=settings.fields | {"vocab_size": len(kept)})
+        plan = _plan(weights, table, settings.sizes, head)
+        if head not in ("auto", "none") and "classifier" not in plan.parts:
+            raise InputError(f"--head {head}: {source} has no classifier")
+        if kept is None:
+            vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], table=table)
+            lines = read_lines(files.vocab, table)
+        else:
+            vocabulary = source_vocabulary(
+                files.vocab, {token: index for index, token in enumerate(kept)}, table=table
+            )
+            lines = kept
+        weights = add_derived_weights(weights, plan, table.DERIVED_SAVED, settings.sizes)
+    except BaseException:
+        weights.close()
+        raise
+    return OpenedSource(files, weights, table, settings, vocabulary, plan, lines)
+
+
+def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[str] | None) -> bool:
+    """Return whether a source is a folder that transformers wrote, not an original checkpoint.
+
+    Raises:
+        CheckpointError: its weights are in several PyTorch files.
+    """
+    folder = Path(source)
+    if config is not None or not folder.is_dir() or not (folder / "config.json").exists():
+        return False
+    if (folder / WEIGHTS).exists() or (folder / INDEX).exists():
+        return True
+    if list(folder.glob("*.index")):
+        return False
+    if (folder / _PYTORCH).exists():
+        return True
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles:
+        raise CheckpointError(
+            f"{pickles[0]}: expected one PyTorch file, got several; save the model as safetensors first: "
+            'python -c "from transformers import AutoModelForPreTraining as M, AutoTokenizer '
+            f"as T; M.from_pretrained('{folder}').save_pretrained('NEW'); "
+            f"T.from_pretrained('{folder}').save_pretrained('NEW')\""
+        )
+    return False
+
+
+def open_bert_folder(
+    source: str | os.PathLike[str], family: str = "auto", vocab: str | os.PathLike[str] | None = None
+) -> tuple[OpenedSource, FolderVocabulary]:
+    """Open a transformers folder and match its tensors with our model's parameters.
+
+    Args:
+        family: "auto", or the family that the folder must have.
+        vocab: a `vocab.txt` to use in place of the folder's own.
+
+    Returns:
+        the source, with its configuration in our terms; and its tokenizer's vocabulary.
+
+    Raises:
+        InputError: it is not a BERT, or has no vocabulary.
+        CheckpointError: its weights are damaged.
+        ConversionError: weights, configuration and vocabulary do not fit each other.
+    """
+    folder = Path(source)
+    check_folder(folder)
+    raw = load_json_object(folder / "config.json")
+    table = _weight_map(folder, raw)
+    if family not in ("auto", table.FAMILY):
+        raise ConversionError(f"{folder}: expected a {family} (--family), got a {table.FAMILY}")
+    settings = read_config(folder / "config.json", table)
+    given = Path(vocab) if vocab is not None else None
+    found = read_folder_vocabulary(folder, given, settings.fields["vocab_size"], table)
+    recorded = raw.get("vocab_fingerprint")
+    if recorded and recorded not in (found.vocabulary.fingerprint, _without_added(found)):
+        raise ConversionError(
+            f"{found.path}: its fingerprint is {found.vocabulary.fingerprint}, config.json says vocab_fingerprint "
+            f"{recorded}: it belongs to another model; give the vocabulary that the weights were trained with "
+            "(--vocab)"
+        )
+    spare = settings.fields["vocab_size"] - len(found.vocabulary.ids)
+    if not recorded and spare > MOST_PADDING:
+        raise ConversionError(
+            f"{found.path}: has {len(found.vocabulary.ids)} tokens, the model has embeddings for "
+            f"{settings.fields['vocab_size']}, more than padding explains: it belongs to another model; give the "
+            "vocabulary that the weights were trained with (--vocab)"
+        )
+    pickled = not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file()
+    weights = PyTorchWeights(folder / _PYTORCH) if pickled else open_safetensors(folder)
+    try:
+        plan = plan_from_saved(table, weights.tensors, settings.sizes)
+        _check_tied(weights, raw)
+        weights = add_derived_weights(weights, plan, table.DERIVED_SAVED, settings.sizes)
+    except BaseException:
+        weights.close()
+        raise
+    # Added tokens are left out: tokenizer_config.json holds them.
+    lines = read_lines(found.path, table) if found.path.suffix == ".txt" else rows_of(found.base)
+    files = SourceFiles("safetensors", folder / (_PYTORCH if pickled else WEIGHTS), folder / "config.json", found.path)
+    raw = raw | {"architectures": [_our_architecture(name) for name in raw.get("architectures") or [] if name]}
+    # The remaining keys of config.json are transformers' own, so no note reports them as ignored.
+    settings = replace(settings, raw=raw, ignored=())
+    return OpenedSource(files, weights, table, settings, found.vocabulary, plan, lines), found
+
+
+def _holds_original(source: str | os.PathLike[str]) -> bool:
+    folder = Path(source)
+    if not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir()]
+    return any(
+        name.endswith(".index") or (name.endswith((".h5", ".hdf5", ".weights")) and name not in _NO_ORIGINAL)
+        for name in names
+    )
+
+
+def _refuse_converted(folder: Path) -> None:
+    """Raise CheckpointError for a folder that this package saved and that needs no conversion."""
+    config = load_json_object(folder / "config.json")
+    if config.get("model_type") == "bert" or not config.get("vocab_fingerprint"):
+        return
+    raise CheckpointError(f"{folder}: holds no checkpoint: it is a HuggingFace folder already")
+
+
+def _open_weights(files: SourceFiles) -> WeightSource:
+    if files.kind == "tensorflow":
+        return TensorFlowCheckpoint(files.path)
+    from kexue_hf.conversion.formats.keras import KerasWeights  # imports h5py
+
+    return KerasWeights(files.path)
+
+
+def _plan(weights: WeightSource, table: WeightMap, sizes: dict[str, int], head: str) -> Plan:
+    layers = getattr(weights, "layers", None)
+    if layers is not None:
+        return plan_from_keras(table, weights.tensors, layers, sizes, head)
+    tensors, left = dict(weights.tensors), []
+    if head == "none":
+        heads = {name for name, (own, _) in table.TENSORFLOW.items() if table.PARAMETERS[own][0] == "classifier"}
+        left = [name for name in tensors if name in heads]
+    plan = plan_from_tensorflow(table, {name: tensor for name, tensor in tensors.items() if name not in left}, sizes)
+    plan.dropped += [(name, "left out (--head none)") for name in left]
+    if head not in ("auto", "none"):
+        plan.head = Head("output_weights", head, said=True)
+    return plan
+
+
+def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:
+    config = folder / "config.json"
+    kind = raw.get("model_type")
+    family = _FAMILY_OF.get(kind, kind) if isinstance(kind, str) else None
+    if family not in FAMILIES or FAMILIES[family][1] is None:
+        known = sorted({*_FAMILY_OF, *(name for name in convertible() if "words" in load_weight_map(name).TOKENIZERS)})
+        raise InputError(f"{config}: model_type is {kind!r:.60}, expected one of {', '.join(known)}")
+    if raw.get("position_embedding_type", "absolute") not in (None, "absolute"):
+        raise ConversionError(
+            f"{config}: position_embedding_type is {raw['position_embedding_type']!r}, which a {family} does not have"
+        )
+    if raw.get("is_decoder") or raw.get("add_cross_attention"):
+        raise ConversionError(f"{config}: is_decoder or add_cross_attention is on; expected an encoder")
+    return load_weight_map(family)
+
+
+def _check_tied(weights: WeightSource, raw: dict[str, Any]) -> None:
+    if raw.get("tie_word_embeddings", True) is False and _DECODER in weights.tensors:
+        raise ConversionError(
+            f"{weights.path}: {_DECODER} is not tied to the embeddings (tie_word_embeddings is false); no model of "
+            "this package has untied embeddings: tie them and save the model again"
+        )
+
+
+def _without_added(found: FolderVocabulary) -> str:
+    """Return the fingerprint of `vocab.txt` alone, as our tokenizer computes it."""
+    return read_vocabulary(found.path, None).fingerprint if found.path.suffix == ".txt" else ""
+
+
+def _our_architecture(name: object) -> str:
+    """Return our class for a BERT class of another implementation."""
+    return f"Wo{name}" if str(name).startswith("Bert") else str(name)
+
+
+__all__ = ["OpenedSource", "is_saved_folder", "open_any", "open_bert_folder", "open_original"]
