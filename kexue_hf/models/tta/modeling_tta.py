@@ -187,11 +187,11 @@ class TtaModel(TtaPreTrainedModel):
 
 # Copied from modeling_wobert.replace_decoder
 def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
-    """Give a masked-word head another output layer, as resizing the vocabulary does.
+    """Replace the output layer of a masked-word head, as resizing the vocabulary does.
 
     The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
-    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
-    under one of its names, and loading would not find the other.
+    embeddings are tied, so are the biases. If not, the biases must stay two tensors, unlike in BERT: a shared tensor
+    would be saved under one name, and loading would not find the other.
     """
     bias = decoder.bias
     if not tied and bias is not None:
@@ -204,13 +204,13 @@ def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
 
 # Copied from modeling_wobert.masked_mean
 def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+    """Return the mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
 
     Args:
-        hidden_states: of any floating type; the sum is made in float32 or wider.
-        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
-            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
-            None means that all are. A row without real tokens has the mean 0.
+        hidden_states: of any floating type; the sum is computed in float32 or wider.
+        attention_mask: [batch, length], nonzero where a token is real; or [batch, heads or 1, queries, length],
+            boolean or additive (0 or very negative), where a token is real if any query may attend to it; None means
+            that all tokens are real. The mean of a row without real tokens is 0.
     """
     states = widen(hidden_states)
     if attention_mask is None:
@@ -221,7 +221,7 @@ def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None
         real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
         real = real.flatten(1, -2).any(1)
     real = real.to(states.device)[..., None]
-    # Not times the mask: what is left out may be infinite in float16.
+    # Not multiplied by the mask: masked states may be infinite in float16.
     mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
     return mean.to(hidden_states.dtype)
 
