@@ -2,7 +2,7 @@
 """Losses of the heads, equal under gradient accumulation, data parallelism and in one batch.
 
 Given `num_items_in_batch` (which `Trainer` counts and passes), a loss is the sum over the items divided by that
-number; otherwise it is their mean. Losses are computed in float32 or wider: a sum over a large batch overflows float16.
+number; otherwise it is their mean. The computation is in float32 or wider: a sum over a large batch overflows float16.
 """
 
 from typing import Any

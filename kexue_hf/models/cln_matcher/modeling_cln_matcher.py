@@ -259,8 +259,8 @@ def _refuse_adapters(model: nn.Module) -> None:
         # By module name: PEFT need not be installed.
         if any(kind.__module__.partition(".")[0] == "peft" for kind in type(module).__mro__):
             raise ValueError(
-                f"this model has adapters (a {type(module).__name__} is its {name}), and a new task would not be saved "
-                "with them: merge them first (merge_and_unload), and add the task to the resulting model"
+                f"this model has adapters (a {type(module).__name__} is its {name}), and a new task would not be "
+                "saved with them: merge them first (merge_and_unload), and add the task to the resulting model"
             )
 
 
