@@ -115,7 +115,7 @@ class ClnMatcherConfig(BertConfig):
 # The position type of a matcher that starts from each model type.
 _POSITIONS = {"roformer": "rotary", "bert": "absolute", "wobert": "absolute"}
 # Fields of another model's configuration that must not be carried over.
-_OF_ITS_OWN_MODEL = (
+_MODEL_FIELDS = (
     "model_type",
     "architectures",
     "auto_map",
@@ -128,7 +128,7 @@ _OF_ITS_OWN_MODEL = (
     "problem_type",
 )
 # Fields of a classifier, carried over only if it has the same input as the matcher's.
-_OF_ITS_CLASSIFIER = ("id2label", "label2id", "num_labels", "classifier_dropout")
+_CLASSIFIER_FIELDS = ("id2label", "label2id", "num_labels", "classifier_dropout")
 
 
 def carried_pooling(config: dict[str, Any]) -> str | None:
@@ -151,7 +151,7 @@ def _from_backbone(model_type: str, config: dict[str, Any]) -> dict[str, Any]:
             f"embedding_size {config.get('embedding_size')} and rotary_value {config.get('rotary_value')}"
         )
     pooling = carried_pooling(config)
-    left = _OF_ITS_OWN_MODEL if pooling else (*_OF_ITS_OWN_MODEL, *_OF_ITS_CLASSIFIER)
+    left = _MODEL_FIELDS if pooling else (*_MODEL_FIELDS, *_CLASSIFIER_FIELDS)
     kept = {key: value for key, value in config.items() if key not in left}
     kept["position_embedding_type"] = _POSITIONS[model_type]
     if pooling:

@@ -42,9 +42,9 @@ from .rotary_cln_matcher import ClnMatcherRotations, rotation_table
 from .tasks_cln_matcher import group_tasks, read_task_ids, task_id
 
 _RECORDED = {"hidden_states": ClnMatcherLayer, "attentions": ClnMatcherSelfAttention}
-_UNDIVIDED = ["ClnMatcherEmbeddings", "ClnMatcherLayer"]
+_NO_SPLIT = ["ClnMatcherEmbeddings", "ClnMatcherLayer"]
 # Parameters of a backbone's file that a matcher does not have.
-_PASSED_OVER = [r"pooler\.", r"cls\.", r"embeddings\.(position_ids|token_type_ids)", r"embed_positions\."]
+_IGNORED_WEIGHTS = [r"pooler\.", r"cls\.", r"embeddings\.(position_ids|token_type_ids)", r"embed_positions\."]
 _ROFORMER = r"^roformer\."
 # A backbone's classifier whose input or classes differ from the matcher's.
 _OTHER_CLASSIFIER = r"^classifier\.(?=(weight|bias)$)"
@@ -62,9 +62,9 @@ class ClnMatcherPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _no_split_modules = _UNDIVIDED
+    _no_split_modules = _NO_SPLIT
     _can_record_outputs = _RECORDED
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     def __init__(self, config: ClnMatcherConfig, *inputs: Any, **kwargs: Any) -> None:
         # Not isinstance: a folder from the Hub has its own configuration class.
@@ -167,7 +167,7 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
                     f"(max_position_embeddings), got {length}: truncate the longer of the two (truncation=True)"
                 )
             position_ids = torch.arange(length, device=given.device)[None]
-        conditions, rows = self._conditions(_either(task_ids, tasks), given)
+        conditions, rows = self._conditions(_only_one(task_ids, tasks), given)
         cosines, sines = self.rotations(position_ids) if hasattr(self, "rotations") else (None, None)
         states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds, conditions, rows)
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=states, attention_mask=attention_mask)
@@ -236,11 +236,11 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
         """
         folded = _fold(self, name)
         fields = folded.config.to_dict()
-        for key in _ONLY_OURS:
+        for key in _MATCHER_FIELDS:
             fields.pop(key, None)
         state = folded.state_dict()
         plain: BertModel | RoFormerModel
-        with _nothing_drawn():
+        with _preserved_random_state():
             # transformers' RoFormer has eager attention only.
             if self.config.position_embedding_type == "rotary":
                 plain = RoFormerModel._from_config(RoFormerConfig(**fields), attn_implementation="eager")
@@ -265,7 +265,7 @@ def _refuse_adapters(model: nn.Module) -> None:
 
 
 # Fields that the configurations of RoFormer and BERT do not have.
-_ONLY_OURS = (
+_MATCHER_FIELDS = (
     "model_type",
     "architectures",
     "auto_map",
@@ -283,7 +283,7 @@ def _fold(model: Any, task: str | int) -> Any:
     number = task_id(task, model.config.task_names)
     config = copy.deepcopy(model.config)
     config.num_tasks, config.task_names, config.conditional = 1, [model.config.task_names[number]], False
-    with _nothing_drawn():
+    with _preserved_random_state():
         folded = type(model)._from_config(config, dtype=model.dtype).to(model.device)
     state = dict(model.state_dict())
     if model.config.conditional:
@@ -308,14 +308,14 @@ def _fold(model: Any, task: str | int) -> Any:
 
 
 @contextlib.contextmanager
-def _nothing_drawn() -> Iterator[None]:
+def _preserved_random_state() -> Iterator[None]:
     """Restore the random state afterwards: new parameters, which are overwritten, must not change a training."""
     device = torch.get_default_device()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
-def _either(task_ids: Any, tasks: Any) -> Any:
+def _only_one(task_ids: Any, tasks: Any) -> Any:
     if task_ids is not None and tasks is not None:
         raise ValueError("task_ids and tasks are two names of one argument, got both: give only one")
     return tasks if task_ids is None else task_ids
@@ -404,7 +404,7 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
                 sum divided by this number instead of their mean.
         """
         outputs = self.bert(
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, _either(task_ids, tasks),
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, _only_one(task_ids, tasks),
             return_dict=True, **kwargs,
         )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.pooler_output))

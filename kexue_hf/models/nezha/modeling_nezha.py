@@ -50,9 +50,9 @@ _TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _RECORDED = {"hidden_states": NezhaLayer, "attentions": NezhaSelfAttention}
-_UNDIVIDED = ["NezhaEmbeddings", "NezhaLayer"]
+_NO_SPLIT = ["NezhaEmbeddings", "NezhaLayer"]
 # Constants in files of transformers 4, and parts of a pre-trained model that other heads do not use.
-_PASSED_OVER = [
+_IGNORED_WEIGHTS = [
     r"relative_positions_encoding\.positions_encoding",
     r"embeddings\.token_type_ids",
     r"(^|\.)pooler\.",
@@ -73,9 +73,9 @@ class NezhaPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
-    _no_split_modules = _UNDIVIDED
+    _no_split_modules = _NO_SPLIT
     _can_record_outputs = _RECORDED
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -87,12 +87,12 @@ class NezhaPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """Save the model; the saved configuration records whether these weights include a pooler."""
-        said = self.config.add_pooling_layer
+        configured = self.config.add_pooling_layer
         self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
-            self.config.add_pooling_layer = said
+            self.config.add_pooling_layer = configured
 
 
 class NezhaModel(NezhaPreTrainedModel):

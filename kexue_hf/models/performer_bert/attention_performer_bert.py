@@ -24,15 +24,20 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .exponential_performer_bert import BothWays, ExponentialSums, exponential_step, no_exponential_sums
+from .exponential_performer_bert import (
+    BidirectionalExponential,
+    ExponentialSums,
+    empty_exponential_sums,
+    exponential_step,
+)
 from .feature_maps_performer_bert import ExponentialMap, FeatureMap, LowOrderMap
 from .gradients_performer_bert import full_precision, recomputed
 from .low_order_performer_bert import (
     LowOrderSums,
     coefficients_of,
-    low_order_both_ways,
+    empty_low_order_sums,
+    low_order_bidirectional,
     low_order_step,
-    no_low_order_sums,
 )
 from .traced_performer_bert import traced_exponential, traced_low_orders
 
@@ -105,10 +110,10 @@ def linear_attention(
     if chunk is None:
         of_kind = CHUNK if isinstance(feature_map, LowOrderMap) else EXPONENTIAL_CHUNK
         chunk = of_kind if query.device.type == "cpu" else CHUNK_ELSEWHERE
-    return feature_map(_both_ways, query, key, value, key_mask, scaling, epsilon, chunk)
+    return feature_map(_bidirectional, query, key, value, key_mask, scaling, epsilon, chunk)
 
 
-def _both_ways(
+def _bidirectional(
     feature_map: FeatureMap,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -121,11 +126,11 @@ def _both_ways(
     with full_precision(query.device):
         real = None if key_mask is None else key_mask[:, None]
         if isinstance(feature_map, LowOrderMap):
-            output = low_order_both_ways(query, key, value, feature_map, real, scaling, chunk)
+            output = low_order_bidirectional(query, key, value, feature_map, real, scaling, chunk)
         else:
             prepare = _Preparation(feature_map, query.dtype, scaling)
             parts = prepare(query, key, value, real, causal=False)
-            output = BothWays.apply(
+            output = BidirectionalExponential.apply(
                 parts.query, parts.key, parts.value, parts.log_weight, parts.key_count, *prepare.map, epsilon,
                 chunk,
             )  # fmt: skip
@@ -157,7 +162,7 @@ def _traced(
 
 
 @_not_compiled
-def _outside_of_graphs(feature_map: FeatureMap, *inputs: Any) -> torch.Tensor:
+def _run_uncompiled(feature_map: FeatureMap, *inputs: Any) -> torch.Tensor:
     found: torch.Tensor = feature_map(*inputs)
     return found
 
@@ -202,7 +207,7 @@ class LinearAttentionState:
             return value.to(query.dtype) + (query.sum() + key.sum())
         if torch.compiler.is_exporting():
             return self.feature_map(self._step, query, key, value, key_mask, scaling, query.shape[-2])
-        return _outside_of_graphs(self.feature_map, self._step, query, key, value, key_mask, scaling, self.chunk)
+        return _run_uncompiled(self.feature_map, self._step, query, key, value, key_mask, scaling, self.chunk)
 
     def _step(
         self,
@@ -218,7 +223,7 @@ class LinearAttentionState:
             prepare = _Preparation(feature_map, query.dtype, scaling)
             outputs = []
             exporting = torch.compiler.is_exporting()
-            sizes = [chunk] if exporting else _pieces(key.shape[-2], chunk, key.shape[0] * key.shape[1])
+            sizes = [chunk] if exporting else _chunk_sizes(key.shape[-2], chunk, key.shape[0] * key.shape[1])
             # Not slices: the gradient of each slice would have the size of the whole.
             queries, keys, values = (
                 [states] if exporting else states.split(sizes, dim=-2) for states in (query, key, value)
@@ -233,7 +238,7 @@ class LinearAttentionState:
                 parts = prepare(asked, kept, given, real, causal=True)
                 arguments: tuple[Any, ...] = (
                     parts.query, parts.key, parts.value.to(prepare.dtype), parts.log_weight, parts.real,
-                    _known_to_be_finite(parts), 1 if exporting else max(1, asked.shape[-2] // chunk),
+                    _certainly_finite(parts), 1 if exporting else max(1, asked.shape[-2] // chunk),
                 )  # fmt: skip
                 if isinstance(feature_map, LowOrderMap):
                     arguments += (feature_map.quadratic_dims, prepare.map)
@@ -259,9 +264,9 @@ class LinearAttentionState:
         empty: ExponentialSums | LowOrderSums
         if isinstance(self.feature_map, LowOrderMap):
             sizes = (self.feature_map.linear_dims, self.feature_map.quadratic_dims)
-            empty = no_low_order_sums(value, *sizes, prepare.dtype)
+            empty = empty_low_order_sums(value, *sizes, prepare.dtype)
         else:
-            empty = no_exponential_sums(value, prepare.map[1].shape[-2], prepare.dtype)
+            empty = empty_exponential_sums(value, prepare.map[1].shape[-2], prepare.dtype)
         if self.tensors is None:
             return empty
         if self.tensors.sums.shape != empty.sums.shape:
@@ -323,14 +328,14 @@ def _check(
     return scaling
 
 
-def _pieces(length: int, chunk: int, heads: int) -> list[int]:
+def _chunk_sizes(length: int, chunk: int, heads: int) -> list[int]:
     """Return the numbers of positions to process together: several whole chunks, or less than one."""
     together = max(1, CAUSAL_ROWS // (chunk * max(1, heads))) * chunk
     whole, rest = divmod(length, together)
     return [together] * whole + [size for size in (rest - rest % chunk, rest % chunk) if size]
 
 
-def _known_to_be_finite(parts: "_Parts") -> bool:
+def _certainly_finite(parts: "_Parts") -> bool:
     """Return whether all products of keys and values are certainly finite, checked only on a CPU.
 
     Elsewhere the check would wait for the device, and an exported graph must serve other numbers too: both return
@@ -344,14 +349,14 @@ def _known_to_be_finite(parts: "_Parts") -> bool:
     return bool((products + parts.value.detach().sum(dtype=products.dtype)).isfinite())
 
 
-def _parts_of(key: torch.Tensor) -> Sequence[torch.Tensor]:
+def _split_positions(key: torch.Tensor) -> Sequence[torch.Tensor]:
     """Split positions into chunks; a compiled program takes all at once, because a split would fix their number."""
     return (key,) if torch.compiler.is_compiling() else key.split(CHUNK, dim=-2)
 
 
 def _log_sums(key: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Return the logarithm of the sum of a key's features, [batch, heads, keys]."""
-    parts = [recomputed(_log_sum, part, directions, bias) for part in _parts_of(key)]
+    parts = [recomputed(_log_sum, part, directions, bias) for part in _split_positions(key)]
     return torch.cat(parts, dim=-1)
 
 
@@ -430,7 +435,7 @@ class _Preparation:
                 gaussian = isinstance(feature_map, ExponentialMap) and feature_map.gaussian
                 parts = [
                     recomputed(_log_weight, part, self.tilt, self.scaling if gaussian else 0.0)
-                    for part in _parts_of(key)
+                    for part in _split_positions(key)
                 ]
                 log_weight = torch.cat(parts, dim=-1)
         return _Parts(query, key, value, log_weight.masked_fill(~real, -torch.inf), real, count)

@@ -127,19 +127,19 @@ class PerformerBertConfig(BertConfig):
         """
         found = config_dict.get("model_type")
         if found is not None and found != cls.model_type:
-            if found not in _READ_AS_OURS:
+            if found not in _BACKBONES:
                 raise ValueError(
-                    f"Performer BERT can start from {' or '.join(_READ_AS_OURS)}, got a model of type {found!r}; "
+                    f"Performer BERT can start from {' or '.join(_BACKBONES)}, got a model of type {found!r}; "
                     "for other models use kexue_hf.use_performer(model)"
                 )
             if config_dict.get("position_embedding_type", "absolute") != "absolute":
                 raise ValueError("Performer BERT needs a BERT with absolute positions, got one with relative ones")
-            config_dict = {key: value for key, value in config_dict.items() if key not in _OF_ITS_OWN_MODEL}
+            config_dict = {key: value for key, value in config_dict.items() if key not in _MODEL_FIELDS}
         return super().from_dict(config_dict, **kwargs)
 
 
-_READ_AS_OURS = ("bert", "wobert")
+_BACKBONES = ("bert", "wobert")
 # Fields of another model's configuration that must not be carried over.
-_OF_ITS_OWN_MODEL = ("model_type", "architectures", "auto_map", "attention_probs_dropout_prob", "is_decoder")
+_MODEL_FIELDS = ("model_type", "architectures", "auto_map", "attention_probs_dropout_prob", "is_decoder")
 
 __all__ = ["PerformerBertConfig"]

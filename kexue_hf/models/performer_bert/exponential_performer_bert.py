@@ -39,12 +39,12 @@ class _Logits:
         return found.add_(self.bias[:, None])
 
 
-def _apart(states: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+def _project_back(states: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """Sum the products with directions [1 or heads, features, dim] over the features: the gradient of `_logits`."""
     return states @ (directions[0] if len(directions) == 1 else directions)
 
 
-class BothWays(torch.autograd.Function):
+class BidirectionalExponential(torch.autograd.Function):
     """Attention of all queries to all keys.
 
     Args of `apply`:
@@ -148,7 +148,7 @@ class BothWays(torch.autograd.Function):
             if needs[0] or needs[5] or needs[7]:
                 inner = (above @ sums.mT).addcmul_(below, total.mT).mul_(found)
                 if to_query is not None:
-                    to_query[:, :, part] = _apart(inner, query_directions)
+                    to_query[:, :, part] = _project_back(inner, query_directions)
                 collect(5, inner, states)
             to_sums.add_(found.mT @ above).add_(above.sum(-2, keepdim=True), alpha=ctx.epsilon)
             to_total.add_(found.mul_(below).sum(-2)[..., None]).add_(below.sum(-2, keepdim=True), alpha=ctx.epsilon)
@@ -167,7 +167,7 @@ class BothWays(torch.autograd.Function):
                 to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)
             inner = (value[:, :, part].to(dtype) @ to_sums.mT).add_(to_total.mT).mul_(found)
             if to_key is not None:
-                to_key[:, :, part] = _apart(inner, key_directions)
+                to_key[:, :, part] = _project_back(inner, key_directions)
             if to_log_weight is not None:
                 to_log_weight[:, :, part] = inner.sum(-1)
             collect(6, inner, states)
@@ -190,7 +190,7 @@ class ExponentialSums(NamedTuple):
     plain: torch.Tensor
 
 
-def no_exponential_sums(value: torch.Tensor, features: int, dtype: torch.dtype) -> ExponentialSums:
+def empty_exponential_sums(value: torch.Tensor, features: int, dtype: torch.dtype) -> ExponentialSums:
     batch, heads, _, value_dim = value.shape
     return ExponentialSums(
         value.new_zeros(batch, heads, features, value_dim + 1, dtype=dtype),
@@ -261,7 +261,7 @@ def exponential_step(
     carry = (before_top - top).exp()[..., None]
     output = torch.addcmul(pairs @ finite(value, clean), carry, answers).addcmul_(total, past_plain)
     below = output[..., -1:]
-    output = spoil(output[..., :-1] / below.masked_fill(below == 0, 1.0), value[..., :-1], clean)
+    output = mark_nonfinite(output[..., :-1] / below.masked_fill(below == 0, 1.0), value[..., :-1], clean)
     return output.flatten(2, 3), ExponentialSums(sums, last[:, :, -1], plain)
 
 
@@ -303,7 +303,7 @@ def finite(states: torch.Tensor, clean: bool) -> torch.Tensor:
     return states if clean or states.shape[-2] == 1 else states.nan_to_num(0.0, 0.0, 0.0)
 
 
-def spoil(output: torch.Tensor, states: torch.Tensor, clean: bool) -> torch.Tensor:
+def mark_nonfinite(output: torch.Tensor, states: torch.Tensor, clean: bool) -> torch.Tensor:
     """Set rows to NaN that may see an entry which `finite` replaced: from the position of a non-finite entry on."""
     if clean or states.shape[-2] == 1:
         return output

@@ -32,35 +32,35 @@ DEFAULT_MAP = "low_order"
 MAP_NAME = "favor_map"
 SOFTMAX_MARK = "favor_softmax"
 # Arguments by which some models change the scores.
-_OF_SCORES = (
+_SCORE_ARGUMENTS = (
     "position_bias", "relative_position_bias", "attention_bias", "softcap", "s_aux", "sinks", "head_mask", "indices",
     "block_indices",
 )  # fmt: skip
 
-Looking = TypeVar("Looking")
+Value = TypeVar("Value")
 
 
-class PerThread(Generic[Looking]):
+class PerThread(Generic[Value]):
     """A value that only the thread that set it sees. Not a ContextVar, which stops torch.compile in every layer."""
 
     def __init__(self) -> None:
-        self._found: dict[int, Looking] = {}
+        self._found: dict[int, Value] = {}
 
-    def get(self) -> Looking | None:
+    def get(self) -> Value | None:
         # Usually empty, which a compiler can check.
         return self._of_this_thread() if self._found else None
 
     @torch.compiler.disable
-    def _of_this_thread(self) -> Looking | None:
+    def _of_this_thread(self) -> Value | None:
         return self._found.get(threading.get_ident())
 
-    def set(self, value: Looking) -> Looking | None:
+    def set(self, value: Value) -> Value | None:
         """Set the value, and return the argument for `reset`."""
         before = self.get()
         self._found[threading.get_ident()] = value
         return before
 
-    def reset(self, before: Looking | None) -> None:
+    def reset(self, before: Value | None) -> None:
         if before is None:
             self._found.pop(threading.get_ident(), None)
         else:
@@ -210,7 +210,7 @@ def _check(
     module: nn.Module, key: torch.Tensor, attention_mask: torch.Tensor | None, extra: dict[str, Any]
 ) -> torch.Tensor | None:
     """Refuse unsupported arguments, and return the mask of keys."""
-    for name in _OF_SCORES:
+    for name in _SCORE_ARGUMENTS:
         if extra.get(name) is not None:
             raise ValueError(
                 f"linear attention forms no scores of pairs, so {type(module).__name__} cannot change them by its "
@@ -246,7 +246,7 @@ def _default_map(head_dim: int, device: torch.device) -> FeatureMap:
     # An export or a dry run creates tensors without numbers, which must not stay in the cache.
     if torch.compiler.is_compiling() or type(torch.empty(0)) is not torch.Tensor:
         return _new_default_map(head_dim, device)
-    return _kept_default_map(head_dim, device)
+    return _cached_default_map(head_dim, device)
 
 
 def _new_default_map(head_dim: int, device: torch.device) -> FeatureMap:
@@ -255,7 +255,7 @@ def _new_default_map(head_dim: int, device: torch.device) -> FeatureMap:
         return create_feature_map(DEFAULT_MAP, head_dim)
 
 
-_kept_default_map = functools.lru_cache(maxsize=64)(_new_default_map)
+_cached_default_map = functools.lru_cache(maxsize=64)(_new_default_map)
 
 
 def _softmax(

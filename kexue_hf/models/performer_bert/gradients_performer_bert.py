@@ -53,7 +53,7 @@ def recomputed(function: Callable, *inputs: Any) -> Any:
     # An exported graph has no backward pass.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(*inputs)
-    tensors, build = _taken_apart(inputs)
+    tensors, build = _flatten(inputs)
     shape: list[Callable[[Iterator[torch.Tensor]], Any]] = []
     found = _Recomputed.apply(function, build, shape, *tensors)
     return shape[0](iter(found))
@@ -68,7 +68,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         # Outputs without a gradient, such as the past of the last chunk, cost nothing.
         ctx.set_materialize_grads(False)
-        found, put_together = _taken_apart(function(*build(iter(tensors))))
+        found, put_together = _flatten(function(*build(iter(tensors))))
         shape.append(put_together)
         return tuple(found)
 
@@ -83,7 +83,7 @@ class _Recomputed(torch.autograd.Function):
                 tensor.view_as(tensor) if differentiable else tensor.detach().requires_grad_(wanted)
                 for tensor, wanted in zip(saved, needed, strict=True)
             ]
-            found, _ = _taken_apart(ctx.function(*ctx.build(iter(tensors))))
+            found, _ = _flatten(ctx.function(*ctx.build(iter(tensors))))
             pairs = [
                 (output, gradient)
                 for output, gradient in zip(found, gradients, strict=True)
@@ -99,13 +99,13 @@ class _Recomputed(torch.autograd.Function):
         return (None, None, None, *(next(results) if wanted else None for wanted in needed))
 
 
-def _taken_apart(tree: Any) -> tuple[list[torch.Tensor], Callable[[Iterator[torch.Tensor]], Any]]:
+def _flatten(tree: Any) -> tuple[list[torch.Tensor], Callable[[Iterator[torch.Tensor]], Any]]:
     """Split nested tuples into their tensors and a function that rebuilds them from others."""
     if isinstance(tree, torch.Tensor):
         return [tree], next
     if not isinstance(tree, tuple):
         return [], lambda _: tree
-    parts = [_taken_apart(part) for part in tree]
+    parts = [_flatten(part) for part in tree]
     kind: Any = type(tree)
 
     def build(found: Iterator[torch.Tensor]) -> Any:

@@ -67,7 +67,7 @@ class PerformerBertEmbeddings(nn.Module):
                     "truncate them"
                 )
             position_ids = torch.arange(length, device=inputs_embeds.device)[None]
-        elif _may_look_at(position_ids) and int(position_ids.max()) >= limit:
+        elif _is_readable(position_ids) and int(position_ids.max()) >= limit:
             raise ValueError(f"positions of at most {limit - 1} (max_position_embeddings squared), got a larger one")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(position_ids)
@@ -85,7 +85,7 @@ class PerformerBertEmbeddings(nn.Module):
         return inner + ratio * (outer - self.position_embeddings(torch.zeros_like(position_ids[..., :1])))
 
 
-def _may_look_at(states: torch.Tensor) -> bool:
+def _is_readable(states: torch.Tensor) -> bool:
     """Return whether reading a value makes no device wait and no compiler stop, and there is a value."""
     return states.device.type == "cpu" and not torch.compiler.is_compiling() and states.numel() > 0
 

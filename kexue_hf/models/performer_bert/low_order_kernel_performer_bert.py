@@ -60,13 +60,13 @@ def _rows(states: torch.Tensor, part: slice, dtype: torch.dtype, real: torch.Ten
     return chosen.to(dtype).flatten(0, 1)
 
 
-def _for_each(constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
+def _expand_rows(constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
     """[1 or heads, ...] -> [batch * heads, ...]"""
     return constant.expand(batch, heads, *constant.shape[1:]).flatten(0, 1)
 
 
-def _as_given(gradient: torch.Tensor, constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
-    """Reduce a gradient to the shape before `_for_each`: [batch * heads, ...] -> [1 or heads, ...]"""
+def _reduce_rows(gradient: torch.Tensor, constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
+    """Reduce a gradient to the shape before `_expand_rows`: [batch * heads, ...] -> [1 or heads, ...]"""
     gradient = gradient.unflatten(0, (batch, heads)).sum(0)
     return gradient if len(constant) == len(gradient) else gradient.sum(0, keepdim=True)
 
@@ -105,7 +105,7 @@ class KeyStatistics(torch.autograd.Function):
     ) -> Any:
         batch, heads, length, _ = key.shape
         dtype, linear_dims, each = projection.dtype, projection.shape[-2], batch * heads
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
         parts = _parts(length, chunk)
         projected, log_weights = [], []
         for part in parts:
@@ -154,7 +154,7 @@ class KeyStatistics(torch.autograd.Function):
         batch, heads, length, _ = key.shape
         dtype, linear_dims, dims, chunk = projection.dtype, projection.shape[-2], ctx.dims, ctx.chunk
         needs = ctx.needs_input_grad
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
         to_value_mean, to_spread, to_covariance = (gradient.flatten(0, 1) for gradient in gradients)
         # The gradients of the means over all positions are known beforehand: sums over keys of terms linear in the
         # features are their mean or the covariance.
@@ -211,7 +211,7 @@ class KeyStatistics(torch.autograd.Function):
         return (
             to_key, to_value, None,
             *(
-                _as_given(gradient, constant, batch, heads) if needed else None
+                _reduce_rows(gradient, constant, batch, heads) if needed else None
                 for gradient, constant, needed in zip(to_constants, given, needs[3:7], strict=True)
             ),
             None, None,
@@ -246,7 +246,7 @@ class QueryOutputs(torch.autograd.Function):
     ) -> torch.Tensor:
         batch, heads, length, _ = query.shape
         linear_dims, each = projection.shape[-2], batch * heads
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift)]
         flat = [states.flatten(0, 1) for states in (value_mean, spread, covariance)]
         output = covariance.new_empty(each, length, covariance.shape[-1])
         features = covariance.new_empty(each, covariance.shape[-2], min(chunk, length))
@@ -266,7 +266,7 @@ class QueryOutputs(torch.autograd.Function):
         query, projection, shift, spread, covariance = ctx.saved_tensors
         batch, heads, length, _ = query.shape
         linear_dims, dims, chunk, needs = projection.shape[-2], ctx.dims, ctx.chunk, ctx.needs_input_grad
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift)]
         spread, covariance = spread.flatten(0, 1), covariance.flatten(0, 1)
         to_query = torch.empty_like(query) if needs[0] else None
         to_spread, to_covariance = torch.zeros_like(spread), torch.zeros_like(covariance)
@@ -298,7 +298,7 @@ class QueryOutputs(torch.autograd.Function):
         return (
             to_query,
             *(
-                _as_given(found, constant, batch, heads) if needed else None
+                _reduce_rows(found, constant, batch, heads) if needed else None
                 for found, constant, needed in zip(to_constants, (projection, shift), needs[1:3], strict=True)
             ),
             to_value_mean,

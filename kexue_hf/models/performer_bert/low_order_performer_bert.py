@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .exponential_performer_bert import decay, finite, lower_triangle, running_tops, spoil
+from .exponential_performer_bert import decay, finite, lower_triangle, mark_nonfinite, running_tops
 from .feature_maps_performer_bert import LowOrderMap
 from .low_order_kernel_performer_bert import (
     FLOOR,
@@ -84,7 +84,7 @@ def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
     return halves
 
 
-def low_order_both_ways(
+def low_order_bidirectional(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -133,7 +133,7 @@ class LowOrderSums(NamedTuple):
     top: torch.Tensor
 
 
-def no_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: torch.dtype) -> LowOrderSums:
+def empty_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: torch.dtype) -> LowOrderSums:
     batch, heads, _, value_dim = value.shape
     features, moments = 1 + linear_dims + count_products(dims), 1 + 2 * linear_dims + dims**2
     return LowOrderSums(
@@ -151,7 +151,7 @@ def _moments(weights: torch.Tensor, y: torch.Tensor, dims: int) -> torch.Tensor:
     return torch.cat([*sums, products.flatten(-2)[..., None, :]], dim=-1)
 
 
-def _before_each(past: torch.Tensor, grown: torch.Tensor, rescale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _running_sums(past: torch.Tensor, grown: torch.Tensor, rescale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sums before each chunk, and after all.
 
     `grown` [batch, heads, chunks, ...] is the increase by each chunk, after the earlier sums are rescaled.
@@ -188,7 +188,7 @@ def low_order_step(
     pairs = decay(log_weight, top)
     weights, rescale = (log_weight - last).exp()[..., None], (before_top - last).exp()[..., None]
 
-    before, moments = _before_each(past.moments, _moments(weights, y, dims), rescale)
+    before, moments = _running_sums(past.moments, _moments(weights, y, dims), rescale)
     count, sum_y, sum_squares, sum_products = before.split([1, linear_dims, linear_dims, dims**2], dim=-1)
 
     # Sums over the keys that a row sees: of the weights, of y times x, and of the squares of both.
@@ -231,6 +231,6 @@ def low_order_step(
         sums = torch.addcmul(kept[:, :, number] @ weighted[:, :, number], sums, rescale[:, :, number])
 
     output = torch.addcmul(now @ finite(value, clean), carry, torch.stack(answers, dim=2))
-    output = spoil(output / total, value, clean)
+    output = mark_nonfinite(output / total, value, clean)
     # Non-finite keys have no finite log_weight, so they have already made `top` non-finite.
     return output.flatten(2, 3), LowOrderSums(sums, moments, last[:, :, -1])

@@ -68,11 +68,11 @@ _TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _RECORDED = {"hidden_states": PerformerBertLayer, "attentions": PerformerBertSelfAttention}
-_UNDIVIDED = ["PerformerBertEmbeddings", "PerformerBertLayer"]
+_NO_SPLIT = ["PerformerBertEmbeddings", "PerformerBertLayer"]
 # Parameters of a BERT's file that this model does not have.
-_PASSED_OVER = [r"pooler\.", r"^(cls|classifier|qa_outputs)\.", r"embeddings\.position_ids"]
+_IGNORED_WEIGHTS = [r"pooler\.", r"^(cls|classifier|qa_outputs)\.", r"embeddings\.position_ids"]
 # A BERT's file has no feature maps: they are created from the configuration.
-_MADE = [r"\.favor_map\."]
+_CREATED_WEIGHTS = [r"\.favor_map\."]
 
 
 class PerformerBertPreTrainedModel(PreTrainedModel):
@@ -87,10 +87,10 @@ class PerformerBertPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _no_split_modules = _UNDIVIDED
+    _no_split_modules = _NO_SPLIT
     _can_record_outputs = _RECORDED
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
-    _keys_to_ignore_on_load_missing = _MADE
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
+    _keys_to_ignore_on_load_missing = _CREATED_WEIGHTS
 
     def __init__(self, config: PerformerBertConfig, *inputs: Any, **kwargs: Any) -> None:
         config.check()
@@ -110,14 +110,14 @@ class PerformerBertPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """Save the model; the saved configuration records whether it has a pooler and whether it looks back."""
-        said = self.config.add_pooling_layer, self.config.looks_back
+        configured = self.config.add_pooling_layer, self.config.looks_back
         self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
         encoder: Any = getattr(self, self.base_model_prefix, self)
         self.config.looks_back = encoder.is_causal
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
-            self.config.add_pooling_layer, self.config.looks_back = said
+            self.config.add_pooling_layer, self.config.looks_back = configured
 
 
 class PerformerBertModel(PerformerBertPreTrainedModel):

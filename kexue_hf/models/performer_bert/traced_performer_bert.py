@@ -20,7 +20,7 @@ def traced_low_orders(
     quadratic_dims: int,
     coefficients: Coefficients,
 ) -> torch.Tensor:
-    """Return the same as `low_order_both_ways`, [batch, heads, queries, value dim].
+    """Return the same as `low_order_bidirectional`, [batch, heads, queries, value dim].
 
     Args:
         query, key: shifted and projected, [batch, heads, length, linear_dims].
@@ -57,7 +57,7 @@ def traced_exponential(
     directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     epsilon: float,
 ) -> torch.Tensor:
-    """Return the same as `BothWays`, [batch, heads, queries, value dim], from the same arguments."""
+    """Return the same as `BidirectionalExponential`, [batch, heads, queries, value dim], from the same arguments."""
     query_directions, key_directions, query_bias, key_bias = directions
     dtype = query_directions.dtype
     value = value.to(dtype)

@@ -90,12 +90,11 @@ class TtaConfig(BertConfig):
         """
         found = config_dict.get("model_type")
         if found != cls.model_type:
-            if found is not None and found not in _WITH_NAMES_OF_BERT:
+            if found is not None and found not in _BACKBONES:
                 raise ValueError(
-                    f"a T-TA can start from {', '.join(_WITH_NAMES_OF_BERT)}, whose weights have its names, not from "
-                    f"{found!r}"
+                    f"a T-TA can start from {', '.join(_BACKBONES)}, whose weights have its names, not from {found!r}"
                 )
-            config_dict = {key: value for key, value in config_dict.items() if key not in _OF_ITS_OWN_MODEL}
+            config_dict = {key: value for key, value in config_dict.items() if key not in _MODEL_FIELDS}
             if config_dict.get("classifier_pooling") == "pooler":
                 del config_dict["classifier_pooling"]
             for name in ("mask_token_id", "query_source"):
@@ -109,8 +108,8 @@ class TtaConfig(BertConfig):
         return super().from_dict(config_dict, **kwargs)
 
 
-_WITH_NAMES_OF_BERT = ("bert", "wobert", "tta")
+_BACKBONES = ("bert", "wobert", "tta")
 # Fields of another model's configuration that must not be carried over.
-_OF_ITS_OWN_MODEL = ("model_type", "architectures", "auto_map")
+_MODEL_FIELDS = ("model_type", "architectures", "auto_map")
 
 __all__ = ["TtaConfig"]

@@ -44,9 +44,9 @@ _TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _RECORDED = {"hidden_states": TtaLayer, "attentions": TtaSelfAttention}
-_UNDIVIDED = ["TtaEmbeddings", "TtaLayer"]
+_NO_SPLIT = ["TtaEmbeddings", "TtaLayer"]
 # Parameters of a BERT that T-TA does not have.
-_PASSED_OVER = [r"pooler\.", r"^(cls|classifier)\.", r"embeddings\.position_ids"]
+_IGNORED_WEIGHTS = [r"pooler\.", r"^(cls|classifier)\.", r"embeddings\.position_ids"]
 # Implementations that take a boolean mask of (length, length).
 _WITH_DIAGONAL = ("eager", "sdpa")
 
@@ -62,9 +62,9 @@ class TtaPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
-    _no_split_modules = _UNDIVIDED
+    _no_split_modules = _NO_SPLIT
     _can_record_outputs = _RECORDED
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     def __init__(self, config: TtaConfig, *inputs: Any, **kwargs: Any) -> None:
         # Not isinstance: a folder from the Hub has its own configuration class.

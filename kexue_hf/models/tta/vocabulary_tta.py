@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 
 # Size limit of a vocab.txt in bytes: the largest in use, with 250,000 tokens, have three million.
-_LARGEST = 1 << 24
+_MAX_BYTES = 1 << 24
 
 # Ids in the official code's vocabulary; its network also hard-codes the id of [MASK].
 OFFICIAL_IDS = {"[PAD]": 0, "[EOS]": 1, "[UNK]": 2, "[SOS]": 3, "[MASK]": 4, "[CLS]": 5, "[SEP]": 6}
@@ -25,8 +25,10 @@ def load_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path}: expected a regular file with one token per line, got a folder, pipe or device")
-    if os.path.exists(path) and os.path.getsize(path) > _LARGEST:
-        raise ValueError(f"{path}: expected a vocabulary of at most {_LARGEST:,} bytes, got {os.path.getsize(path):,}")
+    if os.path.exists(path) and os.path.getsize(path) > _MAX_BYTES:
+        raise ValueError(
+            f"{path}: expected a vocabulary of at most {_MAX_BYTES:,} bytes, got {os.path.getsize(path):,}"
+        )
     vocabulary: dict[str, int] = {}
     number = 0
     try:

@@ -44,7 +44,7 @@ from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_clas
 from .unilm_wobert import UniLmGenerationMixin
 
 # Parts of a pre-trained model that other heads do not use: not worth a report.
-_PASSED_OVER = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
+_IGNORED_WEIGHTS = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
@@ -52,16 +52,16 @@ class WoBertPreTrainedModel(BertPreTrainedModel):
 
     config: WoBertConfig
     config_class = WoBertConfig
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """Save the model; the saved configuration records whether these weights include a pooler."""
-        said = self.config.add_pooling_layer
+        configured = self.config.add_pooling_layer
         self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
-            self.config.add_pooling_layer = said
+            self.config.add_pooling_layer = configured
 
 
 class _HeadWithLabels(WoBertPreTrainedModel):

@@ -11,7 +11,7 @@ from typing import Any
 _MARK = b"\xef\xbb\xbf"
 
 # Size limit of a vocab.txt in bytes: the largest in use, with 250,000 tokens, have three million.
-_LARGEST = 1 << 24
+_MAX_BYTES = 1 << 24
 
 
 class VocabularyMismatchWarning(UserWarning):
@@ -72,8 +72,10 @@ def _check_file(path: str | os.PathLike[str]) -> None:
     """Raise ValueError for a file that cannot be read to its end: a pipe, a device, a sparse file of terabytes."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path}: expected a regular file with one token per line, got a folder, pipe or device")
-    if os.path.exists(path) and os.path.getsize(path) > _LARGEST:
-        raise ValueError(f"{path}: expected a vocabulary of at most {_LARGEST:,} bytes, got {os.path.getsize(path):,}")
+    if os.path.exists(path) and os.path.getsize(path) > _MAX_BYTES:
+        raise ValueError(
+            f"{path}: expected a vocabulary of at most {_MAX_BYTES:,} bytes, got {os.path.getsize(path):,}"
+        )
 
 
 def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
