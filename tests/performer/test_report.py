@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 import kexue_hf
 from kexue_hf import ClnMatcherConfig, PerformerBertConfig, calibrate_performer, performer_report, use_performer
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
-from kexue_hf.performer.report.passages import Pieces
+from kexue_hf.performer.report.passages import Passages
 from kexue_hf.performer.report.report import CALIBRATED, DO_NOT, FINE, MEAN, RECOVER, OutputReport, _judge, ranges
 from kexue_hf.performer.report.speed import AttentionSpeed, SpeedAtLength, _medians, attention_speed, crossover_of
 from kexue_hf.performer.report.text import speed_text
@@ -83,16 +83,16 @@ def test_layers_are_told_apart(found) -> None:
 
 
 def test_what_comes_out_is_that_of_the_swapped_model(found) -> None:
-    """Pieces, halves, calibration, the error of the states and the loss, by other ways."""
+    """Passages, halves, calibration, the error of the states and the loss, by other ways."""
     tokenizer, model = tokenizer_of_words(), tiny()
-    cut = Pieces(model, tokenizer, TEXTS)
+    cut = Passages(model, tokenizer, TEXTS)
     assert cut.max_length == 32 and [len(row) for row in cut.rows] == [32, 32, 32, 12] * 2
     assert (found.pieces_found, found.pieces_calibrated, found.pieces_measured) == (8, 4, 4)
     calibrating, measuring = (cut.batches(cut.rows[half::2], 8) for half in (0, 1))
     assert found.tokens_measured == int(measuring[0]["attention_mask"].sum())
     with torch.no_grad():
         exact = model.bert(**measuring[0], output_hidden_states=True).hidden_states
-        ((batch, labels),) = cut.hidden(measuring)
+        ((batch, labels),) = cut.masked(measuring)
         losses = [float(model(**batch, labels=labels).loss)]
         use_performer(model)
         calibrate_performer(model, calibrating)
@@ -116,10 +116,10 @@ def test_what_comes_out_is_that_of_the_swapped_model(found) -> None:
 
 def test_words_are_hidden_in_every_row() -> None:
     tokenizer = tokenizer_of_words()
-    cut = Pieces(tiny(), tokenizer, TEXTS)
+    cut = Passages(tiny(), tokenizer, TEXTS)
     # Rows of one word, too, of which most would have none hidden.
     batches = cut.batches([*cut.rows, *[[2, number, 3] for number in range(5, 35)]], 3)
-    for (batch, labels), original in zip(cut.hidden(batches), batches, strict=True):
+    for (batch, labels), original in zip(cut.masked(batches), batches, strict=True):
         hidden = labels != -100
         assert hidden.any(-1).all()
         assert (batch["input_ids"][hidden] == tokenizer.mask_token_id).all()
@@ -146,7 +146,7 @@ def test_the_model_is_left_as_it_was(kind: str, error: bool, monkeypatch: pytest
     before, random = snapshot(model), torch.get_rng_state()
     options = {"feature_map": "low_order", "layers": [0]}
     if error:
-        monkeypatch.setattr("kexue_hf.performer.report.report.compare_runs", lambda *_: 1 / 0)
+        monkeypatch.setattr("kexue_hf.performer.report.report.compare_variants", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             report(model, **options)
     else:
@@ -173,7 +173,7 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         with pytest.raises(ValueError, match="0, 2, got 1"):
             report(make(), layers=[1, 2])
         model = make()
-        cut = Pieces(model, tokenizer_of_words(), TEXTS)
+        cut = Passages(model, tokenizer_of_words(), TEXTS)
         calibrate_performer(model, cut.batches(cut.rows[:1], 1))
         other = report(model, max_length=32)
         assert other.layers[0].errors["as saved"] != found.layers[0].errors["as saved"]
@@ -226,7 +226,7 @@ def test_any_model(name: str, changes: dict, loss_kind: str | None) -> None:
     # Fresh weights: nearly even attention, which linear attention gives nearly.
     assert found.verdict == FINE and found.suggested_layers == list(range(len(found.layers)))
     if loss_kind == "next-word":
-        batch = Pieces(model, tokenizer_of_words(), TEXTS, 20)
+        batch = Passages(model, tokenizer_of_words(), TEXTS, 20)
         # Of one batch, that of the model itself.
         rows = [batch.rows[number * len(batch.rows) // 4] for number in range(4)]
         rows = rows if found.judged == "as saved" else rows[1::2]

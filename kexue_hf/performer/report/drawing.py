@@ -1,4 +1,4 @@
-"""A report on linear attention as a picture; matplotlib draws it."""
+"""Draw a report on linear attention with matplotlib."""
 
 import math
 from pathlib import Path
@@ -19,27 +19,27 @@ _COLOURS = {
     "suggested": "tab:green",
 }
 _FORMS = ("png", "svg", "pdf")
-# Errors beyond it are all the same: as large as what they are an error of, twice over.
+# Larger errors are drawn at this height: twice the size of the exact result.
 _LARGEST = 2.0
 
 
 def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool = True) -> None:
-    """Write the picture, whole or not at all; its form is that of the name.
+    """Write the picture atomically, in the format of the file name's suffix.
 
     Raises:
         InputError: matplotlib is missing.
-        OutputError: a name of another form, or it cannot be written.
+        OutputError: the suffix is unknown, or the file cannot be written.
     """
     form = Path(path).suffix.lower().removeprefix(".")
     if form not in _FORMS:
-        raise OutputError(f"{path}: expected a name that ends in .{', .'.join(_FORMS)}")
+        raise OutputError(f"{path}: expected a file name that ends in .{', .'.join(_FORMS)}")
     try:
-        # Without pyplot, which would look for a screen and keep every figure.
+        # Without pyplot, which would look for a display and keep every figure.
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("a picture needs matplotlib, which is not installed: pip install matplotlib") from error
-    # The same picture from the same figures.
+    # A fixed salt makes equal figures give equal files.
     style: Any = {"svg.hashsalt": "kexue", "font.size": 9, "font.family": fonts_for([report.model])[0]}
     with rc_context(style):
         figure = Figure(figsize=(11, 7.4), layout="constrained")
@@ -57,7 +57,7 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
             fontweight="bold",
         )
         with whole_binary_file(path, overwrite=overwrite) as file:
-            # The name of the model may be longer than the panels are wide.
+            # "tight", since the model's name may be wider than the panels.
             dates: Any = {"Date": None} if form == "svg" else None
             figure.savefig(file, format=form, dpi=130, bbox_inches="tight", metadata=dates)
 
@@ -87,14 +87,14 @@ def _alone(axes: Any, report: "PerformerReport") -> None:
     axes.axhspan(0, report.linear_error, color="tab:green", alpha=0.12, linewidth=0)
     _lines(axes, report, "errors", names)
     axes.set_title("error of each layer alone", fontsize=10)
-    axes.set_ylabel("relative L2 (green: near enough)")
+    axes.set_ylabel("relative L2 (green: close enough)")
     axes.legend(frameon=False, fontsize=8)
 
 
 def _compounded(axes: Any, report: "PerformerReport") -> None:
     names = [name for name in _COLOURS if any(name in layer.hidden_errors for layer in report.layers)]
     if not names:
-        return _nothing(axes, "hidden states: not those\nof the attention's layers")
+        return _nothing(axes, "hidden states do not\nmatch the attention layers")
     _lines(axes, report, "hidden_errors", names)
     axes.set_title("error of the hidden states, all layers linear", fontsize=10)
     axes.set_ylabel("relative L2")
