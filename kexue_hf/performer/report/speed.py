@@ -18,7 +18,7 @@ LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 # Each contender runs at least _LEAST_RUNS times and _SECONDS in all, so that the median ignores a slow moment.
 _LEAST_RUNS, _SECONDS = 3, 0.3
 _MOST_RUNS = 15
-# Softmax takes four times as long for twice the length: lengths with a longer expected time in seconds are skipped.
+# Longest expected seconds of a run. Softmax takes four times as long for twice the length; longer runs are skipped.
 _PATIENCE = 30.0
 
 
