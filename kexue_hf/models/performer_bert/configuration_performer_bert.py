@@ -100,7 +100,7 @@ class PerformerBertConfig(BertConfig):
             raise ValueError(f"norm must be one of chi, sqrt_d, stratified, got {self.norm!r}")
         if self.redraw is not None and (self.feature_map in ("low_order", "learned") or self.redraw < 1):
             raise ValueError(
-                "redraw is for random features and must be a number of steps of at least 1, got "
+                "redraw must be a number of steps of at least 1, and needs random features, got "
                 f"{self.redraw} with feature_map {self.feature_map!r}"
             )
         layers = range(self.num_hidden_layers)

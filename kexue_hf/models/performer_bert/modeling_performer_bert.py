@@ -366,8 +366,8 @@ class PerformerBertForCausalLM(PerformerBertGenerationMixin, PerformerBertForMas
     def __init__(self, config: PerformerBertConfig) -> None:
         if config.linear_layers is not None:
             raise ValueError(
-                f"a causal Performer BERT needs linear attention in all layers, got linear_layers "
-                f"{config.linear_layers!r}: set linear_layers=None"
+                f"a causal Performer BERT must be linear in all layers, got linear_layers {config.linear_layers!r}: "
+                "set linear_layers=None"
             )
         super().__init__(config)
 

@@ -332,7 +332,7 @@ BAD_INPUTS = {
     "cache": ({"input_ids": IDS, "past_key_values": ()}, "takes no past_key_values"),
     "decoder": ({"input_ids": IDS, "encoder_hidden_states": IDS}, "takes no encoder_hidden_states"),
     "decoder's mask": ({"input_ids": IDS, "encoder_attention_mask": MASK}, "takes no encoder_attention_mask"),
-    "tasks twice": ({"input_ids": IDS, "tasks": 1}, "either task_ids or tasks"),
+    "tasks twice": ({"input_ids": IDS, "tasks": 1}, "two names of one argument"),
 }
 
 

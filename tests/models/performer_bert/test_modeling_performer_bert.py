@@ -499,7 +499,7 @@ def test_labels_of_a_causal_model_are_shifted() -> None:
             ),
             "padding_side",
         ),
-        (lambda model, ids: model(ids, use_cache=True).past_key_values.crop(1), "taken out"),
+        (lambda model, ids: model(ids, use_cache=True).past_key_values.crop(1), "no token can be removed"),
         (
             lambda model, ids: model(ids[:2], past_key_values=model(ids, use_cache=True).past_key_values),
             "of 6 texts, got 2",

@@ -300,7 +300,7 @@ def test_flash_attention_is_refused_while_the_diagonal_is_masked(way: str) -> No
 def test_nor_does_another_implementation_come_in_later(way: str) -> None:
     model = tiny()
     model.config._attn_implementation_internal = way
-    with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of them"):
+    with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of eager and sdpa"):
         model(IDS)
 
 

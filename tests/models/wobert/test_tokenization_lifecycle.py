@@ -190,9 +190,9 @@ def test_a_file_that_is_no_vocabulary(content, message, tmp_path):
 @pytest.mark.parametrize(
     ("vocab", "message"),
     [
-        ({"[UNK]": 0, "a": 0}, "an id of its own"),
-        ({"[UNK]": 0, "a": -1}, "an id of its own"),
-        ({"[UNK]": 0, "a": "1"}, "an id of its own"),
+        ({"[UNK]": 0, "a": 0}, "a distinct id"),
+        ({"[UNK]": 0, "a": -1}, "a distinct id"),
+        ({"[UNK]": 0, "a": "1"}, "a distinct id"),
         (["[UNK]", 3], "a token must be a string, got 3"),
     ],
     ids=["twice", "negative", "no-number", "no-string"],
@@ -637,7 +637,8 @@ def test_a_fork_during_a_batch_has_a_garbage_collector():
 
 
 @pytest.mark.parametrize(
-    ("name", "advice"), [("train_new_from_iterator", "build_vocabulary"), ("backend_tokenizer", "no Rust tokenizer")]
+    ("name", "advice"),
+    [("train_new_from_iterator", "build_vocabulary"), ("backend_tokenizer", "without a Rust tokenizer")],
 )
 def test_it_says_what_it_has_not(tokenizer, name, advice):
     assert not hasattr(tokenizer, name)
