@@ -176,7 +176,7 @@ def _calibrate(
     # For each kept batch, by its number: the samples of each map.
     kept: dict[int, dict[int, list[Any]]] = {}
     sizes: dict[int, int] = {}
-    told: dict[int, tuple[float, bool]] = {}
+    attention_of: dict[int, tuple[float, bool]] = {}
     every, current = 1, 0
 
     def record(
@@ -191,7 +191,7 @@ def _calibrate(
         if found is not None:
             kept[current].setdefault(id(found), []).append((query.detach(), key.detach(), real))
             sizes[current] = max(sizes[current], query.shape[0] * query.shape[2])
-            told[id(found)] = scaling, causal
+            attention_of[id(found)] = scaling, causal
 
     modes = [module for module in model.modules() if module.training]
     model.eval()
@@ -215,9 +215,9 @@ def _calibrate(
             module.training = True
     results = {}
     for name, feature_map in tqdm(maps.items(), desc="calibrating", leave=False, disable=not progress):
-        if id(feature_map) not in told:
+        if id(feature_map) not in attention_of:
             raise ValueError(f"calibration needs texts that reach every layer, {name} has seen none")
-        scaling, causal = told[id(feature_map)]
+        scaling, causal = attention_of[id(feature_map)]
         # Popped, so that a layer's samples are freed as soon as they have been used.
         samples = [sample for seen in kept.values() for sample in seen.pop(id(feature_map), [])]
         results[name] = calibrate(feature_map, samples, scaling=scaling, causal=causal)

@@ -116,19 +116,19 @@ def distil_performer(
         pupil = _with_adapters(model, rank, seed) if rank else model.requires_grad_(rank is None)
         for feature_map in maps:
             feature_map.requires_grad_(True)
-        of_maps = {id(parameter) for feature_map in maps for parameter in feature_map.parameters()}
+        map_parameters = {id(parameter) for feature_map in maps for parameter in feature_map.parameters()}
         parameters = [parameter for parameter in pupil.parameters() if parameter.requires_grad]
         groups = [
-            {"params": [p for p in parameters if (id(p) in of_maps) == mine], "lr": its_rate}
-            for mine, its_rate in ((False, learning_rate), (True, map_learning_rate))
+            {"params": [p for p in parameters if (id(p) in map_parameters) == mine], "lr": group_rate}
+            for mine, group_rate in ((False, learning_rate), (True, map_learning_rate))
         ]
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, clock.rate)
-        with tempfile.TemporaryDirectory() as nowhere, _always_linear(model):
+        with tempfile.TemporaryDirectory() as directory, _always_linear(model):
             arguments = TrainingArguments(
-                output_dir=nowhere, max_steps=steps, per_device_train_batch_size=batch_size,
+                output_dir=directory, max_steps=steps, per_device_train_batch_size=batch_size,
                 gradient_accumulation_steps=accumulate, max_grad_norm=1.0, logging_steps=max(1, min(10, steps // 10)),
                 save_strategy="no", report_to=[], seed=seed, disable_tqdm=quiet, remove_unused_columns=False,
                 use_cpu=model.device.type == "cpu", dataloader_pin_memory=False, ddp_find_unused_parameters=True,

@@ -137,7 +137,7 @@ class LayerComparison:
 
 @contextlib.contextmanager
 def observed_softmax(look: Observer) -> Iterator[None]:
-    """Within the block, every layer with linear attention computes softmax and passes its inputs to `look`."""
+    """Make every layer with linear attention compute softmax and pass its inputs to `look` within the block."""
     recorder = RECORDER.set(lambda *_: None)
     observer = OBSERVER.set(look)
     try:

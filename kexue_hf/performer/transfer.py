@@ -138,19 +138,19 @@ def transfer_attention(
     source: Iterable[Any] = texts if once or not isinstance(texts, Iterable) else list(texts)
     stream = iter(source)
     if held_out is None:
-        tested = cut.take(stream, 1)
+        held_out_batches = cut.take(stream, 1)
         if not once:
             rest = source[cut.size :]  # type: ignore[index]  # a list, since it is not an iterator
             source = rest or source
     else:
-        tested = list(cut(held_out))
-    if not tested:
+        held_out_batches = list(cut(held_out))
+    if not held_out_batches:
         raise InputError("attention transfer needs at least one text, got none")
     # Calibration texts are also used for training, and never for measuring errors.
     first = cut.take(stream if once else iter(source), max(1, START_TEXTS // cut.size))
-    shown = first or tested
+    calibration = first or held_out_batches
     if new_start:
-        calibrate_performer(model, shown)
+        calibrate_performer(model, calibration)
 
     modes = [module for module in model.modules() if module.training]
     model.eval()
@@ -163,7 +163,7 @@ def transfer_attention(
     progress = tqdm(total=steps, desc="attention transfer", unit="step", disable=quiet)
     batches = itertools.chain(first, cut(stream)) if once else repeated_batches(cut, source, seed)
     try:
-        result.before = _errors(model, maps, tested)
+        result.before = _errors(model, maps, held_out_batches)
         result.curve.append((0, result.before))
         for step in range(1, steps + 1):
             batch = next(batches, None)
@@ -182,12 +182,12 @@ def transfer_attention(
             progress.update()
             progress.set_postfix_str(f"error {math.sqrt(loss):.3f}", refresh=False)
             if step % evaluate_every == 0 and step < steps:
-                result.curve.append((step, _errors(model, maps, tested)))
+                result.curve.append((step, _errors(model, maps, held_out_batches)))
         result.kinds = ["learned"] * len(maps)
         if rival is not None and isinstance(getattr(model.config, SETTING, None), Mapping):
-            judged = shown[-2:] if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
-            result.kinds = _choose_maps(model, maps, rival, shown, judged)
-        result.after = _errors(model, {module: _maps(model)[module] for module in maps}, tested)
+            comparison = calibration[-2:] if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
+            result.kinds = _choose_maps(model, maps, rival, calibration, comparison)
+        result.after = _errors(model, {module: _maps(model)[module] for module in maps}, held_out_batches)
         result.curve.append((result.steps, result.after))
     finally:
         progress.close()
@@ -334,10 +334,10 @@ def _maps(model: Any) -> Maps:
 
 
 def _choose_maps(
-    model: Any, maps: Maps, rival: str, shown: list[Mapping[str, Any]], judged: list[Mapping[str, Any]]
+    model: Any, maps: Maps, rival: str, calibration: list[Mapping[str, Any]], comparison: list[Mapping[str, Any]]
 ) -> list[str]:
     """Give each layer the rival if it is closer to softmax; return the kind of each of `maps`."""
-    trained_errors = _errors(model, maps, judged)
+    trained_errors = _errors(model, maps, comparison)
     settings = dict(getattr(model.config, SETTING))
     rivals: Maps = {}
     for module, (name, trained) in maps.items():
@@ -355,13 +355,15 @@ def _choose_maps(
         setattr(module, MAP_NAME, made)
     try:
         try:
-            calibrate_performer(model, shown)
+            calibrate_performer(model, calibration)
         except ValueError as error:
             # Too little text for the rival is no reason to lose the trained maps.
             logger.warning("all layers keep the maps that were trained, %s is not compared: %s", rival, error)
             return kinds
-        for i, (mine, other) in enumerate(zip(trained_errors, _errors(model, rivals, judged), strict=True)):
-            if other < mine:
+        for i, (trained_error, rival_error) in enumerate(
+            zip(trained_errors, _errors(model, rivals, comparison), strict=True)
+        ):
+            if rival_error < trained_error:
                 kinds[i] = rival
     finally:
         for kind, (module, (_, trained)) in zip(kinds, maps.items(), strict=True):

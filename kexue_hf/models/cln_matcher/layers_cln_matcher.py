@@ -47,7 +47,7 @@ class ClnMatcherEmbeddings(nn.Module):
         conditions: torch.Tensor | None,
         rows: torch.Tensor | None,
     ) -> torch.Tensor:
-        """[batch, length] -> [batch, length, hidden]."""
+        """Embed ids: [batch, length] -> [batch, length, hidden]."""
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
         if token_type_ids is None:

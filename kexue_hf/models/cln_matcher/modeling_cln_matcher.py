@@ -254,7 +254,7 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
 
 
 def _refuse_adapters(model: nn.Module) -> None:
-    """Raise ValueError if the model has PEFT layers: a task added beside them would not be saved with them."""
+    """Raise ValueError if the model has PEFT layers: an added task would not be saved with them."""
     for name, module in model.named_modules():
         # By module name: PEFT need not be installed.
         if any(kind.__module__.partition(".")[0] == "peft" for kind in type(module).__mro__):
@@ -365,7 +365,7 @@ class ClnMatcherForSequenceClassification(ClnMatcherPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """See `ClnMatcherPreTrainedModel.from_pretrained`."""
+        """Load the model; drop a backbone's classifier that does not fit. See `ClnMatcherPreTrainedModel`."""
         if _has_other_classifier(pretrained_model_name_or_path, kwargs):
             # Tells `_finalize_model_loading`: transformers itself undoes a renaming to an unknown name.
             kwargs["key_mapping"] = {_OTHER_CLASSIFIER: "backbone_classifier.", **(kwargs.get("key_mapping") or {})}

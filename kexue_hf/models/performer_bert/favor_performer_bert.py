@@ -195,7 +195,7 @@ def _attend(
                 "attention_probs_dropout_prob=0.0 (attention_dropout=0.0 in some), or give it feature maps with "
                 "kexue_hf.use_performer(model), which ignores this dropout"
             )
-        feature_map = _default_map(query.shape[-1], query.device)
+        feature_map = _default_map_for(query.shape[-1], query.device)
     missing = key.shape[-2] - query.shape[-2] if causal else 0
     if missing < 0:
         raise ValueError(f"causal attention needs at least as many keys as queries, got {-missing} fewer")
@@ -234,7 +234,7 @@ def _check(
 
 
 def _for_all_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
-    """[batch, fewer heads, length, dim] -> [batch, heads, length, dim], repeating each for its group of queries."""
+    """Repeat heads for groups of queries: [batch, fewer heads, length, dim] -> [batch, heads, length, dim]."""
     if states.shape[1] == heads:
         return states
     if not states.shape[1] or heads % states.shape[1]:
@@ -242,7 +242,7 @@ def _for_all_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     return states.repeat_interleave(heads // states.shape[1], dim=1)
 
 
-def _default_map(head_dim: int, device: torch.device) -> FeatureMap:
+def _default_map_for(head_dim: int, device: torch.device) -> FeatureMap:
     # An export or a dry run creates tensors without numbers, which must not stay in the cache.
     if torch.compiler.is_compiling() or type(torch.empty(0)) is not torch.Tensor:
         return _new_default_map(head_dim, device)

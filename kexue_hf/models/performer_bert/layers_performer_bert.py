@@ -48,7 +48,7 @@ class PerformerBertEmbeddings(nn.Module):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """[batch, length] -> [batch, length, hidden]; arguments as in `PerformerBertModel`.
+        """Embed ids: [batch, length] -> [batch, length, hidden]; arguments as in `PerformerBertModel`.
 
         Raises:
             ValueError: a text has more tokens than there are positions.
@@ -125,7 +125,7 @@ class PerformerBertSelfAttention(nn.Module):
         state: LinearAttentionState | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[batch, length, hidden] -> the same, and the weights if requested.
+        """Attend: [batch, length, hidden] -> the same, and the weights if requested.
 
         Args:
             attention_mask: boolean [batch, length] if `linear`, else in the form that the softmax implementation

@@ -61,7 +61,7 @@ def _rows(states: torch.Tensor, part: slice, dtype: torch.dtype, real: torch.Ten
 
 
 def _expand_rows(constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
-    """[1 or heads, ...] -> [batch * heads, ...]"""
+    """Expand a constant: [1 or heads, ...] -> [batch * heads, ...]"""
     return constant.expand(batch, heads, *constant.shape[1:]).flatten(0, 1)
 
 

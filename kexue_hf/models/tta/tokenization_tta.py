@@ -83,8 +83,8 @@ class TtaTokenizer(TokenizersBackend):
             tokens = _vocabulary(vocab_file if vocab is None else vocab, saved)
         else:
             tokens = trained.get_vocab(with_added_tokens=False)
-        there = set(tokens) | {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
-        missing = [str(token) for token in (pad_token, eos_token, unk_token, bos_token) if str(token) not in there]
+        known = set(tokens) | {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
+        missing = [str(token) for token in (pad_token, eos_token, unk_token, bos_token) if str(token) not in known]
         if missing:
             raise ValueError(
                 f"the vocabulary of {len(tokens):,} tokens lacks {', '.join(missing)}: is it a T-TA's? For a BERT's "
@@ -117,9 +117,9 @@ class TtaTokenizer(TokenizersBackend):
             eos_token=eos_token,
             pad_token=pad_token,
             unk_token=unk_token,
-            mask_token=mask_token if str(mask_token) in there else None,
-            cls_token=cls_token if str(cls_token) in there else None,
-            sep_token=sep_token if str(sep_token) in there else None,
+            mask_token=mask_token if str(mask_token) in known else None,
+            cls_token=cls_token if str(cls_token) in known else None,
+            sep_token=sep_token if str(sep_token) in known else None,
             **kwargs,
         )
 

@@ -145,9 +145,9 @@ def given_vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
 
 def check_special_tokens(vocabulary: Mapping[str, int], special: Mapping[str, Any], added: Iterable[Any]) -> None:
     """Raise ValueError for special tokens without an id: transformers would give them ids beyond the embeddings."""
-    there = {*map(str, added)}
+    added_tokens = {*map(str, added)}
     for role, token in special.items():
-        if token is not None and str(token) not in vocabulary and str(token) not in there:
+        if token is not None and str(token) not in vocabulary and str(token) not in added_tokens:
             use = "the token for unknown text" if role == "unk_token" else f"its {role}"
             raise ValueError(
                 f"the vocabulary of {len(vocabulary):,} tokens has no {str(token)!r}, {use}: is it a BERT vocab.txt? "
