@@ -201,8 +201,8 @@ def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> 
         ({"rival": "best"}, "rival must be one of"),
         ({"texts": "w1 w2"}, "expected several texts, got a single string"),
         ({"texts": []}, "needs at least one text, got none"),
-        ({"texts": [3]}, "a text is a string, got int"),
-        ({"texts": ["w1"], "tokenizer": None}, "a batch is a mapping of the model's inputs, got str"),
+        ({"texts": [3]}, "a text must be a string, got int"),
+        ({"texts": ["w1"], "tokenizer": None}, "a batch must be a mapping of the model's inputs, got str"),
     ],
     ids=lambda value: str(value),
 )
