@@ -2,6 +2,10 @@
 
 The result is the error of each layer's map in that layer alone, how peaked its softmax is, and which layers are close
 enough to be linear.
+
+The reason for `LINEAR_ERROR`: the residual connection hides much of an error of the attention. Measured on a sentence
+encoder of six layers, on passages of 256 tokens: with the two layers below this error linear, the pooled vectors have
+a cosine of .99 with softmax's; with the next best layer (error .44) as well, .98; with all six, .90.
 """
 
 import contextlib
@@ -16,10 +20,7 @@ from kexue_hf.models.performer_bert.attention_performer_bert import linear_atten
 from kexue_hf.models.performer_bert.favor_performer_bert import OBSERVER, RECORDER, Observer
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, LowOrderMap
 
-# Largest relative L2 error of a linear layer's attention if "auto" chooses the layers. The residual connection hides
-# much of such an error. Measured on a sentence encoder of six layers, on passages of 256 tokens: with the two layers
-# below this error linear, the pooled vectors have a cosine of .99 with softmax's; with the next best layer (error .44)
-# as well, .98; with all six, .90.
+# Largest relative L2 error of a linear layer's attention, if "auto" chooses the layers.
 LINEAR_ERROR = 0.4
 # Pairs of positions per block.
 _PAIRS = 1 << 24

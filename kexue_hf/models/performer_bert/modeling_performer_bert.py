@@ -56,11 +56,8 @@ from .state_performer_bert import PerformerBertState
 
 logger = logging.get_logger(__name__)
 
-# Length above which linear attention is faster, by type of device; unmeasured devices use the CPU's. Measured on a CPU
-# by benchmarks/performer.py (12 heads of 64, 256 features of the default map, 2 threads): the forward pass of
-# attention alone is faster from some 620 tokens on, with the backward pass and in a whole encoder from some 540 and
-# 570. The limit is well above, because these lengths depend on the machine; below it little is gained, and softmax is
-# exact.
+# Length above which linear attention is faster, by type of device; others use the CPU's. It is well above the 540 to 620
+# tokens measured by benchmarks/performer.py, which depend on the machine: below it little is gained.
 CROSSOVERS = {"cpu": 768}
 
 _TIED = {
