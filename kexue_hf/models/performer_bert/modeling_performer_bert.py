@@ -56,8 +56,8 @@ from .state_performer_bert import PerformerBertState
 
 logger = logging.get_logger(__name__)
 
-# Length above which linear attention is faster, by type of device; others use the CPU's. It is well above the 540 to 620
-# tokens measured by benchmarks/performer.py, which depend on the machine: below it little is gained.
+# Length above which linear attention is faster, by type of device; others use the CPU's. It is well above the 540 to
+# 620 tokens measured by benchmarks/performer.py, which depend on the machine: below it little is gained.
 CROSSOVERS = {"cpu": 768}
 
 _TIED = {
