@@ -15,8 +15,8 @@ feature_maps_performer_bert.py holds the maps, low_order_ and exponential_perfor
 * Gradients: for queries, keys, values and the map's parameters. Second derivatives are correct in causal attention and
   raise an error in attention to all keys.
 * Epsilon: `EPSILON` is added to each random feature (at most 1). It pulls rows toward the mean of the values, more
-  with larger norms and more keys: with 256 features, 64 dimensions, and queries and keys of standard deviation 1, by .2 %
-  at 192 positions and 1 to 2 % at 8,192; of 1.5, by up to 20 %. Gradients treat the subtracted maxima as constants.
+  with larger norms and more keys: with 256 features, 64 dimensions, and queries and keys of standard deviation 1, by
+  .2 % at 192 positions and 1 to 2 % at 8,192; of 1.5, by up to 20 %. Gradients treat subtracted maxima as constants.
   Without epsilon that is exact; with it, gradients agree with finite differences to about 1 % up to a standard
   deviation of 1; at 2.5, single gradients do not agree at all.
 * Non-finite numbers: a query affects its own row; a key or value affects every row that may attend to it; neither
