@@ -73,9 +73,7 @@ def _check_file(path: str | os.PathLike[str]) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path}: expected a regular file with one token per line, got a folder, pipe or device")
     if os.path.exists(path) and os.path.getsize(path) > _MAX_BYTES:
-        raise ValueError(
-            f"{path}: expected a vocabulary of at most {_MAX_BYTES:,} bytes, got {os.path.getsize(path):,}"
-        )
+        raise ValueError(f"{path}: {os.path.getsize(path):,} bytes, expected {_MAX_BYTES:,} at most for a vocabulary")
 
 
 def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:

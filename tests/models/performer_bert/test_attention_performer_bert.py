@@ -574,8 +574,12 @@ MASK = torch.ones(2, 4, dtype=torch.bool)
         ((Q, K, V), {"scaling": 0.0}, "scaling must be a positive number"),
         ((Q, K, V), {"scaling": float("inf")}, "scaling must be a positive number, got inf"),
         ((Q, K, V), {"chunk": 0}, "chunk must be at least 1"),
-        ((Q, K, V), {"epsilon": -1e-9}, "epsilon must be a number of at least 0, got -1e-09"),
-        ((Q, K, V), {"epsilon": float("nan"), "causal": True}, "epsilon must be a number of at least 0, got nan"),
+        ((Q, K, V), {"epsilon": -1e-9}, "epsilon must be a finite number of at least 0, got -1e-09"),
+        (
+            (Q, K, V),
+            {"epsilon": float("nan"), "causal": True},
+            "epsilon must be a finite number of at least 0, got nan",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

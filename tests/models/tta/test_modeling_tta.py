@@ -239,7 +239,7 @@ BAD_INPUTS = {
     "three dimensions": (lambda ids: {"input_ids": ids, "attention_mask": torch.ones(4, 7, 7).bool()}, "boolean"),
     "another batch's mask": (
         lambda ids: {"input_ids": ids, "attention_mask": MASK[:1]},
-        r"texts, \[4, 7\], .*\[1, 7\]",
+        r"texts' shape \[4, 7\], .*\[1, 7\]",
     ),
     "cache": (lambda ids: {"input_ids": ids, "past_key_values": ()}, "takes no past_key_values"),
     "decoder": (lambda ids: {"input_ids": ids, "encoder_hidden_states": ids}, "takes no encoder_hidden_states"),
