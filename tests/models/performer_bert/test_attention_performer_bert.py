@@ -578,7 +578,7 @@ MASK = torch.ones(2, 4, dtype=torch.bool)
         (
             (Q, K, V),
             {"epsilon": float("nan"), "causal": True},
-            "epsilon must be a finite number of at least 0, got nan",
+            "must be a finite number of at least 0, got nan",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -494,7 +494,7 @@ def test_labels_of_a_causal_model_are_shifted() -> None:
         (lambda model, ids: model(ids, labels=ids, logits_to_keep=1), "logits_to_keep"),
         (
             lambda model, ids: model(ids, use_cache=True, output_attentions=True),
-            "attention weights need the past keys",
+            "weights need the past keys",
         ),
         (
             lambda model, ids: model.generate(
