@@ -1,1 +1,1 @@
-"""Linear attention for any encoder of transformers: swap, calibrate, transfer, report."""
+"""Performer: linear attention for any transformers model."""

@@ -1,8 +1,8 @@
-"""The constants of a feature map, from a sample of the queries and keys that it will be used on.
+"""Fit the constants of a feature map to a sample of queries and keys.
 
-Everything is computed per head, in float64, from exact softmax over all pairs of a text: give texts of some hundred
-positions. Time grows with the square of a text's length; memory does not, rows are taken in blocks (`PAIRS`). The
-result lies in the map's buffers; nothing is random.
+Everything is computed per head, in float64, from exact softmax over all pairs of a text; texts of a few hundred
+positions are enough. Time grows with the square of a text's length; memory does not, because rows are processed in
+blocks (`PAIRS`). The result is written to the map's buffers; nothing is random.
 """
 
 import math
@@ -18,17 +18,17 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
 )
 from kexue_hf.performer.exact_attention import low_order_terms, softmax_weights
 
-# What is tried for each head: the share of the queries' mean that is taken out, the share of the queries' variance
-# that weighs the keys, and the damping of rows with large logits.
+# Candidates for each head: the share of the queries' mean that is subtracted, the share of the queries' variance that
+# weighs the keys, and the damping of rows with large logits.
 SHIFTS = (0.0, 1.0)
 CURVATURES = (0.0, 0.25)
 SATURATIONS = (0.0, 0.1, 0.25, 0.5, 1.0)
-# The least variance of a direction, as a share of the largest: a sample may lack it altogether.
+# Smallest variance of a direction, as a share of the largest: a sample may have none in some directions.
 NO_VARIANCE = 1e-8
-# Queries and keys that low orders are fitted to at least, for each dimension of a head. On other states of the same
-# kind half as many give up to three times the error of a map that is not calibrated, a quarter up to 10,000 times.
+# Minimum number of queries and of keys for low orders, per dimension of a head. On other states of the same kind, half
+# as many give up to three times the error of an uncalibrated map, a quarter up to 10,000 times.
 POSITIONS_PER_DIMENSION = 2
-# Pairs of positions at a time, over all heads. Some 20 matrices of them are alive at once: 330 MB.
+# Pairs of positions per block, over all heads. Some 20 matrices of this size exist at once: 330 MB.
 PAIRS = 1 << 21
 
 Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -38,24 +38,24 @@ Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 def calibrate(
     feature_map: FeatureMap, samples: list[Sample], *, scaling: float | None = None, causal: bool = False
 ) -> torch.Tensor:
-    """Choose the constants of a map so that it comes near to softmax on a sample.
+    """Choose the constants of a map that bring it closest to softmax on a sample.
 
     Args:
-        feature_map: changed in place; its `num_heads` and `head_dim` must be the sample's.
-        samples: (query, key, key mask), [batch, heads, length, head_dim] twice, of a floating type, and None or
-            [batch, keys], boolean or of integers, not 0 where a key is real; one or more. Where there are as many
-            queries as keys, the mask holds for the queries as well.
+        feature_map: changed in place; its `num_heads` and `head_dim` must equal the sample's.
+        samples: one or more (query, key, key mask): [batch, heads, length, head_dim] twice, floating point, and None
+            or [batch, keys], boolean or integer, nonzero where a key is real. If there are as many queries as keys,
+            the mask also applies to the queries.
         scaling, causal: as in `linear_attention`.
 
     Returns:
-        One number a head, [heads] of float64. For low orders the share of softmax that is missed on these samples: the
-        squared error of the weights over that of attending to everything alike; at most 1. For random features the
-        mean |q + k|^2, scaled and shifted: the relative variance of one feature is about its exponential. The same for
-        a learned map, which begins anew, at centroids of the keys: calibrate before training.
+        One number per head, [heads], float64. For low orders, the share of softmax that is missed on these samples:
+        the squared error of the weights divided by that of uniform attention; at most 1. For random features, the mean
+        |q + k|^2, scaled and shifted: the relative variance of one feature is about its exponential. A learned map
+        returns the same, and restarts from centroids of the keys: calibrate before training.
 
     Raises:
-        ValueError: no sample, or none with a real and finite position; shapes, a mask or a scaling that do not fit;
-            for low orders, less than 2 head_dim (`POSITIONS_PER_DIMENSION`) queries or keys in texts of two and more
+        ValueError: no sample, or none with a real and finite position; shapes, a mask or a scaling do not fit; for low
+            orders, fewer than 2 head_dim (`POSITIONS_PER_DIMENSION`) queries or keys in texts of two or more
             positions.
     """
     if not samples:
@@ -78,7 +78,7 @@ def calibrate(
     squares = (queries - query_mean[:, None]).square().mean(-2) + (keys - key_mean[:, None]).square().mean(-2)
     spread = scaling * squares.sum(-1)
     if isinstance(feature_map, LearnedMap):
-        # Its directions come into the place of all constants.
+        # The centroids replace all constants.
         feature_map.start_from_keys(keys * scaling**0.5)
         return spread
     feature_map.query_mean.copy_(query_mean)
@@ -91,7 +91,7 @@ def calibrate(
 def _real_positions(
     feature_map: FeatureMap, query: torch.Tensor, key: torch.Tensor, key_mask: torch.Tensor | None
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Queries and keys of each text without padding: lists of [heads, length, head_dim] of float64."""
+    """Return the queries and keys of each text without padding: lists of [heads, length, head_dim], float64."""
     heads, head_dim = feature_map.num_heads, feature_map.head_dim
     for name, states in {"query": query, "key": key}.items():
         if states.dim() != 4 or not states.is_floating_point():
@@ -104,17 +104,17 @@ def _real_positions(
         if states.shape[-1] != head_dim:
             raise ValueError(f"the feature map is for a head_dim of {head_dim}, got samples of {states.shape[-1]}")
     if len(query) != len(key):
-        raise ValueError(f"a sample's query and key must be of one batch, got {len(query)} and {len(key)} texts")
+        raise ValueError(f"a sample's query and key must have the same batch size, got {len(query)} and {len(key)}")
     # MPS has no float64.
     query, key = ((states.cpu() if states.device.type == "mps" else states).double() for states in (query, key))
     if key_mask is None:
         return list(query), list(key)
     if key_mask.is_floating_point() or key_mask.shape != (key.shape[0], key.shape[2]):
         raise ValueError(
-            f"a sample's mask must be of shape {[key.shape[0], key.shape[2]]}, boolean or not 0 where a key is real, "
-            f"got {key_mask.dtype} of shape {list(key_mask.shape)}"
+            f"a sample's mask must be of shape {[key.shape[0], key.shape[2]]}, boolean or nonzero where a key is "
+            f"real, got {key_mask.dtype} of shape {list(key_mask.shape)}"
         )
-    # Integers would choose positions by their numbers.
+    # Integers would index positions instead of masking them.
     real = key_mask.to(key.device, torch.bool)
     keys = [row[:, kept] for row, kept in zip(key, real, strict=True)]
     if query.shape[-2] != key.shape[-2]:
@@ -124,20 +124,22 @@ def _real_positions(
 
 def _check_enough(texts: list[tuple[torch.Tensor, torch.Tensor]], head_dim: int) -> None:
     needed = POSITIONS_PER_DIMENSION * head_dim
-    # Attention to a single key says nothing of queries or keys.
+    # Attention to a single key gives no information about queries or keys.
     counts = [(query.shape[1], key.shape[1]) for query, key in texts if key.shape[1] > 1]
     queries, keys = (sum(count[side] for count in counts) for side in (0, 1))
     if min(queries, keys) < needed:
         raise ValueError(
             f"calibration needs at least {needed} queries and keys ({POSITIONS_PER_DIMENSION} for each of {head_dim} "
-            f"dimensions) in texts of two and more positions, got {queries} and {keys}: give more text"
+            f"dimensions) in texts of two or more positions, got {queries} and {keys}: give more text"
         )
 
 
 class _Candidate:
-    """A map with the shifts and projections of one choice, and what its factors are to be found from: sums over rows,
-    for each saturation, of the products of both orders' weights [heads, 2, 2] and of their products with what order
-    zero misses of softmax [heads, 2], and the squared error of order zero [heads]."""
+    """A map with one choice of shifts and projections, and sums over rows for finding its factors.
+
+    For each saturation, the sums are of the products of both orders' weights [heads, 2, 2], of their products with the
+    difference between softmax and order zero [heads, 2], and of the squared error of order zero [heads].
+    """
 
     def __init__(self, trial: LowOrderMap, like: torch.Tensor) -> None:
         self.trial = trial
@@ -148,14 +150,16 @@ class _Candidate:
     def add(
         self, query: torch.Tensor, key: torch.Tensor, exact: torch.Tensor, allowed: torch.Tensor, scaling: float
     ) -> None:
-        """Some rows of a text: [heads, rows, head_dim], [heads, keys, head_dim], [heads, rows, keys] and
-        [1, rows, keys]."""
+        """Add some rows of a text.
+
+        The shapes are [heads, rows, head_dim], [heads, keys, head_dim], [heads, rows, keys] and [1, rows, keys].
+        """
         terms = low_order_terms(query[None], key[None], self.trial, allowed[None], scaling)
         base, first, second, variance = (term[0] for term in terms)
         rest = exact - base
         self.without += rest.square().sum((-1, -2))
         orders = (base * first, base * second)
-        # All that depends on the saturation is one factor a row: [heads, rows, ...].
+        # The saturation changes only one factor per row: [heads, rows, ...].
         products = torch.stack([torch.stack([(a * b).sum(-1) for b in orders], -1) for a in orders], -1)
         targets = torch.stack([(order * rest).sum(-1) for order in orders], -1)
         for i, saturation in enumerate(SATURATIONS):
@@ -177,7 +181,7 @@ def _calibrate_low_orders(
     candidates = []
     for shift in SHIFTS:
         for curvature in CURVATURES:
-            # A map of more precision than the one to be filled, so that what is chosen is what was tried.
+            # In the computation's precision, so that the chosen map is the one that was tried.
             trial = LowOrderMap(feature_map.head_dim, feature_map.num_features, heads).double().to(queries.device)
             trial.key_mean.copy_(key_mean)
             trial.query_mean.copy_(shift * query_mean)
@@ -219,8 +223,8 @@ def _calibrate_low_orders(
 
 
 def _least_squares(product: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The factors of both orders, [heads, 2], and the squared error that they take away, [heads]."""
-    # An order that is zero everywhere, as the second without dimensions, gets the factor 0.
+    """Return the factors of both orders, [heads, 2], and the squared error that they remove, [heads]."""
+    # An order that is zero everywhere, such as the second without dimensions, gets the factor 0.
     factors = (torch.linalg.pinv(product, hermitian=True) @ target[..., None])[..., 0]
     return factors, (factors * target).sum(-1)
 
@@ -233,8 +237,10 @@ def _project(
     curvature: float,
     scaling: float,
 ) -> None:
-    """Set projections such that the entries of queries and keys are uncorrelated, of the same variance on both sides,
-    those that explain most of the variance of q . k first: without changing q . k if all dimensions are kept."""
+    """Set projections such that the entries of queries and keys are uncorrelated, with equal variances on both sides.
+
+    The entries that explain most of the variance of q . k come first; q . k stays the same if all dimensions are kept.
+    """
     query_covariance = _covariance(queries - trial.query_mean[:, None])
     spread = _covariance(queries - query_mean[:, None])
     key_covariance = torch.zeros_like(query_covariance)
@@ -262,7 +268,7 @@ def _covariance(states: torch.Tensor) -> torch.Tensor:
 
 
 def _roots(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The square root of each matrix and its inverse, with a floor under the variances."""
+    """Return the square root of each matrix and its inverse, with a lower bound on the variances."""
     values, vectors = torch.linalg.eigh(covariance)
     largest = values.amax(-1, keepdim=True)
     values = values.clamp_min(largest * NO_VARIANCE).masked_fill(largest <= 0, 1.0)

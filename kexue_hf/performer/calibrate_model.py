@@ -1,7 +1,7 @@
-"""Calibration of all maps of a model, on texts that the model runs over, and the choice of layers that may be linear.
+"""Calibrate all maps of a model on texts, and choose the layers that may be linear.
 
-What is done to a single map, on queries and keys, is `calibrate` in calibration_performer_bert.py: this file gathers
-those queries and keys, from as many texts as there is room for.
+`calibrate` in calibrate_map.py fits a single map to queries and keys; this module collects these from a model that
+runs over texts, up to a limit of memory.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,14 +16,14 @@ from kexue_hf.models.performer_bert.favor_performer_bert import FAVOR, MAP_NAME,
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
 from kexue_hf.performer.attention_modules import attention_modules, refuse_several_tasks, row_length
 from kexue_hf.performer.calibrate_map import calibrate
-from kexue_hf.performer.layer_comparison import LINEAR_ERROR, compare_layers, near_enough, on_device
+from kexue_hf.performer.layer_comparison import LINEAR_ERROR, close_enough, compare_layers, on_device
 from kexue_hf.performer.settings import settings_of
 
 logger = logging.get_logger(__name__)
 
-# In the place of layers' numbers: those that are near enough to softmax.
+# In place of layer numbers: the layers that are close enough to softmax.
 AUTO = "auto"
-# Tokens, padding included, whose queries and keys are held for calibration.
+# Maximum number of tokens, padding included, whose queries and keys are kept for calibration.
 MOST_POSITIONS = 16_384
 
 
@@ -38,41 +38,41 @@ def calibrate_performer(
     progress: bool = False,
     threshold: float = LINEAR_ERROR,
 ) -> dict[str, torch.Tensor]:
-    """Fit the constants of every feature map of a model to its own queries and keys.
+    """Fit the constants of every feature map of a model to the model's own queries and keys.
 
-    The model runs over the texts once as the softmax model that it was, and exact softmax is computed in float64: some
-    ten texts of some hundred tokens do. Low orders need at least 2 head_dim tokens in all. Queries and keys of up to
-    `MOST_POSITIONS` tokens, padding included, are held in memory, 1.2 GB for a BERT-base in float32: of more, every
-    other batch is left out, or three of four and so on, down to one batch. Time grows with the square of a text's
+    The model runs over the texts once with softmax, and exact softmax is computed in float64: some ten texts of a few
+    hundred tokens are enough. Low orders need at least 2 head_dim tokens in all. Queries and keys of up to
+    `MOST_POSITIONS` tokens, padding included, are kept in memory, 1.2 GB for a BERT-base in float32; with more, every
+    other batch is skipped, or three of four and so on, down to one batch. Time grows with the square of a text's
     length.
 
-    Where the configuration of a performer_bert has `linear_layers="auto"`, only every other text (or batch, or row) is
-    calibrated on. On the rest each layer is compared with softmax, given the softmax model's own inputs; layers
-    that are farther off than `threshold` stay softmax, and the configuration then names the others.
+    If a performer_bert's configuration has `linear_layers="auto"`, only every other text (or batch, or row) is used
+    for calibration. On the rest each layer is compared with softmax, given the softmax model's inputs. Layers with an
+    error above `threshold` keep softmax, and the numbers of the others are written to the configuration.
 
     Args:
-        model: one that has feature maps, from `use_performer` or of type performer_bert.
-        batches: inputs of the model, mappings of tensors (what is no tensor is passed on as it is); or texts, if
+        model: a model with feature maps, from `use_performer` or of type performer_bert.
+        batches: inputs of the model, mappings of tensors (other values are passed on unchanged); or texts, if
             `tokenizer` is given.
-        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens; None for 256, or what the model
-            takes if that is less.
-        progress: show a bar on stderr.
-        threshold: for "auto", up to which relative L2 error of its own output a layer is linear.
+        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens; by default 256, or the model's
+            maximum if that is less.
+        progress: whether to show a bar on stderr.
+        threshold: for "auto", the largest relative L2 error of a linear layer's own output.
 
     Returns:
-        For each map, by its name in the model, what `calibrate` returns: one number a head. Of layers that become
-        softmax too.
+        For each map, by its name in the model, the result of `calibrate`: one number per head. Layers that switch to
+        softmax are included.
 
     Raises:
-        ValueError: a model without maps, or set to another implementation; nothing to calibrate on, or too little for
-            low orders (see `calibrate`); for "auto" less than two texts; texts longer than the model takes, or for a
-            model of several tasks.
+        ValueError: the model has no maps or another attention implementation; there is nothing to calibrate on, or too
+            little for low orders (see `calibrate`); fewer than two texts for "auto"; texts longer than the model's
+            maximum, or for a model of several tasks.
     """
     maps = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
     if not maps:
-        raise ValueError("the model has no feature maps: attach them with kexue_hf.use_performer(model)")
+        raise ValueError("the model has no feature maps: add them with kexue_hf.use_performer(model)")
     for module in attention_modules(model).values():
-        # Of a Performer BERT another implementation is the softmax that it has besides.
+        # In a Performer BERT another implementation is its softmax for short inputs.
         config = getattr(module, "config", None)
         other = getattr(config, "_attn_implementation", FAVOR)
         if MAP_NAME in module._modules and other != FAVOR and settings_of(config) is not None:
@@ -96,10 +96,10 @@ def calibrate_performer(
 def batches_of(
     model: Any, texts: Iterable[Any], tokenizer: Any, max_length: int | None, batch_size: int = 8
 ) -> list[Any]:
-    """Texts as inputs of a model; what are inputs already, without a tokenizer, as they are.
+    """Tokenize texts to inputs of a model; without a tokenizer, return the given inputs unchanged.
 
     Raises:
-        ValueError: a lone string; a model of several tasks; or `max_length` is more than the model takes.
+        ValueError: a single string; a model of several tasks; or `max_length` exceeds the model's maximum.
     """
     if isinstance(texts, str):
         raise ValueError("expected several texts, got a single string: put texts into a list")
@@ -117,10 +117,10 @@ def batches_of(
 def calibrate_and_choose(
     model: Any, batches: Iterable[Any], threshold: float, progress: bool
 ) -> tuple[dict[int, FeatureMap], dict[str, torch.Tensor]]:
-    """Calibrate on one half; the maps of the layers that are near enough to softmax on the other, by number."""
+    """Calibrate on one half of the batches; return the maps of layers close enough to softmax on the other half."""
     if not threshold > 0:
         raise ValueError(f"threshold must be a positive number, got {threshold}")
-    calibrating, comparing = _halves(list(batches))
+    calibrating, comparing = _split_batches(list(batches))
     modules = attention_modules(model)
     maps = {module: found for module in modules.values() if (found := getattr(module, MAP_NAME, None)) is not None}
     names = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
@@ -137,12 +137,12 @@ def calibrate_and_choose(
         errors = seen.get(module)
         if errors is None or not errors.positions:
             continue
-        if near_enough(float(errors.error("map")), float(errors.mean_error()), threshold):
+        if close_enough(float(errors.error("map")), float(errors.mean_error()), threshold):
             found[number] = maps[module]
     if not found:
         logger.warning(
             "no layer of %s is within %g of softmax on these texts: all stay softmax (kexue-hf performer-report shows "
-            "how far off each is)",
+            "the error of each)",
             type(model).__name__,
             threshold,
         )
@@ -151,14 +151,14 @@ def calibrate_and_choose(
     return found, results
 
 
-def _halves(batches: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Every other row of each batch; of batches of one row, every other batch."""
+def _split_batches(batches: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Split batches into every other row; batches of one row into every other batch."""
     first: list[Any] = []
     second: list[Any] = []
-    lead = 0  # rows that the first half has more
+    lead = 0  # number of rows by which the first half is ahead
     for batch in batches:
         if not isinstance(batch, Mapping):
-            raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
+            raise ValueError(f"a batch must be a mapping of the model's inputs, got {type(batch).__name__}")
         tensors = {name for name, states in batch.items() if torch.is_tensor(states) and states.dim()}
         rows = min((len(batch[name]) for name in tensors), default=0)
         for start in range(min(2, rows)):
@@ -166,19 +166,17 @@ def _halves(batches: list[Any]) -> tuple[list[Any], list[Any]]:
             (second if lead > 0 else first).append(part)
             lead += -len(range(start, rows, 2)) if lead > 0 else len(range(start, rows, 2))
     if not second:
-        raise ValueError(
-            "'auto' needs at least two texts, one to calibrate on and one to compare on: give more of them"
-        )
+        raise ValueError("'auto' needs at least two texts, one to calibrate on and one to compare on: give more texts")
     return first, second
 
 
 def _calibrate(
     model: Any, maps: dict[str, FeatureMap], batches: Iterable[Any], progress: bool
 ) -> dict[str, torch.Tensor]:
-    # Of each batch that is kept, by its number: samples of each map.
+    # For each kept batch, by its number: the samples of each map.
     kept: dict[int, dict[int, list[Any]]] = {}
     sizes: dict[int, int] = {}
-    told: dict[int, tuple[float, bool]] = {}
+    attention_of: dict[int, tuple[float, bool]] = {}
     every, current = 1, 0
 
     def record(
@@ -193,7 +191,7 @@ def _calibrate(
         if found is not None:
             kept[current].setdefault(id(found), []).append((query.detach(), key.detach(), real))
             sizes[current] = max(sizes[current], query.shape[0] * query.shape[2])
-            told[id(found)] = scaling, causal
+            attention_of[id(found)] = scaling, causal
 
     modes = [module for module in model.modules() if module.training]
     model.eval()
@@ -201,12 +199,12 @@ def _calibrate(
     try:
         for current, batch in enumerate(batches):
             if not isinstance(batch, Mapping):
-                raise ValueError(f"a batch is a mapping of the model's inputs, got {type(batch).__name__}")
+                raise ValueError(f"a batch must be a mapping of the model's inputs, got {type(batch).__name__}")
             if current % every:
                 continue
             kept[current], sizes[current] = {}, 0
             model(**on_device(batch, model.device))
-            # Spread evenly over all batches, however many are to come.
+            # Evenly spread over all batches, without knowing how many will follow.
             while len(kept) > 1 and sum(sizes.values()) > MOST_POSITIONS:
                 every *= 2
                 for number in [number for number in kept if number % every]:
@@ -217,10 +215,10 @@ def _calibrate(
             module.training = True
     results = {}
     for name, feature_map in tqdm(maps.items(), desc="calibrating", leave=False, disable=not progress):
-        if id(feature_map) not in told:
+        if id(feature_map) not in attention_of:
             raise ValueError(f"calibration needs texts that reach every layer, {name} has seen none")
-        scaling, causal = told[id(feature_map)]
-        # Those of a layer are let go as soon as they have been used.
+        scaling, causal = attention_of[id(feature_map)]
+        # Popped, so that a layer's samples are freed as soon as they have been used.
         samples = [sample for seen in kept.values() for sample in seen.pop(id(feature_map), [])]
         results[name] = calibrate(feature_map, samples, scaling=scaling, causal=causal)
     return results

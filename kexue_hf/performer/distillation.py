@@ -1,16 +1,16 @@
-"""Train a model with linear attention towards the softmax model that it was: after attention transfer, the rest.
+"""Train a model with linear attention towards its own softmax, after attention transfer.
 
     kexue_hf.distil_performer(model, texts, tokenizer, steps=200)
 
-The teacher is a frozen copy whose layers compute softmax. The pupil's feature maps are trained, and adapters of low
-rank (LoRA, arXiv 2106.09685, by the package peft) on its other matrices, which are merged into them at the end: what
-is left is the model with other numbers. The loss of a text is the mean over layers of the relative squared error of
-its hidden states, and 1 - cosine of the mean of the last ones; where a model has a masked-language-model head its
-texts are masked, and a tenth of the mean cross entropy of the masked tokens is added.
+The teacher is a frozen copy whose layers compute softmax. The pupil's feature maps are trained, and low-rank adapters
+(LoRA, arXiv 2106.09685, by the package peft) on its other matrices, which are merged at the end: the result is the
+same model with other weights. The loss of a text is the mean over layers of the relative squared error of its hidden
+states, plus 1 - cosine of the mean of the last ones. If the model has a masked-language-model head, its texts are
+masked, and a tenth of the mean cross entropy of the masked tokens is added.
 
-Every text of a step counts alike (batches that are not full are left out, if there are full ones), so that accumulated
-batches and several processes make the steps of one large batch. Steps are those of transformers' `Trainer`; dropout is
-off. Nothing is written on the way and nothing is resumed: it is short.
+Every text of a step has the same weight (incomplete batches are dropped if there are complete ones), so accumulated
+batches and several processes make the steps of one large batch. transformers' `Trainer` runs the steps; dropout is
+off. Nothing is written meanwhile and nothing can be resumed, because the training is short.
 """
 
 import contextlib
@@ -32,15 +32,15 @@ from transformers import (
 
 from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
-from kexue_hf.performer.layer_comparison import watching
+from kexue_hf.performer.layer_comparison import observed_softmax
 from kexue_hf.performer.transfer import Clock, text_length
 
-# Of the tokens, where there is a head that predicts them.
+# Share of masked tokens, if the model has a head that predicts them.
 MASKED = 0.15
-# Beside the hidden states, whose relative squared error is some hundredths.
+# Weights relative to the hidden states, whose relative squared error is a few hundredths.
 POOLED_WEIGHT = 1.0
 TOKEN_WEIGHT = 0.1
-# Adapters are not put on heads: what the loss does not reach, or what is to predict from softmax's states.
+# Layers without adapters: those that the loss does not reach, and heads, which must read softmax's states.
 _UNUSED = r".*(pooler|classifier|lm_head|cls|predictions).*"
 
 
@@ -65,29 +65,28 @@ def distil_performer(
     """Train maps and adapters of a model towards its own softmax.
 
     Args:
-        model: one with feature maps, from `use_performer` or of type performer_bert, without adapters.
-        texts: strings; they are taken in a random order, again and again.
-        steps: of the optimiser; each takes `batch_size` times `accumulate` texts in every process.
-        learning_rate, map_learning_rate: of AdamW, for adapters and for maps; both fall to 0 as a cosine.
-        rank: of the adapters; 0 trains the maps alone, None all weights of the model, without adapters.
-        max_length: tokens of a text; None for 256, or what the model takes if that is less.
+        model: a model with feature maps, from `use_performer` or of type performer_bert, without adapters.
+        texts: strings; they are read repeatedly, in random order.
+        steps: optimiser steps; each uses `batch_size` times `accumulate` texts in every process.
+        learning_rate, map_learning_rate: learning rates of AdamW for adapters and for maps, with cosine decay to 0.
+        rank: rank of the adapters; 0 trains the maps alone, None all weights of the model, without adapters.
+        max_length: tokens per text; by default 256, or the model's maximum if that is less.
         evaluate: called with the pupil every `evaluate_every` steps and at the end; its figures join the curve.
-        minutes: begin no step later than that; rates fall with whichever runs out first. The number of steps then
-            depends on the machine, of several processes on the first.
-        seed: of order, masks and adapters.
-        quiet: show no progress.
+        minutes: time limit for starting a step; the learning rates decay by steps or time, whichever is further along.
+            The number of steps then depends on the machine (of several processes, on the first).
+        seed: seed of order, masks and adapters.
+        quiet: whether to hide the progress.
 
     Returns:
-        The model, adapters merged, and the curve: per entry `step`, and `loss` or the figures of `evaluate`.
+        The model with merged adapters, and the curve: each entry has `step`, and `loss` or the figures of `evaluate`.
 
     Raises:
-        InputError: a model without maps or of several tasks, no text, an option out of range, or adapters are wanted
-            and peft is missing. Whatever the error, adapters are taken off again; what has been trained by then
-            remains.
+        InputError: the model has no maps or several tasks, there is no text, an option is out of range, or peft is
+            missing and `rank` requires it. After any error the adapters are removed; training up to then remains.
     """
     maps = [module for module in model.modules() if isinstance(module, FeatureMap)]
     if not maps:
-        raise InputError("the model has no feature maps: attach them with kexue_hf.use_performer(model, 'learned')")
+        raise InputError("the model has no feature maps: add them with kexue_hf.use_performer(model, 'learned')")
     options = {
         "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "evaluate_every": evaluate_every,
     }  # fmt: skip
@@ -117,19 +116,19 @@ def distil_performer(
         pupil = _with_adapters(model, rank, seed) if rank else model.requires_grad_(rank is None)
         for feature_map in maps:
             feature_map.requires_grad_(True)
-        of_maps = {id(parameter) for feature_map in maps for parameter in feature_map.parameters()}
+        map_parameters = {id(parameter) for feature_map in maps for parameter in feature_map.parameters()}
         parameters = [parameter for parameter in pupil.parameters() if parameter.requires_grad]
         groups = [
-            {"params": [p for p in parameters if (id(p) in of_maps) == mine], "lr": its_rate}
-            for mine, its_rate in ((False, learning_rate), (True, map_learning_rate))
+            {"params": [p for p in parameters if (id(p) in map_parameters) == mine], "lr": group_rate}
+            for mine, group_rate in ((False, learning_rate), (True, map_learning_rate))
         ]
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, clock.rate)
-        with tempfile.TemporaryDirectory() as nowhere, _always_linear(model):
+        with tempfile.TemporaryDirectory() as directory, _always_linear(model):
             arguments = TrainingArguments(
-                output_dir=nowhere, max_steps=steps, per_device_train_batch_size=batch_size,
+                output_dir=directory, max_steps=steps, per_device_train_batch_size=batch_size,
                 gradient_accumulation_steps=accumulate, max_grad_norm=1.0, logging_steps=max(1, min(10, steps // 10)),
                 save_strategy="no", report_to=[], seed=seed, disable_tqdm=quiet, remove_unused_columns=False,
                 use_cpu=model.device.type == "cpu", dataloader_pin_memory=False, ddp_find_unused_parameters=True,
@@ -157,7 +156,7 @@ def distil_performer(
     finally:
         if rank and pupil is not None:
             pupil.unload()
-        # Trainer sets it as it trains.
+        # Trainer changes it while training.
         if use_cache is not None:
             model.config.use_cache = use_cache
         for name, parameter in model.named_parameters():
@@ -170,7 +169,7 @@ def distil_performer(
 
 
 def collator(model: Any, tokenizer: Any) -> Any:
-    """Pads texts; masks them where the model has a head that predicts masked tokens."""
+    """Return a collator that pads texts, and masks them if the model has a masked-word head."""
     if has_masked_head(model) and getattr(tokenizer, "mask_token_id", None) is not None:
         return DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
     return DataCollatorWithPadding(tokenizer)
@@ -193,11 +192,11 @@ class _Tokenised(torch.utils.data.Dataset):
 
 
 def text_losses(pupil: Any, teacher: Any, real: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    """[texts]: what is minimised, of two outputs with hidden states.
+    """Return the loss of each text, [texts], from two outputs with hidden states.
 
     Args:
-        real: [texts, length], not 0 where a token is real.
-        labels: [texts, length], -100 where nothing is to be predicted; None without a head.
+        real: [texts, length], nonzero where a token is real.
+        labels: [texts, length], -100 where nothing is predicted; None without a head.
     """
     real = real[..., None].to(pupil.hidden_states[-1].dtype)
     total: Any = 0.0
@@ -217,17 +216,17 @@ class _Distillation(Trainer):
     def __init__(self, teacher: Any, **options: Any) -> None:
         super().__init__(**options)
         self.teacher = teacher
-        # The loss is a mean over texts, which Trainer then divides by the number of accumulated batches.
+        # The loss is a mean over texts; Trainer divides it by the number of accumulated batches.
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(
         self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        # Without dropout, which the teacher has not either.
+        # Evaluation mode turns off dropout, as in the teacher.
         model.eval()
         inputs = dict(inputs)
         labels = inputs.pop("labels", None)
-        with torch.no_grad(), watching(lambda *_: None):
+        with torch.no_grad(), observed_softmax(lambda *_: None):
             wanted = self.teacher.to(inputs["input_ids"].device)(**inputs, output_hidden_states=True)
         found = model(**inputs, output_hidden_states=True)
         real = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
@@ -259,8 +258,8 @@ def _with_adapters(model: Any, rank: int, seed: int) -> Any:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise InputError(
-            "adapters need another package: pip install 'kexue-hf[recovery]' (or peft); without one rank=0 trains the "
-            "maps alone, rank=None all weights"
+            "adapters need the package peft: pip install 'kexue-hf[recovery]'; without it, rank=0 trains the maps "
+            "alone and rank=None all weights"
         ) from None
     torch.manual_seed(seed)
     settings = LoraConfig(
@@ -271,7 +270,7 @@ def _with_adapters(model: Any, rank: int, seed: int) -> Any:
 
 @contextlib.contextmanager
 def _always_linear(model: Any) -> Iterator[None]:
-    """A Performer BERT is linear at every length within the block."""
+    """Make a Performer BERT linear at every length within the block."""
     if not hasattr(model.config, "attention_switch_length"):
         yield
         return

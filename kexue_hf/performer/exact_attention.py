@@ -1,7 +1,7 @@
-"""The oracle of linear attention: the same numbers from all pairs of positions, in quadratic time and memory.
+"""Reference for linear attention: the same results from all pairs of positions, in quadratic time and memory.
 
-Written for being read, in float64 and without chunks: what `linear_attention` is tested against, and what calibration
-is computed from. Its matrices of weights say what a map makes of softmax.
+Written for readability, in float64 and without chunks. Tests compare `linear_attention` with it, and calibration uses
+it. Its weight matrices show how a map approximates softmax.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import Exponenti
 def allowed_pairs(
     query: torch.Tensor, key: torch.Tensor, key_mask: torch.Tensor | None = None, causal: bool = False
 ) -> torch.Tensor:
-    """True where a query may attend to a key: [batch, 1, queries, keys]."""
+    """Return where a query may attend to a key: boolean [batch, 1, queries, keys]."""
     allowed = torch.ones(query.shape[0], 1, query.shape[2], key.shape[2], dtype=torch.bool, device=query.device)
     if key_mask is not None:
         allowed = allowed & key_mask[:, None, None, :]
@@ -24,7 +24,7 @@ def allowed_pairs(
 def softmax_weights(
     query: torch.Tensor, key: torch.Tensor, allowed: torch.Tensor, scaling: float | None = None
 ) -> torch.Tensor:
-    """The exact weights [batch, heads, queries, keys] of float64; zeros where a row may attend to nothing."""
+    """Return the exact weights [batch, heads, queries, keys], float64; zeros if a row may attend to nothing."""
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query.double() @ key.double().mT * scaling
     return scores.masked_fill(~allowed, -torch.inf).softmax(-1).masked_fill(~allowed.any(-1, keepdim=True), 0.0)
@@ -39,12 +39,12 @@ def naive_weights(
     causal: bool = False,
     epsilon: float = 1e-6,
 ) -> torch.Tensor:
-    """What a map puts in place of `softmax_weights`; rows sum to 1, or are zeros where nothing may be attended to.
+    """Return a map's approximation of `softmax_weights`; rows sum to 1, or are zeros if they may attend to nothing.
 
     Args:
         query, key: [batch, heads, length, dim].
         allowed: see `allowed_pairs`.
-        causal: take the stored mean of the keys and a running stabiliser, as causal attention does.
+        causal: use the stored mean of the keys and a running stabiliser, as causal attention does.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     x = (query.double() - feature_map.query_mean.double()[:, None]) * scaling**0.5
@@ -80,7 +80,7 @@ def naive_weights(
 
 
 class LowOrderTerms(NamedTuple):
-    """What `LowOrderMap` adds up, [batch, heads, queries, keys] each, but `variance` [batch, heads, queries, 1]."""
+    """The terms of `LowOrderMap`, [batch, heads, queries, keys] each, except `variance` [batch, heads, queries, 1]."""
 
     weights: torch.Tensor
     first: torch.Tensor
@@ -95,8 +95,11 @@ def low_order_terms(
     allowed: torch.Tensor,
     scaling: float | None = None,
 ) -> LowOrderTerms:
-    """The weights of order zero (rows sum to 1), t, (u^2 - mean of u^2) / 2, and the sum of the variances of t's
-    terms, all by their definitions."""
+    """Return the terms by their definitions.
+
+    They are the weights of order zero (rows sum to 1), t, (u^2 - mean of u^2) / 2, and the sum of the variances of t's
+    terms.
+    """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     shift = feature_map.query_mean.double()[:, None]
     x = (query.double() - shift) * scaling**0.5 @ feature_map.query_projection.double().mT
@@ -127,6 +130,6 @@ def naive_attention(
     causal: bool = False,
     epsilon: float = 1e-6,
 ) -> torch.Tensor:
-    """`linear_attention` by the matrix of all weights: [batch, heads, queries, value dim] of float64."""
+    """Compute `linear_attention` from the matrix of all weights: [batch, heads, queries, value dim], float64."""
     allowed = allowed_pairs(query, key, key_mask, causal)
     return naive_weights(query, key, feature_map, allowed, scaling, causal, epsilon) @ value.double()

@@ -1,4 +1,4 @@
-"""The model card of a model that was given linear attention and recovered: what it is of, how near it is, its use."""
+"""The model card of a recovered model with linear attention: its source, its accuracy and its use."""
 
 import json
 import shlex
@@ -15,12 +15,12 @@ tags:
 """
 _FIGURES = {
     "cosine": "Cosine of the pooled vector, mean",
-    "least_cosine": "least",
-    "rank_agreement": "Rank correlation of likenesses",
+    "least_cosine": "minimum",
+    "rank_agreement": "Rank correlation of similarities",
     "masked_word_loss": "Masked-word loss, nats",
 }
 _STAGES = {
-    "swapped": "as it comes",
+    "swapped": "not calibrated",
     "calibrated": "calibrated",
     "transferred": "after attention transfer",
     "distilled": "after distillation",
@@ -28,7 +28,7 @@ _STAGES = {
 _USE = """## Use
 
 ```python
-import kexue_hf  # which has the linear attention: without it, this is not the model that was measured
+import kexue_hf  # provides the linear attention; without it, the model is not the one that was measured
 from transformers import {kind}, AutoTokenizer
 
 model = {kind}.from_pretrained({name})
@@ -36,22 +36,22 @@ tokenizer = AutoTokenizer.from_pretrained({name})
 ```
 
 ```bash
-kexue-hf performer-report {folder} --file texts.jsonl   # how near it is to softmax, and how fast, on texts of yours
+kexue-hf performer-report {folder} --file texts.jsonl   # accuracy and speed on your own texts
 ```
 """
 
 
 def recovery_card(name: str, source: str, kind: str, feature_map: str, report: Mapping[str, Any]) -> str:
-    """The card, in Markdown.
+    """Return the card as Markdown.
 
     Args:
-        name: of the model's folder.
-        source: of the model that it was, without the folders above it.
-        kind: the class of transformers that loads it.
-        feature_map: the kind of those that it was begun with.
-        report: what examples/recover_performer.py writes as JSON.
+        name: name of the model's folder.
+        source: name of the original model, without parent folders.
+        kind: class of transformers that loads the model.
+        feature_map: kind of the initial feature maps.
+        report: the JSON output of examples/recover_performer.py.
     """
-    # In attention transfer some layers may have got others.
+    # Attention transfer may have changed the maps of some layers.
     maps = sorted(set(report.get("transfer", {}).get("maps", ()))) or [feature_map]
     stages: Mapping[str, Mapping[str, float]] = report["stages"]
     shown = [figure for figure in _FIGURES if any(figure in found for found in stages.values())]
@@ -68,11 +68,11 @@ def recovery_card(name: str, source: str, kind: str, feature_map: str, report: M
             _FRONT,
             f"# {_code(name)}\n",
             f"{_code(source)} with linear attention in place of softmax (feature maps: {', '.join(maps)}), brought "
-            "nearer to what it was by kexue-hf's `examples/recover_performer.py`. The licence is that of the model "
-            "that it was.\n",
-            "## How near\n",
-            f"Beside the softmax model, on {report['held_out_texts']:,} held-out texts of at most "
-            f"{report['max_length']:,} tokens; {report['texts']:,} others were trained on.\n",
+            "closer to the original by kexue-hf's `examples/recover_performer.py`. The licence is that of the "
+            "original model.\n",
+            "## Accuracy\n",
+            f"Compared with the softmax model on {report['held_out_texts']:,} held-out texts of at most "
+            f"{report['max_length']:,} tokens; {report['texts']:,} other texts were used for training.\n",
             head,
             "| --- |" + " --: |" * len(shown),
             *rest,
@@ -83,7 +83,7 @@ def recovery_card(name: str, source: str, kind: str, feature_map: str, report: M
 
 
 def _code(text: str) -> str:
-    """A name as code, in which Markdown finds nothing to format."""
+    """Format a name as code, so that Markdown does not interpret it."""
     fence = "``" if "`" in text else "`"
     return f"{fence}{' '.join(text.split())}{fence}"
 

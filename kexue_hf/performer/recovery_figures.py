@@ -1,7 +1,7 @@
-"""How near a model with linear attention is to the softmax model that it was, on text that it was not trained on.
+"""Measure how close a model with linear attention is to the original softmax model, on held-out text.
 
-The softmax model is the same one with its layers computing softmax, before anything but its maps was trained: take
-`pooled_vectors` of it first.
+The softmax model is the same model with its layers computing softmax, before any weights except its maps were trained:
+compute its `pooled_vectors` first.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from torch import nn
 
 from kexue_hf.performer.attention_modules import row_length
 from kexue_hf.performer.distillation import MASKED
-from kexue_hf.performer.layer_comparison import watching
+from kexue_hf.performer.layer_comparison import observed_softmax
 
 
 @contextlib.contextmanager
 def as_softmax() -> Iterator[None]:
-    """Models with linear attention compute softmax within the block."""
-    with watching(lambda *_: None):
+    """Make models with linear attention compute softmax within the block."""
+    with observed_softmax(lambda *_: None):
         yield
 
 
@@ -27,7 +27,7 @@ def as_softmax() -> Iterator[None]:
 def pooled_vectors(
     model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None = None, batch_size: int = 8
 ) -> torch.Tensor:
-    """The mean of the last hidden states over a text's tokens: [texts, hidden], float32 on the CPU."""
+    """Return the mean of the last hidden states over each text's tokens: [texts, hidden], float32 on the CPU."""
     length = row_length(model, tokenizer, max_length)
     found = []
     for start in range(0, len(texts), batch_size):
@@ -45,13 +45,16 @@ def pooled_vectors(
 
 
 def cosines(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Of each row with the one that it should be, [texts]."""
+    """Return the cosine of each row with the row of the reference, [texts]."""
     return nn.functional.cosine_similarity(found, wanted, dim=-1)
 
 
 def pairs_of(wanted: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Pairs of texts of all degrees of likeness, [pairs, 2]: neighbours in the order given, each text and the one that
-    the softmax model finds nearest, and as many at random; none twice."""
+    """Return pairs of texts of all degrees of similarity, [pairs, 2].
+
+    They are neighbours in the given order, each text with the one that the softmax model finds most similar, and as
+    many random pairs as both together; no pair twice.
+    """
     count = len(wanted)
     unit = nn.functional.normalize(wanted, dim=-1)
     nearest = (unit @ unit.mT).fill_diagonal_(-2.0).argmax(-1)
@@ -64,7 +67,7 @@ def pairs_of(wanted: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 def rank_agreement(found: torch.Tensor, wanted: torch.Tensor, pairs: torch.Tensor) -> float:
-    """Spearman's correlation of two models' cosines of the same pairs of texts; ties share no rank."""
+    """Return Spearman's correlation of two models' cosines over the same pairs of texts; ties get distinct ranks."""
     ranks = []
     for vectors in (found, wanted):
         likeness = cosines(vectors[pairs[:, 0]].double(), vectors[pairs[:, 1]].double())
@@ -76,7 +79,7 @@ def rank_agreement(found: torch.Tensor, wanted: torch.Tensor, pairs: torch.Tenso
 def masked_word_loss(
     model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None = None, batch_size: int = 8, seed: int = 0
 ) -> float:
-    """Mean cross entropy of masked tokens, the same ones of a seed: 15 % of a text's, at least one, all [MASK]."""
+    """Return the mean cross entropy of masked tokens, chosen by the seed: 15 % of each text's, at least one."""
     length = row_length(model, tokenizer, max_length)
     generator = torch.Generator().manual_seed(seed)
     total, count = 0.0, 0
@@ -101,12 +104,12 @@ def masked_word_loss(
 
 
 class HeldOut:
-    """Held-out texts, and what the softmax model makes of them.
+    """Held-out texts, and the softmax model's results on them.
 
     Args:
-        model: with maps; asked once, as softmax.
-        max_length: tokens of a text; None for 256, or what the model takes if that is less.
-        masked: measure the loss of masked words, too, if the model has a head for them.
+        model: a model with maps; it runs once with softmax.
+        max_length: tokens per text; by default 256, or the model's maximum if that is less.
+        masked: whether to measure the loss of masked words as well; needs a head for them.
     """
 
     def __init__(
@@ -126,7 +129,7 @@ class HeldOut:
         self.pairs = pairs_of(self.wanted)
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """`cosine` (mean), `least_cosine`, `rank_agreement` (with three pairs or more), and `masked_word_loss`."""
+        """Return `cosine` (mean), `least_cosine`, `rank_agreement` (from three pairs on) and `masked_word_loss`."""
         found = self._vectors(model)
         near = cosines(found, self.wanted)
         figures = {"cosine": float(near.mean()), "least_cosine": float(near.min())}

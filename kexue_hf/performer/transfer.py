@@ -1,16 +1,15 @@
-"""Attention transfer: train a model's learned feature maps, and nothing else, until they do what its softmax does.
+"""Attention transfer: train only a model's learned feature maps, to match its softmax.
 
     model = kexue_hf.use_performer(model, "learned", num_features=256)
     result = kexue_hf.transfer_attention(model, texts, tokenizer, steps=300)
 
-The model runs over the texts as the softmax model that it was. Each layer's map is trained on what that layer sees
-then: its output is to be softmax's (Hedgehog, arXiv 2402.04347; LoLCATs, arXiv 2410.10254). No gradient goes through
-the model, layers do not wait for each other, and what one layer has seen is forgotten before the next one: memory is
-that of one layer and one batch. In the end a layer whose attention is flat gets low orders in place of what was
-trained, where they are nearer. The loss of a head is the squared error of its output over softmax's square, on the
-positions that are real.
+The model runs over the texts with softmax. Each layer's map is trained on the inputs of that layer, with softmax's
+output as the target (Hedgehog, arXiv 2402.04347; LoLCATs, arXiv 2410.10254). No gradient goes through the model,
+layers do not wait for each other, and a layer's inputs are freed before the next one: memory is that of one layer and
+one batch. At the end, a layer with flat attention gets low orders instead of the trained map, if these are closer. The
+loss of a head is the squared error of its output divided by softmax's squared output, over real positions.
 
-Errors of lower layers are not seen by higher ones: what is left after it is for `distil_performer`.
+Higher layers do not see the errors of lower ones; `distil_performer` corrects the remaining error.
 """
 
 import itertools
@@ -36,29 +35,31 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
 )
 from kexue_hf.performer.attention_modules import attention_modules, refuse_several_tasks, row_length
 from kexue_hf.performer.calibrate_model import calibrate_performer
-from kexue_hf.performer.layer_comparison import on_device, watching
+from kexue_hf.performer.layer_comparison import observed_softmax, on_device
 from kexue_hf.performer.settings import SETTING
 
 logger = logging.get_logger(__name__)
 
-# Of the steps at the beginning, in which the rate grows.
+# Number of initial steps in which the learning rate grows.
 WARMUP = 10
-# Texts, or batches, whose keys the centroids are of.
+# Number of texts, or batches, whose keys give the centroids.
 START_TEXTS = 32
 
 
 @dataclass
 class AttentionTransfer:
-    """What came of a transfer; errors are relative L2 errors of the layers' attention, one a layer in the model's
-    order, on text that was not trained on (if there was more than one batch), each layer given softmax's inputs.
+    """Result of a transfer.
+
+    Errors are relative L2 errors of the layers' attention, one per layer in the model's order. They are measured on
+    text that was not used for training (if there was more than one batch), with softmax's inputs for each layer.
 
     Attributes:
-        layers: the names of the layers' maps.
-        before: errors of the maps as they were at the first step.
+        layers: names of the layers' maps.
+        before: errors of the maps at the first step.
         after: errors at the end.
         curve: (step, errors) from step 0 on.
-        steps: how many were made: less than asked for where an iterator or the time ran out.
-        kinds: what each layer has in the end, "learned" or the name of the rival.
+        steps: number of steps; fewer than requested if an iterator or the time ran out.
+        kinds: kind of each layer's final map, "learned" or the name of the rival.
     """
 
     layers: list[str]
@@ -87,37 +88,37 @@ def transfer_attention(
     seed: int = 0,
     quiet: bool = False,
 ) -> AttentionTransfer:
-    """Train the learned maps of a model, in place, to give each layer the output of its softmax.
+    """Train a model's learned maps in place to give each layer the output of its softmax.
 
     Args:
-        model: one with maps of the kind "learned", from `use_performer` or of type performer_bert, in float32 or
-            float64. Layers with other attention are passed over.
-        texts: strings, if there is a tokenizer, or batches: mappings of tensors, the model's inputs. A list is gone
-            through again and again, strings in a new order each time; an iterator once.
-        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens; None for 256, or what the model
-            takes if that is less.
-        held_out: more of the same, to measure errors on. None: the first batch of `texts`, which is then not trained
-            on unless it is the only one.
-        steps: one batch each.
-        learning_rate: of Adam, after a warm-up of 10 steps; it falls to 0 as a cosine.
+        model: a model with maps of the kind "learned", from `use_performer` or of type performer_bert, in float32 or
+            float64. Layers with other attention are skipped.
+        texts: strings, if there is a tokenizer, or batches: mappings of tensors, the model's inputs. A list is read
+            repeatedly, strings in a new order each time; an iterator once.
+        tokenizer: makes batches of `batch_size` texts of at most `max_length` tokens; by default 256, or the model's
+            maximum if that is less.
+        held_out: more of the same kind, for measuring errors. None: the first batch of `texts`, which is then not used
+            for training unless it is the only one.
+        steps: number of steps, one batch each.
+        learning_rate: learning rate of Adam, after a warm-up of 10 steps, with cosine decay to 0.
         evaluate_every: steps between two points of the curve.
-        new_start: begin at centroids of the keys of the first texts, instead of at the maps as they are.
-        rival: the kind of map that a layer gets, calibrated, where it is nearer to softmax than the trained one on
-            two batches of the texts: what is not peaked is better served by low orders. None: no layer; nor where
-            there is too little text to calibrate it on. A Performer BERT has one kind of map for all layers, there is
-            no rival.
-        minutes: begin no step later than that, the last errors come on top; the rate falls with whichever runs out
-            first. The number of steps then depends on the machine.
-        collate: makes batches of tokenised texts, instead of padding alone: to mask them, say.
-        seed: of the order of texts.
-        quiet: show no progress.
+        new_start: whether to start from centroids of the keys of the first texts, instead of the current maps.
+        rival: kind of map, calibrated, that a layer gets if it is closer to softmax than the trained one on two
+            batches
+            of the texts: low orders suit attention that is not peaked. None: no rival. There is also none if there is
+            too little text to calibrate it, or in a Performer BERT, whose layers all have the same kind of map.
+        minutes: time limit for starting a step (the final evaluation comes on top); the rate decays by steps or time,
+            whichever is further along. The number of steps then depends on the machine.
+        collate: makes batches of tokenised texts, for example masked ones; by default they are only padded.
+        seed: seed of the order of texts.
+        quiet: whether to hide the progress.
 
     Returns:
-        The errors before, after and on the way.
+        The errors before, after and during training.
 
     Raises:
-        InputError: a model without learned maps, in half precision, or of several tasks; nothing to train on; an
-            option that is out of range; or a loss that is no longer finite.
+        InputError: the model has no learned maps, is in half precision, or has several tasks; there is nothing to
+            train on; an option is out of range; or the loss is no longer finite.
     """
     maps = _learned_maps(model)
     for name, value, least in (("steps", steps, 0), ("batch_size", batch_size, 1),
@@ -137,19 +138,19 @@ def transfer_attention(
     source: Iterable[Any] = texts if once or not isinstance(texts, Iterable) else list(texts)
     stream = iter(source)
     if held_out is None:
-        tested = cut.take(stream, 1)
+        held_out_batches = cut.take(stream, 1)
         if not once:
-            rest = source[cut.size :]  # type: ignore[index]  # what is no iterator is a list here
+            rest = source[cut.size :]  # type: ignore[index]  # a list, since it is not an iterator
             source = rest or source
     else:
-        tested = list(cut(held_out))
-    if not tested:
+        held_out_batches = list(cut(held_out))
+    if not held_out_batches:
         raise InputError("attention transfer needs at least one text, got none")
-    # What is calibrated on is trained on as well, and errors are not measured on it.
+    # Calibration texts are also used for training, and never for measuring errors.
     first = cut.take(stream if once else iter(source), max(1, START_TEXTS // cut.size))
-    shown = first or tested
+    calibration = first or held_out_batches
     if new_start:
-        calibrate_performer(model, shown)
+        calibrate_performer(model, calibration)
 
     modes = [module for module in model.modules() if module.training]
     model.eval()
@@ -160,9 +161,9 @@ def transfer_attention(
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=(0.9, 0.98))
     result = AttentionTransfer([name for name, _ in maps.values()])
     progress = tqdm(total=steps, desc="attention transfer", unit="step", disable=quiet)
-    batches = itertools.chain(first, cut(stream)) if once else again_and_again(cut, source, seed)
+    batches = itertools.chain(first, cut(stream)) if once else repeated_batches(cut, source, seed)
     try:
-        result.before = _errors(model, maps, tested)
+        result.before = _errors(model, maps, held_out_batches)
         result.curve.append((0, result.before))
         for step in range(1, steps + 1):
             batch = next(batches, None)
@@ -181,12 +182,12 @@ def transfer_attention(
             progress.update()
             progress.set_postfix_str(f"error {math.sqrt(loss):.3f}", refresh=False)
             if step % evaluate_every == 0 and step < steps:
-                result.curve.append((step, _errors(model, maps, tested)))
+                result.curve.append((step, _errors(model, maps, held_out_batches)))
         result.kinds = ["learned"] * len(maps)
         if rival is not None and isinstance(getattr(model.config, SETTING, None), Mapping):
-            judged = shown[-2:] if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
-            result.kinds = _keep_nearer(model, maps, rival, shown, judged)
-        result.after = _errors(model, {module: _maps(model)[module] for module in maps}, tested)
+            comparison = calibration[-2:] if once else cut.take(reversed(source), 2)  # type: ignore[call-overload]  # a list
+            result.kinds = _choose_maps(model, maps, rival, calibration, comparison)
+        result.after = _errors(model, {module: _maps(model)[module] for module in maps}, held_out_batches)
         result.curve.append((result.steps, result.after))
     finally:
         progress.close()
@@ -195,17 +196,17 @@ def transfer_attention(
             parameter.grad = None
         for module in modes:
             module.training = True
-        # Those that have been put in another's place, too.
+        # Includes the maps that replaced others.
         for module, (_, found) in _maps(model).items():
             found.train(module.training)
     return result
 
 
 def text_length(model: Any, tokenizer: Any, max_length: int | None) -> int:
-    """Tokens of a text that a model is trained on: `row_length`.
+    """Return the number of tokens per text, by `row_length`.
 
     Raises:
-        InputError: more than the model takes; or it is to be trained on texts, and has several tasks.
+        InputError: `max_length` exceeds the model's maximum, or the model has several tasks and gets texts.
     """
     try:
         if tokenizer is not None:
@@ -216,12 +217,12 @@ def text_length(model: Any, tokenizer: Any, max_length: int | None) -> int:
 
 
 class Clock:
-    """How much of a training is over, by steps or by time, whichever is further.
+    """The elapsed share of a training, by steps or by time, whichever is further along.
 
     Args:
-        minutes: of the whole, from now on; None for as long as the steps take.
-        together: several processes train one model: the time of the first one is that of all, or some would stop, and
-            others wait for them for ever. All have to ask the same questions then.
+        minutes: time limit, from now on; None for no limit.
+        together: whether several processes train one model. The time of the first one then counts for all, because
+            otherwise some would stop and others wait for them forever. All must make the same calls.
     """
 
     def __init__(self, steps: int, minutes: float | None = None, together: bool = False) -> None:
@@ -231,9 +232,9 @@ class Clock:
         self.together = together
 
     def share(self, step: int) -> float:
-        """Of a training of which so many steps have been made; 1 or more at its end."""
+        """Return the elapsed share after a number of steps; 1 or more at the end."""
         by_steps = step / max(1, self.steps)
-        # Before the first step processes may not know of each other yet.
+        # Before the first step the process group may not exist yet.
         return by_steps if self.seconds is None or not step else max(by_steps, self._passed() / self.seconds)
 
     def _passed(self) -> float:
@@ -243,16 +244,16 @@ class Clock:
         return passed[0]
 
     def rate(self, step: int) -> float:
-        """The share of the learning rate at a step from 0 on: a line up to 1, then a cosine down to 0."""
+        """Return the factor of the learning rate at a step, from 0: linear warm-up to 1, then cosine decay to 0."""
         return min(1.0, (step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, self.share(step))))
 
 
 class Batches:
-    """Batches of a model's inputs, out of texts by a tokenizer, or as they come.
+    """Makes batches of a model's inputs, from texts by a tokenizer, or passes them on.
 
     Args:
-        size, max_length: texts in a batch, tokens in a text.
-        collate: from tokenised texts to a batch; None pads them.
+        size, max_length: texts per batch, tokens per text.
+        collate: makes a batch of tokenised texts; None pads them.
     """
 
     def __init__(self, tokenizer: Any, size: int, max_length: int, collate: Any = None) -> None:
@@ -265,7 +266,7 @@ class Batches:
             yield batch[0]
 
     def take(self, stream: Iterator[Any], number: int) -> list[Mapping[str, Any]]:
-        """The next batches, at most so many."""
+        """Return the next batches, at most `number`."""
         taken = []
         for _ in range(number):
             rows = list(itertools.islice(stream, self.size))
@@ -278,13 +279,14 @@ class Batches:
         if self.tokenizer is None:
             if not isinstance(rows[0], Mapping):
                 raise InputError(
-                    f"a batch is a mapping of the model's inputs, got {type(rows[0]).__name__}; texts need a tokenizer"
+                    f"a batch must be a mapping of the model's inputs, got {type(rows[0]).__name__}; texts need a "
+                    "tokenizer"
                 )
             batch: Mapping[str, Any] = rows[0]
             return batch
         wrong = next((row for row in rows if not isinstance(row, str)), None)
         if wrong is not None:
-            raise InputError(f"a text is a string, got {type(wrong).__name__}; batches are passed without a tokenizer")
+            raise InputError(f"a text must be a string, got {type(wrong).__name__}; pass batches without a tokenizer")
         options = {"truncation": True, "max_length": self.max_length}
         if self.collate is not None:
             batch = self.collate([self.tokenizer(row, **options) for row in rows])
@@ -293,8 +295,8 @@ class Batches:
         return batch
 
 
-def again_and_again(cut: Batches, source: Any, seed: int) -> Iterator[Mapping[str, Any]]:
-    """Batches of a list, each time in another order."""
+def repeated_batches(cut: Batches, source: Any, seed: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the batches of a list repeatedly, in a new order each time."""
     generator = torch.Generator().manual_seed(seed)
     while source:
         order = torch.randperm(len(source), generator=generator).tolist()
@@ -305,7 +307,7 @@ Maps = dict[nn.Module, tuple[str, Any]]
 
 
 def _learned_maps(model: Any) -> Maps:
-    """By the module that they hang on."""
+    """Return the learned maps by their attention modules."""
     maps: Maps = {}
     for name, module in model.named_modules():
         found = module._modules.get(MAP_NAME)
@@ -313,8 +315,8 @@ def _learned_maps(model: Any) -> Maps:
             maps[module] = (name, found)
     if not maps:
         raise InputError(
-            "the model has no learned feature maps: attach them with kexue_hf.use_performer(model, 'learned'), or "
-            "load a Performer BERT with feature_map='learned'"
+            "the model has no learned feature maps: add them with kexue_hf.use_performer(model, 'learned'), or load a "
+            "Performer BERT with feature_map='learned'"
         )
     dtype = next(next(iter(maps.values()))[1].parameters()).dtype
     if dtype not in (torch.float32, torch.float64):
@@ -323,7 +325,7 @@ def _learned_maps(model: Any) -> Maps:
 
 
 def _maps(model: Any) -> Maps:
-    """All maps, by the module that they hang on."""
+    """Return all maps by their attention modules."""
     return {
         module: (name, module._modules[MAP_NAME])
         for name, module in model.named_modules()
@@ -331,11 +333,11 @@ def _maps(model: Any) -> Maps:
     }
 
 
-def _keep_nearer(
-    model: Any, maps: Maps, rival: str, shown: list[Mapping[str, Any]], judged: list[Mapping[str, Any]]
+def _choose_maps(
+    model: Any, maps: Maps, rival: str, calibration: list[Mapping[str, Any]], comparison: list[Mapping[str, Any]]
 ) -> list[str]:
-    """Give each layer the rival if it is nearer to softmax; return what each of `maps` has then."""
-    trained_errors = _errors(model, maps, judged)
+    """Give each layer the rival if it is closer to softmax; return the kind of each of `maps`."""
+    trained_errors = _errors(model, maps, comparison)
     settings = dict(getattr(model.config, SETTING))
     rivals: Maps = {}
     for module, (name, trained) in maps.items():
@@ -344,7 +346,7 @@ def _keep_nearer(
         )
         rivals[module] = name, made.to(trained.key_mean.device)
     kinds = ["learned"] * len(maps)
-    # Maps of other layers are left alone.
+    # Calibration must not change the maps of other layers.
     others = {part: was for part, was in _maps(model).items() if part not in maps}
     for part in others:
         part._modules.pop(MAP_NAME)
@@ -352,13 +354,15 @@ def _keep_nearer(
         setattr(module, MAP_NAME, made)
     try:
         try:
-            calibrate_performer(model, shown)
+            calibrate_performer(model, calibration)
         except ValueError as error:
-            # Too little text: no reason to lose what has been trained.
+            # Too little text for the rival is no reason to lose the trained maps.
             logger.warning("all layers keep the maps that were trained, %s is not compared: %s", rival, error)
             return kinds
-        for i, (mine, other) in enumerate(zip(trained_errors, _errors(model, rivals, judged), strict=True)):
-            if other < mine:
+        for i, (trained_error, rival_error) in enumerate(
+            zip(trained_errors, _errors(model, rivals, comparison), strict=True)
+        ):
+            if rival_error < trained_error:
                 kinds[i] = rival
     finally:
         for kind, (module, (_, trained)) in zip(kinds, maps.items(), strict=True):
@@ -385,7 +389,7 @@ def _squares(
     scaling: float,
     causal: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared error and squared output of each head, over real positions."""
+    """Return the squared error and squared output of each head, over real positions."""
     allowed = None if real is None else real[:, None, None, :]
     if causal:
         past = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
@@ -393,13 +397,13 @@ def _squares(
     exact = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=scaling)
     output = linear_attention(query, key, value, found, key_mask=real, scaling=scaling, causal=causal)
     if real is not None:
-        # Rows of padding may be anything, NaN too.
+        # Rows of padding may contain anything, NaN included.
         exact, output = (states.masked_fill(~real[:, None, :, None], 0.0) for states in (exact, output))
     return (output - exact).square().sum((0, 2, 3)), exact.square().sum((0, 2, 3))
 
 
 def _backward(model: Any, maps: Maps, batch: Mapping[str, Any]) -> float:
-    """Add the gradients of one batch to the maps; return the mean of all heads' losses."""
+    """Add the gradients of one batch to the maps; return the mean loss of all heads."""
     losses = []
 
     def look(module: nn.Module, *shown: Any) -> None:
@@ -410,14 +414,14 @@ def _backward(model: Any, maps: Maps, batch: Mapping[str, Any]) -> float:
                 loss.backward()
             losses.append(float(loss.detach()))
 
-    with torch.no_grad(), watching(look):
+    with torch.no_grad(), observed_softmax(look):
         model(**_inputs(batch, model.device))
     return sum(losses) / max(1, len(losses))
 
 
 @torch.no_grad()
 def _errors(model: Any, maps: Maps, batches: Iterable[Mapping[str, Any]]) -> list[float]:
-    """The relative L2 error of each layer, all heads together."""
+    """Return the relative L2 error of each layer, all heads together."""
     sums = {module: torch.zeros(2, dtype=torch.float64) for module in maps}
 
     def look(module: nn.Module, *shown: Any) -> None:
@@ -425,14 +429,14 @@ def _errors(model: Any, maps: Maps, batches: Iterable[Mapping[str, Any]]) -> lis
             squares = _squares(maps[module][1], *shown)
             sums[module] += torch.stack([side.double().sum().cpu() for side in squares])
 
-    with watching(look):
+    with observed_softmax(look):
         for batch in batches:
             model(**_inputs(batch, model.device))
     return [float((error / size.clamp_min(1e-300)).sqrt()) for error, size in sums.values()]
 
 
 def _inputs(batch: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    """Without labels: no loss of the model's is asked for."""
+    """Return the inputs without labels, since the model's own loss is not needed."""
     return on_device({name: states for name, states in batch.items() if name != "labels"}, device)
 
 

@@ -165,5 +165,5 @@ def test_a_lack_of_memory_is_one_line_with_options_that_there_are(
     def fails(*_: object) -> None:
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr("kexue_hf.performer.report.report.compare_runs", fails)
+    monkeypatch.setattr("kexue_hf.performer.report.report.compare_variants", fails)
     assert "lower --max-length or --pieces" in run(capsys, folder, "--text", text, "--no-speed", code=2)

@@ -1,6 +1,6 @@
-"""Layers compared with softmax, and the choice of those that may be linear: `layers="auto"`, `linear_layers="auto"`.
+"""Layers compared with softmax, and the automatic choice of linear layers: `layers="auto"`, `linear_layers="auto"`.
 
-Oracles: statistics by their definitions from the matrix of all pairs; models whose layers are made near or far. Run
+References: statistics by their definitions from the matrix of all pairs; models whose layers are made near or far. Run
 this file alone: pytest tests/performer/test_layer_comparison.py
 """
 
@@ -27,7 +27,7 @@ FAR = 1
 
 
 def one_layer_far(model):
-    """Layer `FAR` attends to single keys, the others to nearly everything."""
+    """Make layer `FAR` attend to single keys, the others to nearly all."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "query.weight" in name or "key.weight" in name:
@@ -96,7 +96,7 @@ def test_statistics_are_those_of_all_pairs(causal: bool, monkeypatch: pytest.Mon
     assert float(seen.error("map")) == pytest.approx(float(whole), rel=1e-4)
 
 
-def test_a_twin_shares_the_weights_and_nothing_else() -> None:
+def test_a_twin_shares_only_the_weights() -> None:
     model = swap(tiny().train())
     twin = twin_of(model)
     assert all(a is b for a, b in zip(model.parameters(), twin.parameters(), strict=True))
@@ -110,7 +110,7 @@ def test_layers_that_are_far_stay_softmax(tmp_path) -> None:
     model = swap(tiny(), layers="auto", texts=batches(), threshold=0.25)
     assert model.config.performer["layers"] == [0, 2]
     assert [hasattr(module, "favor_map") for module in attention_modules(model).values()] == [True, False, True]
-    # Calibrated: not what a new map has.
+    # The maps are calibrated, unlike new ones.
     assert not (model.encoder.layer[0].attention.self.favor_map.key_mean == 0).all()
     model.save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path).eval()
@@ -118,7 +118,7 @@ def test_layers_that_are_far_stay_softmax(tmp_path) -> None:
     torch.testing.assert_close(again(**batches()[0])[0], model(**batches()[0])[0], rtol=0, atol=0)
 
 
-def test_what_is_compared_on_has_not_been_calibrated_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_uses_other_rows_than_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     from kexue_hf.performer import calibrate_model as model_calibration
 
     calibrated: list[torch.Tensor] = []

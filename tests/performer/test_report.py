@@ -1,6 +1,6 @@
-"""`kexue_hf.performer_report`: both attentions on one's own texts, a verdict, and a model that is left as it was.
+"""`kexue_hf.performer_report`: both kinds of attention on the user's texts, a verdict, and an unchanged model.
 
-Oracles: the model itself, as softmax and after `use_performer`; models whose layers are made near or far.
+References: the model itself, with softmax and after `use_performer`; models whose layers are made near or far.
 """
 
 import copy
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 import kexue_hf
 from kexue_hf import ClnMatcherConfig, PerformerBertConfig, calibrate_performer, performer_report, use_performer
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_feature_map
-from kexue_hf.performer.report.passages import Pieces
+from kexue_hf.performer.report.passages import Passages
 from kexue_hf.performer.report.report import CALIBRATED, DO_NOT, FINE, MEAN, RECOVER, OutputReport, _judge, ranges
 from kexue_hf.performer.report.speed import AttentionSpeed, SpeedAtLength, _medians, attention_speed, crossover_of
 from kexue_hf.performer.report.text import speed_text
@@ -45,7 +45,7 @@ def tokenizer_of_words(mask: bool = True) -> PreTrainedTokenizerFast:
 
 
 def tiny(name: str = "BertForMaskedLM", factors: tuple[float, ...] = (20, 100, 10), **changes):
-    """Queries and keys of each layer times its factor (of BERT's names): the larger, the more peaked."""
+    """Multiply queries and keys of each layer by its factor (BERT's names): larger means more peaked."""
     torch.manual_seed(0)
     cls = getattr(kexue_hf, name) if name.startswith("Performer") else getattr(transformers, name)
     model = cls(cls.config_class(**{**SIZES, **changes}))
@@ -55,7 +55,7 @@ def tiny(name: str = "BertForMaskedLM", factors: tuple[float, ...] = (20, 100, 1
                 if f"layer.{number}." in parameter_name and ("query.w" in parameter_name or "key.w" in parameter_name):
                     parameter.mul_(factor)
                 if "value.w" in parameter_name or "attention.output.dense.w" in parameter_name:
-                    parameter.mul_(30)  # so that it matters what is attended to
+                    parameter.mul_(30)  # makes the choice of attended keys matter
     return model.eval()
 
 
@@ -69,7 +69,7 @@ def found():
     return report(linear_error=0.33)
 
 
-def test_layers_are_told_apart(found) -> None:
+def test_near_and_far_layers_are_distinguished(found) -> None:
     assert [layer.verdict == FINE for layer in found.layers] == [True, False, True]
     assert found.suggested_layers == [0, 2]
     near, far = found.layers[0], found.layers[1]
@@ -82,17 +82,17 @@ def test_layers_are_told_apart(found) -> None:
     assert found.outputs["suggested"].cosine > found.outputs["calibrated"].cosine
 
 
-def test_what_comes_out_is_that_of_the_swapped_model(found) -> None:
-    """Pieces, halves, calibration, the error of the states and the loss, by other ways."""
+def test_outputs_equal_those_of_the_swapped_model(found) -> None:
+    """Passages, halves, calibration, the error of the states and the loss are computed independently."""
     tokenizer, model = tokenizer_of_words(), tiny()
-    cut = Pieces(model, tokenizer, TEXTS)
+    cut = Passages(model, tokenizer, TEXTS)
     assert cut.max_length == 32 and [len(row) for row in cut.rows] == [32, 32, 32, 12] * 2
     assert (found.pieces_found, found.pieces_calibrated, found.pieces_measured) == (8, 4, 4)
     calibrating, measuring = (cut.batches(cut.rows[half::2], 8) for half in (0, 1))
     assert found.tokens_measured == int(measuring[0]["attention_mask"].sum())
     with torch.no_grad():
         exact = model.bert(**measuring[0], output_hidden_states=True).hidden_states
-        ((batch, labels),) = cut.hidden(measuring)
+        ((batch, labels),) = cut.masked(measuring)
         losses = [float(model(**batch, labels=labels).loss)]
         use_performer(model)
         calibrate_performer(model, calibrating)
@@ -114,12 +114,12 @@ def test_what_comes_out_is_that_of_the_swapped_model(found) -> None:
     assert [found.softmax_loss, found.outputs["calibrated"].loss] == pytest.approx(losses, abs=1e-5)
 
 
-def test_words_are_hidden_in_every_row() -> None:
+def test_words_are_masked_in_every_row() -> None:
     tokenizer = tokenizer_of_words()
-    cut = Pieces(tiny(), tokenizer, TEXTS)
-    # Rows of one word, too, of which most would have none hidden.
+    cut = Passages(tiny(), tokenizer, TEXTS)
+    # Includes rows of one word, most of which would have no masked word by chance.
     batches = cut.batches([*cut.rows, *[[2, number, 3] for number in range(5, 35)]], 3)
-    for (batch, labels), original in zip(cut.hidden(batches), batches, strict=True):
+    for (batch, labels), original in zip(cut.masked(batches), batches, strict=True):
         hidden = labels != -100
         assert hidden.any(-1).all()
         assert (batch["input_ids"][hidden] == tokenizer.mask_token_id).all()
@@ -146,7 +146,7 @@ def test_the_model_is_left_as_it_was(kind: str, error: bool, monkeypatch: pytest
     before, random = snapshot(model), torch.get_rng_state()
     options = {"feature_map": "low_order", "layers": [0]}
     if error:
-        monkeypatch.setattr("kexue_hf.performer.report.report.compare_runs", lambda *_: 1 / 0)
+        monkeypatch.setattr("kexue_hf.performer.report.report.compare_variants", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             report(model, **options)
     else:
@@ -158,13 +158,13 @@ def test_the_model_is_left_as_it_was(kind: str, error: bool, monkeypatch: pytest
     assert torch.equal(random, torch.get_rng_state())
 
 
-def test_maps_that_are_there_are_reported_as_they_are() -> None:
-    """Of a swapped model and of performer_bert, calibrated or not, and layers that are softmax."""
+def test_existing_maps_are_reported_unchanged() -> None:
+    """Swapped models and performer_bert, calibrated or not, and layers with softmax."""
     for make in (
         lambda: use_performer(tiny("BertModel"), "favor+", 16, layers=[0, 2]),
         lambda: tiny("PerformerBertModel", feature_map="favor+", num_features=16, linear_layers=[0, 2]),
     ):
-        found = report(make(), max_length=32)  # a Performer BERT would take longer pieces
+        found = report(make(), max_length=32)  # a Performer BERT would take longer passages
         assert (found.feature_map, found.num_features, found.judged) == ("favor+", 16, "as saved")
         assert (found.pieces_calibrated, found.pieces_measured) == (0, 8)
         assert [bool(layer.errors) for layer in found.layers] == [True, False, True]
@@ -173,7 +173,7 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         with pytest.raises(ValueError, match="0, 2, got 1"):
             report(make(), layers=[1, 2])
         model = make()
-        cut = Pieces(model, tokenizer_of_words(), TEXTS)
+        cut = Passages(model, tokenizer_of_words(), TEXTS)
         calibrate_performer(model, cut.batches(cut.rows[:1], 1))
         other = report(model, max_length=32)
         assert other.layers[0].errors["as saved"] != found.layers[0].errors["as saved"]
@@ -183,7 +183,7 @@ def test_maps_that_are_there_are_reported_as_they_are() -> None:
         assert [bool(layer.errors) for layer in anew.layers] == [True, True, True]
 
 
-def test_learned_maps_are_not_begun_anew() -> None:
+def test_learned_maps_are_not_reset() -> None:
     model = use_performer(tiny("BertModel"), "learned", 16)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -196,7 +196,7 @@ def test_learned_maps_are_not_begun_anew() -> None:
     assert found.layers[0].errors["as saved"] > 1.2 * other.layers[0].errors["calibrated"]
 
 
-def test_only_the_layers_that_are_named() -> None:
+def test_only_the_named_layers_are_linear() -> None:
     found = report(layers=[0])
     assert [bool(layer.errors) for layer in found.layers] == [True, False, False]
     assert found.layers[0].verdict == FINE and "suggested" not in found.outputs
@@ -223,11 +223,11 @@ def test_any_model(name: str, changes: dict, loss_kind: str | None) -> None:
     assert found.causal is (loss_kind == "next-word")
     assert all(layer.errors and layer.hidden_errors for layer in found.layers)
     assert len(found.layers) == model.config.num_hidden_layers
-    # Fresh weights: nearly even attention, which linear attention gives nearly.
+    # Fresh weights have nearly uniform attention, which linear attention approximates well.
     assert found.verdict == FINE and found.suggested_layers == list(range(len(found.layers)))
     if loss_kind == "next-word":
-        batch = Pieces(model, tokenizer_of_words(), TEXTS, 20)
-        # Of one batch, that of the model itself.
+        batch = Passages(model, tokenizer_of_words(), TEXTS, 20)
+        # The model's own loss is the mean of one batch.
         rows = [batch.rows[number * len(batch.rows) // 4] for number in range(4)]
         rows = rows if found.judged == "as saved" else rows[1::2]
         (own,) = batch.batches(rows, 4)
@@ -242,7 +242,7 @@ def test_any_model(name: str, changes: dict, loss_kind: str | None) -> None:
     [((10, 10, 10), FINE), ((30, 30, 30), RECOVER), ((200, 200, 200), DO_NOT)],
     ids=["even", "peaked", "hard"],
 )
-def test_the_verdict(factors: tuple[float, ...], verdict: str) -> None:
+def test_verdict_of_a_model(factors: tuple[float, ...], verdict: str) -> None:
     found = report(tiny("BertModel", factors))
     assert found.verdict == verdict
     assert f"Verdict: {verdict.upper()}. {found.advice[:20]}" in str(found)
@@ -260,7 +260,7 @@ def test_the_verdict(factors: tuple[float, ...], verdict: str) -> None:
     ],
     ids=["fine", "loss", "all-texts-alike", "cosine", "no-better", "not-finite"],
 )
-def test_the_verdict_on_the_whole(found, cosine, error, between, loss, verdict: str) -> None:
+def test_verdict_from_outputs(found, cosine, error, between, loss, verdict: str) -> None:
     outputs = {MEAN: OutputReport(0.4, 0.4, 0.8, 3.0), CALIBRATED: OutputReport(cosine, cosine, error, loss)}
     assert _judge([found.layers[0]], outputs, CALIBRATED, between, 2.0, [0])[0] == verdict
 
@@ -275,8 +275,8 @@ def test_plain_values_and_text(found) -> None:
     assert all(len(line) <= 119 for line in text.splitlines())
 
 
-def test_titles_of_columns_stand_apart() -> None:
-    """Of a model with maps too, where there are two columns of errors."""
+def test_column_titles_are_separated() -> None:
+    """A model with maps has only two columns of errors."""
     (title,) = (line for line in str(report(use_performer(tiny()))).splitlines() if "attends to" in line)
     expected = ["standard deviation", "attends to", "error of the layer alone", "hidden states"]
     assert re.split(" {2,}", title.strip()) == expected
@@ -288,7 +288,7 @@ def test_titles_of_columns_stand_apart() -> None:
     ids=["half-on-a-cpu", "single-on-a-cpu", "half-on-a-gpu"],
 )
 @pytest.mark.parametrize("softmax", [0.5, 2.0], ids=["slower", "faster"])
-def test_half_precision_on_a_cpu_is_said_where_the_speed_is_judged(device, dtype, said: bool, softmax: float) -> None:
+def test_slow_half_precision_on_a_cpu_is_mentioned(device, dtype, said: bool, softmax: float) -> None:
     lengths = [SpeedAtLength(512, softmax, 1.0)]
     shown = speed_text(AttentionSpeed(device, 2, dtype, (1, 2, 8), lengths, crossover_of(lengths)))
     last = shown[shown.index("Linear attention is") :]
@@ -298,12 +298,12 @@ def test_half_precision_on_a_cpu_is_said_where_the_speed_is_judged(device, dtype
 def test_a_picture(found, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     found.draw(tmp_path / "picture.svg")
-    # Six panels, one of them with two scales, and the scale of the heads' errors.
+    # Six panels, one with two scales, and the colour scale of the heads' errors.
     assert 'id="axes_8"' in (tmp_path / "picture.svg").read_text("utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["picture.svg"]
 
 
-def test_the_speed_is_measured_where_it_is_asked_for() -> None:
+def test_speed_is_measured_on_request() -> None:
     found = report(tiny("BertModel"), layers=[0], lengths=[16, 8])
     assert [at.length for at in found.speed.lengths] == [8, 16]
     assert all(at.softmax > 0 and at.linear > 0 for at in found.speed.lengths)
@@ -322,12 +322,12 @@ def test_the_speed_is_measured_where_it_is_asked_for() -> None:
     ],
     ids=["never", "always", "between", "one-left-out", "nothing"],
 )
-def test_where_linear_attention_becomes_the_faster_one(times: list, expected: float | None) -> None:
+def test_crossover_of_linear_attention(times: list, expected: float | None) -> None:
     found = crossover_of([SpeedAtLength(*time) for time in times])
     assert found == (expected if expected is None else pytest.approx(expected))
 
 
-def test_what_runs_out_of_memory_later_is_left_out() -> None:
+def test_contender_that_runs_out_of_memory_later_is_skipped() -> None:
     runs = []
 
     def fails() -> None:
@@ -339,7 +339,7 @@ def test_what_runs_out_of_memory_later_is_left_out() -> None:
     assert list(found) == ["other"] and len(runs) == 2
 
 
-def test_what_takes_too_long_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contender_that_takes_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kexue_hf.performer.report.speed._PATIENCE", 0.0)
     found = attention_speed(create_feature_map("low_order", 4, 8), 2, [4, 8])
     assert found.lengths[0].softmax and found.lengths[1].softmax is None is found.lengths[1].ratio
@@ -365,7 +365,7 @@ def test_wrong_arguments(options: dict, message: str) -> None:
         report(**options)
 
 
-def test_of_a_matcher_one_task_is_reported_on() -> None:
+def test_matcher_is_reported_for_one_task() -> None:
     matcher = kexue_hf.ClnMatcherForSequenceClassification(ClnMatcherConfig(**SIZES, task_names=["a", "b"])).eval()
     with pytest.raises(ValueError, match=r"2 tasks \('a', 'b'\).* model.fold_task\('a'\)"):
         report(matcher)
@@ -408,11 +408,11 @@ def test_without_a_mask_there_is_no_loss() -> None:
     assert math.isfinite(found.outputs["calibrated"].cosine)
 
 
-def test_runs_of_numbers() -> None:
+def test_ranges_of_numbers() -> None:
     assert ranges([5, 0, 1, 2]) == "0-2, 5" and ranges([]) == ""
 
 
-def test_a_long_name_in_the_picture_is_not_cut(found, tmp_path: Path) -> None:
+def test_long_model_name_fits_in_the_picture(found, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     dataclasses.replace(found, model="a-model-of-mine-" * 12).draw(tmp_path / "picture.svg")
     width = re.search(r'width="([\d.]+)pt"', (tmp_path / "picture.svg").read_text("utf-8"))

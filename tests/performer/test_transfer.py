@@ -1,4 +1,4 @@
-"""Attention transfer and what follows it, on networks of some thousand numbers.
+"""Attention transfer and distillation on networks of a few thousand parameters.
 
 Run this file alone: pytest tests/performer/test_transfer.py
 """
@@ -52,7 +52,7 @@ def texts() -> list[str]:
 
 
 def encoder(kind: type = BertModel, sharper: float = 60.0, **settings) -> torch.nn.Module:
-    """Its attention is anything but a mean."""
+    """Create an encoder with peaked attention."""
     torch.manual_seed(0)
     model = kind(BertConfig(**SIZES)).eval()
     with torch.no_grad():
@@ -66,7 +66,7 @@ def encoder(kind: type = BertModel, sharper: float = 60.0, **settings) -> torch.
 
 @pytest.fixture(scope="module")
 def transferred(tokenizer, texts):
-    """Its errors are on texts that are trained on: of chance's words nothing can be learned for others."""
+    """Measures errors on training texts, because random words teach nothing about others."""
     model = encoder()
     before = copy.deepcopy(model.state_dict())
     model.train()
@@ -97,7 +97,7 @@ def test_errors_fall_layer_by_layer(transferred) -> None:
         assert after < 0.97 * before
 
 
-def test_nothing_but_the_maps_has_changed(transferred) -> None:
+def test_only_the_maps_change(transferred) -> None:
     model, before, _ = transferred
     for name, tensor in model.state_dict().items():
         same = torch.equal(tensor, before[name])
@@ -110,8 +110,8 @@ def test_nothing_but_the_maps_has_changed(transferred) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_errors_are_those_of_the_layers_outputs(transferred, tokenizer, texts) -> None:
-    """By hand: the first layer's attention on the first four texts."""
+def test_errors_equal_those_of_the_layers_outputs(transferred, tokenizer, texts) -> None:
+    """Compares with the first layer's attention on the first four texts."""
     model, _, result = transferred
     batch = tokenizer(texts[:4], padding=True, return_tensors="pt")
     outputs = []
@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_numbers(transferred, tokenizer, texts) -> 
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
-def test_an_iterator_of_batches_is_gone_through_once(tokenizer, texts) -> None:
+def test_an_iterator_of_batches_is_read_once(tokenizer, texts) -> None:
     batches = [tokenizer(texts[i : i + 4], padding=True, return_tensors="pt") for i in range(0, 20, 4)]
     model = encoder(layers=[1])
     result = transfer_attention(model, iter(batches), steps=30, quiet=True)
@@ -146,7 +146,7 @@ def test_an_iterator_of_batches_is_gone_through_once(tokenizer, texts) -> None:
 
 
 def test_padding_is_not_trained_on(tokenizer, texts) -> None:
-    """Batches with a row of padding and much more of it give the maps of those without."""
+    """Batches with more padding, and a row of padding, give the same maps."""
     batches = [tokenizer(texts[i : i + 4], padding=True, return_tensors="pt") for i in range(0, 12, 4)]
     padded = [{name: torch.nn.functional.pad(states, (0, 5)) for name, states in batch.items()} for batch in batches]
     found = []
@@ -162,7 +162,7 @@ def test_a_flat_layer_gets_low_orders_and_is_saved_with_them(tokenizer, texts, t
     model = encoder(num_features=45)
     with torch.no_grad():
         model.encoder.layer[1].attention.self.query.weight.div_(600)
-    # So few that the peaked layer learns them by heart.
+    # Few enough texts for the peaked layer to memorise them.
     result = transfer_attention(model, texts[:8], tokenizer, steps=20, batch_size=4, quiet=True)
     assert result.kinds == ["learned", "low_order"] and result.after[1] < 0.02
     assert model.config.performer["feature_map"] == result.kinds
@@ -170,7 +170,7 @@ def test_a_flat_layer_gets_low_orders_and_is_saved_with_them(tokenizer, texts, t
     batch = tokenizer(texts[:2], padding=True, return_tensors="pt")
     loaded = AutoModel.from_pretrained(tmp_path)
     assert torch.equal(loaded(**batch).last_hidden_state, model(**batch).last_hidden_state)
-    # Of one layer with a map, the second, too; the other keeps softmax.
+    # With a single layer that has a map, the other layer keeps softmax.
     model = encoder(layers=[1])
     transfer_attention(model, texts, tokenizer, steps=1, rival="favor+", quiet=True)
     assert model.encoder.layer[0].attention.self.favor_softmax
@@ -201,22 +201,22 @@ def test_performer_bert_is_trained_below_its_switch_length(tokenizer, texts) -> 
         ({"rival": "best"}, "rival must be one of"),
         ({"texts": "w1 w2"}, "expected several texts, got a single string"),
         ({"texts": []}, "needs at least one text, got none"),
-        ({"texts": [3]}, "a text is a string, got int"),
-        ({"texts": ["w1"], "tokenizer": None}, "a batch is a mapping of the model's inputs, got str"),
+        ({"texts": [3]}, "a text must be a string, got int"),
+        ({"texts": ["w1"], "tokenizer": None}, "a batch must be a mapping of the model's inputs, got str"),
     ],
     ids=lambda value: str(value),
 )
 def test_bad_input_is_refused_in_one_line(changes: dict, message: str, tokenizer) -> None:
     arguments = {"texts": ["w1 w2"], "tokenizer": tokenizer, "quiet": True, "steps": 1, **changes}
     model = encoder().train().requires_grad_(False)
-    before = as_it_is(model)
+    before = snapshot(model)
     with pytest.raises(InputError, match=message) as error:
         transfer_attention(model, **arguments)
-    assert "\n" not in str(error.value) and as_it_is(model) == before
+    assert "\n" not in str(error.value) and snapshot(model) == before
 
 
-def test_texts_are_as_long_as_the_model_takes(tokenizer) -> None:
-    """Where nothing is said: of a model with fewer positions than 256."""
+def test_default_text_length_is_the_models_maximum(tokenizer) -> None:
+    """For a model with fewer positions than 256."""
     model = use_performer(BertModel(BertConfig(**SIZES, max_position_embeddings=9)), "learned", num_features=8)
     long = [" ".join(WORDS[start : start + 12]) for start in range(0, 32, 2)]
     assert transfer_attention(model, long, tokenizer, steps=1, batch_size=4, rival=None, quiet=True).steps == 1
@@ -225,7 +225,7 @@ def test_texts_are_as_long_as_the_model_takes(tokenizer) -> None:
     assert curve and measure.max_length == 9
 
 
-def test_of_a_matcher_one_task_is_trained(tokenizer) -> None:
+def test_a_matcher_is_trained_for_one_task(tokenizer) -> None:
     matcher = kexue_hf.ClnMatcherModel(kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"]))
     use_performer(matcher, "learned", num_features=8)
     for train in (transfer_attention, distil_performer):
@@ -233,25 +233,25 @@ def test_of_a_matcher_one_task_is_trained(tokenizer) -> None:
             train(matcher, ["w1 w2"], tokenizer, quiet=True)
 
 
-def as_it_is(model: torch.nn.Module) -> tuple:
-    """Modes, what is trained, numbers, and the configuration."""
+def snapshot(model: torch.nn.Module) -> tuple:
+    """Return modes, trained parameters, numbers, and the configuration."""
     modes = {name: module.training for name, module in model.named_modules()}
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     numbers = {name: tensor.tolist() for name, tensor in model.state_dict().items()}
     return modes, trained, numbers, copy.deepcopy(model.config.to_dict())
 
 
-def test_modes_of_parts_are_left_and_no_tensors_are_passed_on(tokenizer, texts) -> None:
+def test_modes_of_parts_stay_and_non_tensors_are_passed_on(tokenizer, texts) -> None:
     model = encoder().train()
     model.encoder.layer[0].eval()
-    before = as_it_is(model)
+    before = snapshot(model)
     batch = {**tokenizer(texts[:4], padding=True, return_tensors="pt"), "return_dict": True}
     transfer_attention(model, [batch], steps=1, rival=None, quiet=True)
-    assert as_it_is(model)[0] == before[0]
+    assert snapshot(model)[0] == before[0]
 
 
 @pytest.mark.parametrize("once", [False, True], ids=["list", "iterator"])
-def test_what_is_held_out_is_not_calibrated_on(once: bool, tokenizer, texts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_texts_are_not_calibrated_on(once: bool, tokenizer, texts, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = [tokenizer(texts[i : i + 2], padding=True, return_tensors="pt") for i in range(0, 8, 2)]
     seen = []
 
@@ -265,12 +265,12 @@ def test_what_is_held_out_is_not_calibrated_on(once: bool, tokenizer, texts, mon
         transfer_attention(
             encoder(num_features=45), iter(given) if once else given, held_out=held_out, steps=1, quiet=True
         )
-        # For the start, and for the rival.
+        # Once for the start, once for the rival.
         assert seen == [id(batch) for batch in batches[1:]] * 2
 
 
-def test_too_little_text_for_the_rival_loses_nothing(tokenizer) -> None:
-    """Low orders need twice head_dim tokens."""
+def test_too_little_text_for_the_rival_keeps_the_trained_maps(tokenizer) -> None:
+    """Low orders need at least twice head_dim tokens."""
     model = encoder()
     assert transfer_attention(model, ["w1 w2"], tokenizer, steps=1, quiet=True).kinds == ["learned"] * 2
     assert all(isinstance(layer.attention.self.favor_map, LearnedMap) for layer in model.encoder.layer)
@@ -290,7 +290,7 @@ def distilled(model, texts, tokenizer, **options):
     return distil_performer(model, texts, tokenizer, **settings)
 
 
-def test_distillation_brings_the_model_nearer_and_merges_its_adapters(tokenizer, texts) -> None:
+def test_distillation_improves_the_model_and_merges_its_adapters(tokenizer, texts) -> None:
     model = encoder()
     measure = HeldOut(model, tokenizer, texts[:8])
     names, before = set(model.state_dict()), measure(model)
@@ -305,7 +305,7 @@ def test_distillation_brings_the_model_nearer_and_merges_its_adapters(tokenizer,
     assert [point["step"] for point in curve if "cosine" in point] == [3, 6, 9, 12]
 
 
-def test_accumulated_batches_are_one_large_one(tokenizer, texts) -> None:
+def test_accumulated_batches_equal_one_large_batch(tokenizer, texts) -> None:
     runs = []
     for size, accumulate in ((4, 1), (2, 2)):
         model, curve = distilled(
@@ -316,7 +316,7 @@ def test_accumulated_batches_are_one_large_one(tokenizer, texts) -> None:
     torch.testing.assert_close(runs[0][0], runs[1][0], rtol=0, atol=1e-6)
 
 
-def test_rank_zero_trains_maps_alone_and_none_everything(tokenizer, texts) -> None:
+def test_rank_zero_trains_only_maps_and_none_everything(tokenizer, texts) -> None:
     for rank in (0, None):
         model = encoder()
         before = copy.deepcopy(model.state_dict())
@@ -326,7 +326,7 @@ def test_rank_zero_trains_maps_alone_and_none_everything(tokenizer, texts) -> No
         assert any("favor_map" not in name for name in moved) == (rank is None)
 
 
-def test_masked_words_are_part_of_the_loss_of_a_model_that_predicts_them(tokenizer, texts) -> None:
+def test_masked_words_are_part_of_the_loss_with_a_masked_word_head(tokenizer, texts) -> None:
     model = encoder(BertForMaskedLM)
     batch = tokenizer(texts[:2], padding=True, return_tensors="pt")
     labels = torch.where(batch["attention_mask"].bool(), batch["input_ids"], -100)
@@ -357,22 +357,22 @@ def test_masked_words_are_part_of_the_loss_of_a_model_that_predicts_them(tokeniz
 def test_a_model_is_left_without_adapters(changes: dict, error: type, message: str, tokenizer) -> None:
     model = encoder().train()
     model.pooler.requires_grad_(False)
-    modes, trained, numbers, config = as_it_is(model)
+    modes, trained, numbers, config = snapshot(model)
     with pytest.raises(error, match=message):
         distilled(model, **{"texts": ["w1 w2"], "tokenizer": tokenizer, "rank": 2, "steps": 1, **changes})
-    after = as_it_is(model)
+    after = snapshot(model)
     assert (after[0], after[1], after[2].keys(), after[3]) == (modes, trained, numbers.keys(), config)
 
 
-def test_nothing_to_train_is_said_before_anything_is_changed(tokenizer) -> None:
+def test_nothing_to_train_is_refused_before_any_change(tokenizer) -> None:
     model = use_performer(BertModel(BertConfig(**SIZES)), "favor+", 8)
     with pytest.raises(InputError, match="nothing to train"):
         distilled(model, ["w1"], tokenizer, rank=0)
     assert model.training and all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_time_of_several_processes_is_that_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or one would stop, and the others wait for it."""
+def test_several_processes_use_the_time_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise one would stop, and the others wait for it."""
     told = []
 
     def broadcast(values: list, src: int) -> None:
@@ -387,13 +387,13 @@ def test_the_time_of_several_processes_is_that_of_the_first(monkeypatch: pytest.
     assert Clock(100, minutes=1).share(1) == 0.01 and told == [0, 0]
 
 
-def test_rates_grow_on_a_line_and_fall_as_a_cosine() -> None:
+def test_rates_grow_linearly_and_decay_as_a_cosine() -> None:
     clock = Clock(100)
     assert [clock.rate(step) for step in (0, 50, 100)] == pytest.approx([0.1, 0.5, 0.0])
 
 
-def test_the_loss_is_that_of_the_definition() -> None:
-    """Two layers whose errors are 1/4 and 1 of their squares; means at right angles; padding of any size."""
+def test_the_loss_equals_its_definition() -> None:
+    """Two layers whose errors are 1/4 and 1 of their squares; means at right angles; any padding."""
     real = torch.tensor([[1, 1, 0]])
     anything = [99.0, 99.0]
     wanted = [torch.tensor([[[2.0, 0.0], [2.0, 0.0], anything]])] * 3
@@ -417,13 +417,13 @@ def test_performer_bert_is_distilled_below_its_switch_length(tokenizer, texts) -
     assert model.config.attention_switch_length == 512
 
 
-def test_adapters_without_their_package_are_a_clear_error(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_without_peft_are_a_clear_error(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"pip install 'kexue-hf\[recovery\]'"):
         distil_performer(encoder(), ["w1"], tokenizer, steps=1)
 
 
-def test_rank_agreement_is_spearmans() -> None:
+def test_rank_agreement_is_spearmans_correlation() -> None:
     wanted = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
     pairs = pairs_of(wanted)
     assert (pairs[:, 0] < pairs[:, 1]).all() and len(pairs.unique(dim=0)) == len(pairs)
@@ -431,7 +431,7 @@ def test_rank_agreement_is_spearmans() -> None:
     assert abs(rank_agreement(torch.randn(9, 4, generator=torch.Generator().manual_seed(1)), wanted, pairs)) < 0.7
 
 
-def test_rank_agreement_is_of_ranks_and_not_of_values() -> None:
+def test_rank_agreement_uses_ranks_and_not_values() -> None:
     """Angles between neighbours of 10, 20 and 40 degrees, and of 1, 4 and 75: the same order."""
     pairs = torch.tensor([[0, 1], [1, 2], [2, 3]])
     sides = [torch.deg2rad(torch.tensor(angles)) for angles in ([0.0, 10, 30, 70], [0.0, 1, 5, 80])]
@@ -439,14 +439,14 @@ def test_rank_agreement_is_of_ranks_and_not_of_values() -> None:
     assert rank_agreement(found, wanted, pairs) == pytest.approx(1.0)
 
 
-def test_padding_has_no_part_in_pooled_vectors(tokenizer, texts) -> None:
+def test_padding_does_not_change_pooled_vectors(tokenizer, texts) -> None:
     model = encoder()
     together = pooled_vectors(model, tokenizer, texts[:6])
     alone = torch.cat([pooled_vectors(model, tokenizer, [text]) for text in texts[:6]])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
-def test_figures_of_the_softmax_model_itself_are_perfect(tokenizer, texts) -> None:
+def test_figures_of_the_softmax_model_are_perfect(tokenizer, texts) -> None:
     model = encoder(BertForMaskedLM)
     measure = HeldOut(model, tokenizer, texts[:8], masked=True)
     with as_softmax():

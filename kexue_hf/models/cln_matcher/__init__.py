@@ -1,1 +1,1 @@
-"""One text matcher for many standards of "similar": a RoFormer or BERT whose layer norms are told the standard."""
+"""A text matcher for several standards of "similar": a RoFormer or BERT with conditional layer norms."""

@@ -1,4 +1,4 @@
-"""Which Auto class loads which class of the matcher, as data; see `auto_map_wobert` for its readers."""
+"""Table of the Auto classes and the matcher classes that they load; `auto_map_wobert` lists its readers."""
 
 AUTO_MAP: dict[str, str] = {
     "AutoConfig": "configuration_cln_matcher.ClnMatcherConfig",
@@ -6,5 +6,5 @@ AUTO_MAP: dict[str, str] = {
     "AutoModelForSequenceClassification": "modeling_cln_matcher.ClnMatcherForSequenceClassification",
 }
 
-# What AutoTokenizer loads where the folder names no class. The folder of a matcher of words names WoBertTokenizer.
+# The class AutoTokenizer uses if the folder names none. The folder of a word-based matcher names WoBertTokenizer.
 NATIVE_TOKENIZER = "BertTokenizer"

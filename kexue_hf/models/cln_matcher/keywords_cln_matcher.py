@@ -1,8 +1,8 @@
 # Copied from keywords_wobert.py
-"""Refuse keywords that a forward pass would drop in silence.
+"""Refuse keywords that a forward pass would silently drop.
 
-transformers' models take `**kwargs` and ignore the names that they do not know. A cache, a mask or labels that arrive
-under an unknown name, a misspelt or a renamed one, then have no effect, and the numbers are wrong.
+transformers' models take `**kwargs` and ignore names that they do not know. A cache, mask or labels under an unknown
+name (misspelt or renamed) would have no effect, and the results would be wrong.
 """
 
 import numbers
@@ -20,23 +20,23 @@ REASONS = {
     "encoder_hidden_states": _WITHOUT_CROSS_ATTENTION,
     "encoder_attention_mask": _WITHOUT_CROSS_ATTENTION,
 }
-# Trainer passes it to every model whose forward takes `**kwargs`.
+# Trainer passes this to every model whose forward takes `**kwargs`.
 _HARMLESS = ("num_items_in_batch",)
-# What a keyword is called that carries a cache, a mask, labels or positions. Other columns of a batch (length, idx)
-# have no effect by their nature.
+# Names of keywords that carry a cache, mask, labels or positions. Other batch columns (length, idx) never have an
+# effect.
 _CARRIES = re.compile("cache|past|mask|label|target|state|position|segment|type|bias|embed", re.IGNORECASE)
 
 
 def refuse_unknown(
     model: str, keywords: dict[str, Any], reasons: dict[str, str] = REASONS, known: Collection[str] = ()
 ) -> None:
-    """Raise ValueError for the first keyword that carries a cache, a mask, labels or the like, and has no place.
+    """Raise ValueError for the first keyword that carries a cache, mask, labels or the like and would be ignored.
 
-    Flags (booleans, numbers, names) pass, and so do other columns of a batch, such as `length`.
+    Flags (booleans, numbers, names) and other batch columns, such as `length`, are accepted.
 
     Args:
-        model: what the error calls the model.
-        keywords: those that the forward pass does not name.
+        model: name of the model in the error.
+        keywords: keywords that the forward pass does not name.
         reasons: keywords of BERT that the model refuses, with the reason.
         known: keywords that the model passes on.
     """
@@ -48,11 +48,11 @@ def refuse_unknown(
         if name in known:
             continue
         flag = isinstance(value, bool | str | numbers.Number) or type(value).__name__ == "bool"
-        # Which layers' outputs are wanted may be a list.
+        # `output_hidden_states` and its like may be lists of layers.
         flag = flag or (name.startswith("output_") and not isinstance(value, torch.Tensor))
         if not flag and (hasattr(value, "get_seq_length") or _CARRIES.search(name)):
             raise ValueError(
-                f"{model} takes no {name} (got {type(value).__name__}), it would have no effect: leave it out or "
+                f"{model} takes no {name} (got {type(value).__name__}), which would have no effect: leave it out or "
                 "check its name"
             )
 

@@ -1,7 +1,7 @@
-"""The layers of the matcher: RoFormer's or BERT's, by BERT's names, every layer norm under a condition.
+"""The layers of the matcher: RoFormer's or BERT's under BERT's names, with conditional layer norms.
 
-What a layer norm is told goes through all layers as `conditions` and `rows`, see `norm_cln_matcher.py`. They are
-positional arguments, so that gradients reach them under gradient checkpointing of either kind.
+`conditions` and `rows`, the inputs of the layer norms (see `norm_cln_matcher.py`), go through all layers as positional
+arguments, so that gradients reach them under both kinds of gradient checkpointing.
 """
 
 import functools
@@ -21,13 +21,13 @@ from .rotary_cln_matcher import rotate
 
 
 def create_norm(config: ClnMatcherConfig) -> ClnMatcherLayerNorm:
-    """A layer norm as the configuration says, conditional or plain."""
+    """Create a layer norm, conditional or plain as the configuration says."""
     size = config.task_embedding_size if config.conditional else None
     return ClnMatcherLayerNorm(config.hidden_size, size, config.layer_norm_eps)
 
 
 class ClnMatcherEmbeddings(nn.Module):
-    """Words and segments and, without rotary positions, BERT's table of positions."""
+    """Word and segment embeddings and, without rotary positions, BERT's position embeddings."""
 
     def __init__(self, config: ClnMatcherConfig) -> None:
         super().__init__()
@@ -47,19 +47,19 @@ class ClnMatcherEmbeddings(nn.Module):
         conditions: torch.Tensor | None,
         rows: torch.Tensor | None,
     ) -> torch.Tensor:
-        """[batch, length] -> [batch, length, hidden]."""
+        """Embed ids: [batch, length] -> [batch, length, hidden]."""
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(position_ids)
-        # In BERT's order, so that the sum is BERT's to the last bit.
+        # In BERT's order, so that the sum equals BERT's to the last bit.
         states = inputs_embeds + self.token_type_embeddings(token_type_ids)
         if hasattr(self, "position_embeddings"):
             states = states + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(states, conditions, rows))
 
 
-# The signature is that of all functions in ALL_ATTENTION_FUNCTIONS, as "sdpa" is one.
+# All functions in ALL_ATTENTION_FUNCTIONS, "sdpa" for example, have this signature.
 def eager_attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -70,13 +70,13 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention step by step: query, key, value [batch, heads, length, dim], a mask that is added to the scores.
+    """Compute attention step by step: query, key, value [batch, heads, length, dim], an additive mask.
 
     Returns:
         The output [batch, length, heads, dim] and the probabilities [batch, heads, length, length].
     """
     scores = query @ key.transpose(-1, -2)
-    # RoFormer divides by the root, BERT multiplies by its inverse, which is not the same in the last bit.
+    # RoFormer divides by the root, BERT multiplies by its inverse; the last bit differs.
     scores = scores / math.sqrt(query.shape[-1]) if module.is_rotary else scores * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -86,7 +86,7 @@ def eager_attention(
 
 
 class ClnMatcherSelfAttention(nn.Module):
-    """Attention of all heads: [batch, length, hidden] -> the same, and the probabilities (None under "sdpa")."""
+    """Multi-head attention: [batch, length, hidden] -> the same, and the probabilities (None under "sdpa")."""
 
     def __init__(self, config: ClnMatcherConfig) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class ClnMatcherSelfAttention(nn.Module):
 
 
 class ClnMatcherResidual(nn.Module):
-    """A projection, added to what went in, normalized: the end of attention and of the feed-forward network."""
+    """Projection, residual and layer norm: the end of attention and of the feed-forward network."""
 
     def __init__(self, config: ClnMatcherConfig, size: int) -> None:
         super().__init__()
@@ -175,9 +175,9 @@ class ClnMatcherLayer(GradientCheckpointingLayer):
 
     Args of `forward`:
         hidden_states: [batch, length, hidden].
-        attention_mask: what the implementation of attention takes.
+        attention_mask: in the form that the attention implementation takes.
         cosines, sines: of the positions, [batch or 1, 1, length, head size]; None without rotary positions.
-        conditions, rows: what the layer norms are told, see `ClnMatcherLayerNorm`.
+        conditions, rows: inputs of the layer norms, see `ClnMatcherLayerNorm`.
     """
 
     def __init__(self, config: ClnMatcherConfig) -> None:

@@ -1,9 +1,9 @@
-"""How the tensors of a matcher are called in bert4keras' Keras files: as WoBERT's, with what conditions add.
+"""Names of a matcher's tensors in bert4keras' Keras files: WoBERT's, plus the conditions.
 
 `weight_map_wobert.py` explains each table. The Sohu 2021 baseline (github.com/bojone/sohu2021-baseline) saves such a
 file with `model.save_weights`: a RoFormer with `layer_norm_cond`, whose layer norms hold the kernels of the shift and
-of the scale after their own two; the tasks' embeddings; a dense layer over the mean. One over a BERT has its positions
-as well. bert4keras saves no TensorFlow checkpoint of it: its table of variables knows no kernels.
+of the scale after their own two weights; the task embeddings; a dense layer over the mean. A BERT variant also has
+positions. bert4keras saves no TensorFlow checkpoint of it, because its table of variables lacks the kernels.
 """
 
 from typing import Any
@@ -47,8 +47,8 @@ def _row(row: tuple[tuple[tuple[str, ...], str, bool], ...]) -> tuple[tuple[tupl
 
 
 _KERAS = {layer: _row(row) for layer, row in bert.KERAS.items() if all(name in PARAMETERS for _, name, _ in row)}
-# Whatever Keras called it. It stands where Keras lists it, for the baseline has a Reshape between it and the norms:
-# layers come by their distance from the outputs.
+# Stands for any name Keras gave the layer. It comes where Keras lists it: layers are sorted by their distance from the
+# outputs, and the baseline has a Reshape between this layer and the norms.
 _TASKS_LAYER = "embedding_1"
 _BEFORE = ("Embedding-Token", "Embedding-Segment")
 KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {
@@ -92,12 +92,12 @@ POOLINGS: tuple[str, ...] = ("mean", "cls")
 CONFIG_REQUIRED = bert.CONFIG_REQUIRED
 CONFIG_OPTIONAL = bert.CONFIG_OPTIONAL
 CONFIG_ALIASES = bert.CONFIG_ALIASES
-# Sizes that the original's configuration does not know: read off a tensor (its parameter, the axis).
+# Sizes that the original's configuration lacks, read off a tensor: (parameter, axis).
 CONFIG_READ_OFF: dict[str, tuple[str, int]] = {"num_tasks": (_TASKS, 0), "task_embedding_size": (_TASKS, 1)}
 ACTIVATIONS = bert.ACTIVATIONS
 CONFIG_EQUAL = bert.CONFIG_EQUAL
 CONFIG_OFF = (*bert.CONFIG_OFF, "rotary_value")
-# Not rotary in a matcher of BERT's, whose heads need not be even.
+# A matcher with BERT's positions has no rotation, so its head size need not be even.
 HEAD_SIZE_MULTIPLE = 1
 CONFIG_TELLING: dict[str, Any] = {}
 CAVEAT: str = ""

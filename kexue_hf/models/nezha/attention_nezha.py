@@ -1,19 +1,19 @@
-"""Attention with functional relative positions, exact and without a tensor of (length, length, dimension).
+"""Exact attention with functional relative positions, without a tensor of (length, length, dimension).
 
-With T the table of sinusoids, [2n + 1, dim], n the distance at which it is clipped, and r = clip(k - j, -n, n) + n:
+With T the sinusoid table [2n + 1, dim], n the distance at which it is clipped, and r = clip(k - j, -n, n) + n:
 
     scores[j, k] = (q[j] . k[k] + q[j] . T[r]) / sqrt(dim)        output[j] = sum over k of p[j, k] (v[k] + T[r])
 
-Two ways to the same numbers:
+There are two ways to compute the same numbers:
 
-* `relative_attention` (eager): q T^T gives a query's score at each of the 2n + 1 distances, which are then gathered to
-  its keys; the probabilities are summed up by distance, and the sums multiplied by T. Beyond BERT's own attention
-  that takes about one more [batch, heads, length, length], two in training, and [batch, heads, length, 2n + 1].
-* `fused_relative_attention` (sdpa): while no distance is clipped (up to n + 1 tokens), a sinusoid of k - j is a
-  rotation of the sinusoid of k by an angle that depends on j alone. The rows T[k] are appended to the keys and to the
-  values, the queries and the outputs are rotated, and torch's fused kernel does the rest on heads of twice the width.
-  That spares the [length, length]; a base model on a CPU takes the same time either way. Longer texts have clipped
-  distances, and the kernel does not give out the probabilities that their values need: they take the first way.
+* `relative_attention` (eager): q T^T gives a query's score at each of the 2n + 1 distances, which are then gathered
+  for its keys; the probabilities are summed by distance, and the sums multiplied by T. Compared with BERT's attention,
+  this takes about one more [batch, heads, length, length], two in training, and [batch, heads, length, 2n + 1].
+* `fused_relative_attention` (sdpa): while no distance is clipped (up to n + 1 tokens), a sinusoid of k - j is the
+  sinusoid of k, rotated by an angle that depends on j alone. The rows T[k] are appended to the keys and values, the
+  queries and outputs are rotated, and torch's fused kernel runs on heads of twice the width. This saves the
+  [length, length]; a base model on a CPU takes the same time either way. Longer texts have clipped distances, whose
+  values need the probabilities, which the kernel does not return: they take the first way.
 """
 
 import math
@@ -23,8 +23,11 @@ from torch.nn import functional
 
 
 def sinusoid_table(max_distance: int, dim: int) -> torch.Tensor:
-    """The constant T [2 max_distance + 1, dim], float32: sines in the even columns, cosines in the odd ones, of the
-    row's number (from 0) times 10000^(-2i/dim). Computed in float64: float32 angles are wrong in the sixth digit."""
+    """Return the constant T [2 max_distance + 1, dim], float32: sines in the even columns, cosines in the odd ones.
+
+    The angle is the row number (from 0) times 10000^(-2i/dim), computed in float64: float32 angles are wrong in the
+    sixth digit.
+    """
     rows = torch.arange(2 * max_distance + 1, dtype=torch.float64, device="cpu")
     frequencies = torch.exp(torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") * (-math.log(10000.0) / dim))
     angles = rows[:, None] * frequencies
@@ -40,14 +43,14 @@ def relative_attention(
     scaling: float = 1.0,
     dropout: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention step by step.
+    """Compute attention step by step.
 
     Args:
-        query: [batch, heads, queries, dim]; the last query stands where the last key stands.
+        query: [batch, heads, queries, dim]; the last query has the position of the last key.
         key, value: [batch, heads, keys, dim].
-        table: `sinusoid_table`, in the type of the query.
+        table: `sinusoid_table`, in the dtype of the query.
         attention_mask: boolean (True: may attend) or added to the scores; broadcasts to [batch, heads, queries, keys].
-        scaling: 1 / sqrt(dim). dropout: of the probabilities.
+        scaling: 1 / sqrt(dim). dropout: rate of dropout on the probabilities.
 
     Returns:
         The output [batch, heads, queries, dim] and the probabilities [batch, heads, queries, keys].
@@ -73,17 +76,17 @@ def fused_relative_attention(
     scaling: float = 1.0,
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """The same output by torch's scaled_dot_product_attention. Arguments as above.
+    """Compute the same output by torch's scaled_dot_product_attention. Arguments as above.
 
     Raises:
-        ValueError: there are more keys than distances that are not clipped.
+        ValueError: there are more keys than unclipped distances.
     """
     queries, keys, dim = query.shape[-2], key.shape[-2], value.shape[-1]
     limit = table.shape[0] // 2 + 1
     if keys > limit:
-        raise ValueError(f"the fused kernel serves up to {limit} keys, whose distances are not clipped; got {keys}")
+        raise ValueError(f"the fused kernel takes up to {limit} keys, whose distances are not clipped; got {keys}")
     sinusoids = table[:keys].expand(*key.shape[:2], -1, -1)
-    # Row n - j of the table is the angle by which query j turns row k into row k - j + n.
+    # Row n - j of the table holds the angle by which query j turns row k into row k - j + n.
     first = limit - 1 - (keys - queries)
     angles = table[first - queries + 1 : first + 1].flip(0)
     sine, cosine = angles[:, 0::2], angles[:, 1::2]
@@ -93,7 +96,7 @@ def fused_relative_attention(
         torch.cat((query, rotated), dim=-1),
         torch.cat((key, sinusoids), dim=-1),
         torch.cat((value, sinusoids), dim=-1),
-        # Not boolean: the kernel gives zeros for a row of padding, where the softmax step by step gives its mean.
+        # Not boolean: for a row of padding the kernel returns zeros, where the step-by-step softmax returns the mean.
         attn_mask=None if attention_mask is None else additive_mask(attention_mask, query.dtype),
         dropout_p=dropout,
         scale=scaling,
@@ -104,8 +107,11 @@ def fused_relative_attention(
 
 
 def additive_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A boolean mask as what is added to the scores: 0, or the type's lowest number. Another is cast, to no less than
-    that number: float32's lowest is minus infinity in float16, and a row of them has no softmax."""
+    """Convert a boolean mask to one that is added to the scores: 0, or the dtype's lowest number.
+
+    A mask of another type is cast and clamped to that number: float32's lowest becomes minus infinity in float16, and
+    a row of them has no softmax.
+    """
     if attention_mask.dtype != torch.bool:
         return attention_mask.to(dtype).clamp(min=torch.finfo(dtype).min)
     allowed = torch.zeros((), dtype=dtype, device=attention_mask.device)
@@ -113,6 +119,6 @@ def additive_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Ten
 
 
 def _table_rows(queries: int, keys: int, max_distance: int, device: torch.device) -> torch.Tensor:
-    """[queries, keys]: the table's row of each key as seen from each query."""
+    """Return [queries, keys], the table row of each key relative to each query."""
     query_positions = torch.arange(keys - queries, keys, device=device)[:, None]
     return (torch.arange(keys, device=device) - query_positions).clamp(-max_distance, max_distance) + max_distance

@@ -1,4 +1,4 @@
-"""Which Auto class loads which class of NEZHA, as data; see `auto_map_wobert` for its readers."""
+"""Table of the Auto classes and the NEZHA classes that they load; `auto_map_wobert` lists its readers."""
 
 AUTO_MAP: dict[str, str] = {
     "AutoConfig": "configuration_nezha.NezhaConfig",
@@ -12,6 +12,6 @@ AUTO_MAP: dict[str, str] = {
     "AutoModelForNextSentencePrediction": "modeling_nezha.NezhaForNextSentencePrediction",
 }
 
-# What AutoTokenizer loads where the folder names no class: the repositories on the Hub are of characters. A WoNEZHA's
-# tokenizer_config.json names WoBertTokenizer.
+# The class AutoTokenizer uses if the folder names none: the repositories on the Hub have character vocabularies. The
+# tokenizer_config.json of a WoNEZHA names WoBertTokenizer.
 NATIVE_TOKENIZER = "BertTokenizer"

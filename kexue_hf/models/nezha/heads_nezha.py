@@ -1,4 +1,4 @@
-"""What stands on NEZHA's layers: the pooler and the heads of pre-training, which are BERT's."""
+"""NEZHA's pooler and pre-training heads, the same as BERT's."""
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ class NezhaPooler(nn.Module):
 
 
 class NezhaPredictionHeadTransform(nn.Module):
-    """What stands between the last layer and the scores of words."""
+    """Dense layer, activation and layer norm before the word scores."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class NezhaPredictionHeadTransform(nn.Module):
 
 
 class NezhaLMPredictionHead(nn.Module):
-    """Scores of words, [..., hidden] -> [..., vocabulary], by the word embeddings and a bias."""
+    """Word scores, [..., hidden] -> [..., vocabulary], from the word embeddings and a bias."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class NezhaLMPredictionHead(nn.Module):
 
 
 class NezhaHeads(nn.Module):
-    """The pre-training heads that a model has, by the names that they have in files."""
+    """The pre-training heads of a model, under their names in saved files."""
 
     def __init__(self, config: NezhaConfig, predictions: bool = False, seq_relationship: bool = False) -> None:
         super().__init__()

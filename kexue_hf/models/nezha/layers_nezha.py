@@ -1,4 +1,4 @@
-"""The layers of NEZHA: BERT's, with attention over relative positions. Parameters are called as in transformers 4."""
+"""The layers of NEZHA: BERT's, with attention over relative positions. Parameters are named as in transformers 4."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from .configuration_nezha import NezhaConfig
 
 
 class NezhaEmbeddings(nn.Module):
-    """Words and segments, without positions: ids [batch, length] -> [batch, length, hidden]."""
+    """Word and segment embeddings, without positions: ids [batch, length] -> [batch, length, hidden]."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class NezhaEmbeddings(nn.Module):
 
 
 class NezhaRelativePositions(nn.Module):
-    """The constant table of all layers and heads, [2 max_relative_position + 1, head size], float32.
+    """The constant table that all layers and heads share, [2 max_relative_position + 1, head size], float32.
 
     Raises:
-        ValueError: the size of a head is not a whole, even number.
+        ValueError: the head size is not an even integer.
     """
 
     def __init__(self, config: NezhaConfig) -> None:
@@ -52,11 +52,11 @@ class NezhaRelativePositions(nn.Module):
             )
         self.max_distance = config.max_relative_position
         self.dim = config.hidden_size // config.num_attention_heads
-        # Not saved: it is a function of the configuration, and `_init_weights` rebuilds it after loading.
+        # Not saved: it depends on the configuration only, and `_init_weights` rebuilds it after loading.
         self.table: torch.Tensor = nn.Buffer(sinusoid_table(self.max_distance, self.dim), persistent=False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "NezhaRelativePositions":
-        # What every move and cast of a module calls: `to_empty` leaves no values, and from float16 none come back.
+        # Every move and cast of a module comes here: `to_empty` leaves no values, and float16 loses precision.
         super()._apply(fn, recurse)
         if not self.table.is_meta:
             self.table = sinusoid_table(self.max_distance, self.dim).to(self.table)
@@ -67,8 +67,10 @@ class NezhaRelativePositions(nn.Module):
 
 
 class NezhaSelfAttention(nn.Module):
-    """Attention of all heads: [batch, length, hidden] -> the same; and the probabilities, None under "sdpa", whichever
-    way a length takes."""
+    """Multi-head attention: [batch, length, hidden] -> the same, and the probabilities.
+
+    The probabilities are None under "sdpa", whichever computation a length takes.
+    """
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -90,11 +92,11 @@ class NezhaSelfAttention(nn.Module):
         )
         implementation = self.config._attn_implementation
         if implementation not in ("eager", "sdpa"):
-            raise ValueError(f"NEZHA's attention is computed by 'eager' or 'sdpa', not by {implementation!r}")
+            raise ValueError(f"NEZHA's attn_implementation must be 'eager' or 'sdpa', got {implementation!r}")
         table = table.to(query.dtype)
         dropout = self.dropout.p if self.training else 0.0
         arguments = (query, key, value, table, attention_mask, self.scaling, dropout)
-        # An exported program is for all lengths: it may not be asked which way this one takes.
+        # An exported program serves all lengths: its code must not depend on this one.
         if implementation == "sdpa" and not _is_exporting() and key.shape[-2] <= self.config.max_relative_position + 1:
             output, probabilities = fused_relative_attention(*arguments), None
         else:
@@ -104,12 +106,12 @@ class NezhaSelfAttention(nn.Module):
 
 
 def _is_exporting() -> bool:
-    # Older versions of torch cannot say.
+    # Older versions of torch lack this function.
     return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
 
 
 class NezhaSelfOutput(nn.Module):
-    """The projection after attention, added to what went in, normalized."""
+    """Projection after attention, residual and layer norm."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -137,7 +139,7 @@ class NezhaAttention(nn.Module):
 
 
 class NezhaIntermediate(nn.Module):
-    """The wide half of the feed-forward network."""
+    """First half of the feed-forward network: hidden -> intermediate size."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -149,7 +151,7 @@ class NezhaIntermediate(nn.Module):
 
 
 class NezhaOutput(nn.Module):
-    """The narrow half of the feed-forward network, added to what went in, normalized."""
+    """Second half of the feed-forward network, residual and layer norm."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()
@@ -182,7 +184,7 @@ class NezhaLayer(GradientCheckpointingLayer):
 
 
 class NezhaEncoder(nn.Module):
-    """All layers, and the one table of relative positions that they share."""
+    """All layers, and the table of relative positions that they share."""
 
     def __init__(self, config: NezhaConfig) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-# Copied from losses_wobert.py: a file that travels to the Hub cannot import another model's.
-"""The losses of all heads, the same under gradient accumulation and data parallelism as in one batch.
+# Functions copied from losses_wobert.py
+"""Losses of the heads, equal under gradient accumulation, data parallelism and in one batch.
 
-Given `num_items_in_batch` (which `Trainer` counts and passes) a loss is the sum over the items divided by that number,
-else their mean. Computed in float32 (or more) whatever the logits are: a sum over a large batch overflows float16.
+Given `num_items_in_batch` (which `Trainer` counts and passes), a loss is the sum over the items divided by that
+number; otherwise it is their mean. The computation is in float32 or wider: a sum over a large batch overflows float16.
 """
 
 from typing import Any
@@ -14,10 +14,13 @@ from torch.nn import functional
 def cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Cross entropy of logits [..., classes] and labels [...]: the mean over the labels that are not -100, or their
-    sum divided by `num_items_in_batch`, the number of such labels in the whole accumulated, distributed batch."""
+    """Return the cross entropy of logits [..., classes] and labels [...], ignoring the label -100.
+
+    The result is the mean over the remaining labels, or their sum divided by `num_items_in_batch`, the number of such
+    labels in the whole accumulated, distributed batch.
+    """
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
-    # torch takes classes as int64 only; what is no integer at all it refuses by itself.
+    # torch accepts classes as int64 only, and rejects floating-point labels itself.
     labels = labels if labels.is_floating_point() else labels.long()
     reduction = "mean" if num_items_in_batch is None else "sum"
     return _divide(functional.cross_entropy(widen(logits), labels, reduction=reduction), num_items_in_batch)
@@ -26,17 +29,19 @@ def cross_entropy(
 def text_classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, config: Any, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """The loss of logits [batch, classes] that `config.problem_type` names, which is set after the first labels.
+    """Return the loss of logits [batch, classes] that `config.problem_type` names.
+
+    If the problem type is None, it is set from these labels.
 
     Raises:
-        ValueError: whole numbers for each class, without a problem type that allows several labels a text.
+        ValueError: the labels are integers for each class, but the problem type allows one label per text.
     """
     whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
     one_label = config.num_labels > 1 and config.problem_type in (None, "single_label_classification")
     if one_label and whole and labels.shape == logits.shape:
         raise ValueError(
-            f"expected labels [batch] of classes, got whole numbers {list(labels.shape)}, one for each class: for "
-            "several labels a text set config.problem_type='multi_label_classification'"
+            f"expected labels [batch] of classes, got integers {list(labels.shape)}, one for each class: for "
+            "several labels per text set config.problem_type='multi_label_classification'"
         )
     if config.problem_type is None:
         if config.num_labels == 1:
@@ -63,8 +68,10 @@ def span_loss(
     end_positions: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """The mean of the two cross entropies of logits [batch, length] and positions [batch]. A position outside the text
-    (or negative) means no loss."""
+    """Return the mean of the two cross entropies of logits [batch, length] and positions [batch].
+
+    Positions that are negative or beyond the text are ignored.
+    """
     length = start_logits.shape[1]
     losses = []
     for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
@@ -81,9 +88,9 @@ def pretraining_loss(
     next_sentence_label: torch.Tensor | None,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor | None:
-    """The sum of the masked-word and the next-sentence loss, or the one whose labels are given, or None.
+    """Return the sum of the masked-word loss and the next-sentence loss, or the one that has labels, or None.
 
-    The next-sentence loss has no count of its own: it is weighted by this micro-batch's share of masked words.
+    `Trainer` does not count next-sentence labels: that loss is weighted by this micro-batch's share of masked words.
     """
     losses = []
     if labels is not None:
@@ -97,14 +104,8 @@ def pretraining_loss(
 
 
 def widen(values: torch.Tensor) -> torch.Tensor:
-    """In float32, if it was in half precision."""
+    """Convert half precision to float32."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def with_loss(outputs: Any, loss: torch.Tensor) -> Any:
-    """The outputs with their loss. Made anew: one set afterwards would come last in a tuple, where all expect it
-    first."""
-    return type(outputs)(**{**outputs, "loss": loss})
 
 
 def _divide(loss: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:

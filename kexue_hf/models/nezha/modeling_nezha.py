@@ -1,19 +1,19 @@
-"""NEZHA (https://huggingface.co/papers/1909.00204): a BERT whose positions are relative, and constant functions.
+"""NEZHA (https://huggingface.co/papers/1909.00204): a BERT with functional relative positions.
 
-transformers had this model up to version 4; the parameters' names are the same, so that its folders load. WoNEZHA
-(https://github.com/ZhuiyiTechnology/WoBERT) is this network over WoBERT's words. How it departs from transformers':
+transformers had this model up to version 4; parameters have the same names, so its folders load. WoNEZHA
+(https://github.com/ZhuiyiTechnology/WoBERT) is this network over WoBERT's words. Differences from transformers 4:
 
-* Nobody makes a tensor of (length, length, dimension): see `attention_nezha.py`. transformers 4 kept one for every
-  layer, 805 MB in a base model, which its files may still hold; it is passed over.
-* The length is not limited by a table. Beyond `max_position_embeddings` the distances are the clipped ones.
+* No tensor of (length, length, dimension) is built: see `attention_nezha.py`. transformers 4 kept one in every layer,
+  805 MB in a base model. Old files may still hold it; it is ignored.
+* No table limits the length. Beyond `max_position_embeddings`, distances are clipped.
 * `attn_implementation="sdpa"` exists: torch's fused kernel for texts of up to `max_relative_position` + 1 tokens,
-  the eager computation for longer ones. Flash and flex attention cannot do it and are refused.
-* The pooler is optional (`config.add_pooling_layer`), a classifier reads what `config.classifier_pooling` names, and
+  the eager computation for longer ones. Flash and flex attention cannot compute it and are refused.
+* The pooler is optional (`config.add_pooling_layer`), `config.classifier_pooling` selects the classifier's input, and
   losses are computed as in WoBERT (`losses_nezha.py`): given `num_items_in_batch`, accumulating gradients over
   micro-batches gives the loss of one batch.
-* It is an encoder only: no cross-attention, no cache. These and `position_ids`, which BERT's users may pass, are
+* It is an encoder only: no cross-attention, no cache. Their keywords and `position_ids`, which BERT accepts, are
   refused.
-* An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
+* An untied output layer keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
 from typing import Any
@@ -50,32 +50,32 @@ _TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _RECORDED = {"hidden_states": NezhaLayer, "attentions": NezhaSelfAttention}
-_UNDIVIDED = ["NezhaEmbeddings", "NezhaLayer"]
-# Constants in files of transformers 4, and parts of a pre-trained model that another head has no use for.
-_PASSED_OVER = [
+_NO_SPLIT = ["NezhaEmbeddings", "NezhaLayer"]
+# Constants in files of transformers 4, and parts of a pre-trained model that other heads do not use.
+_IGNORED_WEIGHTS = [
     r"relative_positions_encoding\.positions_encoding",
     r"embeddings\.token_type_ids",
     r"(^|\.)pooler\.",
     r"^(cls|classifier|qa_outputs)\.",
 ]
-_REFUSED = {"position_ids": "its positions are relative, there is none to give", **REASONS}
+_REFUSED = {"position_ids": "its positions are relative", **REASONS}
 
 
 class NezhaPreTrainedModel(PreTrainedModel):
-    """What all NEZHA classes share: configuration, initialization, what is passed over in files."""
+    """Base of all NEZHA classes: configuration, initialization, and the weights ignored on loading."""
 
     config: NezhaConfig
     config_class = NezhaConfig
     base_model_prefix = "nezha"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    # Their kernels add no bias of one's own to the scores, and do not give out the probabilities.
+    # Their kernels cannot add a custom bias to the scores, and do not return the probabilities.
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
-    _no_split_modules = _UNDIVIDED
+    _no_split_modules = _NO_SPLIT
     _can_record_outputs = _RECORDED
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -86,13 +86,13 @@ class NezhaPreTrainedModel(PreTrainedModel):
             init.copy_(module.table, sinusoid_table(module.max_distance, module.dim))
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """As in all of transformers; the saved configuration says whether these weights have a pooler."""
-        said = self.config.add_pooling_layer
+        """Save the model; the saved configuration records whether these weights include a pooler."""
+        configured = self.config.add_pooling_layer
         self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
-            self.config.add_pooling_layer = said
+            self.config.add_pooling_layer = configured
 
 
 class NezhaModel(NezhaPreTrainedModel):
@@ -100,7 +100,7 @@ class NezhaModel(NezhaPreTrainedModel):
 
     Args:
         config: the configuration.
-        add_pooling_layer: whether to build the pooler; by default what `config.add_pooling_layer` says.
+        add_pooling_layer: whether to build the pooler; defaults to `config.add_pooling_layer`.
     """
 
     _auto_class = "AutoModel"
@@ -130,21 +130,21 @@ class NezhaModel(NezhaPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
-        """The states of all tokens and, from the pooler, of the text.
+        """Return the states of all tokens and, from the pooler, of the text.
 
         Args:
-            input_ids: [batch, length]; or `inputs_embeds`, their vectors [batch, length, hidden].
-            attention_mask: [batch, length], 0 for padding; or [batch, heads or 1, length, length], boolean or to be
-                added to the scores.
-            token_type_ids: segments [batch, length]; by default 0.
+            input_ids: [batch, length]; or `inputs_embeds`, their embeddings [batch, length, hidden].
+            attention_mask: [batch, length], 0 for padding; or [batch, heads or 1, length, length], boolean or
+                additive.
+            token_type_ids: segments [batch, length]; defaults to 0.
 
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds`; or something that BERT takes and NEZHA has no
-                place for: `position_ids`, `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`; or a keyword of BERT that would be ignored:
+                `position_ids`, `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
         refuse_unknown("NEZHA", kwargs, _REFUSED)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds")
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
         states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=states, attention_mask=attention_mask
@@ -156,11 +156,11 @@ class NezhaModel(NezhaPreTrainedModel):
 
 # Copied from modeling_wobert.replace_decoder
 def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
-    """Give a masked-word head another output layer, as resizing the vocabulary does.
+    """Replace the output layer of a masked-word head, as resizing the vocabulary does.
 
     The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
-    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
-    under one of its names, and loading would not find the other.
+    embeddings are tied, so are the biases. If not, the biases must stay two tensors, unlike in BERT: a shared tensor
+    would be saved under one name, and loading would not find the other.
     """
     bias = decoder.bias
     if not tied and bias is not None:
@@ -173,13 +173,13 @@ def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
 
 # Copied from modeling_wobert.masked_mean
 def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+    """Return the mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
 
     Args:
-        hidden_states: of any floating type; the sum is made in float32 or wider.
-        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
-            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
-            None means that all are. A row without real tokens has the mean 0.
+        hidden_states: of any floating type; the sum is computed in float32 or wider.
+        attention_mask: [batch, length], nonzero where a token is real; or [batch, heads or 1, queries, length],
+            boolean or additive (0 or very negative), where a token is real if any query may attend to it; None means
+            that all tokens are real. The mean of a row without real tokens is 0.
     """
     states = widen(hidden_states)
     if attention_mask is None:
@@ -190,13 +190,13 @@ def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None
         real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
         real = real.flatten(1, -2).any(1)
     real = real.to(states.device)[..., None]
-    # Not times the mask: what is left out may be infinite in float16.
+    # Not multiplied by the mask: masked states may be infinite in float16.
     mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
     return mean.to(hidden_states.dtype)
 
 
 class _NezhaHead(NezhaPreTrainedModel):
-    """A head with one tensor of labels. Subclasses say what they score, and as which output."""
+    """A head with one tensor of labels. Subclasses define the logits and the output class."""
 
     output_class: Any
     of_choices = False
@@ -216,16 +216,16 @@ class _NezhaHead(NezhaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Any:
-        """See the class for the shapes of `logits` and `labels`; the other inputs are `NezhaModel`'s.
+        """Return scores and loss; shapes are in the class docstring, inputs in `NezhaModel`.
 
         Args:
             num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
-                sum / this number instead of their mean.
+                sum divided by this number instead of their mean.
         """
         if self.of_choices:
             one = inputs_embeds if input_ids is None else input_ids
             if one is None:
-                raise ValueError("give either input_ids or inputs_embeds")
+                raise ValueError("give either input_ids or inputs_embeds, and not both")
             choices = one.shape[1]
             input_ids, attention_mask, token_type_ids, inputs_embeds = (
                 None if given is None else given.flatten(0, 1)
@@ -245,7 +245,7 @@ class _NezhaHead(NezhaPreTrainedModel):
         )
 
     def _score(self, outputs: BaseModelOutputWithPooling, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """The `logits`, in the shape that the class says; every head has its own."""
+        """Return the `logits` in the shape that the class docstring gives."""
         raise NotImplementedError
 
     def _loss(
@@ -255,7 +255,7 @@ class _NezhaHead(NezhaPreTrainedModel):
 
 
 class _OutputLayer(NezhaPreTrainedModel):
-    """A model that scores words: where they are scored."""
+    """A model that scores words: accessors of the output layer."""
 
     _tied_weights_keys = _TIED
     cls: NezhaHeads
@@ -271,7 +271,7 @@ class NezhaForPreTraining(_OutputLayer):
     """NEZHA with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
     _auto_class = "AutoModelForPreTraining"
-    # `Trainer` requires every label that the signature names, and evaluates rows without this one too.
+    # `Trainer` requires every label in the signature; this makes it evaluate rows without this label too.
     optional_label_names = ("next_sentence_label",)
 
     def __init__(self, config: NezhaConfig) -> None:
@@ -292,14 +292,14 @@ class NezhaForPreTraining(_OutputLayer):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BertForPreTrainingOutput:
-        """Scores of every token's word [batch, length, vocabulary] and of the second sentence [batch, 2].
+        """Return the scores of every token's word [batch, length, vocabulary] and of the second sentence [batch, 2].
 
         Args:
-            labels: ids [batch, length], -100 where no loss is wanted.
+            labels: ids [batch, length], -100 where there is no loss.
             next_sentence_label: [batch], 0 if the second sentence follows the first, 1 if it is a random one. The loss
-                is the sum of both, or the one whose labels are given.
-            num_items_in_batch: labels (not -100) in the whole accumulated batch. The NSP loss, which has no such count
-                of its own, is weighted by this micro-batch's share of them.
+                is the sum of both, or the one that has labels.
+            num_items_in_batch: labels (not -100) in the whole accumulated batch. The NSP loss, which `Trainer` does
+                not count, is weighted by this micro-batch's share of them.
         """
         outputs = self.nezha(
             input_ids, attention_mask, token_type_ids, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
@@ -318,7 +318,7 @@ class NezhaForPreTraining(_OutputLayer):
 class NezhaForMaskedLM(_OutputLayer, _NezhaHead):
     """NEZHA with the masked-word head, tied to the word embeddings.
 
-    `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where no loss is wanted.
+    `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where there is no loss.
     """
 
     _auto_class = "AutoModelForMaskedLM"
@@ -352,7 +352,7 @@ class NezhaForNextSentencePrediction(_NezhaHead):
 
 
 class _NezhaTextHead(_NezhaHead):
-    """Dropout and one linear layer over what stands for the text, as `config.classifier_pooling` says."""
+    """Dropout and one linear layer over the text's pooled state, see `config.classifier_pooling`."""
 
     def __init__(self, config: NezhaConfig, num_outputs: int) -> None:
         super().__init__(config, pooler=config.classifier_pooling == "pooler")
@@ -375,11 +375,11 @@ def _classifier_dropout(config: NezhaConfig) -> float:
 
 
 class NezhaForSequenceClassification(_NezhaTextHead):
-    """NEZHA with a classifier of whole texts, over what `config.classifier_pooling` names.
+    """NEZHA with a text classifier over the pooling that `config.classifier_pooling` names.
 
-    `logits` [batch, num_labels]; `labels` classes [batch], values [batch] or [batch, num_labels] for regression, or
-    zeros and ones [batch, num_labels] (float) for multi-label: which of them, `config.problem_type` says, or else the
-    first batch's labels.
+    `logits` [batch, num_labels]; `labels` are classes [batch], values [batch] or [batch, num_labels] for regression,
+    or zeros and ones [batch, num_labels] (float) for multi-label. `config.problem_type` selects one of these; if it is
+    None, it is set from the first batch's labels.
     """
 
     _auto_class = "AutoModelForSequenceClassification"
@@ -395,9 +395,9 @@ class NezhaForSequenceClassification(_NezhaTextHead):
 
 
 class NezhaForMultipleChoice(_NezhaTextHead):
-    """NEZHA that chooses one of several texts, over what `config.classifier_pooling` names.
+    """NEZHA that chooses one of several texts, by the pooling that `config.classifier_pooling` names.
 
-    Inputs [batch, choices, length]; `logits` [batch, choices]; `labels` the right choice of each row [batch].
+    Inputs [batch, choices, length]; `logits` [batch, choices]; `labels` [batch], the right choice of each row.
     """
 
     _auto_class = "AutoModelForMultipleChoice"
@@ -411,7 +411,7 @@ class NezhaForMultipleChoice(_NezhaTextHead):
 class NezhaForTokenClassification(_NezhaHead):
     """NEZHA with a classifier of every token.
 
-    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where no loss is wanted.
+    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where there is no loss.
     """
 
     _auto_class = "AutoModelForTokenClassification"
@@ -428,7 +428,7 @@ class NezhaForTokenClassification(_NezhaHead):
 
 
 class NezhaForQuestionAnswering(NezhaPreTrainedModel):
-    """NEZHA that finds the span of the text which answers a question."""
+    """NEZHA that finds the span of a text that answers a question."""
 
     _auto_class = "AutoModelForQuestionAnswering"
 
@@ -450,11 +450,12 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
-        """Scores of every token as the start and as the end of the answer, [batch, length] each.
+        """Return the scores of every token as start and as end of the answer, [batch, length] each.
 
         Args:
-            start_positions, end_positions: token positions [batch]; outside the text (or negative) means no loss.
-            num_items_in_batch: rows in the whole accumulated batch; the loss is then sum / number.
+            start_positions, end_positions: token positions [batch]; negative ones or those beyond the text are
+                ignored.
+            num_items_in_batch: rows in the whole accumulated batch; the loss is then their sum divided by this number.
         """
         outputs = self.nezha(
             input_ids, attention_mask, token_type_ids, inputs_embeds=inputs_embeds, return_dict=True, **kwargs

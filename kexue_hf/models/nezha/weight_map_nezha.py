@@ -1,7 +1,7 @@
-"""How the tensors of a NEZHA are called: as WoBERT's, without positions.
+"""Names of a NEZHA's tensors: WoBERT's, without positions.
 
-`weight_map_wobert.py` explains each table. This file does not travel to the Hub, so that it may take another model's
-tables and change them.
+`weight_map_wobert.py` explains each table. This file does not travel to the Hub, so it may build on another model's
+tables.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ DERIVED_TENSORFLOW = bert.DERIVED_TENSORFLOW
 
 BASE_PREFIX = "nezha."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
-# What transformers 4 and other implementations stored.
+# Buffers that transformers 4 and other implementations stored.
 BUFFERS = (
     r"(nezha\.)?embeddings\.(position_ids|token_type_ids)",
     r"(nezha\.)?encoder\.layer\.\d+\.attention\.self\.relative_position\w*(\.\w+)?",

@@ -1,4 +1,4 @@
-"""Which Auto class loads which class of Performer BERT, as data; see `auto_map_wobert` for its readers."""
+"""Table of the Auto classes and the Performer BERT classes that they load; `auto_map_wobert` lists its readers."""
 
 AUTO_MAP: dict[str, str] = {
     "AutoConfig": "configuration_performer_bert.PerformerBertConfig",
@@ -10,6 +10,6 @@ AUTO_MAP: dict[str, str] = {
     "AutoModelForQuestionAnswering": "modeling_performer_bert.PerformerBertForQuestionAnswering",
 }
 
-# What AutoTokenizer loads where the folder names no class. The folder of a model that began as a WoBERT names
+# The class AutoTokenizer uses if the folder names none. The folder of a model that started from a WoBERT names
 # WoBertTokenizer.
 NATIVE_TOKENIZER = "BertTokenizer"

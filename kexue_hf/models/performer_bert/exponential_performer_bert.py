@@ -1,7 +1,7 @@
 """Linear attention by features exp(w . x + b): chunk by chunk, with running maxima, recomputed in the backward pass.
 
-Features are at most 1 before `epsilon` is added: a query's own maximum is subtracted from its logarithms, from the
-keys' one maximum a row and head, over real keys only, of all that is in the exponent. Both cancel in the ratio.
+Features are at most 1 before `epsilon` is added: a query's own maximum is subtracted from its logarithms, and from the
+keys' logarithms one maximum per row and head, over all exponents of real keys. Both cancel in the ratio.
 """
 
 from typing import Any, NamedTuple
@@ -13,14 +13,13 @@ from .low_order_kernel_performer_bert import FLOOR
 
 
 def _logits(states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """[batch, heads, length, dim] -> [batch, heads, length, features], a tensor of its own."""
-    # One product for all heads where they share the directions.
+    """Project [batch, heads, length, dim] -> [batch, heads, length, features], a new tensor."""
+    # One product for all heads if they share the directions.
     return (states @ (directions[0] if len(directions) == 1 else directions).mT).add_(bias[:, None])
 
 
 class _Logits:
-    """What `_logits` gives, for one chunk after another in the same memory: a new tensor of this size takes longer to
-    be had than to be filled."""
+    """`_logits` of one chunk after another in the same memory: allocating a tensor takes longer than filling it."""
 
     def __init__(self, states: torch.Tensor, directions: torch.Tensor, bias: torch.Tensor, chunk: int) -> None:
         batch, heads, length, _ = states.shape
@@ -29,7 +28,7 @@ class _Logits:
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_compiling():
-            # An export has gradients on, here too, and then there is no writing into a tensor.
+            # An export runs with gradients on, which forbids writing into a tensor.
             return _logits(states, self.directions, self.bias)
         found = self.memory[: states.shape[:-1].numel()].unflatten(0, states.shape[:-1])
         if len(self.directions) == 1:
@@ -40,22 +39,22 @@ class _Logits:
         return found.add_(self.bias[:, None])
 
 
-def _apart(states: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """The products with directions [1 or heads, features, dim], summed over features: what `_logits` came from."""
+def _project_back(states: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """Sum the products with directions [1 or heads, features, dim] over the features: the gradient of `_logits`."""
     return states @ (directions[0] if len(directions) == 1 else directions)
 
 
-class BothWays(torch.autograd.Function):
+class BidirectionalExponential(torch.autograd.Function):
     """Attention of all queries to all keys.
 
     Args of `apply`:
-        query, key, value: [batch, heads, length, dim], of any floating type; padded keys and values are finite.
-        log_weight: [batch, heads, keys], added to the exponents of a key; -inf where it is padding.
+        query, key, value: [batch, heads, length, dim], floating point; padded keys and values are finite.
+        log_weight: [batch, heads, keys], added to the exponents of a key; -inf for padding.
         count: [batch, 1, 1, 1], the number of real keys.
-        directions and biases: see `ExponentialWeights`, of the type to compute in.
+        directions and biases: see `ExponentialWeights`, in the dtype of the computation.
 
-    The maxima that are subtracted are constants to the gradient. Without epsilon they cancel, and it is exact; with it
-    a move of the maximum, which moves epsilon's share, is left out.
+    The gradient treats the subtracted maxima as constants. Without epsilon they cancel, and it is exact; with epsilon
+    it ignores that a changed maximum changes epsilon's share.
     """
 
     @staticmethod
@@ -93,7 +92,7 @@ class BothWays(torch.autograd.Function):
         sums.add_(value.sum(-2, keepdim=True, dtype=dtype), alpha=epsilon)
         total.add_(count, alpha=epsilon)
 
-        # Epsilon times the sums over features, for it is added to a few numbers a position, not to all features.
+        # Epsilon times the sums over features: it is added to a few numbers per position, not to all features.
         least_sums, least_total = (states.sum(-2, keepdim=True).mul_(epsilon) for states in (sums, total))
         output = query.new_empty(batch, heads, length, value_dim, dtype=dtype)
         normaliser = query.new_empty(batch, heads, length, 1, dtype=dtype)
@@ -104,7 +103,7 @@ class BothWays(torch.autograd.Function):
             found = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
             # Not a matrix product with one column, which is slow.
             below = (found * total.mT).sum(-1, keepdim=True).add_(least_total)
-            # 0 only where there is no real key, or where all underflows and epsilon is 0; its output is 0 then, too.
+            # 0 only without a real key, or if everything underflows and epsilon is 0; the output is then 0 too.
             below.masked_fill_(below == 0, 1.0)
             normaliser[:, :, part] = below
             output[:, :, part] = (found @ sums).add_(least_sums).div_(below)
@@ -128,7 +127,7 @@ class BothWays(torch.autograd.Function):
         to_bias = {side: torch.zeros_like(b) for side, b in ((7, query_bias), (8, key_bias))}
 
         def collect(side: int, found: torch.Tensor, states: torch.Tensor) -> None:
-            # found: the gradient of the exponents; summed over whatever directions and biases are shared by.
+            # found: the gradient of the exponents, summed over the dimensions that share directions and biases.
             if needs[side]:
                 product = (found.mT @ states).sum(0)
                 to_directions[side] += product if len(to_directions[side]) > 1 else product.sum(0, keepdim=True)
@@ -149,7 +148,7 @@ class BothWays(torch.autograd.Function):
             if needs[0] or needs[5] or needs[7]:
                 inner = (above @ sums.mT).addcmul_(below, total.mT).mul_(found)
                 if to_query is not None:
-                    to_query[:, :, part] = _apart(inner, query_directions)
+                    to_query[:, :, part] = _project_back(inner, query_directions)
                 collect(5, inner, states)
             to_sums.add_(found.mT @ above).add_(above.sum(-2, keepdim=True), alpha=ctx.epsilon)
             to_total.add_(found.mul_(below).sum(-2)[..., None]).add_(below.sum(-2, keepdim=True), alpha=ctx.epsilon)
@@ -168,7 +167,7 @@ class BothWays(torch.autograd.Function):
                 to_value[:, :, part] = (found @ to_sums).add_(to_sums.sum(-2, keepdim=True), alpha=ctx.epsilon)
             inner = (value[:, :, part].to(dtype) @ to_sums.mT).add_(to_total.mT).mul_(found)
             if to_key is not None:
-                to_key[:, :, part] = _apart(inner, key_directions)
+                to_key[:, :, part] = _project_back(inner, key_directions)
             if to_log_weight is not None:
                 to_log_weight[:, :, part] = inner.sum(-1)
             collect(6, inner, states)
@@ -180,16 +179,18 @@ class BothWays(torch.autograd.Function):
 
 
 class ExponentialSums(NamedTuple):
-    """What causal attention keeps of the past: with [v, 1] in place of v, the sums over keys of features times v
-    [batch, heads, features, value dim + 1], the logarithm they are scaled by [batch, heads, 1], and the sums of v
-    [batch, heads, 1, value dim + 1]."""
+    """Sums over the keys of the past in causal attention, with [v, 1] in place of v.
+
+    `sums` [batch, heads, features, value dim + 1] are of features times v, scaled by exp of minus `top` [batch, heads,
+    1]; `plain` [batch, heads, 1, value dim + 1] are of v.
+    """
 
     sums: torch.Tensor
     top: torch.Tensor
     plain: torch.Tensor
 
 
-def no_exponential_sums(value: torch.Tensor, features: int, dtype: torch.dtype) -> ExponentialSums:
+def empty_exponential_sums(value: torch.Tensor, features: int, dtype: torch.dtype) -> ExponentialSums:
     batch, heads, _, value_dim = value.shape
     return ExponentialSums(
         value.new_zeros(batch, heads, features, value_dim + 1, dtype=dtype),
@@ -210,17 +211,17 @@ def exponential_step(
     directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     epsilon: float,
 ) -> tuple[torch.Tensor, ExponentialSums]:
-    """Causal attention of chunks of positions to themselves and to the past.
+    """Compute causal attention of chunks of positions to themselves and to the past.
 
-    Each row has its own maximum, over the keys up to it, and each key's features are scaled by their own: no number
-    of a row depends on what comes later, not even by rounding. Only the sums are updated chunk after chunk; all else
-    is computed for all chunks together.
+    Each row has its own maximum, over the keys up to it, and each key's features are scaled by their own: later
+    positions never change a row, not even by rounding. Only the sums are updated chunk after chunk; everything else is
+    computed for all chunks together.
 
     Args:
         value: [batch, heads, length, value dim].
         real: boolean, [batch, 1, length].
-        clean: keys and values are known to be finite; nothing has to be done for the others.
-        chunks: as many pieces of equal lengths; all pairs of a piece are formed.
+        clean: whether keys and values are known to be finite, which saves the handling of others.
+        chunks: number of chunks of equal length; all pairs of a chunk are formed.
 
     Returns:
         The outputs, [batch, heads, length, value dim], and the sums including these chunks.
@@ -238,7 +239,7 @@ def exponential_step(
     own, real = (states.unflatten(-1, (chunks, each)) for states in (own, real))
     top, before_top, last = running_tops(own, past.top)
 
-    # The sums before each chunk, and what queries find in them.
+    # The sums before each chunk, and the queries' outputs from them.
     weighted, rescale = (own - last).exp()[..., None] * value, (before_top - last).exp()[..., None]
     grown_plain = value.sum(-2, keepdim=True)
     sums, plain = past.sums, past.plain
@@ -254,20 +255,22 @@ def exponential_step(
     pairs = asked @ found.mT
     if not clean:
         pairs = pairs.masked_fill(~past_or_now, 0.0)
-    # Epsilon is added to queries' features as it is, to keys' by what it adds to the products.
+    # Epsilon is added to the queries' features themselves; for the keys its effect is added to the products.
     total = asked.sum(-1, keepdim=True) * epsilon
     pairs = torch.addcmul(total * past_or_now, pairs, decay(own, top))
     carry = (before_top - top).exp()[..., None]
     output = torch.addcmul(pairs @ finite(value, clean), carry, answers).addcmul_(total, past_plain)
     below = output[..., -1:]
-    output = spoil(output[..., :-1] / below.masked_fill(below == 0, 1.0), value[..., :-1], clean)
+    output = mark_nonfinite(output[..., :-1] / below.masked_fill(below == 0, 1.0), value[..., :-1], clean)
     return output.flatten(2, 3), ExponentialSums(sums, last[:, :, -1], plain)
 
 
 def running_tops(own: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Maxima of logarithms [batch, heads, chunks, length] and of what came before, [batch, heads, 1]: up to each
-    position, before each chunk and at its end, the latter two with one entry in place of a length. Constants to the
-    gradient, as all maxima."""
+    """Return the maxima of logarithms [batch, heads, chunks, length] and of the past, [batch, heads, 1].
+
+    The results are the maxima up to each position, before each chunk and at its end; the latter two have one entry in
+    place of the length. They are constants to the gradient.
+    """
     within = _running_maximum(own)
     ends = _running_maximum(torch.cat([start.detach(), within[..., -1]], dim=-1))[..., None]
     before, last = ends[..., :-1, :], ends[..., 1:, :]
@@ -277,33 +280,33 @@ def running_tops(own: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, 
 def _running_maximum(states: torch.Tensor) -> torch.Tensor:
     if not torch.compiler.is_exporting():
         return states.cummax(-1).values
-    # ONNX has no cummax; an exported program forms all pairs in any case.
+    # ONNX has no cummax; an exported program forms all pairs anyway.
     earlier = torch.ones(states.shape[-1], states.shape[-1], dtype=torch.bool, device=states.device).tril()
     return states[..., None, :].masked_fill(~earlier, -torch.inf).amax(-1)
 
 
 def decay(own: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
-    """exp(own - top) for each pair of a row and a key up to it, 0 for later ones: [..., length, length]."""
-    # What is above 0 is of the future, and `tril` takes it away: the exponential of -inf would take longer.
+    """Return exp(own - top) for each pair of a row and a key up to it, 0 for later keys: [..., length, length]."""
+    # Positive exponents belong to later keys, which `tril` removes: exp(-inf) would be slower.
     found = own[..., None, :] - top[..., None]
     return found.clamp_max(0.0).exp().tril() if found.requires_grad else found.clamp_max_(0.0).exp_().tril_()
 
 
 def lower_triangle(real: torch.Tensor) -> torch.Tensor:
-    """Where a position may attend to: [..., length] -> [..., length, length]."""
+    """Return where a position may attend to: [..., length] -> [..., length, length]."""
     length = real.shape[-1]
     return torch.ones(length, length, dtype=torch.bool, device=real.device).tril_() & real[..., None, :]
 
 
 def finite(states: torch.Tensor, clean: bool) -> torch.Tensor:
-    """Zeros in place of what is not finite: a product with 0, as of a masked weight, is 0 then."""
+    """Replace non-finite entries by zeros, so that a product with a masked weight of 0 is 0."""
     return states if clean or states.shape[-2] == 1 else states.nan_to_num(0.0, 0.0, 0.0)
 
 
-def spoil(output: torch.Tensor, states: torch.Tensor, clean: bool) -> torch.Tensor:
-    """NaN for the rows that may see what `finite` took away: from the position on where an entry is not finite."""
+def mark_nonfinite(output: torch.Tensor, states: torch.Tensor, clean: bool) -> torch.Tensor:
+    """Set rows to NaN that may see an entry which `finite` replaced: from the position of a non-finite entry on."""
     if clean or states.shape[-2] == 1:
         return output
-    # Of integers: sums of floats along a dimension are not to be had in deterministic mode on every device.
+    # Integers, because some devices have no deterministic sum of floats along a dimension.
     spoilt = (~states.detach().isfinite()).int().cumsum(-2) > 0
     return output + torch.zeros_like(states).masked_fill_(spoilt, torch.nan)

@@ -1,28 +1,26 @@
-"""Feature maps: what stands for exp(q . k) where attention takes linear time.
+"""Feature maps: approximations of exp(q . k) with which attention takes linear time.
 
-A map is a module: all tensors that its numbers depend on are its buffers and parameters, and save, load, move and cast
-with the model that it is attached to; what it was made with (sizes, `centred`, `optimal`, norm and seed of redraws) is
-for a configuration to hold. `linear_attention` knows two kinds:
+A map is a module. All tensors that its results depend on are buffers and parameters, which save, load, move and cast
+with the model; its constructor arguments (sizes, `centred`, `optimal`, norm and seed of redraws) belong in a
+configuration. `linear_attention` supports two kinds:
 
-* `ExponentialMap`: features exp(w . x + b), one for each direction w; `RandomFeatures` are FAVOR+ and FAVOR++, and
-  `LearnedMap` (learned_performer_bert.py) has directions that are parameters: gradients reach them.
-* `LowOrderMap`: the first and second order of the exponential themselves, exact, around the mean of keys and queries.
+* `ExponentialMap`: features exp(w . x + b), one for each direction w. `RandomFeatures` are FAVOR+ and FAVOR++;
+  `LearnedMap` has trainable directions.
+* `LowOrderMap`: the first and second order of the exponential itself, exact, around the mean of keys and queries.
 
-All of them may shift keys and queries, since softmax over keys k of q . k is that of (q - a) . (k - c) + a . k for any
-a and c: the smaller the norms the better the approximation. In attention both ways c is the mean of the keys that the
-row sees. Constants that come from a sample (`calibrate`) are stored: `query_mean`, `key_mean` and others.
+All maps may shift keys and queries, since softmax over keys k of q . k equals that of (q - a) . (k - c) + a . k for
+any a and c: the smaller the norms, the better the approximation. In bidirectional attention c is the mean of the keys
+that the row sees. Constants from a sample (`calibrate`) are stored: `query_mean`, `key_mean` and others.
 
-The random directions of FAVOR+: orthogonal in blocks, with the norms that one asks for.
+The random directions of FAVOR+ are orthogonal in blocks, with selectable norms. They are drawn on the CPU in float64
+and cast afterwards: a seed gives the same numbers on every device and in every process.
 
-Drawn on the CPU in float64 and cast afterwards: a seed gives the same numbers on every device and in every process.
-
-A feature map whose directions are trained: what attention transfer fits to the softmax of a trained model.
-
-Queries have the features exp(u_i . q + a_i). A key has the shares softmax_i(w_i . k + b_i): it is spread over the
-features, and its shares sum to 1. With centroids c_i of the keys as u_i and w_i and -|c_i|^2 / 2 as b_i each key is
-shared among the centroids near to it, and exp(q . k) becomes the mean of exp(q . c_i) by these shares; training goes
-on from there. After the idea of Hedgehog (arXiv 2402.04347) to learn features on softmax's own queries and keys, with
-two departures: queries have directions of their own, and are not normalised, which would change nothing.
+`LearnedMap` is trained by attention transfer, to match the softmax of a trained model. Queries have the features
+exp(u_i . q + a_i). A key has the shares softmax_i(w_i . k + b_i), which sum to 1. With centroids c_i of the keys as
+u_i and w_i, and -|c_i|^2 / 2 as b_i, each key is shared among the centroids near to it, and exp(q . k) becomes the
+mean of exp(q . c_i) by these shares; training starts there. The idea to learn features on softmax's own queries and
+keys is Hedgehog's (arXiv 2402.04347), with two differences: queries have separate directions, and are not normalised,
+which would change nothing.
 """
 
 import math
@@ -36,12 +34,15 @@ NORMS = ("chi", "sqrt_d", "stratified")
 
 
 def stratified_radii(count: int, dim: int) -> torch.Tensor:
-    """The radii R_i [count], ascending, float64, with P(|w| <= R_i) = i / (count + 1) for a standard normal w of
-    `dim` entries: norms that lie as evenly as they can (https://kexue.fm/archives/7921)."""
+    """Return the radii R_i [count], ascending, float64, with P(|w| <= R_i) = i / (count + 1).
+
+    w is a standard normal vector of `dim` entries: norms as evenly spaced as possible
+        (https://kexue.fm/archives/7921).
+    """
     wanted = torch.arange(1, count + 1, dtype=torch.float64, device="cpu") / (count + 1)
     half = torch.full((count,), dim / 2, dtype=torch.float64, device="cpu")
     low = torch.zeros(count, dtype=torch.float64, device="cpu")
-    # P(|w| > sqrt(d) + t) <= exp(-t^2 / 2): no quantile that is asked for lies beyond.
+    # P(|w| > sqrt(d) + t) <= exp(-t^2 / 2): no requested quantile lies beyond.
     high = torch.full_like(low, math.sqrt(dim) + math.sqrt(2 * math.log(count + 1)) + 1.0)
     for _ in range(64):
         middle = (low + high) / 2
@@ -51,16 +52,16 @@ def stratified_radii(count: int, dim: int) -> torch.Tensor:
 
 
 def draw_projection(count: int, dim: int, norm: str = "chi", seed: int = 0, index: int = 0) -> torch.Tensor:
-    """Directions w [count, dim] of float64, orthogonal in blocks of `dim`.
+    """Draw directions w [count, dim], float64, orthogonal in blocks of `dim`.
 
     Args:
-        norm: "chi", as of independent normal vectors, with which the kernel's estimate has no bias (arXiv 2009.14794);
-            "sqrt_d", all the same; "stratified", see `stratified_radii`, in random order.
-        seed, index: which draw, both from 0 on; `index` counts the redraws of a seed. Torch's generator on the CPU
-            knows 2^32 seeds: beyond, draws repeat.
+        norm: "chi", as of independent normal vectors, which makes the kernel's estimate unbiased (arXiv 2009.14794);
+            "sqrt_d", all equal; "stratified", see `stratified_radii`, in random order.
+        seed, index: number of the draw, both from 0 on; `index` counts the redraws of a seed. Torch's CPU generator
+            has 2^32 seeds: beyond that, draws repeat.
 
     Raises:
-        ValueError: a size below 1, a negative seed or index, or a norm that does not exist.
+        ValueError: a size below 1, a negative seed or index, or an unknown norm.
     """
     if count < 1 or dim < 1:
         raise ValueError(f"a projection needs at least 1 feature and 1 dimension, got {count} and {dim}")
@@ -76,7 +77,7 @@ def draw_projection(count: int, dim: int, norm: str = "chi", seed: int = 0, inde
     blocks = []
     for start in range(0, count, dim):
         orthogonal, triangular = torch.linalg.qr(normal(dim, dim))
-        # Without the signs the directions would depend on LAPACK's convention and would not be uniform.
+        # Without the signs the directions would depend on LAPACK's convention and not be uniform.
         signs = torch.where(torch.diagonal(triangular) < 0, -1.0, 1.0).to(torch.float64)
         blocks.append((orthogonal * signs).T[: count - start])
     directions = torch.cat(blocks)
@@ -93,16 +94,16 @@ FEATURE_MAPS = ("low_order", "favor+", "favor++", "learned")
 
 
 class FeatureMap(nn.Module):
-    """What all maps have: sizes and shifts.
+    """Base of all maps: sizes and shifts.
 
     Args:
-        head_dim: dimensions of a query and of a key.
-        num_features: at most so many features in all.
-        num_heads: how many heads have constants of their own; 1 for constants that all heads share.
+        head_dim: dimension of a query and of a key.
+        num_features: maximum number of features in all.
+        num_heads: number of heads with separate constants; 1 if all heads share them.
         centred: subtract the mean of the keys from the keys; the stored `key_mean` under a causal mask.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size is below 1.
     """
 
     query_mean: torch.Tensor
@@ -118,15 +119,17 @@ class FeatureMap(nn.Module):
         self.register_buffer("key_mean", torch.zeros(num_heads, head_dim))
 
     def forward(self, function: Callable[..., torch.Tensor], *inputs: Any) -> torch.Tensor:
-        """`function(self, *inputs)`: the forward pass of whoever uses the map.
+        """Return `function(self, *inputs)`, the forward pass of the map's user.
 
-        What loads a module's tensors for its own forward pass only, as accelerate's offloading does, loads them now.
+        Accelerate's offloading loads a module's tensors for its forward pass only: this call triggers it.
         """
         return function(self, *inputs)
 
     def reset(self) -> None:
-        """Fill all buffers and parameters as they are before calibration and training: for modules that were made
-        without storage."""
+        """Fill all buffers and parameters with their values before calibration and training.
+
+        Needed by modules that were created without storage.
+        """
         self.query_mean.zero_()
         self.key_mean.zero_()
 
@@ -146,22 +149,23 @@ class ExponentialWeights(NamedTuple):
 class ExponentialMap(FeatureMap):
     """Features exp(w . x + b) of queries and keys; with `gaussian` keys are also weighted by exp(-|k|^2 / 2).
 
-    The query's own exp(-|q|^2 / 2), and whatever else all features of a query have in common, is the same above and
-    below the line of the ratio: it is never computed.
+    The query's own exp(-|q|^2 / 2), and any other factor common to all features of a query, cancels in the ratio and
+    is never computed.
     """
 
     gaussian = True
-    # Each key's features are divided by their sum: what is in the exponent beside them cancels.
+    # Whether each key's features are divided by their sum: any other factor of the key then cancels.
     normalised = False
 
     def weights(self, dtype: torch.dtype) -> ExponentialWeights:
-        """Directions and constants, as of queries and keys that are multiplied by the root of the scaling, of the type
-        that is computed in."""
+        """Return directions and constants in a dtype, for queries and keys scaled by the root of the scaling."""
         raise NotImplementedError
 
     def log_constant(self) -> torch.Tensor:
-        """What makes exp(features) . exp(features) the kernel itself: the half of its logarithm, [1 or heads] of
-        float64 on the CPU."""
+        """Return half the logarithm of the factor between exp(features) . exp(features) and the kernel itself.
+
+        [1 or heads], float64, on the CPU.
+        """
         return torch.zeros(1, dtype=torch.float64)
 
 
@@ -170,9 +174,9 @@ class RandomFeatures(ExponentialMap):
 
     Args:
         norm, seed: see `draw_projection`.
-        optimal: lower the variance by features exp(A |w|^2 + sqrt(1 - 4 A) w . x - |x|^2 / 2), with the best A for the
-            mean of |q + k|^2 (scaled). Without calibration it is that of independent entries of standard deviation
-            `ASSUMED_STD`.
+        optimal: reduce the variance by features exp(A |w|^2 + sqrt(1 - 4 A) w . x - |x|^2 / 2), with the best A for
+            the mean of |q + k|^2 (scaled). Before calibration that mean is the one of independent entries of standard
+            deviation `ASSUMED_STD`.
     """
 
     ASSUMED_STD = 0.7
@@ -192,14 +196,14 @@ class RandomFeatures(ExponentialMap):
     ) -> None:
         super().__init__(head_dim, num_features, num_heads, centred)
         self.norm, self.seed, self.optimal = norm, seed, optimal
-        # Drawn on the CPU, but where and of what type modules are being made is for the others of its buffers, too.
+        # The values come from the CPU; device and dtype are those of the surrounding construction.
         self.register_buffer("projection", torch.empty(num_features, head_dim))
         if optimal:
             self.register_buffer("sharpness", torch.empty(num_heads))
         self.reset()
 
     def _assumed_sharpness(self) -> float:
-        # On the CPU, whatever device modules are being made on: it is a constant.
+        # On the CPU, whatever the default device: it is a constant.
         spread = 2 * math.sqrt(self.head_dim) * self.ASSUMED_STD**2
         return float(best_sharpness(torch.tensor(spread, dtype=torch.float64, device="cpu"), self.head_dim))
 
@@ -212,7 +216,7 @@ class RandomFeatures(ExponentialMap):
 
     @torch.no_grad()
     def redraw(self, index: int) -> None:
-        """Replace the directions by draw number `index` of the seed; 0 is the first."""
+        """Replace the directions by draw number `index` of the seed; 0 is the first draw."""
         drawn = draw_projection(self.num_features, self.head_dim, self.norm, self.seed, index)
         self.projection.copy_(drawn)
 
@@ -236,7 +240,7 @@ class RandomFeatures(ExponentialMap):
 
 
 def best_sharpness(spread: torch.Tensor, dim: int) -> torch.Tensor:
-    """The A of FAVOR++ for pairs whose mean |q + k|^2 is `spread` > 0 (arXiv 2205.15317); 0 or negative."""
+    """Return the A of FAVOR++ for pairs with mean |q + k|^2 `spread` > 0 (arXiv 2205.15317); it is 0 or negative."""
     rate = ((2 * spread + dim) ** 2 + 8 * dim * spread).sqrt() - 2 * spread - dim
     return (1 - 4 * spread / rate) / 8
 
@@ -248,20 +252,21 @@ class LowOrderMap(FeatureMap):
 
         w (1 + g (linear t + quadratic (u^2 - mean of u^2) / 2)),    w = exp(a . k + sum of key_curvature k^2),
 
-    where all means are over the keys that the row sees, weighted by w, and t and u are taken from centred keys: both
-    orders then sum to zero, and the normaliser is the sum of w, positive whatever comes. This is the expansion of
-    softmax in Hermite polynomials, which is the best one of its degree where t is normal. g = 1 / (1 + saturation s)
-    keeps rows with large logits, for which no polynomial will do, near the mean: s is the sum over dimensions of q^2
-    times the variance of k, which is the variance of t where the dimensions of k are uncorrelated: calibration makes
-    them so over the whole sample. Single weights may be negative.
+    where all means are over the keys that the row sees, weighted by w, and t and u are computed from centred keys.
+    Both orders then sum to zero, and the normaliser is the sum of w, which is always positive. This is the expansion
+    of softmax in Hermite polynomials, the best of its degree if t is normal. g = 1 / (1 + saturation s) keeps rows
+    with
+    large logits, for which no polynomial works, near the mean: s is the sum over dimensions of q^2 times the variance
+    of k. This is the variance of t if the dimensions of k are uncorrelated; calibration makes them so over the whole
+    sample. Single weights may be negative.
 
-    In float32 there is room for entries of q and k up to 1e8, gradients included; far beyond, rows become NaN.
+    In float32, entries of q and k may be as large as 1e8, gradients included; far beyond, rows become NaN.
 
-    Features: `linear_dims` (all dimensions, if there is room) and r (r + 1) / 2 of the second order.
+    Features: `linear_dims` (all dimensions, if they fit) and r (r + 1) / 2 of the second order.
 
-    Buffers, all of one value or row a head: `query_projection` and `key_projection` [heads, linear_dims, head_dim],
-    `linear`, `quadratic` and `saturation` [heads], `key_curvature` [heads, linear_dims], and the shifts. Before
-    calibration the projections are the first coordinates and the second order is the exponential's own.
+    Buffers, each with one value or row per head: `query_projection` and `key_projection` [heads, linear_dims,
+    head_dim], `linear`, `quadratic` and `saturation` [heads], `key_curvature` [heads, linear_dims], and the shifts.
+    Before calibration the projections select the first coordinates, and the second order is that of the exponential.
     """
 
     SATURATION = 0.25
@@ -275,7 +280,7 @@ class LowOrderMap(FeatureMap):
 
     def __init__(self, head_dim: int, num_features: int = 256, num_heads: int = 1) -> None:
         super().__init__(head_dim, num_features, num_heads)
-        # The constant is a feature, too.
+        # The constant counts as a feature.
         self.linear_dims = min(head_dim, num_features - 1)
         rest = num_features - 1 - self.linear_dims
         self.quadratic_dims = min(head_dim, (math.isqrt(8 * rest + 1) - 1) // 2)
@@ -305,10 +310,10 @@ def create_feature_map(
     norm: str = "chi",
     seed: int = 0,
 ) -> FeatureMap:
-    """The map of a name, as a configuration holds it: "low_order", "favor+", "favor++" or "learned".
+    """Create a feature map by its name in a configuration: "low_order", "favor+", "favor++" or "learned".
 
     Raises:
-        ValueError: a name or norm that does not exist, or a size below 1.
+        ValueError: an unknown name or norm, or a size below 1.
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
@@ -317,23 +322,23 @@ def create_feature_map(
     if name in ("favor+", "favor++"):
         return RandomFeatures(head_dim, num_features, num_heads, norm=norm, seed=seed, optimal=name == "favor++")
     if name == "learned":
-        # Its class is derived from one of this file.
-
         return LearnedMap(head_dim, num_features, num_heads, seed)
     raise ValueError(f"feature map must be one of {', '.join(FEATURE_MAPS)}, got {name!r}")
 
 
-# Of a head's keys, when centroids are looked for.
+# Maximum number of a head's keys for finding centroids.
 MOST_KEYS = 8192
 ROUNDS = 8
 
 
 def centroids(points: torch.Tensor, count: int, rounds: int = ROUNDS, seed: int = 0) -> torch.Tensor:
-    """[heads, positions, dim] -> [heads, count, dim]: the centres of as many clusters (k-means, begun at points that
-    lie evenly in the order given). All of them differ, even if there are fewer points."""
+    """Find cluster centres by k-means: [heads, positions, dim] -> [heads, count, dim].
+
+    The start is at points evenly spread in the given order. All centres differ, even if there are fewer points.
+    """
     heads, positions, dim = points.shape
     generator = torch.Generator(device="cpu").manual_seed(seed % 2**63)
-    # On the CPU, so that the same numbers come on every device.
+    # On the CPU, so that every device gets the same numbers.
     noise = torch.randn(heads, count, dim, generator=generator, device="cpu").to(points)
     places = torch.arange(count, device=points.device) * positions // count
     found = points[:, places] + noise * points.std() * 1e-3
@@ -347,20 +352,20 @@ def centroids(points: torch.Tensor, count: int, rounds: int = ROUNDS, seed: int 
 
 
 class LearnedMap(ExponentialMap):
-    """Directions and constants of each head, of queries and of keys, all of them parameters.
+    """Trainable directions and constants of each head, for queries and for keys.
 
-    A new map has random directions, the same for queries and keys, and no constants: it is there to be trained.
+    A new map has random directions, the same for queries and keys, and zero constants: it must be trained.
 
     Args:
-        head_dim, num_features, num_heads: as of all maps; every head has all the features.
-        seed: of the random directions.
+        head_dim, num_features, num_heads: as in all maps; every head has all the features.
+        seed: seed of the random directions.
     """
 
     gaussian = False
     normalised = True
 
     def __init__(self, head_dim: int, num_features: int = 256, num_heads: int = 1, seed: int = 0) -> None:
-        # A constant in all keys is a matter of the biases; the rows' own means need not be taken out.
+        # The biases can represent a constant in all keys; subtracting each row's mean is not needed.
         super().__init__(head_dim, num_features, num_heads, centred=False)
         self.seed = seed
         size = (num_heads, num_features)
@@ -380,7 +385,7 @@ class LearnedMap(ExponentialMap):
 
     @torch.no_grad()
     def start_from(self, centroids: torch.Tensor) -> None:
-        """Begin at centroids of the keys.
+        """Start from centroids of the keys.
 
         Args:
             centroids: [heads, features, head_dim], of keys multiplied by the root of the scaling.
@@ -399,11 +404,11 @@ class LearnedMap(ExponentialMap):
 
     @torch.no_grad()
     def start_from_keys(self, keys: torch.Tensor) -> None:
-        """Begin at the centroids of some keys.
+        """Start from the centroids of the given keys.
 
         Args:
-            keys: [heads, positions, head_dim], multiplied by the root of the scaling; at most `MOST_KEYS` positions,
-                evenly spread, are looked at.
+            keys: [heads, positions, head_dim], multiplied by the root of the scaling; at most `MOST_KEYS` evenly
+                spread positions are used.
         """
         stride = -(-keys.shape[1] // MOST_KEYS)
         self.start_from(centroids(keys[:, ::stride].float(), self.num_features, seed=self.seed))

@@ -1,9 +1,9 @@
-"""What the gradients of all kernels have in common.
+"""Helpers for the gradients of all kernels.
 
-* Backward passes are computed in full precision, wherever `backward` is called: autocast around it stays outside.
-* What is computed on the way is not kept but computed again, `recomputed`. What is computed from is saved: whoever
-  changes it in place before the backward pass gets an error of torch's, not the gradient of something else.
-* Second derivatives are those of torch's own operations, or refused, `first_derivatives_only`; never wrong.
+* Backward passes run in full precision, even if `backward` is called under autocast.
+* `recomputed` keeps no intermediate results but computes them again. Its inputs are saved: changing them in place
+  before the backward pass raises torch's error instead of giving a wrong gradient.
+* Second derivatives are those of torch's own operations, or refused (`first_derivatives_only`); never wrong.
 """
 
 import functools
@@ -15,27 +15,27 @@ import torch
 
 
 def full_precision(device: torch.device) -> Any:
-    """No autocast on a device."""
+    """Return a context without autocast on a device."""
     kind = device.type
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def first_derivatives_only(backward: Callable) -> Callable:
-    """Decorates a `backward` that is no chain of differentiable operations.
+    """Decorate a `backward` that is not a chain of differentiable operations.
 
-    Torch's `once_differentiable` is not enough: the error that it leaves behind is met by `backward()`, but not by
-    `torch.autograd.grad`, which then gives a part of the second derivative for the whole.
+    Torch's `once_differentiable` is not enough: `backward()` raises its error, but `torch.autograd.grad` returns a
+    part of the second derivative instead of the whole.
 
     Raises:
-        RuntimeError: by the backward pass, if a graph of it is asked for.
+        RuntimeError: in the backward pass, if its graph is requested.
     """
 
     @functools.wraps(backward)
     def checked(ctx: Any, *gradients: torch.Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "linear attention to all keys has first derivatives only, got create_graph=True: for second ones "
-                "choose softmax (attn_implementation='eager')"
+                "linear attention to all keys has first derivatives only, got create_graph=True: for second "
+                "derivatives choose softmax (attn_implementation='eager')"
             )
         with full_precision(gradients[0].device):
             return backward(ctx, *gradients)
@@ -44,16 +44,16 @@ def first_derivatives_only(backward: Callable) -> Callable:
 
 
 def recomputed(function: Callable, *inputs: Any) -> Any:
-    """`function(*inputs)`; of what it computes on the way nothing is kept for the backward pass.
+    """Return `function(*inputs)` without keeping its intermediate results for the backward pass.
 
     Args:
-        function: depends on no tensor but its inputs, and gives tensors.
-        inputs: tensors, tuples and named tuples of such, and constants.
+        function: depends on no tensors except its inputs, and returns tensors.
+        inputs: tensors, tuples and named tuples of tensors, and constants.
     """
-    # A graph that is exported has no backward pass.
+    # An exported graph has no backward pass.
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(*inputs)
-    tensors, build = _taken_apart(inputs)
+    tensors, build = _flatten(inputs)
     shape: list[Callable[[Iterator[torch.Tensor]], Any]] = []
     found = _Recomputed.apply(function, build, shape, *tensors)
     return shape[0](iter(found))
@@ -66,24 +66,24 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         ctx.function, ctx.build = function, build
         ctx.save_for_backward(*tensors)
-        # Nothing has to be computed for an output that has no gradient, as the past of the last chunk.
+        # Outputs without a gradient, such as the past of the last chunk, cost nothing.
         ctx.set_materialize_grads(False)
-        found, put_together = _taken_apart(function(*build(iter(tensors))))
+        found, put_together = _flatten(function(*build(iter(tensors))))
         shape.append(put_together)
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         differentiable, needed = torch.is_grad_enabled(), ctx.needs_input_grad[3:]
-        # Once: inside a checkpoint of torch's they are computed for a single look.
+        # Read only once: torch's checkpointing computes them for a single access.
         saved = ctx.saved_tensors
         with torch.enable_grad(), full_precision(saved[0].device):
-            # Nodes of their own, so that a tensor that is given twice has two gradients.
+            # Separate nodes, so that a tensor passed twice gets two gradients.
             tensors = [
                 tensor.view_as(tensor) if differentiable else tensor.detach().requires_grad_(wanted)
                 for tensor, wanted in zip(saved, needed, strict=True)
             ]
-            found, _ = _taken_apart(ctx.function(*ctx.build(iter(tensors))))
+            found, _ = _flatten(ctx.function(*ctx.build(iter(tensors))))
             pairs = [
                 (output, gradient)
                 for output, gradient in zip(found, gradients, strict=True)
@@ -99,13 +99,13 @@ class _Recomputed(torch.autograd.Function):
         return (None, None, None, *(next(results) if wanted else None for wanted in needed))
 
 
-def _taken_apart(tree: Any) -> tuple[list[torch.Tensor], Callable[[Iterator[torch.Tensor]], Any]]:
-    """The tensors of nested tuples, and what makes the same of others."""
+def _flatten(tree: Any) -> tuple[list[torch.Tensor], Callable[[Iterator[torch.Tensor]], Any]]:
+    """Split nested tuples into their tensors and a function that rebuilds them from others."""
     if isinstance(tree, torch.Tensor):
         return [tree], next
     if not isinstance(tree, tuple):
         return [], lambda _: tree
-    parts = [_taken_apart(part) for part in tree]
+    parts = [_flatten(part) for part in tree]
     kind: Any = type(tree)
 
     def build(found: Iterator[torch.Tensor]) -> Any:

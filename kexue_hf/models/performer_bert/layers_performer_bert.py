@@ -1,5 +1,7 @@
-"""The layers of Performer BERT: BERT's, by the same parameter names, with positions beyond the table and two kinds of
-attention, of which the model chooses one for each input."""
+"""The layers of Performer BERT: BERT's, under the same parameter names, with two differences.
+
+Positions continue beyond the table, and there are two kinds of attention; the model chooses one for each input.
+"""
 
 from typing import Any
 
@@ -23,11 +25,11 @@ from .redraws_performer_bert import start_counting
 
 
 class PerformerBertEmbeddings(nn.Module):
-    """Words, positions and segments, as in BERT; and positions beyond the table of n, up to n^2.
+    """BERT's embeddings of words, positions and segments, with positions beyond the table of n, up to n^2.
 
-    By the hierarchical decomposition (https://kexue.fm/archives/7947): with p the table and u_i = (p_i - alpha p_0) /
-    (1 - alpha), position i n + j is alpha u_i + (1 - alpha) u_j. That is p_j + alpha / (1 - alpha) (p_i - p_0): the
-    first n are the table's own rows, to the last bit.
+    They use the hierarchical decomposition (https://kexue.fm/archives/7947): with p the table and u_i = (p_i - alpha
+    p_0) / (1 - alpha), position i n + j is alpha u_i + (1 - alpha) u_j. That is p_j + alpha / (1 - alpha) (p_i - p_0):
+    the first n equal the table's rows to the last bit.
     """
 
     def __init__(self, config: PerformerBertConfig) -> None:
@@ -46,25 +48,26 @@ class PerformerBertEmbeddings(nn.Module):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """[batch, length] -> [batch, length, hidden]; arguments as of `PerformerBertModel`.
+        """Embed ids: [batch, length] -> [batch, length, hidden]; arguments as in `PerformerBertModel`.
 
         Raises:
-            ValueError: texts with more tokens than there are positions.
+            ValueError: a text has more tokens than there are positions.
         """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
         length = inputs_embeds.shape[1]
         rows = self.position_embeddings.num_embeddings
         limit = rows**2
-        # In a compiled or exported program the length is a variable that both cases share.
+        # A compiled or exported program has one code path for both cases, because its length is a variable.
         inside = position_ids is None and not torch.compiler.is_compiling() and length <= rows
         if position_ids is None:
             if length > limit:
                 raise ValueError(
-                    f"texts of at most {limit} tokens (max_position_embeddings squared), got {length}: truncate them"
+                    f"expected texts of at most {limit} tokens (max_position_embeddings squared), got {length}: "
+                    "truncate them"
                 )
             position_ids = torch.arange(length, device=inputs_embeds.device)[None]
-        elif _may_look_at(position_ids) and int(position_ids.max()) >= limit:
+        elif _is_readable(position_ids) and int(position_ids.max()) >= limit:
             raise ValueError(f"positions of at most {limit - 1} (max_position_embeddings squared), got a larger one")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(position_ids)
@@ -73,22 +76,22 @@ class PerformerBertEmbeddings(nn.Module):
         return self.dropout(self.LayerNorm(embeddings))
 
     def positions(self, position_ids: torch.Tensor) -> torch.Tensor:
-        """[...] from 0 to n^2 - 1 -> [..., hidden]."""
+        """Return the embeddings of positions [...] from 0 to n^2 - 1: [..., hidden]."""
         rows = self.position_embeddings.num_embeddings
         inner = self.position_embeddings(position_ids % rows)
         outer = self.position_embeddings(position_ids.div(rows, rounding_mode="floor"))
         ratio = self.config.position_alpha / (1 - self.config.position_alpha)
-        # By a call, not by the weight: offloading loads a module's tensors for its own calls only.
+        # A call, not an access to the weight: offloading loads a module's tensors for its own calls only.
         return inner + ratio * (outer - self.position_embeddings(torch.zeros_like(position_ids[..., :1])))
 
 
-def _may_look_at(states: torch.Tensor) -> bool:
-    """Whether that makes no device wait and no compiler stop, and there is something to be seen."""
+def _is_readable(states: torch.Tensor) -> bool:
+    """Return whether reading a value makes no device wait and no compiler stop, and there is a value."""
     return states.device.type == "cpu" and not torch.compiler.is_compiling() and states.numel() > 0
 
 
 class PerformerBertSelfAttention(nn.Module):
-    """Softmax or linear attention of the same queries, keys and values, as the caller says."""
+    """Softmax or linear attention of the same queries, keys and values; the caller chooses."""
 
     def __init__(self, config: PerformerBertConfig, layer_idx: int, is_causal: bool = False) -> None:
         super().__init__()
@@ -105,7 +108,7 @@ class PerformerBertSelfAttention(nn.Module):
         if config.linear_layers not in (None, "auto") and layer_idx not in config.linear_layers:
             setattr(self, SOFTMAX_MARK, True)
             return
-        # Other draws for every layer.
+        # Different draws for every layer.
         seed = config.seed * 1_009 + layer_idx
         feature_map = create_feature_map(
             config.feature_map, self.attention_head_size, config.num_features, heads, config.norm, seed
@@ -122,11 +125,12 @@ class PerformerBertSelfAttention(nn.Module):
         state: LinearAttentionState | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """[batch, length, hidden] -> the same, and the weights, if they are asked for.
+        """Attend: [batch, length, hidden] -> the same, and the weights if requested.
 
         Args:
-            attention_mask: boolean [batch, length] if `linear`, or what the implementation of softmax takes.
-            state: what precedes, if the layer is causal; the tokens are added to it.
+            attention_mask: boolean [batch, length] if `linear`, else in the form that the softmax implementation
+                takes.
+            state: the past of a causal layer; the tokens are added to it.
         """
         shape = hidden_states.shape[:-1]
         query, key, value = (
@@ -186,7 +190,7 @@ class PerformerBertEncoder(nn.Module):
         self.scaling = (config.hidden_size // config.num_attention_heads) ** -0.5
 
     def feature_maps(self) -> list[FeatureMap]:
-        """Those of all layers that have one, in their order."""
+        """Return the feature maps of all layers that have one, in order."""
         return [module for module in self.modules() if isinstance(module, FeatureMap)]
 
     def forward(

@@ -1,11 +1,11 @@
-"""Linear attention both ways by the first and second order of the exponential: see `LowOrderMap` for what it computes.
+"""Bidirectional linear attention by the first and second order of the exponential; `LowOrderMap` gives the formula.
 
 A row's output is the mean of the values plus the product of its query's features with the covariance of the keys'
-features and the values: `KeyStatistics`, then `Answers`. Both go through the positions chunk by chunk and compute the
-features again for the backward pass, so that nothing of their size is kept.
+features and the values: `KeyStatistics`, then `QueryOutputs`. Both process positions chunk by chunk and compute the
+features again in the backward pass, so that nothing of their size is kept.
 
-Inside, states and features are [batch * heads, features, positions], other than anywhere else: the products of two
-dimensions, all at a time, are then products of memory in one piece. As matrix products they cost the same.
+Inside, states and features are [batch * heads, features, positions], unlike elsewhere: the products of all pairs of
+dimensions are then products of contiguous memory. Matrix products cost the same.
 """
 
 from typing import Any
@@ -14,13 +14,15 @@ import torch
 
 from .gradients_performer_bert import first_derivatives_only
 
-# Below any logarithm of a weight, and finite: the difference of two of it is 0.
+# Below any logarithm of a weight, and finite: FLOOR - FLOOR is 0.
 FLOOR = -1e30
 
 
 def write_products(features: torch.Tensor, linear_dims: int, dims: int) -> None:
-    """Fill [..., linear_dims + products, length] from its first rows on: the products of two of the first `dims`, each
-    pair once, row i times row i + offset, offset after offset."""
+    """Fill the rows after the first `linear_dims` of [..., linear_dims + products, length] with products of two rows.
+
+    The factors are the first `dims` rows, each pair once: row i times row i + offset, offset after offset.
+    """
     entries, start = features[..., :linear_dims, :], linear_dims
     for offset in range(dims):
         stop = start + dims - offset
@@ -29,7 +31,7 @@ def write_products(features: torch.Tensor, linear_dims: int, dims: int) -> None:
 
 
 def through_products(features: torch.Tensor, gradient: torch.Tensor, linear_dims: int, dims: int) -> torch.Tensor:
-    """The gradient that reaches the first `dims` rows through their products: [..., dims, length]."""
+    """Return the gradient that reaches the first `dims` rows through their products: [..., dims, length]."""
     entries = features[..., :linear_dims, :]
     output = torch.zeros_like(entries[..., :dims, :])
     start = linear_dims
@@ -51,36 +53,38 @@ def _parts(length: int, chunk: int) -> list[slice]:
 
 
 def _rows(states: torch.Tensor, part: slice, dtype: torch.dtype, real: torch.Tensor | None = None) -> torch.Tensor:
-    """A chunk as [batch * heads, chunk, dim], zeros where it is not real, of the type to compute in."""
+    """Return a chunk as [batch * heads, chunk, dim] in a dtype, with zeros where it is not real."""
     chosen = states[:, :, part]
     if real is not None:
         chosen = chosen.masked_fill(~real[..., part, None], 0.0)
     return chosen.to(dtype).flatten(0, 1)
 
 
-def _for_each(constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
-    """[1 or heads, ...] -> [batch * heads, ...]"""
+def _expand_rows(constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
+    """Expand a constant: [1 or heads, ...] -> [batch * heads, ...]"""
     return constant.expand(batch, heads, *constant.shape[1:]).flatten(0, 1)
 
 
-def _as_given(gradient: torch.Tensor, constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
-    """What `_for_each` does to gradients: [batch * heads, ...] -> [1 or heads, ...]"""
+def _reduce_rows(gradient: torch.Tensor, constant: torch.Tensor, batch: int, heads: int) -> torch.Tensor:
+    """Reduce a gradient to the shape before `_expand_rows`: [batch * heads, ...] -> [1 or heads, ...]"""
     gradient = gradient.unflatten(0, (batch, heads)).sum(0)
     return gradient if len(constant) == len(gradient) else gradient.sum(0, keepdim=True)
 
 
 class KeyStatistics(torch.autograd.Function):
-    """What the queries need to know of all keys: the mean of the values, the variances of the projected keys, and the
-    covariances of the centred keys' features with the values, weighted all of them.
+    """Weighted statistics of all keys that the queries need.
+
+    They are the mean of the values, the variances of the projected keys, and the covariances of the centred keys'
+    features with the values.
 
     Args of `apply`:
-        key, value: [batch, heads, keys, dim], of any floating type; at least one key.
-        real: None, or boolean [batch, 1, keys]; what is not real has no weight, whatever it is.
-        projection, shift: [1 or heads, linear_dims, head_dim] and [1 or heads, 1, head_dim], of the type to compute
-            in: y = (key - shift) . projection.
+        key, value: [batch, heads, keys, dim], floating point; at least one key.
+        real: None, or boolean [batch, 1, keys]; keys that are not real have no weight, whatever they contain.
+        projection, shift: [1 or heads, linear_dims, head_dim] and [1 or heads, 1, head_dim], in the dtype of the
+            computation: y = (key - shift) . projection.
         tilt, curvature: [1 or heads, head_dim, 1] and [1 or heads, 1, linear_dims]: the logarithm of a key's weight is
             (key - shift) . tilt + y^2 . curvature.
-        dims: the dimensions of the second order.
+        dims: number of dimensions of the second order.
 
     Returns:
         [batch, heads, 1, value dim], [batch, heads, linear_dims, 1] and [batch, heads, features, value dim].
@@ -101,7 +105,7 @@ class KeyStatistics(torch.autograd.Function):
     ) -> Any:
         batch, heads, length, _ = key.shape
         dtype, linear_dims, each = projection.dtype, projection.shape[-2], batch * heads
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
         parts = _parts(length, chunk)
         projected, log_weights = [], []
         for part in parts:
@@ -150,9 +154,9 @@ class KeyStatistics(torch.autograd.Function):
         batch, heads, length, _ = key.shape
         dtype, linear_dims, dims, chunk = projection.dtype, projection.shape[-2], ctx.dims, ctx.chunk
         needs = ctx.needs_input_grad
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift, tilt, curvature)]
         to_value_mean, to_spread, to_covariance = (gradient.flatten(0, 1) for gradient in gradients)
-        # What reaches the means through all positions is known beforehand: sums over keys of what is linear in the
+        # The gradients of the means over all positions are known beforehand: sums over keys of terms linear in the
         # features are their mean or the covariance.
         to_value_mean = to_value_mean - features_mean.mT @ to_covariance
         to_mean = torch.zeros_like(mean)
@@ -180,7 +184,7 @@ class KeyStatistics(torch.autograd.Function):
             values = (_rows(value, part, dtype, real) - value_mean).mul_(weight.mT)
             inner = torch.bmm(to_covariance, values.mT)
             to_y, second = inner[:, :linear_dims], through_products(found, inner, linear_dims, dims)
-            # Products are of second degree: by Euler the half of entry times gradient is product times gradient.
+            # By Euler, for products of degree two, half of entry times gradient equals product times gradient.
             to_weight = (centred * to_y).sum(-2, keepdim=True)
             to_weight += (centred[:, :dims] * second).sum(-2, keepdim=True) / 2
             to_weight += (values @ to_value_mean.mT).mT - all_weights * weight
@@ -207,25 +211,25 @@ class KeyStatistics(torch.autograd.Function):
         return (
             to_key, to_value, None,
             *(
-                _as_given(gradient, constant, batch, heads) if needed else None
+                _reduce_rows(gradient, constant, batch, heads) if needed else None
                 for gradient, constant, needed in zip(to_constants, given, needs[3:7], strict=True)
             ),
             None, None,
         )  # fmt: skip
 
 
-class Answers(torch.autograd.Function):
-    """The outputs of all queries, from what `KeyStatistics` found.
+class QueryOutputs(torch.autograd.Function):
+    """The outputs of all queries, from `KeyStatistics`.
 
     Args of `apply`:
-        query: [batch, heads, queries, head_dim], of any floating type.
-        projection, shift: as of the keys, x = (query - shift) . projection.
+        query: [batch, heads, queries, head_dim], floating point.
+        projection, shift: as for the keys, x = (query - shift) . projection.
         value_mean: [batch, heads, 1, value dim].
         spread: [batch, heads, linear_dims, 1]: the orders are multiplied by 1 / (1 + x^2 . spread).
-        covariance: [batch, heads, features, value dim], what they are the product of the features with.
+        covariance: [batch, heads, features, value dim], multiplied by the features.
 
     Returns:
-        [batch, heads, queries, value dim], of the type that is computed in.
+        [batch, heads, queries, value dim], in the dtype of the computation.
     """
 
     @staticmethod
@@ -242,7 +246,7 @@ class Answers(torch.autograd.Function):
     ) -> torch.Tensor:
         batch, heads, length, _ = query.shape
         linear_dims, each = projection.shape[-2], batch * heads
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift)]
         flat = [states.flatten(0, 1) for states in (value_mean, spread, covariance)]
         output = covariance.new_empty(each, length, covariance.shape[-1])
         features = covariance.new_empty(each, covariance.shape[-2], min(chunk, length))
@@ -262,7 +266,7 @@ class Answers(torch.autograd.Function):
         query, projection, shift, spread, covariance = ctx.saved_tensors
         batch, heads, length, _ = query.shape
         linear_dims, dims, chunk, needs = projection.shape[-2], ctx.dims, ctx.chunk, ctx.needs_input_grad
-        constants = [_for_each(constant, batch, heads) for constant in (projection, shift)]
+        constants = [_expand_rows(constant, batch, heads) for constant in (projection, shift)]
         spread, covariance = spread.flatten(0, 1), covariance.flatten(0, 1)
         to_query = torch.empty_like(query) if needs[0] else None
         to_spread, to_covariance = torch.zeros_like(spread), torch.zeros_like(covariance)
@@ -294,7 +298,7 @@ class Answers(torch.autograd.Function):
         return (
             to_query,
             *(
-                _as_given(found, constant, batch, heads) if needed else None
+                _reduce_rows(found, constant, batch, heads) if needed else None
                 for found, constant, needed in zip(to_constants, (projection, shift), needs[1:3], strict=True)
             ),
             to_value_mean,
@@ -305,7 +309,7 @@ class Answers(torch.autograd.Function):
 def _write_projected(
     features: torch.Tensor, states: torch.Tensor, part: slice, projection: torch.Tensor, shift: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A chunk of states, shifted, and its projection, which becomes the first rows of the features."""
+    """Shift and project a chunk of states; the projection becomes the first rows of the features."""
     shifted = _rows(states, part, projection.dtype) - shift
     return shifted, torch.bmm(projection, shifted.mT, out=features[:, : projection.shape[-2]])
 

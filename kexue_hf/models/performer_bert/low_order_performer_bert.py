@@ -1,22 +1,21 @@
-"""Linear attention by the first and second order of the exponential: see `LowOrderMap` for what is computed.
+"""Linear attention by the first and second order of the exponential; `LowOrderMap` gives the formula.
 
-Both ways it is a matter of means and covariances (covariance_performer_bert.py); here is what a causal mask makes of
-it, chunk by chunk. Features of the second order exist for one chunk at a time, in the backward pass as well.
+Bidirectional attention needs means and covariances (low_order_kernel_performer_bert.py); this module adds the causal
+computation, chunk by chunk. Features of the second order exist for one chunk at a time, even in the backward pass.
 
-Args of `low_order_step`: x and y, queries and keys that are shifted, scaled and projected, [batch, heads, length,
-dims].
+Args of `low_order_step`: x and y, the shifted, scaled and projected queries and keys, [batch, heads, length, dims].
 """
 
 from typing import Any, NamedTuple
 
 import torch
 
-from .exponential_performer_bert import decay, finite, lower_triangle, running_tops, spoil
+from .exponential_performer_bert import decay, finite, lower_triangle, mark_nonfinite, running_tops
 from .feature_maps_performer_bert import LowOrderMap
 from .low_order_kernel_performer_bert import (
     FLOOR,
-    Answers,
     KeyStatistics,
+    QueryOutputs,
     count_products,
     through_products,
     write_products,
@@ -24,7 +23,7 @@ from .low_order_kernel_performer_bert import (
 
 
 class Coefficients(NamedTuple):
-    """Of a map, [1 or heads, 1, 1] each."""
+    """Coefficients of a map, [1 or heads, 1, 1] each."""
 
     linear: torch.Tensor
     quadratic: torch.Tensor
@@ -33,13 +32,15 @@ class Coefficients(NamedTuple):
 
 def coefficients_of(feature_map: LowOrderMap, dtype: torch.dtype) -> Coefficients:
     found = (feature_map.linear, feature_map.quadratic, feature_map.saturation)
-    # Copies: the map may change before the backward pass.
+    # Copies, because the map may change before the backward pass.
     return Coefficients(*(coefficient.to(dtype, copy=True)[:, None, None] for coefficient in found))
 
 
 class _Features(torch.autograd.Function):
-    """1, all entries, and all products of two of the first `dims`, halves of squares if `halved`: [..., length, n] ->
-    [..., length, 1 + n + products]."""
+    """1, all entries, and all products of two of the first `dims`; squares are halved if `halved`.
+
+    [..., length, n] -> [..., length, 1 + n + products].
+    """
 
     @staticmethod
     def forward(ctx: Any, entries: torch.Tensor, dims: int, halved: bool) -> torch.Tensor:
@@ -68,7 +69,7 @@ class _Features(torch.autograd.Function):
 
 def _features(entries: torch.Tensor, dims: int, halved: bool = False) -> torch.Tensor:
     if torch.compiler.is_compiling():
-        # A graph that is exported has gradients on, and then there is no writing into a tensor.
+        # An exported graph has gradients on, which forbids writing into a tensor.
         products = [entries[..., : dims - offset] * entries[..., offset:dims] for offset in range(dims)]
         if halved and products:
             products[0] = products[0] * 0.5
@@ -77,13 +78,13 @@ def _features(entries: torch.Tensor, dims: int, halved: bool = False) -> torch.T
 
 
 def _halves(like: torch.Tensor, dims: int) -> torch.Tensor:
-    """By what products of queries' and keys' features make half a square: [products, 1], 1/2 for the squares."""
+    """Return the factors [products, 1] that make the features' products half a square: 1/2 for squares, else 1."""
     halves = like.new_ones(count_products(dims), 1)
     halves[:dims] = 0.5
     return halves
 
 
-def low_order_both_ways(
+def low_order_bidirectional(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -92,15 +93,15 @@ def low_order_both_ways(
     scaling: float,
     chunk: int,
 ) -> torch.Tensor:
-    """Attention of all queries to all keys: [batch, heads, queries, value dim] of float32, or float64 for float64.
+    """Compute attention of all queries to all keys: [batch, heads, queries, value dim], float32 (float64 for float64).
 
     Args:
-        query, key, value: [batch, heads, length, dim], of any floating type.
+        query, key, value: [batch, heads, length, dim], floating point.
         real: None, or boolean [batch, 1, keys].
     """
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     if key.shape[-2] == 0:
-        # Nothing of it, so that there is a gradient, of zeros.
+        # Adds an empty sum, so that there is a gradient, of zeros.
         return query.new_zeros(*query.shape[:-1], value.shape[-1], dtype=dtype) + query[..., :0].sum()
     projections = [getattr(feature_map, f"{side}_projection").to(dtype) * scaling**0.5 for side in ("query", "key")]
     shifts = [getattr(feature_map, f"{side}_mean").to(dtype)[:, None] for side in ("query", "key")]
@@ -114,22 +115,25 @@ def low_order_both_ways(
     covariance = torch.cat(
         [coefficients.linear * first, coefficients.quadratic * _halves(second, dims) * second], dim=-2
     )
-    return Answers.apply(
+    return QueryOutputs.apply(
         query, projections[0], shifts[0], value_mean, coefficients.saturation * spread, covariance, dims, chunk
     )
 
 
 class LowOrderSums(NamedTuple):
-    """What causal attention keeps of the past: sums over keys of weighted features [1, y, products] times v [batch,
-    heads, features, value dim], of weighted [1, y, y^2, products of two of the first y] [batch, heads, 1, 1 + 2
-    linear_dims + dims^2], and the logarithm that both are scaled by [batch, heads, 1]."""
+    """Sums over the keys of the past in causal attention.
+
+    `sums` [batch, heads, features, value dim] are of weighted features [1, y, products] times v; `moments` [batch,
+    heads, 1, 1 + 2 linear_dims + dims^2] are of weighted [1, y, y^2, products of two of the first y]; `top` [batch,
+    heads, 1] is the logarithm that both are scaled by.
+    """
 
     sums: torch.Tensor
     moments: torch.Tensor
     top: torch.Tensor
 
 
-def no_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: torch.dtype) -> LowOrderSums:
+def empty_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: torch.dtype) -> LowOrderSums:
     batch, heads, _, value_dim = value.shape
     features, moments = 1 + linear_dims + count_products(dims), 1 + 2 * linear_dims + dims**2
     return LowOrderSums(
@@ -140,16 +144,18 @@ def no_low_order_sums(value: torch.Tensor, linear_dims: int, dims: int, dtype: t
 
 
 def _moments(weights: torch.Tensor, y: torch.Tensor, dims: int) -> torch.Tensor:
-    """Of each chunk, what `LowOrderSums.moments` are: weights [..., length, 1] -> [..., 1, moments]."""
+    """Return the `LowOrderSums.moments` of each chunk: weights [..., length, 1] -> [..., 1, moments]."""
     weighted = weights * y
     sums = [states.sum(-2, keepdim=True) for states in (weights, weighted, weighted * y)]
     products = weighted[..., :dims].mT @ y[..., :dims]
     return torch.cat([*sums, products.flatten(-2)[..., None, :]], dim=-1)
 
 
-def _before_each(past: torch.Tensor, grown: torch.Tensor, rescale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums before each chunk, and after all: by what each grows, [batch, heads, chunks, ...], after the ones before
-    are rescaled."""
+def _running_sums(past: torch.Tensor, grown: torch.Tensor, rescale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sums before each chunk, and after all.
+
+    `grown` [batch, heads, chunks, ...] is the increase by each chunk, after the earlier sums are rescaled.
+    """
     found = []
     for more, factor in zip(grown.unbind(2), rescale.unbind(2), strict=True):
         found.append(past)
@@ -169,10 +175,10 @@ def low_order_step(
     dims: int,
     coefficients: Coefficients,
 ) -> tuple[torch.Tensor, LowOrderSums]:
-    """Causal attention of chunks to themselves and to the past; arguments and result as of `exponential_step`.
+    """Compute causal attention of chunks to themselves and to the past; arguments and result as in `exponential_step`.
 
-    Each row's keys are centred by their own mean, that of all keys up to the row: it is subtracted from sums of
-    polynomials of the keys as they are. No number of a row depends on what comes later, not even by rounding.
+    Each row's keys are centred by the mean of all keys up to the row, which is subtracted from sums of polynomials of
+    the uncentred keys. Later positions never change a row, not even by rounding.
     """
     each = value.shape[-2] // chunks
     x, y, value = (states.unflatten(-2, (chunks, each)) for states in (x, y, value))
@@ -182,7 +188,7 @@ def low_order_step(
     pairs = decay(log_weight, top)
     weights, rescale = (log_weight - last).exp()[..., None], (before_top - last).exp()[..., None]
 
-    before, moments = _before_each(past.moments, _moments(weights, y, dims), rescale)
+    before, moments = _running_sums(past.moments, _moments(weights, y, dims), rescale)
     count, sum_y, sum_squares, sum_products = before.split([1, linear_dims, linear_dims, dims**2], dim=-1)
 
     # Sums over the keys that a row sees: of the weights, of y times x, and of the squares of both.
@@ -194,7 +200,7 @@ def low_order_step(
     x_mean, head_mean = (states.sum(-1, keepdim=True) / total for states in (centre, centre[..., :dims]))
     first, second = x @ y.mT, (head @ head_y.mT - head_mean).square()
     squared = x.square()
-    # Of later keys there is a gradient of 0 that must not be multiplied by the infinite square of a large one.
+    # Later keys have a gradient of 0, which must not be multiplied by the infinite square of a large key.
     squares = squared @ finite(y.square(), clean).mT
     if not clean:
         seen = lower_triangle(real)
@@ -212,7 +218,7 @@ def low_order_step(
     now = torch.addcmul(1 - linear * x_mean - quadratic * variance / 2, linear, first)
     now = pairs * torch.addcmul(now, quadratic / 2, second)
 
-    # The sums before each chunk, and what queries find in them.
+    # The sums before each chunk, and the queries' outputs from them.
     constant = 1 - linear * x_mean + quadratic * (head_mean.square() - variance) / 2
     slope = linear * x - torch.nn.functional.pad(quadratic * head_mean * head, (0, linear_dims - dims))
     asked = _features(head, dims, halved=True)[..., 1 + dims :]
@@ -225,6 +231,6 @@ def low_order_step(
         sums = torch.addcmul(kept[:, :, number] @ weighted[:, :, number], sums, rescale[:, :, number])
 
     output = torch.addcmul(now @ finite(value, clean), carry, torch.stack(answers, dim=2))
-    output = spoil(output / total, value, clean)
-    # Keys that are not finite have no finite log_weight, and have spoilt `top`.
+    output = mark_nonfinite(output / total, value, clean)
+    # Non-finite keys have no finite log_weight, so they have already made `top` non-finite.
     return output.flatten(2, 3), LowOrderSums(sums, moments, last[:, :, -1])

@@ -1,10 +1,10 @@
-"""New random features after so many optimiser steps, and values for maps that no file has filled.
+"""Redraw random features after a number of optimiser steps, and fill maps that no file has filled.
 
-Steps are counted where they are made: after every `step` of a `torch.optim.Optimizer`, whatever the training loop, the
-random features of models that it trains count one (fused and sharded optimisers, gradients that are accumulated and
-compiled models included; a step that a loss scaler skips is none). Features in evaluation mode do not count. What
-trains by other means calls `count_performer_step`. The count is a buffer of each map, saved with it. Draws depend on
-the seed and the count alone: all processes that train one model have the same.
+Every `step` of a `torch.optim.Optimizer` counts for the random features of the models that it trains, whatever the
+training loop: with fused and sharded optimisers, gradient accumulation and compiled models. Steps skipped by the loss
+scaler and features in evaluation mode do not count. Training without torch's optimisers calls `count_performer_step`.
+The count is a buffer of each map, saved with it. Draws depend on the seed and the count only, so all processes that
+train one model have the same.
 """
 
 import copy
@@ -19,7 +19,7 @@ from transformers import initialization as init
 from .feature_maps_performer_bert import FeatureMap, RandomFeatures
 
 STEPS = "steps"
-# Names on a map, the interval, and on a model, what makes it and its copies take part.
+# Attributes: of a map, the interval; of a model, the object that makes it and its copies take part.
 _INTERVAL, _MARK = "redraw_after", "_favor_counted"
 
 _counted: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
@@ -27,7 +27,7 @@ _hooks: list[Any] = []
 
 
 class _Counted:
-    """On a model: it takes part in the count while it lives, and so do its copies, those out of a pickle as well."""
+    """Attribute of a model that makes it and its copies, pickled ones included, take part in the count."""
 
     def __init__(self, model: nn.Module) -> None:
         self.__setstate__({"model": model})
@@ -38,19 +38,19 @@ class _Counted:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._model = weakref.ref(state["model"])
         _counted.add(state["model"])
-        # Once a process: who never asks for redraws has no hook.
+        # Once per process, and not at all without redraws.
         if not _hooks:
             _hooks.append(register_optimizer_step_post_hook(_after_step))
 
 
 def start_counting(feature_map: RandomFeatures, redraw: int) -> None:
-    """Give a map its count of optimiser steps, and the number of them after which it draws anew."""
+    """Give a map its count of optimiser steps, and the number of steps between redraws."""
     feature_map.register_buffer(STEPS, torch.zeros((), dtype=torch.long))
     setattr(feature_map, _INTERVAL, redraw)
 
 
 def count_steps(model: nn.Module) -> None:
-    """Have a model whose maps may count take part, or no longer, if none does."""
+    """Make a model take part in the count if any of its maps counts, else no longer."""
     model.__dict__.pop(_MARK, None)
     _counted.discard(model)
     if _counting(model):
@@ -58,14 +58,14 @@ def count_steps(model: nn.Module) -> None:
 
 
 def count_performer_step(model: nn.Module) -> None:
-    """Count an optimiser step of a model and draw anew where it is time, for trainings without torch's optimisers.
+    """Count an optimiser step of a model and redraw when due, for training without torch's optimisers.
 
-    With an optimiser that is a `torch.optim.Optimizer` and holds the model's own parameters this happens by itself.
-    DeepSpeed's ZeRO holds others: there it is to be called after every `engine.step()` that is one
-    (`engine.is_gradient_accumulation_boundary()`), on every process.
+    A `torch.optim.Optimizer` that holds the model's own parameters does this automatically. DeepSpeed's ZeRO holds
+    others: call this after every `engine.step()` that is a real step (`engine.is_gradient_accumulation_boundary()`),
+    on every process.
 
     Args:
-        model: one with redraws, or one that contains it; without redraws, or in evaluation mode, nothing happens.
+        model: a model with redraws, or one that contains it; without redraws, or in evaluation mode, nothing happens.
     """
     _count(_counting(model))
 
@@ -74,16 +74,16 @@ def count_performer_step(model: nn.Module) -> None:
 def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     if not _counted:
         return
-    # A fused optimiser is told by the loss scaler to skip a step, and is called all the same.
+    # The hook also runs for a fused optimiser that skips the step on the loss scaler's request.
     overflowed = getattr(optimizer, "found_inf", None)
     if overflowed is not None and bool(overflowed):
         return
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     maps: dict[int, RandomFeatures] = {}
     for model in list(_counted):
-        # At every step anew: sharding replaces parameters, adapters add some.
+        # Checked at every step: sharding replaces parameters, adapters add some.
         if any(parameter.requires_grad and id(parameter) in held for parameter in model.parameters()):
-            # A part of a model may take part beside the whole.
+            # A part of a model may take part as well as the whole.
             maps.update((id(feature_map), feature_map) for feature_map in _counting(model))
     _count(list(maps.values()))
 

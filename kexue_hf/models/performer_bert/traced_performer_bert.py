@@ -1,8 +1,8 @@
-"""Linear attention to all keys without a loop, for programs that are compiled or exported.
+"""Linear attention to all keys without a loop, for compiled and exported programs.
 
-A compiler would unroll the loops over chunks of the kernels: a graph that grows with the text and holds for one
-length. Here all positions are taken at once, so that batch and length stay dynamic and gradients are those of torch's
-own operations. It needs more memory than the kernels: the features of all positions.
+A compiler would unroll the kernels' loops over chunks into a graph that grows with the text and serves one length.
+Here all positions are processed at once: batch and length stay dynamic, and gradients are those of torch's own
+operations. It needs more memory than the kernels, for the features of all positions.
 """
 
 import torch
@@ -20,12 +20,12 @@ def traced_low_orders(
     quadratic_dims: int,
     coefficients: Coefficients,
 ) -> torch.Tensor:
-    """What `low_order_both_ways` gives, [batch, heads, queries, value dim].
+    """Return the same as `low_order_bidirectional`, [batch, heads, queries, value dim].
 
     Args:
         query, key: shifted and projected, [batch, heads, length, linear_dims].
         value: [batch, heads, keys, value dim]; padded keys and values are finite.
-        log_weight: [batch, heads, keys], -inf where a key is padding.
+        log_weight: [batch, heads, keys], -inf for padding.
         real: boolean, [batch, 1, keys].
     """
     top = log_weight.detach().amax(-1, keepdim=True).clamp_min(FLOOR)
@@ -44,7 +44,7 @@ def traced_low_orders(
 
 
 def _squared(states: torch.Tensor) -> torch.Tensor:
-    """All products of two entries: [..., dims] -> [..., dims^2]."""
+    """Return all products of two entries: [..., dims] -> [..., dims^2]."""
     return (states[..., :, None] * states[..., None, :]).flatten(-2)
 
 
@@ -57,7 +57,7 @@ def traced_exponential(
     directions: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     epsilon: float,
 ) -> torch.Tensor:
-    """What `BothWays` gives, [batch, heads, queries, value dim]; `directions` and all else as there."""
+    """Return the same as `BidirectionalExponential`, [batch, heads, queries, value dim], from the same arguments."""
     query_directions, key_directions, query_bias, key_bias = directions
     dtype = query_directions.dtype
     value = value.to(dtype)

@@ -1,7 +1,7 @@
-"""How the tensors of a RoFormer are called: as WoBERT's, without positions, with the heads that transformers' has.
+"""Names of a RoFormer's tensors: WoBERT's, without positions, with the heads of transformers' RoFormer.
 
-`weight_map_wobert.py` explains each table. The result opens with transformers' own classes (`RoFormerForMaskedLM`), so
-that it holds the table of rotations which they save, and nothing of ours but the tokenizer of words.
+`weight_map_wobert.py` explains each table. transformers' own classes (`RoFormerForMaskedLM`) open the result, so it
+holds the rotation table that they save, and no code of ours except the word tokenizer.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ KERAS = {
     for layer, row in bert.KERAS.items()
     if all(_has(name) for _, name, _ in row)
 }
-# transformers classifies with two layers, where the scripts have one.
+# transformers' classifier has two layers, the scripts' has one.
 KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = ()
 KERAS_HEAD_LAYER = ""
 KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = ()
@@ -63,7 +63,7 @@ BASE_PREFIX = "roformer."
 TWINS = {twin: _own(name) for twin, name in bert.TWINS.items()}
 BUFFERS = (r"(roformer\.)?encoder\.embed_positions\.weight",)
 
-# The configuration is transformers' own: it keeps a key that it does not know, as our guard of tokenizers needs it.
+# transformers' own configuration keeps unknown keys, such as the vocabulary fingerprint.
 CONFIG_DERIVED: tuple[str, ...] = ()
 CONFIG_FIXED: dict[str, Any] = {"rotary_value": False}
 POOLINGS = bert.POOLINGS
@@ -77,7 +77,7 @@ CONFIG_OFF = (*bert.CONFIG_OFF, "rotary_value")
 HEAD_SIZE_MULTIPLE = 2
 CONFIG_TELLING: dict[str, Any] = {}
 CAVEAT = (
-    "no positions are stored and the configuration says nothing of relative ones, so that it was read as a RoFormer; "
+    "no positions are stored and the configuration does not mention relative ones, so it was read as a RoFormer; "
     "if it is a NEZHA, run again with --family nezha"
 )
 ORIGINAL = bert.ORIGINAL

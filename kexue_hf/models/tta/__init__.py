@@ -1,1 +1,1 @@
-"""T-TA: every token predicted in one pass."""
+"""T-TA: a language autoencoder that predicts every token in one pass."""

@@ -1,4 +1,4 @@
-"""Which Auto class loads which class of T-TA, as data; see `auto_map_wobert` for its readers."""
+"""Table of the Auto classes and the T-TA classes that they load; `auto_map_wobert` lists its readers."""
 
 AUTO_MAP: dict[str, str] = {
     "AutoConfig": "configuration_tta.TtaConfig",

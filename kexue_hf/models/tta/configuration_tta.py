@@ -1,6 +1,7 @@
-"""T-TA configuration: BERT's, and what the queries start from (https://kexue.fm/archives/7661, arXiv 2004.08097).
+"""T-TA configuration: BERT's, and the start of the queries (https://kexue.fm/archives/7661, arXiv 2004.08097).
 
-Defaults are the official model's: 3 layers of 512, 128 positions, no segments, [SOS] and [EOS] around a sentence.
+Defaults are those of the official model: 3 layers of 512, 128 positions, no segments, [SOS] and [EOS] around a
+sentence.
 """
 
 from typing import Any
@@ -17,25 +18,25 @@ class TtaConfig(BertConfig):
 
     Args:
         query_source (`str`, *optional*, defaults to `"mask_embedding"`):
-            What the query stream starts as. `"mask_embedding"`: LayerNorm(E[MASK] + P), as in the official code
-            (at padding its row is the padding token's); `"position"`: LayerNorm(P), the post's formula.
+            Start of the query stream. `"mask_embedding"`: LayerNorm(E[MASK] + P), as in the official code (at padding
+            the row of the padding token); `"position"`: LayerNorm(P), the post's formula.
         mask_token_id (`int`, *optional*, defaults to 4):
-            The token whose embedding is E[MASK]. A folder of another model, as BERT's, has to be told which it is.
+            The token whose embedding is E[MASK]. It must be given if a T-TA starts from the folder of another model.
         mask_diagonal (`bool`, *optional*, defaults to `True`):
-            Whether a token is hidden from itself in every layer. Without that the model is no longer one that predicts
-            each token from the others; in fine-tuning for classification it may be dropped.
+            Whether every layer hides each token from itself. Without it, the model no longer predicts each token from
+            the others; fine-tuning for classification may turn it off.
         type_vocab_size (`int`, *optional*, defaults to 0):
-            Number of segments; with 0 there are no segment embeddings and `token_type_ids` are passed over.
+            Number of segments; with 0 there are no segment embeddings and `token_type_ids` are ignored.
         classifier_pooling (`str`, *optional*, defaults to `"mean"`):
-            What `TtaForSequenceClassification` classifies: `"mean"` is the mean of the last hidden states of all
-            tokens that are not padding, `"cls"` the last hidden state of the first token.
+            Input of `TtaForSequenceClassification`: `"mean"` is the mean of the last hidden states of all tokens
+                except
+            padding, `"cls"` the last hidden state of the first token.
         vocab_fingerprint (`str`, *optional*):
-            Hash of the vocabulary that the weights belong to. A tokenizer with another one is warned about.
+            Hash of the vocabulary that the weights belong to. A tokenizer with a different one causes a warning.
 
     Raises:
-        ValueError: `query_source` or `classifier_pooling` is none of those, `mask_token_id` is missing
-            or negative, a decoder is asked for, or another model's configuration is read and nothing says which token
-            is its [MASK].
+        ValueError: `query_source` or `classifier_pooling` is invalid, `mask_token_id` is missing or negative, a
+            decoder is requested, or another model's configuration is read without a `mask_token_id`.
     """
 
     model_type = "tta"
@@ -58,43 +59,42 @@ class TtaConfig(BertConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.check()
-        # As in WoBERT: with all classes in the file every Auto class loads the folder without this package.
+        # As in WoBERT: with all classes in the file, every Auto class loads the folder without this package.
         kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
         super().__post_init__(**kwargs)
 
     def check(self) -> None:
-        """Raise the errors named above. The models call it again, for `from_pretrained` sets fields afterwards."""
+        """Raise the errors named above. The models call it again, since `from_pretrained` sets fields afterwards."""
         if self.query_source not in ("mask_embedding", "position"):
             raise ValueError(f"query_source must be 'mask_embedding' or 'position', got {self.query_source!r}")
         if self.classifier_pooling not in ("mean", "cls"):
             raise ValueError(
                 f"classifier_pooling must be 'mean' or 'cls' (T-TA has no pooler), got {self.classifier_pooling!r}"
             )
-        # Not whether the vocabulary has that row: it may be resized, and the embeddings ask for it when they are used.
+        # The vocabulary size is not checked here, since it may be resized: the embeddings check when they use the row.
         if self.query_source == "mask_embedding" and (self.mask_token_id is None or self.mask_token_id < 0):
             raise ValueError(
                 "query_source='mask_embedding' needs mask_token_id, the token whose embedding the queries start from, "
                 f"got {self.mask_token_id}: give tokenizer.mask_token_id"
             )
         if self.is_decoder or self.add_cross_attention:
-            raise ValueError("T-TA is an encoder only: is_decoder and add_cross_attention must be False")
+            raise ValueError("T-TA is an encoder only: set is_decoder and add_cross_attention to False")
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in all of transformers; another model's configuration, as BERT's, becomes a T-TA's of the same sizes.
+        """Read a T-TA's configuration, or convert another model's, such as BERT's, to a T-TA of the same sizes.
 
         Raises:
-            ValueError: it is another model's, and neither it nor `kwargs` have the `mask_token_id` that the queries
-                start from; or one whose weights have other names than BERT's, so that a T-TA would get none of them.
+            ValueError: the configuration is another model's, and neither it nor `kwargs` has the `mask_token_id` that
+                the queries start from; or that model's weights do not have BERT's names, so none would be loaded.
         """
         found = config_dict.get("model_type")
         if found != cls.model_type:
-            if found is not None and found not in _WITH_NAMES_OF_BERT:
+            if found is not None and found not in _BACKBONES:
                 raise ValueError(
-                    f"a T-TA can start from {', '.join(_WITH_NAMES_OF_BERT)}, whose weights have its names, not from "
-                    f"{found!r}"
+                    f"a T-TA can start from {', '.join(_BACKBONES)}, whose weights have its names, not from {found!r}"
                 )
-            config_dict = {key: value for key, value in config_dict.items() if key not in _OF_ITS_OWN_MODEL}
+            config_dict = {key: value for key, value in config_dict.items() if key not in _MODEL_FIELDS}
             if config_dict.get("classifier_pooling") == "pooler":
                 del config_dict["classifier_pooling"]
             for name in ("mask_token_id", "query_source"):
@@ -102,14 +102,14 @@ class TtaConfig(BertConfig):
                     config_dict[name] = kwargs[name]
             if "mask_token_id" not in config_dict and config_dict.get("query_source") != "position":
                 raise ValueError(
-                    f"a T-TA is to start from a model of type {found!r}, and its queries from [MASK], whose number "
-                    "that configuration does not know: give mask_token_id=tokenizer.mask_token_id"
+                    f"a T-TA that starts from a model of type {found!r} needs the id of [MASK], from which the "
+                    "queries start: give mask_token_id=tokenizer.mask_token_id"
                 )
         return super().from_dict(config_dict, **kwargs)
 
 
-_WITH_NAMES_OF_BERT = ("bert", "wobert", "tta")
-# What must not be carried over from another model's configuration.
-_OF_ITS_OWN_MODEL = ("model_type", "architectures", "auto_map")
+_BACKBONES = ("bert", "wobert", "tta")
+# Fields of another model's configuration that must not be carried over.
+_MODEL_FIELDS = ("model_type", "architectures", "auto_map")
 
 __all__ = ["TtaConfig"]

@@ -1,10 +1,10 @@
-"""The layers of T-TA: BERT's, with two streams. Parameters are called as in transformers' BERT.
+"""The layers of T-TA: BERT's, with two streams. Parameters are named as in transformers' BERT.
 
-* The inputs, LayerNorm(E + P), are what every layer's keys and values are made of; no layer changes them.
-* The queries start without the tokens and are what the layers compute, residuals included.
+* The inputs, LayerNorm(E + P), are the source of every layer's keys and values; no layer changes them.
+* The queries start without the tokens; the layers update them, residuals included.
 
-What the queries start as depends on the position alone (and on whether it is padding): `TtaEmbeddings` computes one or
-two rows of it, and the first layer projects these rows, not one for each text.
+The start of the queries depends on the position alone (and on whether it is padding): `TtaEmbeddings` computes one or
+two rows of it, and the first layer projects these rows instead of every text's.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from .configuration_tta import TtaConfig
 
 
 def spread(rows: torch.Tensor, padding: torch.Tensor | None, batch_size: int) -> torch.Tensor:
-    """Give each text its rows: [1 or 2, length, features] -> [batch, length, features], a view where it can be.
+    """Give each text its rows: [1 or 2, length, features] -> [batch, length, features], a view if possible.
 
     Args:
-        padding: [batch, length, 1], True where the second of two rows holds; None if there is but one.
+        padding: [batch, length, 1], True where the second of two rows applies; None if there is only one.
     """
     if padding is None:
         return rows.expand(batch_size, -1, -1)
@@ -32,7 +32,7 @@ def spread(rows: torch.Tensor, padding: torch.Tensor | None, batch_size: int) ->
 
 
 class TtaEmbeddings(nn.Module):
-    """Tokens, positions and, where the configuration has them, segments; one LayerNorm for both streams."""
+    """Token, position and (if configured) segment embeddings; one LayerNorm for both streams."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -52,11 +52,13 @@ class TtaEmbeddings(nn.Module):
         inputs_embeds: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Both streams, [batch, length, hidden] each: the queries and the inputs; and if they are fewer than the texts
-        the rows that the queries were made of, with where the second one holds: the arguments of `spread`.
+        """Return both streams, queries and inputs, [batch, length, hidden] each, and the arguments of `spread`.
+
+        The latter are the rows that the queries were made of, if they are fewer than the texts, and the positions of
+        the second row.
 
         Raises:
-            ValueError: the texts are longer than the table of positions, or `config.mask_token_id` is no token.
+            ValueError: the texts are longer than the position table, or `config.mask_token_id` is not a token.
         """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
@@ -64,8 +66,8 @@ class TtaEmbeddings(nn.Module):
         if position_ids is None:
             if length > self.config.max_position_embeddings:
                 raise ValueError(
-                    f"texts of at most {self.config.max_position_embeddings} tokens (max_position_embeddings), got "
-                    f"{length}: truncate them, or cut them into windows"
+                    f"expected texts of at most {self.config.max_position_embeddings} tokens "
+                    f"(max_position_embeddings), got {length}: truncate them, or split them into windows"
                 )
             position_ids = torch.arange(length, device=inputs_embeds.device)[None]
         places = self.position_embeddings(position_ids)
@@ -80,7 +82,7 @@ class TtaEmbeddings(nn.Module):
     def _queries(
         self, places: torch.Tensor, attention_mask: torch.Tensor | None, batch_size: int
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        # places: [1, length, hidden], or [batch, length, hidden] where positions or segments are each text's own.
+        # places: [1, length, hidden], or [batch, length, hidden] if positions or segments differ between texts.
         words, padding = None, None
         if self.config.query_source == "mask_embedding":
             mask = self.config.mask_token_id
@@ -89,7 +91,7 @@ class TtaEmbeddings(nn.Module):
                     f"mask_token_id is {mask}, but the vocabulary has "
                     f"{self.word_embeddings.num_embeddings:,} tokens: set it to tokenizer.mask_token_id"
                 )
-            # Filled in where they are used: a tensor made of a list would have to be brought there, and waited for.
+            # Filled on the device: copying a tensor made from a list would make the host wait.
             tokens = [places.new_full((1,), mask, dtype=torch.long)]
             if attention_mask is not None and attention_mask.dim() == 2:
                 padding = (attention_mask == 0)[..., None].to(places.device)
@@ -101,13 +103,13 @@ class TtaEmbeddings(nn.Module):
             return self.dropout(self.LayerNorm(places)), None, None
         start = self.LayerNorm(places if words is None else places + words)
         queries = self.dropout(spread(start, padding, batch_size))
-        # With dropout every text has queries of its own.
+        # With dropout every text has different queries.
         if self.training and self.dropout.p > 0:
             return queries, None, None
         return queries, start, padding
 
 
-# The signature is that of all functions in ALL_ATTENTION_FUNCTIONS, as "sdpa" is one.
+# All functions in ALL_ATTENTION_FUNCTIONS, "sdpa" for example, have this signature.
 def eager_attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -119,7 +121,7 @@ def eager_attention(
     alone: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention step by step: query, key, value [batch, heads, length, dim], the masks of `TtaLayer`.
+    """Compute attention step by step: query, key, value [batch, heads, length, dim], the masks of `TtaLayer`.
 
     Returns:
         The output [batch, length, heads, dim] and the probabilities [batch, heads, length, length].
@@ -135,8 +137,10 @@ def eager_attention(
 
 
 class TtaSelfAttention(nn.Module):
-    """Attention of all heads, the queries' to the inputs: [batch, length, hidden] -> the same, and the probabilities
-    (None under "sdpa")."""
+    """Multi-head attention from the queries to the inputs: [batch, length, hidden] -> the same, and the probabilities.
+
+    The probabilities are None under "sdpa".
+    """
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -164,7 +168,7 @@ class TtaSelfAttention(nn.Module):
         start: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        # Not len(inputs), a number that an exported program would be of for ever.
+        # Not len(inputs), which would be a constant in an exported program.
         query = self.query(hidden_states) if start is None else spread(self.query(start), padding, inputs.shape[0])
         shape = (*inputs.shape[:-1], self.num_attention_heads, self.attention_head_size)
         query, key, value = (
@@ -182,7 +186,7 @@ class TtaSelfAttention(nn.Module):
 
 
 class TtaSelfOutput(nn.Module):
-    """The projection after attention, added to the queries, normalized."""
+    """Projection after attention, residual with the queries, and layer norm."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -216,7 +220,7 @@ class TtaAttention(nn.Module):
 
 
 class TtaIntermediate(nn.Module):
-    """The wide half of the feed-forward network."""
+    """First half of the feed-forward network: hidden -> intermediate size."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -228,7 +232,7 @@ class TtaIntermediate(nn.Module):
 
 
 class TtaOutput(nn.Module):
-    """The narrow half of the feed-forward network, added to what went in, normalized."""
+    """Second half of the feed-forward network, residual and layer norm."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -247,8 +251,8 @@ class TtaLayer(GradientCheckpointingLayer):
         hidden_states, inputs: the streams, [batch, length, hidden] each.
         attention_mask: boolean, [batch or 1, heads or 1, length, length]; True where a query may attend.
         alone: boolean [batch or 1, heads or 1, length, 1]; True where a query has nothing to attend to: its output is
-            zeros (before the projection). The mask lets it attend to everything, lest a softmax divides by 0.
-        start, padding: what `hidden_states` were made of by `spread`, in the first layer.
+            zeros (before the projection). The mask lets it attend to everything, to avoid a softmax over nothing.
+        start, padding: the arguments of `spread` that `hidden_states` were made of, in the first layer.
     """
 
     def __init__(self, config: TtaConfig) -> None:
@@ -297,7 +301,7 @@ class TtaEncoder(nn.Module):
 
 
 class TtaPredictionHeadTransform(nn.Module):
-    """What stands between the last layer and the scores of tokens."""
+    """Dense layer, activation and layer norm before the token scores."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -310,7 +314,7 @@ class TtaPredictionHeadTransform(nn.Module):
 
 
 class TtaLMPredictionHead(nn.Module):
-    """Scores of tokens, [..., hidden] -> [..., vocabulary], by the word embeddings and a bias."""
+    """Token scores, [..., hidden] -> [..., vocabulary], from the word embeddings and a bias."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()
@@ -323,7 +327,7 @@ class TtaLMPredictionHead(nn.Module):
 
 
 class TtaOnlyMLMHead(nn.Module):
-    """The head by the name that it has in BERT's files."""
+    """The head under its name in BERT's files."""
 
     def __init__(self, config: TtaConfig) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
 """T-TA, the Transformer-based Text Autoencoder (https://kexue.fm/archives/7661, arXiv 2004.08097).
 
-A masked language model needs n passes for the n predictions p(token i | all others); T-TA makes them in one. How it
-departs from BERT:
+A masked language model needs n passes for the n predictions p(token i | all others); T-TA makes them in one.
+Differences from BERT:
 
 * A token is hidden from itself: the diagonal of every layer's attention is masked (`config.mask_diagonal`).
-* One such layer alone would be no secret kept: the next would learn the token from its neighbours, who have seen it.
-  So keys and values of every layer are made of the same inputs, LayerNorm(E + P), and only the queries are a stream
-  through the layers, which starts without the token (`config.query_source`). Thus logits[:, i] do not depend on token
-  i, to the last bit, at any depth.
-* A query with nothing to attend to, as the only token of a text has, attends to nothing: its output is zeros, in all
-  implementations. (The original adds -10000 to all its scores, and so lets it see everything, itself included.)
+* The mask alone would not be enough: the second layer would learn the token from its neighbours, which have seen it.
+  So the keys and values of every layer come from the same inputs, LayerNorm(E + P), and only the queries pass through
+  the layers, starting without the token (`config.query_source`). Thus logits[:, i] do not depend on token i, to the
+  last bit, at any depth.
+* A query with nothing to attend to, such as a text's only token, outputs zeros in all implementations. (The original
+  adds -10000 to all its scores, and so lets it see everything, itself included.)
 * There is no pooler and no next-sentence head; segments are optional.
 
-Parameters are called as in transformers' BERT, so that a folder of BERT or WoBERT starts a T-TA:
+Parameters are named as in transformers' BERT, so a T-TA can start from a folder of BERT or WoBERT:
 `TtaForMaskedLM.from_pretrained(folder, mask_token_id=tokenizer.mask_token_id)`.
 """
 
@@ -44,15 +44,15 @@ _TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 _RECORDED = {"hidden_states": TtaLayer, "attentions": TtaSelfAttention}
-_UNDIVIDED = ["TtaEmbeddings", "TtaLayer"]
-# What a BERT has and T-TA has not.
-_PASSED_OVER = [r"pooler\.", r"^(cls|classifier)\.", r"embeddings\.position_ids"]
-# Those that take a boolean mask of (length, length).
+_NO_SPLIT = ["TtaEmbeddings", "TtaLayer"]
+# Parameters of a BERT that T-TA does not have.
+_IGNORED_WEIGHTS = [r"pooler\.", r"^(cls|classifier)\.", r"embeddings\.position_ids"]
+# Implementations that take a boolean mask of (length, length).
 _WITH_DIAGONAL = ("eager", "sdpa")
 
 
 class TtaPreTrainedModel(PreTrainedModel):
-    """What all T-TA classes share: configuration, initialization, what is passed over in files."""
+    """Base of all T-TA classes: configuration, initialization, and the weights ignored on loading."""
 
     config: TtaConfig
     config_class = TtaConfig
@@ -62,32 +62,32 @@ class TtaPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
-    _no_split_modules = _UNDIVIDED
+    _no_split_modules = _NO_SPLIT
     _can_record_outputs = _RECORDED
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     def __init__(self, config: TtaConfig, *inputs: Any, **kwargs: Any) -> None:
-        # Not isinstance: the configuration of a folder from the Hub is a class of its own.
+        # Not isinstance: a folder from the Hub has its own configuration class.
         if getattr(config, "model_type", None) != "tta":
             raise ValueError(
-                f"a T-TA needs a TtaConfig, got a {type(config).__name__}: leave it out, or make one of it with "
+                f"a T-TA needs a TtaConfig, got a {type(config).__name__}: leave it out, or convert it with "
                 "TtaConfig.from_pretrained(folder, mask_token_id=tokenizer.mask_token_id)"
             )
         config.check()
-        # Asked for by what follows.
+        # Read by the base class's constructor.
         self._supports_flash_attn = not config.mask_diagonal
         super().__init__(config, *inputs, **kwargs)
 
     @property
     def masks_pairs(self) -> bool:
-        """Whether attention needs a mask of (length, length), which linear attention cannot have."""
+        """Whether attention needs a mask of (length, length), which linear attention does not support."""
         return bool(self.config.mask_diagonal)
 
     def _flash_attn_can_dispatch(self, *args: Any, **kwargs: Any) -> bool:
         if self.config.mask_diagonal:
             raise ValueError(
-                "flash attention takes no mask of (length, length): it would let every token see itself, which T-TA "
-                "must not. Use attn_implementation='sdpa', or mask_diagonal=False in fine-tuning for classification"
+                "flash attention takes no mask of (length, length): it would let every token see itself. Use "
+                "attn_implementation='sdpa', or mask_diagonal=False to fine-tune for classification"
             )
         return super()._flash_attn_can_dispatch(*args, **kwargs)
 
@@ -126,23 +126,24 @@ class TtaModel(TtaPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
-        """The states of all tokens. `hidden_states`, if asked for, are the query stream's, the start of it first.
+        """Return the states of all tokens. `hidden_states`, if requested, are those of the query stream.
 
         Args:
-            input_ids: [batch, length]; or `inputs_embeds`, their vectors [batch, length, hidden].
+            input_ids: [batch, length]; or `inputs_embeds`, their embeddings [batch, length, hidden].
             attention_mask: [batch, length], 0 for padding; or boolean [batch, heads or 1, length, length], True where
-                a query may attend (the diagonal is masked besides).
-            token_type_ids: segments [batch, length], by default 0; passed over if `type_vocab_size` is 0.
+                a query may attend (the diagonal is masked as well).
+            token_type_ids: segments [batch, length], defaults to 0; ignored if `type_vocab_size` is 0.
             position_ids: [batch or 1, length], by default 0, 1, ...; each below `max_position_embeddings`.
 
         Raises:
-            ValueError: both or none of `input_ids` and `inputs_embeds`; texts longer than the positions; a mask of
-                another form; an attention implementation that cannot mask the diagonal; or something that BERT takes
-                and T-TA has no place for: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`; texts longer than the positions; a mask of
+                another form; an attention implementation that cannot mask the diagonal; or a keyword of BERT that
+                would
+                be ignored: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
         refuse_unknown("T-TA", kwargs)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds")
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
         queries, inputs, start, padding = self.embeddings(
             input_ids, token_type_ids, position_ids, inputs_embeds, attention_mask
         )
@@ -152,13 +153,13 @@ class TtaModel(TtaPreTrainedModel):
     def _masks(
         self, attention_mask: torch.Tensor | None, inputs: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Where queries may attend, and which of them have nothing to attend to: see `TtaLayer`."""
+        """Return where queries may attend, and which have nothing to attend to: see `TtaLayer`."""
         implementation = self.config._attn_implementation
         if implementation not in _WITH_DIAGONAL:
             if self.config.mask_diagonal:
                 raise ValueError(
-                    f"T-TA masks the diagonal of its attention, which {' and '.join(_WITH_DIAGONAL)} can do, and "
-                    f"{implementation!r} may not: choose one of them as attn_implementation"
+                    f"T-TA masks the diagonal of its attention, which {implementation!r} may not support: choose one "
+                    f"of {' and '.join(_WITH_DIAGONAL)} as attn_implementation"
                 )
             mask = create_bidirectional_mask(config=self.config, inputs_embeds=inputs, attention_mask=attention_mask)
             return mask, None
@@ -170,8 +171,8 @@ class TtaModel(TtaPreTrainedModel):
                 allowed = attention_mask.to(inputs.device)
             else:
                 raise ValueError(
-                    f"attention_mask must be of the texts, {list(inputs.shape[:2])}, or boolean [batch, heads or 1, "
-                    f"length, length], got {attention_mask.dtype} of {list(attention_mask.shape)}"
+                    f"expected an attention_mask of the texts' shape {list(inputs.shape[:2])}, or boolean [batch, "
+                    f"heads or 1, length, length], got {attention_mask.dtype} of {list(attention_mask.shape)}"
                 )
         if self.config.mask_diagonal:
             length = inputs.shape[1]
@@ -187,11 +188,11 @@ class TtaModel(TtaPreTrainedModel):
 
 # Copied from modeling_wobert.replace_decoder
 def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
-    """Give a masked-word head another output layer, as resizing the vocabulary does.
+    """Replace the output layer of a masked-word head, as resizing the vocabulary does.
 
     The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
-    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
-    under one of its names, and loading would not find the other.
+    embeddings are tied, so are the biases. If not, the biases must stay two tensors, unlike in BERT: a shared tensor
+    would be saved under one name, and loading would not find the other.
     """
     bias = decoder.bias
     if not tied and bias is not None:
@@ -204,13 +205,13 @@ def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
 
 # Copied from modeling_wobert.masked_mean
 def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+    """Return the mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
 
     Args:
-        hidden_states: of any floating type; the sum is made in float32 or wider.
-        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
-            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
-            None means that all are. A row without real tokens has the mean 0.
+        hidden_states: of any floating type; the sum is computed in float32 or wider.
+        attention_mask: [batch, length], nonzero where a token is real; or [batch, heads or 1, queries, length],
+            boolean or additive (0 or very negative), where a token is real if any query may attend to it; None means
+            that all tokens are real. The mean of a row without real tokens is 0.
     """
     states = widen(hidden_states)
     if attention_mask is None:
@@ -221,13 +222,13 @@ def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None
         real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
         real = real.flatten(1, -2).any(1)
     real = real.to(states.device)[..., None]
-    # Not times the mask: what is left out may be infinite in float16.
+    # Not multiplied by the mask: masked states may be infinite in float16.
     mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
     return mean.to(hidden_states.dtype)
 
 
 class _TtaHead(TtaPreTrainedModel):
-    """A head with one tensor of labels. Subclasses say what they score, and as which output."""
+    """A head with one tensor of labels. Subclasses define the logits and the output class."""
 
     output_class: Any
 
@@ -247,11 +248,11 @@ class _TtaHead(TtaPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Any:
-        """See the class for the shapes of `logits` and `labels`; the other inputs are `TtaModel`'s.
+        """Return scores and loss; shapes are in the class docstring, inputs in `TtaModel`.
 
         Args:
             num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
-                sum / this number instead of their mean.
+                sum divided by this number instead of their mean.
         """
         outputs = self.bert(
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, return_dict=True, **kwargs
@@ -265,7 +266,7 @@ class _TtaHead(TtaPreTrainedModel):
         )
 
     def _score(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """The `logits`, in the shape that the class says; every head has its own."""
+        """Return the `logits` in the shape that the class docstring gives."""
         raise NotImplementedError
 
     def _loss(
@@ -277,9 +278,9 @@ class _TtaHead(TtaPreTrainedModel):
 class TtaForMaskedLM(_TtaHead):
     """T-TA with the head that scores tokens, tied to the word embeddings: the language autoencoder.
 
-    `logits` [batch, length, vocabulary], those of position i from all other tokens: nothing needs to be masked.
-    `labels` ids [batch, length], -100 where no loss is wanted, as at padding and special tokens (the collator for
-    language autoencoding sets them; the original's loss averages padding in).
+    `logits` [batch, length, vocabulary] at position i depend on all other tokens only: no masking is needed. `labels`
+    ids [batch, length], -100 where there is no loss, such as at padding and special tokens. (The collator for language
+    autoencoding sets these; the original's loss averages over padding.)
     """
 
     _auto_class = "AutoModelForMaskedLM"
@@ -293,7 +294,7 @@ class TtaForMaskedLM(_TtaHead):
 
     @property
     def predicts_all_tokens_at_once(self) -> bool:
-        """Whether `logits[:, i]` are p(token i | all others) without anything being masked in the text."""
+        """Whether `logits[:, i]` are p(token i | all others) without masking the text."""
         return self.config.mask_diagonal
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -311,11 +312,11 @@ def _classifier_dropout(config: TtaConfig) -> float:
 
 
 class TtaForSequenceClassification(_TtaHead):
-    """T-TA with a classifier of whole texts, over what `config.classifier_pooling` names.
+    """T-TA with a text classifier over the pooling that `config.classifier_pooling` names.
 
-    `logits` [batch, num_labels]; `labels` classes [batch], values [batch] or [batch, num_labels] for regression, or
-    zeros and ones [batch, num_labels] (float) for multi-label: which of them, `config.problem_type` says, or else the
-    first batch's labels.
+    `logits` [batch, num_labels]; `labels` are classes [batch], values [batch] or [batch, num_labels] for regression,
+    or zeros and ones [batch, num_labels] (float) for multi-label. `config.problem_type` selects one of these; if it is
+    None, it is set from the first batch's labels.
     """
 
     _auto_class = "AutoModelForSequenceClassification"
@@ -343,8 +344,8 @@ class TtaForSequenceClassification(_TtaHead):
 class TtaForTokenClassification(_TtaHead):
     """T-TA with a classifier of every token.
 
-    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where no loss is wanted. With
-    `mask_diagonal` a token is classified by the others alone; with `mask_diagonal=False` it is seen as well.
+    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where there is no loss. With
+    `mask_diagonal` a token is classified from the others alone; with `mask_diagonal=False` the token itself is seen.
     """
 
     _auto_class = "AutoModelForTokenClassification"

@@ -1,11 +1,15 @@
 """T-TA's tokenizer: BERT's word pieces between [SOS] and [EOS].
 
-Departs from `BertTokenizer` in the tokens around a sentence (`[SOS] sentence [EOS]`; a pair is `[SOS] first [EOS]
-second [EOS]`), in that it returns no `token_type_ids` unless asked, for the model has no token types, and in that a
-word of up to 200 characters is cut into pieces, as in Google's code, which the original T-TA builds on (there 100).
-The ids are those of the original, except that special tokens in the text, which it takes apart, are recognised as
-everywhere in transformers, and that, as in `BertTokenizer`, private use characters are dropped and a capital sigma
-has the same small letter at the end of a word as elsewhere.
+Differences from `BertTokenizer`:
+
+* The tokens around a sentence: `[SOS] sentence [EOS]`; a pair is `[SOS] first [EOS] second [EOS]`.
+* No `token_type_ids` unless requested, because the model has no token types.
+* Words of up to 200 characters are split into pieces, as in Google's code, on which the original T-TA builds
+  (`BertTokenizer`: 100).
+
+The ids equal the original's, with three exceptions: special tokens in the text are recognised, as everywhere in
+transformers (the original splits them); and as in `BertTokenizer`, private use characters are dropped and a capital
+sigma at the end of a word is lower-cased as elsewhere.
 """
 
 import json
@@ -27,25 +31,26 @@ _LONGEST_WORD = 200
 
 
 class TtaTokenizer(TokenizersBackend):
-    r"""T-TA tokenizer, backed by the Rust tokenizers: offsets, `word_ids()` and overflowing rows are there.
+    r"""T-TA tokenizer on the Rust tokenizers, with offsets, `word_ids()` and overflowing rows.
 
     Args:
-        vocab (`str`, `dict` or `list`, *optional*): path of a `vocab.txt`, one token a line, line number from 0 = id;
+        vocab (`str`, `dict` or `list`, *optional*): path of a `vocab.txt`, one token per line, line number from 0 =
+            id;
             or the vocabulary itself: token -> id, or the tokens in the order of their ids.
-        do_lower_case (`bool`, *optional*, defaults to `True`): lower-case, and drop accents, unless `strip_accents`
+        do_lower_case (`bool`, *optional*, defaults to `True`): lower-case, and drop accents unless `strip_accents`
             says otherwise.
-        tokenize_chinese_chars (`bool`, *optional*, defaults to `True`): every Chinese character is a word.
+        tokenize_chinese_chars (`bool`, *optional*, defaults to `True`): treat every Chinese character as a word.
         strip_accents (`bool`, *optional*): drop accents; defaults to the value of `do_lower_case`.
-        bos_token (`str`, *optional*, defaults to `"[SOS]"`): stands before a sentence.
-        eos_token (`str`, *optional*, defaults to `"[EOS]"`): stands after each sentence.
-        vocab_file (`str`, *optional*): as `vocab`, a path.
+        bos_token (`str`, *optional*, defaults to `"[SOS]"`): the token before a sentence.
+        eos_token (`str`, *optional*, defaults to `"[EOS]"`): the token after each sentence.
+        vocab_file (`str`, *optional*): another name of `vocab`, for a path.
 
-    The vocabulary has to have `bos_token`, `eos_token`, `pad_token` and `unk_token`; for a T-TA with the vocabulary of
-    a BERT, use that BERT's tokenizer. `mask_token`, `cls_token` and `sep_token`, which the official vocabulary has and
-    no sentence gets, are None where it lacks them.
+    The vocabulary must contain `bos_token`, `eos_token`, `pad_token` and `unk_token`; for a T-TA with the vocabulary
+    of a BERT, use that BERT's tokenizer. `mask_token`, `cls_token` and `sep_token`, which the official vocabulary has
+    but no sentence gets, are None if the vocabulary lacks them.
 
     Raises:
-        ValueError: no vocabulary, an unreadable one, or one without a token that it has to have.
+        ValueError: the vocabulary is missing or unreadable, or lacks a required token.
     """
 
     vocab_files_names = VOCAB_FILES_NAMES
@@ -78,12 +83,12 @@ class TtaTokenizer(TokenizersBackend):
             tokens = _vocabulary(vocab_file if vocab is None else vocab, saved)
         else:
             tokens = trained.get_vocab(with_added_tokens=False)
-        there = set(tokens) | {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
-        missing = [str(token) for token in (pad_token, eos_token, unk_token, bos_token) if str(token) not in there]
+        known = set(tokens) | {str(token) for token in kwargs.get("added_tokens_decoder", {}).values()}
+        missing = [str(token) for token in (pad_token, eos_token, unk_token, bos_token) if str(token) not in known]
         if missing:
             raise ValueError(
-                f"the vocabulary of {len(tokens):,} tokens lacks {', '.join(missing)}: is it a T-TA's? With that of a "
-                f"BERT, use the BERT's tokenizer, or name the tokens that it has (bos_token='[CLS]', ...)"
+                f"the vocabulary of {len(tokens):,} tokens lacks {', '.join(missing)}: is it a T-TA's? For a BERT's "
+                "vocabulary use the BERT's tokenizer, or name the tokens that it has (bos_token='[CLS]', ...)"
             )
         self._tokenizer = Tokenizer(
             WordPiece(tokens, unk_token=str(unk_token), max_input_chars_per_word=_LONGEST_WORD)
@@ -96,9 +101,9 @@ class TtaTokenizer(TokenizersBackend):
         )
         self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._tokenizer.decoder = decoders.WordPiece(prefix="##")
-        # Ours stands below; that of a file may be of other special tokens than the arguments name.
+        # Replaced below: the saved one may use other special tokens than the arguments name.
         kwargs.pop("post_processor", None)
-        # A subclass has its own entry, which save_pretrained writes where it can copy the file that has the class.
+        # save_pretrained writes a subclass's entry itself if it can copy the file of the class.
         auto_map = {name: to for name, to in (kwargs.pop("auto_map", None) or {}).items() if name != "AutoTokenizer"}
         if type(self).__name__ == "TtaTokenizer":
             auto_map.update(TOKENIZER_AUTO_MAP)
@@ -112,29 +117,29 @@ class TtaTokenizer(TokenizersBackend):
             eos_token=eos_token,
             pad_token=pad_token,
             unk_token=unk_token,
-            mask_token=mask_token if str(mask_token) in there else None,
-            cls_token=cls_token if str(cls_token) in there else None,
-            sep_token=sep_token if str(sep_token) in there else None,
+            mask_token=mask_token if str(mask_token) in known else None,
+            cls_token=cls_token if str(cls_token) in known else None,
+            sep_token=sep_token if str(sep_token) in known else None,
             **kwargs,
         )
 
-    # The tokens around a sentence are part of the Rust tokenizer, which has to follow what is set here.
+    # The Rust tokenizer puts the tokens around a sentence, so it must follow changes of these attributes.
     def __setattr__(self, key: str, value: Any) -> None:
         around = key.removesuffix("_id") in ("bos_token", "eos_token")
         if around and value is None:
-            raise ValueError(f"T-TA puts bos_token and eos_token around every sentence, so that {key} cannot be None")
+            raise ValueError(f"T-TA puts bos_token and eos_token around every sentence, so {key} cannot be None")
         super().__setattr__(key, value)
         if around:
             self.update_post_processor()
 
     def add_tokens(self, *arguments: Any, **options: Any) -> int:
-        """As everywhere in transformers; `bos_token` or `eos_token` may get their numbers by it."""
+        """Add tokens; `bos_token` and `eos_token` may get their ids this way."""
         added: int = super().add_tokens(*arguments, **options)
         self.update_post_processor()
         return added
 
     def update_post_processor(self) -> None:
-        """Put the tokens around sentences that `bos_token` and `eos_token` are now."""
+        """Put the current `bos_token` and `eos_token` around sentences."""
         begin, end = self.bos_token, self.eos_token
         self._tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{begin}:0 $A:0 {end}:0",
@@ -144,13 +149,13 @@ class TtaTokenizer(TokenizersBackend):
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
-        """What a folder's files give to `__init__`; the same where this file was loaded from the folder."""
+        """Return the arguments of `__init__` from a folder's files; the same if this code came from the folder."""
         found: dict[str, Any] = super().convert_to_native_format(**kwargs)
         return found
 
     @property
     def vocab_fingerprint(self) -> str:
-        """Fingerprint of the vocabulary without added tokens, as a model's config records it."""
+        """Fingerprint of the vocabulary without added tokens, as recorded in a model's config."""
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)
         return vocabulary_fingerprint(token for token in tokens if token != _placeholder(vocabulary[token]))
@@ -161,10 +166,10 @@ def _placeholder(index: int) -> str:
 
 
 def _vocabulary(given: Any, saved: str | None) -> dict[str, int]:
-    """The vocabulary of the constructor's arguments: token -> id, every id from 0 on taken.
+    """Return the vocabulary of the constructor's arguments: token -> id, without gaps in the ids.
 
-    Of a token that occurs twice the last id counts. The other gets a token that no text leads to: the Rust tokenizer
-    gives an added token the number of tokens as its id, which would be another's.
+    Of a duplicate token the last id counts. The other ids get placeholders that no text leads to: the Rust tokenizer
+    uses the number of tokens as the id of an added token, which must be free.
     """
     if given is None and saved is not None:
         try:
@@ -174,7 +179,7 @@ def _vocabulary(given: Any, saved: str | None) -> dict[str, int]:
             raise ValueError(f"cannot read the vocabulary in {saved}: {error}") from error
     if given is None:
         raise ValueError(
-            "TtaTokenizer needs a vocabulary: vocab=, the path of a vocab.txt or the tokens themselves, but the "
+            "TtaTokenizer needs a vocabulary: give vocab=, the path of a vocab.txt or the tokens themselves; the "
             "folder or the call has none"
         )
     if isinstance(given, str | os.PathLike):
@@ -184,7 +189,7 @@ def _vocabulary(given: Any, saved: str | None) -> dict[str, int]:
     vocabulary = dict(given)
     ids = set(vocabulary.values())
     if len(ids) < len(vocabulary) or not all(type(index) is int and index >= 0 for index in ids):
-        raise ValueError("vocab= as a dict maps every token to an id of its own, an integer from 0 on")
+        raise ValueError("vocab= as a dict must map every token to a distinct id, an integer from 0 on")
     for token in vocabulary:
         if not isinstance(token, str):
             raise ValueError(f"a token must be a string, got {token!r} of type {type(token).__name__}")

@@ -1,9 +1,9 @@
-"""How the tensors of a T-TA are called in the official code's checkpoints (github.com/joongbo/tta): as WoBERT's.
+"""Names of a T-TA's tensors in the official code's checkpoints (github.com/joongbo/tta): WoBERT's.
 
-`weight_map_wobert.py` explains each table. There are no segments, no next-sentence head, and no file of Keras, for
-bert4keras has no such network. The pooler is in the original's graph, and hence in its checkpoints, without a use: the
-language autoencoder does not ask for it, so that no gradient ever reached it. It is left behind on purpose, and the
-way back writes zeros in its place, without which the original's `Saver` would not restore.
+`weight_map_wobert.py` explains each table. There are no segments, no next-sentence head, and no Keras files, because
+bert4keras has no such network. The original's checkpoints contain the pooler of its graph, but the language
+autoencoder does not use it, so it was never trained. The conversion drops it on purpose; the export writes zeros in
+its place, because the original's `Saver` would not restore without it.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ SPECIAL_TOKENS: dict[str, tuple[str, bool]] = {
     "cls_token": ("[CLS]", False),
     "sep_token": ("[SEP]", False),
 }
-# "dummy" in modeling.py is 4 * input_mask, whatever the vocabulary.
+# "dummy" in modeling.py is 4 * input_mask, regardless of the vocabulary.
 NETWORK_IDS: dict[str, int] = {"[MASK]": 4}
 
 _PARTS = ("encoder", "mlm", "classifier")
@@ -66,7 +66,7 @@ BUFFERS = bert.BUFFERS
 
 CONFIG_DERIVED: tuple[str, ...] = ("auto_map", "classifier_pooling")
 POOLINGS: tuple[str, ...] = ("mean", "cls")
-# What the official code has no setting for.
+# Fields for which the official code has no setting.
 CONFIG_FIXED: dict[str, Any] = {
     "mask_diagonal": True,
     "mask_token_id": NETWORK_IDS["[MASK]"],

@@ -1,12 +1,11 @@
-"""Texts to ids and spans: normalise, cut into words, look each word up.
+"""Convert texts to ids and spans: normalise, cut into words, look each word up.
 
-The fast core of the tokenizer. A whole chunk of texts is cut at once, and all else is done for every character of the
-chunk together: the id of the token that begins there, or that none does, and its length. `WordTable` knows characters
-and short words, an array of them at a time; the rest is asked for, word by word, in a bounded cache of what words
-become. The lists of a batch share their integers and their (start, end) tuples, for it is the allocation of a million
-small objects that costs. A few short texts go through the cache alone. Words are numbered where they are asked
-for only, in a second pass. `analyse` computes the same for one text in plain Python; the tests hold one against the
-other.
+This is the fast core of the tokenizer. A whole chunk of texts is cut at once, and every further step handles all
+characters of the chunk together, as arrays: the id and the length of the token that begins at each character, or that
+none does. `WordTable` looks up arrays of characters and short words; the other words go one by one through a bounded
+cache of records. The lists of a batch share their integers and (start, end) tuples, because allocating a million small
+objects is what takes time. A few short texts use the cache alone. Words are numbered in a second pass, only on
+request. `analyse` computes the same for one text in plain Python, and the tests compare the two.
 """
 
 import re
@@ -22,25 +21,25 @@ from .wordpiece_wobert import WordPieces
 
 Span = tuple[int, int]
 
-# Words in the cache, and the longest that is worth keeping: a corpus must not fill the memory.
+# Limits of the cache, in words and in characters per word: a corpus must not fill the memory.
 _CACHED_WORDS = 1 << 17
 _CACHED_LENGTH = 64
-# Characters that are cut at once, about.
+# Approximate number of characters that are cut at once.
 _CHUNK = 1 << 16
-# Between the texts of a chunk: a noncharacter, at which both segmenters and the normaliser part what is around it.
+# Between the texts of a chunk: a noncharacter, at which both segmenters and the normaliser separate their context.
 _SEPARATOR = "\uffff"
-# Texts that come to less than this in all are faster one by one: measured, in characters, and what a text costs.
+# Smaller chunks are faster one by one. Measured, in characters; each text counts as _TEXT_COSTS more.
 _SMALL = 2000
 _TEXT_COSTS = 30
-# Spans (start, start + length) that are shared: start and length below these.
+# Spans (start, start + length) that are shared: those with start and length below these limits.
 _SHARED_STARTS = 2048
 _SHARED_LENGTHS = 16
-# Ids below this are Python integers once and for all: a batch makes a million of them else.
+# Ids below this are created once as Python integers; otherwise a batch would create a million of them.
 _SHARED_NUMBERS = 1 << 16
 
 
 class Analysis(NamedTuple):
-    """What one text becomes: per token its id, its span in the raw text, and the number of its word (from 0).
+    """The tokens of one text: ids, spans in the raw text, and word numbers (from 0).
 
     Words that leave no token, such as spaces, are not counted.
     """
@@ -51,7 +50,7 @@ class Analysis(NamedTuple):
 
 
 class SpecialToken(NamedTuple):
-    """A token that is found in the text as it stands, before words are."""
+    """A token that is found in the text before it is cut into words."""
 
     id: int
     content: str
@@ -61,14 +60,14 @@ class SpecialToken(NamedTuple):
     normalized: bool = False
 
 
-# Of a text: start, end, and the special token that this part is, or None.
+# A part of a text: start, end, and its special token, or None for plain text.
 Part = tuple[int, int, SpecialToken | None]
 
 
 class _Records(dict[str, bytes]):
-    """Word -> its records, computed on first sight; starts over when it is full.
+    """Word -> its records, computed on first sight; cleared when full.
 
-    A record is two int32: (id, n) for a token of n characters, (-1, -n) for n characters that belong to none.
+    A record is two int32: (id, n) for a token of n characters, (-1, -n) for n characters without a token.
     """
 
     def __init__(self, pieces: WordPieces) -> None:
@@ -94,15 +93,15 @@ class _Records(dict[str, bytes]):
 
 
 class Analyzer:
-    """Turns texts into ids and spans. Not changed once made, but for its caches; safe to share between threads.
+    """Convert texts to ids and spans. Immutable except for its caches; threads may share it.
 
     Args:
         vocabulary: token -> id.
-        unk_id: the id of what cannot be spelt.
+        unk_id: the id of text that cannot be spelt.
         lower: whether to lower-case and drop accents.
-        user_words: words to be cut as one unit, in any case.
-        special_tokens: found in the text before anything else.
-        backend: which segmenter, see `Segmenter`.
+        user_words: words to cut as one unit, in upper or lower case.
+        special_tokens: tokens that are found in the text before anything else.
+        backend: name of the segmenter, see `Segmenter`.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Analyzer:
         self.normalize = Normalizer(lower)
         words = list(dict.fromkeys(map(self.normalize, user_words)))
         self.segment = Segmenter(words, backend)
-        # A word with the separator in it would be found across texts.
+        # A word that contains the separator would be found across texts.
         self._joins = not any(_SEPARATOR in word for word in words)
         self.pieces = WordPieces(vocabulary, unk_id)
         self._records = _Records(self.pieces)
@@ -131,12 +130,12 @@ class Analyzer:
     def batch(
         self, texts: Sequence[str], special: bool = True, spans: bool = False, cls_sep: tuple[int, int] | None = None
     ) -> tuple[list[list[int]], list[list[Span]] | None]:
-        """Ids and, if wanted, spans of many texts.
+        """Return the ids and, on request, the spans of many texts.
 
         Args:
-            texts: raw.
-            special: whether special tokens are recognised, or ordinary text.
-            spans: whether spans are wanted.
+            texts: raw texts.
+            special: whether to recognise special tokens, or treat them as ordinary text.
+            spans: whether to return spans.
             cls_sep: ids to put around each text, with the span (0, 0).
         """
         if not special or not any(map(self._has_special, texts)):
@@ -164,7 +163,7 @@ class Analyzer:
         return all_ids, all_spans if spans else None
 
     def analyses(self, texts: Sequence[str], special: bool = True) -> list[Analysis]:
-        """`analyse` of many texts, nearly at the speed of `batch`."""
+        """Return `analyse` of many texts, nearly as fast as `batch`."""
         if not special or not any(map(self._has_special, texts)):
             results: list[Analysis] = []
             for part, many in self._chunks(texts):
@@ -178,7 +177,7 @@ class Analyzer:
         return [_joined(layout, parts) for layout in layouts]
 
     def _layouts(self, texts: Sequence[str]) -> tuple[list[list[Part]], list[str]]:
-        """The parts of texts with special tokens, to be put together again; and those parts that are plain text."""
+        """Split texts at special tokens: the parts of each text, and all parts that are plain text."""
         layouts = [list(self._parts(text)) for text in texts]
         plain = [
             text[start:end]
@@ -191,7 +190,7 @@ class Analyzer:
     def _plain(
         self, texts: Sequence[str], spans: bool, cls_sep: tuple[int, int] | None
     ) -> tuple[list[list[int]], list[list[Span]] | None]:
-        """`batch` of texts without special tokens."""
+        """Return `batch` of texts without special tokens."""
         all_ids: list[list[int]] = []
         all_spans: list[list[Span]] = []
         for part, many in self._chunks(texts):
@@ -204,7 +203,7 @@ class Analyzer:
         return all_ids, all_spans if spans else None
 
     def _chunks(self, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], bool]]:
-        """Texts that make up a chunk, and whether they are enough to be cut at once."""
+        """Group texts into chunks; each comes with a flag whether it is large enough to be cut at once."""
         first = size = 0
         for number, text in enumerate(texts, 1):
             size += len(text)
@@ -215,15 +214,15 @@ class Analyzer:
     def _chunk(
         self, texts: Sequence[str], spans: bool, cls_sep: tuple[int, int] | None, words: bool = False
     ) -> tuple[list[list[int]], list[list[Span]], list[list[int]]]:
-        """Ids, spans and words of texts that are cut at once; no spans or words if none are wanted.
+        """Return the ids, spans and words of texts that are cut at once; spans and words only on request.
 
-        Words come with spans, and without `cls_sep`, only.
+        `words` requires `spans`, and no `cls_sep`.
         """
         normals = list(map(self.normalize, texts))
         joined = _SEPARATOR + (2 * _SEPARATOR).join(normals) + _SEPARATOR
         lengths = np.array(list(map(len, normals)), dtype=np.int64)
-        base = np.cumsum(lengths + 2) - lengths - 1  # of each text, where it begins
-        # For each character of the joined text: the id of the token that begins there, and the length of that token.
+        base = np.cumsum(lengths + 2) - lengths - 1  # position of each text's first character
+        # For each character of the joined text: the id and the length of the token that begins there.
         codes = codes_of(joined)
         ids = self._table.characters[codes]
         sizes = np.ones(len(ids), dtype=np.int64) if spans else None
@@ -256,7 +255,9 @@ class Analyzer:
         return all_ids, [tuples[first:last] for first, last in bounds], all_words
 
     def _find(self, words: list[str], codes: np.ndarray, ids: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
-        """Put the tokens of words where these begin: `ids`, which has those of all characters, and `sizes`.
+        """Write the tokens of words to the positions where they begin, in `ids` and `sizes`.
+
+        `ids` already holds the tokens of single characters.
 
         Returns:
             The length of each word.
@@ -267,7 +268,7 @@ class Analyzer:
         many = np.flatnonzero(length > 1)
         first, size = start[many], length[many]
         found = self._table.find(codes, first, size)
-        # Of those that are not there, the Chinese ones become characters, as `ids` has them already.
+        # Chinese words that are not found become characters, which `ids` holds already.
         lacking = np.flatnonzero(found < 0)
         unknown[many] = False
         unknown[many[lacking]] = ~all_chinese(codes, first[lacking], size[lacking])
@@ -278,7 +279,7 @@ class Analyzer:
             sizes[first] = size
         for place in range(1, int(size.max(initial=0))):
             ids[first[size > place] + place] = NONE
-        # The rest by the dictionary: single characters that are new, longer words, Latin ones.
+        # The rest goes through the cache: new single characters, longer words, Latin words.
         asked = np.flatnonzero(unknown)
         if not len(asked):
             return length
@@ -298,7 +299,7 @@ class Analyzer:
     def _one_by_one(
         self, texts: Sequence[str], spans: bool, cls_sep: tuple[int, int] | None
     ) -> tuple[list[list[int]], list[list[Span]]]:
-        """`_chunk` of a few short texts, for which its hundred calls of numpy cost more than they save."""
+        """Return `_chunk` of a few short texts, for which its hundred numpy calls cost more than they save."""
         all_ids, all_spans = [], []
         for text in texts:
             normal = self.normalize(text)
@@ -316,11 +317,11 @@ class Analyzer:
         return all_ids, all_spans
 
     def _look_up(self, words: Iterable[str]) -> bytes:
-        """The records of words, one after the other."""
+        """Return the concatenated records of words."""
         return b"".join(map(self._records.__getitem__, words))
 
     def _in_raw(self, text: str, normal: str, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions in the normal form of a text as positions in the text."""
+        """Convert positions in the normal form of a text to positions in the text."""
         if normal is text or self.normalize.is_aligned(text, normal):
             return start, end
         source = np.array(self.normalize.sources(text), dtype=np.int64)
@@ -333,7 +334,7 @@ class Analyzer:
         return find is not None and find(self.normalize(text)) is not None
 
     def _parts(self, text: str) -> Iterator[Part]:
-        """The parts of a text between special tokens, and these."""
+        """Split a text into special tokens and the parts between them."""
         if self._normalized_special.search is None:
             yield from self._raw_special.split(text)
             return
@@ -346,12 +347,12 @@ class Analyzer:
             source.append(len(part))
             last = 0
             for _, stop, found in self._normalized_special.split(self.normalize(part)):
-                # Up to where the next part starts: a dropped mark goes with the character before it.
+                # Up to the start of the next part: a dropped mark belongs to the character before it.
                 first, last = last, source[stop]
                 yield start + first, start + last, found
 
     def analyse(self, text: str, special: bool = True) -> Analysis:
-        """Ids, spans and words of one text."""
+        """Return the ids, spans and words of one text."""
         result = Analysis([], [], [])
         for start, end, token in self._parts(text) if special else [(0, len(text), None)]:
             if token is not None:
@@ -382,7 +383,7 @@ def _append_word(result: Analysis, tokens: Sequence[tuple[int, int, int]]) -> No
 
 
 def _joined(layout: Iterable[Part], plain: Iterator[Analysis]) -> Analysis:
-    """The analysis of a text, from those of its parts that are plain text, which are taken from an iterator."""
+    """Return the analysis of a text from its layout and the analyses of its plain parts, taken from an iterator."""
     result = Analysis([], [], [])
     for start, end, token in layout:
         if token is not None:
@@ -397,21 +398,21 @@ def _joined(layout: Iterable[Part], plain: Iterator[Analysis]) -> Analysis:
 
 
 def _ranks(words: np.ndarray, firsts: np.ndarray, lasts: np.ndarray) -> np.ndarray:
-    """For each token how many words with a token its text has before the token's own.
+    """Return, for each token, the number of words with a token that precede its own word in its text.
 
     Args:
-        words: for each token the number of its word, in ascending order; texts share no word.
-        firsts, lasts: for each text its first token, and the one behind its last.
+        words: word number of each token, ascending; texts share no word.
+        firsts, lasts: for each text its first token, and the one after its last.
     """
     if not len(words):
         return words
     ranks = np.cumsum(np.diff(words, prepend=words[0]) != 0)
-    # A text without tokens at the end has no first one.
+    # A text without tokens at the end has no first token.
     return ranks - np.repeat(ranks[np.minimum(firsts, len(ranks) - 1)], lasts - firsts)
 
 
 class _SpecialFinder:
-    """Finds special tokens in a text: from the left, the longest first."""
+    """Find special tokens in a text, from the left, the longest first."""
 
     def __init__(self, tokens: Sequence[SpecialToken]) -> None:
         self._tokens = {token.content: token for token in tokens if token.content}
@@ -420,7 +421,7 @@ class _SpecialFinder:
         self.search = pattern.search if pattern is not None else None
 
     def split(self, text: str) -> Iterator[Part]:
-        """The parts of `text`, in order."""
+        """Yield the parts of `text` in order."""
         position = start = 0
         while self.search is not None and (match := self.search(text, start)) is not None:
             token = self._tokens[match.group()]
@@ -428,7 +429,7 @@ class _SpecialFinder:
             if token.single_word and (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum()):
                 start = end
                 continue
-            # By hand and not in the pattern, where a run of spaces would be walked again from each of its characters.
+            # Not in the pattern, which would scan a run of spaces again from each of its characters.
             while token.lstrip and start > position and text[start - 1].isspace():
                 start -= 1
             while token.rstrip and end < len(text) and text[end].isspace():
@@ -445,7 +446,7 @@ _shared_numbers: np.ndarray | None = None
 
 
 def _numbers(ids: np.ndarray) -> np.ndarray:
-    """The same as an array of Python integers that all texts share, if they are small enough."""
+    """Return ids as an array of Python integers that all texts share, if they are small enough."""
     global _shared_numbers
     if _shared_numbers is None:
         _shared_numbers = np.arange(_SHARED_NUMBERS).astype(object)
@@ -456,7 +457,7 @@ _shared_spans: np.ndarray | None = None
 
 
 def _tuples(start: np.ndarray, end: np.ndarray) -> list[Span]:
-    """[(start, end), ...], most of them shared between texts."""
+    """Return [(start, end), ...], most of them shared between texts."""
     global _shared_spans
     if _shared_spans is None:
         table = np.empty(_SHARED_STARTS * _SHARED_LENGTHS, dtype=object)

@@ -1,8 +1,8 @@
-"""Which Auto class loads which class of WoBERT, as data.
+"""Table of the Auto classes and the WoBERT classes that they load.
 
-One table for three readers: the registration with transformers, the `auto_map` of every saved configuration (so that
-a folder loads with `trust_remote_code=True` where this package is not installed), and the conversion, which writes
-that configuration without importing transformers.
+It has three readers: the registration with transformers, the `auto_map` of every saved configuration (so that a folder
+loads with `trust_remote_code=True` without this package), and the conversion, which writes that configuration without
+importing transformers.
 """
 
 AUTO_MAP: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""Which keywords transformers' BERT, from which WoBERT's classes are derived, passes on."""
+"""The keywords that transformers' BERT, the base of WoBERT's classes, passes on."""
 
 import inspect
 from typing import Any
@@ -14,10 +14,10 @@ _CROSS_ATTENTION = {name: reason for name, reason in REASONS.items() if name not
 
 
 def bert_keywords(config: Any, keywords: dict[str, Any]) -> dict[str, Any]:
-    """Return keywords for BERT, a cache under the installed version's name.
+    """Return the keywords for BERT, with a cache under the installed version's name.
 
     Raises:
-        ValueError: one carries data that BERT with this configuration would ignore.
+        ValueError: a keyword carries data that BERT would ignore under this configuration.
     """
     keywords = under_installed_name(keywords)
     refuse_unknown("WoBERT", keywords, {} if config.is_decoder else _CROSS_ATTENTION, _KNOWN)

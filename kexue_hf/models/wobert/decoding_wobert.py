@@ -1,30 +1,30 @@
-"""Tokens back to readable text: no spaces between Chinese words, spaces between English ones.
+"""Convert tokens to readable text: no spaces between Chinese words, spaces between English ones.
 
-The tokenizer drops white space, so this decides where it must have been. Chinese needs none; two neighbouring words
-of letters or digits were parted by something; after a comma or a full stop of English there was a space unless digits
-stand on both sides. Special tokens are no text, and stand between spaces.
+The tokenizer drops white space, so this module decides where it must have been. Chinese needs none; two adjacent words
+of letters or digits were separated; an English comma or full stop was followed by a space unless it has digits on both
+sides. Special tokens are not text and get spaces around them.
 """
 
 from collections.abc import Iterable
 
 from .wordpiece_wobert import is_cjk
 
-# Closing punctuation of English that a space follows.
+# English closing punctuation that is followed by a space.
 _SPACE_AFTER = frozenset(",.!?;:")
 
 
 def join_tokens(
     tokens: Iterable[str], special: frozenset[str] = frozenset(), whole: frozenset[str] = frozenset()
 ) -> str:
-    """One string of the tokens.
+    """Join tokens to one string.
 
     Args:
-        tokens: words, and pieces that continue a word behind `##`.
-        special: tokens with a space on both sides, whatever stands there; only a piece follows one directly.
-        whole: tokens that are no pieces, also if they start with `##`.
+        tokens: words, and word pieces that start with `##`.
+        special: tokens that get a space on both sides; only a word piece follows one directly.
+        whole: tokens that are not word pieces even if they start with `##`.
     """
     parts: list[str] = []
-    before = ""  # The last two characters, which decide about the space; " " where one must follow.
+    before = ""  # The last two characters, which decide about the space; " " if one must follow.
     for token in tokens:
         if not token:
             continue
@@ -53,7 +53,7 @@ def _wants_space(before: str, after: str) -> bool:
 
 
 def _is_wordlike(char: str) -> bool:
-    """Of a script that puts spaces between its words."""
+    """Return whether a character belongs to a script that puts spaces between words."""
     return char.isalnum() and not is_cjk(ord(char)) and not "\u3040" <= char <= "\u30ff"
 
 

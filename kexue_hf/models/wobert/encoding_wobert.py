@@ -1,7 +1,7 @@
-"""What stands behind `word_ids()`, `char_to_token()` and their like: one object for each row of a batch.
+"""The rows behind `word_ids()`, `char_to_token()` and the like: one object per row of a batch.
 
-The same attributes and methods as `tokenizers.Encoding`, which transformers' BatchEncoding reads. Nobody pays for them
-who does not ask: texts are analysed again, with words, when a row is first asked for, and then a block of them.
+They have the attributes and methods of `tokenizers.Encoding` that transformers' BatchEncoding reads. They cost nothing
+until they are used: the first access to a row analyses a block of texts again, with words.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from .analysis_wobert import Analysis, Span
 
-# What there is to know of a row.
+# The attributes of a row that are pickled.
 _STATE = (
     "ids",
     "type_ids",
@@ -27,31 +27,31 @@ _STATE = (
 
 
 class Window(NamedTuple):
-    """The part of a sequence that a row holds: tokens start ... end-1."""
+    """The part of a sequence in a row: tokens start ... end-1."""
 
     start: int
     end: int
 
 
 class Row(NamedTuple):
-    """Where a row comes from: the number of its sample, and its window of each sequence of that sample."""
+    """The source of a row: the number of its sample, and its window of each sequence of that sample."""
 
     sample: int
     windows: tuple[Window, ...]
 
 
 class WoBertEncoding:
-    """One row: its tokens and where they come from. Spans and words are None or (0, 0) at added tokens.
+    """One row: its tokens and their sources. Spans are (0, 0) and words None at added tokens.
 
     `word_ids` number the words within their sequence, `offsets` count characters within their sequence (within the
-    given word, where the text came in words).
+    given word if the text came in words).
 
     Args:
-        windows: of each of its sequences.
-        analyses: of each of its sequences, whole.
+        windows: one per sequence.
+        analyses: of each whole sequence.
         token_of: id -> token.
         cls_sep: ids of [CLS] and [SEP], None without them.
-        padding: how many [PAD] on the left and on the right.
+        padding: number of [PAD] on the left and on the right.
         pad: id and token type of [PAD].
     """
 
@@ -74,7 +74,7 @@ class WoBertEncoding:
         self._padding = padding
         self._pad = pad
 
-    # Each of these is made when asked for: who wants words does not pay for the others.
+    # Computed on first access: a caller that needs words only does not pay for the rest.
 
     @cached_property
     def ids(self) -> list[int]:
@@ -86,7 +86,7 @@ class WoBertEncoding:
     def type_ids(self) -> list[int]:
         row = self._row([[number] * size for number, size in enumerate(self._sizes)], 0, None, self._pad[1])
         if self._cls_sep is not None:
-            # The [SEP] of a sequence is of its type.
+            # The [SEP] of a sequence has the sequence's type.
             place = self._padding[0]
             for number, size in enumerate(self._sizes):
                 place += size + 1
@@ -116,7 +116,7 @@ class WoBertEncoding:
         return self._row([[number] * size for number, size in enumerate(self._sizes)], None, None, None)
 
     def _row(self, parts: Sequence[Sequence[Any]], cls: Any, sep: Any, pad: Any) -> list[Any]:
-        """The values of the tokens of each sequence, with those of the added tokens."""
+        """Join the values of each sequence's tokens with those of the added tokens."""
         row = [pad] * self._padding[0]
         if self._cls_sep is not None:
             row.append(cls)
@@ -128,7 +128,7 @@ class WoBertEncoding:
         return row
 
     def __getstate__(self) -> dict[str, Any]:
-        # To another process goes the row, not the tokenizer that knows its tokens, nor what was cut off.
+        # Pickle the row without the tokenizer, and without the overflow.
         return {name: getattr(self, name) for name in _STATE}
 
     @property
@@ -170,11 +170,11 @@ class WoBertEncoding:
         tokens = self.word_to_tokens(word, sequence_index)
         return None if tokens is None else (self.offsets[tokens[0]][0], self.offsets[tokens[1] - 1][1])
 
-    # Both are asked for in a loop over a text, so that looking through the row each time would be quadratic.
+    # Cached, since callers loop over a text: scanning the row each time would be quadratic.
 
     @cached_property
     def _tokens_of_chars(self) -> dict[int, np.ndarray]:
-        """For each sequence and each of its characters the first token that has it, or -1."""
+        """For each sequence and each of its characters, the first token that covers it, or -1."""
         tokens = {}
         for sequence in {sequence for sequence in self.sequence_ids if sequence is not None}:
             spans = [
@@ -190,7 +190,7 @@ class WoBertEncoding:
 
     @cached_property
     def _tokens_of_words(self) -> dict[tuple[int | None, int], Span]:
-        """For each sequence and word its first token, and the one behind its last."""
+        """For each sequence and word, its first token and the one after its last."""
         tokens: dict[tuple[int | None, int], Span] = {}
         for token, (word, sequence) in enumerate(zip(self.word_ids, self.sequence_ids, strict=True)):
             if word is not None:
@@ -199,11 +199,11 @@ class WoBertEncoding:
 
 
 class RowEncodings(Sequence[WoBertEncoding]):
-    """The encodings of all rows of a batch, made when asked for.
+    """The encodings of all rows of a batch, created on access.
 
     Args:
-        rows: how many there are.
-        make: makes the encoding of one.
+        rows: number of rows.
+        make: creates the encoding of one row.
     """
 
     def __init__(self, rows: int, make: Callable[[int], WoBertEncoding]) -> None:
@@ -229,7 +229,7 @@ class RowEncodings(Sequence[WoBertEncoding]):
         return (self[i] for i in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # To another process go the rows, not the tokenizer that would make them.
+        # Pickle the rows, not the tokenizer that creates them.
         return list, (list(self),)
 
 

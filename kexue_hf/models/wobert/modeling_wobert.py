@@ -1,21 +1,20 @@
 """WoBERT (https://kexue.fm/archives/7758): BERT over words.
 
-The network is BERT's, parameter names included, so a WoBERT folder also loads into transformers' BERT classes. Where
-this departs from them:
+The network and its parameter names are BERT's, so a WoBERT folder also loads into transformers' BERT classes.
+Differences:
 
 * The pooler is optional (`config.add_pooling_layer`): the released checkpoints were trained on masked language
   modelling only and have none.
-* `config.classifier_pooling="cls"` classifies the last hidden state of [CLS] itself, as bert4keras' scripts do;
-  `"mean"` the mean of all tokens' last hidden states, padding left out.
+* `config.classifier_pooling="cls"` classifies the last hidden state of [CLS], as bert4keras' scripts do; `"mean"` the
+  mean of the last hidden states of all tokens except padding.
 * The loss of a head with one tensor of `labels` is the same under gradient accumulation and data parallelism as in
-  one batch: given `num_items_in_batch` (which `Trainer` counts and passes) it is the sum over the items divided by
-  that number. BERT's own heads accept the argument and ignore it, so that accumulating over N micro-batches makes
-  their loss and gradients N times too large. Two heads have labels that `Trainer` does not count: question answering
-  averages over micro-batches, and the next-sentence part of pre-training is weighted by each micro-batch's share of
-  masked words.
-* Losses are computed in float32 (or more) whatever the weights are: a sum over a large batch overflows float16.
-* A saved configuration says whether the saved weights have a pooler.
-* An output layer that is not tied keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
+  one batch: given `num_items_in_batch` (which `Trainer` counts and passes), it is the sum over the items divided by
+  that number. BERT's heads accept the argument and ignore it, so accumulating over N micro-batches makes their loss
+  and gradients N times too large. `Trainer` does not count the labels of two heads: question answering averages over
+  micro-batches, and the next-sentence loss is weighted by each micro-batch's share of masked words.
+* Losses are computed in float32 or wider whatever the weights are: a sum over a large batch overflows float16.
+* A saved configuration records whether the saved weights include a pooler.
+* An untied output layer keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
 import functools
@@ -44,29 +43,29 @@ from .configuration_wobert import WoBertConfig
 from .losses_wobert import cross_entropy, pretraining_loss, span_loss, text_classification_loss, widen, with_loss
 from .unilm_wobert import UniLmGenerationMixin
 
-# Parts of a pre-trained model that another head has no use for: nothing to report.
-_PASSED_OVER = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
+# Parts of a pre-trained model that other heads do not use: not worth a report.
+_IGNORED_WEIGHTS = [r"(^|\.)pooler\.", r"^(cls|classifier|qa_outputs)\."]
 
 
 class WoBertPreTrainedModel(BertPreTrainedModel):
-    """What all WoBERT classes share: their configuration."""
+    """Base of all WoBERT classes: configuration, and the weights ignored on loading."""
 
     config: WoBertConfig
     config_class = WoBertConfig
-    _keys_to_ignore_on_load_unexpected = _PASSED_OVER
+    _keys_to_ignore_on_load_unexpected = _IGNORED_WEIGHTS
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
-        """As in all of transformers; the saved configuration says whether these weights have a pooler."""
-        said = self.config.add_pooling_layer
+        """Save the model; the saved configuration records whether these weights include a pooler."""
+        configured = self.config.add_pooling_layer
         self.config.add_pooling_layer = any(".pooler." in f".{name}" for name, _ in self.named_parameters())
         try:
             return super().save_pretrained(*args, **kwargs)
         finally:
-            self.config.add_pooling_layer = said
+            self.config.add_pooling_layer = configured
 
 
 class _HeadWithLabels(WoBertPreTrainedModel):
-    """Before a BERT head in the order of bases: that head's outputs, with our loss. Subclasses say what they score."""
+    """Mixin before a BERT head: that head's outputs, with our loss."""
 
     @can_return_tuple
     def forward(
@@ -80,11 +79,11 @@ class _HeadWithLabels(WoBertPreTrainedModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Any:
-        """See the class for the shapes of `logits` and `labels`; the other inputs are BERT's.
+        """Return the head's outputs; shapes are in the class docstring, the inputs are BERT's.
 
         Args:
             num_items_in_batch: entries of `labels` (not -100) in the whole accumulated batch; the loss is then their
-                sum / this number instead of their mean.
+                sum divided by this number instead of their mean.
         """
         keywords = bert_keywords(self.config, {**kwargs})
         outputs = super().forward(
@@ -108,18 +107,18 @@ class _HeadWithLabels(WoBertPreTrainedModel):
 
 
 class FirstTokenPooler(nn.Module):
-    """[batch, length, hidden] -> [batch, hidden]: the first token's state as it is, in the place of BERT's pooler."""
+    """[batch, length, hidden] -> [batch, hidden]: the first token's state, in place of BERT's pooler."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states[:, 0]
 
 
 def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
-    """Give a masked-word head another output layer, as resizing the vocabulary does.
+    """Replace the output layer of a masked-word head, as resizing the vocabulary does.
 
     The head has two biases, its own and the decoder's, and only the decoder's is added to the scores. If the
-    embeddings are tied, so are the biases. If not, they must not become one tensor, as in BERT: it would be saved
-    under one of its names, and loading would not find the other.
+    embeddings are tied, so are the biases. If not, the biases must stay two tensors, unlike in BERT: a shared tensor
+    would be saved under one name, and loading would not find the other.
     """
     bias = decoder.bias
     if not tied and bias is not None:
@@ -131,13 +130,13 @@ def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
 
 
 def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
+    """Return the mean over the real tokens, special ones included: [batch, length, hidden] -> [batch, hidden].
 
     Args:
-        hidden_states: of any floating type; the sum is made in float32 or wider.
-        attention_mask: [batch, length], not 0 where a token is real; or [batch, heads or 1, queries, length], boolean
-            or to be added to the scores (0 or very negative), where a token is real that any query may attend to;
-            None means that all are. A row without real tokens has the mean 0.
+        hidden_states: of any floating type; the sum is computed in float32 or wider.
+        attention_mask: [batch, length], nonzero where a token is real; or [batch, heads or 1, queries, length],
+            boolean or additive (0 or very negative), where a token is real if any query may attend to it; None means
+            that all tokens are real. The mean of a row without real tokens is 0.
     """
     states = widen(hidden_states)
     if attention_mask is None:
@@ -148,13 +147,13 @@ def masked_mean(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None
         real = attention_mask if attention_mask.dtype == torch.bool else attention_mask > -1
         real = real.flatten(1, -2).any(1)
     real = real.to(states.device)[..., None]
-    # Not times the mask: what is left out may be infinite in float16.
+    # Not multiplied by the mask: masked states may be infinite in float16.
     mean = states.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)
     return mean.to(hidden_states.dtype)
 
 
 def _put_mean_in_pooler_output(encoder: nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> Any:
-    """A forward hook, because BERT's heads read `pooler_output`, and a pooler is not given the mask."""
+    """Set `pooler_output`, which BERT's heads read, to the mean; a hook, because a pooler does not get the mask."""
     mean = masked_mean(outputs[0], args[1] if len(args) > 1 else kwargs.get("attention_mask"))
     if isinstance(outputs, tuple):
         return outputs[0], mean, *outputs[1:]
@@ -168,7 +167,7 @@ def _set_pooling(encoder: BertModel, pooling: str) -> None:
         encoder.pooler = None
         encoder.register_forward_hook(_put_mean_in_pooler_output, with_kwargs=True)
     elif pooling != "pooler":
-        # The configuration checks what it is made from, not what is set afterwards, as from_pretrained does.
+        # from_pretrained sets fields after the configuration has checked them.
         raise ValueError(f"classifier_pooling must be 'pooler', 'cls' or 'mean', got {pooling!r}")
 
 
@@ -177,7 +176,7 @@ class WoBertModel(WoBertPreTrainedModel, BertModel):
 
     Args:
         config: the configuration.
-        add_pooling_layer: whether to build the pooler; by default what `config.add_pooling_layer` says.
+        add_pooling_layer: whether to build the pooler; defaults to `config.add_pooling_layer`.
     """
 
     _auto_class = "AutoModel"
@@ -192,7 +191,7 @@ class WoBertModel(WoBertPreTrainedModel, BertModel):
 
 
 class _OutputLayer(WoBertPreTrainedModel):
-    """Before a BERT head that scores words in the order of bases: where they are scored."""
+    """Mixin before a BERT head that scores words: replacing the output layer."""
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         replace_decoder(self.cls.predictions, new_embeddings, self.config.tie_word_embeddings)
@@ -202,7 +201,7 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
     """WoBERT with both pre-training heads: masked words (MLM) and next sentence (NSP)."""
 
     _auto_class = "AutoModelForPreTraining"
-    # `Trainer` requires every label that the signature names, and evaluates rows without this one too.
+    # `Trainer` requires every label in the signature; this makes it evaluate rows without this label too.
     optional_label_names = ("next_sentence_label",)
 
     @can_return_tuple
@@ -218,14 +217,14 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BertForPreTrainingOutput:
-        """Scores of every token's word [batch, length, vocabulary] and of the second sentence [batch, 2].
+        """Return the scores of every token's word [batch, length, vocabulary] and of the second sentence [batch, 2].
 
         Args:
-            labels: ids [batch, length], -100 where no loss is wanted.
+            labels: ids [batch, length], -100 where there is no loss.
             next_sentence_label: [batch], 0 if the second sentence follows the first, 1 if it is a random one. The loss
-                is the sum of both, or the one whose labels are given.
-            num_items_in_batch: labels (not -100) in the whole accumulated batch. The NSP loss, which has no such count
-                of its own, is weighted by this micro-batch's share of them.
+                is the sum of both, or the one that has labels.
+            num_items_in_batch: labels (not -100) in the whole accumulated batch. The NSP loss, which `Trainer` does
+                not count, is weighted by this micro-batch's share of them.
         """
         keywords = bert_keywords(self.config, {**kwargs})
         outputs = super().forward(
@@ -246,16 +245,17 @@ class WoBertForPreTraining(_OutputLayer, BertForPreTraining):
 class WoBertForMaskedLM(_OutputLayer, _HeadWithLabels, BertForMaskedLM):
     """WoBERT with the masked-word head, tied to the word embeddings.
 
-    `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where no loss is wanted.
+    `logits` [batch, length, vocabulary]; `labels` ids [batch, length], -100 where there is no loss.
     """
 
     _auto_class = "AutoModelForMaskedLM"
 
 
 class WoBertForCausalLM(UniLmGenerationMixin, _OutputLayer, BertForMaskedLM):
-    """WoBERT that writes on from a prompt, as a UniLM; the weights and their names are those of `WoBertForMaskedLM`.
+    """WoBERT that continues a prompt, as a UniLM; weights and their names are those of `WoBertForMaskedLM`.
 
-    `logits` [batch, length, vocabulary] are of the token after each; `labels` ids [batch, length], shifted inside.
+    `logits` [batch, length, vocabulary] score the token after each token; `labels` ids [batch, length] are shifted
+    inside.
     """
 
     _auto_class = "AutoModelForCausalLM"
@@ -271,11 +271,11 @@ class WoBertForNextSentencePrediction(_HeadWithLabels, BertForNextSentencePredic
 
 
 class WoBertForSequenceClassification(_HeadWithLabels, BertForSequenceClassification):
-    """WoBERT with a classifier of whole texts, over what `config.classifier_pooling` names.
+    """WoBERT with a text classifier over the pooling that `config.classifier_pooling` names.
 
-    `logits` [batch, num_labels]; `labels` classes [batch], values [batch] or [batch, num_labels] for regression, or
-    zeros and ones [batch, num_labels] (float) for multi-label: which of them, `config.problem_type` says, or else the
-    first batch's labels.
+    `logits` [batch, num_labels]; `labels` are classes [batch], values [batch] or [batch, num_labels] for regression,
+    or zeros and ones [batch, num_labels] (float) for multi-label. `config.problem_type` selects one of these; if it is
+    None, it is set from the first batch's labels.
     """
 
     _auto_class = "AutoModelForSequenceClassification"
@@ -291,9 +291,9 @@ class WoBertForSequenceClassification(_HeadWithLabels, BertForSequenceClassifica
 
 
 class WoBertForMultipleChoice(_HeadWithLabels, BertForMultipleChoice):
-    """WoBERT that chooses one of several texts, over what `config.classifier_pooling` names.
+    """WoBERT that chooses one of several texts, by the pooling that `config.classifier_pooling` names.
 
-    Inputs [batch, choices, length]; `logits` [batch, choices]; `labels` the right choice of each row [batch].
+    Inputs [batch, choices, length]; `logits` [batch, choices]; `labels` [batch], the right choice of each row.
     """
 
     _auto_class = "AutoModelForMultipleChoice"
@@ -306,14 +306,14 @@ class WoBertForMultipleChoice(_HeadWithLabels, BertForMultipleChoice):
 class WoBertForTokenClassification(_HeadWithLabels, BertForTokenClassification):
     """WoBERT with a classifier of every token.
 
-    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where no loss is wanted.
+    `logits` [batch, length, num_labels]; `labels` classes [batch, length], -100 where there is no loss.
     """
 
     _auto_class = "AutoModelForTokenClassification"
 
 
 class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering):
-    """WoBERT that finds the span of the text which answers a question."""
+    """WoBERT that finds the span of a text that answers a question."""
 
     _auto_class = "AutoModelForQuestionAnswering"
 
@@ -330,11 +330,12 @@ class WoBertForQuestionAnswering(WoBertPreTrainedModel, BertForQuestionAnswering
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> QuestionAnsweringModelOutput:
-        """Scores of every token as the start and as the end of the answer, [batch, length] each.
+        """Return the scores of every token as start and as end of the answer, [batch, length] each.
 
         Args:
-            start_positions, end_positions: token positions [batch]; outside the text (or negative) means no loss.
-            num_items_in_batch: rows in the whole accumulated batch; the loss is then sum / number.
+            start_positions, end_positions: token positions [batch]; negative ones or those beyond the text are
+                ignored.
+            num_items_in_batch: rows in the whole accumulated batch; the loss is then their sum divided by this number.
         """
         keywords = bert_keywords(self.config, {**kwargs})
         outputs = super().forward(

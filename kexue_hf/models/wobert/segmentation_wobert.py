@@ -1,9 +1,9 @@
-"""Chinese words by jieba with HMM off, from a segmenter of one's own.
+"""Cut Chinese text into words by jieba without HMM, in a private segmenter.
 
-`rjieba` (Rust) where it is installed, `jieba` (Python) elsewhere: both hold the same dictionary and compute the same
-best path, and the differences that remain (characters that count as Chinese, lone surrogates, the frequency that a
-user's word gets) are settled here, so that the cuts are the same. Neither reads jieba's global state nor changes it,
-and no cache file is read or written: jieba's own lies in a directory that every user of the machine can write to.
+`rjieba` (Rust) is used if installed, else `jieba` (Python). Both hold the same dictionary and compute the same best
+path. Their remaining differences (which characters count as Chinese, lone surrogates, the frequency of a user word)
+are evened out here, so that the cuts are equal. Neither uses jieba's global state, and no cache file is read or
+written: jieba keeps its cache in a directory that every user of the machine can write to.
 """
 
 import importlib
@@ -14,29 +14,29 @@ from typing import Any
 # jieba looks words up only within runs of these characters.
 _WORD_CHARS = "\u4e00-\u9fd5a-zA-Z0-9+#&._%\\-"
 _IN_RUN = re.compile(f"[{_WORD_CHARS}]+")
-# rjieba extends those runs by the rest of the CJK ideographs, and takes no lone surrogates.
+# rjieba extends these runs by the remaining CJK ideographs, and rejects lone surrogates.
 _ONLY_RJIEBA = re.compile("[\ud800-\udfff\u3400-\u4dbf\u9fd6-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
-# In no run of either, and no character of a text.
+# A noncharacter: in no run of either segmenter, and never in a text.
 _STAND_IN = "\uffff"
-# The frequency of a user's word. The commonest word of jieba's dictionary has 318,825 of 60,101,967: a word with more
-# than 318,825**2 / 60,101,967 = 1,691 beats every path of two or more words.
+# The frequency of a user word. The commonest word of jieba's dictionary has 318,825 of 60,101,967: a frequency above
+# 318,825**2 / 60,101,967 = 1,691 beats every path of two or more words.
 _USER_FREQUENCY = 2000
 
 Cut = Callable[[str], list[str]]
 
 
 class Segmenter:
-    """Cuts normalised text into words; their concatenation is the text.
+    """Cut normalised text into words, which concatenate to the text.
 
     Args:
-        user_words: words to be cut as one unit. One that jieba would look up gets a frequency with which it wins
-            against its parts (in a sentence it still competes with words that overlap it, as jieba's own user words
-            do). One with a character at which jieba always cuts, such as "·", is found before jieba runs.
-        backend: `"rjieba"`, `"jieba"`, or the first of the two that is installed.
+        user_words: words to cut as one unit. A word that jieba can look up gets a frequency with which it wins against
+            its parts (in a sentence it still competes with overlapping words, as jieba's own user words do). A word
+            with a character at which jieba always cuts, such as "·", is found before jieba runs.
+        backend: `"rjieba"`, `"jieba"`, or None for the first of the two that is installed.
 
     Raises:
-        ImportError: the backend, or both, are not installed.
-        ValueError: another backend.
+        ImportError: the backend is not installed, or neither is.
+        ValueError: the backend is unknown.
     """
 
     def __init__(self, user_words: Iterable[str] = (), backend: str | None = None) -> None:
@@ -45,7 +45,7 @@ class Segmenter:
         found_before = [word for word in user_words if not _IN_RUN.fullmatch(word)]
         self.backend, module = installed(backend)
         self._cut = (_rjieba_cut if self.backend == "rjieba" else _jieba_cut)(module, looked_up)
-        # Longest first, for alternation takes the first that matches.
+        # Longest first, because alternation takes the first match.
         found_before.sort(key=len, reverse=True)
         self._found_before = re.compile("|".join(map(re.escape, found_before))) if found_before else None
 
@@ -65,7 +65,7 @@ class Segmenter:
 
 
 def installed(backend: str | None) -> tuple[str, Any]:
-    """The first segmenter that can be imported, or the one asked for: its name and its module."""
+    """Return the name and module of the requested segmenter, or of the first that can be imported."""
     if backend not in (None, "rjieba", "jieba"):
         raise ValueError(f"backend must be 'rjieba' or 'jieba', got {backend!r}")
     for name in ("rjieba", "jieba") if backend is None else (backend,):
@@ -81,10 +81,10 @@ def installed(backend: str | None) -> tuple[str, Any]:
 
 
 def _add(words: Sequence[str], cut: Cut, add: Callable[[str], None]) -> None:
-    """Make every word one unit: give those that are cut the user frequency, until none is."""
+    """Make every word one unit: give words that are cut the user frequency, until none is cut."""
     added: set[str] = set()
     while cut_up := [word for word in words if word not in added and len(cut(word)) > 1]:
-        # Again, for a new word may be a part of one that was whole before.
+        # Repeated, because a new word may be part of one that was whole before.
         for word in cut_up:
             add(word)
         added.update(cut_up)
@@ -118,9 +118,8 @@ _jieba_dictionary: tuple[dict[str, int], int] | None = None
 def _jieba_cut(jieba: Any, user_words: Sequence[str]) -> Cut:
     global _jieba_dictionary
     segmenter: Any = jieba.Tokenizer()
-    # As initialize() would, but from the dictionary itself: initialize() unmarshals a cache file in the common
-    # temporary directory, which anybody on the machine may have put there. No lock, which a fork could leave locked:
-    # two threads at worst read the dictionary twice.
+    # Not initialize(), which unmarshals a cache file from the shared temporary directory: anyone may have put it
+    # there. Not its lock, which a fork could leave locked: at worst two threads read the dictionary twice.
     dictionary = _jieba_dictionary or segmenter.gen_pfdict(segmenter.get_dict_file())
     _jieba_dictionary = dictionary
     segmenter.FREQ, segmenter.total = dictionary

@@ -1,14 +1,16 @@
-"""WoBERT's tokenizer: jieba's words, and word pieces for those that the vocabulary lacks.
+"""WoBERT's tokenizer: jieba's words, and word pieces for words that the vocabulary lacks.
 
-Departs from a BERT tokenizer in its unit (https://kexue.fm/archives/7758): the text is normalised, cut into words by
-jieba (HMM off), and a word that is in the vocabulary is one token. The ids are those of bert4keras'
+Differences from a BERT tokenizer (https://kexue.fm/archives/7758): the text is normalised and cut into words by jieba
+(HMM off), and a word in the vocabulary is one token. The ids equal those of bert4keras'
 `Tokenizer(vocabulary, do_lower_case=True, pre_tokenize=lambda s: jieba.lcut(s, HMM=False))`, except that special
-tokens in the text, which the original takes apart, are recognised as everywhere in transformers.
+tokens in the text, which the original splits, are recognised as everywhere in transformers.
 
-Departs from transformers' `PythonBackend` in that it is aligned: `return_offsets_mapping`, `word_ids()`,
-`char_to_token()`, `return_overflowing_tokens` with `stride` behave as in the Rust tokenizers, and hence `is_fast` is
-true. A Python pre-tokenizer has no place in a tokenizer.json, so there is none: `vocab.txt` and
-`tokenizer_config.json` are all there is.
+Differences from transformers' `PythonBackend`: the tokens are aligned with the text. `return_offsets_mapping`,
+`word_ids()`, `char_to_token()` and `return_overflowing_tokens` with `stride` behave as in the Rust tokenizers, so
+`is_fast` is true. A tokenizer.json cannot hold a Python pre-tokenizer, so a folder has `vocab.txt` and
+`tokenizer_config.json` only.
+
+Longer than 500 lines: the interface of a transformers tokenizer is one class. The algorithms are in sibling modules.
 """
 
 import json
@@ -41,17 +43,17 @@ from .vocabulary_wobert import (
 
 VOCAB_FILES_NAMES = {"vocab_file": "vocab.txt"}
 
-# What `is_fast` may lead one to ask for, and why it is not there.
+# Attributes that `is_fast` suggests, and why they are missing.
 _ONLY_RUST = {
-    "backend_tokenizer": "it cuts words in Python and has no Rust tokenizer behind it, whatever is_fast says: call "
-    "it, or use its get_vocab, add_tokens and add_words",
+    "backend_tokenizer": "it cuts words in Python, without a Rust tokenizer, although is_fast is true: call it, or "
+    "use its get_vocab, add_tokens and add_words",
     "train_new_from_iterator": "its vocabulary is counted, not trained: make one with count_corpus and "
     "build_vocabulary of kexue_hf.vocabulary, and pass it as vocab=",
 }
 
 
 class _Unhashed:
-    """One attribute outside `__dict__`, which `datasets` hashes as it is, __getstate__ or not."""
+    """One attribute outside `__dict__`, which `datasets` hashes without calling __getstate__."""
 
     __slots__ = ("_made",)
 
@@ -60,34 +62,35 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     r"""Word-level Chinese tokenizer.
 
     Args:
-        vocab_file (`str`, *optional*): path of a `vocab.txt`, one token a line, line number from 0 = id.
-        vocab (`dict` or `list`, *optional*): the vocabulary itself, instead of the file: token -> id, or the tokens in
+        vocab_file (`str`, *optional*): path of a `vocab.txt`, one token per line, line number from 0 = id.
+        vocab (`dict` or `list`, *optional*): the vocabulary itself instead of the file: token -> id, or the tokens in
             the order of their ids.
         do_lower_case (`bool`, *optional*, defaults to `True`): lower-case, NFD, drop combining marks.
-        user_words (`list` of `str`, *optional*): words that the segmenter is to cut as one unit. Saved with the
-            tokenizer. A word that the vocabulary lacks still goes through word pieces: to give it an id of its own and
-            the model a row for it, use `kexue_hf.add_words`. Special and added tokens are found before words are, so
-            that a word which holds one has no effect.
-        unk_token (`str` or `None`, *optional*, defaults to `"[UNK]"`): the token for what cannot be spelt. Without one
-            nothing can be encoded. It, `pad_token`, `cls_token`, `sep_token` and `mask_token` have to be in the
-            vocabulary; pass another name, or None.
+        user_words (`list` of `str`, *optional*): words that the segmenter must cut as one unit. Saved with the
+            tokenizer. A word that the vocabulary lacks still becomes word pieces; `kexue_hf.add_words` gives it an id
+            and the model a row for it. A word that contains a special or added token has no effect, because these are
+            found first.
+        unk_token (`str` or `None`, *optional*, defaults to `"[UNK]"`): the token for text that cannot be spelt.
+            Without it nothing can be encoded. It, `pad_token`, `cls_token`, `sep_token` and `mask_token` must be in
+            the vocabulary; pass another name, or None.
 
-    What differs from other tokenizers: `word_ids()` counts the words of the segmenter (those that leave a token), or
-    the given words with `is_split_into_words`; offsets are in characters of the raw text; `tokenize()` returns
-    `[UNK]` for a word that cannot be spelt; `truncation="longest_first"` on a pair takes tokens from the longer one,
-    from the first where they are equal, like the original.
+    Differences from other tokenizers: `word_ids()` counts the segmenter's words (those that leave a token), or the
+    given words with `is_split_into_words`; offsets count characters of the raw text; `tokenize()` returns `[UNK]` for
+    a word that cannot be spelt; `truncation="longest_first"` on a pair drops tokens from the longer sequence, or from
+    the first if they are equally long, like the original.
 
     Raises:
-        ValueError: no or both vocabularies, an unreadable one, one without a special token; a bad user word.
-        ImportError: neither rjieba nor jieba is installed (when the first text is cut).
+        ValueError: neither or both vocabularies are given, the vocabulary is unreadable or lacks a special token, or a
+            user word is invalid.
+        ImportError: neither rjieba nor jieba is installed (raised when the first text is cut).
     """
 
     vocab_files_names = VOCAB_FILES_NAMES
     model_input_names = ["input_ids", "token_type_ids", "attention_mask"]  # noqa: RUF012 (transformers' own form)
     _auto_class = "AutoTokenizer"
-    # What pipelines ask of a Rust tokenizer to tell word pieces from words.
+    # Pipelines read this from a Rust tokenizer to distinguish word pieces from words.
     _tokenizer = SimpleNamespace(model=SimpleNamespace(continuing_subword_prefix="##"))
-    # The analyzer, made on first use, and the state of this tokenizer for which it was made.
+    # The tokenizer's state and the analyzer made for it, created on first use.
     _made: tuple[Any, Analyzer] | None
 
     def __init__(
@@ -118,13 +121,13 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         self.do_lower_case = do_lower_case
         words = _as_words(user_words)
         self._user_words: tuple[str, ...] = ()
-        # A subclass has its own entry, which save_pretrained writes where it can copy the file that has the class.
+        # save_pretrained writes a subclass's entry itself if it can copy the file of the class.
         auto_map = {name: to for name, to in (kwargs.pop("auto_map", None) or {}).items() if name != "AutoTokenizer"}
         if type(self).__name__ == "WoBertTokenizer":
             auto_map.update(TOKENIZER_AUTO_MAP)
         if auto_map:
             kwargs["auto_map"] = auto_map
-        # Set here and not only in the files, so that a subclass or a caller may choose others.
+        # Defaults here as well as in the files, so that a subclass or a caller can choose others.
         kwargs.setdefault("special_tokens_pattern", "cls_sep")
         kwargs.setdefault("token_type_ids_pattern", "bert_style")
         super().__init__(
@@ -133,7 +136,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             **special,
             **kwargs,
         )
-        # Not by add_words, which refuses words that hold a token: in a saved tokenizer the token may be the younger.
+        # Not add_words, which refuses words that contain a token: in a saved tokenizer the token may be newer.
         self._check_user_words(words)
         self._user_words = tuple(dict.fromkeys(words))
 
@@ -146,7 +149,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
 
     @property
     def is_fast(self) -> bool:
-        """True: offsets, words and overflowing rows are there, which is what is asked by this name."""
+        """True, because offsets, words and overflowing rows are available, which is what callers check this for."""
         return True
 
     @property
@@ -156,16 +159,16 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
 
     @property
     def vocab_fingerprint(self) -> str:
-        """Fingerprint of the vocabulary without added tokens, as a model's config records it."""
+        """Fingerprint of the vocabulary without added tokens, as recorded in a model's config."""
         tokens = (self.ids_to_tokens[index] for index in sorted(self.ids_to_tokens))
         return vocabulary_fingerprint(token for token in tokens if not self._is_only_added(token))
 
     def _is_only_added(self, token: str) -> bool:
-        """Whether no line of `vocab.txt` can hold a token, and tokenizer_config.json holds it as an added one."""
+        """Return whether tokenizer_config.json holds a token as an added one, and `vocab.txt` cannot hold it."""
         return token in self._added_tokens_encoder and not is_one_field(token)
 
     def get_vocab(self) -> dict[str, int]:
-        """Token -> id, added tokens included. Ids that no text leads to (lines that occur again) have placeholders."""
+        """Return token -> id with added tokens; ids of duplicate lines, which no text leads to, get placeholders."""
         vocab = dict(self.vocab)
         if len(vocab) < self.vocab_size:
             vocab.update((f"[no token {i}]", i) for i in range(self.vocab_size) if i not in self.ids_to_tokens)
@@ -181,23 +184,23 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         return self.unk_token or "" if token is None else token
 
     def _unk_id(self) -> int:
-        """The id of the token for what cannot be spelt; it may be an added one."""
+        """Return the id of the token for text that cannot be spelt; it may be an added token."""
         token = self.unk_token
         index = None if token is None else self._added_tokens_encoder.get(token, self.vocab.get(token))
         if index is None:
             raise ValueError(
-                f"unk_token, the token for what cannot be spelt, is {token!r}, "
-                f"{'and' if token is None else 'which is neither in the vocabulary nor an added token, and'} nothing "
-                f"can be encoded without one: set it to a token that is there, such as '[UNK]', or "
+                f"unk_token, the token for text that cannot be spelt, is {token!r}"
+                f"{'' if token is None else ', neither in the vocabulary nor an added token'}; without it nothing can "
+                f"be encoded: set it to an existing token, such as '[UNK]', or "
                 f"add_special_tokens({{'unk_token': ...}})"
             )
         return index
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str]:
-        """Write `vocab.txt` in `save_directory`; returns its path.
+        """Write `vocab.txt` to `save_directory` and return its path.
 
         Raises:
-            ValueError: a token has a line end or white space in it (from a `vocab=` argument), which the file cannot
+            ValueError: a token (from a `vocab=` argument) contains a line end or white space, which the file cannot
                 hold.
         """
         name = (f"{filename_prefix}-" if filename_prefix else "") + VOCAB_FILES_NAMES["vocab_file"]
@@ -205,13 +208,13 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         last = self.ids_to_tokens[self.vocab_size - 1]
         lines = []
         for index in range(self.vocab_size):
-            # An id without a token gets a line that occurs again further down: reading lets the last one win.
+            # An id without a token gets a duplicate of a later line: reading lets the last one win.
             token = self.ids_to_tokens.get(index, last)
             if self._is_only_added(token):
                 token = last
             if not is_one_field(token):
                 what = "a line end" if token.rstrip("\r\n") != token or "\n" in token else "white space"
-                raise ValueError(f"token {index}, {token!r}, has {what} in it: a vocab.txt has one token a line")
+                raise ValueError(f"token {index}, {token!r}, has {what} in it: a vocab.txt has one token per line")
             lines.append(token + "\n")
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines)
@@ -226,18 +229,18 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         return tokenizer
 
     def _warn_of_other_config(self, path: str) -> None:
-        """Warn if the model's config beside the vocabulary was made for another one.
+        """Warn if the model's config beside the vocabulary was made for another vocabulary.
 
-        Added tokens do not count: those that come with the call that loads wait for the model to be resized.
+        Added tokens do not count: tokens added by the loading call are waiting for the model to be resized.
         """
         try:
             with open(path, encoding="utf-8") as file:
                 config = json.load(file)
             size, fingerprint = config.get("vocab_size"), config.get("vocab_fingerprint")
         except (OSError, ValueError, AttributeError):
-            return  # No config, or none that this tokenizer could judge.
+            return  # No config, or one that this tokenizer cannot judge.
         rows = size if isinstance(size, int) else None
-        # Added tokens may outgrow an embedding that is to be resized, not the fingerprint.
+        # Without a fingerprint only the size tells. Added tokens may outgrow an embedding that is yet to be resized.
         own = [self.vocab_fingerprint] if fingerprint else []
         problem = vocabulary_mismatch(self.vocab_size, own, None if fingerprint else rows, fingerprint)
         if problem is None:
@@ -253,22 +256,21 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
 
     @property
     def user_words(self) -> list[str]:
-        """The words given by the user, in the order of their coming."""
+        """The user's words in the order in which they were added."""
         return list(self._user_words)
 
     def add_words(self, words: Iterable[str]) -> int:
-        """Have the segmenter cut these words as one unit; returns how many are new.
+        """Make the segmenter cut these words as one unit, and return how many are new.
 
-        They are normalised as texts are, so that case does not matter: "ABC" and "abc" are one. In a sentence a word
-        competes with those that overlap it, as in jieba. The vocabulary stays as it is: a word that it lacks becomes
-        word pieces.
+        They are normalised like texts, so "ABC" and "abc" are the same word. In a sentence a word competes with
+        overlapping words, as in jieba. The vocabulary does not change: a word that it lacks becomes word pieces.
 
         Raises:
-            ValueError: a word is not a string, or empty, or holds white space or a special token.
+            ValueError: a word is not a string, is empty, or contains white space or a special token.
         """
         words = _as_words(words)
         self._check_user_words(words, (*self.all_special_tokens, *self._added_tokens_encoder))
-        # As they came, for do_lower_case may change; but what the segmenter sees is what counts.
+        # Stored as given, since do_lower_case may change; compared in the form that the segmenter sees.
         merged = tuple(dict.fromkeys((*self._user_words, *words)))
         normalize = Normalizer(self.do_lower_case)
         new = len(set(map(normalize, merged))) - len(set(map(normalize, self._user_words)))
@@ -276,18 +278,18 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         return new
 
     def grow_vocabulary(self, words: Iterable[str]) -> dict[str, int]:
-        """Give each of these words an id of its own, after all others, and have the segmenter cut it as one unit.
+        """Give each of these words an id after all others, and make the segmenter cut it as one unit.
 
-        They are tokens like all others and not `added_tokens`, which are searched for in every text before it is cut
-        and would match inside longer words. A model needs new rows for them: `kexue_hf.add_words` does both. Other
-        threads may encode meanwhile: what they get are the old tokens or the new ones.
+        They become ordinary tokens, not `added_tokens`, which are searched for in every text before it is cut and
+        would match inside longer words. A model needs new rows for them: `kexue_hf.add_words` does both. Other threads
+        may encode meanwhile, with either the old or the new tokens.
 
         Returns:
-            the words in their normal form (case does not matter, see `add_words`) with their ids.
+            The words in their normal form (case does not matter, see `add_words`) with their ids.
 
         Raises:
-            ValueError: words are in the vocabulary already, are given twice, begin with `##`, or are refused by
-                `add_words`. Names them; nothing has changed.
+            ValueError: words are already in the vocabulary, are given twice, begin with `##`, or are refused by
+                `add_words`. The error names them; nothing has changed.
         """
         words, tokens = _as_words(words), (*self.all_special_tokens, *self._added_tokens_encoder)
         normalize = Normalizer(self.do_lower_case)
@@ -312,8 +314,8 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         if problems:
             more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
             raise ValueError(f"words cannot be added to the vocabulary: {'; '.join(problems[:10])}{more}")
-        # Added tokens in between become lines of the vocabulary, as special tokens are. In new dictionaries, for
-        # copies of this tokenizer and the analyzer share the old ones; and all at once, for other threads.
+        # Added tokens in between become vocabulary lines, like special tokens. New dictionaries, set together: copies
+        # of this tokenizer and the analyzer share the old ones, and other threads may be reading.
         vocab = {**self.vocab, **{token: index for index, token in sorted(added.items())}, **new}
         self.__dict__.update(
             ids_to_tokens={index: token for token, index in vocab.items()},
@@ -333,7 +335,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
                 raise ValueError(problem)
 
     def _add_tokens(self, new_tokens: list[str] | list[AddedToken], special_tokens: bool = False) -> int:
-        """Add tokens under the names that they come with; the analyzer normalises those that are to be normalised."""
+        """Add tokens under their given names; the analyzer normalises those with `normalized=True`."""
         known = {*self.all_special_tokens, *self._added_tokens_encoder}
         flags: dict[str, dict[str, bool]] = {}
         tokens = []
@@ -343,7 +345,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
             if isinstance(token, AddedToken) and token.normalized and not (token.special or special_tokens):
                 state = {"single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip}
                 flags[token.content] = state
-                # transformers lower-cases the name of a normalised token, and would not find it again.
+                # transformers would lower-case the name of a normalised token and then not find it.
                 token = AddedToken(token.content, normalized=False, special=False, **state)
             tokens.append(token)
         added: int = super()._add_tokens(tokens, special_tokens)
@@ -355,25 +357,25 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         return added
 
     def _update_trie(self, unique_no_split_tokens: list[str] | None = None) -> None:
-        """No trie, for the analyzer finds the added tokens: a new one for the tokens and flags there are now."""
+        """Reset the analyzer, which finds added tokens itself, instead of building a trie."""
         self._made = None
 
     def _update_total_vocab_size(self) -> None:
-        """Also called where `added_tokens_decoder` is set, which calls nothing else."""
+        """Reset the analyzer: a direct assignment to `added_tokens_decoder` calls only this method."""
         self._made = None
         super()._update_total_vocab_size()
 
     @property
     def _analyzer(self) -> Analyzer:
-        """The analyzer for the present state of this tokenizer."""
-        # First and together: `grow_vocabulary` in another thread changes them together.
+        """The analyzer for the current state of this tokenizer."""
+        # Read together: `grow_vocabulary` in another thread changes them together.
         user_words, vocab, size = self._user_words, self.vocab, self._vocab_size
         special = self.all_special_tokens
-        # The number of added tokens: a shallow copy shares them, and may add one that this tokenizer is not told of.
+        # Their number, since a shallow copy shares added tokens and may add one without telling this tokenizer.
         added = len(self._added_tokens_encoder)
         state = (self.do_lower_case, user_words, special, added, self.unk_token, size)
         made = self._made
-        # A fresh copy lacks the slot altogether, and transformers' __getattr__ then returns its descriptor.
+        # A fresh copy lacks the slot, and transformers' __getattr__ then returns its descriptor.
         if isinstance(made, tuple) and made[0] == state:
             return made[1]
         unk_id = self._unk_id()
@@ -409,7 +411,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     def tokenize(
         self, text: str, pair: str | None = None, add_special_tokens: bool = False, **kwargs: Any
     ) -> list[str]:
-        """The tokens of a text as strings; `[UNK]` for a word that cannot be spelt."""
+        """Return the tokens of a text as strings; `[UNK]` for a word that cannot be spelt."""
         special = not kwargs.get("split_special_tokens", self.split_special_tokens)
         texts = [_as_text(text)] if pair is None else [_as_text(text), _as_text(pair)]
         ids, *pairs = self._analyzer.batch(texts, special)[0]
@@ -443,7 +445,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         split_special_tokens: bool | None = None,
         **kwargs: Any,
     ) -> BatchEncoding:
-        """Encode one text or many. Everything is done for the whole batch at once."""
+        """Encode one text or many, the whole batch at once."""
         firsts, seconds, batched = read_inputs(text, text_pair, is_split_into_words)
         recognise = not (self.split_special_tokens if split_special_tokens is None else split_special_tokens)
         cls_sep = (self.cls_token_id, self.sep_token_id) if add_special_tokens else None
@@ -486,7 +488,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         if return_overflowing_tokens:
             data["overflow_to_sample_mapping"] = batch.samples()
         encodings = batch.encodings(rows, target, side, (pad_id, self.pad_token_type_id), self.convert_ids_to_tokens)
-        # One text is one row; but one that may overflow is a batch of rows, as with the Rust tokenizers.
+        # A single text is one row; one that may overflow is a batch of rows, as with the Rust tokenizers.
         if not batched and not return_overflowing_tokens and return_tensors is None:
             data = {key: value[0] for key, value in data.items()}
         return BatchEncoding(data, encodings, tensor_type=return_tensors, n_sequences=1 if seconds is None else 2)
@@ -499,7 +501,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         truncation_strategy: str | TruncationStrategy = "longest_first",
         stride: int = 0,
     ) -> tuple[list[int], list[int] | None, list[int]]:
-        """Cut ids (and those of a pair) as `__call__` does; for `prepare_for_model`. Returns also what was cut off."""
+        """Truncate ids (and those of a pair) as `__call__` does, for `prepare_for_model`; also return the overflow."""
         if num_tokens_to_remove <= 0:
             return ids, pair_ids, []
         lengths = [len(ids)] if pair_ids is None else [len(ids), len(pair_ids)]
@@ -518,17 +520,17 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
     # --- decoding
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
-        """Readable text: no spaces between Chinese words, `##` pieces joined, spaces between English words.
+        """Join tokens to readable text: no spaces between Chinese words, `##` pieces joined, spaces in English.
 
-        A special token stands between spaces, as in BertTokenizer: `[CLS] 今天 [MASK] 好 [SEP]`. An added token that
-        is not special is a word like others.
+        A special token gets spaces around it, as in BertTokenizer: `[CLS] 今天 [MASK] 好 [SEP]`. An added token that
+        is not special is treated like a word.
         """
         return join_tokens(tokens, frozenset(self.all_special_tokens), frozenset(self._added_tokens_encoder))
 
 
 def _as_words(words: Any) -> list[Any]:
     if isinstance(words, str):
-        raise ValueError(f"user words are a list of strings, got the one string {words!r}: put it in brackets")
+        raise ValueError(f"user words must be a list of strings, got the string {words!r}: put it in brackets")
     return list(words or ())
 
 
@@ -541,7 +543,7 @@ def _as_text(text: Any) -> str:
 def _padded_length(
     rows: list[list[int]], strategy: PaddingStrategy, max_length: int | None, multiple: int | None
 ) -> int | None:
-    """How long every row is to become; None for as long as it is."""
+    """Return the target length of every row, or None for no padding."""
     if strategy == PaddingStrategy.DO_NOT_PAD or not rows:
         return None
     longest = max(map(len, rows))

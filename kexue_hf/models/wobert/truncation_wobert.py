@@ -1,8 +1,8 @@
-"""Which part of each sequence a row holds: truncation, and windows over what it cuts off.
+"""Truncation of sequences to the room in a row, and windows over the overflow.
 
-Departs from transformers in `longest_first` on pairs: tokens go one at a time from the longer of the two, from the
-first where they are equal, as in the original (bert4keras). Overflowing windows are those of the Rust tokenizers:
-each starts `stride` tokens before the end of the one before.
+Differs from transformers in `longest_first` on pairs: tokens are dropped one at a time from the longer sequence, or
+from the first if they are equally long, as in the original (bert4keras). Overflowing windows are those of the Rust
+tokenizers: each starts `stride` tokens before the end of the previous one.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from .encoding_wobert import Window
 def truncated_windows(
     lengths: Sequence[int], room: int, strategy: str, side: str, stride: int, overflow: bool
 ) -> list[tuple[Window, ...]]:
-    """The windows of the rows that one sample becomes; one row unless `overflow`.
+    """Return the windows of the rows that one sample becomes; one row unless `overflow`.
 
     Args:
-        lengths: of the one or two sequences of the sample, in tokens.
-        room: for how many tokens, special ones not counted, there is room.
+        lengths: of the sample's one or two sequences, in tokens.
+        room: number of tokens that fit in a row, special tokens not counted.
         strategy: `"longest_first"`, `"only_first"` or `"only_second"`.
-        side: `"right"` or `"left"`, where tokens are cut off.
-        stride: by how many tokens windows overlap.
-        overflow: whether to return the rows of what is cut off.
+        side: `"right"` or `"left"`, where tokens are dropped.
+        stride: number of tokens by which windows overlap.
+        overflow: whether to return the rows of the dropped tokens.
 
     Raises:
-        ValueError: the sequence to be truncated is too short for that, or the stride not shorter than the window.
+        ValueError: the sequence to truncate is too short, or the stride is not shorter than the window.
     """
     excess = sum(lengths) - room
     if excess <= 0:
@@ -66,7 +66,7 @@ def _windows(length: int, size: int, side: str, stride: int) -> list[Window]:
     if size == 0:
         return [Window(0, 0) if side == "right" else Window(length, length)]
     if stride >= size:
-        raise ValueError(f"stride must be less than the {size} tokens that a row has room for, got {stride}")
+        raise ValueError(f"stride must be less than the {size} tokens that fit in a row, got {stride}")
     windows = []
     for start in range(0, length, size - stride):
         stop = min(start + size, length)

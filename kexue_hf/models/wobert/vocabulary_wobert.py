@@ -1,6 +1,6 @@
-"""Reading a BERT `vocab.txt`, the fingerprint by which a model recognises its vocabulary, and what can be a word.
+"""Read a BERT `vocab.txt`, compute the fingerprint by which a model recognises its vocabulary, and check words.
 
-Apart from the tokenizer because the conversion needs both and must not import transformers.
+Separate from the tokenizer because the conversion needs this module without importing transformers.
 """
 
 import hashlib
@@ -10,33 +10,33 @@ from typing import Any
 
 _MARK = b"\xef\xbb\xbf"
 
-# Bytes of a vocab.txt: the largest in use, of 250,000 tokens, have three million.
-_LARGEST = 1 << 24
+# Size limit of a vocab.txt in bytes: the largest in use, with 250,000 tokens, have three million.
+_MAX_BYTES = 1 << 24
 
 
 class VocabularyMismatchWarning(UserWarning):
-    """A tokenizer and a model came together that were not made for each other."""
+    """A tokenizer and a model that were not made for each other are used together."""
 
 
 def load_vocabulary(path: str | os.PathLike[str], first_field: bool = True) -> dict[str, int]:
-    """Read a vocabulary file: one token a line, line number (from 0) = id.
+    """Read a vocabulary file: one token per line, the line number (from 0) is the id.
 
-    No line is skipped: the released WoBERT vocabulary has an empty line that counts as a token. Of a token that occurs
-    twice the last line counts, as in Google's BERT; in bert4keras, whose ids count the different tokens so far, the
-    tokens that follow it have lower ids. Arguments and errors as `vocabulary_lines`.
+    No line is skipped: the released WoBERT vocabulary has an empty line that counts as a token. Of a duplicate token
+    the last line counts, as in Google's BERT; bert4keras numbers the distinct tokens instead, which gives all tokens
+    after a duplicate lower ids. Arguments and errors are those of `vocabulary_lines`.
     """
     return {token: number for number, token in enumerate(vocabulary_lines(path, first_field))}
 
 
 def vocabulary_lines(path: str | os.PathLike[str], first_field: bool = True) -> list[str]:
-    """The token of each line of a vocabulary file, without a byte order mark.
+    """Return the token of each line of a vocabulary file, without a byte order mark.
 
     Args:
-        first_field: take what stands before the first white space, as bert4keras does; False: strip the line only, as
-            Google's BERT does. A line of white space stays as it is, and no text leads to it.
+        first_field: whether to take the text before the first white space, as bert4keras does, or only strip the line,
+            as Google's BERT does. A line of white space stays as it is; no text leads to it.
 
     Raises:
-        ValueError: the file is not UTF-8 (names the line), no regular file, or too large for a vocabulary.
+        ValueError: the file is not UTF-8 (the error names the line), not a regular file, or too large.
     """
     _check_file(path)
     tokens: list[str] = []
@@ -46,7 +46,7 @@ def vocabulary_lines(path: str | os.PathLike[str], first_field: bool = True) -> 
                 line = raw.removeprefix(_MARK if number == 1 else b"").decode("utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(
-                    f"{path}, line {number}: not UTF-8 ({error.reason}); a vocabulary is text, one token a line"
+                    f"{path}, line {number}: not UTF-8 ({error.reason}); a vocabulary is text with one token per line"
                 ) from None
             token = line.strip()
             if first_field and token:
@@ -56,12 +56,12 @@ def vocabulary_lines(path: str | os.PathLike[str], first_field: bool = True) -> 
 
 
 def is_one_field(token: str) -> bool:
-    """Whether a token can be a line of a vocabulary file: no white space, or nothing else and no line end."""
+    """Return whether a token can be a line of a vocabulary file: no white space, or only that and no line end."""
     return token.split() == [token] or (not token.strip() and token.rstrip("\r\n") == token and "\n" not in token)
 
 
 def without_white_space(vocabulary: Mapping[str, int]) -> Mapping[str, int]:
-    """The tokens that a text can lead to: white space separates words and is part of none."""
+    """Return the tokens that a text can lead to: white space separates words and is part of none."""
     text = "".join(vocabulary)
     if text.split() == [text]:
         return vocabulary
@@ -69,15 +69,15 @@ def without_white_space(vocabulary: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def _check_file(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError for what would be read for ever: a pipe, a device, a sparse file of terabytes."""
+    """Raise ValueError for a file that cannot be read to its end: a pipe, a device, a sparse file of terabytes."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path}: expected a regular file of one token a line, and it is a folder, pipe or device")
-    if os.path.exists(path) and os.path.getsize(path) > _LARGEST:
-        raise ValueError(f"{path}: has {os.path.getsize(path):,} bytes, a vocabulary has {_LARGEST:,} at most")
+        raise ValueError(f"{path}: expected a regular file with one token per line, got a folder, pipe or device")
+    if os.path.exists(path) and os.path.getsize(path) > _MAX_BYTES:
+        raise ValueError(f"{path}: {os.path.getsize(path):,} bytes, expected {_MAX_BYTES:,} at most for a vocabulary")
 
 
 def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
-    """SHA-256 (first 16 hex digits) of the tokens joined by line feeds, in the order of their ids.
+    """Return the first 16 hex digits of the SHA-256 of the tokens, joined by line feeds, in the order of their ids.
 
     Two vocabularies have the same fingerprint exactly if every id means the same token.
     """
@@ -89,19 +89,19 @@ def vocabulary_fingerprint(tokens_in_id_order: Iterable[str]) -> str:
 
 
 def count_chinese_words(tokens: Iterable[str]) -> int:
-    """Count the tokens that are Chinese words of two or more characters, of which a character vocabulary has none."""
+    """Count the Chinese words of two or more characters, of which a character vocabulary has none."""
     return sum(len(token) > 1 and all("\u4e00" <= char <= "\u9fff" for char in token) for token in tokens)
 
 
 def word_problem(word: str, normal: str, tokens: Iterable[str] = ()) -> str | None:
-    """Why a text can be no word of a user, a clause; None if it can.
+    """Return why a text cannot be a user word, or None if it can.
 
     Args:
-        word: as it came. normal: its normal form.
-        tokens: special and added tokens, which are found before words are and can be in none.
+        word: as given. normal: its normal form.
+        tokens: special and added tokens; they are found before words are, so no word can contain one.
     """
     if any(char.isspace() for char in word):
-        return f"a user word must not hold white space, got {word!r:.60}: add its parts, or add_tokens it"
+        return f"a user word must not hold white space, got {word!r:.60}: add its parts, or use add_tokens"
     if any("\ud800" <= char <= "\udfff" for char in word):
         return f"a user word must be valid Unicode, got {word!r:.60}, which has a lone surrogate"
     if not normal:
@@ -116,7 +116,7 @@ def given_vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
     """Return the vocabulary of a tokenizer's arguments, a file or the tokens themselves: token -> id.
 
     Raises:
-        ValueError: there is none or both, it cannot be read, or is no list of tokens.
+        ValueError: neither or both are given, it cannot be read, or it is not a list of tokens.
     """
     if (vocab_file is None) == (vocab is None):
         raise ValueError(
@@ -132,7 +132,7 @@ def given_vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
         vocabulary = dict(vocab)
         ids = set(vocabulary.values())
         if len(ids) < len(vocabulary) or not all(type(index) is int and index >= 0 for index in ids):
-            raise ValueError("vocab= as a dict maps every token to an id of its own, an integer from 0 on")
+            raise ValueError("vocab= as a dict must map every token to a distinct id, an integer from 0 on")
     else:
         vocabulary = {token: index for index, token in enumerate(vocab)}
     for token in vocabulary:
@@ -143,10 +143,10 @@ def given_vocabulary(vocab_file: Any, vocab: Any) -> dict[str, int]:
 
 def check_special_tokens(vocabulary: Mapping[str, int], special: Mapping[str, Any], added: Iterable[Any]) -> None:
     """Raise ValueError for special tokens without an id: transformers would give them ids beyond the embeddings."""
-    there = {*map(str, added)}
+    added_tokens = {*map(str, added)}
     for role, token in special.items():
-        if token is not None and str(token) not in vocabulary and str(token) not in there:
-            use = "the token for what it cannot spell" if role == "unk_token" else f"its {role}"
+        if token is not None and str(token) not in vocabulary and str(token) not in added_tokens:
+            use = "the token for unknown text" if role == "unk_token" else f"its {role}"
             raise ValueError(
                 f"the vocabulary of {len(vocabulary):,} tokens has no {str(token)!r}, {use}: is it a BERT vocab.txt? "
                 f"Pass {role}= if it has another name, {role}=None if it has none"

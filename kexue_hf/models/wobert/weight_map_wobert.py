@@ -1,28 +1,27 @@
-"""How the tensors of a WoBERT are called: in TensorFlow checkpoints, in bert4keras' Keras files, and in our model.
+"""Names of a WoBERT's tensors in TensorFlow checkpoints, in bert4keras' Keras files, and in our model.
 
-Data only. The conversion applies the tables in both directions; another family differs from this file in its tables.
-`{n}` stands for the number of a layer. The TensorFlow names are those of Google's BERT
-(github.com/google-research/bert: modeling.py, run_pretraining.py, run_classifier.py, run_squad.py), the Keras layers
-those of bert4keras.models.BERT.
+Data only. The conversion applies the tables in both directions; each model family has such a file. `{n}` stands for
+the number of a layer. The TensorFlow names are those of Google's BERT (github.com/google-research/bert: modeling.py,
+run_pretraining.py, run_classifier.py, run_squad.py), the Keras layers those of bert4keras.models.BERT.
 """
 
 from typing import Any
 
 FAMILY = "wobert"
 MODEL_TYPE = "wobert"
-# What bert4keras' build_transformer_model calls the network.
+# Name of the network in bert4keras' build_transformer_model.
 KERAS_MODEL = "bert"
 
-# What the vocabulary consists of: the tokenizer that the folder gets. With a slash it is one of ours, by the folder of
-# its model and its module, else one of transformers'.
+# Kind of vocabulary: the tokenizer of the folder. A slash marks one of ours (model folder / module.class); the others
+# are transformers'.
 TOKENIZERS: dict[str, str] = {
     "words": "wobert/tokenization_wobert.WoBertTokenizer",
     "characters": "wobert/tokenization_wobert.WoBertTokenizer",
 }
 
-# What tokenizer_config.json says beyond what all tokenizers have, if it is one of ours.
+# Fields of tokenizer_config.json beyond those common to all tokenizers, for our own tokenizers.
 TOKENIZER_FIELDS: dict[str, Any] = {"backend": "custom", "user_words": []}
-# The role of a special token: (what it is called, whether the vocabulary has to have it).
+# Role of a special token: (its string, whether the vocabulary must contain it).
 SPECIAL_TOKENS: dict[str, tuple[str, bool]] = {
     "pad_token": ("[PAD]", True),
     "unk_token": ("[UNK]", True),
@@ -30,7 +29,7 @@ SPECIAL_TOKENS: dict[str, tuple[str, bool]] = {
     "sep_token": ("[SEP]", True),
     "mask_token": ("[MASK]", False),
 }
-# Ids that the original's network has in its code, by the token that should have them.
+# Ids that the original's network hard-codes, by their tokens.
 NETWORK_IDS: dict[str, int] = {}
 
 # name in the model: (part of the model, shape in terms of the configuration)
@@ -71,7 +70,7 @@ PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "qa_outputs.bias": ("spans", (2,)),
 }
 
-# TensorFlow variable: (name in the model, whether the one is the other's transpose)
+# TensorFlow variable: (name in the model, whether one is the transpose of the other)
 TENSORFLOW: dict[str, tuple[str, bool]] = {
     "bert/embeddings/word_embeddings": ("bert.embeddings.word_embeddings.weight", False),
     "bert/embeddings/position_embeddings": ("bert.embeddings.position_embeddings.weight", False),
@@ -113,7 +112,7 @@ TENSORFLOW: dict[str, tuple[str, bool]] = {
     "cls/predictions/transform/LayerNorm/gamma": ("cls.predictions.transform.LayerNorm.weight", False),
     "cls/predictions/transform/LayerNorm/beta": ("cls.predictions.transform.LayerNorm.bias", False),
     "cls/predictions/output_bias": ("cls.predictions.bias", False),
-    # The heads that Google's scripts build by hand are stored [out, in] already.
+    # Heads that Google's scripts build by hand are stored as [out, in].
     "cls/seq_relationship/output_weights": ("cls.seq_relationship.weight", False),
     "cls/seq_relationship/output_bias": ("cls.seq_relationship.bias", False),
     "output_weights": ("classifier.weight", False),
@@ -122,8 +121,8 @@ TENSORFLOW: dict[str, tuple[str, bool]] = {
     "cls/squad/output_bias": ("qa_outputs.bias", False),
 }
 
-# Keras layer: its weights in order, each (endings that bert4keras gave it over time, name in the model, transposed).
-# Dense layers inside a layer carry running numbers, so that place and ending identify a weight, and not its name.
+# Keras layer: its weights in order, each (name endings across bert4keras versions, name in the model, transposed).
+# Dense layers inside a layer have running numbers, so place and ending identify a weight, not its name.
 KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {
     "Embedding-Token": ((("embeddings",), "bert.embeddings.word_embeddings.weight", False),),
     "Embedding-Segment": ((("embeddings",), "bert.embeddings.token_type_embeddings.weight", False),),
@@ -176,24 +175,24 @@ KERAS: dict[str, tuple[tuple[tuple[str, ...], str, bool], ...]] = {
     ),
 }
 
-# The layers that a fine-tuning script adds have whatever name Keras or its author gave them. One such layer with these
-# weights is the classifier; more than one is somebody's own architecture.
+# Keras or the author named the layers that a fine-tuning script adds. A single such layer with these weights is the
+# classifier; several are a custom architecture.
 KERAS_HEAD: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("kernel",), "classifier.weight", True),
     (("bias",), "classifier.bias", False),
 )
 KERAS_HEAD_LAYER = "dense_1"
 
-# Keras reads layers by their place, and lists them by their distance from the outputs. (parts, order of these layers),
-# where it is not the order of the table.
+# Keras reads layers by place and lists them by their distance from the outputs: (parts, order of these layers) where
+# it differs from the order of the table.
 KERAS_ORDER: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
     (frozenset({"pooler", "nsp", "mlm"}), ("MLM-Dense", "MLM-Norm", "Pooler-Dense", "MLM-Bias", "NSP-Proba")),
 )
 
-# Layers of the table that have a running number for a name: any other layer with their weights is meant.
+# Layers of the table named by a running number: any other layer with their weights matches.
 KERAS_NUMBERED: tuple[str, ...] = ()
 
-# (pattern of whole names, why it is left behind)
+# (pattern of whole names, reason for dropping them)
 DROPPED_TENSORFLOW: tuple[tuple[str, str], ...] = (
     (r".+/adam_[mv]", "slot of Google's AdamWeightDecayOptimizer"),
     (r".+/(AdamWeightDecay|LAMB|Adam)\w*(_\d+)?", "optimizer slot"),
@@ -204,10 +203,10 @@ DROPPED_TENSORFLOW: tuple[tuple[str, str], ...] = (
 )
 DROPPED_KERAS: tuple[tuple[str, str], ...] = ((r"(optimizer_weights|top_level_model_weights)/.*", "optimizer state"),)
 
-# Part: parts without which it makes no sense.
+# Part: the parts that it requires.
 PARTS_NEED: dict[str, tuple[str, ...]] = {"nsp": ("pooler",)}
 
-# (parts that are there, class to open the folder with), the first that fits
+# (parts present, class that opens the folder); the first match wins
 ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"classifier"}), "WoBertForSequenceClassification"),
     (frozenset({"spans"}), "WoBertForQuestionAnswering"),
@@ -217,20 +216,20 @@ ARCHITECTURES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset(), "WoBertModel"),
 )
 
-# The architectures whose head is called `classifier`: the tensors alone do not tell them apart.
+# Architectures whose head is called `classifier`: the tensors alone do not distinguish them.
 CLASSIFIERS: tuple[str, ...] = (
     "WoBertForSequenceClassification",
     "WoBertForTokenClassification",
     "WoBertForMultipleChoice",
 )
 
-# Tensors that are functions of the configuration, with the name of the function (conversion/derived_weights.py): those
-# that only our file stores, and the Keras layers and TensorFlow variables that only the original stores.
+# Tensors that depend on the configuration only, by the function's name (conversion/derived_weights.py): those in our
+# file that the original lacks, and the Keras layers and TensorFlow variables that our file lacks.
 DERIVED_SAVED: dict[str, str] = {}
 DERIVED_KERAS: dict[str, str] = {}
 DERIVED_TENSORFLOW: dict[str, str] = {}
 
-# Prefix that a base model's own file lacks, and names that are another tensor's twin (safetensors stores one of them).
+# Prefix that a base model's file lacks, and names of tensors that duplicate another (safetensors stores one of them).
 BASE_PREFIX = "bert."
 TWINS: dict[str, str] = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
@@ -238,11 +237,11 @@ TWINS: dict[str, str] = {
 }
 BUFFERS: tuple[str, ...] = (r"(bert\.)?embeddings\.(position_ids|token_type_ids)",)
 
-# What config.json says beyond the sizes: of what the checkpoint tells, the fields that this configuration has; and
-# fields that are the same in every model of the family.
+# Fields of config.json beyond the sizes: those derived from the checkpoint that this configuration has, and those that
+# are equal in every model of the family.
 CONFIG_DERIVED: tuple[str, ...] = ("add_pooling_layer", "auto_map", "classifier_pooling")
 CONFIG_FIXED: dict[str, Any] = {}
-# What a classifier may be put on; the first one where there is no pooler and nothing else is said.
+# Poolings for a classifier; the first is the default if there is no pooler.
 POOLINGS: tuple[str, ...] = ("cls", "mean", "pooler")
 
 # Keys of bert_config.json. Required ones have no default.
@@ -262,16 +261,16 @@ CONFIG_OPTIONAL: dict[str, float | int] = {
     "initializer_range": 0.02,
     "layer_norm_eps": 1e-12,
 }
-# bert4keras' own spellings
+# bert4keras' spellings
 CONFIG_ALIASES: dict[str, str] = {
     "max_position": "max_position_embeddings",
     "segment_vocab_size": "type_vocab_size",
     "dropout_rate": "hidden_dropout_prob",
     "attention_dropout_rate": "attention_probs_dropout_prob",
 }
-# Sizes that bert_config.json may lack, and the tensor that tells them: (its parameter, the axis).
+# Sizes that bert_config.json may lack, read off a tensor: (parameter, axis).
 CONFIG_READ_OFF: dict[str, tuple[str, int]] = {}
-# bert4keras' and Google's "gelu" is the exact one (erf).
+# "gelu" in bert4keras and Google's BERT is the exact one (erf).
 ACTIVATIONS: dict[str, str] = {
     "gelu": "gelu",
     "gelu_erf": "gelu",
@@ -281,7 +280,7 @@ ACTIVATIONS: dict[str, str] = {
     "silu": "silu",
     "swish": "silu",
 }
-# Settings under which the network is another one: a key that has to equal another, and keys that have to be off.
+# Settings that would change the network: a key that must equal another, and keys that must be off.
 CONFIG_EQUAL: dict[str, str] = {"embedding_size": "hidden_size"}
 CONFIG_OFF: tuple[str, ...] = (
     "use_relative_position",
@@ -289,11 +288,11 @@ CONFIG_OFF: tuple[str, ...] = (
     "shared_segment_embeddings",
     "residual_attention_scores",
 )
-# What the size of a head has to be a multiple of: sines and cosines come in pairs.
+# Required divisor of the head size: 2 for sine and cosine pairs.
 HEAD_SIZE_MULTIPLE = 1
-# Settings that tell the family, with the value that bert_config.json has.
+# Settings that identify the family, with their values in bert_config.json.
 CONFIG_TELLING: dict[str, Any] = {}
-# What the user has to know who did not name the family.
+# Warning for users who did not name the family.
 CAVEAT: str = ""
-# What reads the original format.
+# Name of the software that reads the original format.
 ORIGINAL = "bert4keras"

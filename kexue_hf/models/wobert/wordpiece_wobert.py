@@ -1,7 +1,7 @@
-"""From one word of the segmenter to ids: the word itself where the vocabulary has it, else BERT's word pieces.
+"""Split one word of the segmenter into ids: the word itself if the vocabulary has it, else BERT's word pieces.
 
-Departs from BERT in the first step only: a whole word that is in the vocabulary is one token, without `##`, whatever
-characters it is made of (https://kexue.fm/archives/7758). Any other word goes the way of a character BERT.
+Differs from BERT in the first step only: a whole word in the vocabulary is one token, without `##`, whatever its
+characters (https://kexue.fm/archives/7758). All other words are split as by a character BERT.
 """
 
 import unicodedata
@@ -14,21 +14,21 @@ MAX_WORD_LENGTH = 200
 
 
 class WordPieces:
-    """Splits a normalised word into tokens.
+    """Split a normalised word into tokens.
 
     Args:
-        vocabulary: token -> id; a token with white space in it is never found.
+        vocabulary: token -> id; tokens with white space are never found.
         unk_id: the id of a word that cannot be spelt.
     """
 
     def __init__(self, vocabulary: Mapping[str, int], unk_id: int) -> None:
         self.vocabulary = without_white_space(vocabulary)
         self.unk_id = unk_id
-        # No longer piece can match: keeps the greedy search linear in the text.
+        # No longer piece can match; the limit keeps the greedy search linear in the text.
         self._longest = max((len(token) for token in self.vocabulary), default=1)
 
     def __call__(self, word: str) -> list[tuple[int, int, int]]:
-        """The tokens of `word`: (id, start, end), positions within the word; none for a space or control character."""
+        """Return the tokens of `word` as (id, start, end) within it; none for a space or control character."""
         whole = self.vocabulary.get(word)
         if whole is not None:
             return [(whole, 0, len(word))]
@@ -53,7 +53,7 @@ class WordPieces:
         return tokens
 
     def _spell(self, word: str, places: list[int], tokens: list[tuple[int, int, int]]) -> None:
-        """Append the word pieces of `word`, longest first from the left; one [UNK] if it cannot be spelt."""
+        """Append the word pieces of `word`, longest first from the left, or one [UNK] if it cannot be spelt."""
         length = len(word)
         pieces: list[tuple[int, int, int]] = []
         start = 0
@@ -73,7 +73,7 @@ class WordPieces:
 
 
 def _kind(char: str) -> str:
-    """What BERT's tokenizer does with a character: "alone" (a word of its own), "space", "drop" or "keep"."""
+    """Return BERT's treatment of a character: "alone" (a separate word), "space", "drop" or "keep"."""
     code = ord(char)
     category = unicodedata.category(char)
     if 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126 or category[0] == "P":
@@ -84,12 +84,12 @@ def _kind(char: str) -> str:
         return "space"
     if code == 0 or code == 0xFFFD or category in ("Cc", "Cf"):
         return "drop"
-    # U+2028 and U+2029 remain, where the original's str.split() parts words too.
+    # U+2028 and U+2029 remain, at which the original's str.split() also separates words.
     return "space" if char.isspace() else "keep"
 
 
 def is_cjk(code: int) -> bool:
-    """Whether BERT takes a character (given by its code) for Chinese, and hence for a word of its own."""
+    """Return whether BERT treats a character (given by its code) as Chinese, and hence as a separate word."""
     return (
         0x4E00 <= code <= 0x9FFF
         or 0x3400 <= code <= 0x4DBF

@@ -1,1 +1,1 @@
-"""What linear attention would do to a model: measured on a text, printed, drawn. See report.py."""
+"""Reports on the effect of linear attention on a model: measured on a text, printed, drawn. See report.py."""

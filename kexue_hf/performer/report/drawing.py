@@ -1,4 +1,4 @@
-"""A report on linear attention as a picture; matplotlib draws it."""
+"""Draw a report on linear attention with matplotlib."""
 
 import math
 from pathlib import Path
@@ -19,35 +19,35 @@ _COLOURS = {
     "suggested": "tab:green",
 }
 _FORMS = ("png", "svg", "pdf")
-# Errors beyond it are all the same: as large as what they are an error of, twice over.
+# Larger errors are drawn at this height: twice the size of the exact result.
 _LARGEST = 2.0
 
 
 def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool = True) -> None:
-    """Write the picture, whole or not at all; its form is that of the name.
+    """Write the picture atomically, in the format of the file name's suffix.
 
     Raises:
         InputError: matplotlib is missing.
-        OutputError: a name of another form, or it cannot be written.
+        OutputError: the suffix is unknown, or the file cannot be written.
     """
     form = Path(path).suffix.lower().removeprefix(".")
     if form not in _FORMS:
-        raise OutputError(f"{path}: expected a name that ends in .{', .'.join(_FORMS)}")
+        raise OutputError(f"{path}: expected a file name that ends in .{', .'.join(_FORMS)}")
     try:
-        # Without pyplot, which would look for a screen and keep every figure.
+        # Without pyplot, which would look for a display and keep every figure.
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("a picture needs matplotlib, which is not installed: pip install matplotlib") from error
-    # The same picture from the same figures.
+    # A fixed salt makes equal figures give equal files.
     style: Any = {"svg.hashsalt": "kexue", "font.size": 9, "font.family": fonts_for([report.model])[0]}
     with rc_context(style):
         figure = Figure(figsize=(11, 7.4), layout="constrained")
         panels: Any = figure.subplots(2, 3)
-        _alone(panels[0][0], report)
-        _compounded(panels[0][1], report)
+        _layer_errors(panels[0][0], report)
+        _hidden_errors(panels[0][1], report)
         _heads(figure, panels[0][2], report)
-        _peaked(panels[1][0], report)
+        _peakedness(panels[1][0], report)
         _outputs(panels[1][1], report)
         _speed(panels[1][2], report)
         colour = {"fine as it is": "tab:green", "recover it": "tab:orange", "do not": "tab:red"}[report.verdict]
@@ -57,7 +57,7 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
             fontweight="bold",
         )
         with whole_binary_file(path, overwrite=overwrite) as file:
-            # The name of the model may be longer than the panels are wide.
+            # "tight", since the model's name may be wider than the panels.
             dates: Any = {"Date": None} if form == "svg" else None
             figure.savefig(file, format=form, dpi=130, bbox_inches="tight", metadata=dates)
 
@@ -65,7 +65,7 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
 def _lines(axes: Any, report: "PerformerReport", errors: str, names: list[str]) -> None:
     for name in names:
         places = [layer.number for layer in report.layers if name in getattr(layer, errors)]
-        heights = [min(_LARGEST, _number(getattr(layer, errors)[name])) for layer in report.layers if name in
+        heights = [min(_LARGEST, _bounded(getattr(layer, errors)[name])) for layer in report.layers if name in
                    getattr(layer, errors)]  # fmt: skip
         style = "--" if name == "mean of v" else "-"
         axes.plot(places, heights, style, marker="o", markersize=4, color=_COLOURS[name], label=name)
@@ -82,19 +82,19 @@ def _by_layer(axes: Any, report: "PerformerReport") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _alone(axes: Any, report: "PerformerReport") -> None:
+def _layer_errors(axes: Any, report: "PerformerReport") -> None:
     names = [name for name in _COLOURS if any(name in layer.errors for layer in report.layers)]
     axes.axhspan(0, report.linear_error, color="tab:green", alpha=0.12, linewidth=0)
     _lines(axes, report, "errors", names)
     axes.set_title("error of each layer alone", fontsize=10)
-    axes.set_ylabel("relative L2 (green: near enough)")
+    axes.set_ylabel("relative L2 (green: close enough)")
     axes.legend(frameon=False, fontsize=8)
 
 
-def _compounded(axes: Any, report: "PerformerReport") -> None:
+def _hidden_errors(axes: Any, report: "PerformerReport") -> None:
     names = [name for name in _COLOURS if any(name in layer.hidden_errors for layer in report.layers)]
     if not names:
-        return _nothing(axes, "hidden states: not those\nof the attention's layers")
+        return _empty_panel(axes, "hidden states do not\nmatch the attention layers")
     _lines(axes, report, "hidden_errors", names)
     axes.set_title("error of the hidden states, all layers linear", fontsize=10)
     axes.set_ylabel("relative L2")
@@ -117,7 +117,7 @@ def _heads(figure: Any, axes: Any, report: "PerformerReport") -> None:
     axes.set_title(f"error of each head, {report.judged}", fontsize=10)
 
 
-def _peaked(axes: Any, report: "PerformerReport") -> None:
+def _peakedness(axes: Any, report: "PerformerReport") -> None:
     numbers = [layer.number for layer in report.layers]
     axes.bar(numbers, [100 * layer.attended for layer in report.layers], color="0.85", width=0.7)
     axes.set_ylabel("keys attended to, % (bars)")
@@ -136,7 +136,7 @@ def _peaked(axes: Any, report: "PerformerReport") -> None:
 
 def _outputs(axes: Any, report: "PerformerReport") -> None:
     names = list(report.outputs)
-    heights = [max(0.0, _number(report.outputs[name].cosine)) for name in names]
+    heights = [max(0.0, _bounded(report.outputs[name].cosine)) for name in names]
     axes.bar(range(len(names)), heights, color=[_COLOURS[name] for name in names], width=0.6)
     for place, name in enumerate(names):
         found = report.outputs[name]
@@ -161,7 +161,7 @@ def _outputs(axes: Any, report: "PerformerReport") -> None:
 def _speed(axes: Any, report: "PerformerReport") -> None:
     speed = report.speed
     if speed is None:
-        return _nothing(axes, "speed was not measured")
+        return _empty_panel(axes, "speed was not measured")
     for name, colour in {"softmax": "0.45", "linear": "tab:blue"}.items():
         known = [(found.length, 1000 * getattr(found, name)) for found in speed.lengths if getattr(found, name)]
         axes.plot(*zip(*known, strict=True), marker="o", markersize=4, color=colour, label=name)
@@ -180,12 +180,12 @@ def _speed(axes: Any, report: "PerformerReport") -> None:
     return None
 
 
-def _nothing(axes: Any, why: str) -> None:
+def _empty_panel(axes: Any, why: str) -> None:
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", color="0.5", transform=axes.transAxes)
 
 
-def _number(value: float) -> float:
+def _bounded(value: float) -> float:
     return value if math.isfinite(value) else _LARGEST
 
 

@@ -1,4 +1,4 @@
-"""Texts cut into pieces that a model takes whole, and batches of them; words hidden for a masked language model."""
+"""Cut texts into passages that fit a model, batch them, and mask words for a masked language model."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,31 +8,31 @@ import torch
 from kexue_hf.errors import InputError
 from kexue_hf.pipelines.text_windows import Frame, encode_texts, frame_of, longest_row, room_in
 
-# Tokens of its own that a piece has at least: the rest of a text is left out where it is shorter.
+# Minimum number of a passage's own tokens: shorter rests of a text are dropped.
 LEAST_TOKENS = 8
 MASKED_SHARE = 0.15
 
 
-class Pieces:
-    """Pieces of texts, one after the other, that share no token; special tokens are around each.
+class Passages:
+    """Consecutive passages of texts without overlap; special tokens surround each.
 
     Attributes:
-        rows: ids of each piece.
-        max_length: tokens of a piece at most, special ones included.
+        rows: ids of each passage.
+        max_length: maximum number of tokens of a passage, special tokens included.
 
     Args:
-        max_length: None for what model and tokenizer allow.
+        max_length: None for the maximum of model and tokenizer.
 
     Raises:
-        InputError: texts too short for two pieces, or no word that the tokenizer knows.
-        ValueError: `max_length` has no room for a token, or is more than the model takes.
+        InputError: the texts are too short for two passages, or the tokenizer knows no words.
+        ValueError: `max_length` leaves no room for a token, or exceeds the model's maximum.
     """
 
     def __init__(self, model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None = None) -> None:
-        # What transformers makes where there is no tokenizer.
+        # transformers creates an empty tokenizer for a folder without one.
         if len(tokenizer) <= len(tokenizer.all_special_ids):
             raise InputError(
-                "the model has no tokenizer, or one that knows no words: its folder lacks the files of one"
+                "the model has no tokenizer, or one without words: add the tokenizer's files to its folder"
             )
         self.frame = frame_of(tokenizer)
         room = _room(model, tokenizer, self.frame, max_length)
@@ -57,14 +57,14 @@ class Pieces:
         return [*self.frame.before, *body, *self.frame.after]
 
     def shortened(self, row: list[int], length: int) -> list[int]:
-        """The first tokens of a row, as a row of at most `length`."""
+        """Return a row's first tokens as a row of at most `length`."""
         if len(row) <= length or length <= len(self.frame):
             return row
         begin = len(self.frame.before)
         return self._framed(row[begin : begin + length - len(self.frame)])
 
     def batches(self, rows: Sequence[list[int]], size: int) -> list[dict[str, torch.Tensor]]:
-        """Inputs of the model, `size` rows at a time, padded on the right."""
+        """Return inputs of the model, `size` rows each, padded on the right."""
         return [self._batch(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def _batch(self, rows: Sequence[list[int]]) -> dict[str, torch.Tensor]:
@@ -78,24 +78,24 @@ class Pieces:
 
     @property
     def has_mask(self) -> bool:
-        """Whether the tokenizer has a token to hide words with."""
+        """Whether the tokenizer has a token for masking words."""
         return self._mask is not None
 
-    def hidden(self, batches: Sequence[dict[str, torch.Tensor]]) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
-        """Each batch with words hidden, the same ones every time, and labels, -100 where none is hidden."""
-        assert self._mask is not None  # the caller has asked `has_mask`
+    def masked(self, batches: Sequence[dict[str, torch.Tensor]]) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
+        """Yield each batch with words masked, the same ones every time, and labels, -100 where nothing is masked."""
+        assert self._mask is not None  # the caller has checked `has_mask`
         generator = torch.Generator().manual_seed(0)
         special = torch.tensor([*self.frame.before, *self.frame.after, self._pad])
         for batch in batches:
             ids = batch["input_ids"]
             own = batch["attention_mask"].bool() & ~torch.isin(ids, special)
-            # The least of random numbers: every row has one hidden, however short it is.
+            # The smallest random number is always included, so that every row has a masked token.
             drawn = torch.rand(ids.shape, generator=generator).masked_fill(~own, 2.0)
             hide = own & ((drawn < MASKED_SHARE) | (drawn == drawn.amin(-1, keepdim=True)))
             yield {**batch, "input_ids": ids.masked_fill(hide, self._mask)}, ids.masked_fill(~hide, -100)
 
-    def following(self, batches: Sequence[dict[str, torch.Tensor]]) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
-        """Each batch, and as labels the token that follows each, -100 where none does."""
+    def next_tokens(self, batches: Sequence[dict[str, torch.Tensor]]) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
+        """Yield each batch with the token after each as labels, -100 where there is none."""
         for batch in batches:
             labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100).roll(-1, -1)
             labels[:, -1] = -100
@@ -103,11 +103,11 @@ class Pieces:
 
 
 def _room(model: Any, tokenizer: Any, frame: Frame, max_length: int | None) -> int:
-    """Tokens of a text in a piece."""
+    """Return the number of text tokens in a passage."""
     if max_length is None and getattr(model.config, "model_type", None) == "performer_bert":
-        # Softmax, which it is compared with, takes the square of the time: by default no further than the table.
+        # The softmax used for comparison takes quadratic time: by default, passages do not exceed the position table.
         max_length = min(longest_row(model, tokenizer), model.config.max_position_embeddings)
     return room_in(model, tokenizer, frame, max_length)
 
 
-__all__ = ["LEAST_TOKENS", "Pieces"]
+__all__ = ["LEAST_TOKENS", "Passages"]

@@ -1,16 +1,16 @@
-"""What linear attention would do to a model, on the user's own text: before anything is swapped.
+"""Report the effect of linear attention on a model, on the user's own text, before anything is swapped.
 
-Both attentions run over pieces of the text. The maps are calibrated on one half of the pieces, everything is measured
-on the other. The model itself is only read: what is swapped is a copy that shares its weights.
+Both kinds of attention run over passages of the text. The maps are calibrated on one half of the passages, and
+everything is measured on the other half. The model itself is only read: a copy that shares its weights is swapped.
 
-Thresholds, and why these:
+Thresholds and their reasons:
 
-* `LINEAR_ERROR` (in comparison_performer_bert): up to it a layer may be linear.
-* `NO_BETTER`: a layer whose error is not at least a twentieth below that of attending to everything alike does not
-  know what to attend to: its map says nothing about the layer.
-* `FINE_COSINE` and `FINE_SHARE`: the pooled vectors may move by a tenth of what lies between different pieces of the
-  text. The first alone would not do: many encoders give all texts nearly the same vector.
-* `FINE_LOSS`: nats that masked (or following) words may cost more; perplexity then rises by at most 5 %.
+* `LINEAR_ERROR` (in layer_comparison.py): largest error of a linear layer.
+* `NO_BETTER`: if a layer's error is not at least a twentieth below that of uniform attention, its map says nothing
+  about the layer.
+* `FINE_COSINE` and `FINE_SHARE`: the pooled vectors may move by a tenth of the distance between different passages of
+  the text. The cosine alone would not be enough: many encoders give all texts nearly the same vector.
+* `FINE_LOSS`: largest increase of the loss of masked (or next) words, in nats; perplexity then rises by at most 5 %.
 """
 
 import copy
@@ -36,14 +36,21 @@ from kexue_hf.performer.calibrate_model import calibrate_performer
 from kexue_hf.performer.layer_comparison import (
     LINEAR_ERROR,
     LayerComparison,
+    close_enough,
     mean_map,
-    near_enough,
     twin_of,
 )
-from kexue_hf.performer.report.passages import Pieces
+from kexue_hf.performer.report.passages import Passages
 from kexue_hf.performer.report.speed import LENGTHS, AttentionSpeed, attention_speed
 from kexue_hf.performer.report.text import ranges, report_text
-from kexue_hf.performer.report.variants import BothAttentions, Maps, compare_one, compare_runs, each_run, softmax
+from kexue_hf.performer.report.variants import (
+    BothAttentions,
+    Maps,
+    compare_variant,
+    compare_variants,
+    each_variant,
+    softmax,
+)
 from kexue_hf.performer.swap import replace_maps, use_performer
 
 NO_BETTER = 0.95
@@ -52,29 +59,29 @@ FINE_SHARE = 0.1
 FINE_LOSS = 0.05
 
 FINE, RECOVER, DO_NOT, SOFTMAX = "fine as it is", "recover it", "do not", "softmax"
-# Names of what is compared.
+# Names of the variants.
 MEAN, AS_MADE, CALIBRATED, AS_SAVED, SUGGESTED = "mean of v", "uncalibrated", "calibrated", "as saved", "suggested"
-# Calibration takes exact softmax over all pairs, and needs no longer texts.
+# Calibration takes exact softmax over all pairs, and does not need longer texts.
 CALIBRATION_LENGTH = 256
-# What is used of a text, where nothing else is said.
-_TOKENS, _LEAST_PIECES = 4096, 8
+# Default size of the used part of a text.
+_TOKENS, _LEAST_PASSAGES = 4096, 8
 _WORST_HEADS = 5
 _BATCH = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """One attention layer. Deviations and shares are root mean squares and means over its heads.
+    """One attention layer. Deviations are root mean squares over its heads, shares are means.
 
     Attributes:
-        query_std, key_std: root mean square entry about the mean, in units in which q . k is over the root of
+        query_std, key_std: root mean square entry about the mean, in the unit in which q . k is divided by the root of
             head_dim.
-        logit_std: of a row's logits about the row's mean.
-        attended: how many keys a row attends to (exp of its entropy), as a share of all; 1 is everything alike.
-        errors: relative L2 error of the layer alone, given the softmax model's own queries, keys and values, by name
-            of what takes softmax's place. Empty for a layer that stays softmax.
-        hidden_errors: relative L2 error of its hidden states in the model where all layers are linear.
-        head_errors: as `errors`, of each head, for what the verdict is about.
+        logit_std: standard deviation of a row's logits about the row's mean.
+        attended: number of keys a row attends to (exp of its entropy), as a share of all; 1 is uniform attention.
+        errors: relative L2 error of the layer alone, given the softmax model's queries, keys and values, by variant.
+            Empty for a layer that keeps softmax.
+        hidden_errors: relative L2 error of its hidden states in the model with all layers linear.
+        head_errors: as `errors`, of each head, for the variant that is judged.
     """
 
     number: int
@@ -91,12 +98,12 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class OutputReport:
-    """What comes out of the model, beside softmax's.
+    """Output of the model, compared with softmax's.
 
     Attributes:
-        cosine, least_cosine: of the mean-pooled vectors, mean over the pieces and the least.
+        cosine, least_cosine: mean and minimum over the passages of the cosine of the mean-pooled vectors.
         hidden_error: relative L2 error of the last hidden states.
-        loss: nats a masked (or following) word; None where the model has no head for it.
+        loss: nats per masked (or next) word; None if the model has no head for it.
     """
 
     cosine: float
@@ -107,15 +114,15 @@ class OutputReport:
 
 @dataclasses.dataclass(frozen=True)
 class PerformerReport:
-    """What was found; `str()` is a table, `draw` a picture, `to_dict` plain values.
+    """A report; `str()` formats it as a table, `draw` as a picture, `to_dict` as plain values.
 
     Attributes:
-        judged: what the verdict is about: "calibrated" or "as saved".
-        cosine_between: of the pooled vectors of different pieces under softmax, on average.
-        outputs: by name of what takes softmax's place, in all layers or in the suggested ones.
-        suggested_layers: those near enough to be linear without training.
+        judged: variant that the verdict is about: "calibrated" or "as saved".
+        cosine_between: mean cosine of the pooled vectors of different passages under softmax.
+        outputs: by variant, in all layers or in the suggested ones.
+        suggested_layers: layers close enough to be linear without training.
         loss_kind: "masked-word", "next-word" or None.
-        verdict: "fine as it is", "recover it" or "do not"; `advice` says it in a sentence.
+        verdict: "fine as it is", "recover it" or "do not"; `advice` explains it in a sentence.
     """
 
     model: str
@@ -142,12 +149,12 @@ class PerformerReport:
     speed: AttentionSpeed | None = None
 
     def worst_heads(self, count: int = _WORST_HEADS) -> list[tuple[int, int, float]]:
-        """(layer, head, error) of the heads farthest from softmax."""
+        """Return (layer, head, error) of the heads farthest from softmax."""
         heads = [(layer.number, head, error) for layer in self.layers for head, error in enumerate(layer.head_errors)]
         return sorted(heads, key=lambda found: -found[2] if math.isfinite(found[2]) else -math.inf)[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; what is not finite is None."""
+        """Return plain values for JSON; non-finite numbers become None."""
         whole = {**dataclasses.asdict(self), "worst_heads": [list(head) for head in self.worst_heads()]}
         finite: dict[str, Any] = _finite(whole)
         return finite
@@ -180,30 +187,29 @@ def performer_report(
     lengths: Sequence[int] | None = LENGTHS,
     progress: bool = False,
 ) -> PerformerReport:
-    """Compare linear attention with softmax in a model, on texts of one's own.
+    """Compare linear attention with softmax in a model, on the user's own texts.
 
-    The model is left as it is, in every respect. A model with feature maps (of type performer_bert, or after
-    `use_performer`) is reported with them as they are, unless `feature_map` or `num_features` are given.
+    The model is not changed in any way. A model with feature maps (of type performer_bert, or after `use_performer`)
+    is reported with its own maps, unless `feature_map` or `num_features` are given.
 
     Args:
-        model: any that `use_performer` takes, or of type performer_bert.
-        texts: each is cut into pieces of up to `max_length` tokens.
+        model: any model that `use_performer` accepts, or one of type performer_bert.
+        texts: each is cut into passages of up to `max_length` tokens.
         tokenizer: the model's.
-        feature_map: a new one, "low_order", "favor+", "favor++" or "learned" (as it is before it is trained); None for
-            the model's own, or "low_order".
-        num_features: features a head; None for the model's own, or 256.
-        layers: those that are linear, from 0; None for all, or as the model has it.
-        pieces: at most so many are used, from all over the texts: one half to calibrate, the other to measure on. None
-            for some 4,000 tokens, and eight pieces at least.
-        max_length: tokens of a piece, special ones included; None for what the model takes.
-        linear_error: up to which error of its own a layer is suggested to be linear.
-        lengths: at which the speed is measured; None leaves it out.
-        progress: show bars on stderr.
+        feature_map: a new map, "low_order", "favor+", "favor++" or "learned" (before training); None for the model's
+            own, or "low_order".
+        num_features: features per head; None for the model's own, or 256.
+        layers: the linear layers, from 0; None for all, or the model's own choice.
+        pieces: maximum number of passages, evenly spread over the texts: one half to calibrate on, the other to
+            measure on. None for some 4,000 tokens, and at least eight passages.
+        max_length: tokens per passage, special tokens included; None for the model's maximum.
+        linear_error: largest error of a layer that is suggested to be linear.
+        lengths: lengths at which the speed is measured; None skips it.
+        progress: whether to show bars on stderr.
 
     Raises:
-        InputError: texts too short for two pieces, or numbers that make no sense.
-        ValueError: a model whose attention cannot be exchanged, or of several tasks; a layer or a map that does not
-            exist.
+        InputError: the texts are too short for two passages, or a number is out of range.
+        ValueError: the model's attention cannot be replaced, or it has several tasks; a layer or map does not exist.
     """
     if pieces is not None and pieces < 2:
         raise InputError(f"pieces must be at least 2, one to calibrate and one to measure on, got {pieces}")
@@ -214,12 +220,12 @@ def performer_report(
     if num_features is not None and num_features < 1:
         raise InputError(f"num_features must be at least 1, got {num_features}")
     if getattr(model.config, "is_encoder_decoder", False):
-        raise InputError(f"{type(model).__name__} is an encoder with a decoder; expected one of the two alone")
+        raise InputError(f"{type(model).__name__} has an encoder and a decoder: pass only one of them")
     refuse_several_tasks(model)
     if lengths is not None and (not lengths or min(lengths) < 1):
         raise InputError(f"lengths must be numbers of tokens of at least 1, got {list(lengths)}")
-    cut = Pieces(model, tokenizer, texts, max_length)
-    count = min(pieces or max(_LEAST_PIECES, _TOKENS // cut.max_length), len(cut.rows))
+    cut = Passages(model, tokenizer, texts, max_length)
+    count = min(pieces or max(_LEAST_PASSAGES, _TOKENS // cut.max_length), len(cut.rows))
     chosen = [cut.rows[number * len(cut.rows) // count] for number in range(count)]
 
     as_saved = _has_maps(model) and feature_map is None and num_features is None
@@ -236,7 +242,7 @@ def performer_report(
     if as_saved and wanted is not None:
         both.maps = _maps_of(both, wanted)
     if not both.maps:
-        raise InputError("the model has no linear layer to report on: name some (layers), or a feature map")
+        raise InputError("the model has no linear layer to report on: give layers or a feature map")
     judged = AS_SAVED if as_saved else CALIBRATED
     to_calibrate, to_measure = ([], chosen) if as_saved else (chosen[0::2], chosen[1::2])
     variants: dict[str, Maps] = {MEAN: {name: mean_map(found) for name, found in both.maps.items()}}
@@ -246,12 +252,12 @@ def performer_report(
         try:
             calibrate_performer(twin, short, progress=progress)
         except ValueError as error:
-            # Too few pieces, or too short ones, for the maps.
+            # The passages are too few or too short for the maps.
             raise InputError(f"the pieces of the text that the maps are calibrated on: {error}") from error
     variants[judged] = both.maps
 
     batches = cut.batches(to_measure, _BATCH)
-    seen, differences, vectors = compare_runs(both, _bar(batches, "comparing", progress), variants)
+    seen, differences, vectors = compare_variants(both, _bar(batches, "comparing", progress), variants)
     hidden = {variant: difference.relative() for variant, difference in differences.items()}
     reports = [
         _layer(number, name, seen[name], judged, hidden, len(both.modules), linear_error)
@@ -265,7 +271,7 @@ def performer_report(
     if 0 < len(suggested) < len(linear):
         names = list(both.modules)
         variants[SUGGESTED] = {names[number]: variants[judged][names[number]] for number in suggested}
-        differences[SUGGESTED] = compare_one(both, batches, variants[SUGGESTED])
+        differences[SUGGESTED] = compare_variant(both, batches, variants[SUGGESTED])
     losses, kind = _losses(both, cut, batches, variants, causal := _causal(both))
     outputs = {
         variant: OutputReport(
@@ -309,19 +315,19 @@ def performer_report(
 
 
 def _title(model: Any) -> str:
-    """The class, after the name of the folder that it came from."""
+    """Return the name of the model's folder and its class."""
     name = Path(str(getattr(model.config, "_name_or_path", "") or "")).name
     return f"{name} ({type(model).__name__})" if name else type(model).__name__
 
 
 def _maps_of(both: BothAttentions, layers: list[int]) -> Maps:
-    """Those of the layers that are named."""
+    """Return the maps of the given layers."""
     names = dict(enumerate(both.modules))
     linear = [number for number, name in names.items() if name in both.maps]
     if lacking := [layer for layer in layers if layer not in linear]:
         raise InputError(
-            f"layers must be of those that are linear in this model, {ranges(linear)}, "
-            f"got {lacking[0]}; for others name a feature map, too"
+            f"layers must be linear layers of this model, {ranges(linear)}, got {lacking[0]}; to make others linear "
+            "give a feature map too"
         )
     return {names[layer]: both.maps[names[layer]] for layer in sorted(set(layers))}
 
@@ -335,7 +341,7 @@ def _has_maps(model: Any) -> bool:
 
 
 def _settings(model: Any, feature_map: str | None, num_features: int | None) -> dict[str, Any]:
-    """What is not given is the model's own, or the default."""
+    """Return the settings of new maps; those not given are the model's own, or the defaults."""
     saved = getattr(model.config, "performer", None)
     if _is_ours(model):
         saved = {name: getattr(model.config, name) for name in ("feature_map", "num_features", "norm", "seed")}
@@ -374,7 +380,7 @@ def _layer(
     errors = {variant: float(seen.error(variant)) for variant in seen.maps}
     verdict = SOFTMAX
     if errors:
-        # The mean's is the kernel's own with a map of nothing, the same to rounding as the exact one.
+        # Uniform attention is computed by the linear kernel too, so rounding is the same on both sides.
         verdict = _judge_layer(errors[judged], errors[MEAN], linear_error)
     return LayerReport(
         number=number,
@@ -391,31 +397,35 @@ def _layer(
 
 
 def _judge_layer(error: float, mean_error: float, linear_error: float) -> str:
-    if near_enough(error, mean_error, linear_error):
+    if close_enough(error, mean_error, linear_error):
         return FINE
     return RECOVER if error < NO_BETTER * mean_error else DO_NOT
 
 
 def _losses(
-    both: BothAttentions, cut: Pieces, batches: list[dict[str, torch.Tensor]], variants: dict[str, Maps], causal: bool
+    both: BothAttentions,
+    cut: Passages,
+    batches: list[dict[str, torch.Tensor]],
+    variants: dict[str, Maps],
+    causal: bool,
 ) -> tuple[dict[str, float], str | None]:
-    """Nats a word, by variant and under softmax, and of which words; nothing without a head for them."""
+    """Return nats per word by variant and under softmax, and the kind of words; nothing without a head for them."""
     get = getattr(both.model, "get_output_embeddings", None)
     if get is None or get() is None or not (causal or cut.has_mask):
         return {}, None
-    ask = cut.following if causal else cut.hidden
+    ask = cut.next_tokens if causal else cut.masked
     found: dict[str, float | None] = {}
     with torch.no_grad():
         with softmax():
             found[SOFTMAX] = both.loss(ask(batches))
-        for variant in each_run(both, variants):
+        for variant in each_variant(both, variants):
             found[variant] = both.loss(ask(batches))
     known = {variant: loss for variant, loss in found.items() if loss is not None}
     return known, ("next-word" if causal else "masked-word") if known else None
 
 
 def _cosine_between(vectors: torch.Tensor) -> float:
-    """The mean over pairs of different pieces; NaN where there is one only."""
+    """Return the mean over pairs of different passages; NaN if there is only one."""
     unit = torch.nn.functional.normalize(vectors, dim=-1)
     count = len(unit)
     if count < 2:
@@ -436,7 +446,7 @@ def _judge(
     near = found.cosine >= FINE_COSINE and not 1 - found.cosine > FINE_SHARE * (1 - between)
     if near and (worse is None or worse <= FINE_LOSS):
         how = "swap it in, and calibrate" if judged == CALIBRATED else "use it as it is"
-        return FINE, f"Linear attention in all these layers gives nearly what softmax gives: {how}."
+        return FINE, f"Linear attention in all these layers gives nearly the same result as softmax: {how}."
     part = ""
     if SUGGESTED in outputs:
         part = (
@@ -444,22 +454,23 @@ def _judge(
             f'(cosine {outputs[SUGGESTED].cosine:.3f}): layers={suggested}, or layers="auto".'
         )
     elif not suggested:
-        part = " No layer is near enough to be linear untrained."
+        part = " No layer is close enough to be linear without training."
     failed = [layer.number for layer in layers if layer.verdict == DO_NOT]
     if not found.hidden_error < NO_BETTER * outputs[MEAN].hidden_error:
         return DO_NOT, (
-            "The result is no nearer to softmax's than that of attending to everything alike: linear attention has "
-            f"nothing of this model to start from.{part}"
+            "The result is no closer to softmax's than that of uniform attention: linear attention keeps nothing of "
+            f"this model to start from.{part}"
         )
     if 2 * len(failed) > len(layers):
         return DO_NOT, (
-            f"In most layers ({ranges(failed)}) linear attention is no nearer to softmax than attending to everything "
-            f"alike: too peaked for a fixed map.{part}"
+            f"In most layers ({ranges(failed)}) linear attention is no closer to softmax than uniform attention: the "
+            f"attention is too peaked for a fixed map.{part}"
         )
     kept = f"; layer{'s' * (len(failed) > 1)} {ranges(failed)} should stay softmax" if failed else ""
     return RECOVER, (
-        "Much of it is kept, but not enough to use untrained: train learned maps (kexue_hf.transfer_attention, "
-        f"examples/recover_performer.py), fine-tune, or keep softmax in some layers{kept}.{part}"
+        "Much of the model is kept, but not enough to use it untrained: train learned maps "
+        "(kexue_hf.transfer_attention, examples/recover_performer.py), fine-tune, or keep softmax in some layers"
+        f"{kept}.{part}"
     )
 
 

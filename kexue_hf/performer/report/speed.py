@@ -1,7 +1,7 @@
-"""How fast one layer's attention is on this machine, softmax (PyTorch's scaled dot product) beside linear, by length.
+"""Time one layer's softmax attention (PyTorch's scaled dot product) and linear attention, by length, on this machine.
 
-Of the attention alone, queries, keys and values to outputs: what a layer does besides is the same for both, so the
-length from which linear attention is the faster one is that of the whole layer.
+Only the attention itself is timed, from queries, keys and values to outputs: the rest of a layer costs the same, so
+the length from which linear attention is faster holds for the whole layer.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from typing import Any
 from kexue_hf.errors import InputError
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
-# Each is run at least so often, and again until it has run so long: the median of three is not that of a slow moment.
+# Each contender runs at least _LEAST_RUNS times and _SECONDS in all, so that the median ignores a slow moment.
 _LEAST_RUNS, _SECONDS = 3, 0.3
 _MOST_RUNS = 15
-# Softmax takes four times as long for twice the length: where the next would take longer than this, it is left out.
+# Longest expected seconds of a run. Softmax takes four times as long for twice the length; longer runs are skipped.
 _PATIENCE = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
 class SpeedAtLength:
-    """Median seconds for one text of `length` tokens; None where it would have taken too long or too much memory."""
+    """Median seconds for one text of `length` tokens; None if it would take too long or too much memory."""
 
     length: int
     softmax: float | None
@@ -32,7 +32,7 @@ class SpeedAtLength:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster linear attention is."""
+        """Speed of linear attention relative to softmax."""
         return None if self.softmax is None or self.linear is None else self.softmax / self.linear
 
 
@@ -42,8 +42,8 @@ class AttentionSpeed:
 
     Attributes:
         shape: batch, heads and head_dim.
-        crossover: tokens from which on linear attention is the faster one, between the lengths measured; the least
-            length where it always is; None where it never is.
+        crossover: number of tokens from which on linear attention is faster, interpolated between the measured
+            lengths; the smallest length if it is always faster; None if it never is.
     """
 
     device: str
@@ -54,7 +54,7 @@ class AttentionSpeed:
     crossover: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -68,16 +68,16 @@ def attention_speed(
     dtype: Any = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> AttentionSpeed:
-    """Time both on random queries, keys and values of one text.
+    """Time both kinds of attention on random queries, keys and values of one text.
 
     Args:
-        feature_map: the linear attention's.
+        feature_map: map of the linear attention.
         lengths: numbers of tokens.
-        dtype: of queries, keys and values; float32 if None.
-        progress: wraps the lengths, to show how far it is.
+        dtype: of queries, keys and values; None for float32.
+        progress: wraps the lengths, to show a progress bar.
 
     Raises:
-        InputError: no length, or one below 1.
+        InputError: there is no length, or one is below 1.
     """
     import torch
 
@@ -127,7 +127,10 @@ def _at_length(
 
 
 def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str, float]:
-    """Seconds, of runs in turn: a machine's slow moment hits both alike. None of what the memory does not do for."""
+    """Return median seconds, from alternating runs: a slow moment of the machine affects both. Skip failed contenders.
+
+    A contender fails if it runs out of memory.
+    """
     import torch
 
     def once(run: Callable[[], None]) -> float | None:
@@ -142,7 +145,7 @@ def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str
             raise
         return time.perf_counter() - begun
 
-    # The first run pays for what is set up once; where it is long, that is lost in it.
+    # The first run includes one-time setup. If it is long, the setup is negligible and the run counts.
     first = {name: once(run) for name, run in contenders.items()}
     seconds = {name: [took] if took > 1.0 else [] for name, took in first.items() if took is not None}
     unfinished = list(seconds)
@@ -152,7 +155,7 @@ def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str
             if took is not None:
                 seconds[name].append(took)
             else:
-                # What there was memory for before: others may have it now.
+                # Memory that was available before may now be in use elsewhere.
                 del seconds[name]
         unfinished = [
             name
@@ -163,7 +166,7 @@ def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str
 
 
 def crossover_of(found: Sequence[SpeedAtLength]) -> float | None:
-    """Where the ratio of the times last passes 1 on its way up, by straight lines between the logarithms."""
+    """Return where the ratio of the times last rises above 1, interpolated linearly between logarithms."""
     known = [(place.length, place.ratio) for place in found if place.ratio is not None]
     if not known or known[-1][1] < 1:
         return None

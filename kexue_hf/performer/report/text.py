@@ -1,4 +1,4 @@
-"""A report on linear attention as text for a terminal."""
+"""Format a report on linear attention as text for a terminal."""
 
 import math
 import textwrap
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from kexue_hf.performer.report.report import PerformerReport
     from kexue_hf.performer.report.speed import AttentionSpeed
 
-# Of a line; and what the columns are about, in the order in which they come.
+# Line width, and the columns of variants in order.
 _WIDTH = 110
 _MAPS = ("mean of v", "uncalibrated", "calibrated", "as saved")
 
 
 def report_text(report: "PerformerReport") -> str:
-    """The whole report; lines of at most some 110 characters."""
+    """Return the whole report, with lines of about 110 characters at most."""
     parts = [_head(report), _layers(report), _worst(report), _output(report)]
     if report.speed is not None:
         parts.append(speed_text(report.speed))
@@ -39,7 +39,7 @@ def _head(report: "PerformerReport") -> str:
 def _layers(report: "PerformerReport") -> str:
     names = [name for name in _MAPS if any(name in layer.errors for layer in report.layers)]
     title = "error of the layer alone"
-    # Where there are few columns they are wider, for what stands above them.
+    # Few columns are widened, to fit their common title.
     least = max(9, -(-(len(title) + 4) // len(names)) - 2)
     widths = [max(least, len(name)) for name in names]
     own = sum(widths) + 2 * len(widths)
@@ -57,7 +57,7 @@ def _layers(report: "PerformerReport") -> str:
             f"  {_figure(layer.hidden_errors.get(report.judged)):>13}  {layer.verdict}"
         )
     lines.append(
-        "Errors are relative L2, 0 is softmax itself; worse than the mean of v is worse than no attention.\n"
+        "Errors are relative L2, 0 is softmax itself; a larger error than the mean of v is worse than no attention.\n"
         f"The verdict is on {report.judged!r}: a layer is fine up to {report.linear_error:g}."
     )
     return "\n".join(lines)
@@ -69,7 +69,7 @@ def _worst(report: "PerformerReport") -> str:
 
 
 def _output(report: "PerformerReport") -> str:
-    lines = [f"{'what comes out of the model, in place of softmax:':<50}{'cosine':>8}{'least':>8}{'states':>8}"]
+    lines = [f"{'output of the model, compared with softmax:':<50}{'cosine':>8}{'least':>8}{'states':>8}"]
     if report.loss_kind is not None:
         lines[0] += f"{report.loss_kind + ' loss':>18}"
         lines.append(f"{'  softmax':<50}{1:>8.3f}{1:>8.3f}{0:>8.3f}{_figure(report.softmax_loss):>18}")
@@ -84,17 +84,17 @@ def _output(report: "PerformerReport") -> str:
         lines.append(line + (f"{_figure(found.loss):>18}" if report.loss_kind is not None else ""))
     if math.isfinite(report.cosine_between):
         lines.append(
-            "cosine, least: of the mean-pooled vector with softmax's, mean and least of the pieces; softmax's vectors "
-            f"of\ndifferent pieces have {report.cosine_between:.3f} with one another. states: relative error of the "
+            "cosine, least: mean-pooled vector against softmax's, mean and minimum over the pieces; softmax's vectors "
+            f"of\ndifferent pieces have a mean cosine of {report.cosine_between:.3f}. states: relative error of the "
             "last hidden states."
         )
     if report.loss_kind is not None:
-        lines.append(f"{report.loss_kind} loss: nats a word.")
+        lines.append(f"{report.loss_kind} loss: nats per word.")
     return "\n".join(lines)
 
 
 def speed_text(speed: "AttentionSpeed") -> str:
-    """Times by length, and from where on linear attention is the faster one."""
+    """Format the times by length, and the length from which linear attention is faster."""
     _, heads, head_dim = speed.shape
     threads = f", {speed.threads} threads" if speed.device == "cpu" else ""
     lines = [
@@ -110,7 +110,7 @@ def speed_text(speed: "AttentionSpeed") -> str:
     if speed.crossover is None:
         lines.append("Linear attention is not faster at any of these lengths.")
     elif speed.crossover <= speed.lengths[0].length:
-        lines.append(f"Linear attention is faster from {speed.lengths[0].length:,} tokens on, if not before.")
+        lines.append(f"Linear attention is faster from {speed.lengths[0].length:,} tokens on, or from fewer.")
     else:
         lines.append(f"Linear attention is faster from about {round(speed.crossover, -1):,.0f} tokens on.")
     if speed.device == "cpu" and speed.dtype not in ("float32", "float64"):
@@ -137,14 +137,14 @@ def _figure(value: float | None) -> str:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """0-2, 5 for [0, 1, 2, 5]."""
-    runs: list[list[int]] = []
+    """Format numbers as ranges: "0-2, 5" for [0, 1, 2, 5]."""
+    groups: list[list[int]] = []
     for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
         else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+            groups.append([number])
+    return ", ".join(f"{group[0]}-{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups)
 
 
 __all__ = ["report_text", "speed_text"]

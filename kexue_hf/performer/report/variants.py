@@ -1,4 +1,4 @@
-"""A model with softmax and with linear attention, of several maps, in turn: what comes out of it, beside softmax."""
+"""Run a model with softmax and with linear attention by several variants of maps, and compare the results."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,18 +10,18 @@ from torch import nn
 from kexue_hf.models.performer_bert.favor_performer_bert import MAP_NAME, SOFTMAX_MARK
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
 from kexue_hf.performer.attention_modules import attention_modules
-from kexue_hf.performer.layer_comparison import LayerComparison, watching
+from kexue_hf.performer.layer_comparison import LayerComparison, observed_softmax
 
 Batch = dict[str, torch.Tensor]
 Maps = dict[str, FeatureMap]
 
 
 class BothAttentions:
-    """A model whose layers call for linear attention, and which may be changed: a twin.
+    """A model copy whose layers use linear attention and whose maps may be replaced.
 
     Attributes:
         modules: attention modules by name, in the model's order.
-        maps: those that hang on them, by the same names; the other layers stay softmax.
+        maps: their maps, by the same names; layers without one keep softmax.
     """
 
     def __init__(self, model: Any) -> None:
@@ -35,8 +35,8 @@ class BothAttentions:
         trunk = getattr(model, "base_model", model)
         self._trunk = trunk
 
-    def hang(self, maps: Mapping[str, FeatureMap]) -> None:
-        """Have these layers linear, with these maps, and no others."""
+    def set_maps(self, maps: Mapping[str, FeatureMap]) -> None:
+        """Make exactly these layers linear, with these maps."""
         for name, module in self.modules.items():
             module.__dict__.pop(SOFTMAX_MARK, None)
             if name in maps:
@@ -45,7 +45,7 @@ class BothAttentions:
                 setattr(module, SOFTMAX_MARK, True)
 
     def states(self, batch: Batch) -> list[torch.Tensor]:
-        """Hidden states of every layer (or of the last, where the layers are not those of the attention)."""
+        """Return the hidden states of every layer, or only the last if they do not match the attention layers."""
         inputs = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
         found = self._trunk(**inputs, output_hidden_states=True, return_dict=True)
         states = getattr(found, "hidden_states", None)
@@ -54,7 +54,7 @@ class BothAttentions:
         return [*states[1:-1], found.last_hidden_state]
 
     def loss(self, pairs: Iterable[tuple[Batch, torch.Tensor]]) -> float | None:
-        """Nats a label, over all; None where the model has no scores of words."""
+        """Return nats per label over all batches, or None if the model has no word scores."""
         total, count = 0.0, 0
         for batch, labels in pairs:
             inputs = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
@@ -70,7 +70,7 @@ class BothAttentions:
 
 @dataclasses.dataclass
 class Difference:
-    """How far a run is from softmax's, summed over batches: each layer's states, and the mean-pooled vectors."""
+    """Difference of a variant from softmax, summed over batches: each layer's states, and the mean-pooled vectors."""
 
     errors: list[float] = dataclasses.field(default_factory=list)
     sizes: list[float] = dataclasses.field(default_factory=list)
@@ -87,7 +87,7 @@ class Difference:
         self.cosines += torch.cosine_similarity(vectors, wanted, dim=-1).tolist()
 
     def relative(self) -> list[float]:
-        """Relative L2 error of every layer's states."""
+        """Return the relative L2 error of every layer's states."""
         return [
             (error / size) ** 0.5 if size else float("nan")
             for error, size in zip(self.errors, self.sizes, strict=True)
@@ -95,20 +95,20 @@ class Difference:
 
 
 def pooled(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean over real tokens: [batch, length, hidden] -> [batch, hidden] of float64."""
+    """Return the mean over real tokens: [batch, length, hidden] -> [batch, hidden], float64."""
     real = mask.to(states.device).bool()[..., None]
     return states.double().masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp_min(1)
 
 
 @torch.no_grad()
-def compare_runs(
+def compare_variants(
     both: BothAttentions, batches: Iterable[Batch], variants: Mapping[str, Maps]
 ) -> tuple[dict[str, LayerComparison], dict[str, Difference], torch.Tensor]:
-    """Each variant beside softmax.
+    """Compare each variant with softmax.
 
     Returns:
-        What was seen of each layer by name, with the errors of each variant's maps; the difference of each variant,
-        linear wherever it has a map; and softmax's pooled vectors, [pieces, hidden].
+        A comparison of each layer by name, with the errors of each variant's maps; the difference of each variant,
+        linear wherever it has a map; and softmax's pooled vectors, [passages, hidden].
     """
     names = {id(module): name for name, module in both.modules.items()}
     seen = {
@@ -123,37 +123,46 @@ def compare_runs(
 
     for batch in batches:
         mask = batch["attention_mask"]
-        with watching(look):
+        with observed_softmax(look):
             exact = both.states(batch)
         vectors.append(pooled(exact[-1], mask))
         for variant, maps in variants.items():
-            both.hang(maps)
+            both.set_maps(maps)
             differences[variant].add(both.states(batch), exact, mask)
     return seen, differences, torch.cat(vectors)
 
 
 @torch.no_grad()
-def compare_one(both: BothAttentions, batches: Iterable[Batch], maps: Maps) -> Difference:
-    """The difference of one variant alone."""
+def compare_variant(both: BothAttentions, batches: Iterable[Batch], maps: Maps) -> Difference:
+    """Compare a single variant with softmax."""
     difference = Difference()
     for batch in batches:
         with softmax():
             exact = both.states(batch)
-        both.hang(maps)
+        both.set_maps(maps)
         difference.add(both.states(batch), exact, batch["attention_mask"])
     return difference
 
 
 def softmax() -> Any:
-    """Within the block every layer computes softmax."""
-    return watching(lambda *_: None)
+    """Make every layer compute softmax within the block."""
+    return observed_softmax(lambda *_: None)
 
 
-def each_run(both: BothAttentions, variants: Mapping[str, Maps]) -> Iterator[str]:
-    """The variants' names, each while the model is as it says."""
+def each_variant(both: BothAttentions, variants: Mapping[str, Maps]) -> Iterator[str]:
+    """Yield the variants' names, each while the model has that variant's maps."""
     for variant, maps in variants.items():
-        both.hang(maps)
+        both.set_maps(maps)
         yield variant
 
 
-__all__ = ["BothAttentions", "Difference", "Maps", "compare_one", "compare_runs", "each_run", "pooled", "softmax"]
+__all__ = [
+    "BothAttentions",
+    "Difference",
+    "Maps",
+    "compare_variant",
+    "compare_variants",
+    "each_variant",
+    "pooled",
+    "softmax",
+]

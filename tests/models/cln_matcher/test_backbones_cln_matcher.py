@@ -187,8 +187,8 @@ def test_a_converted_folder_gives_its_tokenizer_too(case: str, tmp_path: Path) -
     [
         (RoFormerConfig(embedding_size=12, **SIZES), "embedding_size 12 and rotary_value False"),
         (RoFormerConfig(rotary_value=True, **SIZES), "embedding_size 24 and rotary_value True"),
-        (kexue_hf.NezhaConfig(**SIZES), "of type roformer, bert, wobert, got one of 'nezha'"),
-        (kexue_hf.TtaConfig(**SIZES), "got one of 'tta'"),
+        (kexue_hf.NezhaConfig(**SIZES), "from roformer, bert, wobert, got a model of type 'nezha'"),
+        (kexue_hf.TtaConfig(**SIZES), "got a model of type 'tta'"),
     ],
     ids=["embedding_size", "rotary_value", "nezha", "tta"],
 )

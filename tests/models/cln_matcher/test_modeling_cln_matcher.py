@@ -308,7 +308,7 @@ def test_the_number_of_tasks_is_that_of_the_names() -> None:
         ({"task_embedding_size": 0}, "at least 1, got 3 and 0"),
         ({"position_embedding_type": "relative_key"}, "must be 'rotary' or 'absolute', got 'relative_key'"),
         ({"pooling": "pooler"}, "must be 'mean' or 'cls', got 'pooler'"),
-        ({"conditional": False}, "has one task, got 3"),
+        ({"conditional": False}, "has one task, got num_tasks=3"),
         ({"is_decoder": True}, "is an encoder"),
         ({"hidden_size": 20}, "multiple of twice num_attention_heads, got 20 and 4"),
         ({"hidden_size": 22, "position_embedding_type": "absolute"}, "multiple of num_attention_heads, got 22 and 4"),
@@ -332,7 +332,7 @@ BAD_INPUTS = {
     "cache": ({"input_ids": IDS, "past_key_values": ()}, "takes no past_key_values"),
     "decoder": ({"input_ids": IDS, "encoder_hidden_states": IDS}, "takes no encoder_hidden_states"),
     "decoder's mask": ({"input_ids": IDS, "encoder_attention_mask": MASK}, "takes no encoder_attention_mask"),
-    "tasks twice": ({"input_ids": IDS, "tasks": 1}, "either task_ids or tasks"),
+    "tasks twice": ({"input_ids": IDS, "tasks": 1}, "two names of one argument"),
 }
 
 

@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kexue_hf.models.performer_bert import attention_performer_bert
 from kexue_hf.models.performer_bert.attention_performer_bert import (
     LinearAttentionState,
-    _known_to_be_finite,
-    _pieces,
+    _certainly_finite,
+    _chunk_sizes,
     _Preparation,
     linear_attention,
 )
@@ -48,7 +48,7 @@ def _few_rows_together(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_causal_chunks_are_taken_together_where_they_are_small(
     length: int, chunk: int, heads: int, expected: list[int]
 ) -> None:
-    assert _pieces(length, chunk, heads) == expected
+    assert _chunk_sizes(length, chunk, heads) == expected
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -285,11 +285,11 @@ def test_what_is_finite_is_known_on_a_cpu() -> None:
     """And what might not be, by a margin for the coefficients of products, is not taken for it."""
     prepare = _Preparation(LowOrderMap(6, 20), torch.float32, 1.0)
     inputs = [tensor.float() for tensor in states(9)]
-    assert _known_to_be_finite(prepare(*inputs, None, causal=True))
+    assert _certainly_finite(prepare(*inputs, None, causal=True))
     for which, size in ((0, 1e16), (1, 1e16), (2, torch.nan)):
         changed = [*inputs]
         changed[which] = changed[which] * size
-        assert not _known_to_be_finite(prepare(*changed, None, causal=True))
+        assert not _certainly_finite(prepare(*changed, None, causal=True))
 
 
 class Cumulated(TorchDispatchMode):
@@ -574,8 +574,12 @@ MASK = torch.ones(2, 4, dtype=torch.bool)
         ((Q, K, V), {"scaling": 0.0}, "scaling must be a positive number"),
         ((Q, K, V), {"scaling": float("inf")}, "scaling must be a positive number, got inf"),
         ((Q, K, V), {"chunk": 0}, "chunk must be at least 1"),
-        ((Q, K, V), {"epsilon": -1e-9}, "epsilon must be a number of at least 0, got -1e-09"),
-        ((Q, K, V), {"epsilon": float("nan"), "causal": True}, "epsilon must be a number of at least 0, got nan"),
+        ((Q, K, V), {"epsilon": -1e-9}, "epsilon must be a finite number of at least 0, got -1e-09"),
+        (
+            (Q, K, V),
+            {"epsilon": float("nan"), "causal": True},
+            "must be a finite number of at least 0, got nan",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

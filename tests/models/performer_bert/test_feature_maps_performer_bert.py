@@ -423,7 +423,7 @@ def test_bad_samples_are_refused() -> None:
         ((query, query[..., :3], None), "for a head_dim of 4, got samples of 3"),
         ((query[0], query, None), r"query must be a floating tensor .* of shape \[2, 5, 4\]"),
         ((query, query.long(), None), "key must be a floating tensor .* got torch.int64"),
-        ((query, query.expand(2, -1, -1, -1), None), "of one batch, got 1 and 2 texts"),
+        ((query, query.expand(2, -1, -1, -1), None), "the same batch size, got 1 and 2"),
         ((query, query, torch.ones(1, 5)), r"mask must be of shape \[1, 5\], .* got torch.float32"),
         ((query, query, torch.ones(1, 4).bool()), r"mask must be of shape \[1, 5\], .* got torch.bool of .* \[1, 4\]"),
     ):

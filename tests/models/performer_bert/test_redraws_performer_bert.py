@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
 import kexue_hf
 from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, use_performer
-from kexue_hf.performer.layer_comparison import watching
+from kexue_hf.performer.layer_comparison import observed_softmax
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
@@ -164,7 +164,7 @@ def test_compiled_attention(attention) -> None:
     with torch.no_grad():
         linear = call(layer)
         torch.testing.assert_close(call(compiled), linear, rtol=0, atol=1e-6)
-        with watching(lambda *shown: seen.append(shown)):
+        with observed_softmax(lambda *shown: seen.append(shown)):
             softmax = call(compiled)
         assert len(seen) == 1 and not torch.equal(softmax, linear)
         torch.testing.assert_close(call(compiled), linear, rtol=0, atol=1e-6)

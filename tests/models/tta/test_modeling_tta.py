@@ -239,7 +239,7 @@ BAD_INPUTS = {
     "three dimensions": (lambda ids: {"input_ids": ids, "attention_mask": torch.ones(4, 7, 7).bool()}, "boolean"),
     "another batch's mask": (
         lambda ids: {"input_ids": ids, "attention_mask": MASK[:1]},
-        r"texts, \[4, 7\], .*\[1, 7\]",
+        r"texts' shape \[4, 7\], .*\[1, 7\]",
     ),
     "cache": (lambda ids: {"input_ids": ids, "past_key_values": ()}, "takes no past_key_values"),
     "decoder": (lambda ids: {"input_ids": ids, "encoder_hidden_states": ids}, "takes no encoder_hidden_states"),
@@ -300,7 +300,7 @@ def test_flash_attention_is_refused_while_the_diagonal_is_masked(way: str) -> No
 def test_nor_does_another_implementation_come_in_later(way: str) -> None:
     model = tiny()
     model.config._attn_implementation_internal = way
-    with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of them"):
+    with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of eager and sdpa"):
         model(IDS)
 
 

@@ -215,7 +215,7 @@ def test_other_tokens_around_a_sentence_count_at_once(tokenizer, tmp_path, chang
 
 @pytest.mark.parametrize("name", ["bos_token", "eos_token", "eos_token_id"])
 def test_a_sentence_cannot_go_without_tokens_around_it(tokenizer, name):
-    with pytest.raises(ValueError, match="puts bos_token and eos_token around every sentence, so that"):
+    with pytest.raises(ValueError, match=f"around every sentence, so {name} cannot be None"):
         setattr(tokenizer, name, None)
 
 
@@ -250,7 +250,7 @@ def test_a_token_that_occurs_twice_leaves_no_id_to_others(tmp_path):
         (None, "needs a vocabulary"),
         (["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"], r"lacks \[EOS\], \[SOS\]: is it a T-TA's"),
         ("/nowhere/vocab.txt", "cannot read the vocabulary /nowhere"),
-        ({"[PAD]": 0, "[EOS]": 0}, "an id of its own"),
+        ({"[PAD]": 0, "[EOS]": 0}, "a distinct id"),
         ([*oracle.SPECIAL, 7], "a token must be a string"),
     ],
     ids=["none", "bert", "no-file", "same-id", "no-string"],

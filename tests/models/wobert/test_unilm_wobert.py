@@ -389,7 +389,7 @@ def test_forward_refuses_more_tokens_than_positions() -> None:
 def test_segments_in_the_wrong_order() -> None:
     model, inputs = tiny_model(), batch(row(6), row(6, seed=1))
     inputs["token_type_ids"] = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 1, 1, 0, 0, 1]])
-    message = "in row 1 a 0 comes after a 1, at token 3; put the prompt first"
+    message = "got a 0 after a 1 in row 1, token 3; put the prompt first"
     with pytest.raises(ValueError, match=message):
         generated(model, inputs)
     with pytest.warns(UserWarning, match=message) as caught:
@@ -407,8 +407,8 @@ def test_segments_in_the_wrong_order() -> None:
     ("options", "message"),
     [
         ({"token_type_ids": torch.zeros(1, 4, dtype=torch.long)}, r"shape \(1, 6\), got \(1, 4\)"),
-        ({"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, 2]])}, "below 2, which is type_vocab_size.*got 0 to 2"),
-        ({"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, -1]])}, "below 2, which is type_vocab_size.*got -1 to 1"),
+        ({"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, 2]])}, r"below 2 \(type_vocab_size\).*got 0 to 2"),
+        ({"token_type_ids": torch.tensor([[0, 0, 0, 1, 1, -1]])}, r"below 2 \(type_vocab_size\).*got -1 to 1"),
         (batch(row(6), row(0, left=6)), "a prompt of at least one token, got none in row 1"),
         (row(0), "a prompt of at least one token, got none in row 0"),
         ({"input_ids": torch.tensor([6, 7])}, r"at least one token: input_ids \[batch, length\]"),
