@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
+from kexue_hf.pipelines.text_windows import max_tokens
+
 # The default for calibration and training, both of which compute exact softmax: longer rows cost quadratic time.
 ROW_LENGTH = 256
 
@@ -23,7 +25,7 @@ def row_length(model: Any, tokenizer: Any, max_length: int | None = None) -> int
     Raises:
         ValueError: `max_length` is below 1 or more than the model takes.
     """
-    longest = _positions(model)
+    longest = max_tokens(model)
     if max_length is None:
         bounds = (longest, getattr(tokenizer, "model_max_length", None))
         return min(ROW_LENGTH, *(bound for bound in bounds if bound is not None and bound > 0))
@@ -32,22 +34,6 @@ def row_length(model: Any, tokenizer: Any, max_length: int | None = None) -> int
     if longest is not None and max_length > longest:
         raise ValueError(f"max_length must be at most {longest} for this model, got {max_length}")
     return max_length
-
-
-def _positions(model: Any) -> int | None:
-    """Return the model's number of positions; None if its configuration does not say."""
-    config = getattr(model, "config", None)
-    found = getattr(config, "max_position_embeddings", None)
-    if not isinstance(found, int) or found < 1:
-        return None
-    if getattr(config, "model_type", None) == "performer_bert":
-        return found**2  # it extends positions beyond the table
-    # In a model without a head, `base_model` is the model itself.
-    embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
-    if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
-        # RoBERTa's positions start after the padding's.
-        found -= (getattr(config, "pad_token_id", None) or 0) + 1
-    return found
 
 
 def refuse_several_tasks(model: Any) -> None:

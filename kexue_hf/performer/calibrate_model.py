@@ -18,6 +18,7 @@ from kexue_hf.performer.attention_modules import attention_modules, refuse_sever
 from kexue_hf.performer.calibrate_map import calibrate
 from kexue_hf.performer.layer_comparison import LINEAR_ERROR, close_enough, compare_layers, on_device
 from kexue_hf.performer.settings import settings_of
+from kexue_hf.pipelines.evaluation_mode import evaluating
 
 logger = logging.get_logger(__name__)
 
@@ -125,13 +126,8 @@ def calibrate_and_choose(
     maps = {module: found for module in modules.values() if (found := getattr(module, MAP_NAME, None)) is not None}
     names = {name: module for name, module in model.named_modules() if isinstance(module, FeatureMap)}
     results = _calibrate(model, names, calibrating, progress)
-    modes = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with evaluating(model):
         seen = compare_layers(model, comparing, maps)
-    finally:
-        for module in modes:
-            module.training = True
     found = {}
     for number, module in enumerate(modules.values()):
         errors = seen.get(module)
@@ -193,26 +189,23 @@ def _calibrate(
             sizes[current] = max(sizes[current], query.shape[0] * query.shape[2])
             attention_of[id(found)] = scaling, causal
 
-    modes = [module for module in model.modules() if module.training]
-    model.eval()
     token = RECORDER.set(record)
     try:
-        for current, batch in enumerate(batches):
-            if not isinstance(batch, Mapping):
-                raise ValueError(f"a batch must be a mapping of the model's inputs, got {type(batch).__name__}")
-            if current % every:
-                continue
-            kept[current], sizes[current] = {}, 0
-            model(**on_device(batch, model.device))
-            # Evenly spread over all batches, without knowing how many will follow.
-            while len(kept) > 1 and sum(sizes.values()) > MOST_POSITIONS:
-                every *= 2
-                for number in [number for number in kept if number % every]:
-                    del kept[number], sizes[number]
+        with evaluating(model):
+            for current, batch in enumerate(batches):
+                if not isinstance(batch, Mapping):
+                    raise ValueError(f"a batch must be a mapping of the model's inputs, got {type(batch).__name__}")
+                if current % every:
+                    continue
+                kept[current], sizes[current] = {}, 0
+                model(**on_device(batch, model.device))
+                # Evenly spread over all batches, without knowing how many will follow.
+                while len(kept) > 1 and sum(sizes.values()) > MOST_POSITIONS:
+                    every *= 2
+                    for number in [number for number in kept if number % every]:
+                        del kept[number], sizes[number]
     finally:
         RECORDER.reset(token)
-        for module in modes:
-            module.training = True
     results = {}
     for name, feature_map in tqdm(maps.items(), desc="calibrating", leave=False, disable=not progress):
         if id(feature_map) not in attention_of:

@@ -34,6 +34,7 @@ from kexue_hf.errors import InputError
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap
 from kexue_hf.performer.layer_comparison import observed_softmax
 from kexue_hf.performer.transfer import Clock, text_length
+from kexue_hf.pipelines.evaluation_mode import evaluating
 
 # Share of masked tokens, if the model has a head that predicts them.
 MASKED = 0.15
@@ -107,7 +108,8 @@ def distil_performer(
         raise InputError("nothing to train: the maps have no parameters and rank is 0; raise rank")
     length = text_length(model, tokenizer, max_length)
     clock = Clock(steps, minutes, together=True)
-    modes = [module for module in model.modules() if module.training]
+    modes = contextlib.ExitStack()
+    modes.enter_context(evaluating(model))
     wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     use_cache = getattr(model.config, "use_cache", None)
     teacher = copy.deepcopy(model).eval().requires_grad_(False)
@@ -162,9 +164,7 @@ def distil_performer(
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(wanted.get(name, True))
             parameter.grad = None
-        model.eval()
-        for module in modes:
-            module.training = True
+        modes.close()
     return model, curve.points
 
 

@@ -12,6 +12,7 @@ loss of a head is the squared error of its output divided by softmax's squared o
 Higher layers do not see the errors of lower ones; `distil_performer` corrects the remaining error.
 """
 
+import contextlib
 import itertools
 import math
 import time
@@ -37,6 +38,7 @@ from kexue_hf.performer.attention_modules import attention_modules, refuse_sever
 from kexue_hf.performer.calibrate_model import calibrate_performer
 from kexue_hf.performer.layer_comparison import observed_softmax, on_device
 from kexue_hf.performer.settings import SETTING
+from kexue_hf.pipelines.evaluation_mode import evaluating
 
 logger = logging.get_logger(__name__)
 
@@ -152,8 +154,6 @@ def transfer_attention(
     if new_start:
         calibrate_performer(model, calibration)
 
-    modes = [module for module in model.modules() if module.training]
-    model.eval()
     parameters = [parameter for _, part in maps.values() for parameter in part.parameters()]
     wanted = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
@@ -162,6 +162,8 @@ def transfer_attention(
     result = AttentionTransfer([name for name, _ in maps.values()])
     progress = tqdm(total=steps, desc="attention transfer", unit="step", disable=quiet)
     batches = itertools.chain(first, cut(stream)) if once else repeated_batches(cut, source, seed)
+    modes = contextlib.ExitStack()
+    modes.enter_context(evaluating(model))
     try:
         result.before = _errors(model, maps, held_out_batches)
         result.curve.append((0, result.before))
@@ -194,8 +196,7 @@ def transfer_attention(
         for parameter, was in zip(parameters, wanted, strict=True):
             parameter.requires_grad_(was)
             parameter.grad = None
-        for module in modes:
-            module.training = True
+        modes.close()
         # Includes the maps that replaced others.
         for module, (_, found) in _maps(model).items():
             found.train(module.training)
