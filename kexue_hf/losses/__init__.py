@@ -1,7 +1,7 @@
 """Losses for `Trainer(compute_loss_func=...)`, one a file, and the class prior that some of them need.
 
-Each is a frozen dataclass that is called with `(outputs, labels, num_items_in_batch)`, over a plain function of logits and
-labels. The names load on first use.
+Each is a frozen dataclass that is called with `(outputs, labels, num_items_in_batch)`, over a plain function of logits
+and labels. The names load on first use.
 """
 
 import importlib

@@ -38,9 +38,9 @@ def dice_loss(
 class DiceLoss:
     """Dice loss for `Trainer(compute_loss_func=...)`.
 
-    A coefficient of sums is no sum over items. It is that of all processes' items in one forward pass; with
-    `gradient_accumulation_steps` the loss is the mean over the accumulated parts, weighted by their items, which is not
-    the loss of the whole batch. Use large batches, and accumulate little.
+    The coefficient is computed from the items of all processes in one forward pass. With `gradient_accumulation_steps`
+    the loss is the mean over the accumulated parts, weighted by their items, which differs from the loss of the whole
+    batch. Use large batches, and accumulate little.
 
     Args:
         smooth: added to both parts of the fraction; above 0, so that a class without items has a loss of 0.

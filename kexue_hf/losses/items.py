@@ -24,8 +24,8 @@ def as_items(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
         return _binary(logits.reshape(-1), labels.reshape(-1))
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
-            f"labels must have the shape {list(logits.shape[:-1])} (one class each) or {list(logits.shape)} (several), "
-            f"got {list(labels.shape)}"
+            f"labels must have the shape {list(logits.shape[:-1])} (one class each) or {list(logits.shape)} (several "
+            f"labels), got {list(labels.shape)}"
         )
     if logits.shape[-1] == 1:
         return _binary(logits.reshape(-1), labels.reshape(-1))

@@ -62,8 +62,8 @@ def _dense(labels: torch.Tensor) -> bool:
 class MultiLabelCrossEntropy:
     """Softmax cross entropy for several labels, for `Trainer(compute_loss_func=...)`.
 
-    The sum over the rows is divided by the number of rows if labels are 0 and 1, and by the number of labels if they are
-    given as numbers: of these `Trainer` counts only the labels of an accumulated batch, not its rows.
+    The sum over the rows is divided by the number of rows if labels are 0 and 1. If they are given as numbers, it is
+    divided by the number of labels, because `Trainer` counts those of an accumulated batch and not its rows.
     """
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -28,9 +28,9 @@ def smooth_f1(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def smooth_f1_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the sum over the items of cross entropy weighted by the F1 of the batch.
 
-    Of two classes, 1 is the positive one: its items have the weight 1 - F1/2, the others F1/2, F1 detached. The gradient
-    is then that of the smooth F1 with dp replaced by d log p. Of more classes each is positive in turn, and the losses
-    are averaged.
+    Of two classes, 1 is the positive one: its items have the weight 1 - F1/2, the others F1/2, F1 detached. The
+    gradient is then that of the smooth F1 with dp replaced by d log p. Of more classes each is positive in turn, and the
+    losses are averaged.
 
     Args:
         logits, labels: see `as_items`.
@@ -53,23 +53,19 @@ def _others(logits: torch.Tensor) -> torch.Tensor:
     """Return, for each class [items, classes], the logsumexp of the other classes' logits."""
     whole = logits.logsumexp(-1, keepdim=True)
     p = (logits - whole).exp()
-    # log(sum of all - own); where the class has nearly all, the difference is computed from the others.
-    close = whole + torch.log1p(-p.clamp(max=0.5))
-    masked = torch.where(
-        torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device), torch.finfo(logits.dtype).min, 0.0
-    )
+    # Of the likeliest class 1 - p may round to 0: its others are added up without it.
     top = logits.argmax(-1, keepdim=True)
-    rest = (logits + masked[top.squeeze(-1)]).logsumexp(-1, keepdim=True)
-    return torch.where(p > 0.5, rest, close)
+    rest = logits.scatter(-1, top, torch.finfo(logits.dtype).min).logsumexp(-1, keepdim=True)
+    return torch.where(p > 0.5, rest, whole + torch.log1p(-p.clamp(max=0.5)))
 
 
 @dataclass(frozen=True)
 class SmoothF1CrossEntropy:
     """Cross entropy that follows the F1 of the batch, for `Trainer(compute_loss_func=...)`.
 
-    F1 is that of all processes' items in one forward pass. With `gradient_accumulation_steps` each part has its own F1,
-    and their losses are added up: the weights differ from those of the whole batch by as much as the parts differ. Use
-    batches in which the rare class occurs.
+    F1 is that of all processes' items in one forward pass. With `gradient_accumulation_steps` each part has its own
+    F1, so the weights differ from those of the whole batch as much as the parts differ. Use batches in which the rare
+    class occurs.
     """
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

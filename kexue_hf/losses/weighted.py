@@ -28,8 +28,8 @@ def weighted_cross_entropy(
 class WeightedCrossEntropy:
     """Cross entropy with a weight for each class, for `Trainer(compute_loss_func=...)`.
 
-    The sum is divided by the number of items, not by the sum of their weights: that sum differs between the parts of an
-    accumulated batch, the number of items is counted over all of them.
+    The sum is divided by the number of items, which is counted over the whole accumulated batch, not by the sum of
+    their weights, which is not.
 
     Args:
         weight: one for each class, above 0; for several labels per item, of absent and present labels. None: 1 each.
