@@ -9,6 +9,7 @@ from typing import Any
 
 _LOCATIONS = {
     "ClassPrior": "class_prior",
+    "DecisionRule": "decision_rule",
     "DiceLoss": "dice",
     "FocalLoss": "focal",
     "LdamLoss": "ldam",

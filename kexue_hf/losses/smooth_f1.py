@@ -29,8 +29,8 @@ def smooth_f1_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch
     """Return the sum over the items of cross entropy weighted by the F1 of the batch.
 
     Of two classes, 1 is the positive one: its items have the weight 1 - F1/2, the others F1/2, F1 detached. The
-    gradient is then that of the smooth F1 with dp replaced by d log p. Of more classes each is positive in turn, and the
-    losses are averaged.
+    gradient is then that of the smooth F1 with dp replaced by d log p. Of more classes each is positive in turn, and
+    the losses are averaged.
 
     Args:
         logits, labels: see `as_items`.
