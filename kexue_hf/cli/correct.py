@@ -22,9 +22,9 @@ from kexue_hf.cli.text_io import (
     objects_of,
     places_and_lines,
     readable_errors,
-    say_if_empty,
+    note_if_empty,
     text_sink,
-    texts_of_a_window,
+    texts_per_chunk,
     with_progress,
 )
 from kexue_hf.corpora.text_files import form_of
@@ -152,7 +152,7 @@ def correct_command(
         show = _form(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
         number = changed = places = 0
-        results = corrector.stream(rows, texts_at_once=texts_of_a_window(network, method))
+        results = corrector.stream(rows, texts_at_once=texts_per_chunk(network, method))
         for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet, network), 1):
             changed += bool(found.corrections)
             places += len(found.corrections)
@@ -163,7 +163,7 @@ def correct_command(
             # Here, where no OUTPUT has been made.
             raise InputError(f"{file} holds no rows to evaluate on; expected source and target a line")
     if file is not None:
-        say_if_empty(number, "texts", [file], quiet)
+        note_if_empty(number, "texts", [file], quiet)
     if evaluate:
         _print_metrics(metrics.to_dict(), as_json)
     elif file is not None and number and not quiet:

@@ -20,7 +20,7 @@ from kexue_hf.cli.text_io import (
     rest_of,
     results_sink,
     rows_of,
-    say_if_empty,
+    note_if_empty,
     with_progress,
 )
 from kexue_hf.errors import InputError
@@ -106,7 +106,7 @@ def embed_command(
             # Their number, for which numpy leaves room (so that arrays can grow along their first axis).
             sink.rewrite_head(_head(sink.rows, width))
     if file is not None:
-        say_if_empty(done, "texts", [file], quiet)
+        note_if_empty(done, "texts", [file], quiet)
 
 
 def _line(text: str, vector: Any) -> str:

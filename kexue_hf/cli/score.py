@@ -36,8 +36,8 @@ from kexue_hf.cli.text_io import (
     rest_of,
     results_sink,
     rows_of,
-    say_if_empty,
-    texts_of_a_window,
+    note_if_empty,
+    texts_per_chunk,
     with_progress,
 )
 from kexue_hf.errors import InputError
@@ -126,7 +126,7 @@ def score_command(
         }
         stack.enter_context(quiet_libraries())
         results: Iterator[dict[str, Any]]
-        texts_at_once = texts_of_a_window(network, method)
+        texts_at_once = texts_per_chunk(network, method)
         rows = rest_of(
             rows, sink, (network, tokenizer), _list_pieces if nbest else partial(_pieces, texts_at_once), quiet
         )
@@ -142,7 +142,7 @@ def score_command(
             sink.write(show(result))
             done += 1
     if file is not None:
-        say_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
+        note_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
 
 
 def _score(
