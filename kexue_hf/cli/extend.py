@@ -89,11 +89,8 @@ def extend_command(
     for note in report.notes:
         typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
-    headless = (
-        ""
-        if report.architecture.endswith(_WITH_HEAD)
-        else " (the source has no MLM head: it starts with random weights)"
-    )
+    has_head = report.architecture.endswith(_WITH_HEAD)
+    headless = "" if has_head else " (the source has no MLM head: it starts with random weights)"
     typer.echo(f"\nNext: continue masked language model training{headless}.")
     echo_loading(report.output, "AutoModelForMaskedLM")
 

@@ -19,11 +19,11 @@ from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, NoProgress,
 from kexue_hf.cli.text_io import (
     facts_of,
     input_form,
+    note_if_empty,
     one_line,
     readable_errors,
     rest_of,
     results_sink,
-    note_if_empty,
     text_sink,
     with_progress,
 )

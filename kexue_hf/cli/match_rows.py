@@ -96,7 +96,7 @@ def labelled_pairs(file: Path, names: Sequence[str], judge: str | None, quiet: b
         if len(found) > 1 or found[0] in names:
             raise InputError(
                 f"{file} has rows of {', '.join(map(repr, found))} and none of {judge!r}: name a file or folder with "
-                "rows of one task that the model does not have, or of that task"
+                "rows of that task, or of a single task that the model does not have"
             )
         note = f"{file}: rows of {found[0]!r} are judged by {judge!r}"
     if note and not quiet:

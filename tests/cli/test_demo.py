@@ -86,7 +86,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kexue_hf.cli.demo._fine_tune", interrupted)
+    monkeypatch.setattr("kexue_hf.cli.demo.fine_tune", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_demo(tmp_path / "out", quiet=True)
     assert not (tmp_path / "out").exists()
