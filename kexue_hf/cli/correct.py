@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, Method, Overwrite
+from kexue_hf.cli.options import BatchTokens, Device, Dtype, Method, Overwrite
 from kexue_hf.cli.text_io import (
     input_form,
     note_if_empty,
@@ -61,8 +61,8 @@ def correct_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: NAME.txt for corrected texts, one per line (line breaks in a text become spaces); any "
-            " other name for JSON lines with every correction. Positions count characters, from 0 in JSON, from 1 "
+            help="File to write: NAME.txt for corrected texts, one per line (line breaks in a text become spaces); "
+            "another name for JSON lines with every correction. Positions count characters, from 0 in JSON, from 1 "
             "in a terminal.",
             show_default="stdout",
         ),
@@ -101,7 +101,9 @@ def correct_command(
             "--evaluate", help="Print SIGHAN's precision, recall and F1 on FILE, which has `source` and `target`."
         ),
     ] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --evaluate or --calibrate: print the figures as JSON.")
+    ] = False,
     method: Method = "auto",
     text_column: Annotated[
         str | None,

@@ -169,9 +169,8 @@ def _fill_masks(folder: Path, explain: Print) -> dict[str, list[tuple[str, float
     model = AutoModelForMaskedLM.from_pretrained(folder)
     fill = pipeline("fill-mask", model=model, tokenizer=tokenizer, device="cpu")
     seconds = time.perf_counter() - started
-    explain(
-        f"   loaded in {seconds:.1f} s; text is split into words: {' | '.join(tokenizer.tokenize('实验表明该方法有效'))}"
-    )
+    words = " | ".join(tokenizer.tokenize("实验表明该方法有效"))
+    explain(f"   loaded in {seconds:.1f} s; the tokenizer splits text into words: {words}")
     fills = {}
     for sentence in MASKED_SENTENCES:
         fills[sentence] = [(answer["token_str"], float(answer["score"])) for answer in fill(sentence, top_k=3)]

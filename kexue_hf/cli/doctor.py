@@ -1,4 +1,4 @@
-"""`kexue-hf doctor`: installed versions, and checks of a saved model folder. Imports neither torch nor transformers."""
+"""`kexue-hf doctor`: installed versions, and checks of a saved folder. Imports neither torch nor transformers."""
 
 import importlib.metadata
 import importlib.util

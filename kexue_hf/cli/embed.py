@@ -48,7 +48,7 @@ def embed_command(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="File to write: NAME.jsonl for JSON lines, NAME.npy for a NumPy array [texts, hidden_size].",
+            help="File to write: NAME.jsonl for JSON lines, NAME.npy for a NumPy array with one row per text.",
             show_default="stdout",
         ),
     ] = None,

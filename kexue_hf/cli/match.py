@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kexue_hf.cli.match_rows import FIELDS, Row, labelled_pairs, pairs_of_lines, pairs_of_objects
-from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
+from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
 from kexue_hf.cli.text_io import (
     facts_of,
     input_form,
@@ -98,7 +98,7 @@ def match_command(
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_tokens: BatchTokens = 8192,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --evaluate: print the figures as JSON.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once the new files are complete.")
     ] = False,

@@ -53,11 +53,7 @@ def pairs_of_objects(file: Path, columns: tuple[str, str], names: Sequence[str] 
             raise InputError(f"{place}: is empty; expected a JSON object with {' and '.join(columns)}")
         if not isinstance(row, dict):
             raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-        if (
-            columns == FIELDS
-            and not any(name in row for name in FIELDS)
-            and all(map(row.__contains__, _CONTEST_FIELDS))
-        ):
+        if columns == FIELDS and row.keys().isdisjoint(FIELDS) and row.keys() >= set(_CONTEST_FIELDS):
             raise InputError(f"{place}: has source and target, not text_a and text_b: add --columns source target")
         for name in columns:
             if name not in row:

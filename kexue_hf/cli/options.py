@@ -24,9 +24,6 @@ Resume = Annotated[
     ),
 ]
 NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="With --evaluate (correct: or --calibrate), print the figures as JSON.")
-]
 
 # Options of the commands that write a model folder.
 Family = Annotated[str, typer.Option(help="Family of the checkpoint; auto recognises it by its tensors.")]

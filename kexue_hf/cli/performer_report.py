@@ -77,7 +77,7 @@ def performer_report_command(
     device: Device = "auto",
     dtype: Dtype = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing files of --json and --figure.")
+        bool, typer.Option("--overwrite", help="Replace the files of --json and --figure if they exist.")
     ] = False,
     quiet: NoProgress = False,
 ) -> None:

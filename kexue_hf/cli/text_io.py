@@ -217,7 +217,7 @@ def facts_of(command: str, model: str, **options: Any) -> dict[str, Any]:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """Return the files that a loader may read, also in subfolders, but not hidden ones (partial results are hidden)."""
+    """Return the files that a loader may read, also in subfolders, except hidden ones (such as partial results)."""
     from kexue_hf.files.regular_file import READ
 
     files = (path for path in folder.rglob("*") if path.name.endswith(READ) and path.is_file())
