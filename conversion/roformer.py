@@ -1,9 +1,9 @@
-"""RoFormer over words (2021, 50,000 words; base, and small: L-6_H-384_A-6):
+"""Word-based RoFormer (2021, 50,000 words; base, and small: L-6_H-384_A-6).
 
     python conversion/roformer.py chinese_roformer_L-12_H-768_A-12 roformer-base
 
-A BERT with rotary positions (https://kexue.fm/archives/8265), trained on over WoBERT+'s words. The result opens with
-transformers' own RoFormer classes, and with our tokenizer of words.
+A BERT with rotary positions (https://kexue.fm/archives/8265) and the vocabulary of WoBERT+. The result loads with
+transformers' own RoFormer classes and our word tokenizer.
 """
 
 from recipe import Recipe
