@@ -2,8 +2,8 @@
 
     python conversion/roformer.py chinese_roformer_L-12_H-768_A-12 roformer-base
 
-A BERT with rotary positions (https://kexue.fm/archives/8265) and the vocabulary of WoBERT+. The result loads with
-transformers' own RoFormer classes and our word tokenizer.
+A BERT with rotary positions (https://kexue.fm/archives/8265), further trained with WoBERT+'s vocabulary. The result
+loads with transformers' own RoFormer classes and our word tokenizer.
 """
 
 from recipe import Recipe

@@ -30,7 +30,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class Focal:
-    """Focal loss (arXiv 1708.02002): cross entropy times (1 - p)^gamma, p the label's probability, times its weight."""
+    """Weighted focal loss (arXiv 1708.02002): cross entropy times (1 - p)^gamma, p the label's probability."""
 
     weights: Sequence[float] = (1.0, 1.0)
     gamma: float = 2.0
