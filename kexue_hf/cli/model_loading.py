@@ -48,7 +48,7 @@ def load_text_matcher(name: str, device: str = "auto", dtype: str = "auto") -> t
     """
     from kexue_hf.pipelines.text_matching import task_names
 
-    kind = "a text matcher (a two-class classifier of text pairs)"
+    kind = "a two-class classifier of text pairs"
     model, tokenizer = _load(name, "AutoModelForSequenceClassification", kind, device, dtype)
     try:
         task_names(model)

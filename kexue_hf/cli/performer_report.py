@@ -150,7 +150,7 @@ def _numbers(given: str, option: str) -> list[int]:
 
 def _check_figure(figure: Path) -> None:
     if figure.suffix.lower() not in _FIGURES:
-        raise OutputError(f"{figure}: expected a file name that ends in {', '.join(_FIGURES)}")
+        raise OutputError(f"{figure}: expected a name that ends in {', '.join(_FIGURES)}")
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:

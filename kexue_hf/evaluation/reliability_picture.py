@@ -28,7 +28,7 @@ def check_picture(path: str | Path, *, overwrite: bool = True) -> None:
         OutputError: the name does not end in .png, .svg or .pdf, or the file exists and must not be replaced.
     """
     if _form(path) not in _FORMS:
-        raise OutputError(f"{path}: expected a file name that ends in .{', .'.join(_FORMS)}")
+        raise OutputError(f"{path}: expected a name that ends in .{', .'.join(_FORMS)}")
     if Path(path).exists() and not (overwrite and Path(path).is_file()):
         raise OutputError(f"{path} exists; name another file, or pass --overwrite")
     if next(place for place in Path(path).absolute().parents if place.exists()).is_file():

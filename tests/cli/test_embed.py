@@ -105,9 +105,7 @@ def test_errors_are_one_line(
     assert message in error and len(error.splitlines()) == 1
 
 
-def test_a_failure_leaves_no_partial_array(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_leaves_no_partial_array(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"words": 1}\n', encoding="utf-8")
     error = run(capsys, folder, "--file", tmp_path / "bad.jsonl", "--output", tmp_path / "vectors.npy", code=2)
     assert "bad.jsonl, line 2" in error

@@ -77,7 +77,9 @@ def test_a_causal_model(text: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "next-word loss" in run(capsys, tmp_path / "gpt", "--text", text, "--no-speed", "--pieces", 2)
 
 
-def test_a_swapped_model_is_reported_with_its_own_settings(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_swapped_model_keeps_its_settings(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from kexue_hf import use_performer
 
     use_performer(tiny(), "favor++", 24, layers=[0]).save_pretrained(tmp_path)

@@ -206,9 +206,7 @@ def test_output_is_replaced_only_with_overwrite(folders, capsys, tmp_path: Path)
     ],
     ids=lambda value: None if isinstance(value, list) else value.replace(" ", "_")[:30],
 )
-def test_errors_are_one_line(
-    model: str, arguments: list[str], message: str, folders, capsys, tmp_path: Path
-) -> None:
+def test_errors_are_one_line(model: str, arguments: list[str], message: str, folders, capsys, tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"a\n\xe9\n")
     (tmp_path / "rows.jsonl").write_text('{"a": "b"}\n')
     (tmp_path / "table.xls").write_text("text,label\n")
