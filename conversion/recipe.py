@@ -1,6 +1,6 @@
-"""Base of the recipes: check that the unpacked folder is the expected checkpoint, convert it, verify the result.
+"""What the recipes share: check that the unpacked folder is the right one, convert it, verify the result.
 
-A recipe describes a released checkpoint as data, and runs as a script:
+A recipe is the released checkpoint it is for, as data, and runs as a script:
 
     python conversion/wobert.py UNPACKED_FOLDER OUTPUT
 """
@@ -21,13 +21,10 @@ class Recipe:
     """A released checkpoint.
 
     Args:
-        name: the folder that the download unpacks to; yours may have another name.
-        source: the page that offers the download.
-        license: the Hub's license id.
-        family: family of the checkpoint, as in `kexue-hf convert --family`.
-        vocab_size: number of lines of its vocabulary.
-        language: the Hub's language code.
-        task_names: task names of a matcher.
+        name: what it unpacks to; the folder may be called otherwise.
+        source: the page that offers it for download. license: as the Hub spells it.
+        family: of its model. vocab_size: the number of lines of its vocabulary.
+        language: of its text, as the Hub spells it. task_names: of a matcher.
     """
 
     name: str
@@ -39,10 +36,10 @@ class Recipe:
     task_names: tuple[str, ...] | None = None
 
     def run(self, folder: str, output: str, *, overwrite: bool = False) -> ConversionReport:
-        """Convert the unpacked folder, verify the result and return the report.
+        """Convert and verify.
 
         Raises:
-            KexueError: the folder holds another checkpoint, or as for `convert` and `verify`.
+            KexueError: the folder is another checkpoint, or anything that `convert` and `verify` raise.
         """
         vocabulary, table = find_source(folder).vocab, load_weight_map(self.family)
         read_vocabulary(vocabulary, self.vocab_size, f"{self.name} has", table)
@@ -62,11 +59,11 @@ class Recipe:
         return report
 
     def main(self) -> None:
-        """Run the recipe as a script, with the arguments of the command line."""
+        """Run as a script."""
         parser = argparse.ArgumentParser(description=f"Convert {self.name} ({self.source}, {self.license}).")
         parser.add_argument("folder", help=f"the unpacked {self.name}")
-        parser.add_argument("output", help="folder to write")
-        parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+        parser.add_argument("output", help="the folder to make")
+        parser.add_argument("--overwrite", action="store_true", help="replace a model folder that is there")
         arguments = parser.parse_args()
         try:
             report = self.run(arguments.folder, arguments.output, overwrite=arguments.overwrite)

@@ -1,11 +1,11 @@
-"""Matcher of the Sohu 2021 baseline (2021, 50,000 words, six tasks).
+"""The matcher of the Sohu 2021 baseline (2021, 50,000 words, six tasks):
 
     python conversion/sohu_matcher.py FOLDER sohu-matcher
 
-A RoFormer whose layer norms are conditioned on the task, one of six standards for comparing two texts
-(https://kexue.fm/archives/8337). No weights were released. The baseline's script saves its averaged weights (EMA) as
-Keras weights, `best_model.weights`, after each epoch that improves the score. Put `bert_config.json` and `vocab.txt`
-of the RoFormer that the script started from beside that file.
+A RoFormer whose layer norms are told by which of six standards two texts are compared
+(https://kexue.fm/archives/8337). No weights were released: the baseline's script saves `best_model.weights`, Keras
+weights, after every epoch that is the best so far, with the averaged weights (EMA) in place of its own. Put the
+RoFormer's `bert_config.json` and `vocab.txt` beside it, from which the script started.
 """
 
 from recipe import Recipe

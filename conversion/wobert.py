@@ -1,8 +1,8 @@
-"""WoBERT (2020-09, 33,586 words).
+"""WoBERT (2020-09, 33,586 words):
 
     python conversion/wobert.py chinese_wobert_L-12_H-768_A-12 wobert-base
 
-RoBERTa-wwm-ext, further trained with a word vocabulary: 1M steps of MLM, length 512 (https://kexue.fm/archives/7758).
+RoBERTa-wwm-ext, trained on with words as units: 1M steps of MLM, length 512 (https://kexue.fm/archives/7758).
 """
 
 from recipe import Recipe

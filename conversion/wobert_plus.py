@@ -1,9 +1,9 @@
-"""WoBERT+ (2021-03, 50,000 words).
+"""WoBERT+ (2021-03, 50,000 words):
 
     python conversion/wobert_plus.py chinese_wobert_plus_L-12_H-768_A-12 wobert-plus-base
 
-WoBERT with a new vocabulary and longer training: 250k steps with batch size 256 and learning rate 1e-5. WoBERT's 1M
-steps with batch size 16 equal about 60k such steps (https://github.com/ZhuiyiTechnology/WoBERT).
+As WoBERT, with a vocabulary built anew, trained on for longer: 250k steps of batch 256, learning rate 1e-5, where
+WoBERT's 1M steps of 16 come to about 60k of that batch (https://github.com/ZhuiyiTechnology/WoBERT).
 """
 
 from recipe import Recipe

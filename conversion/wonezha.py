@@ -1,9 +1,9 @@
-"""WoNEZHA (2020-09, 33,586 words).
+"""WoNEZHA (2020-09, 33,586 words):
 
     python conversion/wonezha.py chinese_wonezha_L-12_H-768_A-12 wonezha-base
 
-Huawei's NEZHA, further trained with a word vocabulary as WoBERT was. Its relative positions are functions of the
-distance, so the length is unlimited (https://github.com/ZhuiyiTechnology/WoBERT).
+Huawei's NEZHA, trained on with words as units as WoBERT was: its network has relative positions, functions of the
+distance, and so no limit of length (https://github.com/ZhuiyiTechnology/WoBERT).
 """
 
 from recipe import Recipe

@@ -183,7 +183,7 @@ def _no_model(name: str, kind: str, error: Exception) -> str:
         other = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
         return f"{name} is not {kind} ({other or 'another kind'})"
     if not Path(name).exists():
-        return f"{name} is not a local folder and cannot be downloaded from the Hub ({reason})"
+        return f"{name} is not a folder, and cannot be downloaded from the Hub ({reason})"
     return f"{name} cannot be loaded as {kind} ({reason})"
 
 

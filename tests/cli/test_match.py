@@ -292,7 +292,7 @@ def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkey
         (
             "matcher",
             ["--file", "GOOD", "--evaluate", "--picture", "x.jpg"],
-            "x.jpg: expected a file name that ends in",
+            "x.jpg: expected a name that ends in",
         ),
         ("matcher", ["a", "b", "--columns", "x", "y"], "--columns without --file has no effect"),
         (
@@ -331,7 +331,7 @@ def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkey
             "three0: a text matcher is needed, a classifier of pairs with two classes (0 no match, 1 match); got a "
             "BertForSequenceClassification of 3 classes",
         ),
-        ("no-such-model", ["a", "b"], "is not a local folder and cannot be downloaded from the Hub"),
+        ("no-such-model", ["a", "b"], "is no folder here, and cannot be downloaded from the Hub"),
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else value.replace(" ", "_")[:30],
 )

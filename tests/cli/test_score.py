@@ -167,7 +167,7 @@ def test_output_is_replaced_only_with_overwrite(folders, capsys, tmp_path: Path)
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        ("no-such-model", ["x"], "is not a local folder and cannot be downloaded from the Hub"),
+        ("no-such-model", ["x"], "is no folder here, and cannot be downloaded from the Hub"),
         ("headless", ["x"], "lacks weights of a masked language model (cls.predictions.bias"),
         ("gpt", ["x"], "is not a masked language model (GPT2Config)"),
         (

@@ -80,7 +80,7 @@ def test_a_mistyped_folder_is_one_line_at_once(
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1, error
     assert error.startswith(
-        (f"kexue-hf: error: {name} is not a local folder", "kexue-hf: error: modle: no such file, folder")
+        (f"kexue-hf: error: {name} is no folder here", "kexue-hf: error: modle: no such file, folder")
     )
     if name != "./modle":
         assert "cannot be downloaded from the Hub (https://huggingface.co: Name or service not known)" in error
