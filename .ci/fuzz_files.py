@@ -1,12 +1,13 @@
-"""Damaged files through the commands that read them: each ends well, or in one line and exit code 2, soon, in little
-memory, and with nothing left over.
+"""Run the commands on damaged files. Each must succeed, or fail with one line and exit code 2.
 
-    python .ci/fuzz_files.py                          # 3,000 files of all kinds
+It must also finish within 30 s and 3 GiB of memory, and a failure must leave no files behind.
+
+    python .ci/fuzz_files.py                           # 3,000 files of all kinds
     python .ci/fuzz_files.py --cases 50 --kinds index,h5
-    python .ci/fuzz_files.py --only 1234 --keep FOLDER # one case again, and its files
+    python .ci/fuzz_files.py --only 1234 --keep FOLDER # repeat one case and keep its files
 
-Every case is a fork of one warm process, so that imports are paid for once. A case is a function of --seed and its
-number. Prints what failed, and figures; exit code 1 if anything did.
+Every case runs in a fork of one process that has done the imports. A case depends only on --seed and its number. The
+script prints the failures and a summary, and exits with code 1 if any case failed.
 """
 
 import argparse
@@ -42,104 +43,102 @@ VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def blind(data: bytes, chance: random.Random, places: list[tuple[int, int]] | None = None) -> bytes:
-    """One to six changes: bits, bytes, stretches cut out, doubled, moved or overwritten, the end cut off.
+def damage_bytes(data: bytes, rng: random.Random, places: list[tuple[int, int]] | None = None) -> bytes:
+    """Make one to six random changes: flip bits, replace bytes, overwrite, move, remove or repeat ranges, truncate.
 
     Args:
-        places: stretches (start, end) to change only.
+        places: ranges [start, end) to which the changes are restricted.
     """
     out = bytearray(data)
-    for _ in range(chance.randint(1, 6)):
+    for _ in range(rng.randint(1, 6)):
         if not out:
             break
-        start, end = chance.choice(places) if places else (0, len(out))
-        at = min(chance.randrange(start, max(start + 1, end)), len(out) - 1)
-        size = min(chance.choice([1, 1, 2, 4, 8, 48, 500]), len(out) - at)
-        kind = chance.randrange(6 if places else 9)
+        start, end = rng.choice(places) if places else (0, len(out))
+        at = min(rng.randrange(start, max(start + 1, end)), len(out) - 1)
+        size = min(rng.choice([1, 1, 2, 4, 8, 48, 500]), len(out) - at)
+        kind = rng.randrange(6 if places else 9)
         if kind == 0:
-            out[at] ^= 1 << chance.randrange(8)
+            out[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            out[at] = chance.choice(BYTES)
+            out[at] = rng.choice(BYTES)
         elif kind == 2:
-            out[at : at + size] = chance.randbytes(size)
+            out[at : at + size] = rng.randbytes(size)
         elif kind == 3:
-            out[at : at + size] = bytes([chance.choice(BYTES)]) * size
+            out[at : at + size] = bytes([rng.choice(BYTES)]) * size
         elif kind in (4, 5):
-            other = chance.randrange(len(out))
+            other = rng.randrange(len(out))
             out[at : at + size] = out[other : other + size].ljust(size, b"\0")
         elif kind == 6:
             del out[at : at + size]
         elif kind == 7:
-            out[at:at] = out[at : at + size] * chance.choice([1, 1, 50])
+            out[at:at] = out[at : at + size] * rng.choice([1, 1, 50])
         else:
             del out[at:]
     return bytes(out)
 
 
 def nodes(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all values in a JSON value, but itself."""
+    """Return the paths of all values inside a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for key, item in items for found in ((*path, key), *nodes(item, (*path, key)))]
 
 
-def typed(data: bytes, chance: random.Random) -> bytes:
-    """A JSON file with some values replaced, removed or doubled, or keys renamed; or nested or damaged as a whole."""
-    if chance.random() < 0.05:
-        return chance.choice(
-            [b"[" * 100_000, b'{"a":' * 100_000, b"", b"null", b"5", b"[]", b'"x"', b"\xef\xbb\xbf{}"]
-        )
+def damage_json_values(data: bytes, rng: random.Random) -> bytes:
+    """Replace, remove or repeat values of a JSON file, or rename keys; sometimes replace the whole file."""
+    if rng.random() < 0.05:
+        return rng.choice([b"[" * 100_000, b'{"a":' * 100_000, b"", b"null", b"5", b"[]", b'"x"', b"\xef\xbb\xbf{}"])
     value = json.loads(data)
-    for _ in range(chance.randint(1, 3)):
+    for _ in range(rng.randint(1, 3)):
         paths = nodes(value)
         if not paths:
             break
-        *way, last = chance.choice(paths)
-        holder = value
-        for key in way:
-            holder = holder[key]
-        kind = chance.randrange(4)
-        if kind == 0 or isinstance(holder, list):
-            holder[last] = chance.choice(VALUES)
+        *parents, last = rng.choice(paths)
+        parent = value
+        for key in parents:
+            parent = parent[key]
+        kind = rng.randrange(4)
+        if kind == 0 or isinstance(parent, list):
+            parent[last] = rng.choice(VALUES)
         elif kind == 1:
-            del holder[last]
+            del parent[last]
         elif kind == 2:
-            holder[str(chance.choice(VALUES))] = holder.pop(last)
+            parent[str(rng.choice(VALUES))] = parent.pop(last)
         else:
-            holder[last] = [holder[last]] * chance.choice([1, 2, 1000])
+            parent[last] = [parent[last]] * rng.choice([1, 2, 1000])
     return json.dumps(value).encode()
 
 
-def json_file(data: bytes, chance: random.Random) -> bytes:
-    return typed(data, chance) if chance.random() < 0.7 else blind(data, chance)
+def damage_json(data: bytes, rng: random.Random) -> bytes:
+    return damage_json_values(data, rng) if rng.random() < 0.7 else damage_bytes(data, rng)
 
 
-def text_file(data: bytes, chance: random.Random) -> bytes:
-    """Lines left out, doubled, exchanged or replaced by strange ones; or damaged blindly."""
-    if chance.random() < 0.3:
-        return blind(data, chance)
+def damage_text(data: bytes, rng: random.Random) -> bytes:
+    """Remove or repeat lines, replace them by unusual ones, or damage random bytes."""
+    if rng.random() < 0.3:
+        return damage_bytes(data, rng)
     lines = data.split(b"\n")
-    strange = (
+    unusual = (
         b"", b"\xef\xbb\xbf", b"\0", b"\r", "\u2028".encode(), "\u3000".encode(), b"\xff", b"##", b" " * 100_000,
         b"x" * 1_000_000, "词".encode() * 9999, b"\x1b[2J", "词 5 n".encode(),
         "\ud800".encode("utf-8", "surrogatepass"), "词".encode() + b" " * 50_000 + b"x!",
     )  # fmt: skip
-    for _ in range(chance.randint(1, 5)):
-        at = chance.randrange(len(lines))
-        kind = chance.randrange(4)
+    for _ in range(rng.randint(1, 5)):
+        at = rng.randrange(len(lines))
+        kind = rng.randrange(4)
         if kind == 0:
-            lines[at : at + chance.choice([1, 1, 100])] = []
+            lines[at : at + rng.choice([1, 1, 100])] = []
         elif kind == 1:
-            lines[at:at] = lines[at : at + 1] * chance.choice([1, 1, 10_000])
+            lines[at:at] = lines[at : at + 1] * rng.choice([1, 1, 10_000])
         else:
-            lines[at : at + (kind == 2)] = [chance.choice(strange)]
+            lines[at : at + (kind == 2)] = [rng.choice(unusual)]
         lines = lines or [b""]
     return b"\n".join(lines)
 
 
-def mended_index(data: bytes, chance: random.Random) -> bytes:
-    """Damage whose checksums were made right again, so that it reaches the parsers; or blind damage."""
-    if chance.random() < 0.3:
-        return blind(data, chance)
+def damage_index(data: bytes, rng: random.Random) -> bytes:
+    """Damage a checkpoint index and usually update its checksums, so that the damage reaches the parsers."""
+    if rng.random() < 0.3:
+        return damage_bytes(data, rng)
     from kexue_hf.conversion.formats.tensorflow_index import masked_crc, read_varint
 
     out, end = bytearray(data), len(data) - 48
@@ -150,58 +149,58 @@ def mended_index(data: bytes, chance: random.Random) -> bytes:
         size, at = read_varint(footer, at)
         places.append((offset, size))
     places.append((0, places[0][0] - 5))
-    for _ in range(chance.randint(1, 6)):
-        at = chance.randrange(end)
-        size = min(chance.choice([1, 1, 2, 8]), end - at)
-        out[at : at + size] = chance.choice([chance.randbytes(size), bytes([chance.choice(BYTES)]) * size])
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(end)
+        size = min(rng.choice([1, 1, 2, 8]), end - at)
+        out[at : at + size] = rng.choice([rng.randbytes(size), bytes([rng.choice(BYTES)]) * size])
     for offset, size in places:
         crc = masked_crc(bytes(out[offset : offset + size]), bytes(out[offset + size : offset + size + 1]))
         struct.pack_into("<I", out, offset + size + 1, crc)
     return bytes(out)
 
 
-def weights(data: bytes, chance: random.Random) -> bytes:
-    """A safetensors file: its header with other values, or with its bytes damaged, of the right length; or blind."""
+def damage_safetensors(data: bytes, rng: random.Random) -> bytes:
+    """Damage the values, offsets or bytes of a safetensors header and correct its length; or damage random bytes."""
     (size,) = struct.unpack("<Q", data[:8])
     header, values = data[8 : 8 + size], data[8 + size :]
-    if chance.random() < 0.2:
-        return blind(data, chance)
-    if chance.random() < 0.5:
-        header = typed(header, chance)
-    elif chance.random() < 0.5:
-        header = blind(header, chance)
+    if rng.random() < 0.2:
+        return damage_bytes(data, rng)
+    if rng.random() < 0.5:
+        header = damage_json_values(header, rng)
+    elif rng.random() < 0.5:
+        header = damage_bytes(header, rng)
     else:
         fields = json.loads(header)
-        for name in chance.sample(sorted(set(fields) - {"__metadata__"}), chance.randint(1, 3)):
-            shift = chance.choice([-8, -4, 1, 4, 4096])
+        for name in rng.sample(sorted(set(fields) - {"__metadata__"}), rng.randint(1, 3)):
+            shift = rng.choice([-8, -4, 1, 4, 4096])
             begin, end = fields[name]["data_offsets"]
-            fields[name]["data_offsets"] = [begin + shift, end + chance.choice([0, shift])]
+            fields[name]["data_offsets"] = [begin + shift, end + rng.choice([0, shift])]
         header = json.dumps(fields).encode()
-    values = values[: -chance.randint(1, 99)] if chance.random() < 0.1 else values
-    return struct.pack("<Q", len(header)) + header + values + bytes(chance.choice([0, 0, 0, 4]))
+    values = values[: -rng.randint(1, 99)] if rng.random() < 0.1 else values
+    return struct.pack("<Q", len(header)) + header + values + bytes(rng.choice([0, 0, 0, 4]))
 
 
-def hdf5(data: bytes, chance: random.Random) -> bytes:
-    """Damage to what is no value of a weight, which nothing protects; seldom anywhere."""
-    if chance.random() < 0.1:
-        return blind(data, chance)
-    return blind(data, chance, hdf5_metadata(data))
+def damage_hdf5(data: bytes, rng: random.Random) -> bytes:
+    """Damage the metadata of an HDF5 file, rarely its values: no checksum protects the values."""
+    if rng.random() < 0.1:
+        return damage_bytes(data, rng)
+    return damage_bytes(data, rng, hdf5_metadata(data))
 
 
 def hdf5_metadata(data: bytes) -> list[tuple[int, int]]:
-    """The stretches of an HDF5 file that hold no values."""
+    """Return the ranges of an HDF5 file outside its datasets' values."""
     import h5py
 
     if data not in _METADATA:
-        taken: list[tuple[int, int]] = []
+        values: list[tuple[int, int]] = []
 
-        def note(_: str, item: Any) -> None:
+        def add(_: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and item.id.get_offset() is not None:
-                taken.append((item.id.get_offset(), item.id.get_offset() + item.id.get_storage_size()))
+                values.append((item.id.get_offset(), item.id.get_offset() + item.id.get_storage_size()))
 
         with h5py.File(io.BytesIO(data), "r") as file:
-            file.visititems(note)
-        edges = [0, *(edge for pair in sorted(taken) for edge in pair), len(data)]
+            file.visititems(add)
+        edges = [0, *(edge for pair in sorted(values) for edge in pair), len(data)]
         _METADATA[data] = [pair for pair in zip(edges[::2], edges[1::2], strict=True) if pair[1] > pair[0]]
     return _METADATA[data]
 
@@ -209,51 +208,51 @@ def hdf5_metadata(data: bytes) -> list[tuple[int, int]]:
 _METADATA: dict[bytes, list[tuple[int, int]]] = {}
 
 
-def packed(data: bytes, chance: random.Random) -> bytes:
-    """A .gz: damaged, or whole with a damaged text in it."""
-    if chance.random() < 0.7:
-        return blind(data, chance)
-    return gzip.compress(text_file(gzip.decompress(data), chance))
+def damage_gzip(data: bytes, rng: random.Random) -> bytes:
+    """Damage a .gz, or the text in it."""
+    if rng.random() < 0.7:
+        return damage_bytes(data, rng)
+    return gzip.compress(damage_text(gzip.decompress(data), rng))
 
 
-Change = Callable[[bytes, random.Random], bytes]
-# What a case is: the source (see `prepare`), the arguments of the command ({} is the folder), the files it may damage.
-Kind = tuple[str, tuple[str, ...], dict[str, Change]]
+Damage = Callable[[bytes, random.Random], bytes]
+# The source (see `prepare`), the arguments of the command ({} is the folder), and the files that may be damaged.
+Kind = tuple[str, tuple[str, ...], dict[str, Damage]]
 KINDS: dict[str, Kind] = {
-    "index": ("tf", ("convert", "{}", "{}/../out"), {INDEX: mended_index}),
-    "data": ("tf", ("convert", "{}", "{}/../out"), {DATA: blind, INDEX: blind}),
-    "h5": ("h5", ("convert", "{}", "{}/../out"), {"best_model.weights": hdf5}),
+    "index": ("tf", ("convert", "{}", "{}/../out"), {INDEX: damage_index}),
+    "data": ("tf", ("convert", "{}", "{}/../out"), {DATA: damage_bytes, INDEX: damage_bytes}),
+    "h5": ("h5", ("convert", "{}", "{}/../out"), {"best_model.weights": damage_hdf5}),
     "matcher": ("matcher", ("convert", "{}", "{}/../out"), {
-        "best_model.weights": hdf5, "bert_config.json": json_file}),
-    "vocab": ("tf", ("convert", "{}", "{}/../out"), {"vocab.txt": text_file}),
-    "config": ("tf", ("convert", "{}", "{}/../out"), {"bert_config.json": json_file}),
-    "safetensors": ("folder", ("export", "{}", "{}/../out"), {"model.safetensors": weights}),
+        "best_model.weights": damage_hdf5, "bert_config.json": damage_json}),
+    "vocab": ("tf", ("convert", "{}", "{}/../out"), {"vocab.txt": damage_text}),
+    "config": ("tf", ("convert", "{}", "{}/../out"), {"bert_config.json": damage_json}),
+    "safetensors": ("folder", ("export", "{}", "{}/../out"), {"model.safetensors": damage_safetensors}),
     "keras": ("folder", ("export", "{}", "{}/../out", "--to", "keras"), {
-        "config.json": json_file, "vocab.txt": text_file, "tokenizer_config.json": json_file}),
+        "config.json": damage_json, "vocab.txt": damage_text, "tokenizer_config.json": damage_json}),
     "extend": ("bert", ("extend", "{}", "{}/../out", "--words", "0", "--user-dict", "{}/words.dict"), {
-        "config.json": json_file, "tokenizer.json": json_file, "tokenizer_config.json": json_file,
-        "model.safetensors.index.json": json_file, "model-1.safetensors": weights}),
+        "config.json": damage_json, "tokenizer.json": damage_json, "tokenizer_config.json": damage_json,
+        "model.safetensors.index.json": damage_json, "model-1.safetensors": damage_safetensors}),
     "dictionary": ("bert", ("extend", "{}", "{}/../out", "--words", "0", "--user-dict", "{}/words.dict"), {
-        "words.dict": text_file}),
+        "words.dict": damage_text}),
     "doctor": ("folder", ("doctor", "{}"), {
-        "model.safetensors": weights, "config.json": json_file, "vocab.txt": text_file}),
+        "model.safetensors": damage_safetensors, "config.json": damage_json, "vocab.txt": damage_text}),
     "verify": ("folder", ("verify", "{}", "--against", str(GOLDEN / "wobert_mlm_only_tf_ckpt")), {
-        "model.safetensors": weights, "config.json": json_file, "vocab.txt": text_file}),
+        "model.safetensors": damage_safetensors, "config.json": damage_json, "vocab.txt": damage_text}),
     "gz": ("folder", ("score", "{}", "--file", "{}/lines.txt.gz", "--output", "{}/../out.jsonl"), {
-        "lines.txt.gz": packed}),
+        "lines.txt.gz": damage_gzip}),
     "jsonl": ("folder", ("embed", "{}", "--file", "{}/lines.jsonl.gz", "--output", "{}/../out.npy"), {
-        "lines.jsonl.gz": packed}),
+        "lines.jsonl.gz": damage_gzip}),
     "candidates": ("folder", ("correct", "{}", "他就来了", "--candidates", "{}/candidates.txt"), {
-        "candidates.txt": text_file}),
+        "candidates.txt": damage_text}),
     "score": ("folder", ("score", "{}", "今天天气"), {
-        "config.json": json_file, "vocab.txt": text_file, "tokenizer_config.json": json_file,
-        "model.safetensors": weights}),
+        "config.json": damage_json, "vocab.txt": damage_text, "tokenizer_config.json": damage_json,
+        "model.safetensors": damage_safetensors}),
 }  # fmt: skip
 NEEDS_TORCH = ("gz", "jsonl", "candidates", "score")
 
 
 def prepare(folder: Path) -> None:
-    """The undamaged sources of all kinds."""
+    """Write the undamaged sources of all kinds."""
     from kexue_hf.conversion.convert import convert
     from tests.conversion.checkpoints import golden_copy
 
@@ -287,16 +286,16 @@ def prepare(folder: Path) -> None:
     (folder / "folder" / "candidates.txt").write_text("他\t她\n就\t都着\n他就\t她就 她都\n", encoding="utf-8")
 
 
-def damage(kind: str, source: Path, chance: random.Random) -> None:
-    """Damage one of the kind's files, seldom several."""
-    _, _, changes = KINDS[kind]
-    for name in chance.sample(sorted(changes), 1 if chance.random() < 0.8 else len(changes)):
+def damage(kind: str, source: Path, rng: random.Random) -> None:
+    """Damage one of the kind's files, or sometimes all of them."""
+    _, _, damages = KINDS[kind]
+    for name in rng.sample(sorted(damages), 1 if rng.random() < 0.8 else len(damages)):
         path = source / name
-        path.write_bytes(changes[name](path.read_bytes(), chance))
+        path.write_bytes(damages[name](path.read_bytes(), rng))
 
 
 def run_forked(arguments: list[str], errors: Path) -> tuple[int, int, float]:
-    """Exit status, largest resident memory in bytes, and seconds of a command in a fork."""
+    """Run a command in a fork; return its exit status, peak resident memory in bytes, and seconds."""
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -320,7 +319,7 @@ def run_forked(arguments: list[str], errors: Path) -> tuple[int, int, float]:
 
             traceback.print_exc()
         finally:
-            # What a library does as the process ends may fail, too.
+            # os._exit skips exit handlers, which may fail too.
             atexit._run_exitfuncs()
             sys.stderr.flush()
             os._exit(status)
@@ -329,7 +328,7 @@ def run_forked(arguments: list[str], errors: Path) -> tuple[int, int, float]:
 
 
 def complaint(status: int, memory: int, error: str, left: list[str]) -> str | None:
-    """What is wrong with how a command ended."""
+    """Return what is wrong with the end of a command, or None."""
     if status not in (0, 2):
         return f"exit status {status}: {error[-3000:]}"
     if memory > MEMORY:
@@ -344,7 +343,7 @@ def complaint(status: int, memory: int, error: str, left: list[str]) -> str | No
     return None if error[:-1].isprintable() or verified or "\u3000" in error else f"not printable: {error!r:.500}"
 
 
-def library_refuses(path: Path) -> bool:
+def library_rejects(path: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -359,11 +358,11 @@ def arguments_of(kind: str, work: Path) -> list[str]:
 
 
 def check_whole(kind: str, sources: Path, place: Path) -> int:
-    """What is whole has to be taken; or else nothing is tried here."""
+    """Exit unless the command accepts the undamaged files: otherwise the cases would test nothing."""
     shutil.copytree(sources / KINDS[kind][0], place / "whole" / "in")
     status, _, _ = run_forked(arguments_of(kind, place / "whole"), place / "errors")
     if status:
-        sys.exit(f"{kind}: the undamaged files end with {status}: {(place / 'errors').read_text()}")
+        sys.exit(f"{kind}: exit status {status} on undamaged files: {(place / 'errors').read_text()}")
     shutil.rmtree(place / "whole")
     return 0
 
@@ -382,11 +381,11 @@ def warm_torch() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--cases", type=int, default=3000)
-    parser.add_argument("--kinds", default=",".join(KINDS), help="with commas between")
+    parser.add_argument("--cases", type=int, default=3000, help="number of cases (default: %(default)s)")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of files, comma-separated (default: all)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="the number of a case")
-    parser.add_argument("--keep", type=Path, help="folder for the files of cases that fail, or of --only")
+    parser.add_argument("--only", type=int, help="run only the case with this number")
+    parser.add_argument("--keep", type=Path, help="folder to keep the files of failed cases in, and those of --only")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
@@ -397,20 +396,20 @@ def main() -> None:
     import kexue_hf.conversion.verify
     from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 
-    Segmenter()("词典")  # loads the dictionary: no fork does that again, nor imports what is imported here
+    Segmenter()("词典")  # load the dictionary once, before the forks
 
     failed, ends, largest = 0, Counter[str](), 0
     slow: list[tuple[float, int]] = []
     started = time.monotonic()
-    # Not a TemporaryDirectory, which the forks would remove as they end.
+    # The forks would remove a TemporaryDirectory at their end.
     place = Path(tempfile.mkdtemp())
     try:
         sources = place / "sources"
         prepare(sources)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            kexue_hf.cli.main.main(["doctor", str(sources / "folder")])  # typer imports half of itself when it is used
+            kexue_hf.cli.main.main(["doctor", str(sources / "folder")])  # for typer's late imports
         cases = list(range(options.cases)) if options.only is None else [options.only]
-        # First those whose forks are cheap, since torch is not imported yet; before the others, one that is whole.
+        # Cases without torch first: forks are cheaper before it is imported.
         cases.sort(key=lambda number: (kinds[number % len(kinds)] in NEEDS_TORCH, number))
         for number in cases:
             kind = kinds[number % len(kinds)]
@@ -418,16 +417,16 @@ def main() -> None:
                 warm_torch()
             if f"{kind} whole" not in ends:
                 ends[f"{kind} whole"] = check_whole(kind, sources, place)
-            chance = random.Random(f"{options.seed} {kind} {number}")
+            rng = random.Random(f"{options.seed} {kind} {number}")
             work = place / "work"
             shutil.copytree(sources / KINDS[kind][0], work / "in")
-            damage(kind, work / "in", chance)
+            damage(kind, work / "in", rng)
             status, memory, seconds = run_forked(arguments_of(kind, work), place / "errors")
             error = (place / "errors").read_text(encoding="utf-8", errors="replace")
             problem = complaint(status, memory, error, os.listdir(work))
             file = next((work / "in").glob("model*.safetensors"), None)
             if not problem and status == 0 and kind in ("safetensors", "doctor", "verify", "extend") and file:
-                problem = "the library refuses what was taken" if library_refuses(file) else None
+                problem = "safetensors rejects a file that the command accepted" if library_rejects(file) else None
             ends[f"{kind} {status}"] += 1
             largest = max(largest, memory)
             slow.append((seconds, number))
@@ -441,8 +440,8 @@ def main() -> None:
     finally:
         shutil.rmtree(place)
     for kind in kinds:
-        taken, refused = (ends[f"{kind} {status}"] for status in (0, 2))
-        print(f"{kind:12} {taken:6,} taken {refused:6,} refused")
+        accepted, rejected = (ends[f"{kind} {status}"] for status in (0, 2))
+        print(f"{kind:12} {accepted:6,} accepted {rejected:6,} rejected")
     seconds, number = max(slow)
     print(
         f"{len(slow):,} files in {time.monotonic() - started:.0f} s, {failed} failed; the slowest (case {number}) "

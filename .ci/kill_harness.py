@@ -1,13 +1,16 @@
-"""Processes killed at random moments: nothing partial is visible, the rerun leaves nothing else, and gives the result
-of one that was not killed, to the last byte.
+"""Kill commands and trainings at random moments and rerun them.
+
+No partial output may be visible after the kill. The rerun must leave no other files, and its output must equal that of
+an uninterrupted run byte for byte.
 
     python .ci/kill_harness.py                                # 30 kills of each command, 10 of each training
     python .ci/kill_harness.py --cases 5 --jobs convert,score
     python .ci/kill_harness.py --trainings 2 --jobs pretrain_mlm
 
-Commands are killed at any moment of their run; half of them replace what is there (--overwrite); reruns of score,
-embed and match resume, every other one. Trainings are killed while they write a checkpoint, and rerun with --resume.
-All are forks of one warm process. Prints what failed, and figures; exit code 1 if anything did.
+Commands are killed at any moment. Half of them replace an existing output (--overwrite), and half of the reruns of
+score, embed and match use --resume. Trainings are killed while they write a checkpoint, and rerun with --resume. All
+run in forks of one process that has done the imports. The script prints the failures and a summary, and exits with
+code 1 if anything failed.
 """
 
 import argparse
@@ -29,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 GOLDEN = ROOT / "tests" / "golden"
-ROWS = 3500  # of a file, in pieces of 1,024
+ROWS = 3500  # of an input file; the commands read chunks of up to 1,024
 COMMANDS = {
     "convert": ["convert", str(ROOT / "kexue_hf" / "assets" / "wobert_tiny"), "OUT"],
     "export": ["export", "folder", "OUT"],
@@ -56,7 +59,7 @@ TRAININGS = {
 
 
 def fork(function: Callable[[], Any], log: Path) -> int:
-    """Run a function in a fork, where it prints into a file; the process' id."""
+    """Run a function in a fork, with its output in `log`; return the process id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -81,7 +84,7 @@ def fork(function: Callable[[], Any], log: Path) -> int:
 
 
 def finish(function: Callable[[], Any], log: Path) -> float:
-    """Run it to its end; the seconds that it took.
+    """Run a function in a fork to its end; return the seconds that it took.
 
     Raises:
         RuntimeError: it failed.
@@ -95,7 +98,7 @@ def finish(function: Callable[[], Any], log: Path) -> float:
 
 
 def kill(function: Callable[[], Any], log: Path, wait: Callable[[], object]) -> bool:
-    """Start it and kill it when `wait` returns; whether it was still running."""
+    """Run a function in a fork and kill it when `wait` returns; return whether it was still running."""
     child = fork(function, log)
     wait()
     with contextlib.suppress(ProcessLookupError):
@@ -105,7 +108,7 @@ def kill(function: Callable[[], Any], log: Path, wait: Callable[[], object]) -> 
 
 
 def content(path: Path) -> Any:
-    """Of a file its bytes, of a folder the files by their paths."""
+    """Return the bytes of a file, or the bytes of a folder's files by path."""
     if not path.is_dir():
         return path.read_bytes()
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
@@ -131,23 +134,23 @@ def script(name: str, output: Path, *more: str) -> Callable[[], None]:
     return run
 
 
-def try_command(name: str, place: Path, cases: int, chance: random.Random) -> tuple[int, list[str]]:
-    """Kills that met the process alive, and what was wrong."""
+def try_command(name: str, place: Path, cases: int, rng: random.Random) -> tuple[int, list[str]]:
+    """Kill and rerun a command; return the number of kills before its end, and the failures."""
     arguments, log = COMMANDS[name], place / "log"
     seconds = 60.0
-    for run in ("first", "whole"):  # what a first run finds to do, later ones do not
+    for run in ("first", "whole"):  # the first run is slower: it fills caches
         (place / run).mkdir()
         seconds = min(seconds, finish(command(arguments, place / run), log))
     (result,) = (place / "whole").iterdir()
-    expected, wrong, met = content(result), [], 0
+    expected, wrong, killed = content(result), [], 0
     for case in range(cases):
         work = place / f"case{case}"
         work.mkdir()
         old, options = None, []
         if case % 2:
             old, options = prefill(name, work / result.name), ["--overwrite"]
-        moment = chance.uniform(0, 1.02 * seconds)
-        met += kill(command(arguments, work, *options), log, lambda moment=moment: time.sleep(moment))
+        moment = rng.uniform(0, 1.02 * seconds)
+        killed += kill(command(arguments, work, *options), log, lambda moment=moment: time.sleep(moment))
         visible = [path.name for path in work.iterdir() if not path.name.startswith(".")]
         found = content(work / result.name) if result.name in visible else None
         if set(visible) - {result.name} or (found is not None and found not in (expected, old)):
@@ -166,11 +169,11 @@ def try_command(name: str, place: Path, cases: int, chance: random.Random) -> tu
         if content(work / result.name) != expected:
             wrong.append(f"{name} {case}: another result{' when resumed' if '--resume' in options else ''}")
         shutil.rmtree(work)
-    return met, wrong
+    return killed, wrong
 
 
 def prefill(name: str, output: Path) -> Any:
-    """Put something at OUTPUT that is to be replaced."""
+    """Write an older output, to be replaced; return its content."""
     if name in RESUMED:
         output.write_bytes(b"old")
     else:
@@ -178,21 +181,21 @@ def prefill(name: str, output: Path) -> Any:
     return content(output)
 
 
-def try_training(name: str, place: Path, cases: int, chance: random.Random) -> tuple[int, list[str]]:
-    """As `try_command`, of an example script, which is killed while it writes a checkpoint."""
+def try_training(name: str, place: Path, cases: int, rng: random.Random) -> tuple[int, list[str]]:
+    """Kill an example script while it writes a checkpoint, and rerun it; return as `try_command`."""
     log, reference = place / "log", place / "whole" / "out"
     finish(script(name, reference), log)
-    expected, wrong, met = content(reference), [], 0
+    expected, wrong, killed = content(reference), [], 0
     steps = sorted(int(path.name.split("-")[1]) for path in reference.glob("checkpoint-*"))
     seconds = writing_seconds(reference)
     for case in range(cases):
         work = place / f"case{case}"
         work.mkdir()
         output = work / "out"
-        # Checkpoint 2 is there in the meantime only.
-        watched = output / f"checkpoint-{chance.choice([2, *steps])}" if steps else work
+        # Checkpoint 2 exists only temporarily, because of --save_total_limit.
+        watched = output / f"checkpoint-{rng.choice([2, *steps])}" if steps else work
 
-        def wait(watched: Path = watched, moment: float = chance.uniform(0, 1.2 * seconds)) -> None:
+        def wait(watched: Path = watched, moment: float = rng.uniform(0, 1.2 * seconds)) -> None:
             deadline = time.monotonic() + 120
             while not (watched.exists() if steps else list(watched.glob(".out.partial-*"))):
                 if time.monotonic() > deadline:
@@ -201,10 +204,10 @@ def try_training(name: str, place: Path, cases: int, chance: random.Random) -> t
             time.sleep(moment)
 
         resume = ["--resume"] if steps else []
-        met += kill(script(name, output, *resume), log, wait)
+        killed += kill(script(name, output, *resume), log, wait)
         wrong += [f"{name} {case}: {problem}" for problem in partial(output, expected, bool(steps))]
         if not steps and output.exists():
-            continue  # It appeared whole, and nothing is resumed.
+            continue  # complete, so there is nothing to resume
         try:
             finish(script(name, output, *resume), log)
         except RuntimeError as error:
@@ -216,11 +219,11 @@ def try_training(name: str, place: Path, cases: int, chance: random.Random) -> t
         if weights(found) != weights(expected):
             wrong.append(f"{name} {case}: another result when resumed")
         shutil.rmtree(work)
-    return met, wrong
+    return killed, wrong
 
 
 def writing_seconds(output: Path) -> float:
-    """How long the last checkpoint took to be written; of a folder without, a guess."""
+    """Return how long it took to write the last checkpoint; a guess without checkpoints."""
     marks = sorted(output.glob("checkpoint-*/progress.json"), key=lambda path: path.stat().st_mtime)
     if not marks:
         return 0.03
@@ -232,7 +235,10 @@ def weights(files: dict[str, bytes]) -> dict[str, Any]:
 
 
 def tensors(data: bytes) -> Any:
-    """What is in a safetensors file, whose metadata the library writes in any order; None if it is not whole."""
+    """Return the header and the values of a safetensors file, None if it is truncated.
+
+    The metadata is left out, because the library writes it in arbitrary order.
+    """
     size = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + size])
@@ -244,7 +250,7 @@ def tensors(data: bytes) -> Any:
 
 
 def partial(output: Path, expected: dict[str, bytes], checkpoints: bool) -> list[str]:
-    """What is visible of a killed training and is not whole: checkpoints that count, and the model itself."""
+    """Return the visible files of a killed training that are incomplete, in finished checkpoints or the model."""
     if not output.exists():
         return []
     found = content(output)
@@ -267,7 +273,7 @@ def partial(output: Path, expected: dict[str, bytes], checkpoints: bool) -> list
 
 
 def prepare(jobs: list[str]) -> None:
-    """The files that the jobs read, in the working directory."""
+    """Write the files that the jobs read to the working directory."""
     from kexue_hf.conversion.convert import convert
 
     convert(ROOT / "kexue_hf" / "assets" / "wobert_tiny", "folder")
@@ -312,7 +318,7 @@ def prepare_trainings() -> None:
 
 
 def warm(jobs: list[str]) -> None:
-    """Import what the jobs need."""
+    """Import the modules that the jobs need."""
     import importlib
 
     import kexue_hf.cli.main
@@ -321,9 +327,9 @@ def warm(jobs: list[str]) -> None:
     import kexue_hf.conversion.formats.keras
     from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 
-    Segmenter()("词典")  # loads the dictionary
+    Segmenter()("词典")  # load the dictionary once, before the forks
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        kexue_hf.cli.main.main(["doctor"])  # typer imports half of itself when it is used
+        kexue_hf.cli.main.main(["doctor"])  # for typer's late imports
 
     if not set(jobs) & {*RESUMED, *TRAININGS}:
         return
@@ -336,7 +342,7 @@ def warm(jobs: list[str]) -> None:
     import kexue_hf.pipelines.text_scoring
 
     torch.set_num_threads(1)
-    # Its own lock is shared among forks, and stays locked where one is killed.
+    # tqdm's default lock is shared with the forks and stays locked if one is killed.
     tqdm.set_lock(threading.RLock())
     for name in set(jobs) & set(TRAININGS):
         importlib.import_module(f"examples.{name}")
@@ -346,7 +352,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--cases", type=int, default=30, help="kills of each command")
     parser.add_argument("--trainings", type=int, default=10, help="kills of each training")
-    parser.add_argument("--jobs", default=",".join([*COMMANDS, *TRAININGS]), help="with commas between")
+    parser.add_argument(
+        "--jobs",
+        default=",".join([*COMMANDS, *TRAININGS]),
+        help="commands and trainings, comma-separated (default: all)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     jobs = options.jobs.split(",")
@@ -363,14 +373,14 @@ def main() -> None:
         for name in jobs:
             started = time.monotonic()
             (place / name).mkdir()
-            chance = random.Random(f"{options.seed} {name}")
+            rng = random.Random(f"{options.seed} {name}")
             attempt, cases = (try_command, options.cases) if name in COMMANDS else (try_training, options.trainings)
-            met, wrong = attempt(name, place / name, cases, chance)
+            killed, wrong = attempt(name, place / name, cases, rng)
             for line in wrong:
                 print(line)
             failed += len(wrong)
             print(
-                f"{name:24} {cases:3} kills, {met:3} of them before its end, {len(wrong)} failures, "
+                f"{name:24} {cases:3} kills, {killed:3} before the end, {len(wrong)} failures, "
                 f"{time.monotonic() - started:.0f} s",
                 flush=True,
             )

@@ -1,7 +1,7 @@
 """kexue_hf: the models and methods of kexue.fm (科学空间) as first-class citizens of HuggingFace.
 
-`import kexue_hf` loads neither torch nor transformers. It arranges that our classes are registered with transformers'
-Auto classes the moment those are imported (at once where they already are); the names below load on first use.
+`import kexue_hf` imports neither torch nor transformers. Its classes are registered with transformers' Auto classes
+when transformers is imported, or immediately if it already is. The names below are imported on first use.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 import os
 
-# Before anything imports huggingface_hub: a test that reaches for the network fails instead of hanging.
+# Set before huggingface_hub is imported, so that a test that needs the network fails instead of hanging.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Several test processes share the cores: threads on top of them only wait for each other.
+# Several test processes share the cores, so more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

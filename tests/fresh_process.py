@@ -1,6 +1,6 @@
-"""Code run as if in a fresh interpreter, without the seconds that it takes to import torch and transformers.
+"""Runs code as in a fresh interpreter, without importing torch and transformers each time.
 
-A server imports what takes longest and knows nothing of this package, once; each piece of code runs in a fork of it.
+A server process imports these libraries once, but not this package, and runs each piece of code in a fork.
 """
 
 import itertools
@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Its package is tested, wherever one is installed from.
+# The package of this checkout is tested, even if another one is installed.
 ROOT = Path(__file__).parents[1]
 
 
-# Takes lines of JSON: a number, code, arguments, folder to run in, environment. Answers, where nothing that is printed
-# gets in between, with the number, the exit status and what was printed.
+# Reads JSON lines (number, code, arguments, folder, environment) and writes JSON lines (number, exit status, output).
+# The code's own output goes to a file, so that it does not mix with the answers.
 SERVER = """
 import faulthandler, json, os, sys, tempfile, traceback
 answers = os.fdopen(os.dup(1), "w")
@@ -53,7 +53,7 @@ for line in sys.stdin:
         print(json.dumps([number, status, printed.read().decode(errors="replace")]), file=answers, flush=True)
 """
 
-# And what transformers imports of others, which takes half of its time.
+# Includes the other libraries that transformers imports, which take half of its import time.
 TORCH = """
 import jinja2.sandbox, tokenizers, torch._dynamo, torch.distributed.checkpoint, torch.distributed.tensor
 """
@@ -61,7 +61,7 @@ TRANSFORMERS = """
 import torch, transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertModel, pipeline, PreTrainedTokenizer
 """
-# Where transformers keeps the code of folders, which it looks up when it is imported.
+# transformers reads this variable when it is imported, so it must be set again in the fork.
 OWN_MODULES = """
 import os, transformers.dynamic_module_utils
 transformers.dynamic_module_utils.HF_MODULES_CACHE = os.environ["HF_MODULES_CACHE"]
@@ -70,7 +70,7 @@ transformers.dynamic_module_utils.HF_MODULES_CACHE = os.environ["HF_MODULES_CACH
 
 class _Server:
     def __init__(self, imports: str) -> None:
-        # It ends with this process, whose end closes its input.
+        # The server ends with this process, which closes its stdin.
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER, imports],
             stdin=subprocess.PIPE,
@@ -81,13 +81,13 @@ class _Server:
         self.numbers = itertools.count()
 
     def ask(self, *request: object) -> tuple[int, str]:
-        """Exit status and what was printed."""
+        """Return the exit status and the output."""
         assert self.process.stdin is not None and self.process.stdout is not None
         number = next(self.numbers)
         self.process.stdin.write(json.dumps([number, *request]) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
-        assert answer, f"the server is gone, exit status {self.process.wait()}; its last words are on stderr"
+        assert answer, f"the server died with exit status {self.process.wait()}; see stderr"
         answered, status, printed = json.loads(answer)
         assert answered == number
         return status, printed
@@ -97,17 +97,16 @@ _SERVERS: dict[str, _Server] = {}
 
 
 def run_forked(imports: str, code: str, *arguments: object, cwd: Path = ROOT, **environment: str) -> str:
-    """What `code` prints in a process that has imported no more than `imports`; it must not fail.
+    """Run `code` in a process that has only run `imports`; return its output. A failure is an AssertionError.
 
-    What a process does at its end, it does not do: other threads are not waited for. Nor can a class of `code` be
-    pickled.
+    Exit handlers do not run, other threads are not awaited, and classes defined in `code` cannot be pickled.
     """
     server = _SERVERS.pop(imports, None) or _Server(imports)
     request = [code, [str(argument) for argument in arguments], str(cwd.absolute()), {**os.environ, **environment}]
     try:
         status, printed = server.ask(*request)
     except BaseException:
-        # Its answer would be taken for the next one's.
+        # Otherwise the next request would read this answer.
         server.process.kill()
         raise
     _SERVERS[imports] = server
@@ -116,8 +115,10 @@ def run_forked(imports: str, code: str, *arguments: object, cwd: Path = ROOT, **
 
 
 def run_elsewhere(code: str, cwd: Path, *arguments: object) -> str:
-    """Run code in `cwd`, where transformers is imported but nothing of this package, with a cache of remote modules of
-    its own; what it prints."""
+    """Run code in `cwd` with transformers but without this package, and with an empty cache of remote modules.
+
+    Returns its output.
+    """
     return run_forked(
         TRANSFORMERS, OWN_MODULES + code, *arguments, cwd=cwd, HF_MODULES_CACHE=str(cwd.absolute() / "modules")
     )

@@ -1,4 +1,4 @@
-"""What the tests run code in: a failure is one, whatever way it fails, and no answer is taken for another's."""
+"""Tests of fresh_process: every kind of failure is reported, and answers are not mixed up."""
 
 import signal
 
@@ -18,18 +18,18 @@ from tests.fresh_process import run_forked
     ],
     ids=["assertion", "exit", "no text", "killed", "syntax"],
 )
-def test_a_failure_fails(code: str, message: str) -> None:
+def test_failures_are_reported(code: str, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         run_forked("", code)
     assert run_forked("", "print('next')") == "next\n"
 
 
-def test_one_process_knows_nothing_of_another() -> None:
+def test_processes_are_isolated() -> None:
     run_forked("", "import json, os; json.own = os.environ['OWN'] = 'x'", OWN="y")
     assert run_forked("", "import json, os; print(hasattr(json, 'own'), 'OWN' in os.environ)") == "False False\n"
 
 
-def test_an_answer_that_nobody_waited_for_is_nobodys() -> None:
+def test_the_answer_to_an_interrupted_request_is_discarded() -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -44,5 +44,5 @@ def test_an_answer_that_nobody_waited_for_is_nobodys() -> None:
 
 
 def test_a_server_that_does_not_start() -> None:
-    with pytest.raises(AssertionError, match="the server is gone, exit status 1"):
+    with pytest.raises(AssertionError, match="the server died with exit status 1"):
         run_forked("import no_such_module", "print('never')")

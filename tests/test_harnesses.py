@@ -1,4 +1,4 @@
-"""A few cases of the two harnesses that .ci has: damaged files, and killed processes."""
+"""A few cases of the two harnesses in .ci: damaged files and killed processes."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ CI = Path(__file__).resolve().parents[1] / ".ci"
     ],
     ids=["damaged", "killed"],
 )
-def test_nothing_fails(arguments: list[str], tmp_path: Path) -> None:
+def test_a_few_cases_pass(arguments: list[str], tmp_path: Path) -> None:
     if not CI.is_dir():
         pytest.skip("an installation without .ci")
     script, *options = arguments

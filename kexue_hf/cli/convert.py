@@ -1,4 +1,4 @@
-"""`kexue-hf convert`, `export` and `verify`. What they need is imported when they run: `--help` answers at once."""
+"""`kexue-hf convert`, `export` and `verify`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def add_commands(app: typer.Typer) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C is one line and exit code 2, as any end without a result; typer alone would exit with 130 in silence."""
+    """Turn Ctrl-C into an OutputError: one line and exit code 2. typer alone exits with 130 and prints nothing."""
     try:
         yield
     except KeyboardInterrupt:
@@ -40,7 +40,7 @@ def interruptible() -> Iterator[None]:
 
 
 def echo_loading(folder: Path, auto_class: str) -> None:
-    """Print the lines that load a folder."""
+    """Print the Python lines that load a model folder."""
     typer.echo("  import kexue_hf")
     typer.echo(f"  from transformers import AutoTokenizer, {auto_class}")
     typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{folder}")')
@@ -51,11 +51,11 @@ def convert_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder as the original unpacks, checkpoint prefix, Keras .h5/.weights file, or a folder or Hub name "
-            "of WoBERT or NEZHA in another implementation."
+            help="The unpacked original folder, a checkpoint prefix, a Keras .h5 or .weights file; or a folder or Hub "
+            "name of WoBERT or NEZHA in another implementation."
         ),
     ],
-    output: Annotated[str, typer.Argument(help="The folder to make.")],
+    output: Annotated[str, typer.Argument(help="Folder to write.")],
     family: Family = "auto",
     config: ConfigFile = None,
     vocab: VocabFile = None,
@@ -66,12 +66,12 @@ def convert_command(
     license: License = None,
     language: Language = None,
     cased: Annotated[
-        bool, typer.Option("--cased", help="The vocabulary tells capitals apart: do not lower-case.")
+        bool, typer.Option("--cased", help="The vocabulary is case-sensitive: keep capital letters.")
     ] = False,
     overwrite: OverwriteFolder = False,
     quiet: Silent = False,
 ) -> None:
-    """Convert a TensorFlow checkpoint, Keras weights or a foreign folder into a HuggingFace folder."""
+    """Convert a TensorFlow checkpoint, Keras weights or another implementation's folder to a HuggingFace folder."""
     from kexue_hf.conversion.convert import convert
 
     with interruptible():
@@ -104,14 +104,14 @@ def convert_command(
 
 
 def export_command(
-    folder: Annotated[str, typer.Argument(help="A HuggingFace folder of ours.")],
-    output: Annotated[str, typer.Argument(help="The folder to make.")],
+    folder: Annotated[str, typer.Argument(help="A model folder saved by kexue_hf.")],
+    output: Annotated[str, typer.Argument(help="Folder to write.")],
     to: Annotated[str, typer.Option(help="tf (checkpoint) or keras (HDF5 weights).")] = "tf",
     dtype: StoredDtype = None,
     overwrite: OverwriteFolder = False,
     quiet: Silent = False,
 ) -> None:
-    """Write a folder of ours back as a checkpoint that bert4keras loads (a T-TA: its official code)."""
+    """Export a model folder to a checkpoint that bert4keras loads (T-TA: that its official code loads)."""
     from kexue_hf.conversion.export import export
 
     with interruptible():
@@ -128,14 +128,14 @@ def export_command(
 
 def verify_command(
     folder: Annotated[str, typer.Argument(help="A converted folder.")],
-    against: Annotated[str, typer.Option(help="The checkpoint that it was made from.")],
+    against: Annotated[str, typer.Option(help="The checkpoint that FOLDER was converted from.")],
     config: ConfigFile = None,
     vocab: VocabFile = None,
     head: Head = "auto",
     keep_tokens: KeepTokens = None,
     quiet: Silent = False,
 ) -> None:
-    """Compare a converted folder with its source: every tensor, the configuration and the vocabulary."""
+    """Compare every tensor, the configuration and the vocabulary of a converted folder with its source."""
     from kexue_hf.conversion.verify import verify
 
     with interruptible():
@@ -150,7 +150,7 @@ def verify_command(
 
 
 def _reasons(dropped: list[tuple[str, str]]) -> str:
-    """`: 2 x optimizer state (a, b, ...)`, one entry a reason."""
+    """Return the dropped tensors grouped by reason, as `: 2 x optimizer state (a, b, ...)`."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in dropped:
         by_reason.setdefault(reason, []).append(name)

@@ -1,8 +1,8 @@
 """`kexue-hf correct`: spelling correction of Chinese texts.
 
-A file of any size is read in pieces of a bounded number of lines and characters; output line n is input line n's. A
-file of corrected texts (.txt) has every character of the lines that was not corrected; only what ended them is \\n now
-and a byte order mark is gone.
+A file of any size is read in chunks of a bounded number of lines and characters. Output line n is the result of input
+line n. A .txt of corrected texts keeps every character that was not corrected, except that lines end in \\n and a byte
+order mark is dropped.
 """
 
 import collections
@@ -16,31 +16,29 @@ from typing import Annotated, Any
 
 import typer
 
-from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, Method, Overwrite
+from kexue_hf.cli.options import BatchTokens, Device, Dtype, Method, Overwrite
 from kexue_hf.cli.text_io import (
     input_form,
+    note_if_empty,
     objects_of,
     places_and_lines,
     readable_errors,
-    say_if_empty,
     text_sink,
-    texts_of_a_window,
+    texts_per_chunk,
     with_progress,
 )
 from kexue_hf.corpora.text_files import form_of
 from kexue_hf.errors import InputError
 from kexue_hf.files.whole_file import whole_file
 
-# What ends a line of a file; other characters at which `str.splitlines` would split belong to the text.
+# Other characters at which `str.splitlines` splits belong to the text.
 _LINE_BREAK = re.compile("\r?\n")
-# The default is said where it was chosen: kexue_hf/pipelines/text_correction.py, which loads torch.
+# The value stands in kexue_hf/pipelines/text_correction.py, which imports torch.
 _THRESHOLD = typer.Option(
-    help="Take a candidate whose gain, log p(candidate) - log p(original) - its cost, is more; higher changes less.",
+    help="Minimum gain, log p(candidate) - log p(original) - cost, of a correction. A higher value changes less.",
     show_default="that of kexue_hf.Corrector",
 )
-
-
-# Of a file to calibrate on; more say no more, and take their time.
+# Calibration reads no more of a file: more texts take longer and tell no more.
 _MOST_TEXTS, _MOST_CHARACTERS = 5000, 200_000
 
 
@@ -55,57 +53,61 @@ def correct_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to correct: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz); "
-            "- for lines from stdin.",
+            help="Texts to correct: lines of .txt, or `text` of each row of .jsonl, .csv, .tsv (all optionally .gz); "
+            "- for lines of stdin.",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A file to make: JSON lines with every correction (positions count characters, from 0; in a terminal "
-            "from 1), or, if it ends in .txt, the corrected texts, a line each: line breaks within a text become "
-            "spaces, lines end in \\n, a byte order mark is dropped.",
+            help="File to write: NAME.txt for corrected texts, one per line (line breaks in a text become spaces); "
+            "another name for JSON lines with every correction. Positions count characters, from 0 in JSON, from 1 "
+            "in a terminal.",
             show_default="stdout",
         ),
     ] = None,
     candidates: Annotated[
         str,
         typer.Option(
-            help="confusion (what sounds or looks alike), some of sound, near_sound and shape with + between, top_k "
-            "(anything), or a file of your own: text, tab, candidates."
+            help="confusion (similar sound or shape); or sound, near_sound and shape, joined by +; or top_k (any "
+            "character); or a file with lines of text, tab, candidates."
         ),
     ] = "confusion",
     threshold: Annotated[float | None, _THRESHOLD] = None,
     protect: Annotated[
         Path | None,
         typer.Option(
-            help="Names and words that are never changed, a line each. Numbers, letters and the model's user words "
-            "never are.",
+            help="File of names and words never to change, one per line. Numbers, letters and the model's user words "
+            "are never changed anyway.",
             show_default=False,
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="How often a text is read; what was changed stays.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Passes over each text; each starts from the corrected text.")] = 1,
     calibrate: Annotated[
         bool,
         typer.Option(
             "--calibrate",
-            help="FILE holds texts that are mostly right, some hundreds: find the threshold at which corrections of "
-            "MODEL are worth having, and keep it in MODEL's config.json.",
+            help="Find the lowest threshold with the required precision, and store it in MODEL's config.json. FILE "
+            "holds a few hundred mostly correct texts.",
         ),
     ] = False,
     precision: Annotated[
-        float, typer.Option(help="With --calibrate: the share of corrections that must be right.")
+        float, typer.Option(help="With --calibrate: required share of right corrections, between 0 and 1.")
     ] = 0.7,
     evaluate: Annotated[
         bool,
-        typer.Option("--evaluate", help="FILE has `source` and `target`: print precision, recall and F1 as SIGHAN's."),
+        typer.Option(
+            "--evaluate", help="Print SIGHAN's precision, recall and F1 on FILE, which has `source` and `target`."
+        ),
     ] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --evaluate or --calibrate: print the figures as JSON.")
+    ] = False,
     method: Method = "auto",
     text_column: Annotated[
         str | None,
-        typer.Option(help="Where the text is, in all but .txt files.", show_default="text; source to evaluate"),
+        typer.Option(help="Column of the text, in all formats but .txt.", show_default="text; source with --evaluate"),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -113,15 +115,15 @@ def correct_command(
     overwrite: Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
 ) -> None:
-    """Replace characters that their context finds improbable by such as sound or look alike and fit."""
+    """Correct Chinese spelling: replace characters that are improbable in context by similar ones that fit."""
     if (not texts) == (file is None):
-        raise InputError("give either texts or --file FILE (--file - reads stdin)")
+        raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
     if evaluate and (file is None or form_of(file) not in (".jsonl", ".csv", ".tsv")):
         raise InputError("--evaluate needs --file with a .jsonl, .csv or .tsv of `source` and `target`")
     if calibrate and (file is None or evaluate or output is not None or threshold is not None):
-        raise InputError("--calibrate needs --file, and no --evaluate, --output or --threshold")
+        raise InputError("--calibrate needs --file, and excludes --evaluate, --output and --threshold")
     if as_json and not (evaluate or calibrate):
         raise InputError("--json without --evaluate or --calibrate has no effect; leave it out")
     targets: collections.deque[str] = collections.deque()
@@ -149,25 +151,25 @@ def correct_command(
         if calibrate:
             _calibrate(corrector, model, rows, precision, as_json, quiet)
             return
-        show = _form(output, evaluate, None if file is None else str(file))
+        to_text = _formatter(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
-        number = changed = places = 0
-        results = corrector.stream(rows, texts_at_once=texts_of_a_window(network, method))
+        number = changed = corrections = 0
+        results = corrector.stream(rows, texts_at_once=texts_per_chunk(network, method))
         for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet, network), 1):
             changed += bool(found.corrections)
-            places += len(found.corrections)
+            corrections += len(found.corrections)
             if evaluate:
                 metrics.add(found.text, targets.popleft(), found.corrected)
-            sink.write(show(number, found.to_dict()))
+            sink.write(to_text(number, found.to_dict()))
         if evaluate and not number:
-            # Here, where no OUTPUT has been made.
-            raise InputError(f"{file} holds no rows to evaluate on; expected source and target a line")
+            # Inside the block, so that no empty OUTPUT is created.
+            raise InputError(f"{file} has no rows to evaluate; expected source and target in each line")
     if file is not None:
-        say_if_empty(number, "texts", [file], quiet)
+        note_if_empty(number, "texts", [file], quiet)
     if evaluate:
         _print_metrics(metrics.to_dict(), as_json)
     elif file is not None and number and not quiet:
-        print(f"{places} corrections in {changed} of {number} texts", file=sys.stderr)
+        print(f"{corrections} corrections in {changed} of {number} texts", file=sys.stderr)
 
 
 def _words(file: Path) -> list[str]:
@@ -175,7 +177,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: float, as_json: bool, quiet: bool) -> None:
-    """Print what was found, and keep it in the configuration of a folder."""
+    """Calibrate, print the result, and store it in the config.json of a model folder."""
     from kexue_hf.evaluation.correction_calibration import calibrate_correction
 
     sample, characters = [], 0
@@ -188,11 +190,11 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
     found = calibrate_correction(corrector, sample, precision=precision, progress=not quiet and sys.stderr.isatty())
     if not as_json:
         typer.echo(
-            f"threshold {found.threshold}: {found.precision:.0%} of the corrections right, {found.recall:.0%} of the "
-            f"errors put right, {found.changed:.1%} of the right texts changed (an error in {found.error_rate:.0%} of "
-            f"{found.texts} texts)"
+            f"threshold {found.threshold}: precision {found.precision:.0%}, recall {found.recall:.0%}, "
+            f"{found.changed:.1%} of the correct texts changed (on {found.texts} texts, assuming an error in "
+            f"{found.error_rate:.0%} of them)"
             if found.threshold is not None
-            else f"no threshold: at best {found.precision:.0%} of the corrections are right; this model is too weak"
+            else f"no threshold: the precision reaches {found.precision:.0%} at best; this model is too weak"
         )
     else:
         typer.echo(json.dumps(found.to_dict()))
@@ -202,16 +204,16 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
         settings = json.loads(path.read_text(encoding="utf-8"))
         with whole_file(path, overwrite=True) as written:
             written.write(json.dumps({**settings, "correction": found.to_dict()}, indent=2, sort_keys=True) + "\n")
-        kept = f"kept in {path}"
+        note = f"stored in {path}"
     else:
-        kept = "not kept, since it is no folder of yours: pass it as --threshold"
+        note = "not stored, because MODEL is not a local folder: pass the value as --threshold"
     if not quiet:
-        print(kept, file=sys.stderr)
+        print(note, file=sys.stderr)
 
 
 def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:
-    """The texts; what is wrong with the file's name is said at once. What they should be goes into `targets`."""
-    assert file is not None  # correct_command has looked
+    """Return the texts, and append their targets to `targets`. A wrong file name fails immediately."""
+    assert file is not None  # checked in correct_command
     form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv"), column)
     column = column or ("text" if targets is None else "source")
     return (line for _, line in places_and_lines(file)) if form == ".txt" else _objects(file, column, targets)
@@ -229,7 +231,7 @@ def _objects(file: Path, column: str, targets: collections.deque[str] | None) ->
             text = text_of(row, column, place)
             if targets is not None:
                 if "target" not in row:
-                    raise InputError(f"{place}: has no column 'target', which --evaluate compares with")
+                    raise InputError(f"{place}: no column 'target', which --evaluate needs")
                 target = text_of(row, "target", place)
                 if len(target) != len(text):
                     raise InputError(f"{place}: {column} has {len(text)} characters, target {len(target)}")
@@ -237,10 +239,10 @@ def _objects(file: Path, column: str, targets: collections.deque[str] | None) ->
             yield text
 
 
-def _form(output: Path | None, evaluate: bool, file: str | None) -> Callable[[int, dict[str, Any]], str]:
-    """What is written of a result, by its number from 1."""
+def _formatter(output: Path | None, evaluate: bool, file: str | None) -> Callable[[int, dict[str, Any]], str]:
+    """Return the function that converts a result and its number, from 1, to the text to write."""
     if output is not None and output.suffix == ".txt":
-        # One line a text, also if the text came with line breaks of its own.
+        # One line per text, even if the text contains line breaks.
         return lambda number, result: _LINE_BREAK.sub(_spaces, result["corrected"]) + "\n"
     if output is None and evaluate:
         return lambda number, result: ""

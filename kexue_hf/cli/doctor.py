@@ -1,4 +1,4 @@
-"""`kexue-hf doctor`: what is installed, and whether a saved folder is whole. Needs neither torch nor transformers."""
+"""`kexue-hf doctor`: installed versions, and checks of a saved folder. Imports neither torch nor transformers."""
 
 import importlib.metadata
 import importlib.util
@@ -17,7 +17,7 @@ _PACKAGES = (
     "kexue-hf", "torch", "transformers", "tokenizers", "datasets", "accelerate", "huggingface_hub", "safetensors",
     "rjieba", "jieba", "h5py", "crc32c", "numpy", "typer",
 )  # fmt: skip
-# Models of transformers' own that may have a tokenizer of ours.
+# transformers' own models that may have a tokenizer of this package.
 _NATIVE = ("roformer",)
 _EMBEDDING = "embeddings.word_embeddings.weight"
 
@@ -28,10 +28,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def doctor(
-    folder: Annotated[Path | None, typer.Argument(help="A saved model folder to examine as well.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="A saved model folder to check.")] = None,
 ) -> None:
-    """Show the versions of what kexue_hf stands on; with FOLDER, check that the folder is complete and consistent."""
-    # First what is wrong with the argument, which would stand below a screen of versions.
+    """Show the installed versions; with FOLDER, also check that the folder is complete and consistent."""
+    # Before the versions, so that a wrong argument fails without printing them.
     problems = examine_folder(folder) if folder is not None else []
     for name, version in installed_versions().items():
         print(f"{name:16} {version or 'not installed'}")
@@ -52,7 +52,7 @@ def _segmenter() -> str:
 
 
 def installed_versions() -> dict[str, str | None]:
-    """The versions of kexue_hf and its dependencies, None for what is not installed."""
+    """Return the versions of kexue_hf and its dependencies; None for a package that is not installed."""
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
@@ -63,14 +63,14 @@ def installed_versions() -> dict[str, str | None]:
 
 
 def _unread(folder: Path) -> str:
-    return "" if (folder / "model.safetensors").is_file() else " (the weights are in shards, which were not examined)"
+    return "" if (folder / "model.safetensors").is_file() else " (the weights are in shards, which were not read)"
 
 
 def examine_folder(folder: Path) -> list[str]:
-    """What is wrong with a saved model folder of ours, one phrase each; empty if nothing is.
+    """Return the problems of a saved model folder, one phrase each; empty if there are none.
 
     Raises:
-        InputError: it is no folder, or has no readable config.json of a model that we know.
+        InputError: the folder does not exist, or has no readable config.json of a known model.
     """
     config = _read_config(folder)
     check_folder(folder)
@@ -79,7 +79,7 @@ def examine_folder(folder: Path) -> list[str]:
     if model_type == "bert" and (problem := _words_without_a_segmenter(folder)):
         return [problem]
     if model_type not in known:
-        raise InputError(f"{folder}/config.json: model_type is {model_type!r}, kexue_hf knows {', '.join(known)}")
+        raise InputError(f"{folder}/config.json: model_type is {model_type!r}; expected one of {', '.join(known)}")
     return [
         *_code_problems(folder, config),
         *_weight_problems(folder, config),
@@ -105,14 +105,14 @@ def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
     modules = _tokenizer_modules(folder)
     if config.get("model_type") not in _NATIVE:
         if not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
-            return ["config.json has no complete auto_map, so that it loads only where kexue_hf is installed"]
+            return ["config.json has no complete auto_map, so the folder loads only where kexue_hf is installed"]
         modules |= {str(reference).split(".")[0] for reference in auto_map.values()}
     missing = sorted(f"{module}.py" for module in modules if not (folder / f"{module}.py").is_file())
     return [f"the code that auto_map names is missing: {', '.join(map(printable, missing[:8]))}"] if missing else []
 
 
 def _tokenizer_modules(folder: Path) -> set[str]:
-    """The modules that the tokenizer's auto_map names: none for a tokenizer of transformers' own."""
+    """Return the modules that the tokenizer's auto_map names; none for one of transformers' own tokenizers."""
     from kexue_hf.conversion.source import load_json_object
 
     try:
@@ -145,10 +145,10 @@ def _weight_problems(folder: Path, config: dict[str, object]) -> list[str]:
 
 
 def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
-    """What the index of weights in several files tells; the files themselves are not read."""
+    """Return the problems that the index of sharded weights shows, without reading the shards."""
     if not index.is_file():
         pickled = (index.parent / "pytorch_model.bin").is_file()
-        return [f"there is no model.safetensors{'; kexue-hf convert reads pytorch_model.bin' if pickled else ''}"]
+        return [f"no model.safetensors{' (kexue-hf convert reads pytorch_model.bin)' if pickled else ''}"]
     from kexue_hf.conversion.source import load_json_object
 
     try:
@@ -157,9 +157,9 @@ def _shard_problems(index: Path, config: dict[str, object]) -> list[str]:
         return [str(error)]
     if not isinstance(names, dict) or not all(isinstance(file, str) and file for file in names.values()):
         return ["model.safetensors.index.json is damaged: its weight_map should name a file for each tensor"]
-    gone = sorted({file for file in names.values() if "\0" in file or not (index.parent / file).is_file()})
-    shown = ", ".join(map(printable, gone[:3]))
-    return [*([f"shards are missing: {shown}"] if gone else []), *_missing(config, names)]
+    missing = sorted({file for file in names.values() if "\0" in file or not (index.parent / file).is_file()})
+    shown = ", ".join(map(printable, missing[:3]))
+    return [*([f"shards are missing: {shown}"] if missing else []), *_missing(config, names)]
 
 
 def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
@@ -171,8 +171,8 @@ def _missing(config: dict[str, object], names: Iterable[str]) -> list[str]:
         return []
     shown = ", ".join(missing[:3]) + (", ..." if missing[3:] else "")
     renamed = config.get("model_type") == "nezha" and any(name.startswith("bert.") for name in names)
-    advice = " (it has them under BERT's names: kexue-hf convert gives them NEZHA's)" if renamed else ""
-    return [f"{len(missing)} weights that config.json asks for are missing and would begin at random: {shown}{advice}"]
+    advice = " (they have BERT's names: kexue-hf convert renames them to NEZHA's)" if renamed else ""
+    return [f"{len(missing)} weights that config.json needs are missing and would be random: {shown}{advice}"]
 
 
 def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
@@ -181,7 +181,7 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
 
     path = next((folder / name for name in ("vocab.txt", "tokenizer.json") if (folder / name).is_file()), None)
     if path is None:
-        return ["there is no vocab.txt"]
+        return ["no vocab.txt"]
     try:
         first_field = config.get("model_type") != "tta"
         vocabulary = load_vocabulary(path, first_field) if path.suffix == ".txt" else _json_vocabulary(folder)
@@ -198,7 +198,7 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
 
 
 def _words_without_a_segmenter(folder: Path) -> str | None:
-    """The problem of a WoBERT that another implementation saved as a BERT with a tokenizer of characters."""
+    """Return the problem of a WoBERT that another implementation saved as a BERT with a character tokenizer."""
     from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary
     from kexue_hf.vocabulary.pairing import word_vocabulary
 
@@ -206,11 +206,15 @@ def _words_without_a_segmenter(folder: Path) -> str | None:
     if _tokenizer_modules(folder):
         return None
     problem = word_vocabulary(load_vocabulary(path) if path.is_file() else _json_vocabulary(folder))
-    return problem and f"{problem}: kexue-hf convert {folder} OUTPUT makes a WoBERT of it"
+    return problem and f"{problem}: kexue-hf convert {folder} OUTPUT converts it to a WoBERT"
 
 
 def _json_vocabulary(folder: Path) -> dict[str, int]:
-    """The vocabulary, without added tokens, of a tokenizer that has no `vocab.txt`. ValueError if it has none."""
+    """Return the vocabulary, without added tokens, of a tokenizer without `vocab.txt`.
+
+    Raises:
+        ValueError: the folder has no vocabulary.
+    """
     from kexue_hf.conversion.saved_folder import read_folder_vocabulary
 
     return read_folder_vocabulary(folder, None, 1 << 31).base

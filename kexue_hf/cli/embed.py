@@ -1,7 +1,7 @@
 """`kexue-hf embed`: sentence vectors of texts.
 
-A file of any size is read in pieces of a bounded number of lines and characters (but always at least one line); row n
-is line n's, zeros where it is empty.
+A file of any size is read in chunks of a bounded number of lines and characters (at least one line). Row n is the
+vector of line n; zeros for an empty line.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ import typer
 from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, Overwrite, Resume, TextColumn
 from kexue_hf.cli.text_io import (
     facts_of,
+    note_if_empty,
     readable_errors,
     rest_of,
     results_sink,
     rows_of,
-    say_if_empty,
     with_progress,
 )
 from kexue_hf.errors import InputError
@@ -36,26 +36,28 @@ def add_commands(app: typer.Typer) -> None:
 
 def embed_command(
     model: Annotated[str, typer.Argument(help="A T-TA, WoBERT, NEZHA, BERT, ...: a folder, or a name on the Hub.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts.", show_default=False)] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to embed.", show_default=False)] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz) or "
-            ".parquet; - for lines from stdin.",
+            help="Texts to embed: lines of .txt, or `text` of each row of .jsonl, .csv, .tsv (all optionally .gz) or "
+            ".parquet; - for lines of stdin.",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            help="A file to make: JSON lines in NAME.jsonl, or an array [texts, width] for numpy.load in NAME.npy.",
+            help="File to write: NAME.jsonl for JSON lines, NAME.npy for a NumPy array with one row per text.",
             show_default="stdout",
         ),
     ] = None,
     normalize: Annotated[bool, typer.Option("--normalize", help="Scale each vector to length 1.")] = False,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens at a time; a longer text is read in windows.", show_default="what the model takes"),
+        typer.Option(
+            help="Maximum tokens per window; longer texts are split into windows.", show_default="the model's limit"
+        ),
     ] = None,
     text_column: TextColumn = None,
     device: Device = "auto",
@@ -65,9 +67,9 @@ def embed_command(
     resume: Resume = False,
     quiet: NoProgress = False,
 ) -> None:
-    """Vectors of texts: the mean of the states of a text's own tokens."""
+    """Compute sentence vectors: the mean of the hidden states of a text's tokens, without special tokens."""
     if (not texts) == (file is None):
-        raise InputError("give either texts or --file FILE (--file - reads stdin)")
+        raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
     rows = texts or rows_of(Path("-") if file is None else file, text_column)
@@ -88,25 +90,25 @@ def embed_command(
         options: dict[str, Any] = {"batch_tokens": batch_tokens, "max_length": max_length, "normalize": normalize}
         as_array, width = output is not None and output.suffix.lower() == ".npy", network.config.hidden_size
 
-        def pieces(rows: Iterable[str], done: int = 0) -> Iterator[list[str]]:
+        def split(rows: Iterable[str], done: int = 0) -> Iterator[list[str]]:
             return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE, done=done)
 
         form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
-        rows = rest_of(rows, sink, (network, tokenizer), pieces, quiet, **form)
+        rows = rest_of(rows, sink, (network, tokenizer), split, quiet, **form)
         done = getattr(sink, "rows", 0)
         found = (
             pair
-            for piece in pieces(rows, done)
-            for pair in zip(piece, sentence_vectors(network, tokenizer, piece, **options), strict=True)
+            for chunk in split(rows, done)
+            for pair in zip(chunk, sentence_vectors(network, tokenizer, chunk, **options), strict=True)
         )
         for text, vector in with_progress(found, len(texts) if texts else None, quiet, network):
             sink.write(vector.astype("<f4").tobytes() if as_array else _line(text, vector))
             done += 1
         if as_array:
-            # Their number, for which numpy leaves room (so that arrays can grow along their first axis).
+            # numpy pads the header so that the number of rows can grow in place.
             sink.rewrite_head(_head(sink.rows, width))
     if file is not None:
-        say_if_empty(done, "texts", [file], quiet)
+        note_if_empty(done, "texts", [file], quiet)
 
 
 def _line(text: str, vector: Any) -> str:
@@ -114,7 +116,7 @@ def _line(text: str, vector: Any) -> str:
 
 
 def _head(rows: int, width: int) -> bytes:
-    """What a .npy of vectors begins with."""
+    """Return the header of a .npy of vectors [rows, width]."""
     from numpy.lib.format import write_array_header_1_0
 
     head = io.BytesIO()

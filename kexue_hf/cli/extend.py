@@ -1,4 +1,4 @@
-"""`kexue-hf extend`. What it needs is imported when it runs: `--help` answers at once."""
+"""`kexue-hf extend`: add words to the vocabulary of a character BERT."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,25 +21,28 @@ def extend_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="A BERT: folder of transformers, name on the Hub, original folder, checkpoint prefix, .h5."
+            help="A BERT: a transformers folder, a name on the Hub, an original folder, a checkpoint prefix or an .h5 "
+            "file."
         ),
     ],
-    output: Annotated[str, typer.Argument(help="The folder to make.")],
-    words: Annotated[int, typer.Option(help="How many words to add, the most frequent ones.")] = 20_000,
+    output: Annotated[str, typer.Argument(help="Folder to write.")],
+    words: Annotated[int, typer.Option(help="Number of words to add, the most frequent first.")] = 20_000,
     corpus: Annotated[
         list[Path] | None,
         typer.Option(
-            help="File or folder (with all below it) to count words in; may be given several times.",
+            help="File or folder (read recursively) to count words in. Can be repeated.",
             show_default="jieba's dictionary",
         ),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Where the text is, in all but .txt files.")] = "text",
+    text_column: Annotated[str, typer.Option(help="Column of the text, in all formats but .txt.")] = "text",
     user_dict: Annotated[
         Path | None,
-        typer.Option(help="Words to add and to cut as one: a word a line, as jieba's.", show_default=False),
+        typer.Option(
+            help="Words to add and never to split: one word per line, in jieba's format.", show_default=False
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a user dictionary with a line that cannot become a word.")
+        bool, typer.Option("--strict", help="Fail if a line of the user dictionary cannot become a word.")
     ] = False,
     family: Family = "auto",
     config: ConfigFile = None,
@@ -48,12 +51,14 @@ def extend_command(
     license: License = None,
     cased: Annotated[
         bool | None,
-        typer.Option("--cased/--uncased", help="Do not lower-case, or do.", show_default="as the source's tokenizer"),
+        typer.Option(
+            "--cased/--uncased", help="Keep or lower-case capital letters.", show_default="as the source's tokenizer"
+        ),
     ] = None,
     overwrite: OverwriteFolder = False,
     quiet: Silent = False,
 ) -> None:
-    """Make a word-based model (WoBERT) of a character BERT."""
+    """Turn a character BERT into a word-based model (WoBERT)."""
     from kexue_hf.conversion.extend import extend
 
     with interruptible():
@@ -76,23 +81,22 @@ def extend_command(
         )
     if quiet:
         return
-    own = f", {report.user_words:,} of them from {user_dict}" if user_dict is not None else ""
+    from_user = f", {report.user_words:,} of them from {user_dict}" if user_dict is not None else ""
     typer.echo(f"{source} -> {report.output} ({report.architecture}, {report.vocab_size:,} tokens)")
     typer.echo(f"kept    {report.kept:,} tokens")
     typer.echo(f"dropped {len(report.dropped):,} tokens{_examples(report.dropped)}")
-    typer.echo(f"added   {len(report.words):,} words{own}{_examples(report.words)}")
+    typer.echo(f"added   {len(report.words):,} words{from_user}{_examples(report.words)}")
     for note in report.notes:
         typer.echo(f"note    {printable_message(note)}")
     typer.echo(f"wrote   {report.bytes:,} bytes of weights in {report.seconds:.2f} s")
-    headless = (
-        "" if report.architecture.endswith(_WITH_HEAD) else " (the source has no head for them: it begins at random)"
-    )
-    typer.echo(f"\nNext: train it further on masked words{headless}.")
+    has_head = report.architecture.endswith(_WITH_HEAD)
+    headless = "" if has_head else " (the source has no MLM head: it starts with random weights)"
+    typer.echo(f"\nNext: continue masked language model training{headless}.")
     echo_loading(report.output, "AutoModelForMaskedLM")
 
 
 def _examples(tokens: list[str]) -> str:
-    """`: a, b, ..., y, z`"""
+    """Return the first and last tokens as `: a, b, c, ..., x, y, z`."""
     if not tokens:
         return ""
     shown = tokens if len(tokens) <= 6 else [*tokens[:3], "...", *tokens[-3:]]

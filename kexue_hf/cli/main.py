@@ -1,7 +1,7 @@
 """The command line, `kexue-hf`.
 
-Commands import what they need inside their functions: `kexue-hf --help` and the commands that need no torch answer at
-once. An expected failure is one line on stderr and exit code 2, never a traceback.
+Commands import their dependencies inside their functions, so that `--help` and commands without torch start at once.
+An expected failure prints one line to stderr and exits with code 2, without a traceback.
 """
 
 import sys
@@ -20,8 +20,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 
@@ -29,10 +29,10 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Models and methods of kexue.fm for HuggingFace: convert original checkpoints, try, publish."""
+    """Convert, run and check the models of kexue.fm with HuggingFace transformers."""
 
 
 demo.add_commands(app)
@@ -47,10 +47,10 @@ doctor.add_commands(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit the process with its code: 0, or 2 with one line on stderr."""
+    """Run the command line and exit the process: code 0, or code 2 with one line on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or pipe that cannot show Chinese shows something else instead of ending the work.
+        # A terminal or pipe that cannot encode Chinese shows question marks instead of ending the command.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
@@ -64,22 +64,21 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     except Exception as error:
-        # A wrong option or argument; typer has moved the class of these errors between its versions.
+        # A wrong option or argument. The class of these errors moved between typer's versions.
         if not hasattr(error, "format_message"):
             raise
         hint = match.TWO_VALUES.get(getattr(error, "option_name", ""))
-        # Not all of these errors say of which command they are; no option with a value comes before it.
+        # Not all of these errors name their command; no option with a value precedes it.
         command = f" {arguments[0]}" if arguments[0] in _commands() else ""
         message = f"{error.format_message()}{f' Expected {hint}' if hint else ''}"
-        _fail(f"{message} (kexue-hf{command} --help shows what there is)")
-    if code == 130:  # What typer makes of Ctrl-C, without a word.
+        _fail(f"{message} (see kexue-hf{command} --help)")
+    if code == 130:  # typer turns Ctrl-C into this code and prints nothing
         _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _commands() -> set[str]:
-    found = app.registered_commands
-    return {str(one.name or getattr(one.callback, "__name__", "")) for one in found}
+    return {str(command.name or getattr(command.callback, "__name__", "")) for command in app.registered_commands}
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,12 +1,11 @@
-"""`kexue-hf match`: do two texts match, by each of a matcher's standards?
+"""`kexue-hf match`: the probability that two texts match, by each task of a matcher.
 
-Files of any size are read in pieces of a bounded number of pairs and characters (but always at least one pair); output
-line n is input line n's.
+Files of any size are read in chunks of a bounded number of pairs and characters (at least one pair). Output line n is
+the result of input line n.
 """
 
 import collections
 import contextlib
-import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,17 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kexue_hf.cli.options import AsJson, BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
+from kexue_hf.cli.match_rows import FIELDS, Row, labelled_pairs, pairs_of_lines, pairs_of_objects
+from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
 from kexue_hf.cli.text_io import (
     facts_of,
     input_form,
-    objects_of,
+    note_if_empty,
     one_line,
-    places_and_lines,
     readable_errors,
     rest_of,
     results_sink,
-    say_if_empty,
     text_sink,
     with_progress,
 )
@@ -35,15 +33,11 @@ if TYPE_CHECKING:
     from kexue_hf.evaluation.matching import Reliability
 
 _PAIRS_AT_ONCE = 1024
-_FIELDS = ("text_a", "text_b")
-_CONTEST = ("source", "target")
-_TWO_FILES = "--files A.txt B.txt, two files with a space between"
-# Of the table of --evaluate, behind the number of pairs and the share of matches.
+_TWO_FILES = "--files A.txt B.txt, two files separated by a space"
+# Columns of the table of --evaluate, after the number of pairs and the share of matches.
 _COLUMNS = ("f1", "best f1", "best threshold", "average precision", "calibration error")
-# What to say besides where the option got fewer values than it has.
-TWO_VALUES = {"--files": _TWO_FILES, "--columns": "--columns source target, two names with a space between"}
-# A pair, and 1 or 0 where that is known.
-_Row = tuple[Any, int | None]
+# Hints for the error that an option got fewer than two values.
+TWO_VALUES = {"--files": _TWO_FILES, "--columns": "--columns source target, two names separated by a space"}
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -54,103 +48,103 @@ def add_commands(app: typer.Typer) -> None:
 def match_command(
     model: Annotated[
         str,
-        typer.Argument(help="A matcher, or a classifier of pairs with two classes: a folder, or a name on the Hub."),
+        typer.Argument(help="A matcher, or another two-class classifier of pairs: a folder, or a name on the Hub."),
     ],
-    text_a: Annotated[str | None, typer.Argument(help="One text,", show_default=False)] = None,
-    text_b: Annotated[str | None, typer.Argument(help="and the other.", show_default=False)] = None,
+    text_a: Annotated[str | None, typer.Argument(help="First text of one pair.", show_default=False)] = None,
+    text_b: Annotated[str | None, typer.Argument(help="Second text of the pair.", show_default=False)] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Pairs, a JSON object a line: `text_a`, `text_b`, perhaps the `task` that the pair is to be judged "
-            "by. .jsonl, .csv, .tsv or .txt, perhaps .gz; - for stdin (not with --evaluate).",
+            help="Pairs, one JSON object per line with `text_a`, `text_b` and optionally `task`; or a .csv or .tsv "
+            "table. .jsonl, .txt, .csv, .tsv, optionally .gz; - for stdin (not with --evaluate).",
             show_default=False,
         ),
     ] = None,
     files: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Two files of lines, .txt, perhaps .gz: line n of one and line n of the other are a pair."),
+        typer.Option(help="Two .txt files, optionally .gz: line n of one and line n of the other are a pair."),
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(
-            help="By which task, its name or its id; may be given again.", show_default="the pair's own, or all"
-        ),
+        typer.Option(help="Name or id of the task to judge by. Can be repeated.", show_default="the pair's, or all"),
     ] = None,
     output: ResultFile = None,
     evaluate: Annotated[
         bool,
         typer.Option(
             "--evaluate",
-            help="Print the F1 of each task. Each row of FILE has a `label`, 0 or 1, too; or FILE is the contest's, a "
-            "folder of it, or the folder of all (of which valid.txt is read). With --task, only that task's rows "
-            "count; if all are of one that the model has not, they are judged by TASK.",
+            help="Print the F1 of each task. Rows of FILE need a `label`, 0 or 1. FILE can also be a file of the Sohu "
+            "contest, the folder of one of its tasks, or the folder of all (valid.txt is read). With --task, only "
+            "rows of TASK count; rows of a single task that the model does not have are all judged by TASK.",
         ),
     ] = False,
     picture: Annotated[
         Path | None,
         typer.Option(
-            help="With --evaluate: how reliable the probabilities of each task are, a picture to make, NAME.svg, .png "
-            "or .pdf; needs matplotlib.",
+            help="With --evaluate, write a reliability diagram of each task: NAME.svg, .png or .pdf. Needs "
+            "matplotlib.",
             show_default=False,
         ),
     ] = None,
     columns: Annotated[
-        tuple[str, str] | None, typer.Option(help="Where the texts are in FILE.", show_default="text_a text_b")
+        tuple[str, str] | None, typer.Option(help="Columns of the two texts in FILE.", show_default="text_a text_b")
     ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Tokens of a pair; of one that has more, the longer text is cut.", show_default="what the model takes"
+            help="Maximum tokens of a pair; the longer text of a longer pair is cut.", show_default="the model's limit"
         ),
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_tokens: BatchTokens = 8192,
-    as_json: AsJson = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once complete.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --evaluate: print the figures as JSON.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once the new files are complete.")
+    ] = False,
     resume: Resume = False,
     quiet: NoProgress = False,
 ) -> None:
-    """The probability that two texts match, by one task of a matcher or all."""
-    if files is not None and any(_is_no_file(one) for one in files):
+    """Print the probability that two texts match, by one task of a matcher or by all."""
+    if files is not None and any(_is_not_a_file_name(path) for path in files):
         raise InputError(f"expected {_TWO_FILES}; got {files[0]} and {files[1]}")
-    given = [text_a is not None, file is not None, files is not None]
-    if sum(given) != 1:
-        raise InputError(f"give either two texts, --file PAIRS.jsonl or {_TWO_FILES}")
+    inputs = [text_a is not None, file is not None, files is not None]
+    if sum(inputs) != 1:
+        raise InputError(f"expected two texts, --file PAIRS.jsonl or {_TWO_FILES}")
     if text_a is not None and text_b is None:
-        raise InputError("a pair needs two texts, got one; files go with --file or --files")
-    useless = {
+        raise InputError("a pair needs two texts, got one; name files with --file or --files")
+    without_effect = {
         "--evaluate without --file": evaluate and file is None,
         "--picture without --evaluate": picture is not None and not evaluate,
         "--json without --evaluate": as_json and not evaluate,
         "--columns without --file": columns is not None and file is None,
         "--columns with --evaluate": columns is not None and evaluate,
     }
-    for what, wrong in useless.items():
-        if wrong:
-            raise InputError(f"{what} has no effect; leave it out")
+    for options, given in without_effect.items():
+        if given:
+            raise InputError(f"{options} has no effect; leave it out")
     if evaluate and task is not None and len(task) > 1:
-        raise InputError("--evaluate takes --task once: what the labels of rows without a task are of")
+        raise InputError(f"--evaluate takes one --task, got {len(task)}")
     if evaluate and resume:
-        raise InputError("--resume cannot go on with --evaluate, which needs all rows; leave one of them out")
+        raise InputError("--resume does not work with --evaluate, which needs all rows; leave one of them out")
     if evaluate and str(file) == "-":
-        raise InputError("--evaluate reads a file or a folder, which --file names, not stdin (-)")
+        raise InputError("--evaluate cannot read stdin (-); name a file or folder with --file")
     if file is not None and not evaluate:
         input_form(file, (".jsonl", ".csv", ".tsv", ".txt"))
-    for one in files or ():
-        input_form(one, (".txt",))
+    for path in files or ():
+        input_form(path, (".txt",))
     if picture is not None:
         from kexue_hf.evaluation.reliability_picture import check_picture
 
         check_picture(picture, overwrite=overwrite)
-    if files is not None and [str(one) for one in files] == ["-", "-"]:
-        raise InputError("stdin (-) can be one of the two files only")
+    if files is not None and [str(path) for path in files] == ["-", "-"]:
+        raise InputError("only one of the two files can be stdin (-)")
     facts = facts_of(
         "match", model, task=task, max_length=max_length, device=device, dtype=dtype, batch_tokens=batch_tokens
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        # The rows of a judgement are of another form, and none goes on with them.
+        # The rows of --evaluate have another form, and cannot be resumed.
         sink = stack.enter_context(
             text_sink(output, overwrite, (".jsonl",)) if evaluate else results_sink(output, overwrite, resume, facts)
         )
@@ -163,26 +157,26 @@ def match_command(
         stack.enter_context(quiet_libraries())
         names = task_names(network)
         if task:
-            # A name may be a number, too.
-            known = [int(word) if word.isdecimal() and word not in names else word for word in task]
-            task = [names[number] for number in task_numbers(known, names)]
-        rows: Iterator[_Row]
+            # A task's name may itself be a number.
+            named = [int(word) if word.isdecimal() and word not in names else word for word in task]
+            task = [names[number] for number in task_numbers(named, names)]
+        rows: Iterator[Row]
         if files is not None:
-            rows = _lines_of(*files)
+            rows = pairs_of_lines(*files)
         elif evaluate:
-            assert file is not None  # looked at above
+            assert file is not None  # checked above
             judge = task or (names if len(names) == 1 else [])
-            rows = _labelled(file, names, judge[0] if judge else None, quiet)
+            rows = labelled_pairs(file, names, judge[0] if judge else None, quiet)
         elif file is not None:
-            rows = _objects_of(file, columns or _FIELDS, None if task else names)
+            rows = pairs_of_objects(file, columns or FIELDS, None if task else names)
         else:
             rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
-        read: collections.deque[_Row] = collections.deque()
-        rest = rest_of(rows, sink, (network, tokenizer), _pieces, quiet)
+        pending: collections.deque[Row] = collections.deque()
+        rest = rest_of(rows, sink, (network, tokenizer), _chunks, quiet)
         found = match_texts(
             network,
             tokenizer,
-            _noted(rest, read),
+            _queued(rest, pending),
             task or None,
             max_length=max_length,
             batch_tokens=batch_tokens,
@@ -190,124 +184,53 @@ def match_command(
             pairs_done=getattr(sink, "rows", 0),
         )
         judged: list[tuple[str, float, int]] = []
-        show, written = _form(output, evaluate), getattr(sink, "rows", 0)
+        to_text, written = _formatter(output, evaluate), getattr(sink, "rows", 0)
         for probabilities in with_progress(found, None, quiet, network):
-            pair, label = read.popleft()
+            pair, label = pending.popleft()
             written += 1
             if label is not None:
                 judged.append((*next(iter(probabilities.items())), label))
-            sink.write(show({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
+            sink.write(to_text({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
     if file is not None or files is not None:
-        say_if_empty(written, "pairs", files or [Path(str(file))], quiet)
+        note_if_empty(written, "pairs", files or [Path(str(file))], quiet)
     if evaluate:
-        reliable = _print_figures(judged, names, as_json)
+        reliabilities = _print_figures(judged, names, as_json)
         if picture is not None:
             from kexue_hf.evaluation.reliability_picture import draw_reliability
 
-            draw_reliability(reliable, picture, overwrite=overwrite)
+            draw_reliability(reliabilities, picture, overwrite=overwrite)
 
 
-def _is_no_file(path: Path) -> bool:
-    """Whether what stands for a file is an option, or several names with commas."""
+def _is_not_a_file_name(path: Path) -> bool:
+    """Return whether a value of --files is another option, or names separated by commas."""
     text = str(path)
     return (text.startswith("-") and text != "-") or ("," in text and not path.exists())
 
 
-def _pieces(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-    """The rows as `match_texts` takes their pairs together."""
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Split the rows as `match_texts` splits their pairs."""
     from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
 
     return chunks(rows, _PAIRS_AT_ONCE, CHARACTERS_AT_ONCE, lambda row: len(row[0].text_a) + len(row[0].text_b))
 
 
-def _noted(rows: Iterable[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:
-    """The pairs, each noted before it is given on: they are read further ahead than results come."""
+def _queued(rows: Iterable[Row], pending: "collections.deque[Row]") -> Iterator[Any]:
+    """Yield the pairs, and queue each row until its result arrives, which is several pairs later."""
     for row in rows:
-        read.append(row)
+        pending.append(row)
         yield row[0]
 
 
-def _lines_of(first: Path, second: Path) -> Iterator[_Row]:
-    from kexue_hf.pipelines.text_pairs import TextPair, is_blank
-
-    both = itertools.zip_longest(places_and_lines(first), places_and_lines(second))
-    for number, (one, other) in enumerate(both):
-        if one is None or other is None:
-            ended, longer = (first, second) if one is None else (second, first)
-            raise InputError(f"{ended} has {number} lines, {longer} has more: line n of both is a pair")
-        for place, text in (one, other):
-            if is_blank(text):
-                raise InputError(f"{place}: is empty; a pair needs two texts")
-        yield TextPair(one[1], other[1]), None
-
-
-def _objects_of(file: Path, columns: tuple[str, str], names: Sequence[str] | None) -> Iterator[_Row]:
-    """The pairs of a file; what is wrong is said with file and line.
-
-    Args:
-        names: which tasks the pairs may have; None if theirs are not asked for.
-    """
-    from kexue_hf.pipelines.text_matching import task_numbers
-    from kexue_hf.pipelines.text_pairs import read_pair
-
-    for place, row in objects_of(file):
-        if row is None:
-            raise InputError(f"{place}: is empty; expected a JSON object with {' and '.join(columns)}")
-        if not isinstance(row, dict):
-            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-        if columns == _FIELDS and not any(name in row for name in _FIELDS) and all(map(row.__contains__, _CONTEST)):
-            raise InputError(f"{place}: has source and target, not text_a and text_b: add --columns source target")
-        for name in columns:
-            if name not in row:
-                found = printable(", ".join(map(str, row)), 80) or "nothing"
-                raise InputError(f"{place}: has no column {name!r}, only {found}; name both: --columns FIRST SECOND")
-        pair = read_pair(row, place, columns)
-        if pair.task is not None and names is not None:
-            try:
-                task_numbers([pair.task], names)
-            except ValueError as error:
-                raise InputError(f"{place}: {error}") from None
-        yield pair, None
-
-
-def _labelled(file: Path, names: Sequence[str], judge: str | None, quiet: bool) -> Iterator[_Row]:
-    """The pairs and labels of a file or folder.
-
-    Args:
-        names: the model's tasks. judge: the one that all rows are judged by; None: each by its own.
-        quiet: whether not to say that rows are left out, or of a task with another name.
-    """
-    from kexue_hf.corpora.matching_rows import read_matching_rows, tasks_of
-    from kexue_hf.pipelines.text_pairs import TextPair
-
-    rows, said = read_matching_rows([file], "valid", None if judge else names, judge), ""
-    found = tasks_of(rows)
-    if judge in found and len(found) > 1:
-        kept = [row for row in rows if row.task == judge]
-        said = f"{file}: {len(rows) - len(kept):,} rows of other tasks than {judge!r} are left out"
-        rows = kept
-    elif judge is not None and judge not in found:
-        if len(found) > 1 or found[0] in names:
-            raise InputError(
-                f"{file} has rows of {', '.join(map(repr, found))} and none of {judge!r}, by which they would be "
-                "judged: name the file or folder of a single task that the model has under another name"
-            )
-        said = f"{file}: rows of {found[0]!r} are judged by {judge!r}"
-    if said and not quiet:
-        typer.echo(said, err=True)
-    return ((TextPair(row.text_a, row.text_b, judge or row.task), row.label) for row in rows)
-
-
-def _form(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str]:
-    """What is written of a result."""
+def _formatter(output: Path | None, evaluate: bool) -> Callable[[dict[str, Any]], str]:
+    """Return the function that converts a result to the text to write."""
     if output is None and evaluate:
         return lambda result: ""
     if output is None and sys.stdout.isatty():
-        return _shown
+        return _readable
     return lambda result: json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _shown(result: dict[str, Any]) -> str:
+def _readable(result: dict[str, Any]) -> str:
     lines = [f"{one_line(result['text_a'])} | {one_line(result['text_b'])}\n"]
     lines += [f"  {value:.3f}  {printable(task)}\n" for task, value in result["probabilities"].items()]
     return "".join(lines)
@@ -316,7 +239,7 @@ def _shown(result: dict[str, Any]) -> str:
 def _print_figures(
     judged: list[tuple[str, float, int]], names: Sequence[str], as_json: bool
 ) -> "dict[str, Reliability]":
-    """What `probability_figures` has, and how far the probabilities are off, which is returned."""
+    """Print the figures of `probability_figures` and the calibration errors; return each task's Reliability."""
     import numpy as np
 
     from kexue_hf.evaluation.matching import probability_figures, reliability
@@ -325,29 +248,29 @@ def _print_figures(
     labels = np.array([label for _, _, label in judged])
     tasks = np.array([names.index(task) for task, _, _ in judged])
     figures: dict[str, Any] = {"pairs": len(judged), **probability_figures(values, labels, tasks, names)}
-    reliable = {}
+    reliabilities = {}
     for number, name in enumerate(names):
-        own = tasks == number
-        if own.any():
-            reliable[name] = reliability(values[own], labels[own])
-            figures[f"calibration error of {name}"] = reliable[name].calibration_error
+        of_task = tasks == number
+        if of_task.any():
+            reliabilities[name] = reliability(values[of_task], labels[of_task])
+            figures[f"calibration error of {name}"] = reliabilities[name].calibration_error
     if as_json:
         typer.echo(json.dumps(figures, ensure_ascii=False))
-        return reliable
+        return reliabilities
     typer.echo(_line("pairs", "matches", *_COLUMNS, "task"))
     for number, name in enumerate(names):
-        own = labels[tasks == number]
-        if len(own):
-            found = [own.mean(), *(figures.get(f"{what} of {name}") for what in _COLUMNS)]
-            shown = ["-" if value is None else f"{value:.3f}" for value in found]
-            typer.echo(_line(f"{len(own):,}", *shown, printable(name)))
+        task_labels = labels[tasks == number]
+        if len(task_labels):
+            row = [task_labels.mean(), *(figures.get(f"{column} of {name}") for column in _COLUMNS)]
+            cells = ["-" if value is None else f"{value:.3f}" for value in row]
+            typer.echo(_line(f"{len(task_labels):,}", *cells, printable(name)))
     for name in ("f1_A", "f1_B", "f1", "average precision"):
-        if name in figures and (len(reliable) > 1 or name == "f1"):
+        if name in figures and (len(reliabilities) > 1 or name == "f1"):
             typer.echo(f"{name}: {figures[name]:.3f}")
-    return reliable
+    return reliabilities
 
 
 def _line(*cells: str) -> str:
-    """Of the table of --evaluate."""
+    """Return a row of the table of --evaluate."""
     heads = ("pairs", "matches", *_COLUMNS)
     return "  ".join([*(f"{cell:>{max(len(head), 7)}}" for cell, head in zip(cells, heads, strict=False)), cells[-1]])

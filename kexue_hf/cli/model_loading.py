@@ -1,5 +1,4 @@
-"""Loading a masked language model, a text matcher or any encoder, and its tokenizer for a command: what cannot work is
-refused before it runs."""
+"""Loaders for the commands: a model with its tokenizer, checked before the command uses them."""
 
 import contextlib
 import warnings
@@ -16,38 +15,40 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
-    """A model with a head for masked words, in evaluation mode on its device, and its tokenizer.
+    """Return a masked language model, in evaluation mode on its device, and its tokenizer.
 
     Args:
         name: a folder, or a name on the Hub.
-        device: as torch calls it; `auto` is a GPU if there is one.
-        dtype: `auto` is that of the file.
+        device: a torch device; `auto` takes a GPU if there is one.
+        dtype: `auto` keeps the type in the file.
 
     Raises:
-        InputError: there is no such model, it has no such head, its tokenizer is not its own, or no such device.
+        InputError: the model cannot be loaded or has no MLM head, the tokenizer belongs to another model, or the
+            device does not exist.
     """
     return _load(name, "AutoModelForMaskedLM", "a masked language model", device, dtype)
 
 
 def load_encoder(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
-    """As `load_masked_lm`, without a head: any folder that has the weights of an encoder.
+    """Return a text encoder without its head, and its tokenizer. Arguments as in `load_masked_lm`.
 
     Raises:
-        InputError: there is no such model, it is not one of texts alone or has a decoder besides, its tokenizer is not
-            its own, or no such device.
+        InputError: as `load_masked_lm`; or the model has a decoder, or encodes more than text.
     """
     return _load(name, "AutoModel", "an encoder", device, dtype)
 
 
 def load_text_matcher(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
-    """As `load_masked_lm`, a matcher, or another classifier of pairs of texts with two classes.
+    """Return a matcher, or another two-class classifier of text pairs, and its tokenizer.
+
+    Arguments as in `load_masked_lm`.
 
     Raises:
-        InputError: as `load_masked_lm`; or the classes are not two.
+        InputError: as `load_masked_lm`; or the model does not have two classes.
     """
     from kexue_hf.pipelines.text_matching import task_names
 
-    kind = "a text matcher, a classifier of pairs with two classes"
+    kind = "a two-class classifier of text pairs"
     model, tokenizer = _load(name, "AutoModelForSequenceClassification", kind, device, dtype)
     try:
         task_names(model)
@@ -57,8 +58,9 @@ def load_text_matcher(name: str, device: str = "auto", dtype: str = "auto") -> t
 
 
 def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
-    """As `load_encoder`, but with the head for masked or following words where the folder's configuration names one;
-    a decoder alone is taken as well.
+    """Return an encoder or a decoder, with the language model head that its configuration names, and its tokenizer.
+
+    Arguments as in `load_masked_lm`.
 
     Raises:
         InputError: as `load_encoder`.
@@ -66,13 +68,13 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     place = _check_name(name)
     import transformers
 
-    kind = ""
-    with contextlib.suppress(Exception), quiet_libraries():  # `_load` says what is wrong with it
+    architectures = ""
+    with contextlib.suppress(Exception), quiet_libraries():  # `_load` reports the problem
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
-        kind = " ".join(config.architectures or [])
-    if "ForMaskedLM" in kind or "ForPreTraining" in kind:
+        architectures = " ".join(config.architectures or [])
+    if "ForMaskedLM" in architectures or "ForPreTraining" in architectures:
         return load_masked_lm(name, device, dtype)
-    if "ForCausalLM" in kind or "LMHeadModel" in kind:
+    if "ForCausalLM" in architectures or "LMHeadModel" in architectures:
         return _load(name, "AutoModelForCausalLM", "a causal language model", device, dtype)
     return load_encoder(name, device, dtype)
 
@@ -104,10 +106,10 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         except Exception as error:
             raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
         problems = check_pairing(model, tokenizer)
-    # BERT's pooler is made anew where the file has none, and used by no command.
+    # transformers initialises BERT's pooler if the file has none; no command uses it.
     if missing := sorted(key for key in found["missing_keys"] if "pooler." not in key):
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise InputError(f"{name} lacks weights of {kind} ({shown}): a model trained as one is needed")
+        raise InputError(f"{name} lacks weights of {kind} ({shown}): use a model that was trained as one")
     if not problems:
         try:
             check_tokenizer(model, tokenizer, strict=True)
@@ -122,13 +124,13 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
 
 
 def _check_name(name: str) -> str:
-    """As `check_model_name`, before a library is loaded."""
+    """Return the name, checked before any library is imported."""
     if not name.strip():
         raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
     if Path(name).is_dir() and not (Path(name) / "config.json").exists():
-        raise InputError(f"{name}: no config.json here; expected the folder of a model of transformers")
+        raise InputError(f"{name}: no config.json here; expected the folder of a transformers model")
     if Path(name).is_file():
-        raise InputError(f"{name} is a file; expected the folder of a model of transformers")
+        raise InputError(f"{name} is a file; expected the folder of a transformers model")
     if Path(name).is_dir():
         check_folder(name)
     return check_model_name(name)
@@ -136,7 +138,7 @@ def _check_name(name: str) -> str:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep transformers' bars and remarks out of a command's output."""
+    """Silence transformers' progress bars, log messages and all warnings inside the block."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -155,10 +157,10 @@ def quiet_libraries() -> Iterator[None]:
 def _check_encoder(config: Any, name: str) -> None:
     kind = type(config).__name__
     if getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"{name} is an encoder with a decoder ({kind}); expected one without, such as BERT")
+        raise InputError(f"{name} is an encoder with a decoder ({kind}); expected an encoder only, such as BERT")
     sizes = ("vocab_size", "hidden_size", "num_hidden_layers")
-    if lacking := [size for size in sizes if not isinstance(getattr(config, size, None), int)]:
-        raise InputError(f"{name} is no encoder of texts ({kind} has no {lacking[0]}); expected one, such as BERT")
+    if missing := [size for size in sizes if not isinstance(getattr(config, size, None), int)]:
+        raise InputError(f"{name} is not a text encoder ({kind} has no {missing[0]}); expected one, such as BERT")
 
 
 def _device(name: str) -> Any:
@@ -170,8 +172,8 @@ def _device(name: str) -> Any:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type == "meta":  # which has no numbers
-        raise InputError(f"no device {name!r}; expected auto, cpu, cuda, cuda:1 or another that torch can compute on")
+    if device is None or device.type == "meta":  # meta tensors have no values
+        raise InputError(f"no device {name!r}; expected auto, cpu, cuda, cuda:1 or another torch device")
     return device
 
 
@@ -179,7 +181,7 @@ def _no_model(name: str, kind: str, error: Exception) -> str:
     reason = _first_line(error)
     if "Unrecognized configuration class" in reason:
         other = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
-        return f"{name} is no {kind.partition(' ')[2]} ({other or 'another kind'})"
+        return f"{name} is not {kind} ({other or 'another kind'})"
     if not Path(name).exists():
         return f"{name} is not a folder, and cannot be downloaded from the Hub ({reason})"
     return f"{name} cannot be loaded as {kind} ({reason})"

@@ -1,4 +1,4 @@
-"""`kexue-hf performer-report`: what linear attention would do to a model, on the user's own text."""
+"""`kexue-hf performer-report`: the effect of linear attention on a model, measured on the user's text."""
 
 import contextlib
 import json
@@ -12,11 +12,11 @@ from kexue_hf.cli.options import Device, Dtype, NoProgress, TextColumn
 from kexue_hf.cli.text_io import input_form, readable_errors, rows_of
 from kexue_hf.errors import InputError, OutputError
 
-# Of a file of any size so much is read: it is some thousand pieces, of which a few are used.
+# Characters to read of a file: some thousand passages, of which the report uses a few.
 _CHARACTERS = 1 << 21
 _FIGURES = (".png", ".svg", ".pdf")
-# Of layers, or of lengths, in one range.
-_MOST_NUMBERS = 10_000
+# Longest range of layers or of lengths.
+_LONGEST_RANGE = 10_000
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -33,64 +33,66 @@ def performer_report_command(
         typer.Option(
             "--file",
             "--text",
-            help="Text of the kind that the model is for: .txt (one text), .jsonl, .csv, .tsv or .parquet (`text` of "
-            "each row); - for stdin. The first two million characters are used.",
+            help="Text like the model's usual input: .txt (one text), .jsonl, .csv, .tsv or .parquet (`text` of each "
+            "row); - for stdin. Only the first two million characters are read.",
             show_default=False,
         ),
     ],
     feature_map: Annotated[
         str | None,
         typer.Option(
-            help="low_order, favor+, favor++ or learned (as it is before it is trained).",
-            show_default="the model's own if it has one, or low_order",
+            help="low_order, favor+, favor++ or learned (in its untrained state).",
+            show_default="the model's, else low_order",
         ),
     ] = None,
     features: Annotated[
-        int | None, typer.Option(help="Features a head.", show_default="the model's own, or 256")
+        int | None, typer.Option(help="Features per attention head.", show_default="the model's, else 256")
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Layers that are linear, from 0: 3,4,5 or 3-5.", show_default="all, or as the model has it"),
+        typer.Option(help="Layers to make linear, from 0: 3,4,5 or 3-5.", show_default="the model's, else all"),
     ] = None,
     pieces: Annotated[
         int | None,
         typer.Option(
-            help="Pieces of the text to use: one half to calibrate, the other to measure on.",
-            show_default="some 4,000 tokens, 8 pieces at least",
+            help="Number of passages to use: half for calibration, half for measurement.",
+            show_default="about 4,000 tokens, at least 8 passages",
         ),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a piece at most.", show_default="what the model takes")
+        int | None, typer.Option(help="Maximum tokens of a passage.", show_default="the model's limit")
     ] = None,
     lengths: Annotated[
-        str, typer.Option(help="Numbers of tokens at which the speed is measured.")
+        str, typer.Option(help="Sequence lengths, in tokens, at which to measure the speed.")
     ] = "512,1024,2048,4096,8192,16384",
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Do not measure the speed.")] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="A file of all figures to make.", show_default=False)
+        Path | None, typer.Option("--json", help="JSON file to write all figures to.", show_default=False)
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="A picture to make, NAME.png, .svg or .pdf; needs matplotlib.", show_default=False),
+        typer.Option(help="Plot to write: NAME.png, .svg or .pdf. Needs matplotlib.", show_default=False),
     ] = None,
     text_column: TextColumn = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files that are made.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of --json and --figure if they exist.")
+    ] = False,
     quiet: NoProgress = False,
 ) -> None:
-    """Compare linear attention with softmax, layer by layer, on your text: before anything is swapped.
+    """Compare linear with softmax attention, layer by layer, on your text, before you swap anything.
 
-    Prints how peaked each layer is, how far linear attention is from softmax in it, what becomes of the model's
-    output, how fast both are on this machine, and a verdict. The model's folder is only read.
+    Prints how peaked each layer's attention is, the error of linear attention in each layer and in the model's
+    output, the speed of both on this machine, and a verdict. The model's folder is not changed.
     """
-    chosen = None if layers is None else _numbers(layers, "--layers")
-    measured = None if no_speed else _numbers(lengths, "--lengths")
+    layer_numbers = None if layers is None else _numbers(layers, "--layers")
+    speed_lengths = None if no_speed else _numbers(lengths, "--lengths")
     for output in (json_file, figure):
         if output is not None and output.exists() and not overwrite:
             raise OutputError(f"{output} exists; name another file, or pass --overwrite")
         if output is not None and next(place for place in output.absolute().parents if place.exists()).is_file():
-            raise OutputError(f"{output}: lies in a file and in no folder; name another")
+            raise OutputError(f"{output}: its parent is a file, not a folder; name another path")
     if figure is not None:
         _check_figure(figure)
     with contextlib.ExitStack() as stack:
@@ -106,11 +108,12 @@ def performer_report_command(
         stack.enter_context(quiet_libraries())
         try:
             report = performer_report(
-                network, texts, tokenizer, feature_map=feature_map, num_features=features, layers=chosen,
-                pieces=pieces, max_length=max_length, lengths=measured, progress=not quiet and sys.stderr.isatty(),
+                network, texts, tokenizer, feature_map=feature_map, num_features=features, layers=layer_numbers,
+                pieces=pieces, max_length=max_length, lengths=speed_lengths,
+                progress=not quiet and sys.stderr.isatty(),
             )  # fmt: skip
         except RuntimeError as error:
-            # As `readable_errors`, whose advice is of another command.
+            # The advice of `readable_errors` does not fit this command.
             if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
                 raise InputError("not enough memory; lower --max-length or --pieces") from error
             raise
@@ -127,18 +130,22 @@ def performer_report_command(
 
 
 def _numbers(given: str, option: str) -> list[int]:
-    """3,4,5 or 3-5 as numbers."""
-    found: list[int] = []
+    """Return the numbers that `3,4,5` or `3-5` names.
+
+    Raises:
+        InputError: it is not a list of numbers and ranges, or a number or a range is too large.
+    """
+    numbers: list[int] = []
     for part in given.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(f"{option}: expected numbers as 3,4,5 or 3-5, got {given!r}")
-        if max(len(first), len(last)) > 9 or (dash and int(last) - int(first) > _MOST_NUMBERS):
-            raise InputError(f"{option}: {part.strip()[:40]!r} is more than there can be")
-        found.extend(range(int(first), int(last) + 1) if dash else [int(first)])
-    if not found:
+        if max(len(first), len(last)) > 9 or (dash and int(last) - int(first) > _LONGEST_RANGE):
+            raise InputError(f"{option}: {part.strip()[:40]!r} is too large; expected numbers as 3,4,5 or 3-5")
+        numbers.extend(range(int(first), int(last) + 1) if dash else [int(first)])
+    if not numbers:
         raise InputError(f"{option}: expected numbers as 3,4,5 or 3-5, got {given!r}")
-    return found
+    return numbers
 
 
 def _check_figure(figure: Path) -> None:
@@ -151,18 +158,18 @@ def _check_figure(figure: Path) -> None:
 
 
 def _texts(file: Path, column: str | None) -> list[str]:
-    """The texts to use. Lines of a .txt file are one text: long ones are what linear attention is for."""
+    """Return the texts to use. All lines of a .txt form one text, because linear attention is for long texts."""
     form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv", ".parquet"), column)
-    rows = list(_as_long_as(rows_of(file, column), _CHARACTERS))
+    rows = list(_first_characters(rows_of(file, column), _CHARACTERS))
     texts = ["\n".join(rows)] if form == ".txt" else rows
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise InputError(f"{'stdin' if str(file) == '-' else file} is empty; expected text to compare on")
+        raise InputError(f"{'stdin' if str(file) == '-' else file} is empty; expected text")
     return texts
 
 
-def _as_long_as(rows: Iterable[str], characters: int) -> Iterator[str]:
-    """Rows as long as there is room for their characters; the last one is cut."""
+def _first_characters(rows: Iterable[str], characters: int) -> Iterator[str]:
+    """Yield the first rows, up to a total number of characters; the last row is cut."""
     for row in rows:
         yield row[:characters]
         characters -= len(row) + 1

@@ -1,7 +1,7 @@
-"""`kexue-hf score`: log-probabilities of texts, or the n best of a recognizer ranked by them.
+"""`kexue-hf score`: log-probabilities of texts, or n-best lists reranked by them.
 
-A file of any size is read in pieces of a bounded number of lines and characters (but always at least one line); output
-line n is input line n's.
+A file of any size is read in chunks of a bounded number of lines and characters (at least one line). Output line n is
+the result of input line n.
 """
 
 import contextlib
@@ -29,15 +29,14 @@ from kexue_hf.cli.options import (
 from kexue_hf.cli.text_io import (
     facts_of,
     input_form,
+    note_if_empty,
     one_line,
-    parsed,
     places_and_lines,
     readable_errors,
     rest_of,
     results_sink,
     rows_of,
-    say_if_empty,
-    texts_of_a_window,
+    texts_per_chunk,
     with_progress,
 )
 from kexue_hf.errors import InputError
@@ -56,8 +55,8 @@ def score_command(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to score: a line each in .txt, `text` of each row in .jsonl, .csv, .tsv (all perhaps .gz) or "
-            ".parquet; - for lines from stdin.",
+            help="Texts to score: lines of .txt, or `text` of each row of .jsonl, .csv, .tsv (all optionally .gz) or "
+            ".parquet; - for lines of stdin.",
             show_default=False,
         ),
     ] = None,
@@ -65,26 +64,30 @@ def score_command(
     tokens: Annotated[
         bool,
         typer.Option(
-            "--tokens", help="Show every token's log-probability too, and its characters, [start, end) counted from 0."
+            "--tokens",
+            help="Also show each token's log-probability and its character range [start, end), counted from 0.",
         ),
     ] = False,
     nbest: Annotated[
         bool,
         typer.Option(
             "--nbest",
-            help='Rank candidates: each line is {"candidates": [...], "scores": [...]} (scores may lack); TEXTS are '
-            "the candidates of one list. `place` in a result is where a candidate was, counted from 0.",
+            help='Rank candidates: each line is {"candidates": [...], "scores": [...]} (scores are optional). TEXTS '
+            "are the candidates of one list. `place` in a result is the candidate's input position, from 0.",
         ),
     ] = False,
     weight: Annotated[
-        float | None, typer.Option(help="--nbest: the model's weight against the scores, 0 to 1.", show_default="0.5")
+        float | None,
+        typer.Option(help="With --nbest: weight of the model against the scores, 0 to 1.", show_default="0.5"),
     ] = None,
     length_normalized: Annotated[
-        bool, typer.Option("--length-normalized", help="--nbest: rank by the mean a token, not by the sum.")
+        bool,
+        typer.Option("--length-normalized", help="With --nbest: use the mean log-probability per token, not the sum."),
     ] = False,
     method: Method = "auto",
     include_specials: Annotated[
-        bool, typer.Option("--include-specials", help="Score [SOS], [EOS] and the like too, as T-TA's original does.")
+        bool,
+        typer.Option("--include-specials", help="Also score special tokens such as [SOS], as the original T-TA does."),
     ] = False,
     text_column: TextColumn = None,
     device: Device = "auto",
@@ -96,17 +99,17 @@ def score_command(
 ) -> None:
     """Score texts by the log-probability of each token given all others."""
     if (not texts) == (file is None):
-        raise InputError("give either texts or --file FILE (--file - reads stdin)")
-    useless = {
+        raise InputError("expected either texts or --file FILE (--file - reads stdin)")
+    without_effect = {
         "--weight without --nbest": weight is not None and not nbest,
         "--length-normalized without --nbest": length_normalized and not nbest,
         "--tokens with --nbest": tokens and nbest,
         "--text-column with --nbest": text_column is not None and nbest,
         "--text-column without --file": text_column is not None and file is None,
     }
-    for what, given in useless.items():
+    for options_given, given in without_effect.items():
         if given:
-            raise InputError(f"{what} has no effect; leave it out")
+            raise InputError(f"{options_given} has no effect; leave it out")
     rows = _rows(texts, file, text_column, nbest)
     facts = facts_of(
         "score", model, tokens=tokens, nbest=nbest, weight=weight, length_normalized=length_normalized, method=method,
@@ -126,10 +129,9 @@ def score_command(
         }
         stack.enter_context(quiet_libraries())
         results: Iterator[dict[str, Any]]
-        texts_at_once = texts_of_a_window(network, method)
-        rows = rest_of(
-            rows, sink, (network, tokenizer), _list_pieces if nbest else partial(_pieces, texts_at_once), quiet
-        )
+        texts_at_once = texts_per_chunk(network, method)
+        split = _list_chunks if nbest else partial(_chunks, texts_at_once)
+        rows = rest_of(rows, sink, (network, tokenizer), split, quiet)
         done = getattr(sink, "rows", 0)
         if nbest:
             options |= {"weight": 0.5 if weight is None else weight, "length_normalized": length_normalized}
@@ -137,12 +139,12 @@ def score_command(
         else:
             options |= {"texts_at_once": texts_at_once, "texts_done": done}
             results = _score(network, tokenizer, rows, options, tokens)
-        show = _table(nbest) if sink is sys.stdout and sink.isatty() else _json
+        to_text = _table(nbest) if sink is sys.stdout and sink.isatty() else _json
         for result in with_progress(results, len(texts) if texts and not nbest else None, quiet, network):
-            sink.write(show(result))
+            sink.write(to_text(result))
             done += 1
     if file is not None:
-        say_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
+        note_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
 
 
 def _score(
@@ -154,14 +156,14 @@ def _score(
         yield score.to_dict(tokens=tokens)
 
 
-def _pieces(texts_at_once: int, texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts as `score_stream` takes them together."""
+def _chunks(texts_at_once: int, texts: Iterable[str]) -> Iterator[list[str]]:
+    """Split the texts as `score_stream` splits them."""
     from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
 
     return chunks(texts, texts_at_once, CHARACTERS_AT_ONCE)
 
 
-def _list_pieces(lists: Iterable[Any], done: int = 0) -> Iterator[list[Any]]:
+def _list_chunks(lists: Iterable[Any], done: int = 0) -> Iterator[list[Any]]:
     from kexue_hf.pipelines.text_scoring import chunks
 
     def size(row: tuple[list[str], Any]) -> int:
@@ -177,16 +179,16 @@ def _rank(
 
     from kexue_hf.generation.reranking import rerank_lists
 
-    for chunk in _list_pieces(lists, done):
+    for chunk in _list_chunks(lists, done):
         for ranked in rerank_lists(model, tokenizer, chunk, **options):
             yield {"candidates": [dataclasses.asdict(candidate) for candidate in ranked]}
 
 
 def _rows(texts: list[str] | None, file: Path | None, column: str | None, nbest: bool) -> Iterable[Any]:
-    """Texts, or with `nbest` (candidates, scores or None). What is wrong with the file's name is said at once."""
+    """Return texts, or with `nbest` pairs (candidates, scores or None). A wrong file name fails immediately."""
     if texts:
         return [(texts, None)] if nbest else texts
-    assert file is not None  # score_command has looked
+    assert file is not None  # checked in score_command
     if not nbest:
         return rows_of(file, column)
     input_form(file, (".jsonl", ".txt"))
@@ -194,10 +196,10 @@ def _rows(texts: list[str] | None, file: Path | None, column: str | None, nbest:
 
 
 def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
-    from kexue_hf.corpora.text_files import text_of
+    from kexue_hf.corpora.text_files import parse_json_line, text_of
     from kexue_hf.generation.reranking import check_list
 
-    row = parsed(line, place) if line.strip() else {"candidates": []}
+    row = parse_json_line(line, place) if line.strip() else {"candidates": []}
     if not isinstance(row, dict) or not isinstance(row.get("candidates"), list):
         raise InputError(f'{place}: expected {{"candidates": [texts], "scores": [numbers]}}')
     candidates, scores = row["candidates"], row.get("scores")
@@ -213,21 +215,21 @@ def _list_of(line: str, place: str) -> tuple[list[str], list[float] | None]:
 
 
 def _json(result: dict[str, Any]) -> str:
-    # JSON has no infinity (the perplexity of a text that is next to impossible).
+    # JSON has no infinity, which the perplexity of an almost impossible text can reach.
     if isinstance(result.get("perplexity"), float) and not math.isfinite(result["perplexity"]):
         result = {**result, "perplexity": None}
     return json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _table(nbest: bool) -> Callable[[dict[str, Any]], str]:
-    """Lines for people; the first call adds what the columns are."""
+    """Return a function that formats a result as table rows; its first call adds the header."""
     head = (
         f"{'total':>10} {'log_prob':>10} {'score':>10}  text\n"
         if nbest
-        else (f"{'log_prob':>10} {'perplexity':>11} {'tokens':>6}  text\n")
+        else f"{'log_prob':>10} {'perplexity':>11} {'tokens':>6}  text\n"
     )
 
-    def show(result: dict[str, Any]) -> str:
+    def to_rows(result: dict[str, Any]) -> str:
         nonlocal head
         lines, head = [head], ""
         if nbest:
@@ -245,7 +247,7 @@ def _table(nbest: bool) -> Callable[[dict[str, Any]], str]:
             lines.append(f"{_figure(token['log_prob'], 10)}  {token['token']}\n")
         return "".join(lines)
 
-    return show
+    return to_rows
 
 
 def _figure(value: float | None, width: int) -> str:

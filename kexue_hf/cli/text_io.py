@@ -1,10 +1,9 @@
-"""What the commands share that read texts by the line and write a result for each: input, errors, output, progress.
+"""Input, output, errors and progress bars for the commands that read texts line by line and write one result each.
 
 A line is always read whole, however long it is.
 """
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import Any, TextIO
 from kexue_hf.errors import InputError, KexueError, OutputError, printable
 
 _TEXTS_AT_ONCE = 1024
-# Where each token takes a pass, so few texts fill the batches as well, and their results come sooner.
+# With one pass per token, fewer texts fill the batches, and results appear sooner.
 _TEXTS_MASKED_AT_ONCE = 128
-# Seconds.
-_BAR_AFTER, _BAR_EVERY = 2.0, 0.5
+_BAR_AFTER, _BAR_EVERY = 2.0, 0.5  # seconds
 
 
 @contextlib.contextmanager
 def readable_errors(output: Path | None) -> Iterator[None]:
-    """What the functions raise as ValueError, a lack of memory and Ctrl-C, as one line each."""
+    """Convert ValueError, out-of-memory errors and Ctrl-C into errors with a one-line message."""
     try:
         yield
     except KexueError:
@@ -33,12 +31,12 @@ def readable_errors(output: Path | None) -> Iterator[None]:
     except ValueError as error:
         raise InputError(str(error)) from error
     except RuntimeError as error:
-        # torch has several classes for it, by device and version.
+        # The error class depends on the device and on torch's version.
         if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
             if "--resume" in str(error):
                 raise InputError(
-                    "not enough memory; the results so far are kept: run the command again with --resume when there "
-                    "is more, or without it and with a lower --batch-tokens to begin anew"
+                    "not enough memory; the results so far are kept: rerun with --resume when more memory is free, or "
+                    "start over without --resume and with a lower --batch-tokens"
                 ) from error
             raise InputError("not enough memory; lower --batch-tokens") from error
         raise
@@ -47,15 +45,15 @@ def readable_errors(output: Path | None) -> Iterator[None]:
 def rows_of(
     file: Path, column: str | None = None, forms: Sequence[str] = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
 ) -> Iterable[str]:
-    """The texts of a file, or of stdin's lines (-), the empty ones too: row n is text n.
+    """Return the texts of a file, or the lines of stdin (-). Empty texts are kept: row n is text n.
 
     Args:
-        column: where they are in .jsonl and .parquet; None for `text`.
-        forms: those that are taken.
+        column: name of the text column in formats other than .txt; None for `text`.
+        forms: the accepted file name suffixes.
 
     Raises:
-        InputError: at once for what is wrong with the file's name, or for a column where there are none; with the line
-            for what is wrong in it.
+        InputError: immediately if the file is missing or has another suffix, or if a column is named for a .txt;
+            while reading, with file and line, if a line is invalid.
     """
     form = input_form(file, forms, column)
     if form == ".parquet":
@@ -68,14 +66,14 @@ def rows_of(
 
 
 def input_form(file: Path, forms: Sequence[str], column: str | None = None) -> str:
-    """Which of the forms the file is of, by its name; stdin, and a name without ending, is `.txt`.
+    """Return the suffix in `forms` that the file has; `.txt` for stdin and for a name without a suffix.
 
     Raises:
-        InputError: there is no such file, its form is another one, or a column is named and it has none.
+        InputError: the file does not exist or has another suffix, or a column is named for lines of text.
     """
     form = ".txt" if str(file) == "-" else _form_of_file(file, forms)
     if column is not None and form == ".txt":
-        raise InputError(f"--text-column has no effect on lines of text, which {_shown(file)} holds; leave it out")
+        raise InputError(f"--text-column has no effect on lines of text ({_shown(file)}); leave it out")
     return form
 
 
@@ -88,13 +86,13 @@ def _form_of_file(file: Path, forms: Sequence[str]) -> str:
         raise InputError(f"{file} is a folder; name a file")
     form = form_of(file) or ".txt"
     if form not in forms:
-        hint = "an object a line, as .jsonl" if form == ".json" else f"{', '.join(forms)} (text perhaps .gz)"
-        raise InputError(f"{file}: expected {hint}, got {form}; for its lines of text: --file - < FILE")
+        hint = "one object per line, as .jsonl" if form == ".json" else f"{', '.join(forms)} (text optionally .gz)"
+        raise InputError(f"{file}: expected {hint}, got {form}; to read it as lines of text: --file - < FILE")
     return form
 
 
 def places_and_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Where each line stands (file and line, from 1) and what stands in it; of stdin for -."""
+    """Yield each line's place ("FILE, line N", from 1) and its text; - reads stdin."""
     from kexue_hf.corpora.text_files import read_lines
 
     opened = sys.stdin.buffer if str(file) == "-" else None
@@ -103,14 +101,14 @@ def places_and_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def objects_of(file: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a .csv or .tsv, or the JSON of each line of another file, with their places; None of empty lines."""
-    from kexue_hf.corpora.text_files import TABLES, form_of, read_objects
+    """Yield the place and the value of each row of a .csv or .tsv, or of each JSON line; None for an empty line."""
+    from kexue_hf.corpora.text_files import TABLES, form_of, parse_json_line, read_objects
 
     if form_of(file) in TABLES:
         yield from read_objects(file)
         return
     for place, line in places_and_lines(file):
-        yield place, parsed(line, place) if line.strip() else None
+        yield place, parse_json_line(line, place) if line.strip() else None
 
 
 def _texts_of(file: Path, column: str) -> Iterator[str]:
@@ -126,16 +124,16 @@ def _shown(file: Path) -> str:
 
 @contextlib.contextmanager
 def text_sink(output: Path | None, overwrite: bool, endings: Sequence[str] = (".jsonl", ".txt")) -> Iterator[TextIO]:
-    """Where the results go: stdout (also for -), or a file that appears once it is complete.
+    """Open the output: stdout (None or -), or a file that appears once it is complete.
 
     Args:
-        endings: a file's name may have these, or none: what stands in the file is to be what its name says.
+        endings: the suffixes that the file name may have; a name without a suffix is accepted too.
 
     Raises:
-        OutputError: it has another ending, or cannot be written.
+        OutputError: the name has another suffix, or the file cannot be written.
     """
     if output is None or str(output) == "-":
-        # Lines of JSON are UTF-8, whatever the locale of whoever redirects them; a terminal shows what it can.
+        # Redirected JSON lines are UTF-8 in any locale; a terminal keeps its own encoding.
         if not sys.stdout.isatty() and hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
@@ -156,10 +154,13 @@ def results_sink(
     facts: dict[str, Any],
     endings: Sequence[str] = (".jsonl",),
 ) -> Iterator[Any]:
-    """As `text_sink`, but a file is one of [`ResumableResults`], for a result of each row.
+    """Open the output as `text_sink` does, but a file as [`ResumableResults`].
 
     Args:
-        resume: go on with what an interrupted run of the same `facts` left.
+        resume: continue an interrupted run with the same `facts`.
+
+    Raises:
+        InputError: `resume` without a file.
     """
     if output is None or str(output) == "-":
         if resume:
@@ -178,28 +179,29 @@ def rest_of(
     rows: Iterable[Any],
     sink: Any,
     loaded: tuple[Any, Any],
-    pieces: Callable[[Iterable[Any]], Iterator[list[Any]]],
+    split: Callable[[Iterable[Any]], Iterator[list[Any]]],
     quiet: bool,
     **form: Any,
 ) -> Iterable[Any]:
-    """The rows that have no result in the sink yet, see `ResumableResults.rest`.
+    """Return the rows that have no result in the sink yet, see `ResumableResults.rest`.
 
     Args:
-        loaded: the model and its tokenizer, which are to be those of the interrupted run.
+        split: the function that splits rows into the chunks that the model takes together.
+        loaded: the model and its tokenizer, which must be those of the interrupted run.
     """
     from kexue_hf.files.resumable_results import ResumableResults
 
     if not isinstance(sink, ResumableResults):
         return rows
     sink.depend_on(_facts_of_loaded(*loaded))
-    rest = sink.rest(rows, pieces, **form)
+    rest = sink.rest(rows, split, **form)
     if sink.resumed and not quiet:
-        print(f"{sink.rows:,} rows have their results already", file=sys.stderr)
+        print(f"{sink.rows:,} rows already have results", file=sys.stderr)
     return rest
 
 
 def facts_of(command: str, model: str, **options: Any) -> dict[str, Any]:
-    """What the results of a command depend on apart from its rows: the model's files, options, versions."""
+    """Return what the results depend on apart from the rows: the model's files, the options, the versions."""
     import importlib.metadata
     import os
     import zlib
@@ -214,7 +216,7 @@ def facts_of(command: str, model: str, **options: Any) -> dict[str, Any]:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """What a loader may read, in subfolders too, not what is hidden, such as the results that are being written."""
+    """Return the files that a loader may read, also in subfolders, except hidden ones (such as partial results)."""
     from kexue_hf.files.regular_file import READ
 
     files = (path for path in folder.rglob("*") if path.name.endswith(READ) and path.is_file())
@@ -222,8 +224,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _facts_of_loaded(model: Any, tokenizer: Any) -> dict[str, Any]:
-    """What `auto`, a name on the Hub and this machine have come to: where and in which type a model computes, its
-    commit, and what cuts words."""
+    """Return the device, dtype, commit and word segmenter that were actually chosen for a loaded model."""
     import importlib.metadata
 
     from kexue_hf.files.hub_names import commit_of
@@ -241,34 +242,20 @@ def _facts_of_loaded(model: Any, tokenizer: Any) -> dict[str, Any]:
 
 def _check_ending(output: Path, endings: Sequence[str]) -> None:
     if output.suffix.lower() not in ("", *endings) and not output.is_dir():
-        raise OutputError(
-            f"{output}: {output.suffix} is not written here, only {' or '.join(endings)}; name another file"
-        )
+        raise OutputError(f"{output}: cannot write {output.suffix}, only {' or '.join(endings)}; name another file")
 
 
-def parsed(line: str, place: str) -> Any:
-    """A line's JSON.
-
-    Raises:
-        InputError: it is none; `place` says where.
-    """
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
-
-
-def say_if_empty(rows: int, what: str, files: Iterable[Path], quiet: bool) -> None:
-    """Say so where there was nothing to read, which is no error: an empty file has an empty result."""
+def note_if_empty(rows: int, what: str, files: Iterable[Path], quiet: bool) -> None:
+    """Print a note if the files held nothing. That is not an error: an empty file has an empty result."""
     if not rows and not quiet:
-        print(f"{' and '.join(map(_shown, files))} holds no {what}: the result is empty", file=sys.stderr)
+        print(f"no {what} in {' and '.join(map(_shown, files))}: the result is empty", file=sys.stderr)
 
 
-def texts_of_a_window(model: Any, method: str) -> int:
-    """How many texts are read ahead and sorted by length, by the method of a masked language model.
+def texts_per_chunk(model: Any, method: str) -> int:
+    """Return how many texts to read ahead and sort by length, for a masked language model's method.
 
     Raises:
-        ValueError: the model has no such method.
+        ValueError: the model does not support the method.
     """
     from kexue_hf.pipelines.leave_one_out import chosen_method
 
@@ -276,11 +263,11 @@ def texts_of_a_window(model: Any, method: str) -> int:
 
 
 def with_progress(results: Iterable[Any], total: int | None, quiet: bool, model: Any = None) -> Iterable[Any]:
-    """The results, with a bar on stderr where somebody sees it and it takes a while.
+    """Return the results, with a progress bar on stderr if it is a terminal and the work takes over two seconds.
 
     Args:
-        model: what makes the results, many at a time: the bar counts its batches too. It is gone while results are
-            shown, which may be on the same terminal.
+        model: the model that computes the results; the bar then counts its batches too, and is cleared before each
+            result, which may go to the same terminal.
     """
     if quiet or not sys.stderr.isatty():
         return results
@@ -308,7 +295,7 @@ def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> I
             shown, due = True, time.monotonic() + _BAR_EVERY
 
     hook = model.base_model.register_forward_hook(tick)
-    # Drawn by `tick` only.
+    # The infinite delay leaves all drawing to `tick`.
     with tqdm(total=total, unit=" texts", leave=False, delay=float("inf")) as bar:
         try:
             for result in results:
@@ -322,6 +309,6 @@ def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> I
 
 
 def one_line(text: str) -> str:
-    """As much of a text as a table has room for."""
+    """Return a text on one line, shortened to 60 characters."""
     text = " ".join(text.split())
     return printable(text if len(text) <= 60 else f"{text[:57]}...")

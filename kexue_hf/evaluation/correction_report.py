@@ -1,10 +1,10 @@
-"""Corrections for people: the text with marks under what was changed, and what stands there now.
+"""Readable reports: a text with marks under its corrections, and a table of the metrics.
 
     遇到逆竟时，我们必须勇于面对。
           ^^
      4: 竟 -> 境  91.2 %, was 0.01 % (or 竞 2.1 %, 静 0.8 %)
 
-Columns are those of a terminal, in which a Chinese character takes two. Positions count characters, from 1.
+Widths are in terminal columns, of which a Chinese character takes two. Positions count characters, from 1.
 """
 
 import math
@@ -12,62 +12,61 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-# Longer texts are shown in pieces, and of these those in which something was changed.
+# Longer texts are split into lines, of which only those with corrections are shown.
 _COLUMNS = 78
 _OTHERS_SHOWN = 2
 _NOTHING = "nothing to correct"
 
 
 def correction_report(result: dict[str, Any], place: str | None = None) -> str:
-    """Lines about one text, each with its end.
+    """Return the report of one text, as lines with their line breaks.
 
     Args:
-        result: as `CorrectedText.to_dict` gives it.
-        place: where the text is from, said on a line of its own if something was changed; if it is given, and nothing
-            was changed, there are no lines.
+        result: the return value of `CorrectedText.to_dict`.
+        place: the text's origin, printed on the first line. If it is given, a text without corrections has no report.
     """
     text, corrections = result["text"], result["corrections"]
     if not corrections:
         return "" if place else f"{_visible(text)}  ({_NOTHING})\n"
     lines = [f"{place}\n"] if place else []
     changed = {index for one in corrections for index in range(one["start"], one["end"])}
-    for start, end in _pieces(text):
+    for start, end in _line_ranges(text):
         if changed.isdisjoint(range(start, end)):
             continue
         marks = ("^" if index in changed else " " for index in range(start, end))
         widths = map(_width, text[start:end])
-        marked = "".join(mark * width for mark, width in zip(marks, widths, strict=True))
-        lines += [f"{_visible(text[start:end])}\n", f"{marked.rstrip()}\n"]
+        mark_line = "".join(mark * width for mark, width in zip(marks, widths, strict=True))
+        lines += [f"{_visible(text[start:end])}\n", f"{mark_line.rstrip()}\n"]
     for one in corrections:
         others = [candidate for candidate in one["candidates"] if candidate["text"] != one["replacement"]]
         shown = ", ".join(f"{other['text']} {_percent(other['probability'])}" for other in others[:_OTHERS_SHOWN])
-        chance, before = one["candidates"][0]["probability"], math.exp(one["log_prob_original"])
+        after, before = one["candidates"][0]["probability"], math.exp(one["log_prob_original"])
         lines.append(
-            f"{one['start'] + 1:>4}: {one['original']} -> {one['replacement']}  {_percent(chance)}, "
+            f"{one['start'] + 1:>4}: {one['original']} -> {one['replacement']}  {_percent(after)}, "
             f"was {_percent(before)}{f' (or {shown})' if shown else ''}\n"
         )
     return "".join(lines)
 
 
-def metrics_report(found: dict[str, Any]) -> str:
-    """A table of what `CorrectionMetrics.to_dict` gives."""
+def metrics_report(figures: dict[str, Any]) -> str:
+    """Return the table of the figures of `CorrectionMetrics.to_dict`."""
     names = {"sentence": "sentences, as SIGHAN", "sentence_strict": "sentences, strict", "character": "characters"}
     lines = [f"{'':<22}{'':<11}{'precision':>10}{'recall':>8}{'F1':>8}   right / proposed / wanted\n"]
     for level, name in names.items():
-        for task, score in found[level].items():
+        for task, score in figures[level].items():
             lines.append(
                 f"{name:<22}{task:<11}{score['precision']:>10.3f}{score['recall']:>8.3f}{score['f1']:>8.3f}"
                 f"   {score['right']} / {score['proposed']} / {score['wanted']}\n"
             )
             name = ""
-    rate = found["false_positive_rate"]
+    rate = figures["false_positive_rate"]
     alarms = "no sentence is without errors" if rate is None else f"false positive rate {rate:.3f}"
-    lines.append(f"{found['sentences']} sentences, {found['without_errors']} without errors; {alarms}\n")
+    lines.append(f"{figures['sentences']} sentences, {figures['without_errors']} without errors; {alarms}\n")
     return "".join(lines)
 
 
-def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """[start, end) of pieces of at most so many columns."""
+def _line_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """Yield [start, end) of consecutive parts of at most 78 columns."""
     start = columns = 0
     for index, char in enumerate(text):
         columns += _width(char)
@@ -84,7 +83,7 @@ def _width(char: str) -> int:
 
 
 def _visible(text: str) -> str:
-    """A line break or another control character would move what follows."""
+    """Return the text with spaces for control characters and line breaks, which would break the alignment."""
     return "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
 
 

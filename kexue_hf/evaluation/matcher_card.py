@@ -1,6 +1,6 @@
-"""The model card of a trained matcher: its tasks, what it was trained on, how good it is for each, how to use it.
+"""Model card of a trained matcher: its tasks, training data, figures for each task, and usage.
 
-Trainer's own has one figure a line, small letters for the names of tasks, and blanks that nobody fills in.
+Trainer's card would list one figure per line, lower-case the task names, and leave blanks to fill in.
 """
 
 import json
@@ -32,9 +32,9 @@ model = AutoModelForSequenceClassification.from_pretrained({name})
 tokenizer = AutoTokenizer.from_pretrained({name})
 pairs = [("one text", "another text")]
 for found in kexue_hf.match_texts(model, tokenizer, pairs):
-    print(found)  # the probability of a match, by each task
+    print(found)  # the probability of a match for each task
 for found in kexue_hf.match_texts(model, tokenizer, pairs, tasks={task}):
-    print(found)  # by this one
+    print(found)  # for this task only
 ```
 
 ```bash
@@ -42,9 +42,9 @@ kexue-hf match {folder} "one text" "another text" --task {quoted}
 kexue-hf match {folder} --file pairs.jsonl --evaluate --picture reliability.svg
 ```
 
-A pair that is longer than {length} tokens, as in the training, loses the end of its longer text.
+Pairs longer than {length} tokens are truncated at the end of the longer text, as in training.
 
-Without kexue-hf the code in this folder does, if you trust it (`trust_remote_code=True`):
+Without kexue-hf, use the code in this folder if you trust it (`trust_remote_code=True`):
 
 ```python
 model = AutoModelForSequenceClassification.from_pretrained({name}, trust_remote_code=True)
@@ -67,33 +67,33 @@ def matcher_card(
     base_model: str | None = None,
     picture: str | None = None,
 ) -> str:
-    """The card, in Markdown.
+    """Return the card, in Markdown.
 
     Args:
-        name: of the model's folder.
-        task_names: in the order of their ids.
-        rows: those that it was trained on, "train", and perhaps "held-out".
-        figures: of the held-out rows, as `probability_figures` names them; may be empty.
-        tasks: of the tasks that occur in held-out rows, how reliable the probabilities are.
-        training: what else is to be told, by name.
-        max_length: tokens of a pair.
-        base_model: what it was begun from, if that is on the Hub.
-        picture: the reliability picture's file, beside the card.
+        name: name of the model's folder.
+        task_names: task names, in the order of their ids.
+        rows: the rows of "train" and optionally of "held-out".
+        figures: figures of the held-out rows, named as by `probability_figures`; may be empty.
+        tasks: reliability of the probabilities, for the tasks that occur in the held-out rows.
+        training: further facts about the training, by name.
+        max_length: maximum tokens of a pair.
+        base_model: the initial model, if it is on the Hub.
+        picture: file name of the reliability picture beside the card.
     """
     more = f"base_model: {_quoted(base_model)}\n" if base_model else ""
-    one = len(task_names) == 1
+    single_task = len(task_names) == 1
     parts = [
         _FRONT.format(more=more),
         f"# {_plain(name)}\n",
-        f"Do two texts match{'?' if one else ', by which standard?'} A matcher of {len(task_names)} "
-        f"{'task' if one else 'tasks'} with conditional layer norms "
+        f"Predicts whether two texts match{'' if single_task else ', by several standards'}. A matcher of "
+        f"{len(task_names)} {'task' if single_task else 'tasks'} with conditional layer norms "
         "([post](https://kexue.fm/archives/8337), [layer norms](https://kexue.fm/archives/7124)), trained with "
-        "kexue-hf. Its licence depends on the weights that it was begun from, and on the data.\n",
+        "kexue-hf. Its licence depends on the initial weights and on the data.\n",
         "## Tasks\n",
         _tasks(task_names, rows, figures, tasks),
     ]
     if figures:
-        parts.append(_explained(figures))
+        parts.append(_overall(figures))
     folder, task = shlex.quote(name), task_names[0]
     parts.append(
         _USE.format(
@@ -102,23 +102,23 @@ def matcher_card(
     )
     if picture:
         parts.append(
-            f"## How reliable\n\n![How reliable the probabilities are, for each task]({picture})\n\n"
-            "Of the held-out pairs with a probability of 0.8, do 80 % match? Points on the dashed line say yes; a bar "
-            "is the interval that holds the share with a probability of 95 %. Below: the probabilities of pairs that "
-            "match and of those that do not, each in per cent of their number.\n"
+            f"## Reliability\n\n![Reliability diagram of each task]({picture})\n\n"
+            "Of the held-out pairs with a probability of 0.8, do 80 % match? Points on the dashed line mean yes; bars "
+            "are 95 % confidence intervals. Below: the distribution of the probabilities, separately for pairs that "
+            "match and pairs that do not.\n"
         )
     parts.append("## Training\n")
-    parts.append(_table([["", ""], *([what, _plain(str(value))] for what, value in training.items())]))
+    parts.append(_table([["", ""], *([name, _plain(str(value))] for name, value in training.items())]))
     parts.append(
         "## Limits\n\n"
-        "- One half is not the threshold with the best F1, least of all where matches are few: choose one for each "
-        "task, on pairs that were not trained on.\n"
-        "- It judges pairs, each in a pass: to search many texts, use sentence vectors first.\n"
+        "- One half is not the threshold with the best F1, especially if matches are rare: choose a threshold for "
+        "each task on pairs that were not trained on.\n"
+        "- Each pair takes one forward pass: to search many texts, use sentence vectors first.\n"
         + (
             ""
-            if one
-            else "- The tasks share all weights but their vectors: further training on one changes the others, unless "
-            "their rows go along.\n"
+            if single_task
+            else "- The tasks share all weights except their task vectors: further training on one task changes the "
+            "others, unless the training data includes their rows.\n"
         )
     )
     return "\n".join(parts)
@@ -133,11 +133,11 @@ def _tasks(
     table = [["Id", "Task"]]
     for part, title in (("train", "Rows trained on"), ("held-out", "Held-out rows")):
         if part in rows:
-            table[0] += [title, "of which match"]
+            table[0] += [title, "matches"]
     columns = {
         "F1": "f1 of",
         "Best F1": "best f1 of",
-        "at a threshold of": "best threshold of",
+        "Best threshold": "best threshold of",
         "Average precision": "average precision of",
     }
     if figures:
@@ -155,16 +155,16 @@ def _tasks(
     return _table(table)
 
 
-def _explained(figures: Mapping[str, float]) -> str:
+def _overall(figures: Mapping[str, float]) -> str:
     overall = [
         f"{title}: {figures[name]:.4f}"
-        for name, title in (("f1_A", "F1 of all A"), ("f1_B", "F1 of all B"), ("f1", "F1, the mean"))
+        for name, title in (("f1_A", "F1 of all A tasks"), ("f1_B", "F1 of all B tasks"), ("f1", "mean F1"))
         if name in figures
     ]
     return (
-        f"**{'; '.join(overall)}.** Of the held-out rows, by which the best checkpoint was chosen if there were "
-        "several. F1 takes a probability above one half for a match; the best F1 is a bound from above, since "
-        "its threshold is chosen on the rows that it is measured on.\n"
+        f"**{'; '.join(overall)}.** Measured on the held-out rows, which were also used to choose the best checkpoint "
+        "if there were several. F1 counts a probability above one half as a match. The best F1 is an upper bound, "
+        "because its threshold was chosen on the same rows.\n"
     )
 
 
@@ -178,7 +178,7 @@ def _number(value: float | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """In Markdown, what it is."""
+    """Return a text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*<>\[\]|])", r"\\\1", " ".join(text.split()))
 
 

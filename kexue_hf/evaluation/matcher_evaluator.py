@@ -1,12 +1,12 @@
-"""A matcher's figures on labelled pairs, by an object that is called as the evaluators of sentence-transformers are.
+"""Evaluation of a matcher on labelled pairs, with the interface of the evaluators of sentence-transformers.
 
     evaluator = MatcherEvaluator(read_matching_rows(["sohu2021"], "valid"), tokenizer, name="valid")
     figures = evaluator(model, output_path="figures", epoch=2)
     figures[evaluator.primary_metric]  # the contest's score
 
-It does without that library, whose SequentialEvaluator takes it all the same. As there, figures have the `name` before
-theirs, and every call with an `output_path` adds a line to a table. Unlike there, the model is one of transformers, so
-the tokenizer is given on its own; and a table of other columns is an error and not gone on with.
+It does not need that library, but its SequentialEvaluator accepts it. As there, the names of the figures are prefixed
+with `name`, and each call with an `output_path` appends a line to a CSV file. The differences: the model is one of
+transformers, so the tokenizer is an argument, and a CSV file with other columns is an error.
 """
 
 import csv
@@ -27,27 +27,26 @@ from kexue_hf.pipelines.text_pairs import read_pair
 
 
 class MatcherEvaluator:
-    """F1 of each task, f1_A, f1_B, f1; of each task also the best F1, its threshold (where any pair matches), and the
-    average precision.
-
-    What each figure is, `kexue_hf.evaluation.matching.probability_figures` says.
+    """Computes the figures of `kexue_hf.evaluation.matching.probability_figures` for a model.
 
     Args:
-        rows: any number of MatchingRow, or of dictionaries with `text_a`, `text_b`, `task` and `label` (0 or 1).
-        tokenizer: the one that belongs to the models that will be evaluated.
-        name: of the data; precedes the names of the figures, with `_` between, and is in the name of the table.
-        task_names: the tasks that may occur; with a single one, such as `["match"]` for a classifier that is no
-            matcher of several tasks, rows need not name it. None for any.
-        max_length, batch_tokens: as of `match_texts`.
-        show_progress_bar, write_csv: whether to.
+        rows: MatchingRows, or dictionaries with `text_a`, `text_b`, `task` and `label` (0 or 1).
+        tokenizer: the tokenizer of the models to evaluate.
+        name: name of the data, used as prefix of the figures' names (`<name>_f1`) and in the name of the CSV file.
+        task_names: the allowed tasks; None allows any. If there is only one, such as `["match"]` for a plain
+            two-class classifier, rows need not name it.
+        max_length, batch_tokens: as for `match_texts`.
+        show_progress_bar: show a progress bar.
+        write_csv: write the CSV file if a call gives an `output_path`.
 
     Attributes:
-        primary_metric: under which name the figure is by which to choose a model: f1. greater_is_better: True.
-        csv_file: what the table is called.
+        primary_metric: name of the figure for choosing a model, f1.
+        greater_is_better: True.
+        csv_file: name of the CSV file.
 
     Raises:
-        ValueError: there are no rows; or, naming the row (from 0), something is missing in it, a label is not 0 or 1,
-            a text is empty, or the task is unknown; or `task_names` is a single string.
+        ValueError: there are no rows; a row (named, from 0) lacks a field, has a label other than 0 or 1, an empty
+            text or an unknown task; or `task_names` is a string.
     """
 
     greater_is_better = True
@@ -64,11 +63,11 @@ class MatcherEvaluator:
         show_progress_bar: bool = False,
         write_csv: bool = True,
     ) -> None:
-        given = (dataclasses.asdict(row) if isinstance(row, MatchingRow) else row for row in rows)
-        self.rows = [matching_row(row, f"row {number}", task_names) for number, row in enumerate(given)]
+        as_dicts = (dataclasses.asdict(row) if isinstance(row, MatchingRow) else row for row in rows)
+        self.rows = [matching_row(row, f"row {number}", task_names) for number, row in enumerate(as_dicts)]
         self.pairs = [read_pair(dataclasses.asdict(row), f"row {number}") for number, row in enumerate(self.rows)]
         if not self.rows:
-            raise InputError("there are no rows to evaluate a matcher on")
+            raise InputError("no rows to evaluate; expected at least one labelled pair")
         self.tokenizer, self.name = tokenizer, name
         self.max_length, self.batch_tokens = max_length, batch_tokens
         self.show_progress_bar, self.write_csv = show_progress_bar, write_csv
@@ -78,52 +77,52 @@ class MatcherEvaluator:
     def __call__(
         self, model: Any, output_path: str | os.PathLike[str] | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
-        """The figures of a model, each under its name.
+        """Return the figures of a model by name.
 
         Args:
-            model: as of `match_texts`; each of its modules is left in the mode it was in.
-            output_path: the folder of the table, made if need be. None for no table.
-            epoch, steps: what the table says of when this was; -1 for the end of all, or of the epoch.
+            model: as for `match_texts`; the training mode of each module is restored.
+            output_path: folder of the CSV file, created if necessary; None writes none.
+            epoch, steps: written to the CSV file; -1 stands for the end of training, or of the epoch.
 
         Raises:
-            ValueError: the model is no matcher, or knows not all tasks of the rows; else as of `match_texts`.
-            OutputError: there is a table of other columns, or it cannot be written.
+            ValueError: the model is not a matcher, does not know all tasks of the rows, or as for `match_texts`.
+            OutputError: the CSV file has other columns or cannot be written.
         """
         names = task_names(model)
         try:
             task_numbers(tasks_of(self.rows), names)
         except ValueError:
-            # Its configuration has two classes all the same, which every one has.
+            # An encoder's configuration has two classes by default, so `task_names` accepts it.
             if getattr(model, "base_model", None) is model:
                 raise InputError(
-                    f"a text matcher is needed, such as AutoModelForSequenceClassification loads; a "
-                    f"{type(model).__name__} is an encoder without a classifier"
+                    "expected a text matcher, as AutoModelForSequenceClassification loads; got "
+                    f"{type(model).__name__}, an encoder without a classifier"
                 ) from None
             raise
         found = match_texts(
             model, self.tokenizer, self.pairs, max_length=self.max_length, batch_tokens=self.batch_tokens
         )
-        shown = tqdm(found, "matching", len(self.pairs), disable=not self.show_progress_bar)
-        values = np.array([next(iter(one.values())) for one in shown])
+        progress = tqdm(found, "matching", len(self.pairs), disable=not self.show_progress_bar)
+        values = np.array([next(iter(probabilities.values())) for probabilities in progress])
         labels = np.array([row.label for row in self.rows])
         tasks = np.array([names.index(row.task) for row in self.rows])
         figures = probability_figures(values, labels, tasks, names)
         if output_path is not None and self.write_csv:
-            self._note({"epoch": epoch, "steps": steps, **figures}, Path(output_path) / self.csv_file)
+            self._append_line({"epoch": epoch, "steps": steps, **figures}, Path(output_path) / self.csv_file)
         return {f"{self.name}_{key}" if self.name else key: value for key, value in figures.items()}
 
-    def _note(self, line: dict[str, float], table: Path) -> None:
+    def _append_line(self, line: dict[str, float], path: Path) -> None:
         try:
-            table.parent.mkdir(parents=True, exist_ok=True)
-            with table.open("a+", newline="", encoding="utf-8") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a+", newline="", encoding="utf-8") as file:
                 file.seek(0)
                 header = next(csv.reader(file), None)
                 if header in (None, list(line)):
                     csv.writer(file).writerows([line.values()] if header else [line, line.values()])
                     return
         except OSError as error:
-            raise OutputError(f"{table}: cannot be written ({error.strerror or error})") from error
-        raise OutputError(f"{table} has other columns, those of other tasks; name another folder")
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{path} has the columns of other tasks; name another folder")
 
 
 __all__ = ["MatcherEvaluator"]

@@ -1,10 +1,8 @@
-"""F1 of each task of a matcher, of the loose and of the strict ones together, and the contest's score; where there are
-probabilities, also the average precision, and the best threshold.
+"""Figures of a text matcher: F1 of each task and each standard, best thresholds, average precision, and reliability.
 
-Do a matcher's probabilities keep their word? Of the pairs that it calls a match with 0.8, 80 % should match.
-
-A reliability diagram is read of this (Niculescu-Mizil and Caruana, ICML 2005), and the expected calibration error (Guo
-et al., arXiv 1706.04599), both by bins of the same width.
+Reliability asks whether 80 % of the pairs with a probability of 0.8 match. It is shown as a reliability diagram
+(Niculescu-Mizil and Caruana, ICML 2005) and as the expected calibration error (Guo et al., arXiv 1706.04599), both
+with bins of equal width.
 """
 
 from collections.abc import Sequence
@@ -15,21 +13,24 @@ import numpy as np
 from kexue_hf.corpora.matching_rows import standard_of
 from kexue_hf.evaluation.correction import Score
 
-BINS = 10  # of probabilities, for the reliability
-SCORE_BINS = 20  # and for how they are distributed
+BINS = 10  # of the reliability diagram
+SCORE_BINS = 20  # of the histograms of probabilities
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """The probabilities of a task's pairs against what is so.
+    """The probabilities of a task's pairs, compared with their labels.
 
     Args:
-        pairs, matches: how many there are, and how many of them match.
-        calibration_error: expected: the mean, over all pairs, of how far the mean probability of a pair's bin is from
-            the share of matches there.
-        bins: pairs in each bin of the probability, from 0 to 1.
-        probabilities: their mean in each bin, and shares: the share of matches in it; None where there are no pairs.
-        matching_scores, other_scores: pairs that match and that do not, in each of more bins.
+        pairs: number of pairs.
+        matches: number of pairs that match.
+        calibration_error: expected calibration error: the difference between mean probability and share of matches in
+            a bin, averaged over all pairs.
+        bins: number of pairs in each of 10 bins of the probability, from 0 to 1.
+        probabilities: mean probability in each bin; None without pairs.
+        shares: share of matches in each bin; None without pairs.
+        matching_scores: number of matching pairs in each of 20 bins.
+        other_scores: number of other pairs in each of 20 bins.
     """
 
     pairs: int
@@ -43,10 +44,10 @@ class Reliability:
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
-    """Of the probabilities [pairs] that they match, and the labels [pairs], 0 or 1.
+    """Return the Reliability of match probabilities [pairs], given the labels [pairs], 0 or 1.
 
     Raises:
-        ValueError: there are no pairs, not as many labels, or a probability that is none.
+        ValueError: there are no pairs, the shapes differ, or a probability is not from 0 to 1.
     """
     probabilities, labels = np.asarray(probabilities, dtype=float), np.asarray(labels)
     if probabilities.shape != labels.shape or probabilities.ndim != 1 or not len(labels):
@@ -55,11 +56,11 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
         )
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("expected probabilities from 0 to 1")
-    places = _places(probabilities, BINS)
-    counts = np.bincount(places, minlength=BINS)
-    sums = np.bincount(places, weights=probabilities, minlength=BINS)
-    matches = np.bincount(places, weights=labels, minlength=BINS)
-    scores = _places(probabilities, SCORE_BINS)
+    bins = _bins(probabilities, BINS)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = np.bincount(bins, weights=probabilities, minlength=BINS)
+    matches = np.bincount(bins, weights=labels, minlength=BINS)
+    scores = _bins(probabilities, SCORE_BINS)
     return Reliability(
         pairs=len(labels),
         matches=int(labels.sum()),
@@ -72,9 +73,9 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
     )
 
 
-def _places(probabilities: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each; 1 belongs to the last."""
-    return np.minimum((probabilities * bins).astype(int), bins - 1)
+def _bins(probabilities: np.ndarray, number: int) -> np.ndarray:
+    """Return the bin of each probability; 1 belongs to the last bin."""
+    return np.minimum((probabilities * number).astype(int), number - 1)
 
 
 def _means(sums: np.ndarray, counts: np.ndarray) -> list[float | None]:
@@ -82,20 +83,23 @@ def _means(sums: np.ndarray, counts: np.ndarray) -> list[float | None]:
 
 
 def f1(predicted: np.ndarray, expected: np.ndarray) -> float:
-    """2 hits / (predicted + expected) of the ones among zeros and ones [rows]; 0 where there are no hits."""
+    """Return the F1 of zeros and ones [rows], 2 hits / (predicted + expected ones); 0 without hits."""
     return Score(int((predicted * expected).sum()), int(predicted.sum()), int(expected.sum())).f1
 
 
 def matching_figures(
     predicted: np.ndarray, expected: np.ndarray, tasks: np.ndarray, names: Sequence[str]
 ) -> dict[str, float]:
-    """`f1 of <task>` of each task that occurs; `f1_A` and `f1_B`, over the rows of all tasks of that standard, as in
-    the contest; and `f1`, their mean. Where some task is of neither standard, `f1` is the mean over the tasks.
+    """Return `f1 of <task>` for each task that occurs, `f1_A` and `f1_B`, and `f1`.
+
+    As in the Sohu contest, `f1_A` and `f1_B` are over the rows of all tasks of that standard, and `f1` is their mean.
+    If any task has neither standard, there are no `f1_A` and `f1_B`, and `f1` is the mean over the tasks.
 
     Args:
-        predicted, expected: zeros and ones, [rows].
-        tasks: ids, [rows].
-        names: of the tasks, in the order of their ids.
+        predicted: predicted labels, 0 or 1, [rows].
+        expected: true labels, 0 or 1, [rows].
+        tasks: task ids, [rows].
+        names: task names, in the order of their ids.
     """
     occurring = [number for number in range(len(names)) if (tasks == number).any()]
     figures = {f"f1 of {names[n]}": f1(predicted[tasks == n], expected[tasks == n]) for n in occurring}
@@ -113,11 +117,11 @@ def matching_figures(
 
 
 def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """The best F1 that a threshold gives, and the middle of where it may be; both arguments are of [pairs].
+    """Return the best F1 of any threshold, and the middle of the range of thresholds that give it.
 
-    A pair is above a threshold if its probability is more than that. Where all pairs are best taken, the threshold is
-    between 0 and the lowest probability; or below that, if it is 0. Without pairs they are 0 and one half; where none
-    matches, F1 is 0 at any threshold, and the one returned says nothing.
+    Both arguments have shape [pairs]. A pair counts as a match if its probability is greater than the threshold. If
+    the best F1 takes all pairs, the threshold lies between 0 and the lowest probability, or below it if that is 0.
+    Without pairs the result is (0, 0.5). If no pair matches, F1 is 0 at any threshold, and the threshold is arbitrary.
     """
     if not len(probabilities):
         return 0.0, 0.5
@@ -128,13 +132,15 @@ def best_threshold(probabilities: np.ndarray, expected: np.ndarray) -> tuple[flo
     last = best == len(thresholds) - 1
     lower = (0.0 if upper > 0 else upper - 1) if last else thresholds[best + 1]
     middle = (upper + lower) / 2
-    # Between neighbouring numbers there is none.
+    # There is no number between adjacent floats.
     return float(scores[best]), float(middle if middle < upper else lower)
 
 
 def average_precision(probabilities: np.ndarray, expected: np.ndarray) -> float:
-    """The precision above each threshold, weighted by the recall that it adds; 0 where nothing is expected. Pairs of
-    one probability are above a threshold together. Both arguments are of [pairs]."""
+    """Return the average precision: the precision at each threshold, weighted by the recall that it adds.
+
+    Both arguments have shape [pairs]. Pairs of equal probability share a threshold. It is 0 if no pair matches.
+    """
     if not len(probabilities):
         return 0.0
     _, above, right = _thresholds(probabilities, expected)
@@ -143,7 +149,7 @@ def average_precision(probabilities: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _thresholds(probabilities: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different probabilities, the highest first; how many pairs have at least that; how many of these match."""
+    """Return the distinct probabilities in descending order, and how many pairs and matches have at least each."""
     order = np.argsort(-probabilities, kind="stable")
     probabilities, right = probabilities[order], np.cumsum(expected[order])
     ends = np.append(np.flatnonzero(np.diff(probabilities)), len(probabilities) - 1)
@@ -153,23 +159,25 @@ def _thresholds(probabilities: np.ndarray, expected: np.ndarray) -> tuple[np.nda
 def probability_figures(
     probabilities: np.ndarray, expected: np.ndarray, tasks: np.ndarray, names: Sequence[str]
 ) -> dict[str, float]:
-    """`matching_figures` where a probability of more than one half is a match. Then, of each task that occurs:
-    `best f1 of <task>` and the `best threshold of <task>` that gives it, a bound from above, since it is chosen on the
-    pairs that it is measured on; and `average precision of <task>`. Last, the mean of that, `average precision`. A
-    task of which no pair matches has no best threshold: all are as good.
+    """Return `matching_figures` at a threshold of one half, and threshold-free figures for each task.
+
+    These are `best f1 of <task>`, `best threshold of <task>` and `average precision of <task>`; last comes their mean
+    `average precision`. The best F1 is an upper bound, because its threshold is chosen on the pairs that it is
+    measured on. A task without matching pairs has no best threshold.
 
     Args:
-        probabilities: [rows]. The others as of `matching_figures`.
+        probabilities: match probabilities, [rows].
+        expected, tasks, names: as for `matching_figures`.
     """
     figures = matching_figures(probabilities > 0.5, expected, tasks, names)
     precisions = []
     for number, name in enumerate(names):
-        own = tasks == number
-        if own.any():
-            best, threshold = best_threshold(probabilities[own], expected[own])
-            precisions.append(average_precision(probabilities[own], expected[own]))
+        of_task = tasks == number
+        if of_task.any():
+            best, threshold = best_threshold(probabilities[of_task], expected[of_task])
+            precisions.append(average_precision(probabilities[of_task], expected[of_task]))
             figures[f"best f1 of {name}"] = best
-            if expected[own].any():
+            if expected[of_task].any():
                 figures[f"best threshold of {name}"] = threshold
             figures[f"average precision of {name}"] = precisions[-1]
     figures["average precision"] = float(np.mean(precisions)) if precisions else 0.0

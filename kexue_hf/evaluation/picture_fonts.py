@@ -1,8 +1,8 @@
-"""Fonts in which matplotlib can draw a text, Chinese ones too."""
+"""Fonts with which matplotlib can draw texts, including Chinese ones."""
 
 from collections.abc import Iterable
 
-# matplotlib's own font has no Chinese; one of these is on most machines where somebody reads it.
+# matplotlib's own font has no Chinese; most machines of Chinese readers have one of these.
 _CHINESE = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -21,7 +21,7 @@ _CHINESE = (
 
 
 def fonts_for(texts: Iterable[str]) -> tuple[list[str], bool]:
-    """The installed fonts to draw with, and whether they have all characters of the texts."""
+    """Return the installed fonts to draw with, and whether they have all characters of the texts."""
     from matplotlib import font_manager
 
     installed = set(font_manager.get_font_names())

@@ -1,5 +1,7 @@
-"""How reliable a matcher's probabilities are, as a picture: of each task the share of matches against the probability,
-and below it how the probabilities of matching and of other pairs are distributed. matplotlib draws it.
+"""Reliability diagrams of a matcher, drawn with matplotlib.
+
+For each task: the share of matches against the predicted probability, and below it the histograms of the probabilities
+of matching pairs and of other pairs.
 """
 
 from collections.abc import Mapping
@@ -14,47 +16,46 @@ from kexue_hf.files.whole_file import whole_binary_file
 
 _FORMS = ("png", "svg", "pdf")
 _MATCHING, _OTHERS = "tab:blue", "tab:orange"
-# A name has room for so many characters.
-_LONGEST = 22
+# Longer task names do not fit above a plot.
+_LONGEST_NAME = 22
 
 
 def check_picture(path: str | Path, *, overwrite: bool = True) -> None:
-    """Raise what `draw_reliability` would, before anything has been computed.
+    """Raise the errors that `draw_reliability` would raise, before anything is computed.
 
     Raises:
         InputError: matplotlib is missing.
-        OutputError: a name of another form, or there is something already.
+        OutputError: the name does not end in .png, .svg or .pdf, or the file exists and must not be replaced.
     """
     if _form(path) not in _FORMS:
         raise OutputError(f"{path}: expected a name that ends in .{', .'.join(_FORMS)}")
     if Path(path).exists() and not (overwrite and Path(path).is_file()):
         raise OutputError(f"{path} exists; name another file, or pass --overwrite")
     if next(place for place in Path(path).absolute().parents if place.exists()).is_file():
-        raise OutputError(f"{path}: lies in a file and in no folder; name another")
+        raise OutputError(f"{path}: its parent is a file, not a folder; name another path")
     if find_spec("matplotlib") is None:
         raise InputError("a picture needs matplotlib, which is not installed: pip install matplotlib")
 
 
 def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, overwrite: bool = True) -> None:
-    """Write the picture, whole or not at all; its form is that of the name, .png, .svg or .pdf.
+    """Write the picture, completely or not at all, in the format of its name: .png, .svg or .pdf.
 
-    The bars of a point are the interval that holds the share of matches with a probability of 95 % (Wilson's). Where
-    no installed font has all characters of the tasks' names, a .svg keeps its texts as text, for the fonts of whoever
-    shows it; elsewhere the tasks are numbered.
+    The bars are 95 % confidence intervals of the share of matches (Wilson's). If no installed font has all characters
+    of the task names, an .svg stores text, to be drawn with the viewer's fonts; other formats number the tasks.
 
     Raises:
         InputError: matplotlib is missing.
-        OutputError: a name of another form, or it cannot be written.
+        OutputError: the name does not end in .png, .svg or .pdf, or the file cannot be written.
     """
     check_picture(path, overwrite=overwrite)
-    # Without pyplot, which would look for a screen and keep every figure.
+    # pyplot would look for a screen and keep every figure in memory.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     form = _form(path)
     names = [_short(name) for name in tasks]
     fonts, legible = fonts_for(names)
-    # The same picture from the same figures; with letters as paths it shows the same everywhere.
+    # The salt makes the file reproducible; letters as paths look the same everywhere.
     style: Any = {"svg.hashsalt": "kexue", "svg.fonttype": "path" if legible else "none", "font.size": 8}
     if legible or form != "svg":
         style["font.family"] = fonts
@@ -65,7 +66,7 @@ def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, over
     with rc_context(style):
         height = 0.6 + 3.7 * rows
         figure: Any = Figure(figsize=(0.7 + 2.9 * columns, height))
-        # By hand and not by a layout that would look up how wide the names are, in a font that lacks them.
+        # An automatic layout would measure the names in a font that may lack their characters.
         outer = figure.add_gridspec(
             rows,
             columns,
@@ -83,8 +84,8 @@ def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, over
             _curve(curve, found)
             _scores(scores, found)
             curve.set_title(_facts(found), fontsize=7)
-            # A text of its own: of one with several lines each is put where its width, as measured, says. Names are
-            # not formulas, whatever dollars they have.
+            # Not in the title: its lines would be aligned by the name's measured width, which may be wrong.
+            # Dollar signs in names do not start formulas.
             above: dict[str, Any] = {"xytext": (0, 15), "textcoords": "offset points", "ha": "center"}
             curve.annotate(name, (0.5, 1), xycoords="axes fraction", fontsize=9, parse_math=False, **above)
             if number % columns:
@@ -106,7 +107,7 @@ def _save(figure: Any, file: Any, form: str, metadata: dict[str, None] | None) -
 
     with warnings.catch_warnings():
         if form == "svg":
-            # Names are measured in a font that they are not drawn in, to no effect.
+            # matplotlib measures the names in a font that lacks them; the measurements are not used.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(file, format=form, dpi=130, metadata=metadata)
 
@@ -136,7 +137,7 @@ def _curve(axes: Any, found: Reliability) -> None:
 
 
 def _scores(axes: Any, found: Reliability) -> None:
-    """Each label's pairs by themselves, since there are several times as many of one as of the other."""
+    """Draw one histogram per label, each as a percentage, because one label is usually much more frequent."""
     edges = [place / SCORE_BINS for place in range(SCORE_BINS + 1)]
     for counts, colour in ((found.matching_scores, _MATCHING), (found.other_scores, _OTHERS)):
         total = max(1, sum(counts))
@@ -146,7 +147,7 @@ def _scores(axes: Any, found: Reliability) -> None:
 
 
 def _interval(share: float, pairs: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share of so many pairs."""
+    """Return Wilson's interval of a share of `pairs`."""
     middle = (share + z**2 / (2 * pairs)) / (1 + z**2 / pairs)
     half = z / (1 + z**2 / pairs) * (share * (1 - share) / pairs + z**2 / (4 * pairs**2)) ** 0.5
     return middle - half, middle + half
@@ -158,7 +159,7 @@ def _form(path: str | Path) -> str:
 
 def _short(name: str) -> str:
     name = "".join(character if character.isprintable() else " " for character in name)
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 __all__ = ["check_picture", "draw_reliability"]

@@ -1,1 +1,1 @@
-"""Choosing what a model writes: rules for `generate`, and the order of candidates."""
+"""Logits processors for `generate`, and reranking of n-best lists."""

@@ -1,8 +1,8 @@
-"""Choices of words for a UniLM's `generate(logits_processor=[...])`.
+"""Logits processors for a UniLM's `generate(logits_processor=[...])`.
 
-In transformers a model without an encoder sees prompt and continuation as one text: `no_repeat_ngram_size`, say, then
-forbids to copy from the prompt, which is what a title or a summary is made of. These keep the two apart. All take the
-length of the prompt as it goes into `generate`, padding included: `encoded["input_ids"].shape[1]`.
+For a model without an encoder, transformers treats prompt and continuation as one text. `no_repeat_ngram_size`, for
+example, then forbids copying from the prompt, which titles and summaries need. These processors separate the two. They
+take the length of the prompt as passed to `generate`, including padding: `encoded["input_ids"].shape[1]`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from transformers import LogitsProcessor
 
 
 class ContinuationOnly(LogitsProcessor):
-    """Another processor, which is shown the continuation only.
+    """Applies another processor to the continuation only.
 
     Example:
         >>> processor = ContinuationOnly(NoRepeatNGramLogitsProcessor(2), encoded["input_ids"].shape[1])
@@ -23,17 +23,17 @@ class ContinuationOnly(LogitsProcessor):
         self.processor, self.prompt_length = processor, prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Ids [rows, length] and scores [rows, vocabulary] to new scores."""
+        """Return the new scores [rows, vocabulary] for ids [rows, length] and scores [rows, vocabulary]."""
         changed: torch.Tensor = self.processor(input_ids[:, self.prompt_length :], scores)
         return changed
 
 
 class PromptWordsOnly(LogitsProcessor):
-    """Nothing is written that is not in the prompt.
+    """Allows only tokens of the prompt.
 
     Args:
-        prompt_length: tokens of the prompt.
-        always: ids that may be written all the same: [SEP], or nothing would ever end, and perhaps 的 or 与.
+        prompt_length: length of the prompt in tokens.
+        always: ids that are always allowed: [SEP], so that generation can end, and possibly function words (的, 与).
 
     Example:
         >>> processor = PromptWordsOnly(encoded["input_ids"].shape[1], [tokenizer.sep_token_id])
@@ -44,7 +44,7 @@ class PromptWordsOnly(LogitsProcessor):
         self.prompt_length, self.always = prompt_length, list(always)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Ids [rows, length] and scores [rows, vocabulary] to new scores."""
+        """Return the new scores [rows, vocabulary] for ids [rows, length] and scores [rows, vocabulary]."""
         allowed = torch.zeros_like(scores, dtype=torch.bool)
         allowed.scatter_(1, input_ids[:, : self.prompt_length], True)
         allowed[:, self.always] = True

@@ -1,9 +1,10 @@
-"""Choosing among the n best of a recognizer or translator: its own scores, mixed with how probable each text is.
+"""Reranking of the n-best list of a recognizer or translator: its scores combined with a model's log-probabilities.
 
     rerank(model, tokenizer, ["今天天汽不错", "今天天气不错"], scores=[-3.1, -3.4])[0].text
 
-The total is (1 - weight) * score + weight * log_prob, as T-TA's paper interpolates (arXiv 2004.08097); without scores,
-log_prob alone. log_prob is a sum over tokens and favours short texts; with `length_normalized` it is the mean.
+The total is (1 - weight) * score + weight * log_prob, the interpolation of T-TA's paper (arXiv 2004.08097); without
+scores it is log_prob. log_prob is a sum over tokens, which favours short texts; with `length_normalized` it is the
+mean.
 """
 
 import dataclasses
@@ -20,12 +21,12 @@ from kexue_hf.pipelines.text_scoring import TextScore, score_texts
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One of the n best.
+    """A candidate of an n-best list.
 
-    place: where it was in the list given, from 0.
-    total: what it is ranked by; None for a text without tokens, which ranks last.
-    log_prob: the model's, a sum or a mean; None likewise.
-    score: the one given, None if none was.
+    place: position in the input list, from 0.
+    total: the value to rank by; None for a text without tokens, which ranks last.
+    log_prob: the model's log-probability, a sum or a mean over tokens; None for a text without tokens.
+    score: the given score; None without scores.
     """
 
     text: str
@@ -45,19 +46,19 @@ def rerank(
     length_normalized: bool = False,
     **options: Any,
 ) -> list[Candidate]:
-    """The candidates, the best first; those of equal total in the order given.
+    """Return the candidates, best first. Candidates of equal total keep their order.
 
     Args:
         model: a masked language model.
-        tokenizer: the model's own.
+        tokenizer: the model's tokenizer.
         candidates: texts.
-        scores: of the first pass, one each, larger is better: logarithms of probabilities, say.
-        weight: of the model's against the first pass's, from 0 to 1; without scores it does not matter.
-        length_normalized: take the mean log-probability of a text's tokens, not their sum.
-        options: those of `score_encoded`.
+        scores: scores of the first pass, one per candidate, larger is better; for example log-probabilities.
+        weight: weight of the model against the first pass, from 0 to 1; without effect if there are no scores.
+        length_normalized: use the mean log-probability of a text's tokens, not their sum.
+        options: options of `score_encoded`.
 
     Raises:
-        ValueError: as many scores as candidates are needed, all numbers; or what `score_texts` refuses.
+        ValueError: the scores are not finite numbers, one per candidate; or as for `score_texts`.
     """
     return rerank_lists(
         model, tokenizer, [(candidates, scores)], weight=weight, length_normalized=length_normalized, **options
@@ -73,7 +74,10 @@ def rerank_lists(
     length_normalized: bool = False,
     **options: Any,
 ) -> list[list[Candidate]]:
-    """As `rerank`, for many lists (candidates, scores or None) at once: all texts go through the model together."""
+    """Rerank many lists (candidates, scores or None). The model scores the texts of all lists together.
+
+    Arguments and errors as for `rerank`.
+    """
     if not 0 <= weight <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
     read = [(all_texts(candidates), scores) for candidates, scores in lists]
@@ -87,11 +91,11 @@ def rerank_lists(
 
 
 def check_list(candidates: Sequence[str], scores: Sequence[float] | None, place: str = "") -> None:
-    """Raise ValueError unless this is a list of texts, and the scores, if any, are as many numbers."""
+    """Raise ValueError unless the scores are None or finite numbers, one per candidate."""
     if scores is None:
         return
     if len(scores) != len(candidates):
-        raise ValueError(f"{place}{len(candidates)} candidates need as many scores, got {len(scores)}")
+        raise ValueError(f"{place}expected {len(candidates)} scores, one per candidate, got {len(scores)}")
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, numbers.Real) or not _is_finite(score):
             # An integer may have thousands of digits.
@@ -101,7 +105,7 @@ def check_list(candidates: Sequence[str], scores: Sequence[float] | None, place:
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # an integer that no float reaches
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -110,7 +114,7 @@ def _ranked(
 ) -> list[Candidate]:
     candidates = []
     for place, text in enumerate(found):
-        # Nothing is certain to be nothing (log 1 = 0): an empty text would win every comparison.
+        # The log-probability of an empty text would be 0 and win every comparison.
         log_prob = None if text.mean is None else (text.mean if length_normalized else text.log_prob)
         score = None if scores is None else float(scores[place])
         total = log_prob if score is None or log_prob is None else (1 - weight) * score + weight * log_prob

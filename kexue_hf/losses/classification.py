@@ -1,7 +1,7 @@
-"""Losses for two classes of which one is rare, for `Trainer(compute_loss_func=...)`.
+"""Losses for two imbalanced classes, for `Trainer(compute_loss_func=...)`.
 
-The sum over the rows divided by the number of rows in the whole accumulated, distributed batch, which Trainer counts:
-not by the sum of their weights, which would be another number in each part of it.
+Each loss is the sum over the rows, divided by the number of rows in the whole batch (accumulated and distributed), as
+counted by Trainer. Dividing by the sum of the class weights would give each part of the batch another divisor.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from kexue_hf.errors import InputError
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross entropy of logits [batch, 2], each class times its weight."""
+    """Cross entropy of logits [batch, 2] with class weights."""
 
     weights: Sequence[float] = (1.0, 1.0)
 
@@ -30,19 +30,19 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class Focal:
-    """Focal loss (arXiv 1708.02002): cross entropy times (1 - p)^gamma, p the label's probability, and its weight."""
+    """Weighted focal loss (arXiv 1708.02002): cross entropy times (1 - p)^gamma, p the label's probability."""
 
     weights: Sequence[float] = (1.0, 1.0)
     gamma: float = 2.0
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits = outputs["logits"].float()
-        # Of two classes the label's probability is the sigmoid of its lead on the other. As a power of 1 - p itself,
-        # the factor has no slope at p = 1 for a gamma below 1, and a sure row's gradient would not be a number.
-        lead = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
-        factor = torch.exp(self.gamma * functional.logsigmoid(-lead))
+        # p = sigmoid(margin). With gamma < 1, (1 - p)^gamma computed as a power has no derivative at p = 1, and
+        # the gradient of a confident row would be NaN.
+        margin = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
+        factor = torch.exp(self.gamma * functional.logsigmoid(-margin))
         weights = torch.tensor(self.weights, device=logits.device)[labels]
-        return -(weights * factor * functional.logsigmoid(lead)).sum() / _count(labels, num_items_in_batch)
+        return -(weights * factor * functional.logsigmoid(margin)).sum() / _count(labels, num_items_in_batch)
 
 
 LOSSES: dict[str, Callable[[Sequence[float], float], Any]] = {
@@ -52,14 +52,14 @@ LOSSES: dict[str, Callable[[Sequence[float], float], Any]] = {
 
 
 def loss_of(name: str, weights: Sequence[float] = (1.0, 1.0), gamma: float = 2.0) -> Any:
-    """A loss by its name: cross_entropy or focal.
+    """Return the loss of a name: cross_entropy or focal.
 
     Args:
-        weights: of class 0 and class 1, both above 0.
-        gamma: of focal loss, 0 or more.
+        weights: weights of class 0 and class 1, both above 0.
+        gamma: exponent of the focal loss, 0 or more.
 
     Raises:
-        InputError: there is no such loss, or a number out of range.
+        InputError: the name is unknown, or a number is out of range.
     """
     if name not in LOSSES:
         raise InputError(f"the loss must be one of {', '.join(LOSSES)}, got {name!r}")
@@ -71,7 +71,7 @@ def loss_of(name: str, weights: Sequence[float] = (1.0, 1.0), gamma: float = 2.0
 
 
 def balanced_weights(labels: Iterable[int]) -> tuple[float, float]:
-    """Weights of classes 0 and 1 that give both the same sum, and the rows the mean 1.
+    """Return weights of classes 0 and 1 such that both have the same total weight, and the rows a mean weight of 1.
 
     Raises:
         InputError: a class does not occur.

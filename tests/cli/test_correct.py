@@ -1,4 +1,4 @@
-"""`kexue-hf correct`: texts, files in every form, evaluation, the report, and one line for all that is wrong."""
+"""`kexue-hf correct`: texts, files of every format, evaluation, calibration, the report, one-line errors."""
 
 import csv
 import gzip
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    """stdout, or stderr where `code` is not 0."""
+    """Run the command and return stdout, or stderr if `code` is not 0."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["correct", *map(str, arguments)])
@@ -55,7 +55,7 @@ def assert_same(output: str, wanted: list[dict]) -> None:
         assert places[0] == places[1]
 
 
-def test_texts_are_corrected_in_their_order(folder: Path, capsys, tmp_path: Path) -> None:
+def test_texts_are_corrected_in_order(folder: Path, capsys, tmp_path: Path) -> None:
     wanted = expected(LINES, tmp_path)
     assert sum(len(row["corrections"]) for row in wanted) > 5
     assert_same(run(capsys, folder, *LINES, "--threshold", THRESHOLD), wanted)
@@ -66,10 +66,10 @@ def test_texts_are_corrected_in_their_order(folder: Path, capsys, tmp_path: Path
 
 @pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl", "csv"])
 @pytest.mark.parametrize("to", ["jsonl", "txt"])
-def test_line_n_of_the_output_is_that_of_the_input(
+def test_line_n_of_the_output_belongs_to_line_n_of_the_input(
     form: str, to: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_MASKED_AT_ONCE", 4)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_MASKED_AT_ONCE", 4)  # several chunks
     path, options = tmp_path / f"texts.{form}", ["--threshold", THRESHOLD]
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -93,18 +93,18 @@ def test_line_n_of_the_output_is_that_of_the_input(
         assert output.read_text("utf-8").split("\n")[:-1] == [row["corrected"] for row in wanted]
     else:
         assert_same(output.read_text("utf-8"), wanted)
-    run(capsys, folder, "--file", path, "--output", output, code=2)  # not overwritten unasked
+    run(capsys, folder, "--file", path, "--output", output, code=2)  # not overwritten without --overwrite
 
 
-# All that str.splitlines splits at and no file's line ends with, in the middle and last.
+# Characters at which str.splitlines splits but a file's lines do not end, in the middle and at the end.
 BREAKS = [f"遇到{char}逆竟时{char}" for char in "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"]
 BREAKS += ["\u2028", " 今天  a\t", ""]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
-def test_a_text_file_keeps_every_character_but_the_corrected(end: str, folder: Path, capsys, tmp_path: Path) -> None:
+def test_a_text_file_keeps_all_other_characters(end: str, folder: Path, capsys, tmp_path: Path) -> None:
     path, output = tmp_path / "texts.txt", tmp_path / "corrected.txt"
-    lines = [line for line in BREAKS if not line.endswith("\r")]  # which would be a part of the line's end
+    lines = [line for line in BREAKS if not line.endswith("\r")]  # \r would become part of the line break
     path.write_bytes(("\ufeff" + "".join(line + end for line in lines)).encode())
     for threshold, changed in ((1000, False), (-1000, True)):
         run(capsys, folder, "--file", path, "--output", output, "--threshold", threshold, "--overwrite", "--quiet")
@@ -117,13 +117,13 @@ def test_a_text_file_keeps_every_character_but_the_corrected(end: str, folder: P
                 assert before == after or (is_han(before) and is_han(after))
 
 
-def test_line_breaks_within_a_text_become_spaces_one_each(folder: Path, capsys, tmp_path: Path) -> None:
+def test_line_breaks_within_a_text_become_spaces(folder: Path, capsys, tmp_path: Path) -> None:
     output = tmp_path / "corrected.txt"
     run(capsys, folder, *BREAKS, "a\n\r\n\nb\n", "--output", output, "--threshold", 1000)
     assert output.read_bytes().decode().split("\n") == [*BREAKS, "a    b ", ""]
 
 
-def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
+def test_evaluation_equals_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_MASKED_AT_ONCE", 3)
     rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
     (tmp_path / "pairs.jsonl").write_text("\n".join([rows[0], "", *rows[2:]]) + "\n", encoding="utf-8")
@@ -132,7 +132,7 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
     made = [row["corrected"] for row in expected(list(sources), tmp_path)]
     metrics = correction_metrics(zip(sources, targets, made, strict=True))
     assert json.loads(run(capsys, *command, "--json")) == metrics
-    assert run(capsys, *command) == metrics_report(metrics)  # also where it goes into a pipe
+    assert run(capsys, *command) == metrics_report(metrics)  # also in a pipe
     with (tmp_path / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("target", "source"), *(pair[::-1] for pair in PAIRS)])
     command[2] = tmp_path / "pairs.csv"
@@ -144,8 +144,8 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either texts or --file FILE"),
-        (["天", "--file", "texts.txt"], "give either texts or --file FILE"),
+        ([], "expected either texts or --file FILE"),
+        (["天", "--file", "texts.txt"], "expected either texts or --file FILE"),
         (["--file", "none.txt"], "none.txt does not exist"),
         (["--file", "."], "is a folder"),
         (["--file", "a.parquet"], "a.parquet: expected .txt, .jsonl, .csv, .tsv"),
@@ -158,9 +158,9 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
             "has no column 'b', only text; name the text column (--",
         ),
         (["--file", "null.jsonl"], "null.jsonl, line 1: column 'text' is null, expected a string"),
-        (["--file", "good.jsonl", "--evaluate", "--text-column", "text"], "has no column 'target', which --evaluate"),
+        (["--file", "good.jsonl", "--evaluate", "--text-column", "text"], "no column 'target', which --evaluate"),
         (["--file", "none.jsonl", "--evaluate"], "none.jsonl does not exist"),
-        (["--file", "empty.jsonl", "--evaluate"], "empty.jsonl holds no rows to evaluate on; expected source and"),
+        (["--file", "empty.jsonl", "--evaluate"], "empty.jsonl has no rows to evaluate; expected source and"),
         (["--file", "texts.txt", "--json"], "--json without --evaluate or --calibrate has no effect"),
         (["天", "--text-column", "b"], "--text-column without --file has no effect"),
         (["--file", "texts.txt", "--text-column", "b"], "no effect on lines of text"),
@@ -175,7 +175,7 @@ def test_evaluation_is_that_of_the_metrics(folder: Path, capsys, tmp_path: Path,
     ],
     ids=lambda value: "" if isinstance(value, str) else "_".join(value) or "nothing",
 )
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line(
     arguments: list[str], message: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -211,7 +211,7 @@ RESULT = {
 MARKED = "ab遇到逆竟时\n        ^^\n   6: 竟 -> 境  90.9 %, was 0.01 % (or 竞 0.004 %)\n"
 
 
-def test_the_report_marks_columns_of_a_terminal() -> None:
+def test_the_report_marks_corrections_by_terminal_columns() -> None:
     assert correction_report(RESULT) == MARKED
     assert correction_report(RESULT, "a.txt, line 3") == f"a.txt, line 3\n{MARKED}"
     unchanged = {"text": "好\tab", "corrections": []}
@@ -219,12 +219,12 @@ def test_the_report_marks_columns_of_a_terminal() -> None:
     assert correction_report(unchanged, "a.txt, line 3") == ""
 
 
-def test_the_report_shows_of_a_long_text_what_was_changed() -> None:
+def test_the_report_shows_only_changed_lines_of_a_long_text() -> None:
     shift = 100
     moved = {**RESULT["corrections"][0], "start": 5 + shift, "end": 6 + shift}
     lines = correction_report({"text": "长" * shift + RESULT["text"], "corrections": [moved]}).splitlines()
     assert len(lines) == 3
-    assert lines[0].index("竟") * 2 - 2 == lines[1].index("^")  # two narrow letters stand before
+    assert lines[0].index("竟") * 2 - 2 == lines[1].index("^")  # two narrow letters come before
     assert lines[2].strip().startswith("106: 竟 -> 境")
 
 
@@ -235,7 +235,7 @@ def test_the_table_of_metrics() -> None:
     assert "no sentence is without errors" in metrics_report(correction_metrics([("a", "A", "A")]))
 
 
-def test_protected_names_stay(folder: Path, capsys, tmp_path: Path) -> None:
+def test_protected_names_are_not_changed(folder: Path, capsys, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("遇到\n\n逆竟\n", encoding="utf-8")
     free, protected = (
         json.loads(run(capsys, folder, "遇到逆竟时", "--threshold", -100, *more))["corrected"]
@@ -245,7 +245,7 @@ def test_protected_names_stay(folder: Path, capsys, tmp_path: Path) -> None:
 
 
 class TestCalibrate:
-    def test_it_is_kept_in_the_folder_and_used(self, folder: Path, capsys, tmp_path: Path) -> None:
+    def test_the_result_is_stored_in_the_folder_and_used(self, folder: Path, capsys, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / "model")
         (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in LINES * 40), encoding="utf-8")
         found = json.loads(run(capsys, tmp_path / "model", "--file", tmp_path / "texts.txt", "--calibrate", "--json"))
@@ -259,12 +259,12 @@ class TestCalibrate:
     @pytest.mark.parametrize(
         "more", [["遇到"], ["--threshold", "1"], ["--output", "out.txt"]], ids=["texts", "threshold", "output"]
     )
-    def test_it_needs_a_file_and_nothing_else(self, folder: Path, capsys, tmp_path: Path, more: list[str]) -> None:
+    def test_it_excludes_other_options(self, folder: Path, capsys, tmp_path: Path, more: list[str]) -> None:
         (tmp_path / "texts.txt").write_text("遇到\n", encoding="utf-8")
         given = [] if more == ["遇到"] else ["--file", tmp_path / "texts.txt"]
         assert "--calibrate needs --file" in run(capsys, folder, *more, *given, "--calibrate", code=2)
 
 
-def test_a_model_that_was_never_calibrated_is_warned_of(folder: Path, capsys, caplog) -> None:
+def test_a_model_without_calibration_gives_a_warning(folder: Path, capsys, caplog) -> None:
     run(capsys, folder, "遇到逆竟时")
     assert "was never calibrated for correction" in caplog.text

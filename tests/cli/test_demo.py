@@ -1,4 +1,4 @@
-"""The demo: a shortened run of the whole, and what it refuses."""
+"""The demo: a shortened run, and its errors."""
 
 import json
 import re
@@ -13,14 +13,14 @@ from kexue_hf.errors import OutputError
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory):
-    """A run with fewer epochs, and what it printed."""
+    """Return the result of a run with fewer epochs, and its output."""
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("builtins.print", lambda *parts, **_: lines.append(" ".join(map(str, parts))))
         return run_demo(tmp_path_factory.mktemp("demo"), epochs=4), "\n".join(lines)
 
 
-def test_masks_are_filled_sensibly(demo):
+def test_masks_are_filled_with_sensible_words(demo):
     result, _ = demo
     words = {sentence: [word for word, _ in result.fills[sentence]] for sentence in MASKED_SENTENCES}
     assert "表明" in words[MASKED_SENTENCES[0]]
@@ -36,7 +36,7 @@ def test_the_classifier_beats_the_majority(demo):
     assert result.accuracy > 0.45
 
 
-def test_output_tells_the_steps_and_nothing_else(demo):
+def test_output_shows_only_the_steps(demo):
     _, output = demo
     assert re.findall(r"^(\d)\. ", output, re.MULTILINE) == ["1", "2", "3", "4"]
     assert "epoch  4 of 4" in output and "held-out accuracy" in output
@@ -61,19 +61,19 @@ def test_the_folder_is_ready_for_the_hub(demo):
     assert classify("水稻产量与施肥量的关系")[0]["label"] in config["label2id"]
 
 
-def test_the_next_demo_goes_beside_the_first(tmp_path, monkeypatch):
+def test_further_default_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert [str(_make_folder(None)) for _ in range(3)] == ["kexue-demo", "kexue-demo-2", "kexue-demo-3"]
 
 
-def test_refuses_a_folder_with_something_in_it(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"exists and is not empty: name another folder with --out"):
         run_demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_an_unwritable_place_is_one_line_and_exit_code_2(tmp_path, capsys):
+def test_an_unwritable_folder_is_one_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as exit_:
         main(["demo", "--out", str(tmp_path / "file" / "below")])
@@ -82,11 +82,11 @@ def test_an_unwritable_place_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert error.count("\n") == 1 and "cannot write to" in error and "--out" in error
 
 
-def test_an_interrupted_demo_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_demo_leaves_no_files(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kexue_hf.cli.demo._fine_tune", interrupted)
+    monkeypatch.setattr("kexue_hf.cli.demo.fine_tune", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_demo(tmp_path / "out", quiet=True)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""`kexue-hf embed`: texts and files to JSON lines or an array, and one line for what goes wrong."""
+"""`kexue-hf embed`: texts and files to JSON lines or an array, one-line errors."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def expected(tmp_path: Path, **options) -> np.ndarray:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    """stdout, or stderr where `code` is not 0."""
+    """Run the command and return stdout, or stderr if `code` is not 0."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["embed", *map(str, arguments)])
@@ -48,16 +48,16 @@ def test_texts_become_json_lines(folder: Path, tmp_path: Path, capsys: pytest.Ca
     np.testing.assert_allclose([row["vector"] for row in rows], expected(tmp_path, normalize=True), atol=1e-5)
 
 
-@pytest.mark.parametrize("pieces", [1024, 2], ids=["at-once", "in-pieces"])
+@pytest.mark.parametrize("texts_at_once", [1024, 2], ids=["one-chunk", "chunks"])
 def test_a_file_becomes_an_array(
     folder: Path,
     lines: Path,
     tmp_path: Path,
-    pieces: int,
+    texts_at_once: int,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli.embed._TEXTS_AT_ONCE", pieces)
+    monkeypatch.setattr("kexue_hf.cli.embed._TEXTS_AT_ONCE", texts_at_once)
     output = tmp_path / "vectors.npy"
     assert run(capsys, folder, "--file", lines, "--output", output, "--max-length", 6, "--batch-tokens", 20) == ""
     found = np.load(output)
@@ -67,7 +67,7 @@ def test_a_file_becomes_an_array(
 
 
 @pytest.mark.parametrize("name", ["lines.txt", "lines.jsonl"])
-def test_row_n_is_line_n(folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_row_n_belongs_to_line_n(folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     written = [LONG, "", TEXTS[0]]
     as_line = {"lines.txt": str, "lines.jsonl": lambda text: json.dumps({"text": text}) if text else ""}[name]
     (tmp_path / name).write_text("".join(f"{as_line(text)}\n" for text in written), encoding="utf-8")
@@ -87,27 +87,25 @@ def test_an_empty_file_is_an_array_without_rows(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either texts or --file"),
-        (["a", "--file", "b.txt"], "give either texts or --file"),
+        ([], "expected either texts or --file"),
+        (["a", "--file", "b.txt"], "expected either texts or --file"),
         (["--file", "missing.txt"], "does not exist"),
         (["a", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
         (["a", "--max-length", "1000"], "max_length must be from"),
         (["a", "--output", "."], "name another"),
-        (["a", "--output", "x.parquet"], "x.parquet: .parquet is not written here, only .jsonl or .npy"),
+        (["a", "--output", "x.parquet"], "x.parquet: cannot write .parquet, only .jsonl or .npy"),
         (["a", "--text-column", "b"], "--text-column without --file has no effect"),
     ],
-    ids=["nothing", "both", "no-file", "no-batch", "too-long", "a-folder", "a-form-not-written", "no-column"],
+    ids=["nothing", "both", "no-file", "no-batch", "too-long", "a-folder", "other-format", "no-column"],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_errors_are_one_line(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = run(capsys, folder, *arguments, code=2)
     assert message in error and len(error.splitlines()) == 1
 
 
-def test_nothing_is_left_of_an_array_that_was_not_completed(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_leaves_no_partial_array(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"words": 1}\n', encoding="utf-8")
     error = run(capsys, folder, "--file", tmp_path / "bad.jsonl", "--output", tmp_path / "vectors.npy", code=2)
     assert "bad.jsonl, line 2" in error
@@ -120,7 +118,7 @@ def save(model, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_vectors_that_are_no_numbers_are_refused(tmp_path: Path, capsys) -> None:
+def test_non_finite_vectors_are_refused(tmp_path: Path, capsys) -> None:
     model = make("tta", tmp_path)[0]
     model.bert.embeddings.LayerNorm.weight.data.fill_(6e4)
     name = save(model, tmp_path)
@@ -138,7 +136,7 @@ def encoder_decoder(tokens: int):
     )  # fmt: skip
 
 
-def of_pictures_too(tokens: int):
+def text_and_image_encoder(tokens: int):
     from transformers import CLIPConfig, CLIPModel
 
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -149,10 +147,10 @@ def of_pictures_too(tokens: int):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (encoder_decoder, "is an encoder with a decoder (BartConfig); expected one without"),
-        (of_pictures_too, "is no encoder of texts (CLIPConfig has no vocab_size); expected one"),
+        (encoder_decoder, "is an encoder with a decoder (BartConfig); expected an encoder only"),
+        (text_and_image_encoder, "is not a text encoder (CLIPConfig has no vocab_size); expected one"),
     ],
 )
-def test_what_is_no_encoder_is_refused(build, message: str, tmp_path: Path, capsys) -> None:
+def test_models_that_are_not_text_encoders_are_refused(build, message: str, tmp_path: Path, capsys) -> None:
     error = run(capsys, save(build(18), tmp_path), "今天", code=2)
     assert message in error and len(error.splitlines()) == 1

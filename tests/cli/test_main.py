@@ -1,4 +1,4 @@
-"""The command line as a process: help, doctor, one line per error, and what it imports."""
+"""The command line as a process: help, doctor, one-line errors, imports."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("convert", "--help"), ("doctor",)], ids=" ".join)
-def test_help_and_doctor_load_no_heavy_library(arguments: tuple[str, ...]) -> None:
+def test_help_and_doctor_import_no_heavy_library(arguments: tuple[str, ...]) -> None:
     code = f"""
 import sys
 from kexue_hf.cli import main as cli
@@ -47,7 +47,7 @@ assert not heavy, heavy
     ],
     ids=["unknown_command", "missing_argument", "unknown_option", "missing_folder"],
 )
-def test_a_wrong_call_is_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str) -> None:
+def test_usage_errors_are_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and message in done.stderr
@@ -71,7 +71,7 @@ kexue_hf.cli.main.main(["doctor", "x"])
     assert done.returncode == 2 and done.stderr.strip() == "kexue-hf: error: interrupted"
 
 
-def test_our_errors_are_builtin_errors_too() -> None:
+def test_our_errors_are_also_builtin_errors() -> None:
     from kexue_hf import errors
 
     for name, base in (("CheckpointError", ValueError), ("ConversionError", ValueError), ("OutputError", OSError)):
@@ -79,7 +79,7 @@ def test_our_errors_are_builtin_errors_too() -> None:
         assert issubclass(getattr(errors, name), base)
 
 
-def test_doctor_knows_what_is_installed() -> None:
+def test_doctor_finds_installed_versions() -> None:
     versions = installed_versions()
     assert versions["torch"] and versions["kexue-hf"]
 
@@ -120,7 +120,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
 
-def test_doctor_finds_nothing_wrong_with_what_we_save(folder: Path) -> None:
+def test_doctor_finds_no_problem_in_a_saved_folder(folder: Path) -> None:
     assert examine_folder(folder) == []
     done = run("doctor", folder)
     assert done.returncode == 0 and "fit together" in done.stdout
@@ -150,7 +150,7 @@ def test_doctor_finds_nothing_wrong_with_what_we_save(folder: Path) -> None:
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
 )
-def test_doctor_names_what_is_wrong(damage, message: str, folder: Path) -> None:
+def test_doctor_reports_problems(damage, message: str, folder: Path) -> None:
     damage(folder)
     assert any(message in problem for problem in examine_folder(folder))
 
@@ -166,7 +166,7 @@ def test_doctor_names_what_is_wrong(damage, message: str, folder: Path) -> None:
     ],
     ids=["broken", "list", "foreign", "empty", "no_name"],
 )
-def test_doctor_refuses_what_is_not_ours(config: str, message: str, tmp_path: Path) -> None:
+def test_doctor_refuses_unknown_configurations(config: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(InputError, match=message):
         examine_folder(tmp_path)

@@ -1,4 +1,4 @@
-"""`kexue-hf match`: a pair, files of either form, figures, a table, and one line for everything that goes wrong."""
+"""`kexue-hf match`: a pair, files of every format, evaluation, the table, one-line errors."""
 
 import gzip
 import io
@@ -50,7 +50,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    """stdout, or stderr where `code` is not 0."""
+    """Run the command and return stdout, or stderr if `code` is not 0."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["match", *map(str, arguments)])
@@ -71,7 +71,7 @@ def write(path: Path, rows: list[dict]) -> Path:
     return path
 
 
-def test_a_pair_is_matched_by_all_tasks_or_some(folders, expected, capsys) -> None:
+def test_a_pair_is_judged_by_all_tasks_or_some(folders, expected, capsys) -> None:
     assert_rows(run(capsys, folders["matcher"], *PAIRS[0]), expected[:1], PAIRS[:1])
     some = {name: expected[0][name] for name in (STRICT, "loose")}
     for names in ((STRICT, "loose"), ("1", "0")):
@@ -83,10 +83,10 @@ def test_a_pair_is_matched_by_all_tasks_or_some(folders, expected, capsys) -> No
 
 
 @pytest.mark.parametrize("form", ["jsonl", "jsonl.gz", "stdin", "columns", "files", "files-stdin"])
-def test_line_n_of_the_output_is_that_of_the_input(
+def test_line_n_of_the_output_belongs_to_line_n_of_the_input(
     form: str, folders, expected, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli.match._PAIRS_AT_ONCE", 3)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli.match._PAIRS_AT_ONCE", 3)  # several chunks
     names = ("source", "target") if form == "columns" else ("text_a", "text_b")
     content = "".join(f"{json.dumps(dict(zip(names, pair, strict=True)))}\n" for pair in PAIRS).encode()
     sides = ["".join(f"{pair[side]}\n" for pair in PAIRS).encode() for side in (0, 1)]
@@ -110,7 +110,7 @@ def test_line_n_of_the_output_is_that_of_the_input(
     assert [file.name for file in output.parent.iterdir()] == ["found.jsonl"]
 
 
-def test_rows_are_judged_by_their_own_task_unless_one_is_named(folders, expected, capsys, tmp_path: Path) -> None:
+def test_rows_are_judged_by_their_own_task_unless_one_is_given(folders, expected, capsys, tmp_path: Path) -> None:
     own = ["loose", None, STRICT, 2]
     rows = [{"text_a": a, "text_b": b, "task": task} for (a, b), task in zip(PAIRS, own, strict=False)]
     file = write(tmp_path / "pairs.jsonl", rows)
@@ -126,7 +126,7 @@ def f1_above(values: list[float], labels: list[int], threshold: float) -> float:
     return 2 * right / (sum(value > threshold for value in values) + sum(labels))
 
 
-def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Path, monkeypatch) -> None:
+def test_figures_equal_those_of_the_labels(folders, expected, capsys, tmp_path: Path, monkeypatch) -> None:
     tasks = ["loose", STRICT]
     labels = {"loose": [1, 0, 1, 0, 0, 1, 0], STRICT: [0, 1, 0, 1, 0, 1, 1]}
     rows = [
@@ -154,7 +154,7 @@ def test_figures_are_those_of_the_labels(folders, expected, capsys, tmp_path: Pa
             reliability(np.array(values), np.array(labels[task])).calibration_error, abs=1e-4
         )
     assert figures["f1"] == pytest.approx((figures["f1 of loose"] + figures["f1 of strict"]) / 2)
-    # A table, also where it goes into a pipe.
+    # The table is printed to a pipe too.
     head, loose, strict, *means = run(capsys, folders["matcher"], "--file", file, "--evaluate").splitlines()
     assert head.split("  ")[-2:] == ["calibration error", "task"] and len(head) < 120
     figure = {name: f"{value:.3f}" for name, value in figures.items()}
@@ -177,7 +177,7 @@ def test_the_contests_folders_are_evaluated(folders, expected, capsys, tmp_path:
 
 
 def evaluated(capsys, *arguments: object) -> tuple[dict, str]:
-    """The figures, and what is said besides."""
+    """Run `match --evaluate --json` and return the figures and stderr."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["match", *map(str, arguments), "--evaluate", "--json"])
@@ -186,8 +186,8 @@ def evaluated(capsys, *arguments: object) -> tuple[dict, str]:
     return json.loads(said.out), said.err
 
 
-def test_rows_of_one_task_are_judged_by_it(folders, expected, capsys, tmp_path: Path) -> None:
-    """Of a folder of several, and of a task that the model has under another name, or has but one."""
+def test_rows_of_one_task_are_judged_by_the_given_task(folders, expected, capsys, tmp_path: Path) -> None:
+    """For a folder of several tasks, for a task that the model does not have, and for a model with a single task."""
     labels = [n % 2 for n in range(len(PAIRS))]
     rows = [{"source": a, "target": b, "labelA": str(label)} for (a, b), label in zip(PAIRS, labels, strict=True)]
     other, all_of_them = tmp_path / "短短匹配A类", tmp_path
@@ -201,11 +201,11 @@ def test_rows_of_one_task_are_judged_by_it(folders, expected, capsys, tmp_path: 
     figures, said = evaluated(capsys, folders["matcher"], "--file", all_of_them, "--task", "2")
     wanted = f1_above([one[NAMES[2]] for one in expected], labels, 0.5)
     assert figures["pairs"] == len(PAIRS) and figures[f"f1 of {NAMES[2]}"] == pytest.approx(wanted)
-    assert f": 3 rows of other tasks than '{NAMES[2]}' are left out\n" in said
+    assert f": 3 rows of tasks other than '{NAMES[2]}' are left out\n" in said
     assert "left out" not in evaluated(capsys, folders["matcher"], "--file", all_of_them, "--task", "2", "-q")[1]
     for model, task in (("bert", "match"), ("matcher", STRICT)):
         error = run(capsys, folders[model], "--file", all_of_them, "--evaluate", "--task", task, code=2)
-        assert f"has rows of '短短匹配A类', '{NAMES[2]}' and none of '{task}', by which" in error
+        assert f"has rows of '短短匹配A类', '{NAMES[2]}' and none of '{task}': name" in error
         assert len(error.splitlines()) == 1
 
 
@@ -223,7 +223,7 @@ def test_a_terminal_shows_a_table(folders, expected, monkeypatch: pytest.MonkeyP
     assert [line.split() for line in lines] == [[f"{expected[0][name]:.3f}", name] for name in NAMES]
 
 
-def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(model, tokenizer, pairs, *arguments, **options):
         yield dict.fromkeys(NAMES, float(next(iter(pairs)) is not None))
         raise KeyboardInterrupt
@@ -240,10 +240,10 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         (
             "matcher",
             [],
-            "give either two texts, --file PAIRS.jsonl or --files A.txt B.txt, two files with a space between",
+            "expected two texts, --file PAIRS.jsonl or --files A.txt B.txt, two files separated by a space",
         ),
         ("matcher", ["a"], "a pair needs two texts, got one"),
-        ("matcher", ["a", "b", "--file", "GOOD"], "give either two texts"),
+        ("matcher", ["a", "b", "--file", "GOOD"], "expected two texts"),
         ("matcher", ["a", " "], "text_b is empty; a pair needs two texts"),
         (
             "matcher",
@@ -255,12 +255,12 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         (
             "matcher",
             ["--file", "FIELD"],
-            "field.jsonl, line 2: has no column 'text_b', only text_a; name both: --columns",
+            "field.jsonl, line 2: no column 'text_b', only text_a; name both: --columns",
         ),
         (
             "matcher",
             ["--file", "GOOD", "--columns", "a", "b"],
-            "good.jsonl, line 1: has no column 'a', only text_a, text_b",
+            "good.jsonl, line 1: no column 'a', only text_a, text_b",
         ),
         ("matcher", ["--file", "EMPTY"], "empty.jsonl, line 2: text_a is empty"),
         (
@@ -279,44 +279,52 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         (
             "matcher",
             ["--files", "LINES", "--task", "loose"],
-            "expected --files A.txt B.txt, two files with a space between; got ",
+            "expected --files A.txt B.txt, two files separated by a space; got ",
         ),
-        ("matcher", ["--files", "lines.txt,", "line.txt"], "two files with a space between; got lines.txt, and line"),
-        ("matcher", ["--files", "lines.txt,line.txt", "LINES"], "two files with a space between; got lines.txt,line"),
+        ("matcher", ["--files", "lines.txt,", "line.txt"], "two files separated by a space; got lines.txt, and line"),
+        ("matcher", ["--files", "lines.txt,line.txt", "LINES"], "two files separated by a space; got lines.txt,line"),
         ("matcher", ["--file", "VOID", "--evaluate"], "void.jsonl holds no rows"),
         ("matcher", ["a", "b", "--json"], "--json without --evaluate has no effect"),
         ("matcher", ["--file", "SOURCE"], "source.jsonl, line 1: has source and target, not text_a and text_b: add"),
-        ("matcher", ["--files", "-", "-"], "stdin (-) can be one of the two files only"),
+        ("matcher", ["--files", "-", "-"], "only one of the two files can be stdin (-)"),
         ("matcher", ["a", "b", "--evaluate"], "--evaluate without --file has no effect"),
         ("matcher", ["--file", "GOOD", "--picture", "x.svg"], "--picture without --evaluate has no effect"),
-        ("matcher", ["--file", "GOOD", "--evaluate", "--picture", "x.jpg"], "x.jpg: expected a name that ends in"),
+        (
+            "matcher",
+            ["--file", "GOOD", "--evaluate", "--picture", "x.jpg"],
+            "x.jpg: expected a name that ends in",
+        ),
         ("matcher", ["a", "b", "--columns", "x", "y"], "--columns without --file has no effect"),
         (
             "matcher",
             ["--file", "GOOD", "--evaluate", "--columns", "x", "y"],
             "--columns with --evaluate has no effect",
         ),
-        ("matcher", ["--file", "GOOD", "--evaluate", "--task", "loose", "--task", "strict"], "takes --task once"),
+        (
+            "matcher",
+            ["--file", "GOOD", "--evaluate", "--task", "loose", "--task", "strict"],
+            "takes one --task, got 2",
+        ),
         ("matcher", ["--file", "GOOD", "--evaluate", "--task", "loose"], "good.jsonl, line 1: no label"),
         ("matcher", ["--file", "LABEL", "--evaluate"], "label.jsonl, line 2: 'label' must be 0 or 1, got 2"),
         ("matcher", ["--file", "EMPTY", "--evaluate", "--task", "loose"], "empty.jsonl, line 2: text_a is empty"),
         (
             "matcher",
             ["--file", "-", "--evaluate"],
-            "--evaluate reads a file or a folder, which --file names, not stdin",
+            "--evaluate cannot read stdin (-); name a file or folder with --file",
         ),
         ("matcher", ["a", "b", "--task", "3"], "task ids of this model are 0 to 2, got 3"),
         ("matcher", ["--file", "NO_TASK", "--evaluate"], "no_task.jsonl, line 1: 'task' is missing"),
         ("matcher", ["a", "b", "--max-length", "5"], "max_length must be from 6 to 16"),
         ("matcher", ["a", "b", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
-        ("matcher", ["a", "b", "--output", "x.csv"], "x.csv: .csv is not written here, only .jsonl"),
+        ("matcher", ["a", "b", "--output", "x.csv"], "x.csv: cannot write .csv, only .jsonl"),
         ("hot", ["a", "b", "--dtype", "float16"], "the probabilities are not finite in float16"),
         (
             "headless",
             ["a", "b"],
-            "lacks weights of a text matcher, a classifier of pairs with two classes (classifier.",
+            "lacks weights of a two-class classifier of text pairs (classifier.",
         ),
-        ("masked", ["a", "b"], "lacks weights of a text matcher"),
+        ("masked", ["a", "b"], "lacks weights of a two-class classifier of text pairs"),
         (
             "three",
             ["a", "b"],
@@ -327,7 +335,7 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else value.replace(" ", "_")[:30],
 )
-def test_what_goes_wrong_is_one_line(
+def test_errors_are_one_line(
     model: str, arguments: list[str], message: str, folders, capsys, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -369,7 +377,7 @@ def test_what_goes_wrong_is_one_line(
     [
         (
             ["m", "--files", "a.txt,b.txt"],
-            "'--files' requires 2 arguments. Expected --files A.txt B.txt, two files with",
+            "'--files' requires 2 arguments. Expected --files A.txt B.txt, two files separated by",
         ),
         (["m", "--file", "x.jsonl", "--columns", "a"], "'--columns' requires 2 arguments. Expected --columns source"),
         (["m", "--nonsense"], "No such option: --nonsense"),
@@ -377,9 +385,9 @@ def test_what_goes_wrong_is_one_line(
     ],
     ids=["files", "columns", "option", "model"],
 )
-def test_a_wrong_use_names_the_help_of_the_command(arguments: list[str], message: str, capsys) -> None:
+def test_usage_errors_name_the_help_of_the_command(arguments: list[str], message: str, capsys) -> None:
     error = run(capsys, *arguments, code=2)
-    assert message in error and error.endswith("(kexue-hf match --help shows what there is)\n")
+    assert message in error and error.endswith("(see kexue-hf match --help)\n")
 
 
 def test_pairs_of_a_table(folders, expected, capsys, tmp_path: Path) -> None:
@@ -387,4 +395,4 @@ def test_pairs_of_a_table(folders, expected, capsys, tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
     assert_rows(run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", "--columns", "a", "b"), expected)
     error = run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", code=2)
-    assert "pairs.csv, line 2: has no column 'text_a', only b, a; name both: --columns FIRST SECOND" in error
+    assert "pairs.csv, line 2: no column 'text_a', only b, a; name both: --columns FIRST SECOND" in error

@@ -1,4 +1,4 @@
-"""`kexue-hf performer-report`: a table, figures as JSON and a picture; and one line for what goes wrong."""
+"""`kexue-hf performer-report`: the table, figures as JSON, the plot, one-line errors."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("texts") / "text.txt"
-    # Short lines: they are one text.
+    # All lines of a .txt form one text.
     file.write_text("\n".join(TEXTS).replace(" w1", "\nw1"), encoding="utf-8")
     return file
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    """stdout, or stderr where `code` is not 0."""
+    """Run the command and return stdout, or stderr if `code` is not 0."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["performer-report", *map(str, arguments)])
@@ -57,10 +57,10 @@ def test_a_report(folder: Path, text: Path, tmp_path: Path, capsys: pytest.Captu
     assert "exists" in run(capsys, *arguments, code=2)
 
 
-def test_no_speed_and_rows_of_json(
+def test_rows_of_json_without_speed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The texts of rows are texts of their own; so much is read as there is to be."""
+    """Each row is a text, and reading stops after a number of characters."""
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"body": row}) + "\n" for row in [*TEXTS, "", "w1"]), encoding="utf-8")
     shown = run(capsys, folder, "--file", file, "--text-column", "body", "--no-speed")
@@ -77,7 +77,7 @@ def test_a_causal_model(text: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "next-word loss" in run(capsys, tmp_path / "gpt", "--text", text, "--no-speed", "--pieces", 2)
 
 
-def test_a_swapped_model_is_reported_as_saved(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_swapped_model_keeps_its_settings(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from kexue_hf import use_performer
 
     use_performer(tiny(), "favor++", 24, layers=[0]).save_pretrained(tmp_path)
@@ -95,7 +95,7 @@ def test_a_swapped_model_is_reported_as_saved(text: Path, tmp_path: Path, capsys
         (("--text", "short.txt", "--text-column", "text"), "no effect"),
         (("--layers", "7"), "3 attention layers"),
         (("--layers", "a"), "--layers"),
-        (("--layers", "0-99999999"), "more than there can be"),
+        (("--layers", "0-99999999"), "is too large"),
         (("--lengths", ""), "--lengths"),
         (("--lengths", "0"), "at least 1"),
         (("--pieces", "1"), "at least 2"),
@@ -103,12 +103,12 @@ def test_a_swapped_model_is_reported_as_saved(text: Path, tmp_path: Path, capsys
         (("--max-length", "100"), "from 3 to 32"),
         (("--feature-map", "best"), "low_order"),
         (("--figure", "picture.txt"), ".png"),
-        (("--figure", "short.txt/picture.png"), "lies in a file"),
+        (("--figure", "short.txt/picture.png"), "its parent is a file"),
         (("--device", "abacus"), "no device"),
     ],
     ids=lambda value: "-".join(value).replace("--", "") if isinstance(value, tuple) else "",
 )
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line(
     folder: Path,
     text: Path,
     tmp_path: Path,
@@ -132,7 +132,7 @@ def test_the_help_names_all_feature_maps(capsys: pytest.CaptureFixture[str], mon
     assert all(name in shown for name in FEATURE_MAPS)
 
 
-def test_a_matcher_of_several_tasks_is_one_line(
+def test_a_matcher_of_several_tasks_is_refused_in_one_line(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"])
@@ -151,7 +151,7 @@ def test_models_that_cannot_be_reported_on(text: Path, tmp_path: Path, capsys: p
     assert "decoder" in run(capsys, tmp_path, "--text", text, code=2)
 
 
-def test_without_matplotlib_it_says_so_at_once(
+def test_missing_matplotlib_is_reported_at_once(
     folder: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -159,7 +159,7 @@ def test_without_matplotlib_it_says_so_at_once(
     assert "pip install matplotlib" in message
 
 
-def test_a_lack_of_memory_is_one_line_with_options_that_there_are(
+def test_out_of_memory_is_one_line_that_names_the_right_options(
     folder: Path, text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""`--resume` of score, embed and match: the file of one go, whenever the run before was stopped."""
+"""`--resume` of score, embed and match: the same file as from an uninterrupted run, wherever the run was stopped."""
 
 import importlib
 import itertools
@@ -27,7 +27,7 @@ TEXTS = [*test_text_scoring.TEXTS, "", test_text_scoring.LONG, "今天", "好的
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A T-TA, a matcher, and files for both."""
+    """Return a folder with a T-TA, a matcher, and input files for both."""
     made = tmp_path_factory.mktemp("models")
     for name, make, kind in (("tta", test_text_scoring.make, "tta"), ("matcher", matchers.make, "matcher")):
         (made / name).mkdir()
@@ -58,7 +58,7 @@ COMMANDS = {
 
 
 @pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def _small_chunks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
     for module, name in (
         (text_io, "_TEXTS_AT_ONCE"),
@@ -108,7 +108,7 @@ def test_an_empty_file_has_an_empty_result(
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("row", [3, 7])
-def test_the_file_of_one_go(
+def test_a_resumed_file_equals_an_uninterrupted_one(
     command: str, row: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments, name = COMMANDS[command]
@@ -117,7 +117,7 @@ def test_the_file_of_one_go(
     assert run(arguments, tmp_path / name) == 2
     assert "the results so far are kept" in capsys.readouterr().err
     assert run(arguments, tmp_path / name, "--resume") == 0
-    assert f"{row - row % 3} rows have their results already" in capsys.readouterr().err
+    assert f"{row - row % 3} rows already have results" in capsys.readouterr().err
     assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"whole_{name}"])
 
@@ -132,7 +132,7 @@ def test_the_file_of_one_go(
     ],
     ids=["memory", "gpu_memory", "row", "disk"],
 )
-def test_an_error_keeps_results_and_says_so(
+def test_an_error_keeps_the_results_and_says_so(
     error: BaseException,
     message: str,
     tmp_path: Path,
@@ -144,7 +144,7 @@ def test_an_error_keeps_results_and_says_so(
     assert run(arguments, tmp_path / name) == 2
     assert message in capsys.readouterr().err
     assert run(arguments, tmp_path / name, "--resume") == 0
-    assert "3 rows have their results already" in capsys.readouterr().err
+    assert "3 rows already have results" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -156,20 +156,20 @@ def test_an_error_keeps_results_and_says_so(
         ("match", "pipelines.text_matching._match"),
     ],
 )
-def test_pieces_grow_on_where_they_were(
+def test_chunk_sizes_continue_after_an_interruption(
     command: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What goes through the model together decides the last digits."""
+    """The last digits of a result depend on the other texts in its chunk."""
     monkeypatch.setattr("kexue_hf.pipelines.text_pieces._FIRST_TEXTS", 1)
     place, _, function = function.rpartition(".")
     module = importlib.import_module(f"kexue_hf.{place}")
     compute, sizes = getattr(module, function), []
 
-    def noted(model: Any, tokenizer: Any, piece: list[Any], *more: Any, **options: Any) -> Any:
-        sizes.append(len(piece))
-        return compute(model, tokenizer, piece, *more, **options)
+    def spied(model: Any, tokenizer: Any, chunk: list[Any], *more: Any, **options: Any) -> Any:
+        sizes.append(len(chunk))
+        return compute(model, tokenizer, chunk, *more, **options)
 
-    monkeypatch.setattr(module, function, noted)
+    monkeypatch.setattr(module, function, spied)
     arguments, name = COMMANDS[command]
     assert run(arguments, tmp_path / f"whole_{name}") == 0
     whole = sizes[:]
@@ -192,7 +192,7 @@ def test_pieces_grow_on_where_they_were(
     ],
     ids=["option", "batch", "form", "command", "input"],
 )
-def test_what_has_changed_is_refused(
+def test_a_changed_command_or_input_is_refused(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -231,7 +231,7 @@ def test_files_of_a_model_in_subfolders_count(
     assert ("the interrupted run had model" in capsys.readouterr().err) is counts
 
 
-def test_a_judgement_that_is_interrupted_leaves_nothing(
+def test_an_interrupted_evaluation_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [json.dumps({"text_a": a, "text_b": b, "label": 1}) for a, b in matchers.PAIRS * 2]
@@ -248,7 +248,7 @@ def test_a_judgement_that_is_interrupted_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["judged.jsonl"]
 
 
-def test_what_auto_has_come_to_is_compared(
+def test_the_choices_of_auto_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupt(monkeypatch, 5)
@@ -268,7 +268,7 @@ def test_what_auto_has_come_to_is_compared(
 
 
 @pytest.mark.parametrize("installed", ["rjieba", "jieba"])
-def test_the_segmenter_and_the_commit_of_the_hub_count(
+def test_the_segmenter_and_the_commit_are_part_of_the_facts(
     installed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
@@ -287,11 +287,11 @@ def test_the_segmenter_and_the_commit_of_the_hub_count(
     [
         (["score", "tta", "今天", "--resume"], "--resume without --output"),
         (["embed", "tta", "今天", "--output", "-", "--resume"], "--resume without --output"),
-        (["match", "matcher", "--file", "pairs.jsonl", "--evaluate", "--resume"], "--resume cannot go on"),
+        (["match", "matcher", "--file", "pairs.jsonl", "--evaluate", "--resume"], "--resume does not work with"),
     ],
     ids=["stdout", "dash", "evaluate"],
 )
-def test_where_there_is_nothing_to_resume(
+def test_resume_without_effect_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -1,4 +1,4 @@
-"""`kexue-hf score`: texts, files in every form, n-best lists, tables, and one line for everything that goes wrong."""
+"""`kexue-hf score`: texts, files of every format, n-best lists, tables, one-line errors."""
 
 import gzip
 import io
@@ -41,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    """stdout, or stderr where `code` is not 0."""
+    """Run the command and return stdout, or stderr if `code` is not 0."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["score", *map(str, arguments)])
@@ -63,7 +63,7 @@ def assert_scores(rows: list[dict], kind: str, texts: list[str], tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["tta", "bert"])
-def test_texts_are_scored_in_their_order(kind: str, folders, capsys, tmp_path: Path) -> None:
+def test_texts_are_scored_in_order(kind: str, folders, capsys, tmp_path: Path) -> None:
     rows = rows_of(run(capsys, folders[kind], *LINES))
     assert_scores(rows, kind, LINES, tmp_path)
     assert rows[0]["method"] == ("one_pass" if kind == "tta" else "masking") and "tokens" not in rows[0]
@@ -73,10 +73,10 @@ def test_texts_are_scored_in_their_order(kind: str, folders, capsys, tmp_path: P
 
 
 @pytest.mark.parametrize("form", ["txt", "txt.gz", "stdin", "jsonl", "csv", "parquet"])
-def test_line_n_of_the_output_is_that_of_the_input(
+def test_line_n_of_the_output_belongs_to_line_n_of_the_input(
     form: str, folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_AT_ONCE", 4)  # several pieces
+    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_AT_ONCE", 4)  # several chunks
     path, options = tmp_path / f"texts.{form}", []
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -98,7 +98,7 @@ def test_line_n_of_the_output_is_that_of_the_input(
         from pyarrow import parquet
 
         parquet.write_table(pyarrow.table({"text": LINES}), path)
-    lines = LINES[:-1] if form == "txt" else LINES  # Nothing after the last line's end is no line.
+    lines = LINES[:-1] if form == "txt" else LINES  # the .txt has no line break after its last empty line
     output = tmp_path / "new" / "scores.jsonl"
     assert run(capsys, folders["tta"], "--file", path, "--output", output, "--quiet", *options) == ""
     assert_scores(rows_of(output.read_text("utf-8")), "tta", lines, tmp_path)
@@ -141,7 +141,7 @@ def test_a_terminal_shows_a_table(folders, monkeypatch: pytest.MonkeyPatch) -> N
     assert lists.splitlines()[0].split() == ["total", "log_prob", "score", "text"]
 
 
-def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments, **options):
         yield from score_texts(*arguments[:2], [next(iter(arguments[2]))])
         raise KeyboardInterrupt
@@ -154,7 +154,7 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
     assert [file.name for file in tmp_path.iterdir()] == ["scores.jsonl"] and output.read_text() == "old"
 
 
-def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> None:
+def test_output_is_replaced_only_with_overwrite(folders, capsys, tmp_path: Path) -> None:
     output = tmp_path / "scores.jsonl"
     output.write_text("old")
     assert "pass --overwrite" in run(capsys, folders["tta"], "今天", "--output", output, code=2)
@@ -169,7 +169,7 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
     [
         ("no-such-model", ["x"], "is not a folder, and cannot be downloaded from the Hub"),
         ("headless", ["x"], "lacks weights of a masked language model (cls.predictions.bias"),
-        ("gpt", ["x"], "is no masked language model (GPT2Config)"),
+        ("gpt", ["x"], "is not a masked language model (GPT2Config)"),
         (
             "mixed",
             ["x"],
@@ -177,8 +177,8 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ),
         ("bert", ["x", "--method", "one_pass"], "BertForMaskedLM sees the token that it is to predict"),
         ("bert", ["x", "--method", "two"], "method must be one of"),
-        ("bert", [], "give either texts or --file"),
-        ("bert", ["x", "--file", "LATIN"], "give either texts or --file"),
+        ("bert", [], "expected either texts or --file"),
+        ("bert", ["x", "--file", "LATIN"], "expected either texts or --file"),
         ("bert", ["--file", "no.txt"], "no.txt does not exist"),
         ("bert", ["--file", "."], ". is a folder"),
         ("bert", ["--file", "LATIN"], "latin.txt, line 2: not UTF-8"),
@@ -195,20 +195,18 @@ def test_output_is_replaced_only_when_told(folders, capsys, tmp_path: Path) -> N
         ("bert", ["x", "--nbest", "--tokens"], "--tokens with --nbest has no effect"),
         ("bert", ["--file", "JSON", "--nbest", "--text-column", "a"], "--text-column with --nbest has no effect"),
         ("bert", ["x", "--text-column", "a"], "--text-column without --file has no effect"),
-        ("bert", ["--file", "LATIN", "--text-column", "a"], "no effect on lines of text, which"),
-        ("bert", ["--file", "-", "--text-column", "a"], "no effect on lines of text, which stdin holds"),
+        ("bert", ["--file", "LATIN", "--text-column", "a"], "no effect on lines of text ("),
+        ("bert", ["--file", "-", "--text-column", "a"], "no effect on lines of text (stdin)"),
         ("bert", ["--file", "XLS"], "table.xls: expected .txt, .jsonl, .csv, .tsv, .parquet"),
         ("bert", ["--nbest", "--file", "SURROGATE"], "half.jsonl, line 2, candidate 1: half a surrogate pair"),
         ("bert", ["--nbest", "--file", "HUGE"], "huge.jsonl, line 1: scores must be finite numbers, got 1000"),
-        ("bert", ["x", "--output", "new/x.jsonl.gz"], "x.jsonl.gz: .gz is not written here, only .jsonl;"),
-        ("bert", ["x", "--output", "x.txt"], "x.txt: .txt is not written here"),
+        ("bert", ["x", "--output", "new/x.jsonl.gz"], "x.jsonl.gz: cannot write .gz, only .jsonl;"),
+        ("bert", ["x", "--output", "x.txt"], "x.txt: cannot write .txt"),
         ("hot", ["今天", "--dtype", "float16"], "scores are not finite in float16: its numbers end at 65,504: use"),
     ],
     ids=lambda value: None if isinstance(value, list) else value.replace(" ", "_")[:30],
 )
-def test_what_goes_wrong_is_one_line(
-    model: str, arguments: list[str], message: str, folders, capsys, tmp_path: Path
-) -> None:
+def test_errors_are_one_line(model: str, arguments: list[str], message: str, folders, capsys, tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"a\n\xe9\n")
     (tmp_path / "rows.jsonl").write_text('{"a": "b"}\n')
     (tmp_path / "table.xls").write_text("text,label\n")
@@ -222,7 +220,7 @@ def test_what_goes_wrong_is_one_line(
     assert message in output and len(output) < 250
 
 
-def test_a_tokenizer_of_another_vocabulary_is_refused(folders, capsys, tmp_path: Path) -> None:
+def test_a_tokenizer_with_another_vocabulary_is_refused(folders, capsys, tmp_path: Path) -> None:
     from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 
     model, tokenizer = make("tta", tmp_path)
@@ -234,7 +232,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(folders, capsys, tmp_path:
 
 @pytest.mark.parametrize("name", ["a.parquet.txt", "a.jsonl.txt", "a.JSONL.TXT", "a"])
 @pytest.mark.parametrize("command", ["score", "correct", "embed"])
-def test_the_last_ending_says_what_a_file_holds(command: str, name: str, folders, capsys, tmp_path: Path) -> None:
+def test_the_last_suffix_gives_the_format(command: str, name: str, folders, capsys, tmp_path: Path) -> None:
     (tmp_path / name).write_text("今天\n\n好\n", encoding="utf-8")
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -244,7 +242,7 @@ def test_the_last_ending_says_what_a_file_holds(command: str, name: str, folders
 
 
 @pytest.mark.parametrize("command", ["score", "correct", "embed"])
-def test_capital_letters_name_the_same_form(command: str, folders, capsys, tmp_path: Path) -> None:
+def test_suffixes_are_case_insensitive(command: str, folders, capsys, tmp_path: Path) -> None:
     (tmp_path / "A.JSONL.GZ").write_bytes(gzip.compress('{"text": "今天"}'.encode()))
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -254,7 +252,7 @@ def test_capital_letters_name_the_same_form(command: str, folders, capsys, tmp_p
 
 
 @pytest.mark.parametrize("output", [(), ("--output", "-")], ids=["default", "dash"])
-def test_redirected_output_is_utf_8_whatever_the_locale(
+def test_redirected_output_is_utf_8_in_any_locale(
     output: tuple[str, ...], folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -266,7 +264,7 @@ def test_redirected_output_is_utf_8_whatever_the_locale(
     assert not list(tmp_path.iterdir())
 
 
-def test_lists_are_read_in_pieces_of_a_bounded_size(folders, capsys, tmp_path: Path, monkeypatch) -> None:
+def test_lists_are_read_in_chunks_of_bounded_size(folders, capsys, tmp_path: Path, monkeypatch) -> None:
     from kexue_hf.generation import reranking
 
     monkeypatch.setattr("kexue_hf.cli.score._CHARACTERS_AT_ONCE", 5)
@@ -285,7 +283,7 @@ def test_lists_are_read_in_pieces_of_a_bounded_size(folders, capsys, tmp_path: P
 
 
 @pytest.mark.parametrize("shown", ["terminal", "pipe"])
-def test_a_bar_counts_batches_and_is_gone_before_results_are_shown(
+def test_the_bar_counts_batches_and_is_cleared_before_each_result(
     shown: str, folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "texts.txt").write_text("今天\n" * 40, encoding="utf-8")
@@ -300,5 +298,5 @@ def test_a_bar_counts_batches_and_is_gone_before_results_are_shown(
     assert "0 texts [" in written and "1 batches]" in written
     assert "16 texts [" in written and "32 texts [" in written and "3 batches]" in written
     for line in written.split("\n"):
-        # A bar that stood here is overwritten with spaces first.
+        # A bar on this line must have been overwritten with spaces.
         assert "batches]" not in line.rpartition("\r")[2]

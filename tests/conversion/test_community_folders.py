@@ -83,10 +83,8 @@ def test_a_wobert_saved_as_a_bert_is_converted(form: str, tmp_path: Path) -> Non
 
 def test_a_nezha_with_bert_names_is_converted(tmp_path: Path) -> None:
     source = community("wonezha_tf_ckpt", tmp_path / "in", kind="nezha")
-    (problem, *_) = [
-        problem for problem in examine_folder_of_safetensors(source) if "would begin at random" in problem
-    ]
-    assert "nezha.embeddings.word_embeddings.weight" in problem and "kexue-hf convert gives them NEZHA's" in problem
+    (problem, *_) = [problem for problem in examine_folder_of_safetensors(source) if "would be random" in problem]
+    assert "nezha.embeddings.word_embeddings.weight" in problem and "renames them to NEZHA's" in problem
     assert convert(source, tmp_path / "out").architecture == "NezhaForPreTraining"
     assert same(tmp_path / "out", tmp_path / "ours") and examine_folder(tmp_path / "out") == []
     assert verify(tmp_path / "out", source).differences == []

@@ -656,7 +656,7 @@ def test_the_command_names_the_class_to_train_on(model_class, bert, tmp_path, ca
         main(list(map(str, arguments)))
     printed = capsys.readouterr().out
     assert not stop.value.code and "model = AutoModelForMaskedLM.from_pretrained(" in printed
-    assert ("the source has no head for them" in printed) == (model_class is BertModel)
+    assert ("the source has no MLM head" in printed) == (model_class is BertModel)
 
 
 def test_imports_of_the_command(bert, tmp_path):

@@ -123,9 +123,9 @@ def test_a_hint_decides_where_tensors_do_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"classifier_pooling": "pooler"}, "2 weights that config.json asks for are missing"),
-        ({"architectures": ["WoBertForPreTraining"]}, "weights that config.json asks for are missing"),
-        ({"num_hidden_layers": 10**12}, "weights that config.json asks for are missing"),
+        ({"classifier_pooling": "pooler"}, "2 weights that config.json needs are missing"),
+        ({"architectures": ["WoBertForPreTraining"]}, "weights that config.json needs are missing"),
+        ({"num_hidden_layers": 10**12}, "weights that config.json needs are missing"),
     ],
     ids=["pooler", "head", "layers"],
 )

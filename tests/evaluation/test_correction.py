@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of corrections: counted by hand, and against a naive count."""
+"""Precision, recall and F1 of corrections, against hand-counted figures and a naive implementation."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 from kexue_hf import CorrectionMetrics, InputError
 from kexue_hf.evaluation.correction import correction_metrics
 
-# source, target, predicted; upper case is right.
+# source, target, predicted; upper case is correct.
 SENTENCES = [
-    ("aBCD", "ABCD", "ABCD"),  # the error, corrected
-    ("aBCD", "ABCD", "xBCD"),  # found, changed into something wrong
+    ("aBCD", "ABCD", "ABCD"),  # corrected
+    ("aBCD", "ABCD", "xBCD"),  # detected, but changed to another wrong character
     ("aBCD", "ABCD", "aBCD"),  # missed
-    ("abCD", "ABCD", "AbCD"),  # one of two
-    ("aBCD", "ABCD", "ABxD"),  # corrected, and another one spoilt
+    ("abCD", "ABCD", "AbCD"),  # one of two errors corrected
+    ("aBCD", "ABCD", "ABxD"),  # corrected, and another character spoilt
     ("ABCD", "ABCD", "ABCD"),  # nothing to do, nothing done
     ("ABCD", "ABCD", "AxCD"),  # a false alarm
 ]
 
 
-def test_counted_by_hand() -> None:
+def test_figures_equal_hand_counts() -> None:
     found = correction_metrics(SENTENCES)
     assert (found["sentences"], found["without_errors"], found["false_positive_rate"]) == (7, 2, 0.5)
 
@@ -27,8 +27,8 @@ def test_counted_by_hand() -> None:
         score = found[level][task]
         return score["right"], score["proposed"], score["wanted"]
 
-    # Five sentences with errors. Exactly these places: the first two; exactly these corrections: the first. SIGHAN's
-    # false positives: the one false alarm.
+    # Of five sentences with errors, the first two have exactly the right places, the first the right corrections.
+    # SIGHAN counts the false alarm as the only false positive.
     assert counts("sentence", "detection") == (2, 3, 5)
     assert counts("sentence", "correction") == (1, 2, 5)
     assert found["sentence"]["detection"]["accuracy"] == pytest.approx(3 / 7)
@@ -36,7 +36,7 @@ def test_counted_by_hand() -> None:
     # Five sentences were changed.
     assert counts("sentence_strict", "detection") == (2, 5, 5)
     assert counts("sentence_strict", "correction") == (1, 5, 5)
-    # Changed: 1 + 1 + 0 + 1 + 2 + 0 + 1 places; errors: 1 + 1 + 1 + 2 + 1; found 4 of them, corrected 3.
+    # Changed characters: 1 + 1 + 0 + 1 + 2 + 0 + 1. Errors: 1 + 1 + 1 + 2 + 1, of which 4 are found, 3 corrected.
     assert counts("character", "detection") == (4, 6, 6)
     assert counts("character", "correction") == (3, 6, 6)
     score = found["sentence"]["detection"]
@@ -45,7 +45,7 @@ def test_counted_by_hand() -> None:
 
 
 def naive(rows: list[tuple[str, str, str]], level: str, task: str) -> tuple[int, int, int]:
-    """(right, proposed, wanted), by sets of what was proposed and what was wanted."""
+    """Return (right, proposed, wanted), counted with sets of proposed and wanted items."""
     wanted, proposed, flagged = set(), set(), set()
     for number, (source, target, predicted) in enumerate(rows):
         gold = {(i, b) for i, (a, b) in enumerate(zip(source, target, strict=True)) if a != b}
@@ -70,7 +70,7 @@ sentence = st.text("ab", min_size=4, max_size=4)
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(sentence, sentence, sentence), max_size=8))
-def test_as_a_naive_count(rows: list[tuple[str, str, str]]) -> None:
+def test_figures_equal_a_naive_implementation(rows: list[tuple[str, str, str]]) -> None:
     found = correction_metrics(rows)
     for level in ("sentence", "sentence_strict", "character"):
         for task in ("detection", "correction"):
@@ -78,16 +78,17 @@ def test_as_a_naive_count(rows: list[tuple[str, str, str]]) -> None:
             assert (score["right"], score["proposed"], score["wanted"]) == naive(rows, level, task), (level, task)
 
 
-def test_nothing_counted_is_all_zero() -> None:
+def test_figures_without_sentences_are_zero() -> None:
     found = CorrectionMetrics().to_dict()
     assert found["false_positive_rate"] is None
     assert found["sentence"]["correction"]["f1"] == found["sentence"]["detection"]["accuracy"] == 0
 
 
-def test_published_figures_agree_with_the_confusion_matrix() -> None:
+def test_figures_of_a_published_confusion_matrix() -> None:
     """SIGHAN 2015: 550 sentences with errors, 550 without; a system that finds 293 and raises 72 false alarms."""
-    right, missed, alarm, quiet = ("aB", "AB", "AB"), ("aB", "AB", "aB"), ("AB", "AB", "Ax"), ("AB", "AB", "AB")
-    found = correction_metrics([right] * 293 + [missed] * 257 + [alarm] * 72 + [quiet] * 478)
+    right, missed = ("aB", "AB", "AB"), ("aB", "AB", "aB")
+    false_alarm, unchanged = ("AB", "AB", "Ax"), ("AB", "AB", "AB")
+    found = correction_metrics([right] * 293 + [missed] * 257 + [false_alarm] * 72 + [unchanged] * 478)
     score = found["sentence"]["detection"]
     assert round(score["precision"], 3) == 0.803
     assert round(score["recall"], 3) == 0.533
@@ -97,5 +98,5 @@ def test_published_figures_agree_with_the_confusion_matrix() -> None:
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(InputError, match="must have one length, got 2, 2 and 1"):
+    with pytest.raises(InputError, match="must have the same length, got 2, 2 and 1"):
         correction_metrics([("ab", "ab", "a")])

@@ -1,4 +1,4 @@
-"""The evaluator: its figures against the probabilities of `match_texts`, its table, what it refuses."""
+"""MatcherEvaluator: its figures against the probabilities of `match_texts`, its CSV file, its errors."""
 
 import csv
 from pathlib import Path
@@ -17,7 +17,7 @@ LOOSE, STRICT, LONG = NAMES
 
 @pytest.fixture(scope="module")
 def matcher(tmp_path_factory: pytest.TempPathFactory):
-    """Its probabilities lie on both sides of one half, by each task: pairs differ by more than tasks do."""
+    """A matcher whose probabilities lie on both sides of one half for each task."""
     model, tokenizer = make("matcher", tmp_path_factory.mktemp("vocabulary"))
     with torch.no_grad():
         model.bert.task_embeddings.weight.mul_(0.1)
@@ -28,10 +28,10 @@ def matcher(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def rows(matcher) -> list[MatchingRow]:
-    """Labelled as the matcher itself judges. Tasks alternate, the one with the greater id first."""
+    """Rows with the matcher's own judgements as labels. Tasks alternate, the greater id first."""
     made = []
     for (a, b), one in zip(PAIRS, match_texts(*matcher, PAIRS), strict=True):
-        assert all(abs(one[task] - 0.5) > 1e-3 for task in (LONG, STRICT))  # rounding decides nothing
+        assert all(abs(one[task] - 0.5) > 1e-3 for task in (LONG, STRICT))  # so that rounding changes no label
         made += [MatchingRow(a, b, task, int(one[task] > 0.5)) for task in (LONG, STRICT)]
     for task in (LONG, STRICT):
         assert {row.label for row in made if row.task == task} == {0, 1}
@@ -42,8 +42,8 @@ def flipped(rows: list[MatchingRow]) -> list[MatchingRow]:
     return [MatchingRow(row.text_a, row.text_b, row.task, 1 - row.label) for row in rows]
 
 
-# Not all of the matcher's tasks, and not the first ones.
-def test_figures_are_those_of_the_rows_own_tasks(matcher, rows) -> None:
+def test_figures_use_the_rows_own_tasks(matcher, rows) -> None:
+    """The rows do not have all of the matcher's tasks, nor the first ones."""
     evaluator = MatcherEvaluator((row for row in rows), matcher[1], batch_tokens=40)
     figures = evaluator(matcher[0])
     found = list(match_texts(*matcher, PAIRS))
@@ -54,7 +54,7 @@ def test_figures_are_those_of_the_rows_own_tasks(matcher, rows) -> None:
     assert figures[evaluator.primary_metric] == figures["f1"] and evaluator.greater_is_better
 
 
-def test_a_matcher_that_is_right_has_it_all_and_with_flipped_labels_nothing(matcher, rows) -> None:
+def test_figures_are_1_for_right_labels_and_low_for_flipped_labels(matcher, rows) -> None:
     right, wrong = (MatcherEvaluator(given, matcher[1])(matcher[0]) for given in (rows, flipped(rows)))
     for task in (STRICT, LONG):
         assert right[f"f1 of {task}"] == right[f"best f1 of {task}"] == right[f"average precision of {task}"] == 1
@@ -64,14 +64,14 @@ def test_a_matcher_that_is_right_has_it_all_and_with_flipped_labels_nothing(matc
     assert wrong["f1"] == 0 and wrong["average precision"] < 0.8
 
 
-def test_dictionaries_are_rows_and_a_single_task_need_not_be_named(tmp_path: Path) -> None:
+def test_rows_may_be_dictionaries_without_a_single_task(tmp_path: Path) -> None:
     model, tokenizer = make("bert", tmp_path)
     given = [{"text_a": a, "text_b": b, "label": str(n % 2)} for n, (a, b) in enumerate(PAIRS)]
     named = [MatchingRow(a, b, "match", n % 2) for n, (a, b) in enumerate(PAIRS)]
     assert MatcherEvaluator(given, tokenizer, task_names=["match"])(model) == MatcherEvaluator(named, tokenizer)(model)
 
 
-def test_every_call_adds_a_line_to_the_table(matcher, rows, tmp_path: Path) -> None:
+def test_every_call_appends_a_line_to_the_csv_file(matcher, rows, tmp_path: Path) -> None:
     evaluator = MatcherEvaluator(rows, matcher[1], name="valid")
     folder = tmp_path / "new" / "figures"
     first = evaluator(matcher[0], str(folder), 1, 20)
@@ -82,7 +82,7 @@ def test_every_call_adds_a_line_to_the_table(matcher, rows, tmp_path: Path) -> N
     assert [(line.pop("epoch"), line.pop("steps")) for line in lines] == [("1", "20"), ("2", "-1")]
     assert [{f"valid_{key}": float(value) for key, value in line.items()} for line in lines] == [first, first]
     other = MatcherEvaluator([row for row in rows if row.task == LONG], matcher[1], name="valid")
-    with pytest.raises(OSError, match=r"valid_results\.csv has other columns, those of other tasks"):
+    with pytest.raises(OSError, match=r"valid_results\.csv has the columns of other tasks"):
         other(matcher[0], folder)
     with pytest.raises(OSError, match="cannot be written"):
         evaluator(matcher[0], folder / evaluator.csv_file)
@@ -95,12 +95,12 @@ GOOD = {"text_a": "好", "text_b": "不好", "task": LOOSE, "label": 1}
 
 
 @pytest.mark.parametrize(("option", "value"), [("max_length", 5), ("batch_tokens", 0)])
-def test_limits_are_those_of_match_texts(matcher, option: str, value: int) -> None:
+def test_limits_are_checked_as_by_match_texts(matcher, option: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{option} must be"):
         MatcherEvaluator([GOOD], matcher[1], **{option: value})(matcher[0])
 
 
-def test_progress_is_shown_where_asked_for(matcher, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_on_request(matcher, capsys: pytest.CaptureFixture[str]) -> None:
     MatcherEvaluator([GOOD], matcher[1])(matcher[0])
     assert not capsys.readouterr().err
     MatcherEvaluator([GOOD], matcher[1], show_progress_bar=True)(matcher[0])
@@ -110,7 +110,7 @@ def test_progress_is_shown_where_asked_for(matcher, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "there are no rows"),
+        ([], "no rows to evaluate"),
         ([GOOD, {**GOOD, "label": 2}], "row 1: 'label' must be 0 or 1, got 2"),
         ([{**GOOD, "label": None}], "row 0: no label"),
         ([GOOD, {**GOOD, "text_b": " "}], "row 1: text_b is empty"),
@@ -123,21 +123,21 @@ def test_progress_is_shown_where_asked_for(matcher, capsys: pytest.CaptureFixtur
     ],
     ids=["none", "label", "unlabelled", "empty", "no-task", "tuple", "contest"],
 )
-def test_wrong_rows_are_named(matcher, given: list, message: str) -> None:
+def test_errors_name_the_row(matcher, given: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MatcherEvaluator(given, matcher[1])
 
 
-def test_an_encoder_is_no_matcher(matcher, tmp_path: Path) -> None:
+def test_an_encoder_is_rejected(matcher, tmp_path: Path) -> None:
     model, _ = make("bert", tmp_path)
     evaluator = MatcherEvaluator([GOOD], matcher[1])
-    with pytest.raises(ValueError, match=r"a BertModel is an encoder without a classifier$"):
+    with pytest.raises(ValueError, match=r"got BertModel, an encoder without a classifier$"):
         evaluator(model.bert)
     with pytest.raises(ValueError, match=r"^unknown task 'loose'; this model knows 'match'$"):
         evaluator(model)
 
 
-def test_unknown_tasks_are_named(matcher) -> None:
+def test_errors_name_unknown_tasks(matcher) -> None:
     with pytest.raises(InputError, match=r"^task_names must be a list of names, got the string 'loose'"):
         MatcherEvaluator([GOOD], matcher[1], task_names=LOOSE)
     with pytest.raises(InputError, match="row 0: unknown task 'loose'; known are 'strict'"):

@@ -1,4 +1,4 @@
-"""Reliability against a plain reckoning and at the edges; the picture: what it says, and that it is ever the same."""
+"""Reliability against a naive computation and at the edges; the picture's texts, formats and reproducibility."""
 
 import xml.etree.ElementTree
 from pathlib import Path
@@ -13,7 +13,7 @@ from kexue_hf.evaluation.reliability_picture import _interval, draw_reliability
 NAMES = ["短短匹配A类", "a < b & $x$"]
 
 
-def test_bins_shares_and_error_are_those_of_a_plain_reckoning() -> None:
+def test_bins_shares_and_error_equal_a_naive_computation() -> None:
     rng = np.random.default_rng(0)
     probabilities, labels = rng.random(300), rng.integers(0, 2, 300)
     found, error = reliability(probabilities, labels), 0.0
@@ -40,12 +40,12 @@ def test_edges_and_bins_without_pairs() -> None:
 @pytest.mark.parametrize(
     ("probabilities", "labels"), [([], []), ([0.5], [0, 1]), ([1.5], [1]), ([float("nan")], [1])], ids=str
 )
-def test_what_is_no_probability_is_refused(probabilities: list[float], labels: list[int]) -> None:
+def test_invalid_probabilities(probabilities: list[float], labels: list[int]) -> None:
     with pytest.raises(ValueError, match="expected"):
         reliability(np.array(probabilities), np.array(labels))
 
 
-def test_the_interval_is_wilsons() -> None:
+def test_wilsons_interval() -> None:
     assert _interval(0.1, 50) == pytest.approx((0.0435, 0.2136), abs=1e-4)  # 5 of 50
     assert _interval(0, 10)[0] == pytest.approx(0) and _interval(1, 10)[1] == pytest.approx(1)
 
@@ -56,10 +56,10 @@ def tasks() -> dict[str, Reliability]:
 
 
 @pytest.mark.parametrize("legible", [True, False])
-def test_the_same_figures_are_the_same_picture(
+def test_pictures_are_reproducible(
     legible: bool, tasks: dict[str, Reliability], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With letters as paths, or as text, to be drawn by whoever has the font."""
+    """With letters as paths, or as text for the viewer's fonts."""
     pytest.importorskip("matplotlib")
     fonts = (["DejaVu Sans"], legible)
     monkeypatch.setattr("kexue_hf.evaluation.reliability_picture.fonts_for", lambda names: fonts)
@@ -76,7 +76,7 @@ def test_the_same_figures_are_the_same_picture(
 
 
 @pytest.mark.parametrize("form", ["png", "pdf"])
-def test_names_without_a_font_become_numbers(
+def test_tasks_are_numbered_without_a_font_for_their_names(
     form: str, tasks: dict[str, Reliability], tmp_path: Path, recwarn
 ) -> None:
     pytest.importorskip("matplotlib")
@@ -85,15 +85,13 @@ def test_names_without_a_font_become_numbers(
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
-def test_what_cannot_be_drawn_is_said(
-    tasks: dict[str, Reliability], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_drawing(tasks: dict[str, Reliability], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OutputError, match=r"ends in \.png, \.svg, \.pdf"):
         draw_reliability(tasks, tmp_path / "a.jpg")
     (tmp_path / "a.svg").touch()
     with pytest.raises(OutputError, match="exists"):
         draw_reliability(tasks, tmp_path / "a.svg", overwrite=False)
-    with pytest.raises(OutputError, match="in a file"):
+    with pytest.raises(OutputError, match="parent is a file"):
         draw_reliability(tasks, tmp_path / "a.svg" / "b.svg")
     monkeypatch.setattr("kexue_hf.evaluation.reliability_picture.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install matplotlib"):

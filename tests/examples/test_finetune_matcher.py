@@ -95,7 +95,7 @@ def test_the_card_tells_tasks_rows_and_figures(trained: Path) -> None:
     assert "| 1 | 词语匹配B类 | 24 | 50.0% | 24 | 50.0% | 1.0000 | 1.0000 | " in card
     assert 'tasks="词语匹配A类"' in card and "--task '词语匹配A类'" in card and '.from_pretrained("out")' in card
     assert "longer than 12 tokens" in card and "![" in card and "](reliability.svg)" in card
-    assert "**F1 of all A: 1.0000; F1 of all B: 1.0000; F1, the mean: 1.0000.**" in card
+    assert "**F1 of all A tasks: 1.0000; F1 of all B tasks: 1.0000; mean F1: 1.0000.**" in card
     assert "None" not in card and str(trained) not in card and "| steps | 96 |" in card
     picture = (trained / "out" / "reliability.svg").read_text("utf-8")
     assert all(task in picture for task in TASKS) and "24 pairs, 50% match" in picture

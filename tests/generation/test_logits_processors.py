@@ -1,4 +1,4 @@
-"""Logits processors that tell the prompt from the continuation."""
+"""Logits processors that treat prompt and continuation separately."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_only_words_of_the_prompt(model: WoBertForCausalLM, beams: int) -> None:
+def test_only_tokens_of_the_prompt_are_generated(model: WoBertForCausalLM, beams: int) -> None:
     settings = {"max_new_tokens": 12, "num_beams": beams, "suppress_tokens": [0, 2], "eos_token_id": SEP}
     free = model.generate(**PROMPTS, **settings)[:, 6:]
     held = model.generate(**PROMPTS, **settings, logits_processor=[PromptWordsOnly(6, [SEP, 50])])[:, 6:]
@@ -40,7 +40,7 @@ def test_only_words_of_the_prompt(model: WoBertForCausalLM, beams: int) -> None:
     assert set(held[0].tolist()) <= {10, 11, 12, 13, SEP, 50, 0} and set(held[1].tolist()) <= {20, 21, SEP, 50, 0}
 
 
-def test_no_repetition_but_of_the_prompt() -> None:
+def test_repeating_the_prompt_is_allowed() -> None:
     ids = torch.tensor([[10, 11, 12, 20, 21, 20]])
     scores = torch.zeros(1, 30)
     whole = NoRepeatNGramLogitsProcessor(2)

@@ -1,4 +1,4 @@
-"""Reranking n-best lists: the mixture by hand, ties, empty candidates."""
+"""Reranking of n-best lists: interpolation, ties, empty candidates."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("length_normalized", [False, True], ids=["sum", "mean"])
-def test_the_total_is_the_mixture(pair, weight: float, length_normalized: bool) -> None:
+def test_the_total_interpolates_score_and_log_prob(pair, weight: float, length_normalized: bool) -> None:
     ranked = rerank(*pair, CANDIDATES, SCORES, weight=weight, length_normalized=length_normalized)
     assert sorted(candidate.place for candidate in ranked) == [0, 1, 2, 3]
     assert ranked[-1].text == "" and ranked[-1].total is None
@@ -36,11 +36,11 @@ def test_without_scores_the_model_decides_alone(pair) -> None:
         assert candidate.total == candidate.log_prob and candidate.score is None
 
 
-def test_equal_ones_keep_their_order(pair) -> None:
+def test_equal_candidates_keep_their_order(pair) -> None:
     assert [candidate.place for candidate in rerank(*pair, ["好", "天", "好"], [-5, 0, -5], weight=0)] == [1, 0, 2]
 
 
-def test_lists_are_ranked_apart(pair) -> None:
+def test_lists_are_ranked_independently(pair) -> None:
     lists = [(CANDIDATES, SCORES), ([], None), (CANDIDATES[:2], None)]
     together = rerank_lists(*pair, lists)
     for found, (candidates, scores) in zip(together, lists, strict=True):
@@ -51,7 +51,7 @@ def test_lists_are_ranked_apart(pair) -> None:
 @pytest.mark.parametrize(
     ("candidates", "scores", "options", "message"),
     [
-        (["好"], [1, 2], {}, "1 candidates need as many scores, got 2"),
+        (["好"], [1, 2], {}, "expected 1 scores, one per candidate, got 2"),
         (["好"], [float("nan")], {}, "finite numbers, got nan"),
         (["好"], ["1"], {}, "finite numbers, got '1'"),
         (["好"], [10**400], {}, "finite numbers, got 1000000"),
@@ -59,6 +59,6 @@ def test_lists_are_ranked_apart(pair) -> None:
     ],
     ids=["number", "nan", "string", "beyond_floats", "weight"],
 )
-def test_a_wrong_call_is_refused(pair, candidates, scores, options: dict[str, float], message: str) -> None:
+def test_invalid_arguments(pair, candidates, scores, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rerank(*pair, candidates, scores, **options)
