@@ -215,9 +215,9 @@ def _is_no_file(path: Path) -> bool:
 
 def _pieces(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
     """The rows as `match_texts` takes their pairs together."""
-    from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
+    from kexue_hf.pipelines.chunks import MAX_CHARACTERS, chunks
 
-    return chunks(rows, _PAIRS_AT_ONCE, CHARACTERS_AT_ONCE, lambda row: len(row[0].text_a) + len(row[0].text_b))
+    return chunks(rows, _PAIRS_AT_ONCE, MAX_CHARACTERS, lambda row: len(row[0].text_a) + len(row[0].text_b))
 
 
 def _noted(rows: Iterable[_Row], read: "collections.deque[_Row]") -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""A network in evaluation mode for a while, each of its modules left in the mode it was in."""
+"""Put a network into evaluation mode temporarily."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block.
+    """Put the model into evaluation mode within the block, then restore the mode of each module.
 
-    `model.eval()` and `model.train(before)` would not do: they set every module alike, and a part that its owner has
-    frozen in evaluation mode, dropout off, would be trained with dropout from then on.
+    `model.eval()` followed by `model.train(before)` would set all modules alike. A part that its owner had frozen in
+    evaluation mode would then train with dropout.
     """
     training = [module for module in model.modules() if module.training]
     for module in training:

@@ -160,7 +160,7 @@ def test_pieces_grow_on_where_they_were(
     command: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What goes through the model together decides the last digits."""
-    monkeypatch.setattr("kexue_hf.pipelines.text_pieces._FIRST_TEXTS", 1)
+    monkeypatch.setattr("kexue_hf.pipelines.chunks._FIRST_TEXTS", 1)
     place, _, function = function.rpartition(".")
     module = importlib.import_module(f"kexue_hf.{place}")
     compute, sizes = getattr(module, function), []

@@ -74,7 +74,7 @@ class TestOneText:
             (np.array("天气"), "an iterable of texts, got ndarray"),
             (["天气", None], "text 1 must be a string, got NoneType"),
             (pd.Series(["天气", np.nan]), "text 1 must be a string, got float"),
-            (["\ud800"], "text 0 holds half a surrogate pair"),
+            (["\ud800"], "text 0 contains an unpaired surrogate"),
         ],
         ids=["table", "dictionary", "bytes", "number", "none", "array of one", "none in it", "nan in it", "surrogate"],
     )
@@ -94,19 +94,19 @@ def test_pipelines_take_them_too(pair, task: str, form: str) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("GPT2LMHeadModel", "scores are of the next token"),
-        ("PerformerBertForCausalLM", "scores are of the next token"),
-        ("WoBertForCausalLM", "scores are of the next token"),
-        ("BertModel", "no scores of the vocabulary"),
-        ("TtaModel", "no scores of the vocabulary"),
-        ("BertForSequenceClassification", "no scores of the vocabulary"),
-        ("WoBertForTokenClassification", "no scores of the vocabulary"),
+        ("GPT2LMHeadModel", "predicts the next token"),
+        ("PerformerBertForCausalLM", "predicts the next token"),
+        ("WoBertForCausalLM", "predicts the next token"),
+        ("BertModel", "does not score the vocabulary"),
+        ("TtaModel", "does not score the vocabulary"),
+        ("BertForSequenceClassification", "does not score the vocabulary"),
+        ("WoBertForTokenClassification", "does not score the vocabulary"),
         ("a decoder under another name", "do not depend on the tokens after it"),
     ],
 )
 @pytest.mark.parametrize("function", ["score_texts", "Corrector.correct", "rerank"])
 def test_only_a_masked_language_model_scores(pair, tmp_path: Path, head: str, message: str, function: str) -> None:
-    with pytest.raises(ValueError, match=f"a masked language model is needed.*{message}"):
+    with pytest.raises(ValueError, match=f"expected a masked language model.*{message}"):
         FUNCTIONS[function](head_of(head, pair[0].config), pair[1], TEXTS)
 
 

@@ -180,11 +180,11 @@ def test_nothing_wanted_is_nothing_done() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "one_pass"}, "sees the token that it is to predict"),
+        ({"method": "one_pass"}, "one_pass needs a model that does not see the token"),
         ({"method": "twice"}, "method must be one of"),
-        ({"mask_token_id": None}, "this tokenizer has none"),
-        ({"positions": WANTED[:1]}, r"positions must be of input_ids' shape \[3, 7\], got \[1, 7\]"),
-        ({"positions": ~WANTED}, "some are padding"),
+        ({"mask_token_id": None}, "masking needs a tokenizer with a mask token"),
+        ({"positions": WANTED[:1]}, r"positions must have the shape of input_ids \[3, 7\], got \[1, 7\]"),
+        ({"positions": ~WANTED}, "got some where attention_mask is 0"),
     ],
     ids=["leak", "method", "mask", "shape", "padding"],
 )

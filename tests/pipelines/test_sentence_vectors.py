@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from kexue_hf import NezhaConfig, NezhaModel, TtaConfig, TtaForMaskedLM, TtaModel, WoBertConfig, WoBertModel, convert
-from kexue_hf.pipelines.sentence_vectors import ids_left_out, sentence_vectors
+from kexue_hf.pipelines.sentence_vectors import excluded_ids, sentence_vectors
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tta_tf_ckpt"
 TOLERANCE = 5e-5
@@ -134,8 +134,8 @@ def test_no_texts_are_no_rows() -> None:
 
 def test_a_tokenizer_without_special_tokens_and_one_with_several() -> None:
     model = tiny()
-    assert ids_left_out(Ids((), ())) == {0}
-    assert ids_left_out(Ids((5, 3), (1, 6))) == {0, 1, 3, 5, 6}
+    assert excluded_ids(Ids((), ())) == {0}
+    assert excluded_ids(Ids((5, 3), (1, 6))) == {0, 1, 3, 5, 6}
     with torch.no_grad():
         states = model(torch.tensor([[7, 8]])).last_hidden_state[0]
     np.testing.assert_allclose(
@@ -164,7 +164,7 @@ def test_layers_are_those_of_the_hidden_states() -> None:
     ("arguments", "message"),
     [
         ({"texts": ["7", None]}, "text 1 must be a string, got NoneType"),
-        ({"texts": ["\ud800"]}, "half a surrogate pair"),
+        ({"texts": ["\ud800"]}, "contains an unpaired surrogate"),
         ({"batch_tokens": 0}, "at least 1"),
         ({"max_length": 17}, "from 3 to 16"),
         ({"max_length": 2}, "from 3 to 16"),

@@ -250,16 +250,16 @@ def test_a_matcher_with_adapters_of_a_classifier_has_its_tasks(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tasks": "lose"}, "unknown task 'lose'; this model knows 'loose', 'strict', '短长匹配A类'"),
-        ({"tasks": 3}, "task ids of this model are 0 to 2, got 3"),
-        ({"tasks": [0, -1]}, "task ids of this model are 0 to 2, got -1"),
-        ({"tasks": [True]}, "by its name or its id, got True"),
-        ({"tasks": True}, "by its name or its id, got True"),
-        ({"tasks": 1.5}, "by its name or its id, got 1.5"),
-        ({"tasks": [np.float64(1)]}, "by its name or its id, got "),
-        ({"tasks": []}, "no tasks are named; this model knows 'loose'"),
-        ({"pairs": {"text_a": "a", "text_b": "b"}}, "got a single dict: put it into a list"),
-        ({"pairs": "ab"}, "got a single str"),
+        ({"tasks": "lose"}, "unknown task 'lose'; this model has 'loose', 'strict', '短长匹配A类'"),
+        ({"tasks": 3}, "task id must be from 0 to 2 for this model, got 3"),
+        ({"tasks": [0, -1]}, "task id must be from 0 to 2 for this model, got -1"),
+        ({"tasks": [True]}, "the name or the id of a task, got True"),
+        ({"tasks": True}, "the name or the id of a task, got True"),
+        ({"tasks": 1.5}, "the name or the id of a task, got 1.5"),
+        ({"tasks": [np.float64(1)]}, "the name or the id of a task, got "),
+        ({"tasks": []}, "at least one task, got none; this model has 'loose'"),
+        ({"pairs": {"text_a": "a", "text_b": "b"}}, "got a dict: put it into a list"),
+        ({"pairs": "ab"}, "got a str: put it into a list"),
         ({"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         ({"pairs_at_once": 0}, "pairs_at_once must be at least 1"),
         ({"max_length": 17}, "max_length must be from 6 to 16 for this model, got 17"),
@@ -286,7 +286,7 @@ def test_wrong_arguments_are_named_before_anything_is_read(matcher, arguments: d
             {"text_a": "a", "label": 1},
             "pair 1: has no field 'text_b', only text_a, label; a pair has text_a and text_b",
         ),
-        ({"text_a": "a", "text_b": "b", "task": "x"}, "pair 1: unknown task 'x'; this model knows 'loose'"),
+        ({"text_a": "a", "text_b": "b", "task": "x"}, "pair 1: unknown task 'x'; this model has 'loose'"),
     ],
     ids=lambda value: None if isinstance(value, dict | tuple) else value[8:30].replace(" ", "-"),
 )
@@ -300,15 +300,15 @@ def test_wrong_pairs_are_named(matcher, pair, message: str) -> None:
 def test_what_is_no_matcher_is_refused(matcher, tmp_path: Path) -> None:
     tokenizer = tokenizer_in(tmp_path)
     three = BertForSequenceClassification(BertConfig(**SIZES, num_labels=3))
-    with pytest.raises(ValueError, match="got a BertForSequenceClassification of 3 classes"):
+    with pytest.raises(ValueError, match="got a BertForSequenceClassification with 3 classes"):
         match_texts(three, tokenizer, SHORT)
     values = BertForSequenceClassification(BertConfig(**SIZES, problem_type="regression"))
-    with pytest.raises(ValueError, match="of values or several labels a pair"):
+    with pytest.raises(ValueError, match="with values or several labels per pair"):
         match_texts(values, tokenizer, SHORT)
     encoder = ClnMatcherModel(matcher[0].config)
-    with pytest.raises(ValueError, match="a ClnMatcherModel gives no two classes for a pair of texts"):
+    with pytest.raises(ValueError, match="expected a text matcher with two classes.*got ClnMatcherModel"):
         list(match_texts(encoder, tokenizer, SHORT))
     with pytest.raises(ValueError, match="knows no tokens but special ones"):
         match_texts(matcher[0], BertTokenizer(), SHORT)
-    with pytest.raises(ValueError, match="a tokenizer is needed, the one that belongs to the model, got None"):
+    with pytest.raises(ValueError, match="expected the model's tokenizer, got None"):
         match_texts(matcher[0], None, SHORT)

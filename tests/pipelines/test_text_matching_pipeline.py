@@ -54,19 +54,19 @@ def test_options_are_the_pipelines_or_the_calls(parts) -> None:
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
-        (PAIRS[0], {"top_k": 3}, "no option 'top_k', only task, tasks, max_length"),
-        (PAIRS[0], {"task": "x"}, "unknown task 'x'; this model knows 'loose', 'strict'"),
+        (PAIRS[0], {"top_k": 3}, "takes the options task, tasks, max_length, .*got 'top_k'"),
+        (PAIRS[0], {"task": "x"}, "unknown task 'x'; this model has 'loose', 'strict'"),
         (PAIRS[0], {"task": "loose", "tasks": "strict"}, "either task or tasks"),
         (
             {**DICTIONARIES[0], "task": 9},
             {},
-            "are 0 to 2, got 9 .the task of '今天天气不错'",
+            "from 0 to 2 for this model, got 9 .the task of '今天天气不错'",
         ),
         ("今天", {}, "a pair must be two texts or a dictionary with text_a and text_b, got '今天'"),
         (["今天"], {}, "a pair must be two texts"),
         ([PAIRS[0], ("a", " ")], {}, "pair 1: text_b is empty"),
         ([PAIRS[0], {**DICTIONARIES[0], "task": "x"}], {}, "pair 1: unknown task 'x'.* .the task of '今天天气不错'"),
-        ({"text": "今天"}, {}, "has no field 'text_a', only text"),
+        ({"text": "今天"}, {}, "got text without 'text_a'"),
     ],
     ids=["option", "task", "both", "own-task", "string", "one-text", "empty", "its-task", "other-fields"],
 )

@@ -12,7 +12,8 @@ import transformers
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, convert
-from kexue_hf.pipelines.text_scoring import TextScore, chunks, score_stream, score_texts
+from kexue_hf.pipelines.chunks import chunks
+from kexue_hf.pipelines.text_scoring import TextScore, score_stream, score_texts
 from kexue_hf.pipelines.text_windows import encode_texts, frame_of, longest_row, windows
 
 SPECIAL = ["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]"]
@@ -236,10 +237,10 @@ def test_where_nothing_says_how_long() -> None:
     ("texts", "options", "message"),
     [
         (["今天", None], {}, "text 1 must be a string, got NoneType"),
-        (["\ud800"], {}, "half a surrogate pair"),
+        (["\ud800"], {}, "contains an unpaired surrogate"),
         (["今"], {"max_length": 99}, "max_length must be from 3 to 16"),
         (["今"], {"max_length": 2}, "max_length must be from 3 to 16"),
-        (["今"], {"overlap": 14}, "windows of 14 tokens cannot overlap by 14"),
+        (["今"], {"overlap": 14}, "overlap must be from 0 to 13 for windows of 14 tokens, got 14"),
         (["今"], {"batch_tokens": 0}, "batch_tokens must be at least 1"),
         (["今"], {"method": "no"}, "method must be one of"),
     ],
