@@ -12,7 +12,7 @@ words: 80 % hidden, 10 % replaced, 10 % left), the T-TA by examples/pretrain_tta
 * train: both, side by side, one thread each, `--steps` steps, the rate constant but for WARM_UP steps and the last
   DECAY; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
 * head: seconds and memory of a training step of the T-TA over a BERT's Chinese vocabulary (21,128 tokens; 32 rows of
-  128), the loss computed in chunks (kexue_hf/trainers/loss_in_chunks.py) and by the model itself.
+  128), the loss computed in chunks (kexue_hf/trainers/chunked_loss.py) and by the model itself.
 * measure: held-out pseudo-perplexity, exp(-mean of log p(token i | all others)), of both in the same way and on the
   same texts, by one pass of the T-TA and by one masked copy for each token of the other; special tokens are given, not
   counted. Beside it: unigrams (counts of the training text, one added to each). Of the final models, and of their
@@ -236,14 +236,14 @@ def training_step(chunks: bool, bfloat16: bool) -> dict[str, float]:
     import torch
 
     from kexue_hf import TtaConfig, TtaForMaskedLM
-    from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
+    from kexue_hf.trainers.chunked_loss import use_chunked_loss
 
     torch.set_num_threads(1)
     config = TtaConfig(vocab_size=21_128, **SIZES, intermediate_size=4 * SIZES["hidden_size"])
     model = TtaForMaskedLM(config).train()
     optimizer = torch.optim.AdamW(model.parameters())
     if chunks:
-        loss_in_chunks(model)
+        use_chunked_loss(model)
     ids = torch.randint(7, 21_128, (32, LENGTH))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []

@@ -42,15 +42,14 @@ from kexue_hf.errors import InputError
 from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import (
     check_model,
-    check_nothing_is_replaced,
+    check_output_folder,
     check_range,
     check_training,
-    leave_process_group,
-    one_line,
+    one_line_errors,
     remove_checkpoints,
 )
-from kexue_hf.trainers.training_script import print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -214,7 +213,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, None, options.report)
-    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
@@ -231,7 +230,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             raise InputError(f"{options.eval_file}: label {row['label']!r} does not occur in {options.train_file}")
 
     set_seed(arguments.seed)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         labels = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": ids}
         config = load_config(options, labels)
@@ -243,7 +242,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.calibrate:
         texts = [row["text"] for row in rows["train"]]
         chosen = np.random.default_rng(arguments.seed).permutation(len(texts))[: options.calibrate]
-        with one_line("--calibrate"):
+        with one_line_errors("--calibrate"):
             kexue_hf.calibrate_performer(model, [texts[i] for i in chosen], tokenizer, max_length=min(length, 256))
 
     data = {
@@ -277,7 +276,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     )
     remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
-        print(why_from_the_beginning(arguments.output_dir))
+        print(restart_reason(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
     trained = result.global_step > trainer.first_step
     if not trained and trainer.is_world_process_zero():

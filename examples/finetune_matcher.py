@@ -56,16 +56,15 @@ from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
 from kexue_hf.trainers.checked_options import (
     check_model,
-    check_nothing_is_replaced,
+    check_output_folder,
     check_range,
     check_training,
-    leave_process_group,
-    one_line,
+    one_line_errors,
     remove_checkpoints,
 )
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer
-from kexue_hf.trainers.training_script import print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
+from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, restart_reason
 
 MATCHER = ClnMatcherConfig.model_type
 PICTURE = "reliability.svg"
@@ -262,7 +261,7 @@ def check(options: Options, arguments: TrainingArguments) -> None:
     """Raise InputError for options that cannot work, before anything is read."""
     check_training(arguments, options.dropout, options.report)
     check_model(options.model)
-    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_range({"max_train_rows": options.max_train_rows}, 1)
     check_range({"ema_decay": options.ema_decay}, 0, 1)
     loss_of(options.loss, gamma=options.focal_gamma)
@@ -323,7 +322,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check(options, arguments)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         config = AutoConfig.from_pretrained(options.model)
         tokenizer = AutoTokenizer.from_pretrained(options.model)
     names = known_tasks(options, config)
@@ -342,7 +341,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     loss = loss_of(options.loss, weights, options.focal_gamma)
 
     set_seed(arguments.seed)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         model = load_model(options, config, names)
         check_tokenizer(model, tokenizer, strict=True)
         frame = pair_frame_of(tokenizer)
@@ -364,7 +363,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         **{name: getattr(model.config, name) for name in NETWORK},
         "checksum of the vocabulary": zlib.crc32(json.dumps(sorted(tokenizer.get_vocab().items())).encode()),
     }
-    with one_line("wrong options"):
+    with one_line_errors("wrong options"):
         trainer = MatcherTrainer(
             model=model,
             args=arguments,
@@ -384,7 +383,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
 def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]]) -> dict[str, Any]:
     first, folder = trainer.is_world_process_zero(), Path(trainer.args.output_dir)
     if options.resume and last_whole_checkpoint(folder) is None and first:
-        print(why_from_the_beginning(folder))
+        print(restart_reason(folder))
     result = trainer.resume() if options.resume else trainer.train()
     trained = trainer.state.global_step > trainer.first_step
     if not trained and first:

@@ -36,17 +36,16 @@ from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsO
 from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import (
     check_model,
-    check_nothing_is_replaced,
+    check_output_folder,
     check_range,
     check_training,
-    leave_process_group,
-    one_line,
+    one_line_errors,
     remove_checkpoints,
 )
-from kexue_hf.trainers.labelled_positions import score_target_positions_only
-from kexue_hf.trainers.seq_to_seq import UniLmCollator
-from kexue_hf.trainers.training_script import print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.trainers.collators import UniLmCollator
+from kexue_hf.trainers.selected_logits import compute_target_logits_only
+from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
 
 # Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
 FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)
@@ -157,7 +156,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, options.dropout, options.report)
-    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     check_range({"num_beams": options.num_beams, "max_train_rows": options.max_train_rows}, 1)
     check_range({"no_repeat": options.no_repeat}, 0)
@@ -175,7 +174,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         lead_scores = rouge_l(references, leads)
 
     set_seed(arguments.seed)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         config = AutoConfig.from_pretrained(options.model)
         if not isinstance(config, WoBertConfig):
@@ -206,10 +205,10 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     )
     if options.max_train_rows is not None and options.max_train_rows < len(data):
         data = data.shuffle(seed=arguments.seed).select(range(options.max_train_rows))
-    score_target_positions_only(model)
+    compute_target_logits_only(model)
     rows_of_a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     facts = {"rows": len(data), "seed": arguments.seed, "rows of a step": rows_of_a_step}
-    with one_line("wrong options"):
+    with one_line_errors("wrong options"):
         trainer = MarkingTrainer(
             model=model,
             args=arguments,
@@ -220,7 +219,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         )
     remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
-        print(why_from_the_beginning(arguments.output_dir))
+        print(restart_reason(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
     trained = result.global_step > trainer.first_step
     if not trained and trainer.is_world_process_zero():

@@ -30,11 +30,11 @@ from transformers import (
 
 from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.checked_options import check_range, leave_process_group
+from kexue_hf.trainers.checked_options import check_range
+from kexue_hf.trainers.collators import NextSegmentCollator, WordMaskingCollator
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
-from kexue_hf.trainers.training_script import run_script
-from kexue_hf.trainers.word_masking import NextSegmentCollator, WordMaskingCollator
+from kexue_hf.trainers.training_script import leave_process_group, run_script
 from kexue_hf.vocabulary.building import build_vocabulary
 
 
@@ -60,14 +60,14 @@ class MaskedWords(Pretraining):
             vocab_size=len(tokenizer),
             vocab_fingerprint=tokenizer.vocab_fingerprint,
             add_pooling_layer=next_segment,
-            **self.sizes(),
+            **self.config_options(),
         )
         return (WoBertForPreTraining if next_segment else WoBertForMaskedLM)(config), tokenizer
 
-    def given_model(self) -> tuple[Any, Any]:
+    def load_model(self) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(self.options.model)
         config = AutoConfig.from_pretrained(self.options.model)
-        auto_class, changes = AutoModelForMaskedLM, self.changes(config, tokenizer)
+        auto_class, changes = AutoModelForMaskedLM, self.config_changes(config, tokenizer)
         if self.options.next_segment:
             auto_class = AutoModelForPreTraining
             kind = MODEL_FOR_PRETRAINING_MAPPING.get(type(config), None)
@@ -88,7 +88,7 @@ class MaskedWords(Pretraining):
     def facts(self, model: Any) -> dict[str, Any]:
         return {**super().facts(model), "next_segment": self.options.next_segment}
 
-    def more_figures(self, measured: dict[str, float]) -> dict[str, float]:
+    def extra_figures(self, measured: dict[str, float]) -> dict[str, float]:
         if not self.options.next_segment:
             return {}
         # The loss is then of both tasks.

@@ -25,12 +25,11 @@ from transformers import AutoConfig, AutoTokenizer, TrainingArguments
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer
 from kexue_hf.corpora.packing import tokens_around
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.checked_options import leave_process_group
-from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
+from kexue_hf.trainers.chunked_loss import use_chunked_loss
+from kexue_hf.trainers.collators import LanguageAutoencodingCollator
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
-from kexue_hf.trainers.training_script import run_script
-from kexue_hf.trainers.word_masking import LanguageAutoencodingCollator
+from kexue_hf.trainers.training_script import leave_process_group, run_script
 from kexue_hf.vocabulary.building import build_character_vocabulary
 
 QUERY_SOURCES = ("mask_embedding", "position")
@@ -70,12 +69,12 @@ class Autoencoding(Pretraining):
             vocab_size=len(tokenizer),
             vocab_fingerprint=tokenizer.vocab_fingerprint,
             **special_ids(tokenizer),
-            **self.sizes(),
-            **self.chosen_source(),
+            **self.config_options(),
+            **self.query_options(),
         )
         return TtaForMaskedLM(config), tokenizer
 
-    def given_model(self) -> tuple[Any, Any]:
+    def load_model(self) -> tuple[Any, Any]:
         model, tokenizer = self.options.model, AutoTokenizer.from_pretrained(self.options.model)
         config = AutoConfig.from_pretrained(model)
         if not getattr(config, "mask_diagonal", True):
@@ -83,7 +82,7 @@ class Autoencoding(Pretraining):
                 f"{model} has mask_diagonal false: a token would see itself, which it is to predict; set it to true "
                 "in config.json to train that network as a T-TA again"
             )
-        changes = {**special_ids(tokenizer), **self.changes(config, tokenizer), **self.chosen_source()}
+        changes = {**special_ids(tokenizer), **self.config_changes(config, tokenizer), **self.query_options()}
         tta, found = TtaForMaskedLM.from_pretrained(model, dtype="float32", output_loading_info=True, **changes)
         missing = sorted(found["missing_keys"])
         needed = [name for name in missing if name.startswith(TRUNK)]
@@ -96,10 +95,10 @@ class Autoencoding(Pretraining):
             print(f"newly initialised, for {model} has none: {', '.join(missing)}")
         return tta, tokenizer
 
-    def save_scores(self, model: Any) -> None:
-        loss_in_chunks(model)  # nearly all positions are labelled
+    def limit_logits(self, model: Any) -> None:
+        use_chunked_loss(model)  # nearly all positions are labelled
 
-    def chosen_source(self) -> dict[str, str]:
+    def query_options(self) -> dict[str, str]:
         return {} if self.options.query_source is None else {"query_source": self.options.query_source}
 
     def facts(self, model: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from kexue_hf.performer.distillation import collator, has_masked_head
 from kexue_hf.performer.recovery_card import recovery_card
 from kexue_hf.performer.recovery_figures import HeldOut
 from kexue_hf.pipelines.text_windows import frame_of, room_in
-from kexue_hf.trainers.checked_options import one_line
+from kexue_hf.trainers.checked_options import one_line_errors
 
 KINDS = {
     "ForMaskedLM": AutoModelForMaskedLM,
@@ -138,7 +138,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
         except ValueError:
             raise InputError(f"--layers must be numbers with commas between them, got {options.layers!r}") from None
     check_model_name(options.model)
-    with one_line(options.model):
+    with one_line_errors(options.model):
         config = AutoConfig.from_pretrained(options.model)
         name = (config.architectures or ["Model"])[0]
         kind = kind_of(name)
@@ -235,7 +235,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         report["softmax"] = {"masked_word_loss": measure.softmax_loss}
     stages = report["stages"] = {"swapped": measure(model)}
     show("swapped", stages)
-    with one_line("calibration"):
+    with one_line_errors("calibration"):
         kexue_hf.calibrate_performer(model, texts[:32], tokenizer, max_length=options.max_length)
     stages["calibrated"] = measure(model)
     show("calibrated", stages)

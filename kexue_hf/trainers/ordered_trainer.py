@@ -172,7 +172,7 @@ def seed_of(args: Any) -> int:
     return int(args.seed if args.data_seed is None else args.data_seed)
 
 
-def asked_for_processes_that_are_not_there() -> bool:
+def missing_processes_requested() -> bool:
     """Was the script started by `accelerate launch --cpu --num_processes N`, which starts one process only?
 
     accelerate (checked: 1.15, commands/launch.py:launch_command) leaves several processes on CPUs to MPI, and without
@@ -183,4 +183,4 @@ def asked_for_processes_that_are_not_there() -> bool:
     return set_by_launcher and not started and not torch.distributed.is_initialized()
 
 
-__all__ = ["OrderedTrainer", "asked_for_processes_that_are_not_there", "seed_of", "shard", "share_of"]
+__all__ = ["OrderedTrainer", "missing_processes_requested", "seed_of", "shard", "share_of"]

@@ -250,7 +250,7 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
             ["a", "b", "--task", "lose"],
             "unknown task 'lose'; this model has 'loose', 'strict', '短长匹配A类'",
         ),
-        ("bert", ["a", "b", "--task", "strict"], "unknown task 'strict'; this model knows 'match'"),
+        ("bert", ["a", "b", "--task", "strict"], "unknown task 'strict'; this model has 'match'"),
         ("matcher", ["--file", "TASK"], "task.jsonl, line 2: unknown task 'x'; this model has 'loose'"),
         (
             "matcher",

@@ -7,7 +7,7 @@ import json
 import sys
 
 from examples import finetune_matcher, pretrain_mlm, pretrain_tta
-from kexue_hf.trainers.checked_options import leave_process_group
+from kexue_hf.trainers.training_script import leave_process_group
 
 SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 

@@ -360,7 +360,7 @@ def test_the_option_of_transformers_is_refused(encoder, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         script.main(arguments(encoder, train, tmp_path / "out", "--resume_from_checkpoint=x"))
     assert exit_.value.code == 2
-    assert "--resume_from_checkpoint has no effect here: --resume goes on" in capsys.readouterr().err
+    assert "--resume_from_checkpoint has no effect here: leave it out" in capsys.readouterr().err
 
 
 def test_a_finished_model_is_replaced_on_demand_only(encoder, tmp_path, capsys):
@@ -372,7 +372,7 @@ def test_a_finished_model_is_replaced_on_demand_only(encoder, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         script.main(arguments(encoder, train, out, "--max_steps=1"))
     error = capsys.readouterr().err
-    assert exit_.value.code == 2 and "holds what an earlier training left (config.json): " in error
+    assert exit_.value.code == 2 and "holds the files of an earlier training (config.json): " in error
     assert "--overwrite" in error and error.count("\n") == 1
     assert (out / "model.safetensors").stat() == before
     script.main(arguments(encoder, train, out, "--max_steps=1", "--overwrite"))

@@ -133,7 +133,7 @@ def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
         assert f"was made with {message}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         script.main(arguments(encoder, contest, out, *options))
-    assert "holds what an earlier training left" in capsys.readouterr().err
+    assert "holds the files of an earlier training" in capsys.readouterr().err
 
 
 def test_a_matcher_goes_on_with_its_own_tasks(trained, tmp_path, capsys):
@@ -213,7 +213,7 @@ def test_the_longer_text_is_cut(encoder):
         (["--label_names", "label"], "--label_names has no effect here: they are labels, task_ids"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor has no effect here: the loss is"),
         (["--focal_gamma=3"], "--focal_gamma has no effect here: it is of --loss focal; leave it out"),
-        (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: --resume goes on"),
+        (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: leave it out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -75,7 +75,7 @@ def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, caps
         (ROWS, ["--eval_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (ROWS, ["--batch_size=0"], "--batch_size must be 1 or more, got 0"),
         (ROWS, ["--num_beams=0"], "--num_beams must be 1 or more, got 0"),
-        (ROWS, ["--report=nodir/x.json"], "--report must be a file in a folder that exists"),
+        (ROWS, ["--report=nodir/x.json"], "--report must be a file in an existing folder"),
         (ROWS, ["--model=nonexist"], "--model nonexist cannot be used: "),
         (ROWS, ["--attention=foo"], "cannot be used: "),
         (ROWS, ["--model={bert}"], "is a bert: writing needs a UniLM, which is WoBertForCausalLM only"),

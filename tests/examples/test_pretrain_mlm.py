@@ -143,7 +143,7 @@ def test_a_kill_before_the_mark_leaves_the_checkpoint_before(text, tmp_path, mon
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
     # Where none is whole, that is said.
     (tmp_path / "checkpoint-2" / "progress.json").unlink()
-    assert "(none of checkpoint-2 holds progress.json" in whole_checkpoints.why_from_the_beginning(tmp_path)
+    assert "(none of checkpoint-2 holds progress.json" in whole_checkpoints.restart_reason(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -326,10 +326,10 @@ def test_goes_on_from_a_folder(text, tmp_path):
         (["--train_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (["--streaming"], "a stream has no known length"),
         (["--text_column=body"], "line 1: has no column 'body', only text"),
-        (["--max_length=2"], "--max_length must leave room"),
+        (["--max_length=2"], "--max_length must be at least 3"),
         (["--pack=tight"], "--pack must be rows or segments, got 'tight'"),
         (["--batch_size=640"], "rows, a step takes 640"),
-        (["--report_to=tensorboard"], "needs another package: pip install tensorboard"),
+        (["--report_to=tensorboard"], "needs the package tensorboard: pip install tensorboard"),
         (["--segment_characters=-5"], "--segment_characters must be 1 or more, got -5"),
         (["--shuffle_buffer=0"], "--shuffle_buffer must be 1 or more, got 0"),
         (["--preprocessing_num_proc=-1"], "--preprocessing_num_proc must be 1 or more, got -1"),
@@ -338,7 +338,7 @@ def test_goes_on_from_a_folder(text, tmp_path):
         (["--dropout=2"], "--dropout must be from 0 to 1, got 2"),
         (["--seed=-1"], "--seed must be from 0 to 4294967295, got -1"),
         (["--output_dir={text}"], "--output_dir must be a folder, "),
-        (["--report=nodir/x.json"], "--report must be a file in a folder that exists, got nodir/x.json"),
+        (["--report=nodir/x.json"], "--report must be a file in an existing folder, got nodir/x.json"),
         (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: a vocabulary of 10 tokens was asked for"),
         (["--vocabulary=nofile"], "nofile does not exist; --vocabulary takes a vocab.txt"),
         (["--num_attention_heads=3"], "a new model cannot be made: "),
@@ -359,7 +359,7 @@ def test_what_an_earlier_training_left_is_not_replaced_unasked(text, tmp_path, c
     options = ["--max_steps=2", "--save_steps=1"]
     train(text, tmp_path, *options)
     before = (tmp_path / "model.safetensors").read_bytes()
-    message = "holds what an earlier training left (config.json): give another folder, --resume"
+    message = "holds the files of an earlier training (config.json): give another folder, --resume"
     assert message in failure(capsys, arguments(text, tmp_path, "--max_steps=1", "--seed=5"))
     assert (tmp_path / "model.safetensors").read_bytes() == before
     (tmp_path / "config.json").unlink()
@@ -444,17 +444,17 @@ def test_a_model_with_fewer_rows_than_its_tokenizer_has_tokens_is_refused(text, 
 
 def test_readers_that_all_tokenise_everything_are_said(text, tmp_path, capsys):
     options = ["--streaming", "--max_steps=1", "--dataloader_num_workers=2", "--train_file=nowhere.txt"]
-    assert "each of 2 processes and workers tokenises" in failure(capsys, arguments(text, tmp_path, *options), lines=2)
+    assert "each of 2 processes and workers tokenizes" in failure(capsys, arguments(text, tmp_path, *options), lines=2)
 
 
 def test_processes_that_do_not_know_of_each_other_are_said(text, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     options = [option for option in arguments(text, tmp_path) if option != "--use_cpu"]
-    assert "2 processes were started that do not know of each other" in failure(capsys, options)
+    assert "expected 2 connected processes, got separate ones" in failure(capsys, options)
 
 
 def test_accelerate_that_starts_one_process_only_is_said(text, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("MASTER_PORT", "29500")
     error = failure(capsys, arguments(text, tmp_path, "--pack=rows", "--batch_size=640"), lines=2)
-    assert "warning: this is one process, but" in error
+    assert "warning: accelerate was asked for several processes but started one" in error

@@ -63,7 +63,7 @@ def test_costs_and_threshold_are_those_that_were_counted() -> None:
 def test_costs_of_ones_own() -> None:
     own = Confusion.of_kinds(*KINDS, costs={"other tone": 7.0, "shape too": -0.25})("竟")
     assert [own[char] for char in "镜净精近章"] == [-0.25, 0.0, 7.0, COSTS["near sound"], COSTS["shape"]]
-    with pytest.raises(ValueError, match="expected a cost from same tone, other tone.*got 'tone'"):
+    with pytest.raises(ValueError, match=r"expected a cost from same tone, other tone.*got 'tone'"):
         Confusion.of_kinds(*KINDS, costs={"tone": 1.0})
 
 

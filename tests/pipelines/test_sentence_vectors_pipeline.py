@@ -41,7 +41,7 @@ def test_options_are_the_pipelines_or_the_calls(pair) -> None:
     embed = pipeline("sentence-vectors", model=pair[0], tokenizer=pair[1], normalize=True)
     assert np.linalg.norm(embed(LONG)) == pytest.approx(1, abs=1e-6)
     assert np.linalg.norm(embed(LONG, normalize=False)) != pytest.approx(1, abs=1e-3)
-    with pytest.raises(ValueError, match="takes the options .*got 'top_k'"):
+    with pytest.raises(ValueError, match=r"takes the options .*got 'top_k'"):
         embed(LONG, top_k=3)
     np.testing.assert_allclose(embed(LONG, batch_tokens=1), embed(LONG), atol=1e-6)
 

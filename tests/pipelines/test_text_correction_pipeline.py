@@ -52,7 +52,7 @@ def test_options_are_the_pipelines_or_the_calls(pair) -> None:
     changed = correct(LONG, threshold=-1e9, shown=2)["corrections"]
     assert len(changed) > 20 and max(len(one["candidates"]) for one in changed) == 2
     assert correct(LONG)["corrections"] == []
-    with pytest.raises(ValueError, match="takes the options candidates, threshold, .*got 'top_k'"):
+    with pytest.raises(ValueError, match=r"takes the options candidates, threshold, .*got 'top_k'"):
         correct(LONG, top_k=3)
 
 

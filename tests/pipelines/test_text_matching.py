@@ -279,7 +279,7 @@ def test_wrong_arguments_are_named_before_anything_is_read(matcher, arguments: d
         ((" \n", "a"), "pair 1: text_a is empty"),
         (("a", "\u200b\ufeff"), "pair 1: text_b is empty"),
         (("a", None), "pair 1: text_b must be a string, got NoneType"),
-        (("a", "\ud800"), "pair 1: text_b holds half a surrogate pair"),
+        (("a", "\ud800"), "pair 1: text_b contains an unpaired surrogate"),
         (("a",), r"pair 1: a pair must be two texts or a dictionary with text_a and text_b, got \('a',\)"),
         ("ab", "pair 1: a pair must be two texts"),
         (
@@ -306,7 +306,7 @@ def test_what_is_no_matcher_is_refused(matcher, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="with values or several labels per pair"):
         match_texts(values, tokenizer, SHORT)
     encoder = ClnMatcherModel(matcher[0].config)
-    with pytest.raises(ValueError, match="expected a text matcher with two classes.*got ClnMatcherModel"):
+    with pytest.raises(ValueError, match=r"expected a text matcher with two classes.*got ClnMatcherModel"):
         list(match_texts(encoder, tokenizer, SHORT))
     with pytest.raises(ValueError, match="knows no tokens but special ones"):
         match_texts(matcher[0], BertTokenizer(), SHORT)

@@ -47,7 +47,7 @@ def test_options_are_the_pipelines_or_the_calls(pair) -> None:
     assert row["num_tokens"] == len(tokenizer(LONG)["input_ids"])
     assert score(LONG, include_specials=False, max_length=8, overlap=0)["num_windows"] > row["num_windows"]
     assert score(LONG, tokens=True)["tokens"][1]["start"] == 0
-    with pytest.raises(ValueError, match="takes the options .*got 'top_k'"):
+    with pytest.raises(ValueError, match=r"takes the options .*got 'top_k'"):
         score(LONG, top_k=3)
 
 

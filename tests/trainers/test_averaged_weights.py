@@ -144,7 +144,7 @@ def test_a_resumed_run_is_one_in_one_go(tmp_path, dtype):
     if dtype == torch.float32:
         other = trainer_of(tmp_path / "other", dtype)
         EmaCallback(0.9).attach(other)
-        with pytest.raises(InputError, match=r"was made with a decay of 0\.9999, now it is 0\.9: take that one"):
+        with pytest.raises(InputError, match=r"was made with a decay of 0\.9999, now it is 0\.9: use the former"):
             other.train(resume_from_checkpoint=str(checkpoint))
     # A second training begins anew.
     resumed.train()
@@ -193,12 +193,12 @@ def test_what_cannot_be(tmp_path):
     trainer = trainer_of(tmp_path)
     EmaCallback().attach(trainer)
     for callback, message in [
-        (trainer.callback_handler.callbacks[-1], "is attached already"),
-        (EmaCallback(), "has an EmaCallback already"),
+        (trainer.callback_handler.callbacks[-1], "is already attached"),
+        (EmaCallback(), "already has an EmaCallback"),
     ]:
         with pytest.raises(InputError, match=message):
             callback.attach(trainer)
-    with pytest.raises(InputError, match=r"checkpoint-3 holds no averaging\.safetensors: it is of a training"):
+    with pytest.raises(InputError, match=r"checkpoint-3 holds no averaging\.safetensors: it was saved without"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-3"))
 
 

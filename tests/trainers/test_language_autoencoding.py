@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kexue_hf import TtaTokenizer
-from kexue_hf.trainers.word_masking import IGNORED, LanguageAutoencodingCollator
+from kexue_hf.trainers.collators import IGNORED, LanguageAutoencodingCollator
 from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
 
 PAD, EOS, UNK, SOS, MASK = range(5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kexue_hf.trainers.word_masking import NextSegmentCollator
+from kexue_hf.trainers.collators import NextSegmentCollator
 from tests.trainers.test_word_masking import Tokenizer, texts
 
 

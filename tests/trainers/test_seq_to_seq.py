@@ -7,8 +7,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from kexue_hf import WoBertConfig, WoBertForCausalLM
-from kexue_hf.trainers.labelled_positions import score_target_positions_only
-from kexue_hf.trainers.seq_to_seq import IGNORED, UniLmCollator
+from kexue_hf.trainers.collators import IGNORED, UniLmCollator
+from kexue_hf.trainers.selected_logits import compute_target_logits_only
 
 PAD, CLS, SEP = 0, 2, 3
 TOKENIZER = SimpleNamespace(pad_token_id=PAD, cls_token_id=CLS, sep_token_id=SEP)
@@ -54,7 +54,7 @@ def test_the_length_is_rounded_up() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"row 1 of the batch: expected a target of at most 6 tokens.*got 7; cut it"):
         UniLmCollator(TOKENIZER, max_length=10)([feature([10], [20]), feature([10], [20] * 7)])
-    with pytest.raises(ValueError, match=r"got no \['pad'\]"):
+    with pytest.raises(ValueError, match=r"got one without \['pad'\]"):
         UniLmCollator(SimpleNamespace(pad_token_id=None, cls_token_id=CLS, sep_token_id=SEP))
     with pytest.raises(ValueError, match="got max_target_length=7, max_length=10"):
         UniLmCollator(TOKENIZER, max_length=10, max_target_length=7)
@@ -91,7 +91,7 @@ def loss_and_gradients(model: WoBertForCausalLM, **arguments) -> tuple[torch.Ten
 def test_the_target_positions_are_enough(arguments: dict) -> None:
     model = tiny_model()
     expected, gradients = loss_and_gradients(model, **arguments)
-    handles = score_target_positions_only(model)
+    handles = compute_target_logits_only(model)
     found, found_gradients = loss_and_gradients(model, **arguments)
     assert found.logits.shape == (1, 11, 60) and expected.logits.shape == (4, 8, 60)
     torch.testing.assert_close(found.loss, expected.loss)
@@ -102,7 +102,7 @@ def test_the_target_positions_are_enough(arguments: dict) -> None:
         handle.remove()
     assert model.train()(**UniLmCollator(TOKENIZER)(FEATURES)).logits.shape == (4, 8, 60)
     with pytest.raises(ValueError, match="got Linear"):
-        score_target_positions_only(torch.nn.Linear(1, 1))
+        compute_target_logits_only(torch.nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["plain", "target positions only"])
@@ -112,7 +112,7 @@ def test_accumulation_trains_the_same_weights(tmp_path, hooks: bool) -> None:
     for size in (4, 1):
         model = tiny_model()
         if hooks:
-            score_target_positions_only(model)
+            compute_target_logits_only(model)
         arguments = TrainingArguments(
             tmp_path / str(size),
             per_device_train_batch_size=size,

@@ -88,7 +88,7 @@ def test_ctrl_c_is_one_line_that_says_what_is_kept(whole, tmp_path: Path, capsys
 
     with pytest.raises(SystemExit) as exit_:
         run_script([f"--output_dir={tmp_path}"], interrupted)
-    kept = f"{checkpoint} is kept: run the same command with --resume to go on from there"
-    expected = kept if whole else "no checkpoint had been written"
+    kept = f"{checkpoint} is kept: run the same command with --resume to continue from there"
+    expected = kept if whole else "no checkpoint was written"
     assert exit_.value.code == 2
     assert capsys.readouterr().err == f"\ntrain_it: error: interrupted; {expected}\n"

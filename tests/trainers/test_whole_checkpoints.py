@@ -91,7 +91,7 @@ def test_what_a_killed_write_left_is_written_anew(tmp_path: Path) -> None:
 
 def test_no_script_takes_the_option_of_transformers_without_a_word(tmp_path: Path) -> None:
     arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, resume_from_checkpoint="x")
-    with pytest.raises(InputError, match="--resume_from_checkpoint has no effect here: --resume goes on"):
+    with pytest.raises(InputError, match="--resume_from_checkpoint has no effect here: leave it out"):
         check_training(arguments, None, None)
     check_training(SimpleNamespace(**{**vars(arguments), "resume_from_checkpoint": None}), None, None)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kexue_hf.trainers.word_masking import IGNORED, WordMaskingCollator
+from kexue_hf.trainers.collators import IGNORED, WordMaskingCollator
 
 WORDS = [f"词{i}" for i in range(200)]
 PIECES = [f"##p{i}" for i in range(20)]
