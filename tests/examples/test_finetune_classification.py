@@ -135,7 +135,7 @@ def test_csv_with_other_columns(encoder, tmp_path):
         ('{"text": 3, "label": 1}\n', r"line 1: 'text' must be a string, got int"),
         ('{"text": "a", "label": 0.5}\n', r"line 1: 'label' must be a name or a whole number, got 0.5"),
         ('{"text": "a", "label": true}\n', r"must be a name or a whole number, got true"),
-        ('{"text": "a", "label": 1}\n', r"needs two labels at least, found only '1'"),
+        ('{"text": "a", "label": 1}\n', r"expected at least two labels, got only '1'"),
         ("", r"holds no rows"),
         (b"\xff\xfe", r"not UTF-8"),
     ],
@@ -307,7 +307,7 @@ def test_any_other_encoder_is_swapped(encoder, long_rows, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--calibrate=3"], "--calibrate is of linear attention: add --linear_attention"),
+        (["--calibrate=3"], "--calibrate needs linear attention: add --linear_attention"),
         (["--linear_attention", "--calibrate=-1"], "--calibrate must be 0 or more, got -1"),
         (["--switch_length=9"], "is a wobert, without --linear_attention, which never switches"),
         (["--linear_attention", "--switch_length=long"], "attention_switch_length must be 'auto', a number of tokens"),
@@ -336,7 +336,7 @@ def test_a_resumed_run_is_one_in_one_go(encoder, tmp_path, capsys):
     assert (out / "model.safetensors").read_bytes() == whole
     capsys.readouterr()
     script.main(arguments(encoder, train, out, *STEPS, "--resume"))
-    assert "checkpoint-6 is taken as it is" in capsys.readouterr().out
+    assert "using checkpoint-6" in capsys.readouterr().out
     assert (out / "model.safetensors").read_bytes() == whole
     other = write_jsonl(tmp_path / "other.jsonl", ROWS[::-1])
     for options, message in [

@@ -74,7 +74,7 @@ def test_the_best_checkpoint_is_kept_and_saved(
     script.main(arguments(encoder, contest, out, *options, "--task_names", "新", *TASKS))
     said = capsys.readouterr().out
     assert f"best_step: {best}\n" in said and "no rows to train on of 新\n" in said
-    assert ("f1 is 0: no held-out pair that matches has a probability above one half" in said) == (max(found) == 0)
+    assert ("f1 is 0: no matching held-out pair has a probability above one half" in said) == (max(found) == 0)
     kept = {path.name for path in out.glob("checkpoint-*")}
     assert {f"checkpoint-{best}", "checkpoint-4"} <= kept and len(kept) <= 2
     saved, chosen = (load_file(folder / "model.safetensors") for folder in (out, out / f"checkpoint-{best}"))
@@ -207,7 +207,7 @@ def test_the_longer_text_is_cut(encoder):
         (["--eval_file=x", "--eval_steps=5"], "--eval_steps has no effect here: held-out rows are"),
         (["--metric_for_best_model=loss"], "--metric_for_best_model has no effect here: the best checkpoint"),
         (["--greater_is_better=False"], "--greater_is_better has no effect here: the best checkpoint"),
-        (["--prediction_loss_only"], "--prediction_loss_only has no effect here: F1 is of all predictions"),
+        (["--prediction_loss_only"], "--prediction_loss_only has no effect here: F1 is computed over all predictions"),
         (["--batch_eval_metrics"], "--batch_eval_metrics has no effect here: F1"),
         (["--eval_do_concat_batches=False"], "--eval_do_concat_batches has no effect here: F1"),
         (["--label_names", "label"], "--label_names has no effect here: they are labels, task_ids"),
@@ -257,7 +257,7 @@ def test_a_tokenizer_that_cannot_be_the_model_s(contest, tmp_path, capsys, token
     ("option", "message"),
     [
         ({"vocab_fingerprint": "0" * 64}, "the model's vocabulary has the fingerprint 0000"),
-        ({"problem_type": "regression"}, "is for problem_type 'regression', of which no text matcher can be used"),
+        ({"problem_type": "regression"}, "has problem_type 'regression', which no text matcher supports"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )

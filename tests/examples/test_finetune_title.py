@@ -112,7 +112,7 @@ def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys
     # What a kill leaves that hits while a checkpoint is written.
     (tmp_path / "out" / "checkpoint-3").mkdir()
     script.main([*options, "--resume"])
-    assert "checkpoint-2 is taken as it is" in capsys.readouterr().out
+    assert "using checkpoint-2" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         script.main([*options, "--resume", "--seed=1"])
     assert "was made with seed 42, now it is 1" in capsys.readouterr().err

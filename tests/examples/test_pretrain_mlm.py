@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch
     weights = (tmp_path / "stopped" / "model.safetensors").read_bytes()
     # Once more, though all is done.
     assert train(text, tmp_path / "stopped", *options, "--resume") == whole
-    assert "checkpoint-12 is taken as it is" in capsys.readouterr().out
+    assert "using checkpoint-12" in capsys.readouterr().out
     assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == weights
     assert not (tmp_path / "stopped" / "checkpoint-13").exists()
 

@@ -152,8 +152,8 @@ def _too_few_rows(vocabulary: int, folder: Path) -> None:
     [
         (_roberta, "a T-TA can start from bert, wobert, tta, whose weights have its names, not from 'roberta'"),
         (_nezha, "a T-TA can start from bert, wobert, tta, whose weights have its names, not from 'nezha'"),
-        (_no_weights, "has no weights for bert.embeddings.word_embeddings.weight and 16 others of the network"),
-        (_seeing_itself, "has mask_diagonal false: a token would see itself, which it is to predict"),
+        (_no_weights, "has no weights for bert.embeddings.word_embeddings.weight and 16 others: use"),
+        (_seeing_itself, "has mask_diagonal false, so each token would see itself"),
         (_too_few_rows, "has rows for 61 tokens, its tokenizer has 62: call model.resize_token_embeddings(62)"),
     ],
     ids=lambda value: getattr(value, "__name__", "")[1:],
