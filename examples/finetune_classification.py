@@ -1,4 +1,4 @@
-r"""Fine-tune an encoder to classify texts.
+"""Fine-tune an encoder to classify texts.
 
     python examples/finetune_classification.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\
         --output_dir my-classifier --learning_rate 5e-5 --num_train_epochs 3
@@ -168,7 +168,7 @@ def measures(predicted: np.ndarray, expected: np.ndarray, classes: int) -> dict[
 
 
 def is_linear(config: PreTrainedConfig) -> bool:
-    """Return whether a model of this configuration has feature maps: a Performer BERT, or a swapped and saved model."""
+    """Return whether such a model has feature maps: a Performer BERT, or a model saved after a swap."""
     return config.model_type == PERFORMER or getattr(config, "performer", None) is not None
 
 

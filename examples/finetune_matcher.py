@@ -1,4 +1,4 @@
-r"""Train one matcher for several tasks, each with its own standard of similarity.
+"""Train one matcher for several tasks, each with its own standard of similarity.
 
     python examples/finetune_matcher.py --model my-roformer --train_file sohu2021 --eval_file sohu2021 \\
         --output_dir my-matcher

@@ -1,4 +1,4 @@
-r"""Train WoBERT as a UniLM to generate one text from another, such as titles from abstracts.
+"""Train WoBERT as a UniLM to generate one text from another, such as titles from abstracts.
 
     pip install "kexue-hf[examples]"
     python examples/finetune_title.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\

@@ -166,7 +166,7 @@ def _corners(codes: str) -> list[int]:
 
 
 def _edits(code: np.ndarray, others: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return edit distance and length of the longest common subsequence, [m] each, of a code [n] and all codes [m, 6]."""
+    """Return edit distances and longest common subsequence lengths, [m] each, of a code [n] and all codes [m, 6]."""
     number, width = others.shape
     distance = np.tile(np.arange(width + 1), (number, 1))
     common = np.zeros((number, width + 1), dtype=int)
@@ -193,10 +193,8 @@ def written(chars: list[str], table: dict[str, dict[str, str]], neighbours: dict
             sounds[reading] += char
     lines = ['SOUNDS = """\\']
     for reading, group in sorted(sounds.items()):
-        lines += [
-            f"{reading} {group[start : start + MAX_LINE_CHARACTERS]}"
-            for start in range(0, len(group), MAX_LINE_CHARACTERS)
-        ]
+        starts = range(0, len(group), MAX_LINE_CHARACTERS)
+        lines += [f"{reading} {group[start : start + MAX_LINE_CHARACTERS]}" for start in starts]
     lines += ['"""', "", 'SHAPES = """\\']
     for char, others in neighbours.items():
         # Each pair is written with the character that comes first.

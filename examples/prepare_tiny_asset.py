@@ -1,4 +1,4 @@
-r"""Choose the demo's labelled samples from CSL, and the pre-training text of its tiny model.
+"""Choose the demo's labelled samples from CSL, and the pre-training text of its tiny model.
 
     python examples/prepare_tiny_asset.py --csl data/csl --text data/zh_text/train.jsonl \\
         --samples kexue_hf/assets/samples --text_out pretraining.jsonl

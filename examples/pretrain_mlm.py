@@ -1,4 +1,4 @@
-r"""Pre-train WoBERT, or any encoder with a masked-language-model head, on masked words.
+"""Pre-train WoBERT, or any encoder with a masked-language-model head, on masked words.
 
     # a new small model, with a vocabulary built from the text
     python examples/pretrain_mlm.py --train_file text.jsonl --validation_file dev.jsonl --output_dir tiny \\

@@ -1,4 +1,4 @@
-r"""Pre-train a T-TA, which predicts every token from all others in one pass.
+"""Pre-train a T-TA, which predicts every token from all others in one pass.
 
     # a new small model, with a vocabulary of the text's characters
     python examples/pretrain_tta.py --train_file text.jsonl --validation_file dev.jsonl --output_dir small \\

@@ -1,4 +1,4 @@
-r"""Convert a trained encoder to linear attention and recover its quality.
+"""Convert a trained encoder to linear attention and recover its quality.
 
     python examples/recover_performer.py --model all-MiniLM-L6-v2 --text corpus.jsonl --output recovered \\
         --figure recovery.svg --report recovery.json
@@ -70,7 +70,10 @@ MAX_TEXTS = 20_000
 
 
 class Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and the description as it is written."""
+    """Keeps the line breaks of the description, and shows defaults except None and False."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--batch-size", type=int, default=8, help="texts per batch")
     add("--accumulate", type=int, default=1, help="batches per step of distillation")
-    add("--max-length", type=int, help="tokens per text; longer texts are truncated; at most 256 if omitted")
+    add("--max-length", type=int, help="tokens per text; longer texts are truncated; default: at most 256")
     add("--minutes", type=float, help="time limit for both trainings together")
     add("--seed", type=int, default=0, help="seed of the order of texts, masks and adapters")
     add("--report", help="write the figures to this JSON file")
@@ -127,7 +130,7 @@ def split(texts: Iterable[str]) -> tuple[list[str], list[str]]:
         raise InputError(f"expected at least two different texts, one of them held out, got {len(by_hash)}")
     order = sorted(by_hash)[:MAX_TEXTS]
     number = min(MAX_HELD_OUT, max(1, len(order) // HELD_OUT_SHARE))
-    return [by_hash[text] for text in order[number:]], [by_hash[text] for text in order[:number]]
+    return [by_hash[key] for key in order[number:]], [by_hash[key] for key in order[:number]]
 
 
 def load(options: argparse.Namespace) -> tuple[Any, Any]:
@@ -163,9 +166,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             )
         # transformers creates a tokenizer without words if the folder has none.
         if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise InputError(
-                f"{options.model}: expected a tokenizer with words, got one without: save it with the model"
-            )
+            raise InputError(f"{options.model}: expected a tokenizer with words, got one without: save one there")
         if tokenizer.pad_token is None:
             raise InputError(f"{options.model}: expected a tokenizer with a padding token, got one without: add one")
         if options.max_length is None:
@@ -201,8 +202,8 @@ def check(options: argparse.Namespace) -> int | None:
         raise InputError(f"--minutes must be a positive number, got {options.minutes}")
     if options.finetune_steps and options.rank not in ("0", "all") and find_spec("peft") is None:
         raise InputError(
-            "adapters need the package peft: pip install 'kexue-hf[recovery]'; or use --rank 0 to train only the maps, "
-            "or --rank all to train all weights"
+            "adapters need the package peft: pip install 'kexue-hf[recovery]'; or use --rank 0 to train only the "
+            "maps, or --rank all to train all weights"
         )
     if options.finetune_steps and options.rank == "0" and options.feature_map != "learned":
         raise InputError(
