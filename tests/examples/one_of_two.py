@@ -1,4 +1,4 @@
-"""One of two processes that train together, started without a launcher: runs of the scripts, one after the other.
+"""One of two processes that train together without a launcher; runs several scripts in turn.
 
 RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir=a", ...]], ...]'
 """

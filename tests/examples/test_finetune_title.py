@@ -23,7 +23,7 @@ def write_jsonl(path: Path, rows: list) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked language model with random weights, saved with its tokenizer."""
+    """Save a masked language model with random weights and its tokenizer."""
     folder = tmp_path_factory.mktemp("model")
     config = WoBertConfig(
         vocab_size=len(TOKENS),
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, capsys) -> None:
+def test_learns_and_saves_a_folder_that_generates(model: Path, tmp_path: Path, capsys) -> None:
     pytest.importorskip("rouge_score")
     rows = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     script.main(
@@ -50,7 +50,7 @@ def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, caps
         ]
     )
     figures = json.loads((tmp_path / "report.json").read_text())
-    # The first sentence has five characters, one of them the title.
+    # The first sentence has five characters, one of which is the title.
     assert figures["lead_rouge_l"] == pytest.approx(2 / 6)
     assert figures["rouge_l"] > 0.9 and len(figures["rows"]) == len(ROWS)
     output = capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_one_line_for_bad_input(model: Path, tmp_path: Path, capsys, rows, optio
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"], ids=["not JSON", "not UTF-8"])
-def test_a_file_that_is_something_else(model: Path, tmp_path: Path, capsys, content: bytes) -> None:
+def test_a_file_in_another_format_is_refused(model: Path, tmp_path: Path, capsys, content: bytes) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"abstract": "a", "title": "b"}\n' + content)
     with pytest.raises(SystemExit):
         script.main([f"--model={model}", f"--train_file={tmp_path / 'rows.jsonl'}", f"--output_dir={tmp_path}"])
@@ -109,7 +109,7 @@ def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys
     options += ["--max_target_length=4", "--save_strategy=steps", "--save_steps=1", "--max_steps=2", "--batch_size=4"]
     script.main([*options, "--save_total_limit=1"])
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
-    # What a kill leaves that hits while a checkpoint is written.
+    # Left by a kill during the write of a checkpoint.
     (tmp_path / "out" / "checkpoint-3").mkdir()
     script.main([*options, "--resume"])
     assert "using checkpoint-2" in capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys
     assert "was made with rows of a step 4, now it is 8" in capsys.readouterr().err
 
 
-def test_a_missing_scorer_is_said_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_missing_scorer_is_reported_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "rouge_score", None)
     monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
     file = write_jsonl(tmp_path / "rows.jsonl", ROWS)

@@ -1,4 +1,4 @@
-"""Which characters are taken for which: the tables that come along, and a user's own."""
+"""Confusion sets from the included tables and from a user's file."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_known_pairs_are_confused_in_both_directions(kind: str, pair: str) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_table_is_of_single_characters_symmetrical_and_without_the_character_itself(kind: str) -> None:
+def test_tables_are_symmetric_over_single_characters(kind: str) -> None:
     mapping = Confusion.of_kinds(kind).mapping
     assert len(mapping) > 8000
     for char, others in mapping.items():
@@ -34,14 +34,14 @@ def test_a_table_is_of_single_characters_symmetrical_and_without_the_character_i
         assert all(mapping[other][char] == cost for other, cost in others.items())
 
 
-def test_kinds_add_up() -> None:
+def test_kinds_are_merged() -> None:
     sound, shape = Confusion.of_kinds("sound"), Confusion.of_kinds("shape")
     both = Confusion.of_kinds("sound", "shape")
     assert set(both("待")) == set(sound("待")) | set(shape("待"))
     assert set(sound("境")) < set(Confusion.of_kinds("sound", "near_sound")("境"))
 
 
-def test_what_is_meant_more_often_costs_less() -> None:
+def test_likelier_candidates_cost_less() -> None:
     costs = Confusion.of_kinds(*KINDS)("竟")
     order = ["镜", "净", "精", "近", "章"]  # sounds and looks alike, sounds alike, other tone, near sound, shape
     assert [costs[char] for char in order] == sorted({costs[char] for char in order})
@@ -51,7 +51,7 @@ def test_what_is_meant_more_often_costs_less() -> None:
         Confusion({"竟": {"境": float("nan")}})
 
 
-def test_costs_and_threshold_are_those_that_were_counted() -> None:
+def test_costs_and_threshold_match_the_benchmark() -> None:
     path = Path(__file__).parents[2] / "benchmarks" / "results" / "tta_correction_constants.json"
     counted = json.loads(path.read_text("utf-8"))
     assert counted["costs"] == COSTS
@@ -60,25 +60,25 @@ def test_costs_and_threshold_are_those_that_were_counted() -> None:
     assert max(by_threshold, key=by_threshold.get) == str(DEFAULT_THRESHOLD)
 
 
-def test_costs_of_ones_own() -> None:
+def test_custom_costs() -> None:
     own = Confusion.of_kinds(*KINDS, costs={"other tone": 7.0, "shape too": -0.25})("竟")
     assert [own[char] for char in "镜净精近章"] == [-0.25, 0.0, 7.0, COSTS["near sound"], COSTS["shape"]]
     with pytest.raises(ValueError, match=r"expected a cost from same tone, other tone.*got 'tone'"):
         Confusion.of_kinds(*KINDS, costs={"tone": 1.0})
 
 
-def test_what_is_in_no_table_has_no_candidates() -> None:
+def test_unknown_characters_have_no_candidates() -> None:
     confusion = Confusion.of_kinds(*KINDS)
     assert confusion("龘") == confusion("a") == confusion("") == {}
 
 
-def test_a_word_differs_in_one_character_unless_it_has_an_entry() -> None:
+def test_a_words_candidates_differ_in_one_character_unless_it_has_an_entry() -> None:
     confusion = Confusion({"在": ["再", "载"], "见": ["现"], "在于": ["载于"]})
     assert list(confusion("在见")) == ["再见", "载见", "在现"]
     assert list(confusion("在于")) == ["载于"]
 
 
-def test_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_file(tmp_path: Path) -> None:
     plain, lines = tmp_path / "mine.tsv", tmp_path / "mine.jsonl"
     plain.write_bytes("\ufeff竟\t境竞\n\n在\t再 载\r\n竟\t静 境\n因该\t应该 应当".encode())
     rows = [{"text": "竟", "candidates": "境竞"}, {"text": "在", "candidates": ["再", "载"]}]

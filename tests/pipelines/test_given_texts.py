@@ -1,4 +1,4 @@
-"""One rule for every function that takes texts: any iterable of strings, and a string is one text."""
+"""All functions that take texts take any iterable of strings; a string is one text."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,7 +54,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_every_form_gives_what_a_list_gives(pair, function: Any, form: Callable[[list[str]], Iterable[str]]) -> None:
+def test_every_form_equals_a_list(pair, function: Any, form: Callable[[list[str]], Iterable[str]]) -> None:
     assert function(*pair, form(TEXTS)) == function(*pair, TEXTS)
 
 
@@ -78,14 +78,14 @@ class TestOneText:
         ],
         ids=["table", "dictionary", "bytes", "number", "none", "array of one", "none in it", "nan in it", "surrogate"],
     )
-    def test_what_is_no_text_is_named(self, pair, function: Any, given: Any, message: str) -> None:
+    def test_non_texts_are_refused(self, pair, function: Any, given: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             function(*pair, given)
 
 
 @pytest.mark.parametrize("form", ["tuple", "array", "series"])
 @pytest.mark.parametrize("task", PIPELINES)
-def test_pipelines_take_them_too(pair, task: str, form: str) -> None:
+def test_pipelines_take_every_form(pair, task: str, form: str) -> None:
     kind, options = PIPELINES[task]
     pipe = kind(model=pair[0], tokenizer=pair[1], **options)
     assert repr(pipe(FORMS[form](TEXTS))) == repr(pipe(TEXTS))
@@ -111,7 +111,7 @@ def test_only_a_masked_language_model_scores(pair, tmp_path: Path, head: str, me
 
 
 @pytest.mark.parametrize("head", ["BertForPreTraining", "WoBertForPreTraining", "NezhaForPreTraining"])
-def test_a_pre_training_head_scores_as_its_masked_language_model(pair, tmp_path: Path, head: str) -> None:
+def test_a_pre_training_head_scores_like_its_masked_language_model(pair, tmp_path: Path, head: str) -> None:
     model = head_of(head, pair[0].config)
     model.save_pretrained(tmp_path)
     alone = head_of(head.replace("PreTraining", "MaskedLM"), pair[0].config).from_pretrained(tmp_path).eval()

@@ -1,4 +1,4 @@
-"""The loss in chunks, against the model's own: equal loss, equal gradients, and no array of all scores."""
+"""The chunked loss compared with the model's own: equal loss and gradients, and no array of all logits."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ def model(request):
     torch.manual_seed(0)
     model_class, config_class = KINDS[request.param]
     made = model_class(config_class(**SIZES)).train()
-    with torch.no_grad():  # a bias of zeros would show little
+    with torch.no_grad():  # a bias of zeros would hide errors
         made.cls.predictions.bias.normal_()
     return made
 
@@ -67,7 +67,7 @@ def test_loss_and_gradients_are_equal(model, chunk, items):
     assert model(**batch()).logits.shape == (1, 0, 50)
 
 
-def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(model):
+def test_bfloat16_equals_float32_up_to_rounding(model):
     loss, gradients = loss_and_gradients(model)
     use_chunked_loss(model, 7)
     rounded, their_gradients = loss_and_gradients(model, bfloat16=True)
@@ -80,7 +80,7 @@ def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(mo
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_dtype_of_the_weights(model, dtype):
-    # Of 2,000 predictions, 4 at a time: sums of so many parts in bfloat16 would be off by more than the model's own.
+    # 2,000 predictions, 4 at a time: a bfloat16 sum of 500 parts would differ by more than the model's own loss.
     ids = torch.randint(7, 50, (100, 20), generator=torch.Generator().manual_seed(0))
     exact = copy.deepcopy(model).double()
     exact(input_ids=ids, labels=ids).loss.backward()
@@ -128,7 +128,7 @@ def test_tuples_have_the_loss_first(model):
 
 
 class Products(TorchDispatchMode):
-    """How many matrices were multiplied with one of as many rows or columns as the vocabulary has."""
+    """Counts products with a matrix that has as many rows or columns as the vocabulary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Products(TorchDispatchMode):
     [((), True, 3), (("decoder",), True, 2), (("transform", "trunk"), True, 2), ((), False, 1)],
     ids=["all", "frozen decoder", "frozen states", "no_grad"],
 )
-def test_gradients_that_nobody_takes_are_not_computed(frozen, gradients, products):
+def test_unneeded_gradients_are_not_computed(frozen, gradients, products):
     model = TtaForMaskedLM(TtaConfig(**SIZES, tie_word_embeddings=False)).train()
     parts = {
         "trunk": model.bert,
@@ -161,7 +161,7 @@ def test_gradients_that_nobody_takes_are_not_computed(frozen, gradients, product
 
 
 class Largest(TorchDispatchMode):
-    """The most elements that an operation's result had."""
+    """Records the largest number of elements in an operation's result."""
 
     elements = 0
 
@@ -172,7 +172,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_the_scores_of_all_positions_are_never_there():
+def test_the_logits_are_never_all_in_memory():
     model = TtaForMaskedLM(TtaConfig(**SIZES | {"vocab_size": 3000})).train()
     most = {}
     for name in ("whole", "chunks"):
@@ -180,7 +180,7 @@ def test_the_scores_of_all_positions_are_never_there():
             model(**batch()).loss.backward()
         most[name] = largest.elements
         use_chunked_loss(model, 4)
-    assert most == {"whole": 27 * 3000, "chunks": 16 * 3000}  # the latter: the embeddings' gradient
+    assert most == {"whole": 27 * 3000, "chunks": 16 * 3000}  # 16 * 3000 is the embeddings' gradient
 
 
 def test_evaluation_and_unlabelled_input_are_untouched(model):
@@ -192,7 +192,7 @@ def test_evaluation_and_unlabelled_input_are_untouched(model):
     assert model.train()(**unlabelled).logits.shape == (3, 9, 50)
 
 
-def test_labels_that_are_not_given_by_name_are_the_models_own():
+def test_positional_labels_are_left_to_the_model():
     model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
     expected = model(**batch()).loss
     use_chunked_loss(model)
@@ -205,7 +205,7 @@ def test_labels_that_are_not_given_by_name_are_the_models_own():
 def test_a_batch_without_labels_to_predict_has_a_zero_gradient(items):
     model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
     use_chunked_loss(model)
-    # Without a number to divide by, or with 0, the loss is NaN, as the model's own.
+    # Without a number to divide by, or with 0, the loss is NaN, like the model's own.
     loss = model(**batch(share=0), num_items_in_batch=items).loss
     loss.backward()
     assert loss == 0 or (not items and loss.isnan())
@@ -218,6 +218,6 @@ def test_removable(model):
     assert model(**batch()).logits.shape == (3, 9, 50)
 
 
-def test_refuses_what_has_no_such_head():
+def test_models_without_such_a_head_are_refused():
     with pytest.raises(ValueError, match="expected a model with a base model and BERT's masked-word head"):
         use_chunked_loss(nn.Linear(2, 2))

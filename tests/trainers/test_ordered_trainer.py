@@ -1,4 +1,4 @@
-"""What FSDP is refused with; what it computes is tested with tests/examples/test_pretrain_mlm.py."""
+"""Unsupported FSDP options; tests/examples/test_pretrain_mlm.py tests training with FSDP."""
 
 from types import SimpleNamespace
 
@@ -18,12 +18,12 @@ from kexue_hf.trainers.ordered_trainer import MarkingTrainer, OrderedTrainer
     ],
     ids=["an accelerate that takes no change", "FSDP's activation checkpointing"],
 )
-def test_fsdp_that_cannot_be_is_refused(monkeypatch, kind, checkpointing, message) -> None:
+def test_unsupported_fsdp_is_refused(monkeypatch, kind, checkpointing, message) -> None:
     plugin = SimpleNamespace(activation_checkpointing=checkpointing)
     state = SimpleNamespace(fsdp_plugin=plugin, mixed_precision="no")
 
     def create(trainer: MarkingTrainer) -> None:
-        # `distributed_type` is not the state's here.
+        # Here, `distributed_type` does not come from the state.
         trainer.accelerator = SimpleNamespace(state=state, distributed_type=kind)
         trainer.is_fsdp_enabled = kind == DistributedType.FSDP
 

@@ -1,4 +1,4 @@
-"""A process leaves its group; one that is in none does nothing."""
+"""A process leaves its group; without a group, nothing happens."""
 
 from tests.fresh_process import TRANSFORMERS, run_forked
 

@@ -1,4 +1,4 @@
-"""Scoring masked positions only, against the model as it is: equal loss, equal gradients."""
+"""Logits at masked positions only give the loss and gradients of the unmodified model."""
 
 import pytest
 import torch
@@ -73,6 +73,6 @@ def test_removable(model):
     assert model(**batch()).logits.shape == (3, 9, 50)
 
 
-def test_refuses_what_has_no_base_model():
+def test_models_without_a_base_model_are_refused():
     with pytest.raises(ValueError, match="expected a model with a base model"):
         compute_masked_logits_only(nn.Linear(2, 2))

@@ -1,4 +1,4 @@
-"""Joining source and target for a UniLM, and scoring the target's positions only."""
+"""Joining source and target for a UniLM, and computing logits only at the target's positions."""
 
 from types import SimpleNamespace
 
@@ -27,7 +27,7 @@ def test_a_row_is_source_and_target() -> None:
     assert batch["labels"].tolist() == [[IGNORED] * 5 + [20, 21, SEP], [IGNORED] * 3 + [22, SEP] + [IGNORED] * 3]
 
 
-def test_with_special_tokens_or_without() -> None:
+def test_special_tokens_are_optional() -> None:
     collator = UniLmCollator(TOKENIZER)
     bare = collator([{"input_ids": [10, 11], "labels": [20]}])
     for name, value in collator([feature([10, 11], [20])]).items():
@@ -41,7 +41,7 @@ def test_the_source_is_cut_and_not_the_target(target: int) -> None:
     assert batch["input_ids"][0].tolist() == expected and len(expected) == 10
 
 
-def test_a_target_cut_on_request_does_not_end() -> None:
+def test_a_truncated_target_has_no_sep() -> None:
     collator = UniLmCollator(TOKENIZER, max_length=10, max_target_length=2)
     labels = collator([feature([10], [20, 21, 22]), feature([10], [20, 21])])["labels"]
     assert labels.tolist() == [[IGNORED] * 3 + [20, 21, IGNORED], [IGNORED] * 3 + [20, 21, SEP]]
@@ -51,7 +51,7 @@ def test_the_length_is_rounded_up() -> None:
     assert UniLmCollator(TOKENIZER, pad_to_multiple_of=8)([feature([10] * 5, [20] * 3)])["labels"].shape == (1, 16)
 
 
-def test_what_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"row 1 of the batch: expected a target of at most 6 tokens.*got 7; cut it"):
         UniLmCollator(TOKENIZER, max_length=10)([feature([10], [20]), feature([10], [20] * 7)])
     with pytest.raises(ValueError, match=r"got one without \['pad'\]"):
@@ -88,7 +88,7 @@ def loss_and_gradients(model: WoBertForCausalLM, **arguments) -> tuple[torch.Ten
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_items_in_batch": 31}], ids=["mean", "sum over all"])
-def test_the_target_positions_are_enough(arguments: dict) -> None:
+def test_loss_and_gradients_are_equal_at_target_positions(arguments: dict) -> None:
     model = tiny_model()
     expected, gradients = loss_and_gradients(model, **arguments)
     handles = compute_target_logits_only(model)
@@ -107,7 +107,7 @@ def test_the_target_positions_are_enough(arguments: dict) -> None:
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["plain", "target positions only"])
 def test_accumulation_trains_the_same_weights(tmp_path, hooks: bool) -> None:
-    """Rows with targets of 1 to 3 words: a mean of micro-batches' means would weigh them wrongly."""
+    """Targets have 1 to 3 words, so a mean of the micro-batches' means would weight them wrongly."""
     trained = []
     for size in (4, 1):
         model = tiny_model()
