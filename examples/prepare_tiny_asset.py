@@ -37,8 +37,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def ngrams(text: str) -> set[str]:
-    """Return all sequences of NGRAM letters and digits; punctuation and spaces are skipped, because editions differ in
-    them.
+    """Return all sequences of NGRAM letters and digits.
+
+    Punctuation and spaces are skipped, because editions differ in them.
     """
     plain = "".join(character for character in text.lower() if character.isalnum())
     return {plain[i : i + NGRAM] for i in range(len(plain) - NGRAM + 1)}

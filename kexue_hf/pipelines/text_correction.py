@@ -300,8 +300,9 @@ class Corrector:
                 yield _Row(owner, ids, places, own, len(self._frame.before) - window.start)
 
     def _candidates(self, index: int) -> dict[int, float]:
-        """Return the ids of a token's candidates with their costs; for `top_k`, the token itself represents its
-        length.
+        """Return the ids of a token's candidates with their costs.
+
+        For `top_k`, the token itself represents all tokens of its length.
         """
         if self._confusion is None:
             return {index: 0.0}
@@ -326,16 +327,18 @@ class Corrector:
             wanted[number, columns] = True
             own_costs[number, columns] = torch.tensor(row.costs, dtype=torch.float64)
 
-        def keep_best(log_probs: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
-            its_rows, columns = its_rows.cpu(), columns.cpu()
-            own = ids[its_rows, columns]
+        def keep_best(log_probs: torch.Tensor, row_indices: torch.Tensor, columns: torch.Tensor) -> None:
+            row_indices, columns = row_indices.cpu(), columns.cpu()
+            own = ids[row_indices, columns]
             own_log_probs = log_probs.gather(1, own.to(log_probs.device)[:, None])[:, 0]
             own_log_probs = own_log_probs.cpu()
             best, costs, others = (tensor.cpu() for tensor in self._best(log_probs, own))
-            costs = costs + own_costs[its_rows, columns, None]
+            costs = costs + own_costs[row_indices, columns, None]
             # In double precision, and in the order in which `Proposal.gain` subtracts.
             kept = best[:, 0].double() - own_log_probs.double() - costs[:, 0].double() > above
-            kept_rows = (tensor[kept].tolist() for tensor in (its_rows, columns, own_log_probs, best, costs, others))
+            kept_rows = (
+                tensor[kept].tolist() for tensor in (row_indices, columns, own_log_probs, best, costs, others)
+            )
             for number, column, log_prob, *candidates in zip(*kept_rows, strict=True):
                 row = rows[number]
                 text = encoded[row.owner]
@@ -361,8 +364,9 @@ class Corrector:
         )
 
     def _best(self, log_probs: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return log-probabilities, costs (fp64) and ids of the best candidates, each [n, <= shown]; -inf in unused
-        entries.
+        """Return log-probabilities, costs (fp64) and ids of the best candidates, each [n, <= shown].
+
+        Unused entries have the log-probability -inf.
 
         Args:
             log_probs: [n, vocabulary]; may be modified.

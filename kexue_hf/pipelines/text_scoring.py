@@ -237,10 +237,10 @@ def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batc
         wanted[number, row.scored] = True
     found = torch.zeros(ids.shape, dtype=torch.float32, device=device)
 
-    def keep_own(scores: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
-        its_rows, columns = its_rows.to(device), columns.to(device)
-        own = ids[its_rows, columns].to(scores.device)
-        found[its_rows, columns] = scores.gather(1, own[:, None])[:, 0].to(device)
+    def keep_own(scores: torch.Tensor, row_indices: torch.Tensor, columns: torch.Tensor) -> None:
+        row_indices, columns = row_indices.to(device), columns.to(device)
+        own = ids[row_indices, columns].to(scores.device)
+        found[row_indices, columns] = scores.gather(1, own[:, None])[:, 0].to(device)
 
     leave_one_out(
         model,

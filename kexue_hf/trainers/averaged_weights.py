@@ -88,10 +88,10 @@ class EmaCallback(TrainerCallback):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Give the model the averaged weights within the block; afterwards, even after an error, restore the exact
-        originals.
+        """Give the model the averaged weights within the block.
 
-        Changes nothing before and after the training, and inside another such block.
+        Afterwards, even after an error, the model has exactly its own weights again. Before and after the training,
+        and inside another such block, nothing changes.
         """
         if not self.averages or self._swapped:
             yield

@@ -1,6 +1,4 @@
-"""Collators: batches with labels for masked language modelling, language autoencoding and sequence-to-sequence
-training.
-"""
+"""Collators for masked language modelling, language autoencoding and sequence-to-sequence training."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -204,9 +202,7 @@ class WordMaskingCollator:
 
 
 def _continue_numbering(words: np.ndarray, types: np.ndarray) -> np.ndarray:
-    """Return word numbers [batch, length] in which a pair's second text continues the first, even if it restarted at
-    0.
-    """
+    """Return word numbers [batch, length] in which a pair's second text continues those of the first."""
     count = np.where(types == 0, words, -1).max(axis=1, keepdims=True) + 1
     second = (types > 0) & (words >= 0)
     restarted = (second & (words < count)).any(axis=1, keepdims=True)

@@ -34,11 +34,11 @@ def guesses_and_losses(logits: Any, labels: Any) -> tuple[Any, Any]:
 
 
 def held_out_figures(prediction: Any) -> dict[str, float]:
-    """Return `loss` and `accuracy` of the tokens; with next segments, the sum of both losses and
-    `next_segment_accuracy`.
+    """Return `loss` and `accuracy` of the tokens.
 
-    For Trainer's `compute_metrics`. This `loss` replaces Trainer's own (checked: transformers 5.23,
-    trainer.py:evaluation_loop, which adds the prefix `eval_` last).
+    With next segments, `loss` is the sum of both losses, and `next_segment_accuracy` is added. For Trainer's
+    `compute_metrics`: this `loss` replaces Trainer's own (checked: transformers 5.23, trainer.py:evaluation_loop,
+    which adds the prefix `eval_` last).
     """
     guesses, losses = prediction.predictions
     labels = prediction.label_ids

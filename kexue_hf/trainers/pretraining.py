@@ -160,8 +160,9 @@ class Pretraining:
         return changes
 
     def attention_options(self) -> dict[str, Any]:
-        """Return the attention implementation. There is no default, because not every model supports every
-        implementation.
+        """Return the attention implementation, if one is given.
+
+        There is no default, because not every model supports every implementation.
         """
         return {} if self.options.attention is None else {"attn_implementation": self.options.attention}
 

@@ -42,8 +42,9 @@ class MarkingTrainer(Trainer):
         self.first_step = 0
 
     def resume(self) -> Any:
-        """Train from the last complete checkpoint in `output_dir`, or from the beginning; a finished run only loads
-        it.
+        """Train from the last complete checkpoint in `output_dir`, or from the beginning if there is none.
+
+        If the run is finished, only load the checkpoint.
 
         Raises:
             InputError: the checkpoint was made with other rows, or with another order of them.
