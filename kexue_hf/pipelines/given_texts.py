@@ -17,7 +17,7 @@ def each_text(texts: Iterable[str] | str) -> Iterator[str]:
     # Iterating over a table yields its column names.
     if isinstance(texts, Mapping | bytes) or hasattr(texts, "columns"):
         kind = type(texts).__name__
-        raise ValueError(f"expected texts, got a {kind}: pass one column of it, or a list of strings")
+        raise ValueError(f"expected texts, got a {kind}: pass one of its columns, or a list of strings")
     try:
         return _checked(iter(texts))
     except TypeError:

@@ -320,8 +320,8 @@ def test_an_interruption_leaves_nothing(folders, capsys, tmp_path: Path, monkeyp
         (
             "three",
             ["a", "b"],
-            "three0: a text matcher is needed, a classifier of pairs with two classes (0 no match, 1 match); got a "
-            "BertForSequenceClassification of 3 classes",
+            "three0: expected a text matcher, a classifier of pairs with two classes (0 no match, 1 match), got a "
+            "BertForSequenceClassification with 3 classes",
         ),
         ("no-such-model", ["a", "b"], "is no folder here, and cannot be downloaded from the Hub"),
     ],

@@ -73,7 +73,7 @@ def test_the_best_checkpoint_is_kept_and_saved(
     out = tmp_path / "out"
     script.main(arguments(encoder, contest, out, *options, "--task_names", "新", *TASKS))
     said = capsys.readouterr().out
-    assert f"best_step: {best}\n" in said and "no rows to train on of 新\n" in said
+    assert f"best_step: {best}\n" in said and "no training rows of 新\n" in said
     assert ("f1 is 0: no matching held-out pair has a probability above one half" in said) == (max(found) == 0)
     kept = {path.name for path in out.glob("checkpoint-*")}
     assert {f"checkpoint-{best}", "checkpoint-4"} <= kept and len(kept) <= 2
@@ -212,7 +212,7 @@ def test_the_longer_text_is_cut(encoder):
         (["--eval_do_concat_batches=False"], "--eval_do_concat_batches has no effect here: F1"),
         (["--label_names", "label"], "--label_names has no effect here: they are labels, task_ids"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor has no effect here: the loss is"),
-        (["--focal_gamma=3"], "--focal_gamma has no effect here: it is of --loss focal; leave it out"),
+        (["--focal_gamma=3"], "--focal_gamma has no effect here: it needs --loss focal; leave it out"),
         (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: leave it out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

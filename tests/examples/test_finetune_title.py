@@ -78,7 +78,7 @@ def test_learns_and_saves_a_folder_that_generates(model: Path, tmp_path: Path, c
         (ROWS, ["--report=nodir/x.json"], "--report must be a file in an existing folder"),
         (ROWS, ["--model=nonexist"], "--model nonexist cannot be used: "),
         (ROWS, ["--attention=foo"], "cannot be used: "),
-        (ROWS, ["--model={bert}"], "is a bert: writing needs a UniLM, which is WoBertForCausalLM only"),
+        (ROWS, ["--model={bert}"], "--model must be a WoBERT, the only UniLM here"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else "",
 )

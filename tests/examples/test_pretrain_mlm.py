@@ -338,10 +338,13 @@ def test_starts_from_a_folder(text, tmp_path):
         (["--seed=-1"], "--seed must be from 0 to 4294967295, got -1"),
         (["--output_dir={text}"], "--output_dir must be a folder, "),
         (["--report=nodir/x.json"], "--report must be a file in an existing folder, got nodir/x.json"),
-        (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: a vocabulary of 10 tokens was asked for"),
-        (["--vocabulary=nofile"], "nofile does not exist; --vocabulary takes a vocab.txt"),
-        (["--num_attention_heads=3"], "a new model cannot be made: "),
-        (["--attention=foo"], "a new model cannot be made: "),
+        (
+            ["--vocabulary=", "--vocab_size=10"],
+            "a new model cannot be created: a vocabulary of 10 tokens was asked for",
+        ),
+        (["--vocabulary=nofile"], "--vocabulary must be a vocab.txt, got nofile, which does not exist"),
+        (["--num_attention_heads=3"], "a new model cannot be created: "),
+        (["--attention=foo"], "a new model cannot be created: "),
         (["--model=nonexist"], "--model nonexist cannot be used: "),
         (["--dataloader_prefetch_factor=2"], "wrong options: "),
         (["--eval_strategy=epoch"], "wrong options: "),
@@ -358,7 +361,7 @@ def test_an_earlier_training_is_not_replaced_by_default(text, tmp_path, capsys):
     options = ["--max_steps=2", "--save_steps=1"]
     train(text, tmp_path, *options)
     before = (tmp_path / "model.safetensors").read_bytes()
-    message = "holds the files of an earlier training (config.json): give another folder, --resume"
+    message = "holds the files of an earlier training (config.json): use another folder, --resume"
     assert message in failure(capsys, arguments(text, tmp_path, "--max_steps=1", "--seed=5"))
     assert (tmp_path / "model.safetensors").read_bytes() == before
     (tmp_path / "config.json").unlink()
@@ -428,7 +431,7 @@ def test_takes_encoders_of_transformers(text, tmp_path, capsys, kind):
         assert len(train(text, tmp_path / "both", *options, "--next_segment")) == 1
     else:
         error = failure(capsys, arguments(text, tmp_path / "both", *options, "--next_segment"))
-        assert "--next_segment needs BERT's two heads, which no class for roformer has" in error
+        assert "--next_segment needs a model with BERT's two heads, got a roformer" in error
 
 
 def test_a_model_with_fewer_rows_than_its_tokenizer_has_tokens_is_refused(text, tmp_path, capsys):

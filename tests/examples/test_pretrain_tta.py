@@ -189,9 +189,12 @@ def test_resuming_another_network_is_refused(text, tmp_path, capsys, given):
     ("options", "message"),
     [
         (["--query_source=mask"], "--query_source must be mask_embedding or position, got 'mask'"),
-        (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: a vocabulary of 10 tokens was asked for"),
-        (["--vocabulary={wobert}"], "a new model cannot be made: the vocabulary of "),
-        (["--attention=flash_attention_2"], "a new model cannot be made: flash attention takes no mask of"),
+        (
+            ["--vocabulary=", "--vocab_size=10"],
+            "a new model cannot be created: a vocabulary of 10 tokens was asked for",
+        ),
+        (["--vocabulary={wobert}"], "a new model cannot be created: the vocabulary of "),
+        (["--attention=flash_attention_2"], "a new model cannot be created: flash attention takes no mask of"),
         (["--max_length=2"], "--max_length must be at least 3, for a token and those around it"),
         (["--model=nonexist"], "--model nonexist cannot be used: "),
         (["--mask_probability=0.2"], "wrong options: "),

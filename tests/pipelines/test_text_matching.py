@@ -284,7 +284,7 @@ def test_invalid_arguments_are_refused_before_anything_is_read(matcher, argument
         ("ab", "pair 1: a pair must be two texts"),
         (
             {"text_a": "a", "label": 1},
-            "pair 1: has no field 'text_b', only text_a, label; a pair has text_a and text_b",
+            "pair 1: expected a pair with text_a and text_b, got text_a, label without 'text_b'",
         ),
         ({"text_a": "a", "text_b": "b", "task": "x"}, "pair 1: unknown task 'x'; this model has 'loose'"),
     ],
