@@ -451,7 +451,7 @@ def calibrated_threshold(model: Any, candidates: str) -> float:
 
 def _listed(words: Iterable[str]) -> list[str]:
     if isinstance(words, str):
-        raise ValueError("expected a list of protected words, got a string: put it into a list")
+        raise ValueError("expected a list of protected words, got a single string: put it into a list")
     return list(words)
 
 

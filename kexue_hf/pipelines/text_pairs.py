@@ -56,7 +56,7 @@ def read_pair(given: Any, place: str = "", fields: tuple[str, str] = FIELDS) -> 
         if not isinstance(text, str):
             raise ValueError(f"{at}{name} must be a string, got {type(text).__name__}")
         if is_blank(text):
-            raise ValueError(f"{at}{name} is empty; expected two texts")
+            raise ValueError(f"{at}{name} is empty; a pair needs two texts")
         try:
             text.encode()
         except UnicodeEncodeError:

@@ -340,7 +340,7 @@ def test_starts_from_a_folder(text, tmp_path):
         (["--report=nodir/x.json"], "--report must be a file in an existing folder, got nodir/x.json"),
         (
             ["--vocabulary=", "--vocab_size=10"],
-            "a new model cannot be created: a vocabulary of 10 tokens was asked for",
+            "a new model cannot be created: a vocabulary of 10 tokens",
         ),
         (["--vocabulary=nofile"], "--vocabulary must be a vocab.txt, got nofile, which does not exist"),
         (["--num_attention_heads=3"], "a new model cannot be created: "),

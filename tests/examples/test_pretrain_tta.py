@@ -191,7 +191,7 @@ def test_resuming_another_network_is_refused(text, tmp_path, capsys, given):
         (["--query_source=mask"], "--query_source must be mask_embedding or position, got 'mask'"),
         (
             ["--vocabulary=", "--vocab_size=10"],
-            "a new model cannot be created: a vocabulary of 10 tokens was asked for",
+            "a new model cannot be created: a vocabulary of 10 tokens",
         ),
         (["--vocabulary={wobert}"], "a new model cannot be created: the vocabulary of "),
         (["--attention=flash_attention_2"], "a new model cannot be created: flash attention takes no mask of"),

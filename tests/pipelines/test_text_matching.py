@@ -308,7 +308,7 @@ def test_only_matchers_are_accepted(matcher, tmp_path: Path) -> None:
     encoder = ClnMatcherModel(matcher[0].config)
     with pytest.raises(ValueError, match=r"expected a text matcher with two classes.*got ClnMatcherModel"):
         list(match_texts(encoder, tokenizer, SHORT))
-    with pytest.raises(ValueError, match="knows no tokens but special ones"):
+    with pytest.raises(ValueError, match="knows only special tokens"):
         match_texts(matcher[0], BertTokenizer(), SHORT)
     with pytest.raises(ValueError, match="expected the model's tokenizer, got None"):
         match_texts(matcher[0], None, SHORT)
