@@ -1,8 +1,8 @@
 """Chinese characters that sound alike (SOUNDS) and that look alike (SHAPES).
 
 Built by examples/prepare_similar_characters.py from the Unihan database (Unicode 15.0.0). The data are modified;
-they are not Unihan itself. The file is longer than 500 lines because it is a table. It is a Python file because only
-Python files travel to the Hub with a saved pipeline.
+they are not Unihan itself. Longer than 500 lines: a table of data. It is a Python file because only Python files
+travel to the Hub with a saved pipeline.
 
 SOUNDS: each line has a syllable with its tone (v is ü) and the characters with this reading; a long line continues in
 the next line of the same syllable. SHAPES: each line has a character and those that look like it. Similarity is
