@@ -108,7 +108,9 @@ class EmaCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._trainer is None:
-            raise InputError("expected EmaCallback(...).attach(trainer), not passed to the trainer: attach it")
+            raise InputError(
+                "expected a callback attached with EmaCallback(...).attach(trainer), got one passed to the trainer"
+            )
         if state.global_step == 0:  # otherwise `_load` has read the averages
             self._start()
 

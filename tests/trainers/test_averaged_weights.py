@@ -183,7 +183,7 @@ def test_invalid_uses_are_refused(tmp_path):
         EmaCallback(1.5)
     trainer = trainer_of(tmp_path)
     trainer.add_callback(EmaCallback())
-    with pytest.raises(InputError, match=r"attach\(trainer\), not passed"):
+    with pytest.raises(InputError, match=r"attach\(trainer\), got one passed"):
         trainer.train()
     with pytest.raises(InputError, match="leave FSDP or DeepSpeed out"):
         EmaCallback().attach(SimpleNamespace(is_fsdp_enabled=True, is_deepspeed_enabled=False))
