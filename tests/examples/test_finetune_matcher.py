@@ -210,7 +210,7 @@ def test_the_longer_text_is_cut(encoder):
         (["--prediction_loss_only"], "--prediction_loss_only has no effect here: F1 is computed over all predictions"),
         (["--batch_eval_metrics"], "--batch_eval_metrics has no effect here: F1"),
         (["--eval_do_concat_batches=False"], "--eval_do_concat_batches has no effect here: F1"),
-        (["--label_names", "label"], "--label_names has no effect here: they are labels, task_ids"),
+        (["--label_names", "label"], "--label_names has no effect here: the labels are labels, task_ids"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor has no effect here: the loss is"),
         (["--focal_gamma=3"], "--focal_gamma has no effect here: it needs --loss focal; leave it out"),
         (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: leave it out"),

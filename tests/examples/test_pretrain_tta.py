@@ -210,4 +210,4 @@ def test_help_describes_the_loss(capsys):
     with pytest.raises(SystemExit) as exit_:
         pretrain_tta.main(["--help"])
     assert exit_.value.code == 0
-    assert "is a mean over all positions with padding counted as 0" in " ".join(capsys.readouterr().out.split())
+    assert "a mean over all positions with padding counted as 0" in " ".join(capsys.readouterr().out.split())
