@@ -222,8 +222,8 @@ def measure_speed(model: Path, text: Path, repetitions: int) -> dict[str, Any]:
     from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling
 
     from kexue_hf import WoBertConfig, WoBertForMaskedLM
-    from kexue_hf.trainers.labelled_positions import score_masked_positions_only
-    from kexue_hf.trainers.word_masking import WordMaskingCollator
+    from kexue_hf.trainers.collators import WordMaskingCollator
+    from kexue_hf.trainers.selected_logits import compute_masked_logits_only
     from kexue_hf.vocabulary.building import build_vocabulary
     from kexue_hf.vocabulary.counting import CorpusCounts
 
@@ -239,7 +239,7 @@ def measure_speed(model: Path, text: Path, repetitions: int) -> dict[str, Any]:
             vocabulary = vocabularies[name]
             own, theirs, tokenizer, peer = rows_of(text, length, rows, vocabulary)
             words = WoBertForMaskedLM(WoBertConfig(vocab_size=len(vocabulary), max_position_embeddings=512, **size))
-            score_masked_positions_only(words)
+            compute_masked_logits_only(words)
             characters = BertForMaskedLM(BertConfig(vocab_size=21_128, max_position_embeddings=512, **size))
             # It either masks whole words or replaces words by others, not both.
             theirs_collator = DataCollatorForLanguageModeling(

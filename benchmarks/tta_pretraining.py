@@ -12,7 +12,7 @@ the words: 80 % masked, 10 % replaced, 10 % unchanged); the T-TA is trained by e
 * train: both models in parallel, one thread each, for `--steps` steps, with a constant rate except for WARM_UP steps
   and the last DECAY steps; saved as OUTPUT/tta_small and OUTPUT/mlm_small.
 * head: seconds and memory of a training step of the T-TA with a Chinese BERT's vocabulary (21,128 tokens; 32 rows of
-  128), with the loss in chunks (kexue_hf/trainers/loss_in_chunks.py) and computed by the model.
+  128), with the loss in chunks (kexue_hf/trainers/chunked_loss.py) and computed by the model.
 * measure: held-out pseudo-perplexity, exp(-mean of log p(token i | all others)), of both on the same texts: one pass
   of the T-TA, one masked copy per token for the other. Special tokens are given and not counted. For comparison:
   unigrams (add-one counts of the training text). Also for checkpoints, on fewer texts.
@@ -236,14 +236,14 @@ def training_step(chunks: bool, bfloat16: bool) -> dict[str, float]:
     import torch
 
     from kexue_hf import TtaConfig, TtaForMaskedLM
-    from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
+    from kexue_hf.trainers.chunked_loss import use_chunked_loss
 
     torch.set_num_threads(1)
     config = TtaConfig(vocab_size=21_128, **SIZES, intermediate_size=4 * SIZES["hidden_size"])
     model = TtaForMaskedLM(config).train()
     optimizer = torch.optim.AdamW(model.parameters())
     if chunks:
-        loss_in_chunks(model)
+        use_chunked_loss(model)
     ids = torch.randint(7, 21_128, (32, LENGTH))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []

@@ -1,11 +1,12 @@
-"""Turn a trained folder into the packaged tiny WoBERT: rescaled embeddings, dropout, original TensorFlow format.
+"""Convert a trained folder to the packaged tiny WoBERT.
 
     python examples/export_tiny_asset.py trained kexue_hf/assets/wobert_tiny
 
-A model that was trained at a large learning rate has large embeddings, which fine-tuning at a small rate hardly moves.
-They stand before a LayerNorm, which does not see their scale, and the tied decoder stands behind another, whose weight
-can take the scale up: divided here and multiplied there, the model computes what it did, and starts to be fine-tuned
-at the scale of a newly initialised one (0.02).
+The result is in the original TensorFlow format, with rescaled embeddings and dropout. A model that was trained at a
+high learning rate has large embeddings, which fine-tuning at a low rate hardly changes. A LayerNorm follows the
+embeddings and removes their scale. The tied decoder follows another LayerNorm, whose weight can absorb the scale. So
+the embeddings are scaled down and that weight up: the outputs stay equal, and fine-tuning starts at the scale of newly
+initialised embeddings (0.02).
 """
 
 import argparse
@@ -22,8 +23,7 @@ DROPOUT = 0.1
 
 
 def rescale(model: torch.nn.Module, scale: float) -> float:
-    """Bring the standard deviation of the word embeddings to `scale` without changing what `model` computes; returns
-    the factor."""
+    """Scale the word embeddings to a standard deviation of `scale` without changing the outputs; return the factor."""
     embeddings, norm = model.bert.embeddings, model.cls.predictions.transform.LayerNorm
     with torch.no_grad():
         factor = scale / float(embeddings.word_embeddings.weight.std())
@@ -36,13 +36,13 @@ def rescale(model: torch.nn.Module, scale: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what pretrain_mlm.py --next_segment saved")
-    parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument("folder", type=Path, help="folder saved by pretrain_mlm.py --next_segment")
+    parser.add_argument("output", type=Path, help="folder to write")
     options = parser.parse_args()
     model = AutoModelForPreTraining.from_pretrained(options.folder)
     print(f"embeddings times {rescale(model, EMBEDDING_SCALE):.4f}")
     model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = DROPOUT
-    # For a model of this size the mean tells classes apart, a pooler trained on next sentences hardly does.
+    # At this size, the mean separates classes far better than a pooler trained on next sentences.
     model.config.classifier_pooling = "mean"
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)

@@ -3,17 +3,18 @@
     python examples/finetune_classification.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\
         --output_dir my-classifier --learning_rate 5e-5 --num_train_epochs 3
 
-That rate is for a network of BERT's size; a tiny one wants 5e-4 or more, and --classifier_pooling mean.
+This learning rate is for a model of BERT's size. For a tiny model, use 5e-4 or more and --classifier_pooling mean.
 
-Long documents: --linear_attention --max_length 4096. A folder of a BERT, a RoBERTa-wwm, a WoBERT or a Performer BERT
-becomes a Performer BERT, which has softmax for short batches, linear attention for long ones, and positions beyond the
-encoder's table; any other encoder keeps its length and has linear attention always. --calibrate 32 fits the linear
-attention to the encoder on so many training texts before anything is trained.
+Data files are .jsonl (one object per line), .csv or .tsv (with a header); with --dataset NAME, they are splits of a
+dataset on the Hub. Labels are numbers or names; names are stored in the configuration.
 
---train_file and --eval_file are .jsonl (one object a line), .csv or .tsv (with a header), or, with --dataset NAME,
-splits of a data set of the Hub. Labels are numbers or names; names are kept in the configuration. All of transformers'
-TrainingArguments are options. Prints the held-out accuracy and macro-F1 beside what always answering the training
-data's commonest label would give, and saves a folder with model and tokenizer that loads anywhere.
+For long documents, add --linear_attention --max_length 4096. A BERT, RoBERTa-wwm, WoBERT or Performer BERT becomes a
+Performer BERT, with softmax for short batches, linear attention for long ones, and positions beyond the encoder's
+table. Any other encoder keeps its maximum length and always uses linear attention. --calibrate 32 first fits the
+linear attention to the encoder on 32 training texts.
+
+The script prints held-out accuracy and macro-F1, next to the accuracy of always predicting the most common label. It
+saves a folder with model and tokenizer that loads anywhere. All of transformers' TrainingArguments are options.
 """
 
 import json
@@ -42,15 +43,14 @@ from kexue_hf.errors import InputError
 from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import (
     check_model,
-    check_nothing_is_replaced,
+    check_output_folder,
     check_range,
     check_training,
-    leave_process_group,
-    one_line,
+    one_line_errors,
     remove_checkpoints,
 )
-from kexue_hf.trainers.training_script import print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -58,53 +58,53 @@ PERFORMER = kexue_hf.PerformerBertConfig.model_type
 @dataclass
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of an encoder"})
-    train_file: str = field(metadata={"help": ".jsonl, .csv or .tsv; with --dataset the name of a split"})
-    eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
+    train_file: str = field(metadata={"help": ".jsonl, .csv or .tsv; with --dataset, the name of a split"})
+    eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same format"})
     dataset: str | None = field(
-        default=None, metadata={"help": "name or folder of a data set for datasets.load_dataset"}
+        default=None, metadata={"help": "name or folder of a dataset for datasets.load_dataset"}
     )
-    text_column: str = field(default="text", metadata={"help": "where the text is"})
-    label_column: str = field(default="label", metadata={"help": "where the label is"})
-    max_length: int = field(default=128, metadata={"help": "tokens of a text; longer ones are cut"})
-    max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
+    text_column: str = field(default="text", metadata={"help": "column of the text"})
+    label_column: str = field(default="label", metadata={"help": "column of the label"})
+    max_length: int = field(default=128, metadata={"help": "tokens per text; longer texts are truncated"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "use this many random rows (by --seed)"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
     attention: str = field(
-        default="sdpa", metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2"}
+        default="sdpa", metadata={"help": "sdpa, eager (faster for bf16 on a CPU) or flash_attention_2"}
     )
     classifier_pooling: Literal["pooler", "cls", "mean"] | None = field(
         default=None,
         metadata={
-            "help": "what the classifier reads: BERT's pooler, the state of [CLS], or the mean of all tokens' states, "
-            "which is better for small networks; by default what the model's configuration says"
+            "help": "input of the classifier: BERT's pooler, the state of [CLS], or the mean of all states (better "
+            "for small models); default: that of the model's configuration"
         },
     )
     linear_attention: bool = field(
         default=False,
-        metadata={"help": "for long texts: a BERT or WoBERT becomes a Performer BERT, others have linear attention"},
+        metadata={"help": "for long texts: a BERT or WoBERT becomes a Performer BERT, others get linear attention"},
     )
     switch_length: str | None = field(
         default=None,
         metadata={
-            "help": "of a Performer BERT: batches of at most so many tokens have softmax, longer ones (0: all) linear "
-            "attention; auto is the length measured on the device; by default what the model's configuration says"
+            "help": "longest batch, in tokens, for which a Performer BERT uses softmax; 0: never; auto: the length "
+            "measured on the device; default: that of the model's configuration"
         },
     )
     calibrate: int = field(
         default=0,
-        metadata={"help": "fit linear attention to the encoder's on so many texts before training; some 32 do"},
+        metadata={"help": "number of texts on which to fit linear attention before training; 32 are enough"},
     )
-    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
-    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
-    from_scratch: bool = field(default=False, metadata={"help": "the same network with random weights, to compare"})
+    resume: bool = field(default=False, metadata={"help": "continue from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace an earlier training in --output_dir"})
+    from_scratch: bool = field(default=False, metadata={"help": "start from random weights, for comparison"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
 
 
 def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, Any]]:
-    """The rows of a .jsonl, .csv or .tsv file as {"text": str, "label": str or int}.
+    """Return the rows of a .jsonl, .csv or .tsv file as {"text": str, "label": str or int}.
 
     Raises:
-        InputError: naming file and line: no such file, not UTF-8, a line that is not an object, a missing column or
-            value, a text that is not a string, a label that is neither a string nor a whole number.
+        InputError: with file and line: the file is missing or not UTF-8, a line is not an object, a column or value is
+            missing, a text is not a string, or a label is neither a string nor an integer.
     """
     if form_of(path) not in (".jsonl", ".json", *TABLES):
         raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (or .gz, .bz2, .xz, .zst)")
@@ -123,12 +123,12 @@ def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, 
             raise InputError(f"{place}: {label_column!r} must be a name or a whole number, got {json.dumps(label)}")
         rows.append({"text": text, "label": label})
     if not rows:
-        raise InputError(f"{path} holds no rows; expected one text and label a line")
+        raise InputError(f"{path} holds no rows; expected one text and label per line")
     return rows
 
 
 def load_rows(options: Options, source: str) -> list[dict[str, Any]]:
-    """The rows of a file, or of the split `source` of --dataset."""
+    """Return the rows of a file, or of the split `source` of --dataset."""
     if options.dataset is None:
         return read_rows(source, options.text_column, options.label_column)
     data = load_dataset(options.dataset, split=source)
@@ -147,14 +147,17 @@ def load_rows(options: Options, source: str) -> list[dict[str, Any]]:
 
 
 def label_names(rows: list[dict[str, Any]]) -> list[str]:
-    """The labels, as strings, in the order of their ids: by number where all are numbers, else by name."""
+    """Return the labels as strings, in the order of their ids: sorted as numbers if all are numbers, else as names."""
     found = {str(row["label"]) for row in rows}
     return sorted(found, key=int) if all(name.lstrip("-").isdigit() for name in found) else sorted(found)
 
 
 def measures(predicted: np.ndarray, expected: np.ndarray, classes: int) -> dict[str, float]:
-    """Accuracy, and the mean over the classes of F1 = 2 hits / (predicted + expected); a class that occurs in neither
-    is left out of the mean."""
+    """Return accuracy and macro-F1.
+
+    Macro-F1 is the mean over the classes of F1 = 2 hits / (predicted + expected); classes that occur in neither do not
+    count.
+    """
     scores = []
     for label in range(classes):
         hits = int(((predicted == label) & (expected == label)).sum())
@@ -165,26 +168,29 @@ def measures(predicted: np.ndarray, expected: np.ndarray, classes: int) -> dict[
 
 
 def is_linear(config: PreTrainedConfig) -> bool:
-    """Whether its model is made with feature maps, as a Performer BERT or as one that was swapped and saved."""
+    """Return whether such a model has feature maps: a Performer BERT, or a model saved after a swap."""
     return config.model_type == PERFORMER or getattr(config, "performer", None) is not None
 
 
 def load_config(options: Options, labels: dict[str, Any]) -> PreTrainedConfig:
-    """The configuration of --model, with `labels`, as the options want it.
+    """Return the configuration of --model, with `labels` and the options applied.
 
     Raises:
-        InputError: the options ask for what this model has not.
+        InputError: an option does not apply to this model.
     """
     config = AutoConfig.from_pretrained(options.model, **labels)
-    # What has feature maps already keeps them.
+    # A model that already has feature maps keeps them.
     if options.linear_attention and config.model_type in ("bert", "wobert") and not is_linear(config):
         config = kexue_hf.PerformerBertConfig.from_pretrained(options.model, **labels)
     if options.classifier_pooling is not None:
         if not hasattr(config, "classifier_pooling"):
-            raise InputError(f"--classifier_pooling: {options.model} is a {config.model_type}, which has one way only")
+            raise InputError(
+                f"--classifier_pooling needs a model with several poolings, {options.model} is a {config.model_type}: "
+                "leave it out"
+            )
         config.classifier_pooling = options.classifier_pooling
     if options.calibrate and not options.linear_attention and not is_linear(config):
-        raise InputError("--calibrate is of linear attention: add --linear_attention")
+        raise InputError("--calibrate needs linear attention: add --linear_attention")
     if options.switch_length is not None:
         if config.model_type != PERFORMER:
             why = "" if options.linear_attention else ", without --linear_attention"
@@ -196,8 +202,8 @@ def load_config(options: Options, labels: dict[str, Any]) -> PreTrainedConfig:
 
 
 def load_model(options: Options, config: PreTrainedConfig) -> PreTrainedModel:
-    """The classifier, with linear attention where it is wanted."""
-    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+    """Return the classifier, with linear attention if requested."""
+    # Not the folder's dtype: float16 would lose the optimizer's small steps.
     how = {"dtype": "float32", "attn_implementation": options.attention}
     if options.from_scratch:
         model = AutoModelForSequenceClassification.from_config(config, **how)
@@ -214,7 +220,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, None, options.report)
-    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     rows = {"train": load_rows(options, options.train_file)}
     if options.eval_file is not None:
@@ -224,26 +230,26 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         rows["train"] = [rows["train"][i] for i in chosen]
     names = label_names(rows["train"])
     if len(names) < 2:
-        raise InputError(f"{options.train_file}: a classifier needs two labels at least, found only {names[0]!r}")
+        raise InputError(f"{options.train_file}: expected at least two labels, got only {names[0]!r}")
     ids = {name: index for index, name in enumerate(names)}
     for row in rows.get("held-out", []):
         if str(row["label"]) not in ids:
             raise InputError(f"{options.eval_file}: label {row['label']!r} does not occur in {options.train_file}")
 
     set_seed(arguments.seed)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         labels = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": ids}
         config = load_config(options, labels)
         model = load_model(options, config)
     length = min(options.max_length, max_tokens(config) or options.max_length)
     if config.model_type == PERFORMER:
-        # Or what cuts at the tokenizer's own length would cut at the table's.
+        # Otherwise, truncation at the tokenizer's length would truncate at the size of the position table.
         tokenizer.model_max_length = max(length, config.max_position_embeddings)
     if options.calibrate:
         texts = [row["text"] for row in rows["train"]]
         chosen = np.random.default_rng(arguments.seed).permutation(len(texts))[: options.calibrate]
-        with one_line("--calibrate"):
+        with one_line_errors("--calibrate"):
             kexue_hf.calibrate_performer(model, [texts[i] for i in chosen], tokenizer, max_length=min(length, 256))
 
     data = {
@@ -277,11 +283,11 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     )
     remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
-        print(why_from_the_beginning(arguments.output_dir))
+        print(restart_reason(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
     trained = result.global_step > trainer.first_step
     if not trained and trainer.is_world_process_zero():
-        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
+        print(f"all steps were already trained: using checkpoint-{trainer.first_step}")
     figures: dict[str, float] = {
         "train_rows": len(rows["train"]),
         "labels": len(names),

@@ -1,24 +1,25 @@
-"""Train one matcher for all standards of "similar": do two texts match, by the standard that the task is?
+"""Train one matcher for several tasks, each with its own standard of similarity.
 
     python examples/finetune_matcher.py --model my-roformer --train_file sohu2021 --eval_file sohu2021 \\
         --output_dir my-matcher
 
---model is a folder of a RoFormer, a BERT or a WoBERT (its layer norms get the tasks' vectors, and a fresh matcher
-computes what it did), or of a matcher, which knows its tasks. That rate, 2e-5, is for a network of BERT's size; a tiny
-one wants 5e-4 or more.
+--model is a folder of a RoFormer, a BERT, a WoBERT or a matcher. Encoders get layer norms that depend on the task; a
+new matcher computes the same as its encoder. The default learning rate, 2e-5, is for a model of BERT's size. For a
+tiny model, use 5e-4 or more.
 
-Data are .jsonl, .csv or .tsv files with text_a, text_b, task, label (0 or 1); or folders laid out as the contest of
-Sohu 2021, one for each task (短短匹配A类 ...), of which --train_file reads train.txt and --eval_file valid.txt. Rows
-of all tasks make up one data set, batches of texts of similar length (--train_sampling_strategy random: of any). Texts
-that are too long together lose the ends of the longer one.
+Data are .jsonl, .csv or .tsv files with text_a, text_b, task and label (0 or 1), or folders in the layout of the Sohu
+2021 contest, one per task (短短匹配A类 ...), from which --train_file reads train.txt and --eval_file valid.txt. The
+rows of all tasks form one dataset, in batches of similar length. If a pair is too long, the end of the longer text is
+truncated.
 
-Evaluated and saved is the moving average of the weights (--ema_decay). After every epoch, or as --save_strategy says,
-the held-out rows are evaluated; kept is the checkpoint with the best f1, of equal ones the last. For tasks whose names
-end in A and B f1 is the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks. All of
-transformers' TrainingArguments are options, some with defaults of their own; without dropout, several processes have
-the losses of one (with it they draw other random numbers); --resume continues after a stop with the losses of one go.
-Prints the held-out figures, and saves a folder with model, tokenizer and a model card, into which the reliability of
-the probabilities on the held-out rows is drawn.
+The moving average of the weights (--ema_decay) is evaluated and saved. The held-out rows are evaluated at each save
+(--save_strategy, by default every epoch), and the checkpoint with the best f1 is kept; of equal ones, the last. If
+task names end in A and B, f1 is the contest's score: the mean of f1_A and f1_B, each over the rows of all its tasks.
+
+The script prints the held-out figures. It saves a folder with model, tokenizer and a model card, which includes a
+reliability diagram of the held-out probabilities. A resumed run (--resume) has the losses of an uninterrupted one;
+without dropout, several processes have the losses of one. All of transformers' TrainingArguments are options; some
+have other defaults.
 """
 
 import json
@@ -56,22 +57,21 @@ from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
 from kexue_hf.trainers.checked_options import (
     check_model,
-    check_nothing_is_replaced,
+    check_output_folder,
     check_range,
     check_training,
-    leave_process_group,
-    one_line,
+    one_line_errors,
     remove_checkpoints,
 )
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer
-from kexue_hf.trainers.training_script import print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
+from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, restart_reason
 
 MATCHER = ClnMatcherConfig.model_type
 PICTURE = "reliability.svg"
-# What Trainer gives to compute_metrics.
+# The labels that Trainer passes to compute_metrics.
 LABELS = ["labels", "task_ids"]
-# Of the configuration: what the network is, where the weights alone do not say it.
+# Configuration fields that define the network and do not follow from the weights.
 NETWORK = (
     "pooling",
     "hidden_dropout_prob",
@@ -89,42 +89,42 @@ NETWORK = (
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of a RoFormer, a BERT, a WoBERT or a matcher"})
     train_file: list[str] = field(
-        metadata={"help": ".jsonl, .csv or .tsv files, or the contest's folders, of which train.txt is read"}
+        metadata={"help": ".jsonl, .csv or .tsv files, or the contest's folders (train.txt is read)"}
     )
     eval_file: list[str] | None = field(
         default=None,
-        metadata={"help": "held-out data, in the same forms; of the contest's folders, valid.txt is read"},
+        metadata={"help": "held-out data, in the same formats (valid.txt in the contest's folders)"},
     )
     task_names: list[str] | None = field(
         default=None,
         metadata={
-            "help": "the tasks, in the order of their ids; none: those of the matcher, else of the data, sorted"
+            "help": "task names in the order of their ids; default: those of the matcher, or of the data, sorted"
         },
     )
-    max_length: int = field(default=512, metadata={"help": "tokens of two texts; at most the model's positions"})
+    max_length: int = field(default=512, metadata={"help": "tokens per pair; at most the model's positions"})
     loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy or focal"})
-    focal_gamma: float = field(default=2.0, metadata={"help": "how much less than others sure rows count; of focal"})
+    focal_gamma: float = field(default=2.0, metadata={"help": "exponent of the focal loss; more: hard rows dominate"})
     class_weights: list[str] | None = field(
         default=None,
-        metadata={"help": "of labels 0 and 1: two numbers, or balanced, by which both weigh the same in the data"},
+        metadata={"help": "weights of labels 0 and 1: two numbers, or balanced (equal total weight in the data)"},
     )
-    ema_decay: float = field(default=0.9999, metadata={"help": "of the averaged weights; 0: none are kept"})
-    pooling: str | None = field(default=None, metadata={"help": "mean or cls; none: what the model says, else mean"})
-    max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
+    ema_decay: float = field(default=0.9999, metadata={"help": "decay of the averaged weights; 0: no averaging"})
+    pooling: str | None = field(default=None, metadata={"help": "mean or cls; default: the matcher's, or mean"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "use this many random rows (by --seed)"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
-    dropout: float | None = field(default=None, metadata={"help": "in place of the model's own"})
+    dropout: float | None = field(default=None, metadata={"help": "replaces the model's dropout"})
     attention: str | None = field(
         default=None,
-        metadata={"help": "sdpa, eager (faster for bf16 on a CPU), flash_attention_2; none: the model's default"},
+        metadata={"help": "sdpa, eager (faster for bf16 on a CPU) or flash_attention_2; default: the model's"},
     )
-    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
-    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
+    resume: bool = field(default=False, metadata={"help": "continue from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace an earlier training in --output_dir"})
     report: str | None = field(default=None, metadata={"help": "write the figures to this JSON file"})
 
 
 @dataclass
 class Arguments(TrainingArguments):
-    """transformers' TrainingArguments with the baseline's numbers as defaults."""
+    """TrainingArguments with the defaults of the contest's baseline."""
 
     learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate."})
     num_train_epochs: float = field(default=5.0, metadata={"help": "Total number of training epochs to perform."})
@@ -138,24 +138,24 @@ class Arguments(TrainingArguments):
     )
     save_strategy: str = field(default="epoch", metadata={"help": "When to evaluate and save: epoch, steps or no."})
     save_total_limit: int | None = field(
-        default=2, metadata={"help": "Checkpoints that are kept: the last and the best one."}
+        default=2, metadata={"help": "Number of checkpoints to keep: the last and the best one."}
     )
 
 
 class MatchingCollator:
-    """Pads a batch of rows of which it takes what the model takes."""
+    """Pad a batch, and drop the columns that the model does not take."""
 
-    TAKEN = ("input_ids", "token_type_ids", "attention_mask", "task_ids", "labels")
+    COLUMNS = ("input_ids", "token_type_ids", "attention_mask", "task_ids", "labels")
 
     def __init__(self, tokenizer: Any) -> None:
         self.pad = DataCollatorWithPadding(tokenizer)
 
     def __call__(self, rows: list[dict[str, Any]]) -> Any:
-        return self.pad([{name: row[name] for name in self.TAKEN if name in row} for row in rows])
+        return self.pad([{name: row[name] for name in self.COLUMNS if name in row} for row in rows])
 
 
 def class_weights(given: list[str] | None, rows: Sequence[MatchingRow]) -> tuple[float, ...]:
-    """The weights that --class_weights asks for."""
+    """Return the weights of the two labels from --class_weights."""
     if given is None:
         return (1.0, 1.0)
     if given == ["balanced"]:
@@ -167,10 +167,10 @@ def class_weights(given: list[str] | None, rows: Sequence[MatchingRow]) -> tuple
 
 
 def known_tasks(options: Options, config: Any) -> list[str] | None:
-    """The names of the tasks, where model or options say them.
+    """Return the task names that the model or the options define; None if neither does.
 
     Raises:
-        InputError: they say different ones.
+        InputError: model and options define different names.
     """
     if config.model_type != MATCHER:
         return options.task_names
@@ -183,16 +183,16 @@ def known_tasks(options: Options, config: Any) -> list[str] | None:
 
 
 def load_model(options: Options, config: Any, names: list[str]) -> ClnMatcherForSequenceClassification:
-    """The matcher, in float32 and with what the options change."""
+    """Return the matcher in float32, with the options applied."""
     changes: dict[str, Any] = {}
     if config.model_type != MATCHER:
         changes |= {"task_names": names, "num_labels": 2}
     elif config.num_labels != 2:
-        raise InputError(f"{options.model} tells {config.num_labels} classes apart; labels here are 0 and 1")
+        raise InputError(f"--model must have 2 classes (labels 0 and 1), {options.model} has {config.num_labels}")
     elif config.problem_type not in (None, "single_label_classification"):
         raise InputError(
-            f"{options.model} is for problem_type {config.problem_type!r}, of which no text matcher can be used: set "
-            "it to null in its config.json if the two classes are 0 and 1, or begin with its encoder"
+            f"{options.model} has problem_type {config.problem_type!r}, which no text matcher supports: set it to "
+            "null in its config.json if the two classes are 0 and 1, or start from its encoder"
         )
     if options.pooling is not None:
         changes["pooling"] = options.pooling
@@ -200,14 +200,14 @@ def load_model(options: Options, config: Any, names: list[str]) -> ClnMatcherFor
         changes |= {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
     if options.attention is not None:
         changes["attn_implementation"] = options.attention
-    # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+    # Not the folder's dtype: float16 would lose the optimizer's small steps.
     return ClnMatcherForSequenceClassification.from_pretrained(options.model, dtype="float32", **changes)
 
 
 def encoded(
     rows: Sequence[MatchingRow], names: list[str], tokenizer: Any, frame: PairFrame, max_length: int
 ) -> Dataset:
-    """A table of the rows: input_ids, token_type_ids, length, task_ids, labels."""
+    """Return a dataset of the rows: input_ids, token_type_ids, length, task_ids, labels."""
     pairs = [TextPair(row.text_a, row.text_b) for row in rows]
     made = encode_pairs(tokenizer, pairs, frame, max_length)
     columns = {
@@ -222,8 +222,10 @@ def encoded(
 
 
 class HeldOut:
-    """Trainer's compute_metrics: the loss of all rows, whatever the batches (Trainer's own is a mean over batches),
-    and F1. Keeps the `probabilities` of the last evaluation, with their `labels` and `tasks`, all of [rows]."""
+    """Trainer's compute_metrics: F1, and the loss over all rows (Trainer's own is a mean over batches).
+
+    Keeps the `probabilities` of the last evaluation with their `labels` and `tasks`, each [rows].
+    """
 
     def __init__(self, loss: Any, names: list[str]) -> None:
         self.loss, self.names = loss, names
@@ -236,7 +238,7 @@ class HeldOut:
         return {"loss": whole, **matching_figures(logits.argmax(-1).numpy(), self.labels, self.tasks, self.names)}
 
     def reliability(self) -> dict[str, Reliability]:
-        """Of each task that occurs."""
+        """Return the reliability of each task that occurs."""
         found = {}
         for number, name in enumerate(self.names):
             own = self.tasks == number
@@ -246,23 +248,24 @@ class HeldOut:
 
 
 class MatcherTrainer(OrderedTrainer):
-    """Of checkpoints with the same f1 the last is the best one.
+    """Treat the last of several checkpoints with equal f1 as the best.
 
-    Where few pairs match, f1 is 0 until a probability exceeds one half; the first of these has learnt least.
+    If few pairs match, f1 is 0 until a probability exceeds one half, and the first such checkpoint has learned the
+    least.
     """
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        # As long as transformers (checked: 5.23) asks for more than the best so far.
+        # Needed as long as transformers (checked: 5.23) requires a strict improvement.
         if metrics.get("eval_f1") == self.state.best_metric:
             self.state.best_metric = float("-inf")
         return super()._determine_best_metric(metrics, trial)
 
 
 def check(options: Options, arguments: TrainingArguments) -> None:
-    """Raise InputError for options that cannot work, before anything is read."""
+    """Raise InputError for invalid options before anything is read."""
     check_training(arguments, options.dropout, options.report)
     check_model(options.model)
-    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_range({"max_train_rows": options.max_train_rows}, 1)
     check_range({"ema_decay": options.ema_decay}, 0, 1)
     loss_of(options.loss, gamma=options.focal_gamma)
@@ -272,16 +275,16 @@ def check(options: Options, arguments: TrainingArguments) -> None:
 
 
 def check_effects(options: Options, arguments: TrainingArguments) -> None:
-    """Raise InputError for an option that would change nothing, or not what it says."""
+    """Raise InputError for an option that would have no effect, or not the expected one."""
     saved, evaluated = (getattr(arguments, f"{what}_strategy").value for what in ("save", "eval"))
     metric = arguments.metric_for_best_model
-    # What TrainingArguments say where one of these is asked for and no metric is named.
+    # With one of these options, TrainingArguments set the metric to "loss" by default.
     by_default = arguments.load_best_model_at_end or arguments.lr_scheduler_type == "reduce_lr_on_plateau"
-    evaluating = "held-out rows are evaluated before each saving, as --save_strategy and --save_steps say"
-    figures = "F1 is of all predictions together"
-    chosen = "the best checkpoint is that with the best f1"
+    evaluating = "held-out rows are evaluated at each save, see --save_strategy and --save_steps"
+    figures = "F1 is computed over all predictions"
+    chosen = "the best checkpoint is the one with the best f1"
     for option, refused, why in (
-        ("--save_strategy best", saved == "best", f"expected epoch, steps or no, and {chosen} of all that are saved"),
+        ("--save_strategy best", saved == "best", f"expected epoch, steps or no, and {chosen}"),
         ("--eval_strategy", evaluated != "no" and not options.eval_file, "there is no --eval_file"),
         ("--eval_on_start", arguments.eval_on_start and not options.eval_file, "there is no --eval_file"),
         ("--eval_strategy", evaluated != "no" and saved not in ("no", evaluated), evaluating),
@@ -300,16 +303,16 @@ def check_effects(options: Options, arguments: TrainingArguments) -> None:
         ("--prediction_loss_only", arguments.prediction_loss_only, figures),
         ("--batch_eval_metrics", arguments.batch_eval_metrics, figures),
         ("--eval_do_concat_batches", not arguments.eval_do_concat_batches, figures),
-        ("--label_names", arguments.label_names not in (None, LABELS), f"they are {', '.join(LABELS)}"),
-        ("--label_smoothing_factor", arguments.label_smoothing_factor != 0, "the loss is what --loss says"),
-        ("--focal_gamma", options.loss != "focal" and options.focal_gamma != 2, "it is of --loss focal"),
+        ("--label_names", arguments.label_names not in (None, LABELS), f"the labels are {', '.join(LABELS)}"),
+        ("--label_smoothing_factor", arguments.label_smoothing_factor != 0, "the loss is that of --loss"),
+        ("--focal_gamma", options.loss != "focal" and options.focal_gamma != 2, "it needs --loss focal"),
     ):
         if refused:
             raise InputError(f"{option} has no effect here: {why}; leave it out")
 
 
 def evaluate_where_saved(arguments: TrainingArguments) -> None:
-    """Evaluate before each saving, and in the end take the checkpoint with the best f1."""
+    """Evaluate at each save, and load the checkpoint with the best f1 at the end."""
     arguments.metric_for_best_model, arguments.greater_is_better = "f1", True
     strategy = arguments.save_strategy.value
     if strategy in ("epoch", "steps"):
@@ -323,7 +326,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check(options, arguments)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         config = AutoConfig.from_pretrained(options.model)
         tokenizer = AutoTokenizer.from_pretrained(options.model)
     names = known_tasks(options, config)
@@ -336,22 +339,22 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         chosen = np.random.default_rng(arguments.seed).permutation(len(rows["train"]))[: options.max_train_rows]
         rows["train"] = [rows["train"][i] for i in chosen]
     trained = tasks_of(rows["train"])
-    if arguments.process_index == 0 and (lacking := [name for name in names if name not in trained]):
-        print(f"no rows to train on of {', '.join(lacking)}")
+    if arguments.process_index == 0 and (missing := [name for name in names if name not in trained]):
+        print(f"no training rows of {', '.join(missing)}")
     weights = class_weights(options.class_weights, rows["train"])
     loss = loss_of(options.loss, weights, options.focal_gamma)
 
     set_seed(arguments.seed)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         model = load_model(options, config, names)
         check_tokenizer(model, tokenizer, strict=True)
         frame = pair_frame_of(tokenizer)
         if config.model_type == MATCHER:
-            # What its training took (see below), and no limit of the model.
+            # The matcher's saved tokenizer has the length of its training, which is not the model's limit.
             tokenizer.model_max_length = VERY_LARGE_INTEGER
         longest = pair_length(model, tokenizer, frame)
         length = pair_length(model, tokenizer, frame, min(options.max_length, longest))
-        # Saved with it, so that whoever uses the matcher judges the rows that it was trained and measured on.
+        # Saved with the tokenizer, so that the matcher truncates pairs as in its training and evaluation.
         tokenizer.model_max_length = length
         data = {part: encoded(part_rows, names, tokenizer, frame, length) for part, part_rows in rows.items()}
     remove_checkpoints(options, arguments)
@@ -364,7 +367,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         **{name: getattr(model.config, name) for name in NETWORK},
         "checksum of the vocabulary": zlib.crc32(json.dumps(sorted(tokenizer.get_vocab().items())).encode()),
     }
-    with one_line("wrong options"):
+    with one_line_errors("wrong options"):
         trainer = MatcherTrainer(
             model=model,
             args=arguments,
@@ -384,11 +387,11 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
 def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]]) -> dict[str, Any]:
     first, folder = trainer.is_world_process_zero(), Path(trainer.args.output_dir)
     if options.resume and last_whole_checkpoint(folder) is None and first:
-        print(why_from_the_beginning(folder))
+        print(restart_reason(folder))
     result = trainer.resume() if options.resume else trainer.train()
     trained = trainer.state.global_step > trainer.first_step
     if not trained and first:
-        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
+        print(f"all steps were already trained: using checkpoint-{trainer.first_step}")
     figures: dict[str, Any] = {
         "train_rows": len(rows["train"]),
         "tasks": len(trainer.facts["tasks"]),
@@ -397,7 +400,7 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
         **({"train_loss": result.training_loss} if trained else {}),
         "seconds": result.metrics["train_runtime"],
     }
-    # Before the evaluation, which with --bf16_full_eval leaves the weights in half precision.
+    # Before the evaluation, because --bf16_full_eval leaves the weights in half precision.
     trainer.save_model()
     if "held-out" in rows:
         found = trainer.evaluate()
@@ -409,8 +412,8 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
                 figures[name.removeprefix("eval_")] = value
         if found["eval_f1"] == 0 and first:
             print(
-                "f1 is 0: no held-out pair that matches has a probability above one half; README.md in the folder "
-                "says what other thresholds would give"
+                "f1 is 0: no matching held-out pair has a probability above one half; README.md in the folder lists "
+                "the figures for other thresholds"
             )
         if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
             figures["best_step"] = trainer.state.best_global_step
@@ -429,14 +432,14 @@ def write_card(
     rows: dict[str, list[MatchingRow]],
     figures: dict[str, Any],
 ) -> None:
-    """The model card, and with held-out rows the picture of how reliable the probabilities are."""
+    """Write the model card and, with held-out rows, the reliability diagram."""
     held_out: Any = trainer.compute_metrics
     arguments, facts, names = trainer.args, trainer.facts, held_out.names
     tasks: dict[str, Reliability] = {}
     found: dict[str, float] = {}
     drawn = False
     if "held-out" in rows and not np.isfinite(held_out.probabilities).all():
-        print(f"no {PICTURE}: not all of the model's probabilities are finite numbers")
+        print(f"no {PICTURE}: some of the model's probabilities are not finite")
     elif "held-out" in rows:
         tasks = held_out.reliability()
         found = {**probability_figures(held_out.probabilities, held_out.labels, held_out.tasks, names), **figures}
@@ -445,10 +448,10 @@ def write_card(
             draw_reliability(tasks, folder / PICTURE)
             drawn = True
         except KexueError as error:
-            # After a long training, and only a picture.
+            # A failed picture must not end a long training with an error.
             print(f"no {PICTURE}: {error}")
     if not drawn:
-        (folder / PICTURE).unlink(missing_ok=True)  # of an earlier training
+        (folder / PICTURE).unlink(missing_ok=True)  # left by an earlier training
     local = Path(options.model).is_dir()
     training = {
         "begun from": Path(options.model).resolve().name if local else options.model,

@@ -1,14 +1,14 @@
-"""Teach WoBERT to write one text from another, as a UniLM: titles from abstracts, say.
+"""Train WoBERT as a UniLM to generate one text from another, such as titles from abstracts.
 
     pip install "kexue-hf[examples]"
     python examples/finetune_title.py --model my-wobert --train_file train.jsonl --eval_file dev.jsonl \\
         --source_column abstract --target_column title --output_dir my-titles --learning_rate 5e-4 \\
         --num_train_epochs 20
 
-Data files are .jsonl, one object a line, .csv or .tsv (perhaps .gz ...). All of transformers' TrainingArguments are
-options. At the end the model writes a target for every held-out source, by beam search; printed is its ROUGE-L (F1
-over characters, spaces left out, lower case, mean over the rows), beside that of the source's first sentence. Saves a
-folder with model and tokenizer that loads anywhere with AutoModelForCausalLM.
+Data files are .jsonl (one object per line), .csv or .tsv, optionally compressed (.gz ...). After the training, the
+model generates a target for every held-out source by beam search. The script prints the mean ROUGE-L (F1 over
+lower-case characters without spaces), next to that of the source's first sentence. It saves a folder with model and
+tokenizer that loads anywhere with AutoModelForCausalLM. All of transformers' TrainingArguments are options.
 """
 
 import json
@@ -36,19 +36,18 @@ from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsO
 from kexue_hf.pipelines.text_windows import max_tokens
 from kexue_hf.trainers.checked_options import (
     check_model,
-    check_nothing_is_replaced,
+    check_output_folder,
     check_range,
     check_training,
-    leave_process_group,
-    one_line,
+    one_line_errors,
     remove_checkpoints,
 )
-from kexue_hf.trainers.labelled_positions import score_target_positions_only
-from kexue_hf.trainers.seq_to_seq import UniLmCollator
-from kexue_hf.trainers.training_script import print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, why_from_the_beginning
+from kexue_hf.trainers.collators import UniLmCollator
+from kexue_hf.trainers.selected_logits import compute_target_logits_only
+from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
+from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
 
-# Not a full stop that belongs to a number, an abbreviation or a name: 3.5, v.2, Fig.a
+# A full stop within a number, an abbreviation or a name does not end a sentence: 3.5, v.2, Fig.a
 FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)
 
 
@@ -56,34 +55,34 @@ FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re
 class Options:
     model: str = field(metadata={"help": "folder or Hub name of a WoBERT with a masked-word head"})
     train_file: str = field(metadata={"help": ".jsonl, .csv or .tsv"})
-    eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same form"})
-    source_column: str = field(default="abstract", metadata={"help": "what is read"})
-    target_column: str = field(default="title", metadata={"help": "what is written"})
-    max_length: int = field(default=128, metadata={"help": "tokens of source and target; the source is cut to fit"})
-    max_target_length: int = field(default=40, metadata={"help": "tokens of a target: training cuts, writing stops"})
-    num_beams: int = field(default=4, metadata={"help": "1 takes the best word each time"})
-    no_repeat: int = field(default=0, metadata={"help": "write no so many words in a row twice; 0: no such rule"})
-    source_words_only: bool = field(default=False, metadata={"help": "write only words that occur in the source"})
-    max_train_rows: int | None = field(default=None, metadata={"help": "take that many rows at random, by --seed"})
+    eval_file: str | None = field(default=None, metadata={"help": "held-out data, in the same format"})
+    source_column: str = field(default="abstract", metadata={"help": "column of the source"})
+    target_column: str = field(default="title", metadata={"help": "column of the target"})
+    max_length: int = field(default=128, metadata={"help": "tokens of source and target; the source is truncated"})
+    max_target_length: int = field(default=40, metadata={"help": "tokens of a target, in training and generation"})
+    num_beams: int = field(default=4, metadata={"help": "beams of the search; 1: greedy"})
+    no_repeat: int = field(default=0, metadata={"help": "length of word sequences that may not repeat; 0: no limit"})
+    source_words_only: bool = field(default=False, metadata={"help": "generate only words of the source"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "use this many random rows (by --seed)"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
-    dropout: float | None = field(default=None, metadata={"help": "in place of the model's own"})
+    dropout: float | None = field(default=None, metadata={"help": "replaces the model's dropout"})
     attention: str | None = field(
-        default=None, metadata={"help": "sdpa, or eager (faster for bf16 on a CPU); none: the model's default"}
+        default=None, metadata={"help": "sdpa, or eager (faster for bf16 on a CPU); default: the model's"}
     )
-    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in --output_dir, if any"})
-    overwrite: bool = field(default=False, metadata={"help": "replace what an earlier training left in --output_dir"})
-    report: str | None = field(default=None, metadata={"help": "write figures and what was written to this JSON file"})
+    resume: bool = field(default=False, metadata={"help": "continue from the last checkpoint in --output_dir, if any"})
+    overwrite: bool = field(default=False, metadata={"help": "replace an earlier training in --output_dir"})
+    report: str | None = field(default=None, metadata={"help": "write figures and generated texts to this JSON file"})
 
 
 class Characters:
-    """rouge-score's own tokenizer keeps a-z and 0-9 only."""
+    """A tokenizer of characters; rouge-score's own keeps only a-z and 0-9."""
 
     def tokenize(self, text: str) -> list[str]:
         return [character for character in text.lower() if not character.isspace()]
 
 
 def rouge_l(references: list[str], written: list[str]) -> list[float]:
-    """ROUGE-L, F1 over characters, of each pair.
+    """Return ROUGE-L, the F1 over characters, of each pair.
 
     Raises:
         InputError: rouge-score is not installed.
@@ -97,11 +96,11 @@ def rouge_l(references: list[str], written: list[str]) -> list[float]:
 
 
 def read_pairs(path: str, source_column: str, target_column: str) -> list[tuple[str, str]]:
-    """The (source, target) pairs of a .jsonl, .csv or .tsv file.
+    """Return the (source, target) pairs of a .jsonl, .csv or .tsv file.
 
     Raises:
-        InputError: naming file and line: no such file, not UTF-8, a line that is not an object, a missing column, a
-            value that is not a string or empty.
+        InputError: with file and line: the file is missing or not UTF-8, a line is not an object, a column is missing,
+            or a value is not a string or is empty.
     """
     pairs = []
     for place, row in read_objects(path):
@@ -117,13 +116,13 @@ def read_pairs(path: str, source_column: str, target_column: str) -> list[tuple[
                 raise InputError(f"{place}: {column!r} must be a text, got {json.dumps(row[column])}")
         pairs.append((row[source_column], row[target_column]))
     if not pairs:
-        raise InputError(f"{path} holds no rows; expected one object with {source_column} and {target_column} a line")
+        raise InputError(f"{path} holds no rows; expected an object with {source_column} and {target_column} per line")
     return pairs
 
 
 @torch.no_grad()
 def write(model: Any, tokenizer: Any, sources: list[str], options: Options, batch_size: int = 16) -> list[str]:
-    """What the model writes for each source."""
+    """Generate a target for each source."""
     model.eval()
     room = options.max_length - options.max_target_length - 1
     written = []
@@ -153,11 +152,11 @@ def write(model: Any, tokenizer: Any, sources: list[str], options: Options, batc
 
 
 def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
-    """Train, write for the held-out rows, save model and tokenizer to `output_dir`, and return the figures."""
+    """Train, generate for the held-out rows, save model and tokenizer to `output_dir`, and return the figures."""
     if options.batch_size is not None:
         arguments.per_device_train_batch_size = options.batch_size
     check_training(arguments, options.dropout, options.report)
-    check_nothing_is_replaced(Path(arguments.output_dir), options.resume, options.overwrite)
+    check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_model(options.model)
     check_range({"num_beams": options.num_beams, "max_train_rows": options.max_train_rows}, 1)
     check_range({"no_repeat": options.no_repeat}, 0)
@@ -169,18 +168,18 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     pairs = {"train": read_pairs(options.train_file, options.source_column, options.target_column)}
     if options.eval_file:
         pairs["held-out"] = read_pairs(options.eval_file, options.source_column, options.target_column)
-        # Before the training, which would be lost if the scorer were missing.
+        # Before the training, so that a missing rouge-score does not end it with an error.
         leads = [FIRST_SENTENCE.match(source).group(0) for source, _ in pairs["held-out"]]
         references = [target for _, target in pairs["held-out"]]
         lead_scores = rouge_l(references, leads)
 
     set_seed(arguments.seed)
-    with one_line(f"--model {options.model} cannot be used"):
+    with one_line_errors(f"--model {options.model} cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         config = AutoConfig.from_pretrained(options.model)
         if not isinstance(config, WoBertConfig):
             raise InputError(
-                f"{options.model} is a {config.model_type}: writing needs a UniLM, which is WoBertForCausalLM only"
+                f"--model must be a WoBERT, the only UniLM here, got {options.model}, a {config.model_type}"
             )
         positions = max_tokens(config)
         if positions is not None and options.max_length > positions:
@@ -193,7 +192,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             changes = {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
         if options.attention is not None:
             changes["attn_implementation"] = options.attention
-        # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+        # Not the folder's dtype: float16 would lose the optimizer's small steps.
         model = AutoModelForCausalLM.from_pretrained(options.model, dtype="float32", **changes)
         collator = UniLmCollator(tokenizer, options.max_length, options.max_target_length)
     data = Dataset.from_dict(
@@ -206,10 +205,10 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     )
     if options.max_train_rows is not None and options.max_train_rows < len(data):
         data = data.shuffle(seed=arguments.seed).select(range(options.max_train_rows))
-    score_target_positions_only(model)
+    compute_target_logits_only(model)
     rows_of_a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     facts = {"rows": len(data), "seed": arguments.seed, "rows of a step": rows_of_a_step}
-    with one_line("wrong options"):
+    with one_line_errors("wrong options"):
         trainer = MarkingTrainer(
             model=model,
             args=arguments,
@@ -220,11 +219,11 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         )
     remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
-        print(why_from_the_beginning(arguments.output_dir))
+        print(restart_reason(arguments.output_dir))
     result = trainer.resume() if options.resume else trainer.train()
     trained = result.global_step > trainer.first_step
     if not trained and trainer.is_world_process_zero():
-        print(f"all steps had been trained already: checkpoint-{trainer.first_step} is taken as it is")
+        print(f"all steps were already trained: using checkpoint-{trainer.first_step}")
     figures: dict[str, Any] = {
         "train_rows": len(data),
         "steps": result.global_step,

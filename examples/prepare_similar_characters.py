@@ -1,19 +1,19 @@
-"""Make kexue_hf/pipelines/similar_characters.py, the characters that sound or look alike, from the Unihan database.
+"""Build kexue_hf/pipelines/similar_characters.py, tables of similar characters, from the Unihan database.
 
     python examples/prepare_similar_characters.py UNIHAN --out kexue_hf/pipelines/similar_characters.py
 
-UNIHAN is a folder with the Unihan_*.txt of the Unicode Character Database (.bz2 as well; Debian's package unicode-data
-has them in /usr/share/unicode). Unicode 15.0 gave the file that is in the repository.
+UNIHAN is a folder with the Unihan_*.txt of the Unicode Character Database, optionally as .bz2 (Debian's package
+unicode-data installs them in /usr/share/unicode). The file in the repository comes from Unicode 15.0.
 
-Characters: the two commoner levels of China's general standard (6,500) and level 1 of Big5 (5,401, traditional).
+Characters: the first two levels of China's general standard (6,500) and level 1 of Big5 (5,401, traditional).
 
-Sounds: all readings of two dictionaries (kTGHZ2013, kXHC1983) and the commonest one (kMandarin), which for traditional
-characters is often the only one. The neutral tone is written as 5.
+Sounds: all readings of two dictionaries (kTGHZ2013, kXHC1983) and the most common one (kMandarin), which is often the
+only one of a traditional character. The neutral tone is written as 5.
 
-Shapes: how alike two characters look is the sum of how much their Cangjie codes share (edit distance, longest common
-subsequence), how many corners of the four-corner code are equal and whether all of it is, how near their numbers of
-strokes are, and whether one index of phonetic components has them together. Each character gets the NEIGHBOURS that
-are most alike; a pair of which one is a neighbour of the other counts for both, and is written once.
+Shapes: the similarity of two characters is the sum of five parts: similarity of their Cangjie codes (edit distance,
+longest common subsequence), fraction of equal corners in the four-corner code, equality of the whole code, similarity
+of their stroke counts, and membership in the same phonetic series. Each character gets its NEIGHBOURS most similar
+characters. Similarity is symmetric, so each pair is written once.
 """
 
 import argparse
@@ -34,24 +34,24 @@ FIELDS = (
     *("kCangjie", "kFourCornerCode", "kTotalStrokes", "kPhonetic"),
 )
 NEIGHBOURS = 12
-IN_A_LINE = 45
+MAX_LINE_CHARACTERS = 45
 TONES = {"\u0304": "1", "\u0301": "2", "\u030c": "3", "\u0300": "4"}
 SAME_CODE = 0.3
-# What is assumed of two characters of which one has no such code: as alike as any two.
+# Similarity if one character has no such code: about that of two random characters.
 UNKNOWN_CANGJIE, UNKNOWN_CORNERS = 0.3, 0.4
 
 HEAD = '''\
 """Chinese characters that sound alike (SOUNDS) and that look alike (SHAPES).
 
-Made by examples/prepare_similar_characters.py from the Unihan database (Unicode %(version)s): these are modified data,
-not Unihan itself. Longer than 500 lines: a table of data. It is a Python file because only such files travel to the
-Hub with a saved pipeline.
+Built by examples/prepare_similar_characters.py from the Unihan database (Unicode %(version)s). The data are modified;
+they are not Unihan itself. Longer than 500 lines: a table of data. It is a Python file because only Python files
+travel to the Hub with a saved pipeline.
 
-SOUNDS: a line is a syllable with its tone (v is ü), and all characters with this reading; a long line is continued by
-another of the same syllable. SHAPES: a line is a character, and those that look like it; of a pair that is written in
-one direction both look like each other.
+SOUNDS: each line has a syllable with its tone (v is ü) and the characters with this reading; a long line continues in
+the next line of the same syllable. SHAPES: each line has a character and those that look like it. Similarity is
+symmetric, and each pair is written once.
 
-The licence of the data, which allows all use as long as this notice stays with it:
+The licence of the data allows any use as long as this notice stays with it:
 
 Copyright © 1991-%(year)s Unicode, Inc. All rights reserved. Distributed under the Terms of Use in
 https://www.unicode.org/copyright.html.
@@ -79,7 +79,7 @@ copyright holder.
 
 
 def read_unihan(folder: Path) -> tuple[dict[str, dict[str, str]], str, str]:
-    """{field: {character: value}}, the version of Unicode, and the year of its copyright."""
+    """Return {field: {character: value}}, the version of Unicode, and the year of its copyright."""
     table: dict[str, dict[str, str]] = defaultdict(dict)
     version = year = ""
     for name in FILES:
@@ -108,7 +108,7 @@ def common_characters(table: dict[str, dict[str, str]]) -> list[str]:
 
 
 def readings(char: str, table: dict[str, dict[str, str]]) -> set[str]:
-    """Syllables with tones, such as lv4 and de5."""
+    """Return the syllables with tones, such as lv4 and de5."""
     found: set[str] = set()
     for field in ("kTGHZ2013", "kXHC1983"):
         for entry in table[field].get(char, "").split():
@@ -132,7 +132,7 @@ def _with_digit(reading: str) -> str:
 
 
 def look_alikes(chars: list[str], table: dict[str, dict[str, str]]) -> dict[str, list[str]]:
-    """{character: its neighbours, the most alike first}."""
+    """Return {character: its neighbours, the most similar first}."""
     codes = [table["kCangjie"].get(char, "").split()[:1] for char in chars]
     cangjie = np.array([[*map(ord, code[0])] + [0] * (6 - len(code[0])) if code else [0] * 6 for code in codes])
     lengths = (cangjie > 0).sum(1)
@@ -147,16 +147,16 @@ def look_alikes(chars: list[str], table: dict[str, dict[str, str]]) -> dict[str,
     for index, char in enumerate(tqdm(chars, unit=" characters", mininterval=1)):
         longer = np.maximum(lengths, lengths[index])
         distance, common = _edits(cangjie[index, : lengths[index]], cangjie, lengths)
-        alike = 0.5 * (1 - distance / np.maximum(longer, 1)) + common / np.maximum(lengths + lengths[index], 1)
-        alike[(lengths == 0) | (lengths[index] == 0)] = UNKNOWN_CANGJIE
+        similarity = 0.5 * (1 - distance / np.maximum(longer, 1)) + common / np.maximum(lengths + lengths[index], 1)
+        similarity[(lengths == 0) | (lengths[index] == 0)] = UNKNOWN_CANGJIE
         equal = (corners == corners[index])[:, :4].sum(1) / 4
         equal[(corners[:, 0] < 0) | (corners[index, 0] < 0)] = UNKNOWN_CORNERS
-        # The fifth digit tells apart what has the same corners.
-        alike += 0.5 * equal + SAME_CODE * ((corners == corners[index]).all(1) & (corners[index, 4] >= 0))
-        alike += 0.5 * (1 - abs(strokes - strokes[index]) / np.maximum(strokes, strokes[index]))
-        alike[sorted({other for name in series[index] for other in members[name]})] += 0.5
-        alike[index] = -1
-        found[char] = [chars[other] for other in np.argsort(-alike, kind="stable")[:NEIGHBOURS]]
+        # The fifth digit distinguishes characters with equal corners.
+        similarity += 0.5 * equal + SAME_CODE * ((corners == corners[index]).all(1) & (corners[index, 4] >= 0))
+        similarity += 0.5 * (1 - abs(strokes - strokes[index]) / np.maximum(strokes, strokes[index]))
+        similarity[sorted({other for name in series[index] for other in members[name]})] += 0.5
+        similarity[index] = -1
+        found[char] = [chars[other] for other in np.argsort(-similarity, kind="stable")[:NEIGHBOURS]]
     return found
 
 
@@ -166,7 +166,7 @@ def _corners(codes: str) -> list[int]:
 
 
 def _edits(code: np.ndarray, others: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edit distance and length of the longest common subsequence of one code [n] and all codes [m, 6]; each [m]."""
+    """Return edit distances and longest common subsequence lengths, [m] each, of a code [n] and all codes [m, 6]."""
     number, width = others.shape
     distance = np.tile(np.arange(width + 1), (number, 1))
     common = np.zeros((number, width + 1), dtype=int)
@@ -186,17 +186,18 @@ def _edits(code: np.ndarray, others: np.ndarray, lengths: np.ndarray) -> tuple[n
 
 
 def written(chars: list[str], table: dict[str, dict[str, str]], neighbours: dict[str, list[str]]) -> str:
-    """The two tables as Python."""
+    """Return the two tables as Python code."""
     sounds: dict[str, str] = defaultdict(str)
     for char in chars:
         for reading in readings(char, table):
             sounds[reading] += char
     lines = ['SOUNDS = """\\']
     for reading, group in sorted(sounds.items()):
-        lines += [f"{reading} {group[start : start + IN_A_LINE]}" for start in range(0, len(group), IN_A_LINE)]
+        starts = range(0, len(group), MAX_LINE_CHARACTERS)
+        lines += [f"{reading} {group[start : start + MAX_LINE_CHARACTERS]}" for start in starts]
     lines += ['"""', "", 'SHAPES = """\\']
     for char, others in neighbours.items():
-        # The other direction is written where it comes first.
+        # Each pair is written with the character that comes first.
         kept = [other for other in others if char not in neighbours[other] or char < other]
         lines += [f"{char} {''.join(kept)}"] if kept else []
     return "\n".join([*lines, '"""', ""])
@@ -204,8 +205,8 @@ def written(chars: list[str], table: dict[str, dict[str, str]], neighbours: dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("unihan", type=Path, help="folder with Unihan_Readings.txt and its like")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("unihan", type=Path, help="folder with Unihan_Readings.txt and the other tables")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
     options = parser.parse_args()
     table, version, year = read_unihan(options.unihan)
     chars = common_characters(table)

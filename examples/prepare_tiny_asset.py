@@ -1,12 +1,12 @@
-"""Choose the demo's labelled samples from CSL, and the text on which its tiny model may be trained.
+"""Choose the demo's labelled samples from CSL, and the pre-training text of its tiny model.
 
     python examples/prepare_tiny_asset.py --csl data/csl --text data/zh_text/train.jsonl \\
         --samples kexue_hf/assets/samples --text_out pretraining.jsonl
 
-The samples are titles and openings of abstracts of Chinese papers (CSL, Li et al., COLING 2022, Apache-2.0) in four
-fields, equally many of each. The corpus for pre-training contains CSL abstracts too: whatever shares a stretch of
-20 characters with a held-out sample's document is left out of it, so that the demo's held-out accuracy is measured on
-documents that the model has seen neither with nor without their label.
+The samples are titles and openings of abstracts of Chinese papers (CSL, Li et al., COLING 2022, Apache-2.0), equally
+many from each of four fields. The pre-training corpus contains CSL abstracts too. Every text that shares 20
+consecutive characters with the document of a held-out sample is removed from it, so the model has seen none of the
+held-out documents, with or without label.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-# Humanities and social sciences are small in CSL and are taken together.
+# Humanities and social sciences are small in CSL, so they are one field.
 FIELDS = {
     "工学": "工学",
     "医学": "医学",
@@ -24,7 +24,7 @@ FIELDS = {
 }
 TRAIN_ROWS, HELD_OUT_ROWS = 66, 30  # of each field
 TEXT_CHARACTERS = 110
-STRETCH = 20
+NGRAM = 20
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -36,10 +36,13 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def stretches(text: str) -> set[str]:
-    """All runs of STRETCH letters and digits, punctuation and spaces skipped: editions differ in those."""
+def ngrams(text: str) -> set[str]:
+    """Return all sequences of NGRAM letters and digits.
+
+    Punctuation and spaces are skipped, because editions differ in them.
+    """
     plain = "".join(character for character in text.lower() if character.isalnum())
-    return {plain[i : i + STRETCH] for i in range(len(plain) - STRETCH + 1)}
+    return {plain[i : i + NGRAM] for i in range(len(plain) - NGRAM + 1)}
 
 
 def main() -> None:
@@ -51,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
 
     documents: dict[str, list[dict[str, Any]]] = {field: [] for field in FIELDS.values()}
-    for part in ("dev.jsonl", "train.jsonl"):  # CSL's dev first: it is held out as far as it goes
+    for part in ("dev.jsonl", "train.jsonl"):  # held-out samples come from CSL's dev set as far as possible
         rows = read(options.csl / part)
         random.Random(0).shuffle(rows)
         for row in rows:
@@ -62,10 +65,10 @@ def main() -> None:
     for field, rows in documents.items():
         for row in rows[:HELD_OUT_ROWS]:
             held_out.append({"text": f"{row['title']}。{row['abstract']}"[:TEXT_CHARACTERS], "label": field})
-            forbidden |= stretches(row["abstract"])
+            forbidden |= ngrams(row["abstract"])
         for row in rows[HELD_OUT_ROWS:]:
             taken = sum(sample["label"] == field for sample in train)
-            if taken < TRAIN_ROWS and not stretches(row["abstract"]) & forbidden:
+            if taken < TRAIN_ROWS and not ngrams(row["abstract"]) & forbidden:
                 train.append({"text": f"{row['title']}。{row['abstract']}"[:TEXT_CHARACTERS], "label": field})
     random.Random(1).shuffle(train)
     random.Random(2).shuffle(held_out)
@@ -73,7 +76,7 @@ def main() -> None:
     write(options.samples / "held_out.jsonl", held_out)
 
     text = read(options.text)
-    kept = [row for row in text if not stretches(row["text"]) & forbidden]
+    kept = [row for row in text if not ngrams(row["text"]) & forbidden]
     write(options.text_out, kept)
     print(f"{len(train)} + {len(held_out)} samples; {len(kept)} of {len(text)} paragraphs kept for pre-training")
 

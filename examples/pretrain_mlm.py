@@ -1,17 +1,18 @@
-"""Train WoBERT, or any encoder with a masked-word head, to fill in masked words.
+"""Pre-train WoBERT, or any encoder with a masked-language-model head, on masked words.
 
-    # from nothing: a vocabulary from the text, a small network, held-out loss and accuracy at the end
+    # a new small model, with a vocabulary built from the text
     python examples/pretrain_mlm.py --train_file text.jsonl --validation_file dev.jsonl --output_dir tiny \\
         --hidden_size 128 --num_hidden_layers 3 --vocab_size 8000 --max_steps 5000 --learning_rate 2e-3
 
-    # on with the training of a converted checkpoint, on several devices; started again, it goes on where it was
+    # further pre-training of a converted checkpoint on several devices; the same command resumes it
     accelerate launch examples/pretrain_mlm.py --model wobert --train_file "corpus/*.jsonl.gz" --output_dir more \\
         --max_length 512 --pack segments --train_sampling_strategy group_by_length --preprocessing_num_proc 16 \\
         --max_steps 100000 --bf16 --gradient_accumulation_steps 16 --save_steps 1000 --resume
 
-All of transformers' TrainingArguments are options too. The losses are a function of the seed and of the rows of a
-step: accumulated batches, a killed and resumed run and, without dropout, N processes give those of one process in one
-go (see kexue_hf/trainers/ordered_trainer.py). docs/pretraining.md: several devices, options, what it costs.
+The losses depend only on the seed and the rows per step. Accumulated batches, a resumed run and, without dropout,
+several processes give the losses of one uninterrupted process (see kexue_hf/trainers/ordered_trainer.py).
+docs/pretraining.md describes several devices, the options and the cost. All of transformers' TrainingArguments are
+options.
 """
 
 import inspect
@@ -30,22 +31,22 @@ from transformers import (
 
 from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.checked_options import check_range, leave_process_group
+from kexue_hf.trainers.checked_options import check_range
+from kexue_hf.trainers.collators import NextSegmentCollator, WordMaskingCollator
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
-from kexue_hf.trainers.training_script import run_script
-from kexue_hf.trainers.word_masking import NextSegmentCollator, WordMaskingCollator
+from kexue_hf.trainers.training_script import leave_process_group, run_script
 from kexue_hf.vocabulary.building import build_vocabulary
 
 
 @dataclass
 class Options(PretrainingOptions):
-    mask_probability: float = field(default=0.15, metadata={"help": "share of the words to be predicted"})
-    next_segment: bool = field(default=False, metadata={"help": "train [CLS] as well, by BERT's next-sentence task"})
+    mask_probability: float = field(default=0.15, metadata={"help": "fraction of the words to predict"})
+    next_segment: bool = field(default=False, metadata={"help": "also train [CLS] with BERT's next-sentence task"})
 
 
 class MaskedWords(Pretraining):
-    """Masked words, and the next segment if asked for."""
+    """Pre-training on masked words and, optionally, the next segment."""
 
     script = "pretrain_mlm"
 
@@ -60,22 +61,22 @@ class MaskedWords(Pretraining):
             vocab_size=len(tokenizer),
             vocab_fingerprint=tokenizer.vocab_fingerprint,
             add_pooling_layer=next_segment,
-            **self.sizes(),
+            **self.config_options(),
         )
         return (WoBertForPreTraining if next_segment else WoBertForMaskedLM)(config), tokenizer
 
-    def given_model(self) -> tuple[Any, Any]:
+    def load_model(self) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(self.options.model)
         config = AutoConfig.from_pretrained(self.options.model)
-        auto_class, changes = AutoModelForMaskedLM, self.changes(config, tokenizer)
+        auto_class, changes = AutoModelForMaskedLM, self.config_changes(config, tokenizer)
         if self.options.next_segment:
             auto_class = AutoModelForPreTraining
             kind = MODEL_FOR_PRETRAINING_MAPPING.get(type(config), None)
             if kind is None or "next_sentence_label" not in inspect.signature(kind.forward).parameters:
-                raise InputError(f"--next_segment needs BERT's two heads, which no class for {config.model_type} has")
+                raise InputError(f"--next_segment needs a model with BERT's two heads, got a {config.model_type}")
             if hasattr(config, "add_pooling_layer"):
                 changes["add_pooling_layer"] = True
-        # Not in the float16 that the folder may be stored in, in which the optimizer's small steps get lost.
+        # Not the folder's dtype: float16 would lose the optimizer's small steps.
         return auto_class.from_pretrained(self.options.model, dtype="float32", **changes), tokenizer
 
     def collator(self, tokenizer: Any) -> Any:
@@ -83,15 +84,15 @@ class MaskedWords(Pretraining):
         return kind(tokenizer, self.options.mask_probability, seed=self.arguments.seed)
 
     def row_length(self) -> int:
-        return super().row_length() - self.options.next_segment  # one [SEP] more between the segments
+        return super().row_length() - self.options.next_segment  # room for the [SEP] between the segments
 
     def facts(self, model: Any) -> dict[str, Any]:
         return {**super().facts(model), "next_segment": self.options.next_segment}
 
-    def more_figures(self, measured: dict[str, float]) -> dict[str, float]:
+    def extra_figures(self, measured: dict[str, float]) -> dict[str, float]:
         if not self.options.next_segment:
             return {}
-        # The loss is then of both tasks.
+        # The held-out loss then covers both tasks.
         return {"held_out_next_segment_accuracy": measured["eval_next_segment_accuracy"]}
 
 

@@ -1,18 +1,19 @@
-"""Give a trained encoder linear attention, and bring it back to what it was.
+"""Convert a trained encoder to linear attention and recover its quality.
 
     python examples/recover_performer.py --model all-MiniLM-L6-v2 --text corpus.jsonl --output recovered \\
         --figure recovery.svg --report recovery.json
 
-Two steps. Attention transfer trains feature maps, layer by layer, to give what softmax gives (Hedgehog, arXiv
-2402.04347; LoLCATs, arXiv 2410.10254). Then a short distillation trains maps and adapters of low rank, which are
-merged in the end, towards the softmax model as a whole (needs peft: pip install 'kexue-hf[recovery]'). --text is
-.jsonl, .csv, .tsv, .txt or .parquet, a passage a row; a part is held out, after equal texts are taken out, and
-everything that is printed is measured on that part: the cosine of the mean-pooled vector with that of the softmax
-model, the agreement in rank of likenesses of pairs, and the loss of masked words where the model has a head for it.
+The recovery has two steps. Attention transfer trains feature maps, layer by layer, to reproduce softmax attention
+(Hedgehog, arXiv 2402.04347; LoLCATs, arXiv 2410.10254). A short distillation then trains the maps and low-rank
+adapters against the whole softmax model, and merges the adapters (needs peft: pip install 'kexue-hf[recovery]').
 
-The folder that is written holds ordinary weights and a model card with the figures, and loads wherever kexue_hf is
-imported. It appears whole or not at all, and nothing is resumed: with --minutes no step of either begins
-later than that, the figures come on top.
+--text is .jsonl, .csv, .tsv, .txt or .parquet, one passage per row. Duplicates are removed and a part is held out, on
+which all printed figures are measured: the cosine between the mean-pooled vectors of the new and the softmax model,
+the rank correlation of the similarities of pairs, and the masked-word loss if the model has a head for it.
+
+The output folder has ordinary weights and a model card with the figures; it loads wherever kexue_hf is imported. It is
+written completely or not at all, and a stopped run cannot be resumed. With --minutes, no training step begins later
+than that; the measurements take additional time.
 """
 
 import argparse
@@ -49,7 +50,7 @@ from kexue_hf.performer.distillation import collator, has_masked_head
 from kexue_hf.performer.recovery_card import recovery_card
 from kexue_hf.performer.recovery_figures import HeldOut
 from kexue_hf.pipelines.text_windows import frame_of, room_in
-from kexue_hf.trainers.checked_options import one_line
+from kexue_hf.trainers.checked_options import one_line_errors
 
 KINDS = {
     "ForMaskedLM": AutoModelForMaskedLM,
@@ -61,90 +62,97 @@ KINDS = {
     "ForTokenClassification": AutoModelForTokenClassification,
     "Model": AutoModel,
 }
-# One text in so many is held out, and at most this many.
+# One text in ten is held out.
 HELD_OUT_SHARE = 10
-MOST_HELD_OUT = 128
-# Of a larger corpus so many are used, which is more than some hundred steps take; no more of it is held in memory.
-MOST_TEXTS = 20_000
+MAX_HELD_OUT = 128
+# More than a few hundred steps need. At most twice as many texts are in memory.
+MAX_TEXTS = 20_000
+
+
+class Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the description, and shows defaults except None and False."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=Format)
     add = made.add_argument
     add("--model", required=True, help="folder or Hub name of an encoder")
     add(
         "--text",
         required=True,
         nargs="+",
-        help=".jsonl, .json, .csv, .tsv, .txt or .parquet, perhaps .gz; a passage a row",
+        help=".jsonl, .json, .csv, .tsv, .txt or .parquet files, optionally .gz; one passage per row",
     )
-    add("--text-column", default="text", help="where the texts are")
+    add("--text-column", default="text", help="column of the texts")
     add("--output", required=True, help="folder to write; it must not exist")
-    add("--feature-map", default="learned", help="learned, or low_order, favor+, favor++, which are calibrated only")
-    add("--features", type=int, default=256, help="of a head, at most")
-    add("--layers", help="layers that become linear, as 1,2,3; all of them if left out")
+    add("--feature-map", default="learned", help="learned; or low_order, favor+, favor++ (only calibrated)")
+    add("--features", type=int, default=256, help="maximum number of features per head")
+    add("--layers", help="layers to convert, such as 1,2,3; all if omitted")
     add("--transfer-steps", type=int, default=400, help="steps of attention transfer")
-    add("--finetune-steps", type=int, default=200, help="steps of distillation; 0 leaves it out")
+    add("--finetune-steps", type=int, default=200, help="steps of distillation; 0: no distillation")
     add(
         "--rank",
         default="16",
-        help="of the adapters; 0 trains the maps alone, all trains all weights without adapters",
+        help="rank of the adapters; 0: train only the maps; all: train all weights without adapters",
     )
-    add("--batch-size", type=int, default=8, help="texts of a step")
-    add("--accumulate", type=int, default=1, help="batches of a step of distillation")
-    add("--max-length", type=int, help="tokens of a text, longer ones are cut; 256, or what the model takes if less")
-    add("--minutes", type=float, help="for the steps of both together")
-    add("--seed", type=int, default=0, help="of the order of texts, masks and adapters")
+    add("--batch-size", type=int, default=8, help="texts per batch")
+    add("--accumulate", type=int, default=1, help="batches per step of distillation")
+    add("--max-length", type=int, help="tokens per text; longer texts are truncated; default: at most 256")
+    add("--minutes", type=float, help="time limit for both trainings together")
+    add("--seed", type=int, default=0, help="seed of the order of texts, masks and adapters")
     add("--report", help="write the figures to this JSON file")
     add("--figure", help="draw the curves to this .svg or .png file (needs matplotlib)")
-    add("--resume", action="store_true", help="refused: nothing is kept of a recovery that was stopped")
+    add("--resume", action="store_true", help="not supported: a stopped recovery leaves nothing to resume")
     add("--quiet", action="store_true", help="show no progress")
     return made
 
 
 def split(texts: Iterable[str]) -> tuple[list[str], list[str]]:
-    """For training and held out, by a hash of the text, so that no text is in both; equal ones are taken once, and of
-    more than `MOST_TEXTS` those of the least hashes.
+    """Split texts into training and held-out texts.
+
+    The split depends on a hash of each text, so no text is in both parts. Duplicates are removed. If there are more
+    than `MAX_TEXTS` texts, those with the smallest hashes are used.
 
     Raises:
-        InputError: there are not two different ones.
+        InputError: there are fewer than two different texts.
     """
-    unlike: dict[bytes, str] = {}
+    by_hash: dict[bytes, str] = {}
     for text in texts:
         words = " ".join(text.split()).lower()
         if words:
-            unlike[hashlib.sha256(words.encode()).digest()] = text
-        if len(unlike) >= 2 * MOST_TEXTS:
-            unlike = dict(sorted(unlike.items())[:MOST_TEXTS])
-    if len(unlike) < 2:
-        raise InputError(f"recovery needs at least two different texts, one of them to be held out; got {len(unlike)}")
-    order = sorted(unlike)[:MOST_TEXTS]
-    number = min(MOST_HELD_OUT, max(1, len(order) // HELD_OUT_SHARE))
-    return [unlike[text] for text in order[number:]], [unlike[text] for text in order[:number]]
+            by_hash[hashlib.sha256(words.encode()).digest()] = text
+        if len(by_hash) >= 2 * MAX_TEXTS:
+            by_hash = dict(sorted(by_hash.items())[:MAX_TEXTS])
+    if len(by_hash) < 2:
+        raise InputError(f"expected at least two different texts, one of them held out, got {len(by_hash)}")
+    order = sorted(by_hash)[:MAX_TEXTS]
+    number = min(MAX_HELD_OUT, max(1, len(order) // HELD_OUT_SHARE))
+    return [by_hash[key] for key in order[number:]], [by_hash[key] for key in order[:number]]
 
 
 def load(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Model, with maps, and tokenizer; `options.max_length` is what the model takes where it was left open.
+    """Return the model with feature maps, and the tokenizer; set `options.max_length` if it was omitted.
 
     Raises:
-        InputError: neither can be loaded, or the maps cannot be attached.
+        InputError: model or tokenizer cannot be loaded, or the model cannot be converted.
     """
     layers = None
     if options.layers is not None:
         try:
             layers = [int(layer) for layer in options.layers.split(",")]
         except ValueError:
-            raise InputError(f"--layers must be numbers with commas between them, got {options.layers!r}") from None
+            raise InputError(f"--layers must be numbers separated by commas, got {options.layers!r}") from None
     check_model_name(options.model)
-    with one_line(options.model):
+    with one_line_errors(options.model):
         config = AutoConfig.from_pretrained(options.model)
         name = (config.architectures or ["Model"])[0]
         kind = kind_of(name)
         if kind is None:
             raise InputError(
-                f"{options.model}: a {name} would lose its head here; expected one of *{', *'.join(KINDS)}"
+                f"{options.model}: expected one of *{', *'.join(KINDS)}, got a {name}, which would lose its head"
             )
         changes = {}
         if config.model_type == kexue_hf.PerformerBertConfig.model_type:
@@ -156,11 +164,11 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             kexue_hf.use_performer(
                 model, options.feature_map, num_features=options.features, layers=layers, seed=options.seed
             )
-        # What transformers makes where there is no tokenizer.
+        # transformers creates a tokenizer without words if the folder has none.
         if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise InputError(f"{options.model}: no tokenizer, or one that knows no words")
+            raise InputError(f"{options.model}: expected a tokenizer with words, got one without: save one there")
         if tokenizer.pad_token is None:
-            raise InputError(f"{options.model}: its tokenizer has no padding token, and texts come in batches")
+            raise InputError(f"{options.model}: expected a tokenizer with a padding token, got one without: add one")
         if options.max_length is None:
             options.max_length = row_length(model, tokenizer)
         if config.model_type != kexue_hf.PerformerBertConfig.model_type:
@@ -169,17 +177,17 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def kind_of(name: str) -> Any:
-    """The class of transformers that loads models of a class of that name; None where there is none here."""
+    """Return the auto class that loads a model class of this name; None if there is none."""
     return next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
 
 
 def check(options: argparse.Namespace) -> int | None:
-    """The rank, after what can be refused before anything is loaded."""
+    """Check the options before anything is loaded; return the rank of the adapters."""
     if options.resume:
-        raise InputError("--resume: nothing is kept of a recovery that was stopped; leave it out to begin anew")
+        raise InputError("--resume is not supported, a stopped recovery leaves nothing to resume: leave it out")
     if not options.rank.isdigit() and options.rank != "all":
         raise InputError(f"--rank must be a number or all, got {options.rank!r}")
-    least = {
+    minimums = {
         "features": 1,
         "transfer_steps": 0,
         "finetune_steps": 0,
@@ -187,43 +195,45 @@ def check(options: argparse.Namespace) -> int | None:
         "accumulate": 1,
         "max_length": 3,
     }
-    for name, smallest in least.items():
-        if getattr(options, name) is not None and getattr(options, name) < smallest:
-            raise InputError(f"--{name.replace('_', '-')} must be at least {smallest}, got {getattr(options, name)}")
+    for name, minimum in minimums.items():
+        if getattr(options, name) is not None and getattr(options, name) < minimum:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {minimum}, got {getattr(options, name)}")
     if options.minutes is not None and not options.minutes > 0:
         raise InputError(f"--minutes must be a positive number, got {options.minutes}")
     if options.finetune_steps and options.rank not in ("0", "all") and find_spec("peft") is None:
         raise InputError(
-            "adapters need another package: pip install 'kexue-hf[recovery]' (or peft); without one --rank 0 trains "
-            "the maps alone, --rank all all weights"
+            "adapters need the package peft: pip install 'kexue-hf[recovery]'; or use --rank 0 to train only the "
+            "maps, or --rank all to train all weights"
         )
     if options.finetune_steps and options.rank == "0" and options.feature_map != "learned":
-        raise InputError(f"--rank 0 trains the maps alone, and those of {options.feature_map} have nothing to train")
+        raise InputError(
+            f"--rank 0 trains only the maps, and {options.feature_map} has no weights: use --feature-map learned"
+        )
     check_output(options.output, overwrite=False)
     for name in ("report", "figure"):
         path = getattr(options, name)
         if path is not None and Path(path).exists():
-            raise InputError(f"--{name} {path} exists; name another file")
+            raise InputError(f"--{name} must be a new file, {path} exists: use another name")
         if path is not None and next(place for place in Path(path).absolute().parents if place.exists()).is_file():
-            raise InputError(f"--{name} {path}: lies in a file and in no folder; name another")
+            raise InputError(f"--{name} must be in a folder, {path} is in a file: use another name")
     if options.figure is not None:
         if Path(options.figure).suffix not in (".svg", ".png"):
             raise InputError(f"--figure must end in .svg or .png, got {options.figure!r}")
         try:
-            import matplotlib  # noqa: F401  # only to know that it is there
+            import matplotlib  # noqa: F401  # checks that it is installed
         except ImportError:
-            raise InputError("--figure needs another package: pip install matplotlib") from None
+            raise InputError("--figure needs the package matplotlib: pip install matplotlib") from None
     return None if options.rank == "all" else int(options.rank)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Recover, save, and return the figures."""
+    """Recover the model, save it, and return the figures."""
     if options.quiet:
         disable_progress_bar()
     rank = check(options)
     texts, held_out = split(read_texts(options.text, options.text_column))
     model, tokenizer = load(options)
-    # A Performer BERT is measured with linear attention at every length, and saved with the switch that it had.
+    # A Performer BERT is measured with linear attention at every length, and saved with its own switch length.
     switch = getattr(model.config, "attention_switch_length", None)
     if switch is not None:
         model.config.attention_switch_length = None
@@ -235,7 +245,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         report["softmax"] = {"masked_word_loss": measure.softmax_loss}
     stages = report["stages"] = {"swapped": measure(model)}
     show("swapped", stages)
-    with one_line("calibration"):
+    with one_line_errors("calibration"):
         kexue_hf.calibrate_performer(model, texts[:32], tokenizer, max_length=options.max_length)
     stages["calibrated"] = measure(model)
     show("calibrated", stages)
@@ -288,7 +298,7 @@ def show(name: str, stages: dict[str, dict[str, float]]) -> None:
 
 
 def draw(report: dict[str, Any], path: str) -> None:
-    """The curves: the layers' errors in transfer, loss and cosine in distillation."""
+    """Draw the curves: errors of the layers in transfer, loss and cosine in distillation."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -82,8 +82,8 @@ def embed_command(
         sink = stack.enter_context(results_sink(output, overwrite, resume, facts, (".jsonl", ".npy")))
 
         from kexue_hf.cli.model_loading import load_encoder, quiet_libraries
+        from kexue_hf.pipelines.chunks import chunks
         from kexue_hf.pipelines.sentence_vectors import sentence_vectors
-        from kexue_hf.pipelines.text_scoring import chunks
 
         network, tokenizer = load_encoder(model, device, dtype)
         stack.enter_context(quiet_libraries())

@@ -209,9 +209,9 @@ def _is_not_a_file_name(path: Path) -> bool:
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     """Split the rows as `match_texts` splits their pairs."""
-    from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
+    from kexue_hf.pipelines.chunks import MAX_CHARACTERS, chunks
 
-    return chunks(rows, _PAIRS_AT_ONCE, CHARACTERS_AT_ONCE, lambda row: len(row[0].text_a) + len(row[0].text_b))
+    return chunks(rows, _PAIRS_AT_ONCE, MAX_CHARACTERS, lambda row: len(row[0].text_a) + len(row[0].text_b))
 
 
 def _queued(rows: Iterable[Row], pending: "collections.deque[Row]") -> Iterator[Any]:

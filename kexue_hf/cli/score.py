@@ -158,13 +158,13 @@ def _score(
 
 def _chunks(texts_at_once: int, texts: Iterable[str]) -> Iterator[list[str]]:
     """Split the texts as `score_stream` splits them."""
-    from kexue_hf.pipelines.text_scoring import CHARACTERS_AT_ONCE, chunks
+    from kexue_hf.pipelines.chunks import MAX_CHARACTERS, chunks
 
-    return chunks(texts, texts_at_once, CHARACTERS_AT_ONCE)
+    return chunks(texts, texts_at_once, MAX_CHARACTERS)
 
 
 def _list_chunks(lists: Iterable[Any], done: int = 0) -> Iterator[list[Any]]:
-    from kexue_hf.pipelines.text_scoring import chunks
+    from kexue_hf.pipelines.chunks import chunks
 
     def size(row: tuple[list[str], Any]) -> int:
         return sum(len(text) + 1 for text in row[0])

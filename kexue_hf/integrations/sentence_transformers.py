@@ -11,7 +11,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
-from kexue_hf.pipelines.sentence_vectors import ids_left_out
+from kexue_hf.pipelines.sentence_vectors import excluded_ids
 from kexue_hf.pipelines.text_windows import frame_of, longest_row, room_in
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def build_sentence_transformer(
     names = {index: token for token, index in tokenizer.get_vocab().items()}
     # WordWeights takes a list indexed by id; ids that no text produces may have any name.
     vocabulary = [names.get(index, "") for index in range(max(names) + 1)]
-    around = {names[index]: 0.0 for index in ids_left_out(tokenizer)}
+    around = {names[index]: 0.0 for index in excluded_ids(tokenizer)}
     weights = WordWeights(vocabulary, around, unknown_word_weight=1.0)
     weights.requires_grad_(False)
     mean = Pooling(encoder.get_embedding_dimension(), pooling_mode="mean")

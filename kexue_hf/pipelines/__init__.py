@@ -1,4 +1,4 @@
-"""What trained models are for: pipelines of transformers, and the functions they are made of.
+"""Pipelines of transformers for trained models, and the functions that they call.
 
-These files travel to the Hub with a saved pipeline: they import their siblings, torch, numpy and transformers only.
+These files travel to the Hub with a saved pipeline. They import only their siblings, torch, numpy and transformers.
 """

@@ -1,13 +1,12 @@
-"""Which characters does one write in place of which others? Candidates for a correction, and how unlikely each is.
+"""Confusion sets: the characters that are often written in place of others, and the cost of each correction.
 
-Most misspellings of Chinese replace a character by one that sounds the same, or nearly the same by the rules below
-(those of the fuzzy input methods), or looks alike. The tables are in `similar_characters`. A user's own file takes
-their place.
+Most Chinese misspellings replace a character with one that sounds the same, sounds nearly the same (by the rules of
+fuzzy input methods, below), or looks alike. The tables are in `similar_characters`; a user's file can replace them.
 
-Each candidate has a cost, as in a noisy channel: log p(this was written | that was meant), less than for a character
-of the same syllable and tone. The few numbers in `COSTS` are counted on wrong and right sentences: SIGHAN's training
-rows (data for research; none of it is in here), by benchmarks/tta_correction_constants.py, which also counts how many
-of the errors the tables cover; the rules of near sounds were chosen with an eye on the same rows.
+The costs follow the noisy channel model: a cost is -log p(written | meant), relative to a character with the same
+syllable and tone. `COSTS` was estimated from the pairs of wrong and right sentences in SIGHAN's training set (research
+data, not included here) by benchmarks/tta_correction_constants.py, which also measures how many of the errors the
+tables cover. The near-sound rules were chosen on the same data.
 """
 
 import functools
@@ -20,27 +19,27 @@ from pathlib import Path
 
 from .similar_characters import SHAPES, SOUNDS
 
-# What `confusion` stands for.
+# The sources that `candidates="confusion"` combines.
 KINDS = ("sound", "near_sound", "shape")
-# Natural logarithms, see above. `shape too` is added where something sounds and looks alike.
+# Natural logarithms. `shape too` is added for a character that both sounds and looks alike.
 COSTS = {"same tone": 0.0, "other tone": 1.0, "near sound": 1.6, "shape": 2.1, "shape too": -1.7}
-# zh and z, n and l, f and h, ü and u, ang and an, ... are one.
+# Treats zh and z, n and l, f and h, ang and an, ... as equal. `_near_syllable` does the same for ü and u.
 _NEAR = ((re.compile("^([zcs])h"), r"\1"), (re.compile("^n"), "l"), (re.compile("^f"), "h"), (re.compile("ng$"), "n"))
-# Bytes of a file of candidates.
-_LARGEST = 1 << 26
+_MAX_FILE_BYTES = 1 << 26
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
 class Confusion:
-    """Candidates for a piece of text, all of its length.
+    """Candidates for a text, each of the same length as the text.
 
     Args:
-        mapping: text to candidates, or to candidates and their costs, which are 0 else. A text that is not in it, of
-            several characters, has those which differ from it in one character by one of this character's candidates.
+        mapping: text to its candidates, or to its candidates and their costs (default 0). For a text of several
+            characters that is not in the mapping, the candidates are all texts that replace one of its characters with
+            one of that character's candidates.
 
     Raises:
-        ValueError: a candidate has another number of characters than its text, or either is not Chinese characters
-            only (numbers, letters and punctuation are never replaced), or a cost is no number.
+        ValueError: a text and its candidate differ in length, one of them contains anything but Chinese characters, or
+            a cost is not finite.
     """
 
     def __init__(self, mapping: Mapping[str, Iterable[str] | Mapping[str, float]]) -> None:
@@ -50,18 +49,19 @@ class Confusion:
             others = {other: float(cost) for other, cost in costs.items() if other != text}
             for part in (text, *others):
                 if not is_han(part):
-                    raise ValueError(f"expected Chinese characters, got {part!r}: nothing else is replaced")
+                    raise ValueError(f"expected only Chinese characters, got {part!r}: remove it from the candidates")
             for other, cost in others.items():
                 if len(other) != len(text):
                     raise ValueError(
-                        f"{text!r} has {len(text)} characters, {other!r} {len(other)}: a correction keeps the length"
+                        f"expected candidates of {len(text)} characters for {text!r}, got {other!r} with "
+                        f"{len(other)}: remove it, because a correction keeps the length"
                     )
                 if not math.isfinite(cost):
-                    raise ValueError(f"the cost of {other!r} for {text!r} must be a number, got {cost}")
+                    raise ValueError(f"the cost of {other!r} for {text!r} must be finite, got {cost}")
             self.mapping[text] = others
 
     def __call__(self, text: str) -> dict[str, float]:
-        """The candidates for a text and their costs; it is not one of them."""
+        """Return the candidates for a text with their costs, without the text itself."""
         if text in self.mapping or len(text) < 2:
             return self.mapping.get(text, {})
         return {
@@ -72,32 +72,34 @@ class Confusion:
 
     @classmethod
     def of_kinds(cls, *kinds: str, costs: Mapping[str, float] | None = None) -> "Confusion":
-        """From the tables that come along: `sound` (the same syllable, any tone), `near_sound`, `shape`.
+        """Build a confusion set from the included tables.
 
         Args:
-            costs: those that are not to be as in `COSTS`.
+            kinds: `sound` (the same syllable, any tone), `near_sound`, `shape`.
+            costs: replacements for entries of `COSTS`.
 
         Raises:
-            ValueError: no such kind, or no such cost.
+            ValueError: a kind or a cost is unknown.
         """
         for kind in kinds:
             if kind not in KINDS:
-                raise ValueError(f"there is no kind of confusion {kind!r}, only {', '.join(KINDS)}")
+                raise ValueError(f"expected a kind of confusion from {', '.join(KINDS)}, got {kind!r}")
         for name in costs or ():
             if name not in COSTS:
-                raise ValueError(f"there is no cost {name!r}, only {', '.join(COSTS)}")
+                raise ValueError(f"expected a cost from {', '.join(COSTS)}, got {name!r}")
         return _of_kinds(kinds, tuple({**COSTS, **(costs or {})}.values()))
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Confusion":
-        """From a UTF-8 file, by its ending.
+        """Read a confusion set from a UTF-8 file.
 
-        .jsonl: a line is `{"text": "竟", "candidates": ["境", "竞"]}`. Anything else: a line is a text, a tab, and its
-        candidates with spaces between; those of a single character need no spaces. Lines of the same text add up.
+        Each line of a .jsonl file is `{"text": "竟", "candidates": ["境", "竞"]}`. Each line of any other file is a
+        text, a tab, and its candidates separated by spaces; candidates of one character need no spaces. Lines with the
+        same text are merged.
 
         Raises:
-            ValueError: a line is not of this form (its number is said), or the file holds none.
-            OSError: it cannot be read.
+            ValueError: a line has another form (the message gives its number), or the file has no candidates.
+            OSError: the file cannot be read.
         """
         mapping: dict[str, list[str]] = defaultdict(list)
         for place, text, candidates in _entries(Path(path)):
@@ -107,20 +109,22 @@ class Confusion:
                 raise ValueError(f"{place}: {error}") from None
             mapping[text] += candidates
         if not mapping:
-            raise ValueError(f"{path}: holds no candidates")
+            raise ValueError(f"{path}: expected at least one line with candidates, got none")
         return cls(mapping)
 
 
 def is_han(text: str) -> bool:
-    """Whether a text is Chinese characters and nothing else (at least one)."""
+    """Return whether a text consists of Chinese characters only (at least one)."""
     return _HAN.fullmatch(text) is not None
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Place, text and candidates of each line that is not empty."""
+    """Yield the place, text and candidates of each line that is not empty."""
     form = ".jsonl: an object with text and candidates" if path.suffix == ".jsonl" else "a text, a tab, its candidates"
-    if path.stat().st_size > _LARGEST or not path.is_file():
-        raise ValueError(f"{path}: expected a regular file of at most {_LARGEST:,} bytes, with {form} in each line")
+    if path.stat().st_size > _MAX_FILE_BYTES or not path.is_file():
+        raise ValueError(
+            f"{path}: expected a regular file of at most {_MAX_FILE_BYTES:,} bytes, with {form} in each line"
+        )
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             place = f"{path}, line {number}"
@@ -148,7 +152,7 @@ def _entries(path: Path) -> Iterator[tuple[str, str, list[str]]]:
 def _of_kinds(kinds: tuple[str, ...], costs: tuple[float, ...]) -> Confusion:
     same_tone, other_tone, near_sound, shape, shape_too = costs
     mapping: dict[str, dict[str, float]] = defaultdict(dict)
-    # The most expensive first: what is also of a cheaper kind gets that one's cost.
+    # The most expensive first, so that the cheapest kind of a pair sets its cost.
     if "near_sound" in kinds:
         _join(mapping, _groups(_near_syllable), near_sound)
     if "sound" in kinds:
@@ -169,7 +173,7 @@ def _join(mapping: dict[str, dict[str, float]], groups: Iterable[Iterable[str]],
 
 
 def _groups(key: Callable[[str], str]) -> Iterable[Iterable[str]]:
-    """The characters whose readings have the same key."""
+    """Return groups of characters whose readings have the same key."""
     groups: dict[str, dict[str, None]] = defaultdict(dict)
     for line in SOUNDS.splitlines():
         reading, chars = line.split()
@@ -182,10 +186,10 @@ def _syllable(reading: str) -> str:
 
 
 def _near_syllable(reading: str) -> str:
-    """Without what is easily taken for something else."""
+    """Return the syllable with the distinctions removed that are often confused."""
     syllable = _syllable(reading)
-    for pattern, by in _NEAR:
-        syllable = pattern.sub(by, syllable)
+    for pattern, replacement in _NEAR:
+        syllable = pattern.sub(replacement, syllable)
     return syllable.replace("v", "u")
 
 

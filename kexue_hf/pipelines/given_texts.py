@@ -1,4 +1,4 @@
-"""What counts as texts: any iterable of strings (a pandas Series, a NumPy array); a string alone is one text."""
+"""Read texts from any iterable of strings (a pandas Series, a NumPy array); a single string is one text."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -8,12 +8,13 @@ def each_text(texts: Iterable[str] | str) -> Iterator[str]:
     """Iterate over texts.
 
     Raises:
-        ValueError: at once, if it is no string and no iterable of them (a table, a dictionary, bytes, a number); at
-            the text, with its number (from 0), if that is no string or holds half a surrogate pair.
+        ValueError: immediately, if the argument is not a string or an iterable of strings (a table, a dictionary,
+            bytes, a number); during the iteration, with the number of the text (from 0), if a text is not a string or
+            contains an unpaired surrogate.
     """
     if isinstance(texts, str):
         return _checked([texts])
-    # A table iterates over the names of its columns.
+    # Iterating over a table yields its column names.
     if isinstance(texts, Mapping | bytes) or hasattr(texts, "columns"):
         kind = type(texts).__name__
         raise ValueError(f"expected texts, got a {kind}: pass one of its columns, or a list of strings")
@@ -30,17 +31,17 @@ def _checked(texts: Iterable[Any]) -> Iterator[str]:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"text {number} holds half a surrogate pair, which is no character") from None
+            raise ValueError(f"text {number} contains an unpaired surrogate, which is not a character") from None
         yield text
 
 
 def all_texts(texts: Iterable[str] | str) -> list[str]:
-    """Return the texts as a list; raise as `each_text`."""
+    """Return the texts as a list. Raises the same errors as `each_text`."""
     return list(each_text(texts))
 
 
 def listed_inputs(inputs: Any) -> Any:
-    """Return a pipeline's inputs with a tuple, Series or array as a list; a text, generator or data set as it is."""
+    """Convert a pipeline's tuple, Series or array to a list; return a text, generator or dataset unchanged."""
     if isinstance(inputs, tuple):
         return list(inputs)
     return inputs.tolist() if hasattr(inputs, "tolist") else inputs

@@ -1,11 +1,13 @@
-"""log p(token i | all other tokens), for any masked language model.
+"""Compute log p(token i | all other tokens) with any masked language model.
 
-A T-TA (arXiv 2004.08097) gives it at every position in one pass. Any other masked language model gives it at one
-position a pass, the one that is masked: n copies of the sentence, each with another token masked (arXiv 1910.14659,
-pseudo-log-likelihood). The copies go through in batches of a bounded number of tokens, cut to their real length, and
-only the masked position's state goes through the vocabulary projection, which would otherwise be most of the work.
+A T-TA (arXiv 2004.08097) predicts all positions in one pass. Any other masked language model predicts one position per
+pass, the masked one: a sentence of n tokens becomes n copies, each with another token masked (pseudo-log-likelihood,
+arXiv 1910.14659). The copies go through the model in batches with a bounded number of tokens, cut to their real
+length. Only the state of the masked position goes through the vocabulary projection, which would otherwise be most of
+the work.
 
-The two are not the same quantity with the same weights: a T-TA is trained to see no mask in its context.
+The two methods do not compute the same quantity, even with equal weights: a T-TA is trained without masks in its
+context.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,22 +23,22 @@ from .padding_leaks import padding_leaks
 from .vocabulary_scores import check_masked_language_model, scores_of
 
 METHODS = ("auto", "one_pass", "masking")
-# Scores of the vocabulary made at a time: 16 MB as fp32, about what a processor's cache holds. A GPU wants more.
+# 16 MB of scores in fp32, which fits into a CPU cache. A GPU needs more at a time to be busy.
 _SCORES_AT_ONCE, _SCORES_AT_ONCE_GPU = 1 << 22, 1 << 26
-# log-probabilities [n, vocabulary] (fp32), rows [n], columns [n] -> whatever is wanted of them
+# log-probabilities [n, vocabulary] (fp32), rows [n], columns [n] -> any result
 Reduce = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]
 
 
 def predicts_all_tokens_at_once(model: nn.Module) -> bool:
-    """Whether `model(...).logits[:, i]` is a prediction of token i that has not seen token i: a T-TA."""
+    """Return whether `model(...).logits[:, i]` predicts token i without seeing it, as in a T-TA."""
     return bool(getattr(model, "predicts_all_tokens_at_once", False))
 
 
 def chosen_method(model: nn.Module, method: str = "auto") -> str:
-    """`one_pass` or `masking`, whichever `method` means for this model.
+    """Resolve `method` to `one_pass` or `masking` for this model.
 
     Raises:
-        ValueError: no such method, or one pass through a model that sees the token it is to predict.
+        ValueError: the method is unknown, or it is `one_pass` and the model sees the token that it predicts.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -44,8 +46,8 @@ def chosen_method(model: nn.Module, method: str = "auto") -> str:
         return "one_pass" if predicts_all_tokens_at_once(model) else "masking"
     if method == "one_pass" and not predicts_all_tokens_at_once(model):
         raise ValueError(
-            f"{type(model).__name__} sees the token that it is to predict: its scores in one pass would mean nothing; "
-            "use method masking"
+            "method one_pass needs a model that does not see the token it predicts (T-TA), got "
+            f"{type(model).__name__}: use method masking"
         )
     return method
 
@@ -64,49 +66,50 @@ def leave_one_out(
     batch_tokens: int = 8192,
     scores_at_once: int | None = None,
 ) -> list[Any]:
-    """Hand the log-probabilities of the whole vocabulary at the wanted positions to `reduce`, in chunks.
+    """Call `reduce` with the log-probabilities of the whole vocabulary at the wanted positions, in chunks.
+
+    If padding would change a model's scores (`padding_leaks`), a batch holds only rows of equal length.
 
     Args:
-        model: a masked language model on any device, in any precision. If it is in training mode, it is in evaluation
-            mode meanwhile. Gradients are not computed.
+        model: a masked language model on any device, in any precision. It runs in evaluation mode, without gradients,
+            and is then returned to its own mode.
         input_ids: [batch, length], on any device.
-        attention_mask: [batch, length], 1 at real tokens; None if all are.
-        positions: bool [batch, length], True where a prediction is wanted.
-        reduce: called as reduce(log_probs [n, vocabulary] fp32, rows [n], columns [n]), all on one device, until every
-            True entry was in one call; in which order is not promised. `log_probs` may be changed in place; it is an
-            inference tensor.
-        mask_token_id: of [MASK]; needed for masking only.
+        attention_mask: [batch, length], 1 at real tokens; None if all tokens are real.
+        positions: bool [batch, length], True at the positions to predict.
+        reduce: called as reduce(log_probs [n, vocabulary] fp32, rows [n], columns [n]), with all tensors on one
+            device. Each True position is in exactly one call, in no particular order. `log_probs` may be changed in
+            place; it is an inference tensor.
+        mask_token_id: the id of [MASK]; only masking needs it.
         token_type_ids: [batch, length], for models that have them.
         method: `one_pass`, `masking`, or `auto`: one pass if the model `predicts_all_tokens_at_once`.
-        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
-        scores_at_once: at most so many log-probabilities are made at a time (but always at least one position's); by
-            default 4 million, on a GPU 64 million.
-
-    Where padding would change a model's scores (`padding_leaks`), only rows of one length go through it together.
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
+        scores_at_once: maximum number of log-probabilities in memory (but always at least one position's); by default
+            4 million, on a GPU 64 million.
 
     Returns:
-        What `reduce` returned, one entry a call.
+        The results of `reduce`, one per call.
 
     Raises:
-        ValueError: a model that is no masked language model, shapes that do not fit, a wanted position that is
-            padding, a method that the model does not have, no mask token to mask with, or scores that are not finite
-            (NaN or infinite, as where float16 overflows).
+        ValueError: the model is not a masked language model or does not support the method, the shapes differ, a
+            wanted position is padding, masking has no mask token, or scores are not finite (for example after an
+            overflow in float16).
     """
     chosen = chosen_method(model, method)
     if chosen == "masking" and mask_token_id is None:
-        raise ValueError("masking needs the id of the mask token, and this tokenizer has none")
+        raise ValueError("masking needs a tokenizer with a mask token, got one without")
     device = next(model.parameters()).device
     attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    given = {"attention_mask": attention_mask, "positions": positions, "token_type_ids": token_type_ids}
-    for name, tensor in given.items():
+    same_shape = {"attention_mask": attention_mask, "positions": positions, "token_type_ids": token_type_ids}
+    for name, tensor in same_shape.items():
         if tensor is not None and tensor.shape != input_ids.shape:
-            raise ValueError(f"{name} must be of input_ids' shape {list(input_ids.shape)}, got {list(tensor.shape)}")
+            shape = list(input_ids.shape)
+            raise ValueError(f"{name} must have the shape of input_ids {shape}, got {list(tensor.shape)}")
     positions = positions.to(device=device, dtype=torch.bool)
     inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
     if token_type_ids is not None:
         inputs["token_type_ids"] = token_type_ids.to(device)
     if (positions & inputs["attention_mask"].eq(0)).any():
-        raise ValueError("positions must be real tokens, some are padding by attention_mask")
+        raise ValueError("positions must be real tokens, got some where attention_mask is 0")
     results: list[Any] = []
     with evaluating(model):
         if not positions.any():
@@ -120,7 +123,7 @@ def leave_one_out(
             raise ValueError(f"{type(model).__name__} sees padding: pad its rows on the right only")
         for batch, wanted, rows, columns in batches(inputs, positions, batch_tokens, mask_token_id, equal):
             if batch["attention_mask"].all():
-                del batch["attention_mask"]  # Attention is faster without one.
+                del batch["attention_mask"]  # attention is faster without a mask
             states, head = _states(model, parts, batch)
             states = states[tuple(index.to(states.device) for index in wanted)]
             vocabulary = getattr(getattr(model, "config", None), "vocab_size", None) or states.shape[-1]
@@ -135,8 +138,7 @@ def leave_one_out(
     return results
 
 
-# A batch of inputs; which entries of its states are wanted (rows, columns in this batch); where these are in the
-# caller's batch (rows, columns).
+# Inputs; wanted (rows, columns) in these inputs; the same positions' rows and columns in the caller's batch.
 _Batch = tuple[dict[str, torch.Tensor], tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]
 
 
@@ -160,7 +162,7 @@ def _masked_copies(
     inputs: dict[str, torch.Tensor], positions: torch.Tensor, batch_tokens: int, mask_token_id: Any, equal: bool
 ) -> Iterator[_Batch]:
     rows, columns = positions.nonzero(as_tuple=True)
-    # The longest first, and each batch is cut to its first row. Cut on the right only: there nobody's position moves.
+    # The longest first, and each batch is cut to its first row. A cut on the right moves no position.
     lengths = _real_lengths(inputs["attention_mask"])[rows]
     order = lengths.argsort(descending=True, stable=True)
     rows, columns, widths = rows[order], columns[order], lengths[order].tolist()
@@ -179,12 +181,12 @@ def _masked_copies(
 
 
 def _holes(attention_mask: torch.Tensor) -> bool:
-    """Is there padding before a real token?"""
+    """Return whether any row has padding before a real token."""
     return bool((_real_lengths(attention_mask) > attention_mask.ne(0).sum(dim=1).clamp(min=1)).any())
 
 
 def _real_lengths(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Where each row's padding on the right begins, [batch]; 1 if all is padding."""
+    """Return the column where each row's right padding begins, [batch]; 1 if all is padding."""
     numbers = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
     return (numbers * attention_mask.ne(0)).amax(dim=1).clamp(min=1)
 
@@ -192,10 +194,10 @@ def _real_lengths(attention_mask: torch.Tensor) -> torch.Tensor:
 def _states(
     model: nn.Module, parts: tuple[nn.Module, Head] | None, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, Head]:
-    """What is selected from ([batch, length, ...]) and what makes scores of the selection."""
+    """Return states [batch, length, ...] and the function that converts a selection of them to scores."""
     if parts is None:
         scores = scores_of(model(**batch))
-        assert scores is not None  # check_masked_language_model has looked
+        assert scores is not None  # by check_masked_language_model
         return scores, nn.Identity()
     trunk, head = parts
     return trunk(**batch)[0], head

@@ -1,9 +1,9 @@
-"""A masked language model taken apart: the trunk (ids to states) and the head (states to scores of the vocabulary).
+"""Split a masked language model into its trunk (ids to states) and its head (states to vocabulary scores).
 
-The head is the larger part of a small model, and whoever wants the scores of a few positions should not pay for those
-of all. transformers has no common name for it; known are the ways below, which cover its masked language models but
-for a handful. Nothing is believed on a name alone: before a pair is used, it is compared with the whole model on a few
-tokens. A model that cannot be told apart is used as a whole: slower, with the same result.
+The head is the larger part of a small model, so computing the scores of a few positions should not cost as much as
+computing all of them. transformers has no common name for the head; the list below covers nearly all of its masked
+language models. A name alone is not trusted: the pair is first compared with the whole model on a few tokens. A model
+that cannot be split is used as a whole, with the same result but more slowly.
 """
 
 import operator
@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from .finite_results import check_finite
-from .model_facts import remembered
+from .model_facts import cached_fact
 from .vocabulary_scores import scores_of
 
-# The modules of a head, in the order in which states go through them.
+# The modules of each head, in the order of the computation.
 _HEADS: tuple[tuple[str, ...], ...] = (
-    ("cls",),  # BERT and its like, RoFormer, WoBERT, T-TA, MobileBERT, DeBERTa
+    ("cls",),  # BERT and similar models, RoFormer, WoBERT, T-TA, MobileBERT, DeBERTa
     ("cls.predictions",),  # NEZHA
-    ("lm_head",),  # RoBERTa and its like, MPNet, ESM
+    ("lm_head",),  # RoBERTa and similar models, MPNet, ESM
     ("predictions",),  # ALBERT
     ("generator_predictions", "generator_lm_head"),  # ELECTRA, ConvBERT
     ("head", "decoder"),  # ModernBERT
@@ -31,21 +31,22 @@ Head = Callable[[torch.Tensor], torch.Tensor]
 
 
 def trunk_and_head(model: nn.Module, sample: torch.Tensor) -> tuple[nn.Module, Head] | None:
-    """The two parts of a masked language model, such that `head(trunk(input_ids, ...)[0])` are its logits.
+    """Return the two parts of a masked language model, such that `head(trunk(input_ids, ...)[0])` are its logits.
 
     Args:
         model: a masked language model in evaluation mode.
-        sample: a few ids [1, length] on its device, on which the parts are compared with the whole, once a model.
+        sample: a few ids [1, length] on its device. The parts are compared with the whole model on them, once per
+            model.
 
     Returns:
-        trunk and head; the head maps states [..., hidden] to scores [..., vocabulary]. None where the model's parts
-        cannot be told apart.
+        The trunk, and the head, which maps states [..., hidden] to scores [..., vocabulary]. None if the model cannot
+        be split.
 
     Raises:
         ValueError: the model's scores of the sample are not finite.
     """
-    # Names are remembered, and not modules: what is found under them is looked up at each call.
-    names = remembered(
+    # Caches names instead of modules, so that each call finds the current modules.
+    names = cached_fact(
         model, "head", lambda: next((names for names in _HEADS if _agree(model, _parts(model, names), sample)), None)
     )
     return None if names is None else _parts(model, names)
@@ -80,13 +81,13 @@ def _agree(model: nn.Module, parts: tuple[nn.Module, Head] | None, sample: torch
     if whole is None:
         return False
     whole = whole.float()
-    # Beside infinities any head would do, for ever.
+    # The tolerance below grows with the largest score: with an infinity, any head would pass.
     check_finite(whole, "the scores", next(model.parameters()).dtype)
     try:
         scores = head(trunk(input_ids=sample, attention_mask=mask)[0]).float()
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
-        return False  # Something of that name that is called in another way.
-    # Half precision may round a lone product in another order; a wrong head is off by far more.
+        return False  # a module of that name with other arguments
+    # Half precision may round the same product differently; a wrong head differs by far more.
     return scores.shape == whole.shape and torch.allclose(
         scores, whole, rtol=0, atol=0.01 * float(whole.abs().max()) + 1e-6
     )

@@ -1,8 +1,8 @@
-"""What was found out about a network by trying, remembered for as long as it is made of the same modules.
+"""A cache of facts about a network that were found by running it.
 
-Trying costs a pass or two over a few tokens, which is nothing beside a batch, but much beside a single short text.
-What is found depends on how the modules are put together and not on their weights. Where one was replaced (another
-trunk, a new output layer, an adapter, a quantized layer), all is found out anew.
+Finding a fact costs one or two passes over a few tokens: negligible for a batch, but not for a single short text. The
+facts depend on the modules and not on their weights. If a module is replaced (another trunk, a new output layer, an
+adapter, a quantized layer), all facts are computed again.
 """
 
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from weakref import WeakKeyDictionary, ref
 from torch import nn
 
 T = TypeVar("T")
-# Weak references: an old module is not kept alive, and a new one in its place in memory is not taken for it.
-_known: "WeakKeyDictionary[nn.Module, tuple[list[ref[nn.Module]], dict[str, Any]]]" = WeakKeyDictionary()
+# Weak references keep no module alive, and do not mistake a new module at the same address for the old one.
+_cache: "WeakKeyDictionary[nn.Module, tuple[list[ref[nn.Module]], dict[str, Any]]]" = WeakKeyDictionary()
 
 
-def remembered(model: nn.Module, fact: str, find: Callable[[], T]) -> T:
-    """What `find` returns, or returned earlier while the model had the same modules. It must hold none of them."""
+def cached_fact(model: nn.Module, fact: str, find: Callable[[], T]) -> T:
+    """Return the result of `find`, cached while the model has the same modules. The result must not hold a module."""
     modules = list(model.modules())
-    known = _known.get(model)
+    entry = _cache.get(model)
     if (
-        known is None
-        or len(known[0]) != len(modules)
-        or any(old() is not new for old, new in zip(known[0], modules, strict=True))
+        entry is None
+        or len(entry[0]) != len(modules)
+        or any(old() is not new for old, new in zip(entry[0], modules, strict=True))
     ):
-        known = _known[model] = ([ref(module) for module in modules], {})
-    facts = known[1]
+        entry = _cache[model] = ([ref(module) for module in modules], {})
+    facts = entry[1]
     if fact not in facts:
         facts[fact] = find()
     found: T = facts[fact]
     return found
 
 
-__all__ = ["remembered"]
+__all__ = ["cached_fact"]

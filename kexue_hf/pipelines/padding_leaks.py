@@ -1,8 +1,8 @@
-"""Does a network let padding into the states of a text's tokens?
+"""Detect networks in which padding changes the states of real tokens.
 
-Attention leaves out what the mask says. Convolutions (ConvBERT), neighbours' embeddings (MobileBERT) and Fourier
-transforms (FNet) do not: what such a network says of a text depends on how much longer the others of its batch are.
-Whoever asks it puts texts of one length together.
+Attention respects the mask. Convolutions (ConvBERT), embeddings of neighbouring tokens (MobileBERT) and Fourier
+transforms (FNet) do not: the output for a text then depends on the length of the other texts in its batch. Such a
+network needs batches of texts of equal length.
 """
 
 from typing import Any
@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from .model_facts import remembered
+from .model_facts import cached_fact
 
 
 def padding_leaks(model: nn.Module, input_ids: torch.Tensor, **inputs: Any) -> bool:
-    """Whether the first output at real tokens depends on what stands in the padding; tried once.
+    """Return whether the first output at real tokens depends on the padding; computed once per model.
 
     Args:
         model: an encoder, or a model with a head, in evaluation mode.
-        input_ids: [batch, length] on its device; a few of them are used.
-        inputs: what else the model asks for, whatever the batch.
+        input_ids: [batch, length] on the model's device; only a few of them are used.
+        inputs: other required inputs, independent of the batch.
     """
-    # With the padding, no longer than what is given: a model takes only so much.
+    # The sample and its padding are no longer than the given rows, which the model is known to take.
     width = min(4, max(1, input_ids.shape[1] - 1))
-    return remembered(model, "padding_leaks", lambda: _leaks(model, input_ids[:1, :width], inputs))
+    return cached_fact(model, "padding_leaks", lambda: _leaks(model, input_ids[:1, :width], inputs))
 
 
 @torch.inference_mode()
@@ -34,8 +34,8 @@ def _leaks(model: nn.Module, sample: torch.Tensor, inputs: dict[str, Any]) -> bo
         ids = torch.cat([sample, torch.full_like(sample[:, :1], padding)], dim=1)
         return model(input_ids=ids, attention_mask=mask, **inputs)[0][:, : sample.shape[1]]
 
-    # To the last bit: the shapes are the same, and so are the sums, if what is left out has a weight of 0. Against a
-    # row without padding, rounding would hide a small leak in half precision.
+    # Exact: with equal shapes, the sums are equal if padding has a weight of 0. A comparison with an unpadded row
+    # would need a tolerance, which would hide a small leak in half precision.
     return not torch.equal(states(0), states(1))
 
 

@@ -1,12 +1,12 @@
-"""Unsupervised sentence vectors: the mean of the states of a text's own tokens.
+"""Unsupervised sentence vectors: the mean of the states of a text's tokens.
 
     vectors = sentence_vectors(model, tokenizer, ["今天天气不错", "今天天气很好"], normalize=True)
     cosines = vectors @ vectors.T
 
 This is the vector of T-TA's unsupervised similarity (arXiv 2004.08097): the last layer, averaged over the tokens
-between [SOS] and [EOS]. It departs from the mean that sentence embedding libraries take in leaving out the tokens that
-the tokenizer puts around every text ([SOS] and [EOS], [CLS] and [SEP]): of what a text says they hold nothing. Any
-encoder will do: T-TA, WoBERT, NEZHA, BERT.
+between [SOS] and [EOS]. In contrast to the mean pooling of sentence embedding libraries, it excludes the tokens that
+the tokenizer puts around every text ([SOS] and [EOS], [CLS] and [SEP]), which say nothing about the text. It works
+with any encoder: T-TA, WoBERT, NEZHA, BERT.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,31 +35,31 @@ def sentence_vectors(
     batch_tokens: int = 8192,
     progress: bool = False,
 ) -> np.ndarray:
-    """The mean of the token states of each text, the tokens around it and padding left out.
+    """Return the mean of the token states of each text, without padding and the special tokens around the text.
 
-    A text that is longer than the model's positions is read in windows which overlap by half. Each of its tokens
-    counts once, with its state in the window that shows more of its surroundings, so that the vector is again a mean
-    over all tokens of the text. A text without tokens of its own, the empty one for example, gets zeros.
+    A text that is longer than the model's positions is read in windows that overlap by half. Each token counts once,
+    with its state in the window that shows more of its context, so the vector is still a mean over all tokens of the
+    text. A text without tokens, such as the empty one, gets zeros.
 
     Args:
-        model: an encoder of transformers' kind, with a head or without. Read in evaluation mode, on its own device,
-            and each of its modules left in the mode it was in.
-        tokenizer: the one that belongs to it.
-        texts: any iterable of them; a string is one text. They are read in batches of similar length; the order of
-            the result is theirs.
-        max_length: tokens of a window, with those around it; None for what model and tokenizer allow.
-        layer: index into the model's hidden states, -1 for the last layer, 0 for what enters the first.
+        model: an encoder of transformers, with or without a head. It runs in evaluation mode on its own device; each
+            module then returns to its own mode.
+        tokenizer: the model's tokenizer.
+        texts: any iterable of texts; a string is one text. Batches hold texts of similar length; the results are in
+            the order of the texts.
+        max_length: tokens per window, special tokens included; None for the limit of model and tokenizer.
+        layer: index into the model's hidden states, -1 for the last layer, 0 for the input of the first.
         normalize: scale each vector to length 1; zeros stay zeros.
-        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
         progress: show a progress bar on stderr.
 
     Returns:
         [texts, hidden], float32.
 
     Raises:
-        ValueError: `texts` holds something else than texts, `batch_tokens` is below 1, `max_length`
-            has no room for a token or is more than the model takes, the model has no such layer, or the vectors are
-            not finite (NaN or infinite, as where float16 overflows).
+        ValueError: `texts` holds anything but texts, `batch_tokens` is below 1, `max_length` has no room for a token
+            or exceeds the model's limit, the model has no such layer, or the vectors are not finite (for example after
+            an overflow in float16).
     """
     texts = all_texts(texts)
     if batch_tokens < 1:
@@ -68,9 +68,9 @@ def sentence_vectors(
     layers = encoder.config.num_hidden_layers
     if not -layers - 1 <= layer <= layers:
         raise ValueError(f"layer must be from {-layers - 1} to {layers} in a model of {layers} layers, got {layer}")
-    # The longest first: if memory lacks, it lacks at once.
+    # The longest first, so that too large a batch fails at once.
     rows = sorted(_rows(model, tokenizer, texts, max_length), key=lambda row: -len(row[1]))
-    left_out = torch.tensor(sorted(ids_left_out(tokenizer)), device=encoder.device)
+    excluded = torch.tensor(sorted(excluded_ids(tokenizer)), device=encoder.device)
     pad = tokenizer.pad_token_id or 0
 
     sums = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float64)
@@ -85,12 +85,12 @@ def sentence_vectors(
                 batch = [row for row in batch if len(row[1]) == len(batch[0][1])]
                 ids, mask, counted = ids[: len(batch)], mask[: len(batch)], counted[: len(batch)]
             start += len(batch)
-            counted &= ~torch.isin(ids, left_out)
+            counted &= ~torch.isin(ids, excluded)
             states = _states(encoder, ids, mask, layer)
-            # Not times the mask: what does not count may be infinite in float16.
+            # Not a product with the mask: an excluded state may be infinite in float16.
             found = states.float().masked_fill(~counted[..., None], 0.0).sum(1)
             check_finite(found, "the vectors", states.dtype)
-            # add.at: several rows may be of one text.
+            # add.at, because several rows may belong to one text.
             numbers = [number for number, _, _ in batch]
             np.add.at(sums, numbers, found.cpu().numpy())
             np.add.at(counts, numbers, counted.sum(1).cpu().numpy())
@@ -104,14 +104,15 @@ def sentence_vectors(
 
 
 def _encoder(model: Any) -> Any:
-    """The network without its head; below PEFT's wrapper, whose adapters are layers of the network.
+    """Return the network without its head and without PEFT's wrapper; adapters are layers of the network.
 
     Raises:
-        ValueError: adapters that are prompts and lie in the wrapper, or no model of transformers.
+        ValueError: the active adapter is a learned prompt, which only the wrapper applies, or the model is not one of
+            transformers.
     """
     if hasattr(model, "get_base_model"):
         if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-            raise ValueError("sentence vectors of a model with learned prompts are not defined: take another adapter")
+            raise ValueError("sentence vectors need an adapter without learned prompts: use another adapter")
         model = model.get_base_model()
     encoder = getattr(model, "base_model", None)
     if not hasattr(getattr(encoder, "config", None), "num_hidden_layers"):
@@ -119,10 +120,10 @@ def _encoder(model: Any) -> Any:
     return encoder
 
 
-def ids_left_out(tokenizer: Any) -> set[int]:
-    """The ids that do not count: those that the tokenizer puts around a text, and padding.
+def excluded_ids(tokenizer: Any) -> set[int]:
+    """Return the ids that do not count: those that the tokenizer puts around a text, and padding.
 
-    [UNK] counts: it stands for something that the text says. A text in which "[SEP]" is written out loses that token.
+    [UNK] counts, because it stands for a part of the text. A text that contains "[SEP]" literally loses that token.
     """
     frame = frame_of(tokenizer)
     padding = () if tokenizer.pad_token_id is None else (tokenizer.pad_token_id,)
@@ -132,7 +133,7 @@ def ids_left_out(tokenizer: Any) -> set[int]:
 def _rows(
     model: Any, tokenizer: Any, texts: Sequence[str], max_length: int | None
 ) -> Iterator[tuple[int, list[int], slice]]:
-    """(number of the text, ids with those around, which of them are this row's to count), none for an empty text."""
+    """Yield (number of the text, ids with special tokens, slice of the ids that count); nothing for an empty text."""
     check_tokenizer(model, tokenizer)
     frame = frame_of(tokenizer)
     room = room_in(model, tokenizer, frame, max_length)
@@ -145,7 +146,7 @@ def _rows(
 
 
 def _tensors(batch: list[tuple[int, list[int], slice]], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids, attention mask and which tokens count, all [rows, longest]; padded on the right."""
+    """Return ids, attention mask and the mask of counted tokens, each [rows, longest], padded on the right."""
     longest = max(len(ids) for _, ids, _ in batch)
     ids = torch.full((len(batch), longest), pad)
     mask = torch.zeros((len(batch), longest), dtype=torch.long)
@@ -158,7 +159,7 @@ def _tensors(batch: list[tuple[int, list[int], slice]], pad: int) -> tuple[torch
 
 
 def _states(encoder: Any, ids: torch.Tensor, mask: torch.Tensor, layer: int) -> torch.Tensor:
-    """Hidden states of one layer, [rows, length, hidden]."""
+    """Return the hidden states of one layer, [rows, length, hidden]."""
     if layer in (-1, encoder.config.num_hidden_layers):
         states: torch.Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return states
@@ -166,4 +167,4 @@ def _states(encoder: Any, ids: torch.Tensor, mask: torch.Tensor, layer: int) -> 
     return states
 
 
-__all__ = ["ids_left_out", "sentence_vectors"]
+__all__ = ["excluded_ids", "sentence_vectors"]

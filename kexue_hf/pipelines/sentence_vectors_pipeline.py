@@ -1,11 +1,11 @@
-"""The pipeline `sentence-vectors`: a vector for a text.
+"""The pipeline `sentence-vectors`: one vector per text.
 
     embed = pipeline("sentence-vectors", model=folder)
     embed("今天天气不错")        # numpy, float32 [hidden]
     embed(texts, batch_size=32)  # a list of these
 
-What a vector is, and what is defined for odd input, is said in `sentence_vectors`; the function sorts texts by length,
-which a pipeline does within a batch only.
+`sentence_vectors` defines the vector, also for unusual input. That function sorts all texts by length; a pipeline
+sorts only within a batch.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ from .sentence_vectors import sentence_vectors
 
 
 class SentenceVectorsPipeline(Pipeline):
-    """Sentence vectors by any encoder.
+    """Compute sentence vectors with any encoder.
 
-    Options, of the pipeline or of a call: `normalize`, `max_length`, `layer`, `batch_tokens`: see `sentence_vectors`.
+    Options, of the pipeline or of a call: `normalize`, `max_length`, `layer`, `batch_tokens`; see `sentence_vectors`.
     """
 
     _load_processor = False
@@ -29,11 +29,11 @@ class SentenceVectorsPipeline(Pipeline):
     _load_tokenizer = True
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The vector of a text, or of any number of them.
+        """Return the vector of a text, or of each of several texts.
 
         Args:
-            inputs: a string; a list, tuple, Series or array (a list comes back); a generator or torch data set, e.g.
-                `KeyDataset` (an iterator comes back).
+            inputs: a string; a list, tuple, Series or array (returns a list); a generator or torch dataset, such as
+                `KeyDataset` (returns an iterator).
         """
         inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
@@ -44,30 +44,30 @@ class SentenceVectorsPipeline(Pipeline):
         known = ("normalize", "max_length", "layer", "batch_tokens")
         for name in options:
             if name not in known:
-                raise ValueError(f"sentence-vectors has no option {name!r}, only {', '.join(known)}")
+                raise ValueError(f"sentence-vectors takes the options {', '.join(known)}, got {name!r}")
         return {}, options, {}
 
     def preprocess(self, text: str) -> dict[str, Any]:
-        # What could be iterated over (a dictionary, a list in a list) would be taken for texts further on.
+        # `sentence_vectors` would read a dictionary or a nested list as several texts.
         if not isinstance(text, str):
             raise ValueError(f"a text must be a string, got {type(text).__name__}")
         return {"text": text}
 
     def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
-        # A batch is a list: nothing in it is a tensor that the pipeline would pad.
+        # A batch is a list, because the pipeline pads only tensors.
         texts = inputs["text"]
         alone = isinstance(texts, str)
         vectors = sentence_vectors(self.model, self.tokenizer, [texts] if alone else texts, **options)
         return {"vector": vectors[0] if alone else vectors}
 
     def postprocess(self, outputs: dict[str, Any]) -> np.ndarray:
-        # Of a batch, the pipeline hands over [1, hidden].
+        # Within a batch, the pipeline passes [1, hidden].
         vector: np.ndarray = np.asarray(outputs["vector"]).reshape(-1)
         return vector
 
 
-# What registering sets. A copy from the Hub is never registered, and without this its `save_pretrained` would leave
-# the pipeline's own files out.
+# Normally set by registration. A copy from the Hub is never registered; without this, its `save_pretrained` would omit
+# the pipeline's files.
 SentenceVectorsPipeline._registered_impl = {
     "sentence-vectors": {"impl": SentenceVectorsPipeline, "pt": (AutoModel,), "type": "text"}
 }

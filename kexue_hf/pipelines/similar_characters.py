@@ -1,14 +1,14 @@
 """Chinese characters that sound alike (SOUNDS) and that look alike (SHAPES).
 
-Made by examples/prepare_similar_characters.py from the Unihan database (Unicode 15.0.0): these are modified data,
-not Unihan itself. Longer than 500 lines: a table of data. It is a Python file because only such files travel to the
-Hub with a saved pipeline.
+Built by examples/prepare_similar_characters.py from the Unihan database (Unicode 15.0.0). The data are modified;
+they are not Unihan itself. Longer than 500 lines: a table of data. It is a Python file because only Python files
+travel to the Hub with a saved pipeline.
 
-SOUNDS: a line is a syllable with its tone (v is ü), and all characters with this reading; a long line is continued by
-another of the same syllable. SHAPES: a line is a character, and those that look like it; of a pair that is written in
-one direction both look like each other.
+SOUNDS: each line has a syllable with its tone (v is ü) and the characters with this reading; a long line continues in
+the next line of the same syllable. SHAPES: each line has a character and those that look like it. Similarity is
+symmetric, and each pair is written once.
 
-The licence of the data, which allows all use as long as this notice stays with it:
+The licence of the data allows any use as long as this notice stays with it:
 
 Copyright © 1991-2022 Unicode, Inc. All rights reserved. Distributed under the Terms of Use in
 https://www.unicode.org/copyright.html.

@@ -1,27 +1,28 @@
-"""Spelling correction of Chinese: characters that their context finds improbable, and what it would put there.
+"""Correct Chinese spelling: find characters that are improbable in their context, and more probable candidates.
 
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     corrector = Corrector(model, AutoTokenizer.from_pretrained(folder))
-    for found in corrector.correct(["遇到逆竟时，我们必须勇于面对。"]):
-        print(found.corrected, found.corrections)
+    for result in corrector.correct(["遇到逆竟时，我们必须勇于面对。"]):
+        print(result.corrected, result.corrections)
 
-At each token a masked language model says how probable the token is given all others, and how probable each candidate
-would be: in one pass for all tokens with a T-TA (arXiv 2004.08097), by masking one after the other with any other
-model; see `leave_one_out`. A replacement is proposed where log p(candidate) - log p(original), less what a candidate
-costs that is seldom meant when the original is written (see `confusion`), exceeds a threshold.
-No network is trained for it, neither on pairs of wrong and right sentences nor to tell the wrong tokens; the few costs
-and the default threshold were fitted on SIGHAN's training rows (data for research). Supervised correctors (Soft-Masked
-BERT, arXiv 2005.07421) find more.
+At each token, a masked language model gives the probability of the token given all others, and of each candidate. A
+T-TA (arXiv 2004.08097) does so in one pass; any other model by masking one token after the other (`leave_one_out`). A
+replacement is proposed if log p(candidate) - log p(original) - cost exceeds a threshold. The cost is high for
+candidates that are rarely meant when the original is written (`confusion`).
 
-What may be replaced: tokens that are Chinese characters, by tokens of as many Chinese characters. Numbers, letters,
-punctuation, white space, unknown tokens and special tokens written in the text stay, and so does the text's length.
-The result is the original string with the replacements put in: what a tokenizer does to a text (lower case, other
-forms of a character) is not in it. Candidates come from a confusion set (`confusion`: what sounds or looks alike) or
-from the whole vocabulary (`top_k`).
+No network is trained for correction, neither on pairs of wrong and right sentences nor to detect wrong tokens. Only
+the few costs and the default threshold were fitted, on SIGHAN's training set (research data). Supervised correctors
+(Soft-Masked BERT, arXiv 2005.07421) find more errors.
 
-What is defined for odd input: a text without such tokens (empty, English) comes back as it is. A text of one token has
-nothing but the special tokens to tell by, and is treated as any other. What is longer than the model is read in
-overlapping windows; a token counts in the one that shows most around it.
+Only tokens of Chinese characters are replaced, by tokens with the same number of Chinese characters. Numbers, letters,
+punctuation, white space, unknown tokens and special tokens written in the text stay, so the length stays too. The
+result is the original string with the replacements inserted: the tokenizer's normalization (lower case, other forms of
+a character) does not reach it. Candidates come from a confusion set (`confusion`: similar sound or shape) or from the
+whole vocabulary (`top_k`).
+
+Unusual input: a text without replaceable tokens (empty, English) is returned unchanged. A text of one token has only
+the special tokens as context. A text that is longer than the model is read in overlapping windows; each token counts
+in the window that shows more of its context.
 """
 
 import dataclasses
@@ -34,27 +35,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
 from .confusion import KINDS, Confusion, is_han
 from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
 from .protected_text import Protection
-from .text_scoring import chunks
 from .text_windows import EncodedText, encode_texts, frame_of, room_in, windows
 
 _logger = logging.getLogger(__name__)
-# The gain above which a candidate is taken: what benchmarks/tta_correction_constants.py chooses for a small T-TA on
-# SIGHAN's training rows. A test holds that it is.
+# Chosen by benchmarks/tta_correction_constants.py for a small T-TA on SIGHAN's training set.
+# A test compares it with the result of that script.
 DEFAULT_THRESHOLD = 5.5
-# With fewer characters it is hardly a Chinese model.
+# A vocabulary with fewer is probably not that of a Chinese model.
 _FEW_CHARACTERS = 500
-# A stream is read so many texts, or characters, ahead: within them it goes through the model sorted by length.
-_TEXTS_AT_ONCE = 1024
-_CHARACTERS_AT_ONCE = 1 << 18
 
 
 class Candidate(NamedTuple):
-    """A text, log p(text | all other tokens), and its cost."""
+    """A candidate, its log p(text | all other tokens), and its cost."""
 
     text: str
     log_prob: float
@@ -63,10 +61,10 @@ class Candidate(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """A token and the candidates for its place, at least one, the best first.
+    """A token and the candidates for its place (at least one), the best first.
 
-    start, end: where it stands in the text, [start, end).
-    original: the text there.
+    start, end: position in the text, [start, end).
+    original: the text at this position.
     log_prob: log p(original | all other tokens).
     """
 
@@ -87,7 +85,7 @@ class Proposal:
         return self.candidates[0].log_prob - self.log_prob - self.candidates[0].cost
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; gain = log_prob_replacement - log_prob_original - cost."""
+        """Return a dictionary for JSON; gain = log_prob_replacement - log_prob_original - cost."""
         return {
             "start": self.start,
             "end": self.end,
@@ -105,14 +103,14 @@ class Proposal:
 
 @dataclasses.dataclass(frozen=True)
 class CorrectedText:
-    """A text as it was given, the corrected one of the same length, and what was changed, by position."""
+    """The original text, the corrected text of the same length, and the corrections, sorted by position."""
 
     text: str
     corrected: str
     corrections: list[Proposal]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return a dictionary for JSON."""
         return {
             "text": self.text,
             "corrected": self.corrected,
@@ -121,33 +119,33 @@ class CorrectedText:
 
 
 class Corrector:
-    """Corrects texts with one model, one tokenizer and one source of candidates.
+    """Correct texts with one model, one tokenizer and one source of candidates.
 
     Args:
-        model: a masked language model (`AutoModelForMaskedLM`), on any device, in any precision.
-        tokenizer: the model's own, with offsets (a fast one).
-        candidates: `confusion` (all of `KINDS`), some of them with + between (`sound+shape`), `top_k` (any token of
-            the vocabulary), the path of a file (`Confusion.from_file`), or a `Confusion`.
-        threshold: a candidate is taken where log p(candidate) - log p(original) - its cost is more than this. A higher
-            threshold changes less, and less wrongly. None: the model's own (`calibrate_correction`), or, where nobody
-            has calibrated it, `DEFAULT_THRESHOLD` with a warning.
-        protect: texts that are never changed: names, products, terms. Numbers, letters and the tokenizer's user words
-            never are.
-        known_words: whether a change within a word that the dictionary or the vocabulary knows costs more, see
+        model: a masked language model (`AutoModelForMaskedLM`) on any device, in any precision.
+        tokenizer: the model's tokenizer; it must return offsets (a fast one).
+        candidates: `confusion` (all of `KINDS`), some of these joined by + (`sound+shape`), `top_k` (any token of the
+            vocabulary), the path of a file (`Confusion.from_file`), or a `Confusion`.
+        threshold: minimum gain, log p(candidate) - log p(original) - cost. A higher threshold makes fewer changes, and
+            fewer wrong ones. None: the model's threshold (`calibrate_correction`), or `DEFAULT_THRESHOLD` with a
+            warning if the model was never calibrated.
+        protect: texts that never change: names, products, terms. Numbers, letters and the tokenizer's user words never
+            change either.
+        known_words: whether a change within a word of the dictionary or the vocabulary costs more, see
             `protected_text`.
-        rounds: how often a text is read. What an error made improbable around it is seen rightly in the second round;
-            what was changed stays.
-        shown: how many candidates of each place are kept for the report.
-        method: `one_pass` (T-TA only), `masking`, or `auto`: one pass where the model can.
-        max_length: tokens of a window, special ones included; by default what the model takes.
-        overlap: tokens that neighbouring windows of a long text share; by default half of what a window has room for.
-        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
+        rounds: number of passes over each text. The second round sees the context of an error after its correction. A
+            corrected place does not change again.
+        shown: number of candidates kept for each place.
+        method: `one_pass` (T-TA only), `masking`, or `auto`: one pass if the model supports it.
+        max_length: tokens per window, special tokens included; by default the model's limit.
+        overlap: tokens shared by neighbouring windows of a long text; by default half of a window.
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
 
     Raises:
-        ValueError: options that do not fit the model, an unknown source of candidates, a bad file of them, or a
-            vocabulary without Chinese characters, or without any candidate, so that nothing could be corrected.
+        ValueError: an option does not fit the model, the source of candidates is unknown, its file is invalid, or
+            nothing could be corrected because the vocabulary has no Chinese characters or none of the candidates.
 
-    Warns (logging): the vocabulary holds but a few Chinese characters; others are never corrected.
+    Warns (logging): the vocabulary has only a few Chinese characters, so that others are never corrected.
     """
 
     def __init__(
@@ -183,7 +181,7 @@ class Corrector:
         self._confusion = candidate_source(candidates)
         special = set(tokenizer.all_special_ids)
         size = getattr(getattr(model, "config", None), "vocab_size", None) or len(tokenizer)
-        # Only the tokens that are Chinese characters; those that the model does not know are nobody's candidates.
+        # Only tokens of Chinese characters for which the model has an embedding can be candidates.
         self._vocabulary: dict[str, int] = {
             token: index
             for token, index in tokenizer.get_vocab().items()
@@ -192,51 +190,51 @@ class Corrector:
         self._texts = {index: token for token, index in self._vocabulary.items()}
         self._others: dict[int, dict[int, float]] = {}
         self._check_vocabulary()
-        # How many characters each token has that may be a candidate, [tokens], else 0.
+        # [tokens]: number of characters of each token that may be a candidate, else 0.
         self._lengths = torch.zeros(max(self._texts) + 1, dtype=torch.long)
         self._lengths[list(self._texts)] = torch.tensor([*map(len, self._texts.values())])
-        # Last, since it may warn, and what is wrong is to be one line.
+        # Last, because it may log a warning, and an error must be one line.
         self.threshold = calibrated_threshold(model, self.candidates) if threshold is None else threshold
 
     def _check_vocabulary(self) -> None:
         name = getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
         if not self._texts:
             raise ValueError(
-                f"no token of {name} is a Chinese character, so nothing could be corrected: take a model whose "
-                "vocabulary is of Chinese characters or words (not of bytes, as RoBERTa's)"
+                f"correction needs a vocabulary of Chinese characters or words, {name} has none: use another model "
+                "(not one with a byte vocabulary, such as RoBERTa's)"
             )
         if not any(map(self._candidates, self._texts)):
-            raise ValueError(f"none of the candidates is a token of {name}, so nothing could be corrected")
+            raise ValueError(f"expected candidates that are tokens of {name}, got none: use other candidates")
         if len(self._texts) < _FEW_CHARACTERS:
             _logger.warning(
-                "%s has only %d tokens of Chinese characters: what is none of them is never corrected",
+                "%s has only %d tokens of Chinese characters: others are never corrected",
                 name,
                 len(self._texts),
             )
 
     def correct(self, texts: Iterable[str] | str) -> list[CorrectedText]:
-        """Correct texts; the results are in their order.
+        """Correct texts; return the results in their order.
 
         Raises:
-            ValueError: texts that are no strings, or a tokenizer without offsets.
+            ValueError: a text is not a string, or the tokenizer returns no offsets.
         """
         texts = all_texts(texts)
         current = list(texts)
         made: list[list[Proposal]] = [[] for _ in current]
-        left = list(range(len(current)))
+        pending = list(range(len(current)))
         for _ in range(self.rounds):
-            if not left:
+            if not pending:
                 break
-            proposed = self.propose([current[number] for number in left], self.threshold)
+            proposed = self.propose([current[number] for number in pending], self.threshold)
             changed = []
-            for number, proposals in zip(left, proposed, strict=True):
+            for number, proposals in zip(pending, proposed, strict=True):
                 done = {place for old in made[number] for place in range(old.start, old.end)}
                 chosen = [new for new in proposals if done.isdisjoint(range(new.start, new.end))]
                 if chosen:
                     current[number] = replaced(current[number], chosen)
                     made[number] += chosen
                     changed.append(number)
-            left = changed
+            pending = changed
         return [
             CorrectedText(text, after, sorted(corrections, key=lambda correction: correction.start))
             for text, after, corrections in zip(texts, current, made, strict=True)
@@ -245,27 +243,31 @@ class Corrector:
     def stream(
         self,
         texts: Iterable[str] | str,
-        texts_at_once: int = _TEXTS_AT_ONCE,
-        characters_at_once: int = _CHARACTERS_AT_ONCE,
+        texts_at_once: int = MAX_TEXTS,
+        characters_at_once: int = MAX_CHARACTERS,
     ) -> Iterator[CorrectedText]:
-        """As `correct`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
-        (at least one text), given back in the order in which they came."""
+        """Correct more texts than fit into memory; yield the results in the order of the texts.
+
+        Args:
+            texts_at_once: maximum number of texts read ahead.
+            characters_at_once: maximum number of characters read ahead (but always at least one text).
+        """
         for chunk in chunks(each_text(texts), texts_at_once, characters_at_once):
             yield from self.correct(chunk)
 
     def propose(self, texts: Iterable[str] | str, above: float = -math.inf) -> list[list[Proposal]]:
-        """For each text, the tokens that may be replaced, with their candidates, by position.
+        """Return, for each text, the replaceable tokens with their candidates, sorted by position.
 
         Args:
-            above: only those whose gain is more than this; by default all, however improbable.
+            above: return only proposals whose gain exceeds this; by default all.
 
         Raises:
-            ValueError: as `correct`.
+            ValueError: as for `correct`.
         """
         encoded = encode_texts(self.tokenizer, texts)
         found: list[list[Proposal]] = [[] for _ in encoded]
         rows = [row for owner, text in enumerate(encoded) for row in self._rows(owner, text)]
-        # The longest first: if memory lacks, it lacks at once.
+        # The longest first, so that too large a batch fails at once.
         rows.sort(key=lambda row: -len(row.ids))
         start = 0
         while start < len(rows):
@@ -279,8 +281,7 @@ class Corrector:
     def _rows(self, owner: int, text: EncodedText) -> "Iterator[_Row]":
         if text.offsets is None:
             raise ValueError(
-                f"{type(self.tokenizer).__name__} does not say where its tokens stand in the text: correction needs a "
-                "fast tokenizer"
+                f"correction needs a tokenizer with offsets, got {type(self.tokenizer).__name__}: use a fast tokenizer"
             )
         kept = self._protection.never_changed(text.text)
         replaceable = [
@@ -299,7 +300,10 @@ class Corrector:
                 yield _Row(owner, ids, places, own, len(self._frame.before) - window.start)
 
     def _candidates(self, index: int) -> dict[int, float]:
-        """The ids of a token's candidates and their costs; for `top_k`, the token stands for all of its length."""
+        """Return the ids of a token's candidates with their costs.
+
+        For `top_k`, the token itself represents all tokens of its length.
+        """
         if self._confusion is None:
             return {index: 0.0}
         if index not in self._others:
@@ -323,20 +327,22 @@ class Corrector:
             wanted[number, columns] = True
             own_costs[number, columns] = torch.tensor(row.costs, dtype=torch.float64)
 
-        def keep_best(log_probs: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
-            its_rows, columns = its_rows.cpu(), columns.cpu()
-            own = ids[its_rows, columns]
+        def keep_best(log_probs: torch.Tensor, row_indices: torch.Tensor, columns: torch.Tensor) -> None:
+            row_indices, columns = row_indices.cpu(), columns.cpu()
+            own = ids[row_indices, columns]
             own_log_probs = log_probs.gather(1, own.to(log_probs.device)[:, None])[:, 0]
             own_log_probs = own_log_probs.cpu()
             best, costs, others = (tensor.cpu() for tensor in self._best(log_probs, own))
-            costs = costs + own_costs[its_rows, columns, None]
+            costs = costs + own_costs[row_indices, columns, None]
             # In double precision, and in the order in which `Proposal.gain` subtracts.
             kept = best[:, 0].double() - own_log_probs.double() - costs[:, 0].double() > above
-            kept_rows = (tensor[kept].tolist() for tensor in (its_rows, columns, own_log_probs, best, costs, others))
+            kept_rows = (
+                tensor[kept].tolist() for tensor in (row_indices, columns, own_log_probs, best, costs, others)
+            )
             for number, column, log_prob, *candidates in zip(*kept_rows, strict=True):
                 row = rows[number]
                 text = encoded[row.owner]
-                assert text.offsets is not None  # _rows has looked
+                assert text.offsets is not None  # by _rows
                 start, end = text.offsets[column - row.shift]
                 shown = tuple(
                     Candidate(self._texts[index], value, cost)
@@ -358,12 +364,13 @@ class Corrector:
         )
 
     def _best(self, log_probs: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Log-probabilities, costs (fp64) and ids of the best candidates, each [n, shown] or fewer columns; -inf where
-        there are no more.
+        """Return log-probabilities, costs (fp64) and ids of the best candidates, each [n, <= shown].
+
+        Unused entries have the log-probability -inf.
 
         Args:
-            log_probs: [n, vocabulary], may be changed.
-            own: [n], the tokens' ids.
+            log_probs: [n, vocabulary]; may be modified.
+            own: ids of the tokens themselves, [n].
         """
         device = log_probs.device
         if self._confusion is None:
@@ -374,7 +381,7 @@ class Corrector:
             lengths = self._lengths
             log_probs.scatter_(1, own[:, None], -math.inf)
             for length in lengths[own].unique().tolist():
-                # Rows of one length at a time: of other lengths nothing is allowed.
+                # A token can only be replaced by one with as many characters.
                 numbers = (lengths[own] == length).nonzero()[:, 0]
                 log_probs[numbers] = log_probs[numbers].masked_fill(lengths != length, -math.inf)
             best, others = log_probs.topk(min(self.shown, log_probs.shape[1]), dim=1)
@@ -394,8 +401,14 @@ class Corrector:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A window as the model sees it; `places` are the tokens of the text that may be replaced, which stand `shift`
-    columns further on, and `costs` what replacing each costs, whatever by."""
+    """A window as the model sees it.
+
+    owner: number of the text.
+    ids: token ids, special tokens included.
+    places: indices of the text's tokens that may be replaced.
+    costs: cost of replacing each of these, for any candidate.
+    shift: columns between a token's index in the text and in `ids`.
+    """
 
     owner: int
     ids: list[int]
@@ -405,18 +418,18 @@ class _Row:
 
 
 def calibrated_threshold(model: Any, candidates: str) -> float:
-    """The threshold in the model's configuration (`correction`), which `calibrate_correction` found.
+    """Return the threshold in the model's configuration (`correction`), as written by `calibrate_correction`.
 
     Raises:
-        ValueError: it found none at which corrections are worth having, or the configuration holds something else.
+        ValueError: calibration found no useful threshold, or the configuration holds something else.
     """
     config = getattr(model, "config", None)
     found = getattr(config, "correction", None)
     name = getattr(config, "name_or_path", "") or type(model).__name__
     if found is None or (isinstance(found, dict) and found.get("candidates", candidates) != candidates):
         _logger.warning(
-            "%s was never calibrated for correction with candidates %s: with the threshold %s it may change what is "
-            "right. Calibrate it on texts like yours: kexue-hf correct MODEL --calibrate --file texts.txt",
+            "%s was never calibrated for correction with candidates %s: with the threshold %s it may change correct "
+            "text. Calibrate it on texts like yours: kexue-hf correct MODEL --calibrate --file texts.txt",
             name,
             candidates,
             DEFAULT_THRESHOLD,
@@ -426,7 +439,7 @@ def calibrated_threshold(model: Any, candidates: str) -> float:
     if threshold is None:
         raise ValueError(
             f"{name} is too weak for correction: calibration found no threshold at which enough of its changes are "
-            "right; take a larger model, or name a threshold to see what it would change"
+            "right; use a larger model, or set a threshold to see its changes anyway"
         )
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise ValueError(
@@ -443,10 +456,10 @@ def _listed(words: Iterable[str]) -> list[str]:
 
 
 def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
-    """The confusion set that is meant; None for `top_k`.
+    """Return the confusion set for `candidates`; None for `top_k`.
 
     Raises:
-        ValueError: neither a known name nor the path of a file.
+        ValueError: `candidates` is neither a known name nor the path of a file.
     """
     if isinstance(candidates, Confusion):
         return candidates
@@ -459,14 +472,14 @@ def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
         return Confusion.of_kinds(*kinds)
     if not Path(candidates).is_file():
         raise ValueError(
-            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} with + between, or a file of your own, "
+            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} joined by +, or the path of a file, "
             f"got {str(candidates)!r}"
         )
     return Confusion.from_file(candidates)
 
 
 def replaced(text: str, corrections: Iterable[Proposal]) -> str:
-    """The text with the corrections made; they do not overlap."""
+    """Return the text with the corrections applied; they must not overlap."""
     parts, end = [], 0
     for correction in sorted(corrections, key=lambda correction: correction.start):
         parts += [text[end : correction.start], correction.replacement]

@@ -5,8 +5,8 @@
     # {"text": ..., "corrected": "遇到逆境时，...", "corrections": [{"start": 3, "end": 4, "original": "竟", ...}]}
     correct(texts, batch_size=32)  # a list of these
 
-What is corrected how, and what is defined for odd input, is said in `text_correction`; `Corrector` sorts texts by
-length, which a pipeline does within a batch only.
+`text_correction` defines the corrections, also for unusual input. `Corrector` sorts all texts by length; a pipeline
+sorts only within a batch.
 """
 
 import dataclasses
@@ -33,13 +33,13 @@ _OPTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class _Text:
-    """A text on its way through the pipeline: no string, which the pipeline would take for something to stack."""
+    """Wrap a text on its way through the pipeline, which would try to stack plain strings."""
 
     text: Any
 
 
 class TextCorrectionPipeline(Pipeline):
-    """Corrections by any masked language model with a fast tokenizer.
+    """Correct texts with any masked language model that has a fast tokenizer.
 
     Options, of the pipeline or of a call: those of `Corrector`.
     """
@@ -50,11 +50,11 @@ class TextCorrectionPipeline(Pipeline):
     _load_tokenizer = True
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Correct a text, or any number of them.
+        """Correct a text, or each of several texts.
 
         Args:
-            inputs: a string; a list, tuple, Series or array (a list comes back); a generator or torch data set, e.g.
-                `KeyDataset` (an iterator comes back).
+            inputs: a string; a list, tuple, Series or array (returns a list); a generator or torch dataset, such as
+                `KeyDataset` (returns an iterator).
         """
         inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
@@ -64,11 +64,11 @@ class TextCorrectionPipeline(Pipeline):
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name in options:
             if name not in _OPTIONS:
-                raise ValueError(f"text-correction has no option {name!r}, only {', '.join(_OPTIONS)}")
+                raise ValueError(f"text-correction takes the options {', '.join(_OPTIONS)}, got {name!r}")
         return {}, options, {}
 
     def _corrector(self, options: dict[str, Any]) -> Corrector:
-        # Its tables are worth keeping between batches; a call with other options gets another.
+        # Building its tables is expensive, so batches share it until the options change.
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != options:
             kept = self._kept = (dict(options), Corrector(self.model, self.tokenizer, **options))
@@ -90,7 +90,8 @@ class TextCorrectionPipeline(Pipeline):
         return found.to_dict()
 
 
-# What registering sets; a copy from the Hub, which is never registered, would else be saved without these files.
+# Normally set by registration. A copy from the Hub is never registered; without this, its `save_pretrained` would omit
+# the pipeline's files.
 TextCorrectionPipeline._registered_impl = {
     "text-correction": {"impl": TextCorrectionPipeline, "pt": (AutoModelForMaskedLM,), "type": "text"}
 }

@@ -1,12 +1,12 @@
-"""The pipeline `text-matching`: do two texts match, by each of a matcher's standards?
+"""The pipeline `text-matching`: the probability that two texts match, by each task of a matcher.
 
     match = pipeline("text-matching", model=folder)
     match(("今天天气不错", "今天天气很好"))                        # {"短短匹配A类": 0.91, "短短匹配B类": 0.34, ...}
     match({"text_a": "...", "text_b": "..."}, task="短短匹配A类")  # {"短短匹配A类": 0.91}
     match(pairs, batch_size=32)                                    # a list of these
 
-What a probability is, and what is defined for odd input, is said in `text_matching`; its function sorts pairs by
-length, which a pipeline does within a batch only.
+`text_matching` defines the probability, also for unusual input. Its function sorts all pairs by length; a pipeline
+sorts only within a batch.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,10 +21,10 @@ from .text_pairs import TextPair, read_pair
 
 
 class TextMatchingPipeline(Pipeline):
-    """Probabilities that texts match, by a matcher or any classifier of pairs with two classes.
+    """Compute the probability that texts match, with a matcher or any classifier of pairs with two classes.
 
-    Options, of the pipeline or of a call: `tasks` (a name or several, by default all; in a call also as `task`, which
-    in the pipeline's own arguments is what sort of pipeline it is), `max_length`, `batch_tokens`: see `match_texts`.
+    Options, of the pipeline or of a call: `tasks` (a name or several, by default all), `max_length`, `batch_tokens`;
+    see `match_texts`. A call also takes `task`, which in `pipeline(...)` means the kind of pipeline.
     """
 
     _load_processor = False
@@ -33,17 +33,15 @@ class TextMatchingPipeline(Pipeline):
     _load_tokenizer = True
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The probabilities of a pair, or of any number of them.
+        """Return the probabilities of a pair, or of each of several pairs.
 
         Args:
-            inputs: a pair: a dictionary with `text_a`, `text_b` and perhaps the `task` that it is to be judged by, or
-                two texts; a list, tuple or array of pairs (a list
-                comes back); a generator or torch data set (an iterator
-                comes back).
+            inputs: a pair: a dictionary with `text_a`, `text_b` and optionally `task`, or two texts; a list, tuple or
+                array of pairs (returns a list); a generator or torch dataset (returns an iterator).
 
         Raises:
-            ValueError: a pair is none, has an empty text or an unknown task; with its number (from 0), if it is one of
-                a list, a tuple or a generator. In a list or a tuple, before anything is judged.
+            ValueError: a pair has another form, an empty text or an unknown task. For a list, tuple or generator, the
+                message gives its number (from 0); a list or tuple is checked before any computation.
         """
         if isinstance(inputs, list | tuple) and len(inputs) == 2 and all(isinstance(text, str) for text in inputs):
             inputs = TextPair(*inputs)
@@ -61,13 +59,13 @@ class TextMatchingPipeline(Pipeline):
         known = ("tasks", "max_length", "batch_tokens")
         for name in options:
             if name not in known:
-                raise ValueError(f"text-matching has no option {name!r}, only task, {', '.join(known)}")
+                raise ValueError(f"text-matching takes the options task, {', '.join(known)}, got {name!r}")
         if task is not None:
             if options.get("tasks") is not None:
-                raise ValueError("text-matching takes either task or tasks")
+                raise ValueError("text-matching takes either task or tasks, got both")
             options["tasks"] = task
         if options.get("tasks") is not None:
-            # Here, and not when a generator comes to it.
+            # Checked here, because a generator would only be read later.
             task_numbers(options["tasks"], task_names(self.model))
         return {}, options, {}
 
@@ -89,7 +87,7 @@ class TextMatchingPipeline(Pipeline):
         return {"pair": self._read(pair)}
 
     def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
-        # A batch is a list: nothing in it is a tensor that the pipeline would pad.
+        # A batch is a list, because the pipeline pads only tensors.
         pairs = inputs["pair"]
         alone = isinstance(pairs, TextPair)
         found = list(match_texts(self.model, self.tokenizer, [pairs] if alone else pairs, **options))
@@ -100,8 +98,8 @@ class TextMatchingPipeline(Pipeline):
         return probabilities
 
 
-# What registering sets. A copy from the Hub is never registered, and without this its `save_pretrained` would leave
-# the pipeline's own files out.
+# Normally set by registration. A copy from the Hub is never registered; without this, its `save_pretrained` would omit
+# the pipeline's files.
 TextMatchingPipeline._registered_impl = {
     "text-matching": {"impl": TextMatchingPipeline, "pt": (AutoModelForSequenceClassification,), "type": "text"}
 }

@@ -1,8 +1,8 @@
-"""Pairs of texts as rows that a model can take: what is between and around the two, segments, and truncation.
+"""Encode pairs of texts: special tokens between and around the two, segments, and truncation.
 
-Truncation is that of the Sohu 2021 baseline's library, bert4keras: as long as a row is too long, the last token of the
-longer of the two goes, the special tokens of each counted with it; of the first, where they are equally long. (The
-tokenizers of transformers differ by one token, in rows whose two texts are both cut.)
+Truncation follows bert4keras, the library of the Sohu 2021 baseline: while a row is too long, it drops the last token
+of the longer text, counting each text's special tokens; of the first text if they are equally long. (The tokenizers of
+transformers differ by one token in rows where both texts are truncated.)
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ FIELDS = ("text_a", "text_b")
 
 @dataclasses.dataclass(frozen=True)
 class TextPair:
-    """Two texts, and the task (a name or an id) by which they are to be compared, if it is their own."""
+    """Two texts, and the task (a name or an id) to compare them by, if the pair has one."""
 
     text_a: str
     text_b: str
@@ -26,13 +26,15 @@ class TextPair:
 
 
 def read_pair(given: Any, place: str = "", fields: tuple[str, str] = FIELDS) -> TextPair:
-    """A pair that is given as a `TextPair`, as two texts, or as a dictionary with `text_a`, `text_b`, perhaps `task`.
+    """Read a pair given as a `TextPair`, two texts, or a dictionary with `text_a`, `text_b` and optionally `task`.
 
     Args:
-        place: where it stands, for the message. fields: what the texts are called in a dictionary.
+        place: position of the pair, for the message.
+        fields: names of the texts in a dictionary.
 
     Raises:
-        ValueError: it is none of these, or one of the texts is no string, blank, or holds half a surrogate pair.
+        ValueError: the argument has another form, or a text is not a string, is blank, or contains an unpaired
+            surrogate.
     """
     at = f"{place}: " if place else ""
     task = None
@@ -42,7 +44,7 @@ def read_pair(given: Any, place: str = "", fields: tuple[str, str] = FIELDS) -> 
         for name in fields:
             if name not in given:
                 found = ", ".join(map(str, given)) or "nothing"
-                raise ValueError(f"{at}has no field {name!r}, only {found:.80}; a pair has {' and '.join(fields)}")
+                raise ValueError(f"{at}expected a pair with {' and '.join(fields)}, got {found:.80} without {name!r}")
         texts, task = [given[name] for name in fields], given.get("task")
     elif isinstance(given, list | tuple) and len(given) == 2:
         texts = list(given)
@@ -58,19 +60,21 @@ def read_pair(given: Any, place: str = "", fields: tuple[str, str] = FIELDS) -> 
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{at}{name} holds half a surrogate pair, which is no character") from None
+            raise ValueError(f"{at}{name} contains an unpaired surrogate, which is not a character") from None
     return TextPair(texts[0], texts[1], task)
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing in a text is to be seen: it is empty, or of spaces, controls and zero-width characters only."""
+    """Return whether a text is invisible: empty, or only spaces, controls and zero-width characters."""
     return all(character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in text)
 
 
 @dataclasses.dataclass(frozen=True)
 class PairFrame:
-    """What a tokenizer puts before, between and after two texts: ids, and the segment of each; `segments` are also
-    those of the texts, None where the tokenizer has no segments."""
+    """The special tokens before, between and after two texts: ids, and segments of these and of the two texts.
+
+    `segments` is None if the tokenizer has no segments.
+    """
 
     before: list[int]
     between: list[int]
@@ -79,15 +83,15 @@ class PairFrame:
 
     @property
     def shortest(self) -> int:
-        """Tokens of a row in which a token of either text has a place, however long they are."""
+        """Smallest row length with room for a token of each text, however long the texts are."""
         return 2 * (max(len(self.before) + len(self.between), len(self.after)) + 1)
 
 
 def pair_frame_of(tokenizer: Any) -> PairFrame:
-    """What the tokenizer puts around a pair.
+    """Return the special tokens that the tokenizer puts around a pair.
 
     Raises:
-        ValueError: it takes no pairs, or puts something into the middle of a text.
+        ValueError: the tokenizer takes no pairs, or puts special tokens into the middle of a text.
     """
     for probe in ("a", "天", "1"):
         bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
@@ -105,21 +109,24 @@ def pair_frame_of(tokenizer: Any) -> PairFrame:
             (before, _, between, _, after), kinds = parts
             segments = (kinds[0], kinds[1][0], kinds[2], kinds[3][0], kinds[4]) if types is not None else None
             return PairFrame(before, between, after, segments)
-    raise ValueError(f"cannot tell which special tokens {type(tokenizer).__name__} puts around a pair of texts")
+    raise ValueError(
+        "expected a tokenizer that puts special tokens only around and between two texts, got "
+        f"{type(tokenizer).__name__}: use another"
+    )
 
 
 def pair_length(model: Any, tokenizer: Any, frame: PairFrame, max_length: int | None = None) -> int:
-    """How many tokens a row may have: `max_length`, or what the model takes.
+    """Return the maximum number of tokens per row: `max_length`, or the model's limit.
 
     Raises:
-        ValueError: `max_length` has no room for a token of each text, or is more than the model takes.
+        ValueError: `max_length` has no room for a token of each text, or exceeds the model's limit.
     """
     return checked_length(model, tokenizer, frame.shortest, max_length)
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPair:
-    """A row: ids, and segments where there are any."""
+    """The ids of a row, and its segments if the tokenizer has any."""
 
     ids: list[int]
     segments: list[int] | None
@@ -128,10 +135,10 @@ class EncodedPair:
 def encode_pairs(
     tokenizer: Any, pairs: Sequence[TextPair], frame: PairFrame, length: int | None = None
 ) -> list[EncodedPair]:
-    """The pairs as rows of at most `length` tokens."""
+    """Encode pairs as rows of at most `length` tokens."""
     if not pairs:
         return []
-    # One text is often compared with many.
+    # Each text once: one text is often compared with many.
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.text_a, pair.text_b)))
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     ids = dict(zip(texts, tokenizer(texts, **options)["input_ids"], strict=True))
@@ -150,7 +157,7 @@ def encode_pairs(
 
 
 def _kept(first: int, second: int, length: int | None) -> tuple[int, int]:
-    """How many tokens of either remain, if one by one the longer loses its last, or the first where they are equal."""
+    """Return how many tokens of each text remain after truncation to `length` (see the module's docstring)."""
     if length is None or first + second <= length:
         return first, second
     half = length // 2

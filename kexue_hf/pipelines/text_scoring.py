@@ -1,20 +1,21 @@
-"""How probable is a text? The log-probability of each token given all others, and their sum.
+"""Score texts: the log-probability of each token given all others, and their sum.
 
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for score in score_texts(model, tokenizer, ["今天天气不错", "今天天汽不错"]):
         print(score.log_prob, score.perplexity, score.log_probs)
 
-One pass a text with a T-TA, n masked copies with any other masked language model: see `leave_one_out`. The sum is a
-pseudo-log-likelihood (no probability of the text: each token is given the others), and perplexity is exp(-mean).
-Perplexities of models with different vocabularies are means over different tokens, and cannot be compared.
+A T-TA needs one pass per text, any other masked language model n masked copies (`leave_one_out`). The sum is a
+pseudo-log-likelihood, not a probability of the text, because each token is conditioned on all others. Perplexity is
+exp(-mean). The perplexities of models with different vocabularies are means over different tokens and cannot be
+compared.
 
-Departures from T-TA's original code: the special tokens around a text are left out (there they are summed as well:
-`include_specials=True`), and what is longer than the model is scored in windows (there it is cut off).
+Differences from T-TA's original code: the special tokens around a text do not count (the original adds them:
+`include_specials=True`), and a text that is longer than the model is scored in windows (the original truncates it).
 
-What is defined for odd input: a text without tokens (empty, white space) has log_prob 0, no mean and no perplexity. A
-text of one token has nothing but the special tokens to be predicted from. An unknown token is scored as [UNK], which
-says little about the word: `unknown` flags it. Special tokens written in the text are tokens as others are.
+Unusual input: a text without tokens (empty, white space) has log_prob 0, no mean and no perplexity. A text of one
+token has only the special tokens as context. An unknown token is scored as [UNK], which says little about the word;
+`unknown` marks it. Special tokens written in the text are ordinary tokens.
 """
 
 import dataclasses
@@ -26,23 +27,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
 from .given_texts import each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
-from .text_pieces import CHARACTERS_AT_ONCE, TEXTS_AT_ONCE, chunks
 from .text_windows import EncodedText, Frame, encode_texts, frame_of, room_in, windows
 
 
 @dataclasses.dataclass(frozen=True)
 class TextScore:
-    """The score of one text; lists have one entry a scored token, in the text's order.
+    """The score of one text; lists have one entry per scored token, in the order of the text.
 
-    text: as it was given.
-    tokens: the tokenizer's.
-    offsets: [start, end) of each in the text; None for a special token around it. None where the tokenizer knows none.
+    text: the original text.
+    tokens: the tokenizer's tokens.
+    offsets: [start, end) of each token in the text, None for a special token around it; None if the tokenizer returns
+    no
+        offsets.
     log_probs: natural logarithms of p(token | all others).
-    unknown: whether the text has here something that the vocabulary lacks.
-    windows: how many windows it took; 1 if it fits into the model, 0 if there was nothing to score.
+    unknown: whether the vocabulary lacks this part of the text.
+    windows: number of windows; 1 if the text fits into the model, 0 if there was nothing to score.
     method: one_pass or masking.
     """
 
@@ -56,24 +59,24 @@ class TextScore:
 
     @property
     def log_prob(self) -> float:
-        """The sum over all tokens; 0 where there are none."""
+        """Sum of the log-probabilities; 0 without tokens."""
         return math.fsum(self.log_probs)
 
     @property
     def mean(self) -> float | None:
-        """The mean over all tokens; None where there are none."""
+        """Mean of the log-probabilities; None without tokens."""
         return self.log_prob / len(self.log_probs) if self.log_probs else None
 
     @property
     def perplexity(self) -> float | None:
-        """exp(-mean); None where there are no tokens."""
+        """exp(-mean); None without tokens."""
         try:
             return None if self.mean is None else math.exp(-self.mean)
         except OverflowError:
             return math.inf
 
     def to_dict(self, tokens: bool = False) -> dict[str, Any]:
-        """As JSON has it; with `tokens`, a list of what is known of each."""
+        """Return a dictionary for JSON; with `tokens`, one entry per token too."""
         row: dict[str, Any] = {
             "text": self.text,
             "log_prob": self.log_prob,
@@ -102,16 +105,16 @@ class TextScore:
 
 
 def score_texts(model: nn.Module, tokenizer: Any, texts: Iterable[str] | str, **options: Any) -> list[TextScore]:
-    """Score texts; the results are in their order.
+    """Score texts; return the results in their order.
 
     Args:
-        model: a masked language model (`AutoModelForMaskedLM`), on any device, in any precision.
-        tokenizer: the model's own.
-        texts: any iterable of them, of any lengths; a string is one text.
+        model: a masked language model (`AutoModelForMaskedLM`) on any device, in any precision.
+        tokenizer: the model's tokenizer.
+        texts: any iterable of texts of any length; a string is one text.
         options: those of `score_encoded`.
 
     Raises:
-        ValueError: texts that are no strings, or options that do not fit the model.
+        ValueError: a text is not a string, or an option does not fit the model.
     """
     return score_encoded(model, tokenizer, encode_texts(tokenizer, texts), **options)
 
@@ -121,16 +124,19 @@ def score_stream(
     tokenizer: Any,
     texts: Iterable[str] | str,
     *,
-    texts_at_once: int = TEXTS_AT_ONCE,
-    characters_at_once: int = CHARACTERS_AT_ONCE,
+    texts_at_once: int = MAX_TEXTS,
+    characters_at_once: int = MAX_CHARACTERS,
     texts_done: int = 0,
     **options: Any,
 ) -> Iterator[TextScore]:
-    """As `score_texts`, for more texts than fit into memory: read ahead by a bounded number of texts and characters
-    (at least one text, and fewer at first), sorted by length within these, given back in the order in which they came.
+    """Score more texts than fit into memory; yield the results in the order of the texts.
 
     Args:
-        texts_done: texts of the same stream that were scored before; the last digits are then those of one go.
+        texts_at_once: maximum number of texts read ahead and sorted by length; fewer at first.
+        characters_at_once: maximum number of characters read ahead (but always at least one text).
+        texts_done: number of texts of the same stream that were scored before, so that the batches, and with them the
+            last digits, equal those of an uninterrupted run.
+        options: those of `score_encoded`.
     """
     for chunk in chunks(each_text(texts), texts_at_once, characters_at_once, done=texts_done):
         yield from score_texts(model, tokenizer, chunk, **options)
@@ -138,7 +144,7 @@ def score_stream(
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A window as the model sees it; `scored` are the columns whose token is scored, ascending."""
+    """A window as the model sees it; `scored` are the columns to score, ascending."""
 
     owner: int
     ids: list[int]
@@ -156,17 +162,17 @@ def score_encoded(
     overlap: int | None = None,
     batch_tokens: int = 8192,
 ) -> list[TextScore]:
-    """Score texts that are tokenized already (`encode_texts`).
+    """Score texts that are already tokenized (`encode_texts`).
 
     Args:
-        method: `one_pass` (T-TA only), `masking`, or `auto`: one pass where the model can.
-        include_specials: score the special tokens around the text too, as T-TA's original code does.
-        max_length: tokens of a window, special ones included; by default what the model takes.
-        overlap: tokens that neighbouring windows of a long text share; by default half of what a window has room for.
-        batch_tokens: at most so many tokens go through the model at a time (but always at least one row).
+        method: `one_pass` (T-TA only), `masking`, or `auto`: one pass if the model supports it.
+        include_specials: also score the special tokens around the text, as T-TA's original code does.
+        max_length: tokens per window, special tokens included; by default the model's limit.
+        overlap: tokens shared by neighbouring windows of a long text; by default half of a window.
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
 
     Raises:
-        ValueError: options that do not fit the model.
+        ValueError: an option does not fit the model.
     """
     method = chosen_method(model, method)
     check_tokenizer(model, tokenizer)
@@ -210,7 +216,7 @@ def _rows(
 
 
 def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[int]]:
-    """Numbers of rows of similar length that go together, the longest first: if memory lacks, it lacks at once."""
+    """Yield numbers of rows of similar length; the longest first, so that too large a batch fails at once."""
     order = sorted(range(len(rows)), key=lambda number: -len(rows[number].ids))
     start = 0
     while start < len(order):
@@ -220,7 +226,7 @@ def _batches(rows: list[_Row], batch_tokens: int) -> Iterator[list[int]]:
 
 
 def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batch_tokens: int) -> list[list[float]]:
-    """The log-probability of each scored token of each row."""
+    """Return the log-probability of each scored token of each row."""
     device = next(model.parameters()).device
     width = max(len(row.ids) for row in rows)
     pad = tokenizer.pad_token_id or 0
@@ -231,10 +237,10 @@ def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batc
         wanted[number, row.scored] = True
     found = torch.zeros(ids.shape, dtype=torch.float32, device=device)
 
-    def keep_own(scores: torch.Tensor, its_rows: torch.Tensor, columns: torch.Tensor) -> None:
-        its_rows, columns = its_rows.to(device), columns.to(device)
-        own = ids[its_rows, columns].to(scores.device)
-        found[its_rows, columns] = scores.gather(1, own[:, None])[:, 0].to(device)
+    def keep_own(scores: torch.Tensor, row_indices: torch.Tensor, columns: torch.Tensor) -> None:
+        row_indices, columns = row_indices.to(device), columns.to(device)
+        own = ids[row_indices, columns].to(scores.device)
+        found[row_indices, columns] = scores.gather(1, own[:, None])[:, 0].to(device)
 
     leave_one_out(
         model,
@@ -252,7 +258,7 @@ def _score(model: nn.Module, tokenizer: Any, rows: list[_Row], method: str, batc
 def _result(tokenizer: Any, text: EncodedText, frame: Frame, found: list[list[float]], method: str) -> TextScore:
     before, after = (tokenizer.convert_ids_to_tokens(ids) for ids in (frame.before, frame.after))
     offsets = None if text.offsets is None else [*[None] * len(before), *text.offsets, *[None] * len(after)]
-    unknown_id = tokenizer.unk_token_id  # looked up by transformers at each access
+    unknown_id = tokenizer.unk_token_id  # each access is a lookup in transformers
     unknown = [token == unknown_id for token in text.ids]
     return TextScore(
         text=text.text,
@@ -265,4 +271,4 @@ def _result(tokenizer: Any, text: EncodedText, frame: Frame, found: list[list[fl
     )
 
 
-__all__ = ["TextScore", "chunks", "score_encoded", "score_stream", "score_texts"]
+__all__ = ["TextScore", "score_encoded", "score_stream", "score_texts"]

@@ -1,11 +1,11 @@
-"""The pipeline `text-scoring`: how probable is a text, and each of its tokens?
+"""The pipeline `text-scoring`: the log-probability of a text and of each of its tokens.
 
     score = pipeline("text-scoring", model=folder)
     score("今天天气不错")       # {"log_prob": ..., "mean": ..., "perplexity": ..., "num_tokens": ..., "tokens": [...]}
     score(texts, batch_size=32)  # a list of these
 
-What the figures are, and what is defined for odd input, is said in `text_scoring`; its functions sort texts by length,
-which a pipeline does within a batch only.
+`text_scoring` defines the scores, also for unusual input. Its functions sort all texts by length; a pipeline sorts
+only within a batch.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from .text_scoring import EncodedText, TextScore, encode_texts, score_encoded
 
 
 class TextScoringPipeline(Pipeline):
-    """Log-probabilities of texts and their tokens by any masked language model.
+    """Score texts and their tokens with any masked language model.
 
-    Options, of the pipeline or of a call: `tokens` (True: the list of tokens is in the result), `method`,
-    `include_specials`, `max_length`, `overlap`, `batch_tokens`: see `score_encoded`.
+    Options, of the pipeline or of a call: `tokens` (whether the result lists the tokens), `method`,
+    `include_specials`, `max_length`, `overlap`, `batch_tokens`; see `score_encoded`.
     """
 
     _load_processor = False
@@ -30,11 +30,11 @@ class TextScoringPipeline(Pipeline):
     _load_tokenizer = True
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Score a text, or any number of them.
+        """Score a text, or each of several texts.
 
         Args:
-            inputs: a string; a list, tuple, Series or array (a list comes back); a generator or torch data set, e.g.
-                `KeyDataset` (an iterator comes back).
+            inputs: a string; a list, tuple, Series or array (returns a list); a generator or torch dataset, such as
+                `KeyDataset` (returns an iterator).
         """
         inputs = listed_inputs(inputs)
         if isinstance(inputs, list) and not inputs:
@@ -47,14 +47,14 @@ class TextScoringPipeline(Pipeline):
         known = ("method", "include_specials", "max_length", "overlap", "batch_tokens")
         for name in options:
             if name not in known:
-                raise ValueError(f"text-scoring has no option {name!r}, only tokens, {', '.join(known)}")
+                raise ValueError(f"text-scoring takes the options tokens, {', '.join(known)}, got {name!r}")
         return {}, options, {} if tokens is None else {"tokens": tokens}
 
     def preprocess(self, text: str) -> dict[str, Any]:
         return {"encoded": encode_texts(self.tokenizer, [text])[0]}
 
     def _forward(self, inputs: dict[str, Any], **options: Any) -> dict[str, Any]:
-        # A batch is a list: nothing in it is a tensor that the pipeline would pad.
+        # A batch is a list, because the pipeline pads only tensors.
         encoded: EncodedText | Sequence[EncodedText] = inputs["encoded"]
         if isinstance(encoded, EncodedText):
             return {"score": score_encoded(self.model, self.tokenizer, [encoded], **options)[0]}
@@ -65,8 +65,8 @@ class TextScoringPipeline(Pipeline):
         return score.to_dict(tokens=tokens)
 
 
-# What registering sets. A copy from the Hub is never registered, and without this its `save_pretrained` would leave
-# the pipeline's own files out.
+# Normally set by registration. A copy from the Hub is never registered; without this, its `save_pretrained` would omit
+# the pipeline's files.
 TextScoringPipeline._registered_impl = {
     "text-scoring": {"impl": TextScoringPipeline, "pt": (AutoModelForMaskedLM,), "type": "text"}
 }

@@ -1,7 +1,7 @@
-"""Texts as rows that a model can take: with its special tokens around, and cut into windows where they are too long.
+"""Prepare texts for a model: find the special tokens around a text, and split long texts into windows.
 
-Every token is scored once: in the window in which the nearer end is farthest, where an end of the whole text does not
-count as one, since nothing is missing beyond it.
+Each token is scored once, in the window where its distance to the nearer end is greatest. An end of the whole text
+does not count as an end, because no context is missing there.
 """
 
 import dataclasses
@@ -10,14 +10,14 @@ from typing import Any
 
 from .given_texts import all_texts
 
-# Where neither model nor tokenizer names a bound.
+# Used if neither model nor tokenizer has a limit.
 _DEFAULT_LENGTH = 512
 _VERY_LARGE = 1 << 40
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedText:
-    """A text as ids, without special tokens around it; `offsets` [start, end) of each in the text, where known."""
+    """A text as ids without special tokens; `offsets` are [start, end) of each token in the text, if known."""
 
     text: str
     ids: list[int]
@@ -38,7 +38,7 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Tokens start ... end - 1 of a text, of which first ... last - 1 are this window's to score."""
+    """Tokens [start, end) of a text, of which this window scores [first, last)."""
 
     start: int
     end: int
@@ -47,10 +47,10 @@ class Window:
 
 
 def encode_texts(tokenizer: Any, texts: Iterable[str] | str) -> list[EncodedText]:
-    """The texts' tokens without special tokens around.
+    """Tokenize texts without special tokens.
 
     Raises:
-        ValueError: what is no text; see `all_texts`.
+        ValueError: the argument does not consist of texts; see `all_texts`.
     """
     texts = all_texts(texts)
     if not texts:
@@ -58,7 +58,7 @@ def encode_texts(tokenizer: Any, texts: Iterable[str] | str) -> list[EncodedText
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     try:
         encoded = tokenizer(texts, return_offsets_mapping=True, **options)
-    except NotImplementedError:  # a tokenizer in Python that knows no offsets
+    except NotImplementedError:  # a Python tokenizer without offsets
         encoded = tokenizer(texts, **options)
     offsets = encoded.get("offset_mapping") or [None] * len(texts)
     return [
@@ -73,10 +73,10 @@ def encode_texts(tokenizer: Any, texts: Iterable[str] | str) -> list[EncodedText
 
 
 def frame_of(tokenizer: Any) -> Frame:
-    """What the tokenizer puts before and after a single text.
+    """Return the special tokens that the tokenizer puts around a single text.
 
     Raises:
-        ValueError: it puts something into the middle, or cannot be asked.
+        ValueError: the tokens cannot be found, for example because the tokenizer puts some into the middle.
     """
     for probe in ("a", "天", "1"):
         bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
@@ -84,18 +84,21 @@ def frame_of(tokenizer: Any) -> Frame:
         for start in range(len(full) - len(bare) + 1 if bare else 0):
             if full[start : start + len(bare)] == bare:
                 return Frame(full[:start], full[start + len(bare) :])
-    raise ValueError(f"cannot tell which special tokens {type(tokenizer).__name__} puts around a text")
+    raise ValueError(
+        "expected a tokenizer that puts special tokens only around a text, got "
+        f"{type(tokenizer).__name__}: use another"
+    )
 
 
 def longest_row(model: Any, tokenizer: Any) -> int:
-    """Return the default length of a row in tokens, special ones included: the lower bound of model and tokenizer."""
+    """Return the default row length in tokens, special tokens included: the lower limit of model and tokenizer."""
     named = getattr(tokenizer, "model_max_length", None)
     bounds = [bound for bound in (max_tokens(model), named) if bound is not None and 0 < bound < _VERY_LARGE]
     return min(bounds, default=_DEFAULT_LENGTH)
 
 
 def longest_possible(model: Any, tokenizer: Any) -> int:
-    """Return the most tokens that a caller may ask for: the model's bound; the tokenizer's is a default."""
+    """Return the highest `max_length` allowed: the model's limit. The tokenizer's limit is only a default."""
     bound = max_tokens(model)
     if bound is not None:
         return bound
@@ -104,36 +107,36 @@ def longest_possible(model: Any, tokenizer: Any) -> int:
 
 
 def max_tokens(model: Any) -> int | None:
-    """Return how many tokens a model, or its configuration, has positions for; None if unknown or unlimited."""
+    """Return the number of positions of a model or configuration; None if unknown or unlimited."""
     config = getattr(model, "config", model)
     if hasattr(config, "max_text_tokens"):
-        # A model of ours whose positions reach beyond their table, or that needs no table.
+        # A model of this package whose positions extend beyond their table, or that has no table.
         return None if config.max_text_tokens is None else int(config.max_text_tokens)
     bound = getattr(config, "max_position_embeddings", None)
     if not isinstance(bound, int) or bound < 1:
         return None
-    # `base_model` of a model without a head is the model itself.
+    # The `base_model` of a model without a head is the model itself.
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
     if any(hasattr(embeddings, f"create_position_ids_from_{what}") for what in ("input_ids", "inputs_embeds")):
-        # RoBERTa's positions begin after the padding's.
+        # RoBERTa's positions begin after the padding index.
         bound -= (getattr(config, "pad_token_id", None) or 0) + 1
     return bound
 
 
 def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:
-    """How many tokens of a text a window has room for: of `max_length`, or of what the model takes, less the frame.
+    """Return the number of text tokens that fit into a window: `max_length`, or the default length, minus the frame.
 
     Raises:
-        ValueError: `max_length` has no room for a token, or is more than the model takes.
+        ValueError: `max_length` has no room for a token, or exceeds the model's limit.
     """
     return checked_length(model, tokenizer, len(frame) + 1, max_length) - len(frame)
 
 
 def checked_length(model: Any, tokenizer: Any, shortest: int, max_length: int | None) -> int:
-    """`max_length`, or what model and tokenizer take.
+    """Return `max_length`, or the default length of model and tokenizer.
 
     Raises:
-        ValueError: `max_length` is below `shortest`, or more than the model has positions for.
+        ValueError: `max_length` is below `shortest` or exceeds the model's positions.
     """
     if max_length is None:
         return longest_row(model, tokenizer)
@@ -144,24 +147,24 @@ def checked_length(model: Any, tokenizer: Any, shortest: int, max_length: int | 
 
 
 def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Window]:
-    """Windows of at most `room` tokens over a text of `length` tokens; one (perhaps empty) where it fits.
+    """Yield windows of at most `room` tokens over a text of `length` tokens; one (perhaps empty) if the text fits.
 
     Args:
-        overlap: tokens that neighbouring windows share at least; by default half of `room`.
+        overlap: minimum number of tokens that neighbouring windows share; by default half of `room`.
 
     Raises:
-        ValueError: there is no room, or the overlap leaves nothing to go on with.
+        ValueError: `room` is below 1, or `overlap` is not from 0 to `room` - 1.
     """
     overlap = room // 2 if overlap is None else overlap
     if room < 1 or not 0 <= overlap < room:
-        raise ValueError(f"windows of {room} tokens cannot overlap by {overlap}")
+        raise ValueError(f"overlap must be from 0 to {room - 1} for windows of {room} tokens, got {overlap}")
     start = first = 0
     while True:
         end = min(start + room, length)
         if end == length:
             yield Window(start, end, first, length)
             return
-        # The last window begins earlier rather than being shorter.
+        # The last window begins earlier instead of being shorter.
         following = min(start + room - overlap, length - room)
         last = (following + end + 1) // 2
         yield Window(start, end, first, last)

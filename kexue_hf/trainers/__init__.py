@@ -1,1 +1,1 @@
-"""What training needs beyond transformers' Trainer: collators and callbacks, one file each."""
+"""Training tools beyond transformers' Trainer: collators, callbacks, checkpoints, the frame of training scripts."""

@@ -1,16 +1,16 @@
-"""Train with one set of weights, evaluate and save another: the exponential moving average of all it has been.
+"""Train with one set of weights; evaluate and save their exponential moving average (EMA).
 
     trainer = Trainer(model=model, args=arguments, ...)
     EmaCallback(decay=0.9999).attach(trainer)
     trainer.train()  # the model has the averaged weights afterwards
 
-torch.optim.swa_utils does the averaging itself; not its AveragedModel, which is a second module (forward passes that
-accelerate has wrapped, buffers and all) and would be to be swapped for the first. Here it is the model's parameters
-that get other values for as long as an evaluation or a saving takes, in the memory where they are, so that tied
-weights, optimizer, DDP and compiled programs notice nothing.
+The averaging is done by torch.optim.swa_utils, but without its AveragedModel. That is a second module (with
+accelerate's wrapped forward and all buffers) which would have to replace the first for each evaluation. Here, the
+model's parameters take other values in place while an evaluation or a save runs, so tied weights, the optimizer, DDP
+and compiled programs are not affected.
 
-transformers tells a callback neither that an evaluation begins nor in which folder it saves. So the callback is
-attached to the trainer, three methods of which it wraps (checked: transformers 5.23).
+transformers does not tell a callback that an evaluation begins, nor in which folder it saves. So the callback attaches
+to the trainer and wraps three of its methods (checked: transformers 5.23).
 """
 
 import functools
@@ -31,23 +31,23 @@ AVERAGING = "averaging.safetensors"
 
 
 class EmaCallback(TrainerCallback):
-    """Keeps the moving average of the trained weights, a <- d a + (1 - d) w after every step of the optimizer, from
-    the first weights on; evaluates and saves that.
+    """Keep a moving average of the trained weights, and evaluate and save that average.
 
-    In step t = 1, 2, ... d is min(decay, (1 + t) / (10 + t)), lest the average be that of the untrained weights for
-    the first 1 / (1 - decay) steps. Accumulated batches are one step; one that the gradient scaler skips is none.
-    Processes that train together have the same weights and so the same averages. Weights in half precision are
-    averaged in float32. Weights that are unfrozen during the training are averaged from then on, and those that are
-    frozen still are: what all that were ever trained have been counts.
+    The average starts from the initial weights. After each optimizer step, a <- d a + (1 - d) w, where d in step
+    t = 1, 2, ... is min(decay, (1 + t) / (10 + t)): otherwise the untrained weights would dominate the first
+    1 / (1 - decay) steps. Accumulated batches are one step. Steps skipped by the gradient scaler do not count.
 
-    A checkpoint's model is the averaged one; the weights that the training goes on with are beside it, in
-    `averaging.safetensors`, so that a resumed run equals one in one go. Only a run with this callback and the same
-    decay reads them: resumed without it, a training would go on from the averages, as if these had been trained, and
-    nobody could tell. After the training the model has the averaged weights, or those of the best checkpoint, if the
-    trainer was to load these.
+    Processes that train together have equal weights and so equal averages. Weights in half precision are averaged in
+    float32. Weights that are unfrozen during the training are averaged from then on; weights that are frozen again
+    stay in the average.
+
+    A checkpoint's model has the averaged weights. The trained weights are next to it in `averaging.safetensors`, so
+    that a resumed run equals an uninterrupted one. Only a run with this callback and the same decay reads them:
+    without it, a resumed run would silently continue from the averages. After the training, the model has the averaged
+    weights, or those of the best checkpoint if the trainer loads it.
 
     Args:
-        decay: d, in the long run; 0 takes the last weights only.
+        decay: the final value of d; 0 keeps only the last weights.
 
     Raises:
         InputError: `decay` is not from 0 to 1.
@@ -55,7 +55,7 @@ class EmaCallback(TrainerCallback):
 
     def __init__(self, decay: float = 0.9999) -> None:
         if not 0 <= decay <= 1:
-            raise InputError(f"the decay of averaged weights must be from 0 to 1, got {decay}")
+            raise InputError(f"decay of averaged weights must be from 0 to 1, got {decay}")
         self.decay = decay
         self.updates = 0
         self.averages: dict[str, torch.Tensor] = {}
@@ -63,18 +63,18 @@ class EmaCallback(TrainerCallback):
         self._swapped = False
 
     def attach(self, trainer: Any) -> "EmaCallback":
-        """Make it one of the trainer's callbacks; do not pass it to the trainer otherwise. Returns itself.
+        """Add the callback to the trainer; do not also pass it to the trainer's constructor. Return the callback.
 
         Raises:
-            InputError: the trainer divides the weights among processes (FSDP, DeepSpeed); it has such a callback, or
-                this one has a trainer.
+            InputError: the trainer shards the weights (FSDP, DeepSpeed) or already has an EmaCallback, or this
+                callback is already attached.
         """
         if self._trainer is not None:
-            raise InputError("this EmaCallback is attached already; make another one for another trainer")
+            raise InputError("this EmaCallback is already attached: create another one for another trainer")
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise InputError("averaged weights need all weights in each process: leave FSDP or DeepSpeed out")
         if any(isinstance(callback, EmaCallback) for callback in trainer.callback_handler.callbacks):
-            raise InputError("the trainer has an EmaCallback already: attach one, and pass none to the trainer")
+            raise InputError("the trainer already has an EmaCallback: attach only one, and pass none to the trainer")
         self._trainer = trainer
         wrappers: dict[str, Callable[..., Any]] = {
             "evaluation_loop": self._evaluate,
@@ -88,9 +88,10 @@ class EmaCallback(TrainerCallback):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """In the block the model has the averaged weights; afterwards, even after an error, its own, to the last bit.
+        """Give the model the averaged weights within the block.
 
-        Before and after the training, and in such a block, it changes nothing.
+        Afterwards, even after an error, the model has exactly its own weights again. Before and after the training,
+        and inside another such block, nothing changes.
         """
         if not self.averages or self._swapped:
             yield
@@ -107,12 +108,14 @@ class EmaCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._trainer is None:
-            raise InputError("an EmaCallback is attached to its trainer, EmaCallback(...).attach(trainer), not passed")
-        if state.global_step == 0:  # else `_load` has read them
+            raise InputError(
+                "expected a callback attached with EmaCallback(...).attach(trainer), got one passed to the trainer"
+            )
+        if state.global_step == 0:  # otherwise `_load` has read the averages
             self._start()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # What was unfrozen, before its first step: until now it has been what it is, and so has the average.
+        # Weights that were just unfrozen have been constant so far, so their average is their value.
         for name, parameter in self._trainer.model.named_parameters():
             if parameter.requires_grad and name not in self.averages:
                 self.averages[name] = _average_of(parameter)
@@ -133,7 +136,7 @@ class EmaCallback(TrainerCallback):
         self.averages = {}
 
     def _parameters(self) -> dict[str, torch.nn.Parameter]:
-        """Those that have an average, whether or not they are trained now."""
+        """Return the parameters that have an average, whether or not they are trained now."""
         return {name: weight for name, weight in self._trainer.model.named_parameters() if name in self.averages}
 
     def _start(self) -> None:
@@ -154,7 +157,7 @@ class EmaCallback(TrainerCallback):
         with self.averaged():
             save_model(output_dir, _internal_call)
         args = self._trainer.args
-        # Into a checkpoint, before `MarkingTrainer` marks it as whole; not into what is saved to be used.
+        # Only into checkpoints, before `MarkingTrainer` marks them as complete; not into the final model.
         if (
             _internal_call
             and output_dir is not None
@@ -168,38 +171,37 @@ class EmaCallback(TrainerCallback):
         tensors = {}
         for name, parameter in self._parameters().items():
             tensors[f"raw.{name}"] = parameter.detach().contiguous()
-            if self.averages[name].dtype != parameter.dtype:  # the model's file has it rounded
+            if self.averages[name].dtype != parameter.dtype:  # the model's file holds it rounded
                 tensors[f"average.{name}"] = self.averages[name].contiguous()
         facts = {"updates": str(self.updates), "decay": str(float(self.decay))}
         save_file(tensors, folder / AVERAGING, metadata=facts)
 
     def _load(self, load_from_checkpoint: Callable[..., None], checkpoint: str, *rest: Any, **options: Any) -> None:
-        """The averages from a checkpoint, and into the model the weights that the training goes on with."""
+        """Read the averages from a checkpoint, and put the trained weights into the model."""
         load_from_checkpoint(checkpoint, *rest, **options)
         path = Path(checkpoint) / AVERAGING
         if not path.is_file():
             raise InputError(
-                f"{checkpoint} holds no {AVERAGING}: it is of a training without averaged weights, or was saved "
-                "without what a training goes on with (save_only_model); go on without them, or start anew from "
-                "its model"
+                f"{checkpoint} holds no {AVERAGING}: it was saved without averaged weights, or with save_only_model; "
+                "resume without averaged weights, or start again from its model"
             )
         parameters = dict(self._trainer.model.named_parameters())
         with safe_open(path, "pt") as file, torch.no_grad():
             facts = file.metadata()
             if float(facts.get("decay", self.decay)) != self.decay:
                 raise InputError(
-                    f"{path} was made with a decay of {facts['decay']}, now it is {self.decay}: take that one, or "
-                    "start anew from its model"
+                    f"{path} was made with a decay of {facts['decay']}, now it is {self.decay}: use the former, or "
+                    "start again from its model"
                 )
             stored = set(file.keys())
             raw = [key.removeprefix("raw.") for key in stored if key.startswith("raw.")]
             if not set(raw) <= parameters.keys():
                 missing = min(set(raw) - parameters.keys())
-                raise InputError(f"{path} has {missing}, which this model lacks: it is of another model")
-            # Of what is in the checkpoint, even where it is frozen again by now; and of what is trained from now on.
+                raise InputError(f"{path} has {missing}, which this model lacks: use a checkpoint of this model")
+            # Averages the weights in the checkpoint, even those frozen by now, and the weights trained from now on.
             self._start()
             for name in raw:
-                # The model's file has the average, but for one in half precision.
+                # The model's file holds the average, unless the weights are in half precision.
                 self.averages[name] = _average_of(parameters[name])
                 if f"average.{name}" in stored:
                     self.averages[name].copy_(file.get_tensor(f"average.{name}"))
@@ -208,7 +210,7 @@ class EmaCallback(TrainerCallback):
 
 
 def _average_of(parameter: torch.Tensor) -> torch.Tensor:
-    """The average of a weight that has not been trained yet."""
+    """Return the initial average of a weight that has not been trained yet."""
     return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
 
 

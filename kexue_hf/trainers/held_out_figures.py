@@ -1,8 +1,8 @@
-"""Loss and accuracy of held-out text over all its labels, whatever the batches.
+"""Loss and accuracy on held-out text over all labels, independent of the batches.
 
-transformers' `Trainer` gives the mean of its batches' mean losses, each counted by its rows: a token of a batch with
-few labels counts for more, and another batch size, or number of processes, gives another figure. Here the cross
-entropies of all labels are kept, one number each, and divided once.
+transformers' `Trainer` averages the mean losses of the batches, weighted by rows: tokens in batches with few labels
+weigh more, so the result depends on batch size and number of processes. Here, the cross entropy of each label is kept
+(one number per label), and their sum is divided once.
 """
 
 from typing import Any
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from torch.nn import functional
 
-from kexue_hf.trainers.labelled_positions import IGNORED
+from kexue_hf.trainers.selected_logits import IGNORED
 
 
 def guesses_and_losses(logits: Any, labels: Any) -> tuple[Any, Any]:
-    """Each label's best guess and cross entropy, instead of the scores, which would fill the memory.
+    """Return each label's best guess and cross entropy, which need far less memory than the scores.
 
     For Trainer's `preprocess_logits_for_metrics`.
 
     Args:
-        logits: [..., classes], or a tuple of those where there are several kinds of labels.
-        labels: [...], -100 where there is none; or a tuple of those.
+        logits: [..., classes], or a tuple of these if there are several kinds of labels.
+        labels: [...], -100 where there is no label; or a tuple of these.
 
     Returns:
-        int64 [...] and float32 [...], 0 where there is no label; or two tuples of those.
+        int64 [...] and float32 [...], 0 where there is no label; or two tuples of these.
     """
     if isinstance(logits, tuple):
         several = [guesses_and_losses(*kind) for kind in zip(logits, labels, strict=True)]
@@ -34,10 +34,11 @@ def guesses_and_losses(logits: Any, labels: Any) -> tuple[Any, Any]:
 
 
 def held_out_figures(prediction: Any) -> dict[str, float]:
-    """`loss` and `accuracy` of the tokens; with next segments the sum of both losses, and `next_segment_accuracy`.
+    """Return `loss` and `accuracy` of the tokens.
 
-    For Trainer's `compute_metrics`, whose `loss` takes the place of Trainer's own (checked: transformers 5.23,
-    trainer.py:evaluation_loop, which puts `eval_` before the names last).
+    With next segments, `loss` is the sum of both losses, and `next_segment_accuracy` is added. For Trainer's
+    `compute_metrics`: this `loss` replaces Trainer's own (checked: transformers 5.23, trainer.py:evaluation_loop,
+    which adds the prefix `eval_` last).
     """
     guesses, losses = prediction.predictions
     labels = prediction.label_ids

@@ -1,6 +1,6 @@
-"""The command line of a training script: options, help, errors, and what is said after Ctrl-C.
+"""The command line of a training script: options, help, one-line errors, reports, and a clean end.
 
-A script's own options come first in its help, then the ones of transformers' `TrainingArguments` that most trainings
+The help shows a script's own options first, then the options of transformers' `TrainingArguments` that most trainings
 need; --help_all shows all of them.
 """
 
@@ -12,32 +12,33 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.files.whole_file import whole_file
-from kexue_hf.trainers.checked_options import one_line
+from kexue_hf.trainers.checked_options import one_line_errors
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint
 
 COMMON = {
     "output_dir": "folder for the model and its checkpoints",
     "learning_rate": "highest learning rate",
     "num_train_epochs": "passes over the training data",
-    "max_steps": "steps, in place of epochs",
-    "per_device_train_batch_size": "rows of a step on each device",
-    "gradient_accumulation_steps": "batches of a step",
-    "warmup_steps": "steps in which the learning rate rises, or a share of all steps if below 1",
-    "logging_steps": "steps between two lines with the loss, or a share of all steps if below 1",
+    "max_steps": "number of steps, instead of epochs",
+    "per_device_train_batch_size": "rows per batch on each device",
+    "gradient_accumulation_steps": "batches per step",
+    "warmup_steps": "steps while the learning rate rises; below 1: fraction of all steps",
+    "logging_steps": "steps between two reports of the loss; below 1: fraction of all steps",
     "eval_strategy": "when to evaluate: no, steps or epoch",
     "save_strategy": "when to write a checkpoint: no, steps or epoch",
     "save_steps": "steps between two checkpoints",
     "save_total_limit": "how many checkpoints to keep",
     "seed": "seed of all random numbers",
     "bf16": "compute in bfloat16",
-    "use_cpu": "use no GPU",
+    "use_cpu": "train on the CPU",
 }
-# A run shows its loss so many times, and every so many steps at the latest where their number is known.
-_LINES, _MOST_STEPS = 20, 500
+# A run reports its loss this many times, but at least every `_MAX_LOGGING_STEPS` steps.
+_LOSS_LINES, _MAX_LOGGING_STEPS = 20, 500
 
 
 class _Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -49,7 +50,7 @@ class _Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHel
         return action.help if none else super()._get_help_string(action)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        # Each option can be written with hyphens too, which would fill a line each.
+        # Hides the second spelling of each option, with hyphens.
         name = next(name for name in action.option_strings if name.startswith("--"))
         if action.nargs in (0, "?"):
             return name
@@ -57,25 +58,25 @@ class _Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHel
 
 
 class ScriptParser(HfArgumentParser):
-    """Parses the options of a script and transformers' TrainingArguments.
+    """Parse the options of a script and transformers' TrainingArguments.
 
     Args:
-        script: the script's name.
-        description: stands above the options in --help.
-        classes: dataclasses of the script's options and of the training's.
+        script: name of the script.
+        description: text above the options in --help.
+        classes: the dataclasses of the script's options and of the TrainingArguments.
     """
 
     def __init__(self, script: str, description: str, classes: Sequence[type]) -> None:
         super().__init__(classes, prog=script, description=description, formatter_class=_Format)
         required = [f"--{action.dest} ..." for action in self._actions if action.required]
         self.usage = " ".join([f"{script}.py", *required, "--output_dir ... [options]"])
-        self.add_argument("--help_all", action="store_true", help="show all options of transformers, too, and exit")
-        # Hidden where nothing is said: 500 steps, before which most trainings here are over.
-        self.set_defaults(logging_steps=1 / _LINES)
+        self.add_argument("--help_all", action="store_true", help="show all options of transformers too, and exit")
+        # The default of transformers is 500 steps, more than most trainings here take.
+        self.set_defaults(logging_steps=1 / _LOSS_LINES)
         self._own = {*getattr(classes[0], "__dataclass_fields__", {}), "help", "help_all"}
 
     def format_help(self) -> str:
-        """The description, the script's own options, and the common ones of transformers."""
+        """Return the description, the script's options, and the common options of transformers."""
         return self._help(COMMON)
 
     def _help(self, shown: dict[str, str] | None) -> str:
@@ -87,7 +88,7 @@ class ScriptParser(HfArgumentParser):
         if shown is not None:
             theirs = [action for name in shown for action in theirs if action.dest == name]
         title = "options of transformers' TrainingArguments"
-        title += ", all of which are in --help_all" if shown is not None else ""
+        title += " (--help_all shows all)" if shown is not None else ""
         for heading, actions in (("options", own), (title, theirs)):
             made.start_section(heading)
             for action in actions:
@@ -98,23 +99,23 @@ class ScriptParser(HfArgumentParser):
         return made.format_help()
 
     def error(self, message: str) -> Any:
-        """Raise InputError, in place of a page about all options."""
-        raise InputError(f"{message} (--help shows what there is)")
+        """Raise InputError instead of printing the usage."""
+        raise InputError(f"{message} (see --help)")
 
     def parse(self, arguments: list[str] | None) -> tuple[Any, Any]:
-        """The script's options and the training's.
+        """Return the script's options and the TrainingArguments.
 
         Raises:
-            InputError: an option is unknown, is missing, or has a value that cannot be.
+            InputError: an option is unknown, missing or invalid.
         """
         given = sys.argv[1:] if arguments is None else arguments
         if any(argument in ("--help_all", "--help-all") for argument in given):
             print(self._help(None))
             raise SystemExit(0)
-        with one_line("wrong options"):
+        with one_line_errors("wrong options"):
             options, training, *_ = self.parse_args_into_dataclasses(arguments)
-        if training.logging_steps == 1 / _LINES and training.max_steps > 0:
-            training.logging_steps = min(_MOST_STEPS, math.ceil(training.max_steps / _LINES))
+        if training.logging_steps == 1 / _LOSS_LINES and training.max_steps > 0:
+            training.logging_steps = min(_MAX_LOGGING_STEPS, math.ceil(training.max_steps / _LOSS_LINES))
         return options, training
 
 
@@ -126,21 +127,22 @@ def run_script(
     arguments: list[str] | None,
     training_class: type = TrainingArguments,
 ) -> None:
-    """Run a script: errors and Ctrl-C are one line, and exit code 2.
+    """Run a script. Errors and Ctrl-C print one line and exit with code 2.
 
     Args:
-        script: its name.
-        description: stands above the options in --help.
-        options_class: of the script's options.
-        arguments: of the command line; None for this process'.
-        training_class: TrainingArguments, perhaps with other defaults.
+        script: name of the script.
+        description: text above the options in --help.
+        options_class: dataclass of the script's options.
+        run: called with the options and the TrainingArguments.
+        arguments: the command line; None for that of this process.
+        training_class: TrainingArguments, or a subclass with other defaults.
     """
     training = None
     try:
         options, training = ScriptParser(script, description, (options_class, training_class)).parse(arguments)
         run(options, training)
     except KexueError as error:
-        # One from a loader's worker comes with its traceback before it.
+        # An error from a data loader's worker starts with the worker's traceback.
         message = str(error).strip().splitlines()[-1].removeprefix("kexue_hf.errors.InputError: ")
         print(f"{script}: error: {message}", file=sys.stderr)
         sys.exit(2)
@@ -150,17 +152,27 @@ def run_script(
         sys.exit(2)
 
 
+def leave_process_group() -> None:
+    """Leave the process group, if this process is in one.
+
+    If the interpreter's exit destroyed the group, threads of the group could still be running and abort a process that
+    has finished its work.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def print_figures(figures: dict[str, Any]) -> None:
-    """Print one figure a line, the names aligned."""
+    """Print one figure per line, with aligned names."""
     width = max(map(len, figures), default=0)
     for name, value in figures.items():
         print(f"{name:>{width}}: {value:.4f}" if isinstance(value, float) else f"{name:>{width}}: {value}")
 
 
 def write_report(path: str | None, figures: dict[str, Any]) -> None:
-    """Write the figures as JSON; `path` None writes nothing."""
+    """Write the figures as JSON; do nothing if `path` is None."""
     if path:
-        # Before the file is opened: figures that JSON cannot hold leave the old report as it is.
+        # Serialized before the file is opened, so that an error keeps the old report.
         content = json.dumps(figures, indent=2, ensure_ascii=False)
         with whole_file(path, overwrite=True) as file:
             file.write(content + "\n")
@@ -169,8 +181,8 @@ def write_report(path: str | None, figures: dict[str, Any]) -> None:
 def _interrupted(training: Any) -> str:
     found = None if training is None else last_whole_checkpoint(training.output_dir)
     if found is None:
-        return "interrupted; no checkpoint had been written"
-    return f"interrupted; {found[0]} is kept: run the same command with --resume to go on from there"
+        return "interrupted; no checkpoint was written"
+    return f"interrupted; {found[0]} is kept: run the same command with --resume to continue from there"
 
 
-__all__ = ["COMMON", "ScriptParser", "print_figures", "run_script", "write_report"]
+__all__ = ["COMMON", "ScriptParser", "leave_process_group", "print_figures", "run_script", "write_report"]

@@ -123,7 +123,7 @@ def test_non_finite_vectors_are_refused(tmp_path: Path, capsys) -> None:
     model.bert.embeddings.LayerNorm.weight.data.fill_(6e4)
     name = save(model, tmp_path)
     error = run(capsys, name, "今天", "--dtype", "float16", "--output", tmp_path / "new" / "v.npy", code=2)
-    assert "the vectors are not finite in float16: its numbers end at 65,504: use dtype float32" in error
+    assert "the vectors are not finite in float16: its largest number is 65,504: use dtype float32" in error
     assert not (tmp_path / "new").exists()
 
 

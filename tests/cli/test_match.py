@@ -248,10 +248,10 @@ def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkey
         (
             "matcher",
             ["a", "b", "--task", "lose"],
-            "unknown task 'lose'; this model knows 'loose', 'strict', '短长匹配A类'",
+            "unknown task 'lose'; this model has 'loose', 'strict', '短长匹配A类'",
         ),
-        ("bert", ["a", "b", "--task", "strict"], "unknown task 'strict'; this model knows 'match'"),
-        ("matcher", ["--file", "TASK"], "task.jsonl, line 2: unknown task 'x'; this model knows 'loose'"),
+        ("bert", ["a", "b", "--task", "strict"], "unknown task 'strict'; this model has 'match'"),
+        ("matcher", ["--file", "TASK"], "task.jsonl, line 2: unknown task 'x'; this model has 'loose'"),
         (
             "matcher",
             ["--file", "FIELD"],
@@ -313,7 +313,7 @@ def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkey
             ["--file", "-", "--evaluate"],
             "--evaluate cannot read stdin (-); name a file or folder with --file",
         ),
-        ("matcher", ["a", "b", "--task", "3"], "task ids of this model are 0 to 2, got 3"),
+        ("matcher", ["a", "b", "--task", "3"], "task id must be from 0 to 2 for this model, got 3"),
         ("matcher", ["--file", "NO_TASK", "--evaluate"], "no_task.jsonl, line 1: 'task' is missing"),
         ("matcher", ["a", "b", "--max-length", "5"], "max_length must be from 6 to 16"),
         ("matcher", ["a", "b", "--batch-tokens", "0"], "batch_tokens must be at least 1"),
@@ -328,8 +328,8 @@ def test_an_interruption_leaves_no_files(folders, capsys, tmp_path: Path, monkey
         (
             "three",
             ["a", "b"],
-            "three0: a text matcher is needed, a classifier of pairs with two classes (0 no match, 1 match); got a "
-            "BertForSequenceClassification of 3 classes",
+            "three0: expected a text matcher, a classifier of pairs with two classes (0 no match, 1 match), got a "
+            "BertForSequenceClassification with 3 classes",
         ),
         ("no-such-model", ["a", "b"], "is not a folder, and cannot be downloaded from the Hub"),
     ],

@@ -160,7 +160,7 @@ def test_chunk_sizes_continue_after_an_interruption(
     command: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The last digits of a result depend on the other texts in its chunk."""
-    monkeypatch.setattr("kexue_hf.pipelines.text_pieces._FIRST_TEXTS", 1)
+    monkeypatch.setattr("kexue_hf.pipelines.chunks._FIRST_TEXTS", 1)
     place, _, function = function.rpartition(".")
     module = importlib.import_module(f"kexue_hf.{place}")
     compute, sizes = getattr(module, function), []

@@ -133,7 +133,7 @@ def test_an_encoder_is_rejected(matcher, tmp_path: Path) -> None:
     evaluator = MatcherEvaluator([GOOD], matcher[1])
     with pytest.raises(ValueError, match=r"got BertModel, an encoder without a classifier$"):
         evaluator(model.bert)
-    with pytest.raises(ValueError, match=r"^unknown task 'loose'; this model knows 'match'$"):
+    with pytest.raises(ValueError, match=r"^unknown task 'loose'; this model has 'match'$"):
         evaluator(model)
 
 
@@ -142,5 +142,5 @@ def test_errors_name_unknown_tasks(matcher) -> None:
         MatcherEvaluator([GOOD], matcher[1], task_names=LOOSE)
     with pytest.raises(InputError, match="row 0: unknown task 'loose'; known are 'strict'"):
         MatcherEvaluator([GOOD], matcher[1], task_names=[STRICT])
-    with pytest.raises(ValueError, match=r"^unknown task 'lose'; this model knows 'loose'"):
+    with pytest.raises(ValueError, match=r"^unknown task 'lose'; this model has 'loose'"):
         MatcherEvaluator([GOOD, {**GOOD, "task": "lose"}], matcher[1])(matcher[0])

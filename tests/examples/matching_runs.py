@@ -10,7 +10,7 @@ from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
 WORDS = "猫狗马牛羊鸡"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "好", "坏"]
 TASKS = ["词语匹配A类", "词语匹配B类"]
-# By B the very same pairs match that do not by A.
+# Exactly the pairs that do not match by A match by B.
 PAIRS = [(word * (1 + number), mark) for mark in "好坏" for number in range(2) for word in WORDS]
 TRAINING = ["--use_cpu", "--report_to=none", "--disable_tqdm=True", "--learning_rate=1e-2"]
 
@@ -21,7 +21,7 @@ def write_jsonl(path: Path, rows: list) -> Path:
 
 
 def write_encoder(folder: Path) -> Path:
-    """A masked language model with random weights, saved with its tokenizer."""
+    """Save a masked language model with random weights and its tokenizer."""
     torch.manual_seed(0)
     config = WoBertConfig(
         vocab_size=len(TOKENS),
@@ -32,7 +32,7 @@ def write_encoder(folder: Path) -> Path:
         max_position_embeddings=16,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        initializer_range=0.3,  # with which few steps do
+        initializer_range=0.3,  # large, so that few steps suffice
     )
     WoBertForMaskedLM(config).save_pretrained(folder)
     WoBertTokenizer(vocab={token: index for index, token in enumerate(TOKENS)}).save_pretrained(folder)
@@ -40,7 +40,7 @@ def write_encoder(folder: Path) -> Path:
 
 
 def write_contest(folder: Path) -> Path:
-    """A folder for each task, as the contest's; the held-out pairs are the training's."""
+    """Write one folder per task in the contest's layout; the held-out pairs equal the training pairs."""
     for task, matching in zip(TASKS, "好坏", strict=True):
         (folder / task).mkdir(parents=True)
         name = f"label{task[-2]}"

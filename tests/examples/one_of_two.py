@@ -1,4 +1,4 @@
-"""One of two processes that train together, started without a launcher: runs of the scripts, one after the other.
+"""One of two processes that train together without a launcher; runs several scripts in turn.
 
 RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir=a", ...]], ...]'
 """
@@ -7,7 +7,7 @@ import json
 import sys
 
 from examples import finetune_matcher, pretrain_mlm, pretrain_tta
-from kexue_hf.trainers.checked_options import leave_process_group
+from kexue_hf.trainers.training_script import leave_process_group
 from tests import fsdp_on_cpus
 
 SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}

@@ -26,11 +26,11 @@ VOCABULARIES = {pretrain_mlm: "vocab.txt", pretrain_tta: "vocab_tta.txt"}
 
 
 def write_text(folder: Path) -> Path:
-    """48 paragraphs of different lengths; the scripts' vocabularies beside them."""
+    """Write 48 paragraphs of different lengths, and the scripts' vocabularies next to them."""
     path = folder / "text.jsonl"
     rows = [{"text": "".join(SENTENCES[(i + j) % 4] for j in range(1 + i % 5)) + f"第{i}段。"} for i in range(48)]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    # Made once, not from jieba's dictionary in every run.
+    # Built once, instead of from jieba's dictionary in every run.
     characters = dict.fromkeys("".join(SENTENCES) + "0123456789第段")
     save_vocabulary([*SPECIAL_TOKENS, *characters, "实验", "方法", "图像", "天气"], folder / "vocab.txt")
     save_vocabulary([*TTA_SPECIAL_TOKENS, *characters], folder / "vocab_tta.txt")
@@ -43,7 +43,7 @@ def arguments(text: Path, output: Path, *options: str, script: ModuleType = pret
 
 
 def train(text: Path, output: Path, *options: str, script: ModuleType = pretrain_mlm) -> list[float]:
-    """Run the script; the losses of all steps."""
+    """Run the script and return the losses of all steps."""
     script.main(arguments(text, output, *options, script=script))
     return losses(output)
 
@@ -53,7 +53,7 @@ def losses(output: Path) -> list[float]:
 
 
 def logged(output: Path, name: str) -> list[float]:
-    """All values of that name that the run logged."""
+    """Return all values with this name in the run's log."""
     last = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     history = json.loads((last / "trainer_state.json").read_text())["log_history"]
     return [entry[name] for entry in history if name in entry]
@@ -62,7 +62,7 @@ def logged(output: Path, name: str) -> list[float]:
 def failure(
     capsys: pytest.CaptureFixture, options: list[str], lines: int = 1, script: ModuleType = pretrain_mlm
 ) -> str:
-    """What the script says on stderr when it ends with code 2."""
+    """Run the script, check that it exits with code 2, and return its errors."""
     with pytest.raises(SystemExit) as exit_:
         script.main(options)
     assert exit_.value.code == 2

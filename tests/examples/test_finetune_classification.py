@@ -42,7 +42,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked language model with random weights, saved with its tokenizer."""
+    """Save a masked language model with random weights and its tokenizer."""
     folder = tmp_path_factory.mktemp("encoder")
     vocabulary = build_vocabulary(count_corpus(row["text"] for row in ROWS), 200)
     config = WoBertConfig(
@@ -120,7 +120,7 @@ def test_csv_with_other_columns(encoder, tmp_path):
     options = ["--text-column=评价", "--label-column=分数", "--num_train_epochs=1", "--max_train_rows=10"]
     script.main(arguments(encoder, tmp_path / "train.csv", tmp_path / "out", *options))
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["id2label"] == {"0": "5", "1": "10"}  # numbers in the order of numbers
+    assert config["id2label"] == {"0": "5", "1": "10"}  # sorted as numbers
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_csv_with_other_columns(encoder, tmp_path):
         ('{"text": 3, "label": 1}\n', r"line 1: 'text' must be a string, got int"),
         ('{"text": "a", "label": 0.5}\n', r"line 1: 'label' must be a name or a whole number, got 0.5"),
         ('{"text": "a", "label": true}\n', r"must be a name or a whole number, got true"),
-        ('{"text": "a", "label": 1}\n', r"needs two labels at least, found only '1'"),
+        ('{"text": "a", "label": 1}\n', r"expected at least two labels, got only '1'"),
         ("", r"holds no rows"),
         (b"\xff\xfe", r"not UTF-8"),
     ],
@@ -172,7 +172,7 @@ def _parsed(values: list[str]) -> tuple:
     return HfArgumentParser((script.Options, TrainingArguments)).parse_args_into_dataclasses(values)
 
 
-def test_what_the_classifier_reads_is_an_option(encoder, tmp_path, capsys):
+def test_classifier_pooling_is_an_option(encoder, tmp_path, capsys):
     train = write_jsonl(tmp_path / "train.jsonl", ROWS)
     script.main(arguments(encoder, train, tmp_path / "out", "--max_steps=1", "--classifier_pooling=mean"))
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
@@ -182,7 +182,7 @@ def test_what_the_classifier_reads_is_an_option(encoder, tmp_path, capsys):
     assert "invalid choice: 'max'" in capsys.readouterr().err
 
 
-def test_a_model_without_that_choice_says_so(encoder, tmp_path, capsys):
+def test_a_model_without_a_choice_of_pooling_is_refused(encoder, tmp_path, capsys):
     train = write_jsonl(tmp_path / "train.jsonl", ROWS)
     AutoTokenizer.from_pretrained(encoder).save_pretrained(tmp_path / "bert")
     config = {**json.loads((encoder / "config.json").read_text()), "model_type": "bert"}
@@ -190,7 +190,7 @@ def test_a_model_without_that_choice_says_so(encoder, tmp_path, capsys):
     (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
     with pytest.raises(SystemExit):
         script.main(arguments(tmp_path / "bert", train, tmp_path / "out", "--classifier_pooling=mean"))
-    assert "is a bert, which has one way only" in capsys.readouterr().err
+    assert "is a bert: leave it out" in capsys.readouterr().err
 
 
 def test_an_unknown_held_out_label_is_named(encoder, tmp_path, capsys):
@@ -203,7 +203,7 @@ def test_an_unknown_held_out_label_is_named(encoder, tmp_path, capsys):
 
 def test_macro_f1_is_the_mean_over_classes():
     predicted, expected = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
-    # class 0: 2 * 1 / (2 + 2); class 1: 2 * 2 / (3 + 3); class 2 occurs nowhere
+    # class 0: 2 * 1 / (2 + 2); class 1: 2 * 2 / (3 + 3); class 2 does not occur
     assert script.measures(predicted, expected, 3) == {"accuracy": 0.6, "macro_f1": pytest.approx((0.5 + 2 / 3) / 2)}
 
 
@@ -229,14 +229,14 @@ def test_a_mistyped_model_is_one_line(encoder, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def long_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Texts of two to some fifty tokens, of which the tiny encoders have positions for 16."""
+    """Texts of 2 to about 50 tokens; the tiny encoders have 16 positions."""
     rows = [{**row, "text": row["text"] * (1 + 3 * (number // 8))} for number, row in enumerate(ROWS)]
     return write_jsonl(tmp_path_factory.mktemp("rows") / "train.jsonl", rows)
 
 
 @pytest.fixture(scope="module")
 def bert(encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT as any other package saves one: its own tokenizer, half-trained weights of a masked language model."""
+    """A BERT as saved by any other package: its own tokenizer and the weights of a masked language model."""
     folder = tmp_path_factory.mktemp("bert")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     vocabulary = (encoder / "vocab.txt").read_text("utf-8")
@@ -247,12 +247,12 @@ def bert(encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# Other crossovers, since a line that was logged once is not logged again in this process.
+# Different lengths, because a process logs the same line only once.
 @pytest.mark.parametrize(("kind", "crossover"), [("wobert", 18), ("bert", 17)], ids=["wobert", "bert"])
-def test_a_bert_or_wobert_reads_long_texts_as_a_performer_bert(
+def test_a_bert_or_wobert_becomes_a_performer_bert_for_long_texts(
     encoder, bert, long_rows, tmp_path, monkeypatch, kind, crossover
 ):
-    """Short batches softmax, long ones linear, in one training; the folder loads and reads on at that length."""
+    """One training uses softmax for short batches and linear attention for long ones, and the folder loads."""
     lengths: dict[bool, set[int]] = {False: set(), True: set()}
     is_linear = PerformerBertModel.is_linear
 
@@ -279,14 +279,14 @@ def test_a_bert_or_wobert_reads_long_texts_as_a_performer_bert(
     assert isinstance(model, PerformerBertForSequenceClassification) and model.config.attention_switch_length == "auto"
     assert type(tokenizer) is {"wobert": WoBertTokenizer, "bert": BertTokenizer}[kind]
     assert tokenizer.model_max_length == 40
-    # Calibrated before the training, and the constants are in the file.
+    # Calibrated before the training; the file holds the constants.
     fresh = PerformerBertForSequenceClassification(model.config)
     of_map = {name for name in fresh.state_dict() if "favor_map" in name}
     assert any(not model.state_dict()[name].equal(fresh.state_dict()[name]) for name in of_map)
 
 
 def test_any_other_encoder_is_swapped(encoder, long_rows, tmp_path):
-    """And keeps its length; trained again it keeps its feature maps."""
+    """It keeps its length and, trained again, its feature maps."""
     tokenizer = AutoTokenizer.from_pretrained(encoder)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = ElectraConfig(vocab_size=len(tokenizer), embedding_size=16, max_position_embeddings=24, **sizes)
@@ -307,14 +307,14 @@ def test_any_other_encoder_is_swapped(encoder, long_rows, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--calibrate=3"], "--calibrate is of linear attention: add --linear_attention"),
+        (["--calibrate=3"], "--calibrate needs linear attention: add --linear_attention"),
         (["--linear_attention", "--calibrate=-1"], "--calibrate must be 0 or more, got -1"),
         (["--switch_length=9"], "is a wobert, without --linear_attention, which never switches"),
         (["--linear_attention", "--switch_length=long"], "attention_switch_length must be 'auto', a number of tokens"),
     ],
     ids=["calibrate alone", "negative", "switch alone", "switch"],
 )
-def test_options_of_linear_attention_that_cannot_be(encoder, long_rows, tmp_path, capsys, options, message):
+def test_invalid_options_of_linear_attention(encoder, long_rows, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as exit_:
         script.main(arguments(encoder, long_rows, tmp_path / "out", *options))
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -324,8 +324,8 @@ def test_options_of_linear_attention_that_cannot_be(encoder, long_rows, tmp_path
 STEPS = ["--max_steps=6", "--save_strategy=steps", "--save_steps=2", "--batch-size=4", "--classifier_pooling=mean"]
 
 
-def test_a_resumed_run_is_one_in_one_go(encoder, tmp_path, capsys):
-    """With the dropout of the model, whose random numbers a checkpoint keeps."""
+def test_a_resumed_run_equals_an_uninterrupted_one(encoder, tmp_path, capsys):
+    """With dropout, whose random state a checkpoint keeps."""
     train = write_jsonl(tmp_path / "train.jsonl", ROWS)
     out = tmp_path / "out"
     script.main(arguments(encoder, train, out, *STEPS))
@@ -336,7 +336,7 @@ def test_a_resumed_run_is_one_in_one_go(encoder, tmp_path, capsys):
     assert (out / "model.safetensors").read_bytes() == whole
     capsys.readouterr()
     script.main(arguments(encoder, train, out, *STEPS, "--resume"))
-    assert "checkpoint-6 is taken as it is" in capsys.readouterr().out
+    assert "using checkpoint-6" in capsys.readouterr().out
     assert (out / "model.safetensors").read_bytes() == whole
     other = write_jsonl(tmp_path / "other.jsonl", ROWS[::-1])
     for options, message in [
@@ -360,19 +360,19 @@ def test_the_option_of_transformers_is_refused(encoder, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_:
         script.main(arguments(encoder, train, tmp_path / "out", "--resume_from_checkpoint=x"))
     assert exit_.value.code == 2
-    assert "--resume_from_checkpoint has no effect here: --resume goes on" in capsys.readouterr().err
+    assert "--resume_from_checkpoint has no effect here: leave it out" in capsys.readouterr().err
 
 
 def test_a_finished_model_is_replaced_on_demand_only(encoder, tmp_path, capsys):
     train = write_jsonl(tmp_path / "train.jsonl", ROWS)
     out, steps = tmp_path / "out", ["--max_steps=2", "--save_strategy=steps", "--save_steps=1"]
     script.main(arguments(encoder, train, out, *steps))
-    assert "'loss'" in capsys.readouterr().out  # of both steps
+    assert "'loss'" in capsys.readouterr().out  # for both steps
     before = (out / "model.safetensors").stat()
     with pytest.raises(SystemExit) as exit_:
         script.main(arguments(encoder, train, out, "--max_steps=1"))
     error = capsys.readouterr().err
-    assert exit_.value.code == 2 and "holds what an earlier training left (config.json): " in error
+    assert exit_.value.code == 2 and "holds the files of an earlier training (config.json): " in error
     assert "--overwrite" in error and error.count("\n") == 1
     assert (out / "model.safetensors").stat() == before
     script.main(arguments(encoder, train, out, "--max_steps=1", "--overwrite"))

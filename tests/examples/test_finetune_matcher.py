@@ -30,7 +30,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(encoder: Path, contest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A matcher of both tasks, with the report of its training, and its checkpoints."""
+    """A matcher of both tasks, with the report and the checkpoints of its training."""
     folder = tmp_path_factory.mktemp("trained")
     options = [
         f"--eval_file={contest}",
@@ -39,7 +39,7 @@ def trained(encoder: Path, contest: Path, tmp_path_factory: pytest.TempPathFacto
         "--save_steps=32",
         "--batch_size=8",
         "--max_length=12",
-        "--bf16_full_eval",  # of the last evaluation
+        "--bf16_full_eval",  # applies to the last evaluation
     ]
     script.main(arguments(encoder, contest, folder / "out", *options, f"--report={folder / 'report.json'}"))
     return folder
@@ -67,30 +67,30 @@ def test_one_model_learns_both_tasks_and_loads(trained: Path) -> None:
 def test_the_best_checkpoint_is_kept_and_saved(
     encoder: Path, contest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, found: list, best: int
 ) -> None:
-    values = iter([*found, max(found)])  # once more in the end
+    values = iter([*found, max(found)])  # once more at the end
     monkeypatch.setattr(script, "matching_figures", lambda *_: {"f1": next(values)})
     options = [f"--eval_file={contest}", "--max_steps=4", "--save_strategy=steps", "--save_steps=1"]
     out = tmp_path / "out"
     script.main(arguments(encoder, contest, out, *options, "--task_names", "新", *TASKS))
     said = capsys.readouterr().out
-    assert f"best_step: {best}\n" in said and "no rows to train on of 新\n" in said
-    assert ("f1 is 0: no held-out pair that matches has a probability above one half" in said) == (max(found) == 0)
+    assert f"best_step: {best}\n" in said and "no training rows of 新\n" in said
+    assert ("f1 is 0: no matching held-out pair has a probability above one half" in said) == (max(found) == 0)
     kept = {path.name for path in out.glob("checkpoint-*")}
     assert {f"checkpoint-{best}", "checkpoint-4"} <= kept and len(kept) <= 2
     saved, chosen = (load_file(folder / "model.safetensors") for folder in (out, out / f"checkpoint-{best}"))
     assert all(saved[name].equal(chosen[name]) for name in saved)
-    # The weights that the training went on with are others.
+    # The training continued with other weights.
     raw = load_file(out / f"checkpoint-{best}" / AVERAGING)
     assert not raw["raw.classifier.weight"].equal(chosen["classifier.weight"])
 
 
-def test_what_is_saved_is_used_as_it_was_trained(trained: Path) -> None:
+def test_the_saved_matcher_truncates_as_in_training(trained: Path) -> None:
     for folder in (trained / "out", trained / "out" / "checkpoint-96"):
         assert AutoTokenizer.from_pretrained(folder).model_max_length == 12
     assert load_file(trained / "out" / "model.safetensors")["classifier.weight"].dtype == torch.float32
 
 
-def test_the_card_tells_tasks_rows_and_figures(trained: Path) -> None:
+def test_the_card_lists_tasks_rows_and_figures(trained: Path) -> None:
     card = (trained / "out" / "README.md").read_text("utf-8")
     assert "| 1 | 词语匹配B类 | 24 | 50.0% | 24 | 50.0% | 1.0000 | 1.0000 | " in card
     assert 'tasks="词语匹配A类"' in card and "--task '词语匹配A类'" in card and '.from_pretrained("out")' in card
@@ -101,19 +101,19 @@ def test_the_card_tells_tasks_rows_and_figures(trained: Path) -> None:
     assert all(task in picture for task in TASKS) and "24 pairs, 50% match" in picture
 
 
-def test_the_card_s_code_runs(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_the_code_in_the_card_runs(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(trained)
     blocks = re.findall(r"```python\n(.*?)```", (trained / "out" / "README.md").read_text("utf-8"), re.DOTALL)
     scope: dict = {}
     exec(blocks[0], scope)
     found = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines()]
     assert [list(each) for each in found] == [TASKS, TASKS[:1]]
-    # Without another copy of the code.
+    # Without a second copy of the code.
     exec(blocks[1].replace(", trust_remote_code=True", ""), scope)
     assert float(capsys.readouterr().out) == pytest.approx(found[1][TASKS[0]], rel=1e-5)
 
 
-def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
+def test_a_resumed_run_equals_an_uninterrupted_one(encoder, contest, tmp_path, capsys):
     options = ["--max_steps=8", "--save_strategy=steps", "--save_steps=3", "--loss=focal", "--class_weights=balanced"]
     options += ["--save_total_limit=5", "--gradient_accumulation_steps=2", "--batch_size=4"]
     out = tmp_path / "out"
@@ -133,10 +133,10 @@ def test_a_resumed_run_is_one_in_one_go(encoder, contest, tmp_path, capsys):
         assert f"was made with {message}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         script.main(arguments(encoder, contest, out, *options))
-    assert "holds what an earlier training left" in capsys.readouterr().err
+    assert "holds the files of an earlier training" in capsys.readouterr().err
 
 
-def test_a_matcher_goes_on_with_its_own_tasks(trained, tmp_path, capsys):
+def test_a_matcher_keeps_its_tasks(trained, tmp_path, capsys):
     before = ClnMatcherForSequenceClassification.from_pretrained(trained / "out").half()
     before.save_pretrained(tmp_path / "half")
     AutoTokenizer.from_pretrained(trained / "out").save_pretrained(tmp_path / "half")
@@ -152,7 +152,7 @@ def test_a_matcher_goes_on_with_its_own_tasks(trained, tmp_path, capsys):
     assert again.config.task_names == TASKS
     assert again.dtype == torch.float32 and not old.exists()
     assert all(weight.equal(before.state_dict()[name].float()) for name, weight in again.state_dict().items())
-    # As long as the model's positions and no more as short as the last training's.
+    # The length is the model's, not that of the previous training.
     tokenizer = AutoTokenizer.from_pretrained(old.parent)
     assert tokenizer.model_max_length == 16
     [found] = match_texts(again, tokenizer, [pair])
@@ -207,17 +207,17 @@ def test_the_longer_text_is_cut(encoder):
         (["--eval_file=x", "--eval_steps=5"], "--eval_steps has no effect here: held-out rows are"),
         (["--metric_for_best_model=loss"], "--metric_for_best_model has no effect here: the best checkpoint"),
         (["--greater_is_better=False"], "--greater_is_better has no effect here: the best checkpoint"),
-        (["--prediction_loss_only"], "--prediction_loss_only has no effect here: F1 is of all predictions"),
+        (["--prediction_loss_only"], "--prediction_loss_only has no effect here: F1 is computed over all predictions"),
         (["--batch_eval_metrics"], "--batch_eval_metrics has no effect here: F1"),
         (["--eval_do_concat_batches=False"], "--eval_do_concat_batches has no effect here: F1"),
-        (["--label_names", "label"], "--label_names has no effect here: they are labels, task_ids"),
+        (["--label_names", "label"], "--label_names has no effect here: the labels are labels, task_ids"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor has no effect here: the loss is"),
-        (["--focal_gamma=3"], "--focal_gamma has no effect here: it is of --loss focal; leave it out"),
-        (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: --resume goes on"),
+        (["--focal_gamma=3"], "--focal_gamma has no effect here: it needs --loss focal; leave it out"),
+        (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: leave it out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_one_line_for_what_cannot_be(encoder, contest, tmp_path, capsys, options, message):
+def test_invalid_options_are_one_line(encoder, contest, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as stopped:
         script.main(arguments(encoder, contest, tmp_path / "out", *options))
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -241,7 +241,7 @@ SIZES = {
     ],
     ids=["none", "too large"],
 )
-def test_a_tokenizer_that_cannot_be_the_model_s(contest, tmp_path, capsys, tokens, tokenizer, message):
+def test_a_tokenizer_of_another_model_is_refused(contest, tmp_path, capsys, tokens, tokenizer, message):
     folder = tmp_path / "bert"
     BertModel(BertConfig(vocab_size=tokens, **SIZES)).save_pretrained(folder)
     if tokenizer:
@@ -257,7 +257,7 @@ def test_a_tokenizer_that_cannot_be_the_model_s(contest, tmp_path, capsys, token
     ("option", "message"),
     [
         ({"vocab_fingerprint": "0" * 64}, "the model's vocabulary has the fingerprint 0000"),
-        ({"problem_type": "regression"}, "is for problem_type 'regression', of which no text matcher can be used"),
+        ({"problem_type": "regression"}, "has problem_type 'regression', which no text matcher supports"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )

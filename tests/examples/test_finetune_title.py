@@ -23,7 +23,7 @@ def write_jsonl(path: Path, rows: list) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked language model with random weights, saved with its tokenizer."""
+    """Save a masked language model with random weights and its tokenizer."""
     folder = tmp_path_factory.mktemp("model")
     config = WoBertConfig(
         vocab_size=len(TOKENS),
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, capsys) -> None:
+def test_learns_and_saves_a_folder_that_generates(model: Path, tmp_path: Path, capsys) -> None:
     pytest.importorskip("rouge_score")
     rows = write_jsonl(tmp_path / "rows.jsonl", ROWS)
     script.main(
@@ -50,7 +50,7 @@ def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, caps
         ]
     )
     figures = json.loads((tmp_path / "report.json").read_text())
-    # The first sentence has five characters, one of them the title.
+    # The first sentence has five characters, one of which is the title.
     assert figures["lead_rouge_l"] == pytest.approx(2 / 6)
     assert figures["rouge_l"] > 0.9 and len(figures["rows"]) == len(ROWS)
     output = capsys.readouterr().out
@@ -75,10 +75,10 @@ def test_learns_and_saves_a_folder_that_writes(model: Path, tmp_path: Path, caps
         (ROWS, ["--eval_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (ROWS, ["--batch_size=0"], "--batch_size must be 1 or more, got 0"),
         (ROWS, ["--num_beams=0"], "--num_beams must be 1 or more, got 0"),
-        (ROWS, ["--report=nodir/x.json"], "--report must be a file in a folder that exists"),
+        (ROWS, ["--report=nodir/x.json"], "--report must be a file in an existing folder"),
         (ROWS, ["--model=nonexist"], "--model nonexist cannot be used: "),
         (ROWS, ["--attention=foo"], "cannot be used: "),
-        (ROWS, ["--model={bert}"], "is a bert: writing needs a UniLM, which is WoBertForCausalLM only"),
+        (ROWS, ["--model={bert}"], "--model must be a WoBERT, the only UniLM here"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value and isinstance(value[0], str) else "",
 )
@@ -96,7 +96,7 @@ def test_one_line_for_bad_input(model: Path, tmp_path: Path, capsys, rows, optio
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"], ids=["not JSON", "not UTF-8"])
-def test_a_file_that_is_something_else(model: Path, tmp_path: Path, capsys, content: bytes) -> None:
+def test_a_file_in_another_format_is_refused(model: Path, tmp_path: Path, capsys, content: bytes) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"abstract": "a", "title": "b"}\n' + content)
     with pytest.raises(SystemExit):
         script.main([f"--model={model}", f"--train_file={tmp_path / 'rows.jsonl'}", f"--output_dir={tmp_path}"])
@@ -109,10 +109,10 @@ def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys
     options += ["--max_target_length=4", "--save_strategy=steps", "--save_steps=1", "--max_steps=2", "--batch_size=4"]
     script.main([*options, "--save_total_limit=1"])
     assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-2"]
-    # What a kill leaves that hits while a checkpoint is written.
+    # Left by a kill during the write of a checkpoint.
     (tmp_path / "out" / "checkpoint-3").mkdir()
     script.main([*options, "--resume"])
-    assert "checkpoint-2 is taken as it is" in capsys.readouterr().out
+    assert "using checkpoint-2" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         script.main([*options, "--resume", "--seed=1"])
     assert "was made with seed 42, now it is 1" in capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_resumes_from_whole_checkpoints_only(model: Path, tmp_path: Path, capsys
     assert "was made with rows of a step 4, now it is 8" in capsys.readouterr().err
 
 
-def test_a_missing_scorer_is_said_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_missing_scorer_is_reported_before_training(model: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "rouge_score", None)
     monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
     file = write_jsonl(tmp_path / "rows.jsonl", ROWS)

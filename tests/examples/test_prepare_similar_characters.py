@@ -1,4 +1,4 @@
-"""examples/prepare_similar_characters.py on seven characters, and that what it made is what is shipped."""
+"""examples/prepare_similar_characters.py on seven characters, and the packaged tables."""
 
 import bz2
 import re
@@ -57,7 +57,7 @@ U+59B3	kBigFive	A970
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name, content in UNIHAN.items():
         path = tmp_path / f"Unihan_{name}.txt"
-        if name == "Readings":  # Debian packs them
+        if name == "Readings":  # as in Debian's package
             path.with_suffix(".txt.bz2").write_bytes(bz2.compress(content.encode()))
         else:
             path.write_text(content, encoding="utf-8")
@@ -76,18 +76,18 @@ def test_readings_by_syllable_and_tone_without_rare_characters(made: dict[str, s
     }  # fmt: skip
 
 
-def test_look_alikes_once_a_pair(made: dict[str, str]) -> None:
+def test_each_pair_of_similar_shapes_is_written_once(made: dict[str, str]) -> None:
     pairs = [{char, other} for char, others in map(str.split, made["SHAPES"].splitlines()) for other in others]
     assert {"侍", "待"} in pairs and {"侍", "女"} not in pairs
     assert all(pairs.count(pair) == 1 for pair in pairs)
 
 
-def test_the_file_says_where_it_is_from_and_under_which_licence(made: dict[str, str]) -> None:
+def test_the_file_names_source_and_licence(made: dict[str, str]) -> None:
     assert "(Unicode 15.0.0)" in made["__doc__"] and "1991-2022 Unicode, Inc." in made["__doc__"]
     assert similar_characters.__doc__ == made["__doc__"]
 
 
-def test_the_package_says_so_too() -> None:
+def test_the_package_names_the_licence() -> None:
     root = Path(__file__).parents[2]
     licence = (root / "LICENSE-UNICODE").read_text("utf-8").strip()
     assert licence.startswith("Copyright ©") and licence in similar_characters.__doc__
@@ -99,17 +99,17 @@ def test_the_package_says_so_too() -> None:
     assert '"NOTICE"' in listed and "similar_characters.py" in (root / "NOTICE").read_text("utf-8")
 
 
-def test_a_run_that_fails_leaves_the_tables_as_they_were(
+def test_a_failed_run_keeps_the_old_tables(
     made: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (tmp_path / "made.py").read_bytes()
-    monkeypatch.setattr(script, "written", lambda *_: "\ud800")  # cannot be encoded: fails while it is written
+    monkeypatch.setattr(script, "written", lambda *_: "\ud800")  # cannot be encoded, so the write fails
     with pytest.raises(UnicodeEncodeError):
         script.main()
     assert (tmp_path / "made.py").read_bytes() == before
 
 
-def test_the_shipped_tables_are_of_this_form() -> None:
+def test_the_format_of_the_packaged_tables() -> None:
     assert all(re.fullmatch(r"[a-zê]+[1-5] \S{1,45}", line) for line in similar_characters.SOUNDS.splitlines())
     lines = [line.split() for line in similar_characters.SHAPES.splitlines()]
     assert all(len(char) == 1 and 1 <= len(others) <= 12 and char not in others for char, others in lines)

@@ -1,6 +1,6 @@
 """examples/pretrain_mlm.py on a few sentences and a network of a few thousand weights.
 
-Oracle: one process in one go with large batches, for accumulated, distributed, sharded, killed and resumed runs.
+Accumulated, distributed, sharded, killed and resumed runs are compared with one uninterrupted process.
 """
 
 import functools
@@ -50,13 +50,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def in_one_go(text: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """One process, batches of 8, 12 steps."""
+def uninterrupted(text: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of one process: batches of 8, 12 steps."""
     return train(text, tmp_path_factory.mktemp("whole"), *LONG, "--batch_size=8")
 
 
 def test_learns_reports_and_saves(text, tmp_path, capsys):
-    # A vocabulary made of the text.
+    # Builds a vocabulary from the text.
     options = [
         "--vocabulary=",
         "--vocab_size=300",
@@ -78,7 +78,7 @@ def test_learns_reports_and_saves(text, tmp_path, capsys):
 
 
 class Killed(BaseException):
-    """As abrupt as a signal: nothing of the script's handles it."""
+    """As abrupt as a signal: no code of the script handles it."""
 
 
 class KillAfter(TrainerCallback):
@@ -101,7 +101,7 @@ class KillAfter(TrainerCallback):
     ],
     ids=["rows", "accumulated segments, next segment", "stream of rows", "stream of segments, workers", "T-TA"],
 )
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch, capsys, options, script):
+def test_a_resumed_run_equals_an_uninterrupted_one(text, tmp_path, monkeypatch, capsys, options, script):
     options = [*LONG, "--dropout=0.1", *options]
     train = functools.partial(pretraining_runs.train, script=script)
     whole = train(text, tmp_path / "whole", *options)
@@ -113,18 +113,18 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(text, tmp_path, monkeypatch
         train(text, tmp_path / "stopped", *options, "--resume")
     assert "no checkpoint" in capsys.readouterr().out
     monkeypatch.setattr(pretraining, "OrderedTrainer", kind)
-    # What a kill leaves that hits while a checkpoint is written.
+    # Left by a kill during the write of a checkpoint.
     (tmp_path / "stopped" / "checkpoint-7").mkdir()
     assert train(text, tmp_path / "stopped", *options, "--resume") == whole
     weights = (tmp_path / "stopped" / "model.safetensors").read_bytes()
-    # Once more, though all is done.
+    # Once more, after the last step.
     assert train(text, tmp_path / "stopped", *options, "--resume") == whole
-    assert "checkpoint-12 is taken as it is" in capsys.readouterr().out
+    assert "using checkpoint-12" in capsys.readouterr().out
     assert (tmp_path / "stopped" / "model.safetensors").read_bytes() == weights
     assert not (tmp_path / "stopped" / "checkpoint-13").exists()
 
 
-def test_a_kill_before_the_mark_leaves_the_checkpoint_before(text, tmp_path, monkeypatch, capsys):
+def test_a_kill_before_the_mark_keeps_the_previous_checkpoint(text, tmp_path, monkeypatch, capsys):
     write = whole_checkpoints.write_whole
 
     def killed(path: Path, content: str) -> None:
@@ -141,9 +141,9 @@ def test_a_kill_before_the_mark_leaves_the_checkpoint_before(text, tmp_path, mon
     monkeypatch.setattr(whole_checkpoints, "write_whole", write)
     train(text, tmp_path, *options, "--resume")
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
-    # Where none is whole, that is said.
+    # Without a complete checkpoint, there is a message.
     (tmp_path / "checkpoint-2" / "progress.json").unlink()
-    assert "(none of checkpoint-2 holds progress.json" in whole_checkpoints.why_from_the_beginning(tmp_path)
+    assert "(none of checkpoint-2 holds progress.json" in whole_checkpoints.restart_reason(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +156,17 @@ def test_a_kill_before_the_mark_leaves_the_checkpoint_before(text, tmp_path, mon
     ],
     ids=["rows", "stream of segments", "segments", "T-TA, segments"],
 )
-def test_accumulated_batches_are_one_large_batch(text, tmp_path, shape, options, script):
+def test_accumulated_batches_equal_one_large_batch(text, tmp_path, shape, options, script):
     options = [*LONG, *options]
     train = functools.partial(pretraining_runs.train, script=script)
     large = train(text, tmp_path / "large", *options, "--batch_size=8")
     shape = [f"--batch_size={shape[0]}", f"--gradient_accumulation_steps={shape[1]}", "--dataloader_num_workers=1"]
-    # The losses after the first tell that the gradients were equal too.
+    # Equal later losses show that the gradients were equal too.
     assert train(text, tmp_path / "small", *options, *shape) == pytest.approx(large, rel=1e-5)
 
 
 def start_two(runs: list[tuple[str, list[str]]]) -> Iterator[subprocess.Popen]:
-    """Start the runs in two processes that find each other over a free port."""
+    """Start the runs in two processes, connected through a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -185,13 +185,13 @@ def start_two(runs: list[tuple[str, list[str]]]) -> Iterator[subprocess.Popen]:
 
 
 def held_out(text: Path, output: Path, size: int) -> list[str]:
-    """Options to write what is measured of the text, `size` rows at a time, beside the folder `output`."""
+    """Return options that evaluate on the text, `size` rows at a time, and write a report next to `output`."""
     measured = [f"--validation_file={text}", f"--per_device_eval_batch_size={size}"]
     return [*SEGMENTS, *measured, f"--report={output}.json"]
 
 
 def untied(text: Path, output: Path, *options: str) -> list[str]:
-    """To train a T-TA whose scores have weights of their own, in which no weight may be without a gradient."""
+    """Return options for a T-TA with untied embeddings, in which every weight must have a gradient."""
     model = output.with_name("model")
     if not model.exists():
         tokenizer = TtaTokenizer(vocab_file=str(text.with_name("vocab_tta.txt")))
@@ -203,7 +203,7 @@ def untied(text: Path, output: Path, *options: str) -> list[str]:
 
 
 def matcher(output: Path, size: int) -> list[str]:
-    """To train a matcher on `size` rows at a time and to measure it, its averaged weights."""
+    """Return options that train a matcher on `size` rows at a time and evaluate its averaged weights."""
     model, pairs = output.with_name("encoder"), output.with_name("pairs")
     if not model.exists():
         matching_runs.write_encoder(model)
@@ -215,10 +215,9 @@ def matcher(output: Path, size: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of two processes, one after the other: to the end, sharded, of a T-TA and a matcher too, and killed by
-    SIGKILL after a checkpoint.
+    """Outputs of runs with two processes: complete, sharded, of a T-TA and a matcher, and killed after a checkpoint.
 
-    In one start, since importing the libraries takes longer than all the rest.
+    All run in one start, because importing the libraries takes longer than the runs.
     """
     folder = tmp_path_factory.mktemp("two")
     outputs = {
@@ -228,7 +227,7 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     runs = [
         ("pretrain_mlm", arguments(text, outputs["plain"], *common)),
         ("pretrain_mlm", arguments(text, outputs["sharded"], *common, "--fsdp")),
-        # 14 rows at a time, of 48.
+        # 48 rows, 14 at a time.
         (
             "pretrain_tta",
             arguments(text, outputs["tta"], *common, *held_out(text, outputs["tta"], 7), script=pretrain_tta),
@@ -254,11 +253,11 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return outputs
 
 
-def test_two_processes_are_one(two_processes, in_one_go):
-    assert losses(two_processes["plain"]) == pytest.approx(in_one_go, rel=1e-5)
+def test_two_processes_equal_one(two_processes, uninterrupted):
+    assert losses(two_processes["plain"]) == pytest.approx(uninterrupted, rel=1e-5)
 
 
-def test_two_processes_of_a_tta_are_one(text, two_processes, tmp_path):
+def test_two_processes_equal_one_for_a_tta(text, two_processes, tmp_path):
     output = tmp_path / "alone"
     alone = train(text, output, *LONG, *held_out(text, output, 64), "--batch_size=8", script=pretrain_tta)
     assert losses(two_processes["tta"]) == pytest.approx(alone, rel=1e-5)
@@ -268,13 +267,13 @@ def test_two_processes_of_a_tta_are_one(text, two_processes, tmp_path):
         assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
-def test_two_processes_need_not_look_for_unused_weights(text, two_processes):
+def test_ddp_needs_no_search_for_unused_parameters(text, two_processes):
     alone = two_processes["untied"].with_name("untied, alone")
     pretrain_tta.main(untied(text, alone, *LONG, "--batch_size=8"))
     assert losses(two_processes["untied"]) == pytest.approx(losses(alone), rel=1e-5)
 
 
-def test_two_processes_of_a_matcher_are_one(two_processes):
+def test_two_processes_equal_one_for_a_matcher(two_processes):
     output = two_processes["matcher"]
     alone = output.with_name("matcher, alone")
     finetune_matcher.main(matcher(alone, 8))
@@ -287,14 +286,14 @@ def test_two_processes_of_a_matcher_are_one(two_processes):
     for file in ("model.safetensors", "averaging.safetensors"):
         ones, twos = (load_file(folder / "checkpoint-6" / file) for folder in (alone, output))
         for name, weight in ones.items():
-            # A key's bias has no gradient but rounding errors, of which Adam makes steps.
+            # The gradient of a key's bias is only rounding error, which Adam amplifies to steps.
             if "key.bias" not in name:
                 assert twos[name].numpy() == pytest.approx(weight.numpy(), abs=1e-5), name
 
 
-def test_sharded_weights_are_whole_ones(two_processes, in_one_go):
-    assert losses(two_processes["sharded"]) == pytest.approx(in_one_go, rel=1e-5)
-    # It was FSDP indeed, and what it saved is complete: the folder, and each checkpoint.
+def test_sharded_training_equals_unsharded(two_processes, uninterrupted):
+    assert losses(two_processes["sharded"]) == pytest.approx(uninterrupted, rel=1e-5)
+    # It did use FSDP, and the folder and each checkpoint are complete.
     assert (two_processes["sharded"] / "checkpoint-12" / "pytorch_model_fsdp.bin").exists()
     plain = AutoModelForMaskedLM.from_pretrained(two_processes["plain"]).state_dict()
     for folder in ("", "checkpoint-12"):
@@ -304,15 +303,15 @@ def test_sharded_weights_are_whole_ones(two_processes, in_one_go):
             assert weight.numpy() == pytest.approx(plain[name].numpy(), abs=1e-4), name
 
 
-def test_what_two_killed_processes_leave_one_goes_on_with(text, two_processes, in_one_go):
+def test_one_process_resumes_two_killed_ones(text, two_processes, uninterrupted):
     output = two_processes["killed"]
-    for late in output.glob("checkpoint-*"):  # it went on a little after the first
+    for late in output.glob("checkpoint-*"):  # written shortly after the first
         if late.name != "checkpoint-5":
             (late / "progress.json").unlink(missing_ok=True)
-    assert train(text, output, *LONG, "--batch_size=8", "--resume") == pytest.approx(in_one_go, rel=1e-5)
+    assert train(text, output, *LONG, "--batch_size=8", "--resume") == pytest.approx(uninterrupted, rel=1e-5)
 
 
-def test_goes_on_from_a_folder(text, tmp_path):
+def test_starts_from_a_folder(text, tmp_path):
     train(text, tmp_path / "first", "--max_steps=2", "--save_steps=2")
     options = ["--max_steps=2", "--save_steps=2", "--dropout=0.1"]
     found = train(text, tmp_path / "second", f"--model={tmp_path / 'first'}", *options)
@@ -326,10 +325,10 @@ def test_goes_on_from_a_folder(text, tmp_path):
         (["--train_file=nowhere.jsonl"], "nowhere.jsonl does not exist"),
         (["--streaming"], "a stream has no known length"),
         (["--text_column=body"], "line 1: has no column 'body', only text"),
-        (["--max_length=2"], "--max_length must leave room"),
+        (["--max_length=2"], "--max_length must be at least 3"),
         (["--pack=tight"], "--pack must be rows or segments, got 'tight'"),
         (["--batch_size=640"], "rows, but a step takes 640"),
-        (["--report_to=tensorboard"], "needs another package: pip install tensorboard"),
+        (["--report_to=tensorboard"], "needs the package tensorboard: pip install tensorboard"),
         (["--segment_characters=-5"], "--segment_characters must be 1 or more, got -5"),
         (["--shuffle_buffer=0"], "--shuffle_buffer must be 1 or more, got 0"),
         (["--preprocessing_num_proc=-1"], "--preprocessing_num_proc must be 1 or more, got -1"),
@@ -338,28 +337,31 @@ def test_goes_on_from_a_folder(text, tmp_path):
         (["--dropout=2"], "--dropout must be from 0 to 1, got 2"),
         (["--seed=-1"], "--seed must be from 0 to 4294967295, got -1"),
         (["--output_dir={text}"], "--output_dir must be a folder, "),
-        (["--report=nodir/x.json"], "--report must be a file in a folder that exists, got nodir/x.json"),
-        (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: expected a vocabulary size of at least"),
-        (["--vocabulary=nofile"], "nofile does not exist; --vocabulary takes a vocab.txt"),
-        (["--num_attention_heads=3"], "a new model cannot be made: "),
-        (["--attention=foo"], "a new model cannot be made: "),
+        (["--report=nodir/x.json"], "--report must be a file in an existing folder, got nodir/x.json"),
+        (
+            ["--vocabulary=", "--vocab_size=10"],
+            "a new model cannot be created: expected a vocabulary size of at least",
+        ),
+        (["--vocabulary=nofile"], "--vocabulary must be a vocab.txt, got nofile, which does not exist"),
+        (["--num_attention_heads=3"], "a new model cannot be created: "),
+        (["--attention=foo"], "a new model cannot be created: "),
         (["--model=nonexist"], "--model nonexist cannot be used: "),
         (["--dataloader_prefetch_factor=2"], "wrong options: "),
         (["--eval_strategy=epoch"], "wrong options: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_one_clear_line(text, tmp_path, capsys, monkeypatch, options, message):
+def test_invalid_options_are_one_line(text, tmp_path, capsys, monkeypatch, options, message):
     options = [option.format(text=text) for option in options]
     monkeypatch.setattr(pretraining_options, "is_tensorboard_available", lambda: False)
     assert message in failure(capsys, arguments(text, tmp_path / "out", *options))
 
 
-def test_what_an_earlier_training_left_is_not_replaced_unasked(text, tmp_path, capsys):
+def test_an_earlier_training_is_not_replaced_by_default(text, tmp_path, capsys):
     options = ["--max_steps=2", "--save_steps=1"]
     train(text, tmp_path, *options)
     before = (tmp_path / "model.safetensors").read_bytes()
-    message = "holds what an earlier training left (config.json): give another folder, --resume"
+    message = "holds the files of an earlier training (config.json): use another folder, --resume"
     assert message in failure(capsys, arguments(text, tmp_path, "--max_steps=1", "--seed=5"))
     assert (tmp_path / "model.safetensors").read_bytes() == before
     (tmp_path / "config.json").unlink()
@@ -370,7 +372,7 @@ def test_what_an_earlier_training_left_is_not_replaced_unasked(text, tmp_path, c
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["table", "stream"])
-def test_a_corpus_that_is_not_utf8_is_named_with_its_line(tmp_path, capsys, streaming):
+def test_a_corpus_in_another_encoding_is_refused_with_its_line(tmp_path, capsys, streaming):
     path = tmp_path / "old.txt"
     path.write_bytes("\n".join(SENTENCES * 20).encode() + "\n北京".encode("gb18030"))
     options = ["--max_steps=50", "--dataloader_num_workers=1", *STREAM, f"--vocabulary={tmp_path / 'vocab.txt'}"]
@@ -401,7 +403,7 @@ def test_a_corpus_that_is_not_utf8_is_named_with_its_line(tmp_path, capsys, stre
     ],
     ids=["table", "stream"],
 )
-def test_resuming_otherwise_is_refused(text, tmp_path, capsys, first, changes):
+def test_resuming_with_other_settings_is_refused(text, tmp_path, capsys, first, changes):
     other = tmp_path / "other.txt"
     other.write_text("\n".join(SENTENCES * 8), encoding="utf-8")
     options = ["--max_steps=1", "--save_steps=1", "--batch_size=4", *first]
@@ -429,7 +431,7 @@ def test_takes_encoders_of_transformers(text, tmp_path, capsys, kind):
         assert len(train(text, tmp_path / "both", *options, "--next_segment")) == 1
     else:
         error = failure(capsys, arguments(text, tmp_path / "both", *options, "--next_segment"))
-        assert "--next_segment needs BERT's two heads, which no class for roformer has" in error
+        assert "--next_segment needs a model with BERT's two heads, got a roformer" in error
 
 
 def test_a_model_with_fewer_rows_than_its_tokenizer_has_tokens_is_refused(text, tmp_path, capsys):
@@ -442,19 +444,19 @@ def test_a_model_with_fewer_rows_than_its_tokenizer_has_tokens_is_refused(text, 
     assert f"has rows for {rows} tokens, its tokenizer has {rows + 1}: call model" in failure(capsys, options)
 
 
-def test_readers_that_all_tokenise_everything_are_said(text, tmp_path, capsys):
+def test_a_warning_if_every_reader_tokenizes_the_whole_stream(text, tmp_path, capsys):
     options = ["--streaming", "--max_steps=1", "--dataloader_num_workers=2", "--train_file=nowhere.txt"]
-    assert "each of 2 processes and workers tokenises" in failure(capsys, arguments(text, tmp_path, *options), lines=2)
+    assert "each of 2 processes and workers tokenizes" in failure(capsys, arguments(text, tmp_path, *options), lines=2)
 
 
-def test_processes_that_do_not_know_of_each_other_are_said(text, tmp_path, capsys, monkeypatch):
+def test_unconnected_processes_are_refused(text, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     options = [option for option in arguments(text, tmp_path) if option != "--use_cpu"]
-    assert "2 processes were started that do not know of each other" in failure(capsys, options)
+    assert "expected 2 connected processes, got separate ones" in failure(capsys, options)
 
 
-def test_accelerate_that_starts_one_process_only_is_said(text, tmp_path, capsys, monkeypatch):
+def test_a_warning_if_accelerate_starts_one_process(text, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setenv("MASTER_PORT", "29500")
     error = failure(capsys, arguments(text, tmp_path, "--pack=rows", "--batch_size=640"), lines=2)
-    assert "warning: this is one process, but" in error
+    assert "warning: accelerate was asked for several processes but started one" in error

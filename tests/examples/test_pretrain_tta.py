@@ -1,4 +1,4 @@
-"""examples/pretrain_tta.py: what is its own. Resuming, accumulating and two processes: test_pretrain_mlm.py."""
+"""examples/pretrain_tta.py; test_pretrain_mlm.py tests resuming, accumulation and two processes for both."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def failure(capsys: pytest.CaptureFixture, options: list[str]) -> str:
 
 
 def test_learns_reports_and_saves(text, tmp_path):
-    # A vocabulary made of the text; padding in most rows.
+    # Builds a vocabulary from the text; most rows have padding.
     options = ["--vocabulary=", "--min_character_count=1", "--max-steps=40", "--batch-size=8", "--pack=segments"]
     options += [f"--validation_file={text}", f"--report={tmp_path / 'report.json'}"]
     found = train(text, tmp_path / "out", *options)
@@ -56,8 +56,8 @@ def test_learns_reports_and_saves(text, tmp_path):
 
 
 @pytest.mark.parametrize("script", [pretrain_tta, pretrain_mlm], ids=["T-TA", "MLM"])
-def test_held_out_figures_are_of_all_labels_whatever_the_batches(text, tmp_path, script):
-    # A text has 8 to 22 tokens: the means of batches of other sizes, or of their rows, are of others.
+def test_held_out_figures_do_not_depend_on_batches(text, tmp_path, script):
+    # Texts have 8 to 22 tokens, so a mean of batch means or row means would depend on the batch size.
     options = [f"--validation_file={text}", *STEP, "--pack=segments", "--learning_rate=0", "--eval_steps=1"]
     options += ["--eval_strategy=steps", f"--report={tmp_path / 'report.json'}"]
     found = {}
@@ -68,12 +68,12 @@ def test_held_out_figures_are_of_all_labels_whatever_the_batches(text, tmp_path,
         (logged,) = pretraining_runs.logged(output, "eval_loss")
         assert logged == report["held_out_loss"]
         found[size] = [report[f"held_out_{name}"] for name in ("loss", "perplexity", "accuracy")]
-    # All texts in one batch: its mean is the mean.
+    # With all texts in one batch, its mean is the mean.
     assert found[1] == pytest.approx(found[64], rel=1e-6)
     assert found[7] == pytest.approx(found[64], rel=1e-6)
 
 
-def test_starts_from_a_bert_and_says_what_is_new(text, tmp_path, capsys):
+def test_starts_from_a_bert_and_lists_new_weights(text, tmp_path, capsys):
     vocabulary = text.with_name("vocab.txt")
     config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **SIZES)
     bert = BertForPreTraining(config)
@@ -97,7 +97,7 @@ def test_starts_from_a_bert_and_says_what_is_new(text, tmp_path, capsys):
     for name, weight in found.named_parameters():
         assert weight.equal(weights[name]), name
     assert isinstance(AutoTokenizer.from_pretrained(tmp_path / "out"), BertTokenizer)
-    # And on from what that saved.
+    # Continues from the saved folder.
     assert len(train(text, tmp_path / "on", f"--model={tmp_path / 'out'}", *STEP)) == 1
     assert AutoModelForMaskedLM.from_pretrained(tmp_path / "on").config.query_source == "position"
 
@@ -112,7 +112,7 @@ def test_starts_from_a_wobert(text, tmp_path, capsys):
     assert "newly initialised" not in capsys.readouterr().out
 
 
-def test_what_a_folder_lacks_is_said(text, tmp_path, capsys):
+def test_missing_weights_are_listed(text, tmp_path, capsys):
     vocabulary = text.with_name("vocab.txt")
     config = BertConfig(vocab_size=len(vocabulary.read_text("utf-8").splitlines()), **SIZES)
     BertForPreTraining(config).bert.save_pretrained(tmp_path / "trunk")
@@ -152,8 +152,8 @@ def _too_few_rows(vocabulary: int, folder: Path) -> None:
     [
         (_roberta, "a T-TA can start from bert, wobert, tta, whose weights have its names, not from 'roberta'"),
         (_nezha, "a T-TA can start from bert, wobert, tta, whose weights have its names, not from 'nezha'"),
-        (_no_weights, "has no weights for bert.embeddings.word_embeddings.weight and 16 others of the network"),
-        (_seeing_itself, "has mask_diagonal false: a token would see itself, which it is to predict"),
+        (_no_weights, "has no weights for bert.embeddings.word_embeddings.weight and 16 others: use"),
+        (_seeing_itself, "has mask_diagonal false, so each token would see itself"),
         (_too_few_rows, "has rows for 61 tokens, its tokenizer has 62: call model.resize_token_embeddings(62)"),
     ],
     ids=lambda value: getattr(value, "__name__", "")[1:],
@@ -173,13 +173,13 @@ def test_resuming_another_network_is_refused(text, tmp_path, capsys, given):
         train(text, tmp_path / "model", *STEP)
         options = [*STEP, f"--model={tmp_path / 'model'}"]
     train(text, tmp_path / "out", *options)
-    train(text, tmp_path / "out", *options, "--resume", "--query_source=mask_embedding")  # what it is anyway
+    train(text, tmp_path / "out", *options, "--resume", "--query_source=mask_embedding")  # the default
     before = (tmp_path / "out" / "config.json").read_bytes()
     again = arguments(text, tmp_path / "out", *options, "--resume", "--query_source=position", script=pretrain_tta)
     message = "checkpoint-1 was made with query_source mask_embedding, now it is position, so"
     assert message in failure(capsys, again)
     assert (tmp_path / "out" / "config.json").read_bytes() == before
-    # The same rows for another script.
+    # The same rows with another script.
     masked = arguments(text, tmp_path / "out", *STEP, "--resume", f"--model={tmp_path / 'out'}")
     message = "checkpoint-1 was made with script pretrain_tta, now it is pretrain_mlm, so"
     assert message in pretraining_runs.failure(capsys, masked)
@@ -189,22 +189,25 @@ def test_resuming_another_network_is_refused(text, tmp_path, capsys, given):
     ("options", "message"),
     [
         (["--query_source=mask"], "--query_source must be mask_embedding or position, got 'mask'"),
-        (["--vocabulary=", "--vocab_size=10"], "a new model cannot be made: expected a vocabulary size of at least"),
-        (["--vocabulary={wobert}"], "a new model cannot be made: the vocabulary of "),
-        (["--attention=flash_attention_2"], "a new model cannot be made: flash attention takes no mask of"),
-        (["--max_length=2"], "--max_length must leave room for a token and those around it"),
+        (
+            ["--vocabulary=", "--vocab_size=10"],
+            "a new model cannot be created: expected a vocabulary size of at least",
+        ),
+        (["--vocabulary={wobert}"], "a new model cannot be created: the vocabulary of "),
+        (["--attention=flash_attention_2"], "a new model cannot be created: flash attention takes no mask of"),
+        (["--max_length=2"], "--max_length must be at least 3, for a token and those around it"),
         (["--model=nonexist"], "--model nonexist cannot be used: "),
         (["--mask_probability=0.2"], "wrong options: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_one_clear_line(text, tmp_path, capsys, options, message):
+def test_invalid_options_are_one_line(text, tmp_path, capsys, options, message):
     options = [option.format(wobert=text.with_name("vocab.txt")) for option in options]
     assert message in failure(capsys, arguments(text, tmp_path / "out", *options, script=pretrain_tta))
 
 
-def test_help_says_what_the_loss_is_of(capsys):
+def test_help_describes_the_loss(capsys):
     with pytest.raises(SystemExit) as exit_:
         pretrain_tta.main(["--help"])
     assert exit_.value.code == 0
-    assert "is a mean over all positions with padding counted as 0" in " ".join(capsys.readouterr().out.split())
+    assert "a mean over all positions with padding counted as 0" in " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,4 @@
-"""examples/recover_performer.py on networks of some thousand numbers.
+"""examples/recover_performer.py on networks of a few thousand weights.
 
 Run this file alone: pytest tests/examples/test_recover_performer.py
 """
@@ -42,7 +42,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if "query.weight" in parameter_name or "key.weight" in parameter_name:
                     parameter.mul_(60)
                 if "value.weight" in parameter_name:
-                    parameter.mul_(20)  # so that it matters what is attended to
+                    parameter.mul_(20)  # so that attention affects the output
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ def recovered(folders: Path) -> Path:
     return out
 
 
-def test_what_is_written_loads_as_it_was_measured(recovered: Path, folders: Path) -> None:
+def test_the_saved_model_has_the_measured_figures(recovered: Path, folders: Path) -> None:
     report = json.loads((recovered / "report.json").read_text("utf-8"))
     assert list(report["stages"]) == ["swapped", "calibrated", "transferred", "distilled"]
     model = AutoModelForMaskedLM.from_pretrained(recovered / "model").eval()
@@ -82,7 +82,7 @@ def test_what_is_written_loads_as_it_was_measured(recovered: Path, folders: Path
     assert report["softmax"]["masked_word_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_card_says_what_it_is_and_how_near(recovered: Path) -> None:
+def test_the_card_describes_the_model_and_its_figures(recovered: Path) -> None:
     card = (recovered / "model" / "README.md").read_text("utf-8")
     stages = json.loads((recovered / "report.json").read_text("utf-8"))["stages"]
     for figures in stages.values():
@@ -92,8 +92,8 @@ def test_a_card_says_what_it_is_and_how_near(recovered: Path) -> None:
     assert card.startswith("---\nlibrary_name: transformers\n")
 
 
-def test_a_text_is_as_long_as_the_model_takes(folders: Path, tmp_path: Path) -> None:
-    """Of texts that are longer, where nothing is said."""
+def test_the_default_length_is_the_models(folders: Path, tmp_path: Path) -> None:
+    """Longer texts are truncated to it if --max-length is omitted."""
     BertModel(BertConfig(**SIZES, max_position_embeddings=8)).save_pretrained(tmp_path / "short")
     BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / "short")
     script.main(
@@ -106,7 +106,7 @@ def test_a_text_is_as_long_as_the_model_takes(folders: Path, tmp_path: Path) -> 
     assert options.max_length == 256
 
 
-def test_of_a_matcher_one_task_is_recovered(folders: Path, tmp_path: Path) -> None:
+def test_a_matcher_with_several_tasks_is_refused(folders: Path, tmp_path: Path) -> None:
     config = kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"])
     kexue_hf.ClnMatcherForSequenceClassification(config).save_pretrained(tmp_path)
     BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path)
@@ -123,7 +123,7 @@ def test_the_curves_are_in_the_report(recovered: Path) -> None:
     assert [point["step"] for point in report["distillation"] if {"cosine", "masked_word_loss"} <= set(point)] == [3]
 
 
-def test_some_layers_of_an_encoder_calibrated_alone_with_a_picture(folders: Path, tmp_path: Path) -> None:
+def test_calibration_of_some_layers_with_a_figure(folders: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     script.main(
         ["--model", str(folders / "bert"), "--text", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
@@ -151,15 +151,15 @@ def test_no_text_is_in_both_parts() -> None:
     train, held_out = script.split(texts)
     assert len(train) == 23 and len(held_out) == 2
     assert len({" ".join(text.split()).lower() for text in train + held_out}) == 25
-    # Whatever the order that they come in.
+    # The order of the texts does not matter.
     assert set(script.split(texts[2::-1] + texts[3:])[1]) == set(held_out)
 
 
-def test_of_a_large_corpus_a_part_is_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same one in whatever order it is read."""
+def test_memory_of_a_large_corpus_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part that is kept does not depend on the order."""
     texts = [f"text {i}" for i in range(50)]
     whole = script.split(texts)
-    monkeypatch.setattr(script, "MOST_TEXTS", 20)
+    monkeypatch.setattr(script, "MAX_TEXTS", 20)
     train, held_out = script.split(iter(texts + texts))
     assert (len(train), len(held_out)) == (18, 2)
     assert held_out == whole[1][:2] and train == [*whole[1], *whole[0]][2:20]
@@ -167,10 +167,10 @@ def test_of_a_large_corpus_a_part_is_held_in_memory(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    """transformers makes one up that knows no words."""
+    """transformers creates one without words."""
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
     options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path)])
-    with pytest.raises(InputError, match="no tokenizer"):
+    with pytest.raises(InputError, match="expected a tokenizer with words"):
         script.load(options)
 
 
@@ -179,13 +179,13 @@ def test_heads_are_kept_or_refused(folders: Path, tmp_path: Path) -> None:
         getattr(transformers, name)(BertConfig(**SIZES)).save_pretrained(tmp_path / name)
         BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / name)
     options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path / name)])
-    with pytest.raises(InputError, match="a BertForMultipleChoice would lose its head"):
+    with pytest.raises(InputError, match="got a BertForMultipleChoice, which would lose its head"):
         script.load(options)
     options.model = str(tmp_path / "BertForQuestionAnswering")
     assert type(script.load(options)[0]).__name__ == "BertForQuestionAnswering"
 
 
-def test_adapters_without_their_package_are_refused_at_once(
+def test_adapters_without_peft_are_refused_before_loading(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(script, "find_spec", lambda name: None)
@@ -197,17 +197,17 @@ def test_adapters_without_their_package_are_refused_at_once(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--resume"], "--resume: nothing is kept of a recovery that was stopped"),
+        (["--resume"], "--resume is not supported"),
         (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
-        (["--report", "short.txt/report.json"], "short.txt/report.json: lies in a file"),
+        (["--report", "short.txt/report.json"], "short.txt/report.json is in a file"),
         (["--rank", "few"], "--rank must be a number or all, got 'few'"),
-        (["--layers", "1,b"], "--layers must be numbers with commas between them, got '1,b'"),
+        (["--layers", "1,b"], "--layers must be numbers separated by commas, got '1,b'"),
         (["--layers", "7"], "layers must be numbers of the model's 2 attention layers"),
         (["--features", "0"], "--features must be at least 1, got 0"),
         (["--minutes", "0"], "--minutes must be a positive number, got 0.0"),
         (["--feature-map", "relu"], "feature map must be one of"),
         (["--max-length", "600"], "max_length must be from 3 to 512 for this model, got 600"),
-        (["--rank", "0", "--feature-map", "favor+"], "--rank 0 trains the maps alone"),
+        (["--rank", "0", "--feature-map", "favor+"], "--rank 0 trains only the maps"),
         (["--text", "short.txt", "--feature-map", "low_order"], "calibration: calibration needs at least 16 queries"),
         (["--figure", "a.pdf"], "--figure must end in .svg or .png, got 'a.pdf'"),
         (["--model", "nothing-there"], "nothing-there"),

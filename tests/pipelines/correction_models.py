@@ -1,4 +1,4 @@
-"""Small models for the tests of correction: random ones, and one that knows what it was shown."""
+"""Small models for the tests of correction: random ones, and one that knows the texts it was built from."""
 
 import itertools
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ KINDS: dict[str, Any] = {
 
 
 def make(kind: str, folder: Path) -> tuple[Any, Any]:
-    """A random model of a kind, and its tokenizer."""
+    """Return a random model of a kind, and its tokenizer."""
     (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in TOKENS), encoding="utf-8")
     config_class, model_class, tokenizer_class = KINDS[kind]
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def make(kind: str, folder: Path) -> tuple[Any, Any]:
 
 
 class Neighbours(nn.Module):
-    """p(token | the one before, the one after), from counts: a model that predicts every token without seeing it."""
+    """p(token | previous token, next token) from counts: a model that predicts every token without seeing it."""
 
     predicts_all_tokens_at_once = True
 
@@ -63,7 +63,7 @@ class Neighbours(nn.Module):
         return None
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> MaskedLMOutput:
-        """Ids [batch, length] to logits [batch, length, vocabulary]."""
+        """Convert ids [batch, length] to logits [batch, length, vocabulary]."""
         left, right = input_ids.roll(1, dims=1), input_ids.roll(-1, dims=1)
         return MaskedLMOutput(logits=self.before[left].log() + self.after[right].log())
 

@@ -1,4 +1,4 @@
-"""Tiny matchers whose tasks differ, and classifiers that are matchers of one task, with a tokenizer."""
+"""Tiny matchers with different tasks, classifiers that are matchers with one task, and a tokenizer."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ SIZES = {
     "intermediate_size": 20,
     "max_position_embeddings": 16,
 }
-# The last ones are longer than the positions.
+# The last pairs are longer than the model's positions.
 PAIRS = [
     ("今天天气不错", "今天天气很好"),
     ("好", "不好"),
@@ -36,7 +36,7 @@ def tokenizer_in(folder: Path) -> BertTokenizer:
 
 
 def make(kind: str, folder: Path) -> tuple[Any, BertTokenizer]:
-    """A `matcher` of three tasks or a `bert`; and a tokenizer, whose vocabulary is put into the folder."""
+    """Return a `matcher` with three tasks or a `bert`, and a tokenizer with its vocabulary in the folder."""
     torch.manual_seed(0)
     model: Any
     if kind == "matcher":
@@ -49,7 +49,7 @@ def make(kind: str, folder: Path) -> tuple[Any, BertTokenizer]:
 
 @torch.no_grad()
 def alone(model: Any, tokenizer: Any, pair: tuple[str, str], task: int | None = None) -> float:
-    """The probability of a pair that fits, by itself, of what the tokenizer makes of it."""
+    """Return the probability of a single pair that fits, encoded by the tokenizer."""
     encoded = tokenizer(*pair, return_tensors="pt")
     extra = {} if task is None else {"task_ids": task}
     return float(model(**encoded, **extra).logits[0].softmax(-1)[1])

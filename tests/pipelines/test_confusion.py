@@ -1,4 +1,4 @@
-"""Which characters are taken for which: the tables that come along, and a user's own."""
+"""Confusion sets from the included tables and from a user's file."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_known_pairs_are_confused_in_both_directions(kind: str, pair: str) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_table_is_of_single_characters_symmetrical_and_without_the_character_itself(kind: str) -> None:
+def test_tables_are_symmetric_over_single_characters(kind: str) -> None:
     mapping = Confusion.of_kinds(kind).mapping
     assert len(mapping) > 8000
     for char, others in mapping.items():
@@ -34,24 +34,24 @@ def test_a_table_is_of_single_characters_symmetrical_and_without_the_character_i
         assert all(mapping[other][char] == cost for other, cost in others.items())
 
 
-def test_kinds_add_up() -> None:
+def test_kinds_are_merged() -> None:
     sound, shape = Confusion.of_kinds("sound"), Confusion.of_kinds("shape")
     both = Confusion.of_kinds("sound", "shape")
     assert set(both("待")) == set(sound("待")) | set(shape("待"))
     assert set(sound("境")) < set(Confusion.of_kinds("sound", "near_sound")("境"))
 
 
-def test_what_is_meant_more_often_costs_less() -> None:
+def test_likelier_candidates_cost_less() -> None:
     costs = Confusion.of_kinds(*KINDS)("竟")
     order = ["镜", "净", "精", "近", "章"]  # sounds and looks alike, sounds alike, other tone, near sound, shape
     assert [costs[char] for char in order] == sorted({costs[char] for char in order})
     assert costs["净"] == Confusion.of_kinds("sound")("竟")["净"] == Confusion.of_kinds("sound")("竟")["镜"] == 0
     assert Confusion({"竟": {"境": 0.5}})("竟") == {"境": 0.5}
-    with pytest.raises(ValueError, match="the cost of '境' for '竟' must be a number"):
+    with pytest.raises(ValueError, match="the cost of '境' for '竟' must be finite"):
         Confusion({"竟": {"境": float("nan")}})
 
 
-def test_costs_and_threshold_are_those_that_were_counted() -> None:
+def test_costs_and_threshold_match_the_benchmark() -> None:
     path = Path(__file__).parents[2] / "benchmarks" / "results" / "tta_correction_constants.json"
     counted = json.loads(path.read_text("utf-8"))
     assert counted["costs"] == COSTS
@@ -60,25 +60,25 @@ def test_costs_and_threshold_are_those_that_were_counted() -> None:
     assert max(by_threshold, key=by_threshold.get) == str(DEFAULT_THRESHOLD)
 
 
-def test_costs_of_ones_own() -> None:
+def test_custom_costs() -> None:
     own = Confusion.of_kinds(*KINDS, costs={"other tone": 7.0, "shape too": -0.25})("竟")
     assert [own[char] for char in "镜净精近章"] == [-0.25, 0.0, 7.0, COSTS["near sound"], COSTS["shape"]]
-    with pytest.raises(ValueError, match="there is no cost 'tone', only same tone, other tone"):
+    with pytest.raises(ValueError, match=r"expected a cost from same tone, other tone.*got 'tone'"):
         Confusion.of_kinds(*KINDS, costs={"tone": 1.0})
 
 
-def test_what_is_in_no_table_has_no_candidates() -> None:
+def test_unknown_characters_have_no_candidates() -> None:
     confusion = Confusion.of_kinds(*KINDS)
     assert confusion("龘") == confusion("a") == confusion("") == {}
 
 
-def test_a_word_differs_in_one_character_unless_it_has_an_entry() -> None:
+def test_a_words_candidates_differ_in_one_character_unless_it_has_an_entry() -> None:
     confusion = Confusion({"在": ["再", "载"], "见": ["现"], "在于": ["载于"]})
     assert list(confusion("在见")) == ["再见", "载见", "在现"]
     assert list(confusion("在于")) == ["载于"]
 
 
-def test_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_file(tmp_path: Path) -> None:
     plain, lines = tmp_path / "mine.tsv", tmp_path / "mine.jsonl"
     plain.write_bytes("\ufeff竟\t境竞\n\n在\t再 载\r\n竟\t静 境\n因该\t应该 应当".encode())
     rows = [{"text": "竟", "candidates": "境竞"}, {"text": "在", "candidates": ["再", "载"]}]
@@ -96,9 +96,9 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     [
         ("a.tsv", "竟\t境\n再 在\n", "line 2: expected a text, a tab"),
         ("a.tsv", "竟\t境\t静\n", "line 1: expected a text, a tab"),
-        ("a.tsv", "因该\t应该 应\n", "line 1: '因该' has 2 characters, '应' 1"),
-        ("a.tsv", "a\tb\n", "line 1: expected Chinese characters, got 'a'"),
-        ("a.tsv", "\n", "holds no candidates"),
+        ("a.tsv", "因该\t应该 应\n", "line 1: expected candidates of 2 characters for '因该', got '应' with 1"),
+        ("a.tsv", "a\tb\n", "line 1: expected only Chinese characters, got 'a'"),
+        ("a.tsv", "\n", "expected at least one line with candidates"),
         ("a.jsonl", '{"text": "竟"}\n', "line 1: expected .jsonl: an object"),
         ("a.jsonl", '{"text": "竟", "candidates": [1]}\n', "line 1: expected .jsonl: an object"),
         ("a.jsonl", "竟\n", "line 1: expected .jsonl: an object"),
@@ -117,5 +117,5 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="no kind of confusion 'colour', only sound, near_sound, shape"):
+    with pytest.raises(ValueError, match="kind of confusion from sound, near_sound, shape, got 'colour'"):
         Confusion.of_kinds("colour")

@@ -1,4 +1,4 @@
-"""One rule for every function that takes texts: any iterable of strings, and a string is one text."""
+"""All functions that take texts take any iterable of strings; a string is one text."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,7 +54,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_every_form_gives_what_a_list_gives(pair, function: Any, form: Callable[[list[str]], Iterable[str]]) -> None:
+def test_every_form_equals_a_list(pair, function: Any, form: Callable[[list[str]], Iterable[str]]) -> None:
     assert function(*pair, form(TEXTS)) == function(*pair, TEXTS)
 
 
@@ -74,18 +74,18 @@ class TestOneText:
             (np.array("天气"), "an iterable of texts, got ndarray"),
             (["天气", None], "text 1 must be a string, got NoneType"),
             (pd.Series(["天气", np.nan]), "text 1 must be a string, got float"),
-            (["\ud800"], "text 0 holds half a surrogate pair"),
+            (["\ud800"], "text 0 contains an unpaired surrogate"),
         ],
         ids=["table", "dictionary", "bytes", "number", "none", "array of one", "none in it", "nan in it", "surrogate"],
     )
-    def test_what_is_no_text_is_named(self, pair, function: Any, given: Any, message: str) -> None:
+    def test_non_texts_are_refused(self, pair, function: Any, given: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             function(*pair, given)
 
 
 @pytest.mark.parametrize("form", ["tuple", "array", "series"])
 @pytest.mark.parametrize("task", PIPELINES)
-def test_pipelines_take_them_too(pair, task: str, form: str) -> None:
+def test_pipelines_take_every_form(pair, task: str, form: str) -> None:
     kind, options = PIPELINES[task]
     pipe = kind(model=pair[0], tokenizer=pair[1], **options)
     assert repr(pipe(FORMS[form](TEXTS))) == repr(pipe(TEXTS))
@@ -94,24 +94,24 @@ def test_pipelines_take_them_too(pair, task: str, form: str) -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("GPT2LMHeadModel", "scores are of the next token"),
-        ("PerformerBertForCausalLM", "scores are of the next token"),
-        ("WoBertForCausalLM", "scores are of the next token"),
-        ("BertModel", "no scores of the vocabulary"),
-        ("TtaModel", "no scores of the vocabulary"),
-        ("BertForSequenceClassification", "no scores of the vocabulary"),
-        ("WoBertForTokenClassification", "no scores of the vocabulary"),
+        ("GPT2LMHeadModel", "predicts the next token"),
+        ("PerformerBertForCausalLM", "predicts the next token"),
+        ("WoBertForCausalLM", "predicts the next token"),
+        ("BertModel", "does not score the vocabulary"),
+        ("TtaModel", "does not score the vocabulary"),
+        ("BertForSequenceClassification", "does not score the vocabulary"),
+        ("WoBertForTokenClassification", "does not score the vocabulary"),
         ("a decoder under another name", "do not depend on the tokens after it"),
     ],
 )
 @pytest.mark.parametrize("function", ["score_texts", "Corrector.correct", "rerank"])
 def test_only_a_masked_language_model_scores(pair, tmp_path: Path, head: str, message: str, function: str) -> None:
-    with pytest.raises(ValueError, match=f"a masked language model is needed.*{message}"):
+    with pytest.raises(ValueError, match=f"expected a masked language model.*{message}"):
         FUNCTIONS[function](head_of(head, pair[0].config), pair[1], TEXTS)
 
 
 @pytest.mark.parametrize("head", ["BertForPreTraining", "WoBertForPreTraining", "NezhaForPreTraining"])
-def test_a_pre_training_head_scores_as_its_masked_language_model(pair, tmp_path: Path, head: str) -> None:
+def test_a_pre_training_head_scores_like_its_masked_language_model(pair, tmp_path: Path, head: str) -> None:
     model = head_of(head, pair[0].config)
     model.save_pretrained(tmp_path)
     alone = head_of(head.replace("PreTraining", "MaskedLM"), pair[0].config).from_pretrained(tmp_path).eval()

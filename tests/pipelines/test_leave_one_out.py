@@ -1,4 +1,4 @@
-"""Log-probabilities of p(token | all others) against the plain definition: mask one token, read its scores."""
+"""log p(token | all others), compared with the definition: mask one token, read its scores."""
 
 import pytest
 import torch
@@ -33,9 +33,9 @@ MODELS = {
     "ModernBertForMaskedLM": {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
     "DebertaV2ForMaskedLM": {"legacy": False, "relative_attention": False, "pos_att_type": []},
 }
-# Its head wants the embeddings as well: used as a whole.
-NOT_APART = {"DebertaV2ForMaskedLM"}
-# They mix tokens by something else than attention, which no mask keeps away from the padding.
+# Their head also needs the embeddings, so they are used as a whole.
+NOT_SPLIT = {"DebertaV2ForMaskedLM"}
+# They mix tokens without attention, so no mask excludes the padding.
 LEAKING = {
     "ConvBertForMaskedLM": {**SIZES, "embedding_size": 16, "conv_kernel_size": 3},
     "MobileBertForMaskedLM": {**SIZES, "embedding_size": 8, "true_hidden_size": 16, "intra_bottleneck_size": 16},
@@ -52,13 +52,13 @@ def make(name: str) -> nn.Module:
     options = LEAKING.get(name) or (MODELS[name] if name.startswith("Distil") else {**SIZES, **MODELS[name]})
     model = cls(cls.config_class(**options)).eval()
     for parameter in model.parameters():
-        # Biases too: a head that is skipped or entered twice would otherwise not be noticed.
+        # Biases too, to detect a head that is skipped or applied twice.
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model
 
 
 def collect(model: nn.Module, **options) -> tuple[torch.Tensor, list[int]]:
-    """Log-probabilities [batch, length, vocabulary], NaN where none came, and how many came a call."""
+    """Return log-probabilities [batch, length, vocabulary], NaN where there are none, and the number per call."""
     found = torch.full((*IDS.shape, VOCABULARY), torch.nan)
 
     def reduce(scores: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> int:
@@ -82,17 +82,17 @@ def by_definition(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_masking_is_the_plain_definition(name: str) -> None:
+def test_masking_equals_the_definition(name: str) -> None:
     model = make(name)
     expected = by_definition(model)
     assert expected[WANTED].std() > 0.1
     found, _ = collect(model)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
-    assert (trunk_and_head(model, IDS[:1]) is None) == (name in NOT_APART)
+    assert (trunk_and_head(model, IDS[:1]) is None) == (name in NOT_SPLIT)
 
 
 class Tempered(transformers.BertForMaskedLM):
-    """Does something to the scores behind its head."""
+    """Changes the scores after its head."""
 
     def forward(self, *arguments, **options):
         output = super().forward(*arguments, **options)
@@ -100,7 +100,7 @@ class Tempered(transformers.BertForMaskedLM):
         return output
 
 
-def test_a_head_that_is_not_all_is_not_believed() -> None:
+def test_an_incomplete_head_is_not_used() -> None:
     torch.manual_seed(0)
     model = Tempered(transformers.BertConfig(**SIZES)).eval()
     found, _ = collect(model)
@@ -113,7 +113,7 @@ def test_a_head_that_is_not_all_is_not_believed() -> None:
     [({"batch_tokens": 1}, 9), ({"batch_tokens": 14}, 5), ({"scores_at_once": 1}, 9), ({"scores_at_once": 60}, 5)],
     ids=str,
 )
-def test_chunks_change_nothing(options: dict[str, int], calls: int) -> None:
+def test_chunk_sizes_do_not_change_results(options: dict[str, int], calls: int) -> None:
     model = make("BertForMaskedLM")
     found, sizes = collect(model, **options)
     torch.testing.assert_close(found, by_definition(model), atol=2e-5, rtol=0, equal_nan=True)
@@ -122,7 +122,7 @@ def test_chunks_change_nothing(options: dict[str, int], calls: int) -> None:
 
 def test_only_wanted_states_reach_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("WoBertForMaskedLM")
-    collect(model)  # the parts are compared with the whole once
+    collect(model)  # compares the parts with the whole model once
     seen: list[int] = []
     model.cls.register_forward_hook(lambda module, arguments, output: seen.append(output[..., 0].numel()))
     collect(model)
@@ -130,13 +130,13 @@ def test_only_wanted_states_reach_the_vocabulary(monkeypatch: pytest.MonkeyPatch
 
 
 class AtOnce(transformers.BertForMaskedLM):
-    """Says that it predicts all tokens at once (it does not: enough to see which way is taken)."""
+    """Claims to predict all tokens at once (it does not, but this shows which method is used)."""
 
     predicts_all_tokens_at_once = True
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 14, 8192])
-def test_one_pass_reads_the_scores_where_they_are(batch_tokens: int) -> None:
+def test_one_pass_returns_the_scores_of_each_position(batch_tokens: int) -> None:
     torch.manual_seed(0)
     model = AtOnce(transformers.BertConfig(**SIZES)).eval()
     with torch.no_grad():
@@ -146,7 +146,7 @@ def test_one_pass_reads_the_scores_where_they_are(batch_tokens: int) -> None:
     assert found[~WANTED].isnan().all()
 
 
-def test_a_model_in_training_is_evaluated_and_trains_on() -> None:
+def test_training_mode_is_restored() -> None:
     model = make("BertForMaskedLM")
     expected = by_definition(model)
     model.train()
@@ -172,7 +172,7 @@ def test_token_types_are_used() -> None:
     assert (other - plain)[WANTED].abs().max() > 0.1
 
 
-def test_nothing_wanted_is_nothing_done() -> None:
+def test_no_positions_need_no_forward_pass() -> None:
     model = make("BertForMaskedLM")
     assert leave_one_out(model, IDS, None, torch.zeros_like(WANTED), print, mask_token_id=MASK) == []
 
@@ -180,28 +180,28 @@ def test_nothing_wanted_is_nothing_done() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "one_pass"}, "sees the token that it is to predict"),
+        ({"method": "one_pass"}, "one_pass needs a model that does not see the token"),
         ({"method": "twice"}, "method must be one of"),
-        ({"mask_token_id": None}, "this tokenizer has none"),
-        ({"positions": WANTED[:1]}, r"positions must be of input_ids' shape \[3, 7\], got \[1, 7\]"),
-        ({"positions": ~WANTED}, "some are padding"),
+        ({"mask_token_id": None}, "masking needs a tokenizer with a mask token"),
+        ({"positions": WANTED[:1]}, r"positions must have the shape of input_ids \[3, 7\], got \[1, 7\]"),
+        ({"positions": ~WANTED}, "got some where attention_mask is 0"),
     ],
     ids=["leak", "method", "mask", "shape", "padding"],
 )
-def test_a_wrong_call_is_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         collect(make("BertForMaskedLM"), **options)
 
 
-def test_the_method_goes_by_the_model() -> None:
+def test_the_method_depends_on_the_model() -> None:
     assert chosen_method(make("BertForMaskedLM")) == "masking"
     assert chosen_method(AtOnce(transformers.BertConfig(**SIZES))) == "one_pass"
     assert chosen_method(AtOnce(transformers.BertConfig(**SIZES)), "masking") == "masking"
 
 
 @torch.no_grad()
-def by_definition_alone(model: nn.Module) -> torch.Tensor:
-    """As `by_definition`, of rows without padding."""
+def by_definition_unpadded(model: nn.Module) -> torch.Tensor:
+    """`by_definition` for rows without padding."""
     expected = torch.full((*IDS.shape, VOCABULARY), torch.nan)
     for row, column in WANTED.nonzero().tolist():
         ids = IDS[row : row + 1, : REAL[row].sum()].clone()
@@ -211,9 +211,9 @@ def by_definition_alone(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", *LEAKING])
-def test_what_else_is_in_the_batch_does_not_matter(name: str) -> None:
+def test_other_rows_of_the_batch_do_not_matter(name: str) -> None:
     model = make(name)
-    expected = by_definition_alone(model)
+    expected = by_definition_unpadded(model)
     assert ((by_definition(model) - expected)[WANTED].abs().max() > 1e-3) == (name in LEAKING)
     found, calls = collect(model)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, equal_nan=True)
@@ -224,7 +224,7 @@ class LeakingAtOnce(transformers.ConvBertForMaskedLM):
     predicts_all_tokens_at_once = True
 
 
-def test_nor_in_one_pass() -> None:
+def test_other_rows_do_not_matter_in_one_pass() -> None:
     torch.manual_seed(0)
     model = LeakingAtOnce(transformers.ConvBertConfig(**LEAKING["ConvBertForMaskedLM"])).eval()
     found, _ = collect(model, mask_token_id=None)
@@ -234,25 +234,25 @@ def test_nor_in_one_pass() -> None:
         torch.testing.assert_close(found[row][WANTED[row]], expected[WANTED[row, : real.sum()]], atol=2e-5, rtol=0)
 
 
-def test_a_model_that_sees_padding_wants_it_on_the_right() -> None:
+def test_a_model_that_sees_padding_needs_it_on_the_right() -> None:
     left, ids = REAL.flip(1), IDS.flip(1)
     with pytest.raises(ValueError, match="pad its rows on the right only"):
         leave_one_out(make("FNetForMaskedLM"), ids, left.long(), left, lambda *_: None, mask_token_id=MASK)
 
 
-def put_trunk(model: nn.Module) -> None:
+def replace_trunk(model: nn.Module) -> None:
     model.distilbert = other(model).distilbert
 
 
-def put_head(model: nn.Module) -> None:
+def replace_head(model: nn.Module) -> None:
     model.set_output_embeddings(other(model).vocab_projector)
 
 
-def put_nothing_in_the_heads_middle(model: nn.Module) -> None:
+def remove_head_norm(model: nn.Module) -> None:
     model.vocab_layer_norm = nn.Identity()
 
 
-def put_layer(model: nn.Module) -> None:
+def replace_layer(model: nn.Module) -> None:
     model.distilbert.transformer.layer[0] = other(model).distilbert.transformer.layer[0]
 
 
@@ -261,8 +261,8 @@ def other(model: nn.Module) -> nn.Module:
     return type(model)(model.config).eval()
 
 
-@pytest.mark.parametrize("change", [put_trunk, put_head, put_nothing_in_the_heads_middle, put_layer])
-def test_a_changed_model_gives_its_new_scores(change) -> None:
+@pytest.mark.parametrize("change", [replace_trunk, replace_head, remove_head_norm, replace_layer])
+def test_a_modified_model_gives_its_new_scores(change) -> None:
     model = make("DistilBertForMaskedLM")
     before, _ = collect(model)
     change(model)
@@ -271,7 +271,7 @@ def test_a_changed_model_gives_its_new_scores(change) -> None:
     assert (found - before)[WANTED].abs().max() > 1e-2
 
 
-def test_what_was_found_out_is_found_out_again_where_the_parts_were_changed() -> None:
+def test_cached_facts_are_renewed_after_a_module_is_replaced() -> None:
     model = make("BertForMaskedLM")
     assert trunk_and_head(model, IDS[:1]) is not None
     model.cls = other(model).cls
@@ -280,10 +280,10 @@ def test_what_was_found_out_is_found_out_again_where_the_parts_were_changed() ->
 
 
 @pytest.mark.parametrize("where", ["first", "later"])
-def test_scores_that_are_no_numbers_are_refused(where: str) -> None:
+def test_nonfinite_scores_are_refused(where: str) -> None:
     model = make("BertForMaskedLM")
     with torch.no_grad():
-        # Of the first row's first token, on which the parts are compared with the whole, or of another one.
+        # Either a token of the sample on which the parts are compared, or another one.
         model.bert.embeddings.word_embeddings.weight[IDS[0, 1] if where == "first" else IDS[1, 5]] = torch.nan
     with pytest.raises(ValueError, match=r"scores are not finite in float32: the model's weights are damaged"):
         collect(model)

@@ -1,4 +1,4 @@
-"""Models whose positions go beyond their table read long texts whole, in every function that takes texts."""
+"""Models whose positions extend beyond their table read long texts whole, in every function for texts."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def tokenizer_of(folder: Path) -> WoBertTokenizer:
     return WoBertTokenizer.from_pretrained(folder)
 
 
-def test_pairs_that_differ_beyond_the_table_differ(folder: Path) -> None:
+def test_differences_beyond_the_table_count(folder: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     same, start = "".join(CHARACTERS[:10]) * 4, CHARACTERS[0]
     pairs = [(start, same + CHARACTERS[11] * 9), (start, same + CHARACTERS[12] * 9)]
@@ -50,7 +50,7 @@ def test_pairs_that_differ_beyond_the_table_differ(folder: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_sentence_vectors_are_of_one_pass(folder: Path) -> None:
+def test_sentence_vectors_need_one_pass(folder: Path) -> None:
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), tokenizer_of(folder)
     text = "".join(CHARACTERS) * 3
     ids = tokenizer(text, return_tensors="pt")
@@ -59,13 +59,13 @@ def test_sentence_vectors_are_of_one_pass(folder: Path) -> None:
     torch.testing.assert_close(torch.tensor(sentence_vectors(model, tokenizer, text)[0]), expected)
 
 
-def test_scores_are_of_one_window_and_lengths_are_the_models(folder: Path) -> None:
+def test_scores_need_one_window_and_lengths_are_the_models(folder: Path) -> None:
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder).eval(), tokenizer_of(folder)
     (score,) = score_texts(model, tokenizer, "".join(CHARACTERS) * 3)
     assert score.windows == 1
     (score,) = score_texts(model, tokenizer, "".join(CHARACTERS) * 3, max_length=50)
     assert score.windows > 1
-    # A tokenizer's bound is a default; what is asked for is bounded by the model.
+    # The tokenizer's limit is a default; the model's limits the requested length.
     tokenizer.model_max_length = 20
     assert longest_row(model, tokenizer) == 20
     assert score_texts(model, tokenizer, "".join(CHARACTERS) * 3, max_length=512)[0].windows == 1
@@ -75,13 +75,13 @@ def test_scores_are_of_one_window_and_lengths_are_the_models(folder: Path) -> No
 
 
 @pytest.mark.parametrize("rows", [512, 1023, 1024, 2048])
-def test_large_tables_are_no_lack_of_a_bound(rows: int) -> None:
+def test_large_tables_are_limits(rows: int) -> None:
     config = PerformerBertConfig(**{**OPTIONS, "max_position_embeddings": rows})
     model, unbounded = type("Model", (), {"config": config})(), type("T", (), {"model_max_length": int(1e30)})()
     assert longest_row(model, unbounded) == longest_possible(model, unbounded) == rows**2
 
 
-def test_a_sentence_transformer_reads_as_far(folder: Path, tmp_path: Path) -> None:
+def test_a_sentence_transformer_reads_the_whole_text(folder: Path, tmp_path: Path) -> None:
     text = "".join(CHARACTERS) * 3
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), tokenizer_of(folder)
     expected = torch.tensor(sentence_vectors(model, tokenizer, text))

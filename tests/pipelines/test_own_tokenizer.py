@@ -1,4 +1,4 @@
-"""A tokenizer that cannot be the model's is refused by scoring, correction and vectors; another's is warned of."""
+"""Scoring, correction and vectors refuse a tokenizer that cannot be the model's, and warn about another's."""
 
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,6 @@ def test_nothing_but_special_tokens(use: str, tmp_path: Path) -> None:
 def test_another_vocabulary(use: str, tmp_path: Path) -> None:
     own = tokenizer_of(tmp_path, "天气不错")
     model = model_of(own)
-    USES[use](model, own)  # a warning from here would be an error
+    USES[use](model, own)  # a warning here would be an error
     with pytest.warns(UserWarning, match="results will be meaningless"):
         USES[use](model, tokenizer_of(tmp_path, "气天不错"))

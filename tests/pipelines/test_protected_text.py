@@ -1,4 +1,4 @@
-"""What correction leaves alone, what costs more, and the threshold that calibration finds."""
+"""Protected text, costs of changes within words, and the calibrated threshold."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_protected_words_and_numbers_stay(known) -> None:
         ("", ["天"], set()),
     ],
 )
-def test_what_is_never_changed(text: str, words: list[str], kept: set[int]) -> None:
+def test_protected_places(text: str, words: list[str], kept: set[int]) -> None:
     assert Protection(words).never_changed(text) == kept
 
 
@@ -77,7 +77,7 @@ def test_changes_within_words_cost_more(known) -> None:
         assert one.gain == pytest.approx(by_place[one.start].gain - costs[one.start])
 
 
-def test_the_costs_are_those_that_were_counted() -> None:
+def test_the_costs_match_the_benchmark() -> None:
     found = json.loads((RESULTS / "correction_words.json").read_text("utf-8"))["costs"]
     assert {int(length): cost for length, cost in found.items()} == WORD_COSTS
 
@@ -86,7 +86,7 @@ def test_the_costs_are_those_that_were_counted() -> None:
     ("words", "message"),
     [("逆竟", "single string"), ([""], "1 to 100 characters"), ([3], "1 to 100"), (["长" * 101], "1 to 100")],
 )
-def test_bad_words_are_named(known, words: Any, message: str) -> None:
+def test_invalid_words_are_refused(known, words: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Corrector(*known, protect=words)
 
@@ -97,13 +97,13 @@ class TestCalibration:
     def test_a_model_that_knows_the_texts_gets_a_threshold(self, known) -> None:
         found = calibrate_correction(Corrector(*known, threshold=0.0), self.TEXTS, precision=0.6)
         assert found.threshold is not None and found.precision >= 0.6 and found.recall > 0
-        # At the threshold, the right texts are hardly changed.
+        # At the threshold, correct texts hardly change.
         changed = [
             one.corrected != one.text for one in Corrector(*known, threshold=found.threshold).correct(self.TEXTS)
         ]
         assert sum(changed) / len(changed) == pytest.approx(found.changed)
 
-    def test_a_model_that_knows_nothing_gets_none_and_is_refused(self, tmp_path: Path) -> None:
+    def test_a_model_that_knows_nothing_is_refused(self, tmp_path: Path) -> None:
         model, tokenizer = make("tta", tmp_path)
         ignorant = Neighbours(tokenizer, []).eval()
         ignorant.after.data += torch.linspace(0, 1e-6, ignorant.after.numel()).view_as(ignorant.after)
@@ -116,9 +116,9 @@ class TestCalibration:
             Corrector(again, tokenizer)
         assert Corrector(again, tokenizer, threshold=3.0).threshold == 3.0
 
-    def test_wrong_changes_beside_and_at_the_error_count(self, known) -> None:
+    def test_wrong_changes_at_and_next_to_the_error_count(self, known) -> None:
         class Careless(Corrector):
-            """Changes nothing in a right text; restores every tenth error, and makes another of the rest."""
+            """Keeps correct texts, corrects every tenth error, and changes the others to another error."""
 
             calls = 0
 
@@ -145,20 +145,20 @@ class TestCalibration:
         found = calibrate_correction(Careless(*known, threshold=0.0), RIGHT * 250)
         assert found.threshold is None and found.precision == pytest.approx(0.1, abs=0.02)
 
-    def test_few_texts_are_no_verdict_on_a_model(self, known) -> None:
+    def test_too_few_texts_are_refused(self, known) -> None:
         with pytest.raises(ValueError, match=r"texts are too few to tell: none of them would be changed.*give"):
             calibrate_correction(Corrector(*known, threshold=0.0), RIGHT * 34, precision=0.95)
 
     @pytest.mark.parametrize(
         "found", [{"threshold": [5]}, {"threshold": "x"}, {"threshold": float("nan")}, {}, 7, "x"]
     )
-    def test_a_threshold_that_is_none_is_named(self, tmp_path: Path, found: Any) -> None:
+    def test_an_invalid_threshold_is_refused(self, tmp_path: Path, found: Any) -> None:
         model, tokenizer = make("bert", tmp_path)
         model.config.correction = found
         with pytest.raises(ValueError, match="correction should hold a finite threshold or null"):
             Corrector(model, tokenizer)
 
-    def test_a_threshold_holds_for_its_candidates(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_threshold_applies_to_its_candidates(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         model, tokenizer = make("bert", tmp_path)
         model.config.correction = {"threshold": 4.5, "candidates": "confusion"}
         assert Corrector(model, tokenizer).threshold == 4.5 and "calibrated" not in caplog.text
@@ -184,6 +184,6 @@ class TestCalibration:
             (["hello"] * 50, {}, "at least 100 texts with Chinese characters"),
         ],
     )
-    def test_what_cannot_be_calibrated(self, known, texts: list[str], options: dict, message: str) -> None:
+    def test_invalid_calibrations_are_refused(self, known, texts: list[str], options: dict, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             calibrate_correction(Corrector(*known, threshold=0.0), texts, **options)

@@ -1,4 +1,4 @@
-"""Sentence vectors: the original's, and what is defined for texts that are long, empty, or special."""
+"""Sentence vectors compared with the original's, and for long, empty and special texts."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from kexue_hf import NezhaConfig, NezhaModel, TtaConfig, TtaForMaskedLM, TtaModel, WoBertConfig, WoBertModel, convert
-from kexue_hf.pipelines.sentence_vectors import ids_left_out, sentence_vectors
+from kexue_hf.pipelines.sentence_vectors import excluded_ids, sentence_vectors
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tta_tf_ckpt"
 TOLERANCE = 5e-5
 
 
 class Ids:
-    """A tokenizer of texts that are numbers, "7 8 9", with a token before and one after."""
+    """A tokenizer of numbers such as "7 8 9", with special tokens before and after."""
 
     model_max_length = int(1e30)
     pad_token_id = 0
@@ -79,7 +79,7 @@ def test_ids_have_the_originals_vectors(golden, batch: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tta", "wobert", "nezha"])
-def test_it_is_the_mean_of_the_own_tokens_states(kind: str) -> None:
+def test_the_vector_is_the_mean_of_the_texts_own_tokens(kind: str) -> None:
     model = tiny(kind)
     with torch.no_grad():
         states = model(torch.tensor([[3, 7, 8, 9, 1]])).last_hidden_state[0]
@@ -88,7 +88,7 @@ def test_it_is_the_mean_of_the_own_tokens_states(kind: str) -> None:
     np.testing.assert_allclose(found[0], states[1:-1].mean(0).numpy(), atol=1e-6)
 
 
-def test_batches_do_not_change_it() -> None:
+def test_batch_sizes_do_not_change_vectors() -> None:
     generator = np.random.default_rng(0)
     texts = [numbers(*generator.integers(5, 60, size)) for size in generator.integers(0, 60, 40)]
     model = tiny()
@@ -99,7 +99,7 @@ def test_batches_do_not_change_it() -> None:
 
 @pytest.mark.parametrize("length", [13, 14, 15, 27, 40])
 def test_every_token_of_a_long_text_counts_once(length: int) -> None:
-    """With a layer whose states are those of the token alone, the mean is the same however the text was cut."""
+    """If each state depends only on its token, the mean does not depend on the windows."""
     model = tiny("wobert", positions=64)
     with torch.no_grad():
         model.embeddings.position_embeddings.weight.zero_()
@@ -122,20 +122,20 @@ def test_a_long_text_is_read_in_windows_with_context_on_both_sides() -> None:
     np.testing.assert_allclose(found[0], torch.cat(parts).mean(0).numpy(), atol=1e-6)
 
 
-def test_texts_without_own_tokens_are_zeros() -> None:
+def test_texts_without_tokens_are_zeros() -> None:
     found = sentence_vectors(tiny(), Ids(), ["", numbers(1), numbers(9), "  "], normalize=True)
     assert not found[[0, 1, 3]].any()
     assert np.linalg.norm(found[2]) == pytest.approx(1)
 
 
-def test_no_texts_are_no_rows() -> None:
+def test_no_texts_give_no_rows() -> None:
     assert sentence_vectors(tiny(), Ids(), []).shape == (0, 16)
 
 
-def test_a_tokenizer_without_special_tokens_and_one_with_several() -> None:
+def test_tokenizers_without_and_with_several_special_tokens() -> None:
     model = tiny()
-    assert ids_left_out(Ids((), ())) == {0}
-    assert ids_left_out(Ids((5, 3), (1, 6))) == {0, 1, 3, 5, 6}
+    assert excluded_ids(Ids((), ())) == {0}
+    assert excluded_ids(Ids((5, 3), (1, 6))) == {0, 1, 3, 5, 6}
     with torch.no_grad():
         states = model(torch.tensor([[7, 8]])).last_hidden_state[0]
     np.testing.assert_allclose(
@@ -151,7 +151,7 @@ def test_the_mode_and_the_head_do_not_matter() -> None:
     np.testing.assert_array_equal(found, sentence_vectors(model.bert, Ids(), [numbers(7, 8, 9)]))
 
 
-def test_layers_are_those_of_the_hidden_states() -> None:
+def test_layers_index_the_hidden_states() -> None:
     model = tiny()
     with torch.no_grad():
         states = model(torch.tensor([[3, 7, 8, 1]]), output_hidden_states=True).hidden_states
@@ -164,7 +164,7 @@ def test_layers_are_those_of_the_hidden_states() -> None:
     ("arguments", "message"),
     [
         ({"texts": ["7", None]}, "text 1 must be a string, got NoneType"),
-        ({"texts": ["\ud800"]}, "half a surrogate pair"),
+        ({"texts": ["\ud800"]}, "contains an unpaired surrogate"),
         ({"batch_tokens": 0}, "at least 1"),
         ({"max_length": 17}, "from 3 to 16"),
         ({"max_length": 2}, "from 3 to 16"),
@@ -172,7 +172,7 @@ def test_layers_are_those_of_the_hidden_states() -> None:
     ],
     ids=["not-a-string", "half-a-pair", "no-batch", "beyond-the-positions", "no-room", "no-such-layer"],
 )
-def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sentence_vectors(tiny(), Ids(), **({"texts": ["7"]} | arguments))
 
@@ -197,7 +197,7 @@ def test_a_model_that_sees_padding_never_gets_any() -> None:
     np.testing.assert_allclose(sentence_vectors(model, Ids(), texts), alone, atol=1e-6)
 
 
-def test_long_texts_in_a_model_whose_positions_begin_late() -> None:
+def test_long_texts_in_a_model_with_offset_positions() -> None:
     from transformers import RobertaConfig, RobertaModel
 
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "num_hidden_layers": 1}
@@ -208,7 +208,7 @@ def test_long_texts_in_a_model_whose_positions_begin_late() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_vectors_that_are_no_numbers_are_refused(dtype: torch.dtype) -> None:
+def test_nonfinite_vectors_are_refused(dtype: torch.dtype) -> None:
     model = tiny().to(dtype)
     with torch.no_grad():
         model.embeddings.LayerNorm.weight.fill_(torch.finfo(dtype).max)

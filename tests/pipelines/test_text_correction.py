@@ -1,4 +1,4 @@
-"""Corrections: the figures are the model's, nothing else is touched, and odd input is defined."""
+"""Corrections have the model's figures, change nothing else, and are defined for unusual input."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def known(tta):
 
 @torch.no_grad()
 def by_masking(model: Any, tokenizer: Any, text: str) -> dict[tuple[int, int], torch.Tensor]:
-    """{(start, end): log-probabilities of the vocabulary} of each token of a text that fits, one row at a time."""
+    """Return {(start, end): log-probabilities} of each token of a text that fits, one row at a time."""
     encoded = tokenizer(text, return_tensors="pt", return_offsets_mapping=True)
     ids, found = encoded["input_ids"], {}
     for column, (start, end) in enumerate(encoded["offset_mapping"][0].tolist()):
@@ -49,7 +49,7 @@ def by_masking(model: Any, tokenizer: Any, text: str) -> dict[tuple[int, int], t
 
 
 @pytest.mark.parametrize("candidates", ["confusion", "top_k", "sound+shape"])
-def test_every_figure_is_that_of_the_model(candidates: str, pair) -> None:
+def test_every_figure_is_the_models(candidates: str, pair) -> None:
     model, tokenizer = pair
     source = candidate_source(candidates)
     ids = tokenizer.get_vocab()
@@ -94,13 +94,13 @@ def test_an_error_is_found_and_reported_with_its_place(known) -> None:
     assert 0 < sum(candidate["probability"] for candidate in correction["candidates"]) <= 1
 
 
-def test_what_is_right_stays(known) -> None:
+def test_correct_texts_stay(known) -> None:
     for text, found in zip(RIGHT, Corrector(*known).correct(RIGHT), strict=True):
         assert (found.text, found.corrected, found.corrections) == (text, text, [])
 
 
 @pytest.mark.parametrize("offset", [-1e-4, 1e-4])
-def test_the_threshold_is_the_least_gain(offset: float, known) -> None:
+def test_the_threshold_is_the_minimum_gain(offset: float, known) -> None:
     text = "遇到逆竟时"
     (gain,) = (one.gain for one in Corrector(*known).propose([text])[0] if one.original == "竟")
     found = Corrector(*known, threshold=gain + offset).correct([text])[0]
@@ -123,8 +123,8 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_nothing_else_is_ever_touched(name: str, pair) -> None:
-    """With every Chinese character replaced that can be, what surrounds them is the same code points."""
+def test_only_chinese_characters_change(name: str, pair) -> None:
+    """With every replaceable character replaced, all other code points stay."""
     text = ODD[name]
     corrector = Corrector(*pair, candidates="top_k", threshold=ALL)
     alone, within = corrector.correct([text, f"{text}面对{text}竟{text}"])
@@ -145,7 +145,7 @@ def test_the_length_never_changes_and_words_are_replaced_by_words(tmp_path: Path
         assert all(len(one.original) == len(one.replacement) for one in found.corrections)
         assert {len(one.original) for one in found.corrections} == {1, 2}
     (word,) = (one for one in found.corrections if one.original == "时候")
-    assert word.replacement == "侍候"  # one character sounds the same
+    assert word.replacement == "侍候"  # one character with the same sound
 
 
 def test_a_single_token_has_its_own_candidates(tta) -> None:
@@ -168,14 +168,14 @@ def test_long_texts_are_read_in_windows(pair) -> None:
         if LONG[start:end] in TOKENS and any(other in TOKENS for other in replaceable(LONG[start:end]))
     ]
     assert starts == expected
-    # The first window is scored as the text alone, as far as its middle.
+    # Up to its middle, the first window has the scores of its text alone.
     first = tokenizer.decode(tokenizer(LONG, add_special_tokens=False, verbose=False)["input_ids"][:22])
     first = first.replace(" ", "")
     alone = Corrector(model, tokenizer).propose([first])[0]
     assert alone[0].log_prob == pytest.approx(whole[0].log_prob, abs=1e-5)
 
 
-def test_company_and_order_change_nothing(pair) -> None:
+def test_batch_and_order_do_not_change_results(pair) -> None:
     corrector = Corrector(*pair, threshold=0.5)
     texts = [*TEXTS, LONG, *RIGHT]
     together = corrector.correct(texts)
@@ -201,7 +201,7 @@ def test_a_stream_is_read_as_far_as_needed(known) -> None:
 
 
 def test_a_second_round_sees_the_first_ones_corrections(known) -> None:
-    text = "今天天是汽错"  # 是 and 汽 are both wrong, and each hides the other
+    text = "今天天是汽错"  # 是 and 汽 are both wrong, and each hides the other error
     mine = Confusion({"是": ["气"], "汽": ["不"]})
     gains = [one.gain for one in Corrector(*known, candidates=mine).propose([text])[0]]
     options = {"candidates": mine, "threshold": sum(gains) / 2}
@@ -211,7 +211,7 @@ def test_a_second_round_sees_the_first_ones_corrections(known) -> None:
     assert [one.original for one in twice.corrections] == ["是", "汽"]
 
 
-def test_what_was_changed_stays(known) -> None:
+def test_corrected_places_do_not_change_again(known) -> None:
     to_and_fro = Confusion({"境": ["竟"], "竟": ["境"]})
     for rounds in (1, 2, 5):
         found = Corrector(*known, candidates=to_and_fro, threshold=ALL, rounds=rounds).correct(["遇到逆竟时"])[0]
@@ -219,13 +219,13 @@ def test_what_was_changed_stays(known) -> None:
         assert len(found.corrections) == 1
 
 
-def test_a_confusion_of_ones_own_is_all_there_is(known, tmp_path: Path) -> None:
+def test_a_custom_confusion_set_is_the_only_source(known, tmp_path: Path) -> None:
     (tmp_path / "mine.tsv").write_text("竟\t静\n", encoding="utf-8")
     found = Corrector(*known, candidates=str(tmp_path / "mine.tsv"), threshold=ALL).correct(["遇到逆竟时"])[0]
     assert [one.replacement for one in found.corrections] == ["静"]
 
 
-def test_replacements_are_cut_into_the_string() -> None:
+def test_replacements_are_inserted_into_the_string() -> None:
     made = [Proposal(3, 4, "d", 0.0, (Candidate("D", 0.0),)), Proposal(0, 2, "ab", 0.0, (Candidate("AB", 0.0),))]
     assert replaced("abcdef", made) == "ABcDef"
     assert replaced("abc", []) == "abc"
@@ -246,13 +246,13 @@ def test_replacements_are_cut_into_the_string() -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )
-def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str, tta) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str, tta) -> None:
     with pytest.raises(ValueError, match=message):
         Corrector(*tta, **options)
 
 
 def test_one_pass_needs_a_model_that_does_not_see_the_token(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="sees the token"):
+    with pytest.raises(ValueError, match="one_pass needs a model"):
         Corrector(*make("bert", tmp_path), method="one_pass")
 
 
@@ -263,17 +263,17 @@ ENGLISH = ["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "the", "##s", "1", "龘
 def test_a_vocabulary_without_chinese_characters_is_refused(candidates: str, tta, tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in ENGLISH), encoding="utf-8")
     tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
-    with pytest.raises(ValueError, match=r"no token of .* is a Chinese character, so nothing could be corrected"):
+    with pytest.raises(ValueError, match=r"correction needs a vocabulary of Chinese characters or words"):
         Corrector(tta[0], tokenizer, candidates=candidates)
 
 
 def test_candidates_that_the_vocabulary_lacks_are_refused(tta) -> None:
-    with pytest.raises(ValueError, match="none of the candidates is a token of"):
+    with pytest.raises(ValueError, match="expected candidates that are tokens of"):
         Corrector(*tta, candidates=Confusion({"龘": ["龖"], "竟": ["龖"], "龖": ["竟"]}))
 
 
 @pytest.mark.parametrize("number", [499, 500])
-def test_a_vocabulary_of_few_chinese_characters_is_warned_of(
+def test_a_vocabulary_with_few_chinese_characters_gives_a_warning(
     number: int, tta, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     vocabulary = [*ENGLISH, *(chr(0x4E00 + index) for index in range(number))]
@@ -281,18 +281,18 @@ def test_a_vocabulary_of_few_chinese_characters_is_warned_of(
     tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"))
     Corrector(Neighbours(tokenizer, []), tokenizer, threshold=1.0)
     assert [record.getMessage().partition(" has ")[2] for record in caplog.records] == (
-        ["only 499 tokens of Chinese characters: what is none of them is never corrected"] if number == 499 else []
+        ["only 499 tokens of Chinese characters: others are never corrected"] if number == 499 else []
     )
 
 
 def test_a_tokenizer_without_offsets_is_refused(tmp_path: Path) -> None:
     model, _ = make("bert", tmp_path)
     slow = BertTokenizerLegacy(str(tmp_path / "vocab.txt"))
-    with pytest.raises(ValueError, match="needs a fast tokenizer"):
+    with pytest.raises(ValueError, match="use a fast tokenizer"):
         Corrector(model, slow).correct(["遇到"])
 
 
-def test_a_bert_tokenizer_serves_a_tta(tmp_path: Path) -> None:
+def test_a_tta_works_with_a_bert_tokenizer(tmp_path: Path) -> None:
     model, _ = make("tta", tmp_path)
     found = Corrector(model, BertTokenizer(str(tmp_path / "vocab.txt")), threshold=ALL).correct(["遇到逆竟时"])[0]
     assert isinstance(model, TtaForMaskedLM)

@@ -30,7 +30,7 @@ def assert_same(found: list[dict], expected: list[dict]) -> None:
             assert made["log_prob_replacement"] == pytest.approx(wanted["log_prob_replacement"], abs=1e-4)
 
 
-def test_every_way_of_calling_gives_the_same(pair) -> None:
+def test_every_call_form_gives_the_same(pair) -> None:
     model, tokenizer = pair
     correct = pipeline("text-correction", model=model, tokenizer=tokenizer, threshold=0.5)
     assert type(correct) is TextCorrectionPipeline
@@ -45,14 +45,14 @@ def test_every_way_of_calling_gives_the_same(pair) -> None:
     assert correct([]) == []
 
 
-def test_options_are_the_pipelines_or_the_calls(pair) -> None:
+def test_options_can_be_set_in_the_pipeline_or_the_call(pair) -> None:
     model, tokenizer = pair
     correct = pipeline("text-correction", model=model, tokenizer=tokenizer, threshold=1e9)
     assert correct(LONG)["corrections"] == []
     changed = correct(LONG, threshold=-1e9, shown=2)["corrections"]
     assert len(changed) > 20 and max(len(one["candidates"]) for one in changed) == 2
     assert correct(LONG)["corrections"] == []
-    with pytest.raises(ValueError, match="no option 'top_k', only candidates, threshold"):
+    with pytest.raises(ValueError, match=r"takes the options candidates, threshold, .*got 'top_k'"):
         correct(LONG, top_k=3)
 
 
@@ -71,7 +71,7 @@ json.dump(found, open("found.json", "w"))
 """
 
 
-def test_a_saved_pipeline_needs_no_package(tmp_path: Path) -> None:
+def test_a_saved_pipeline_works_without_the_package(tmp_path: Path) -> None:
     expected = {}
     for kind in ("tta",):
         model, tokenizer = make(kind, tmp_path)

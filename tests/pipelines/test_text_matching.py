@@ -1,4 +1,4 @@
-"""Probabilities that texts match: against single passes of single pairs, truncation, streams, what is refused."""
+"""Probabilities of matches compared with single passes of single pairs; truncation, streams, errors."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def assert_same(found: list[dict[str, float]], expected: list[dict[str, float]])
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 100, 8192], ids="of-{}-tokens".format)
-def test_every_pair_has_what_it_has_alone(matcher, batch_tokens: int) -> None:
+def test_batches_do_not_change_probabilities(matcher, batch_tokens: int) -> None:
     expected = [{name: alone(*matcher, pair, task) for task, name in enumerate(NAMES)} for pair in SHORT]
     assert all(max(one.values()) - min(one.values()) > 1e-2 for one in expected)
     assert_same(list(match_texts(*matcher, SHORT, batch_tokens=batch_tokens)), expected)
@@ -61,13 +61,13 @@ def test_every_pair_has_what_it_has_alone(matcher, batch_tokens: int) -> None:
     ],
     ids=str,
 )
-def test_tasks_are_those_asked_for(matcher, tasks, names: list[str]) -> None:
+def test_requested_tasks_are_returned(matcher, tasks, names: list[str]) -> None:
     everything = list(match_texts(*matcher, SHORT))
     assert_same(list(match_texts(*matcher, SHORT, tasks)), [{name: one[name] for name in names} for one in everything])
 
 
 @pytest.mark.parametrize("batch_tokens", [30, 8192])
-def test_a_pairs_own_task_holds_where_none_is_asked_for(matcher, batch_tokens: int) -> None:
+def test_a_pairs_own_task_is_the_default(matcher, batch_tokens: int) -> None:
     own = ["strict", None, np.int64(2), "loose", "strict"]
     pairs = [{"text_a": a, "text_b": b, "task": task} for (a, b), task in zip(SHORT, own, strict=True)]
     everything = list(match_texts(*matcher, SHORT))
@@ -78,7 +78,7 @@ def test_a_pairs_own_task_holds_where_none_is_asked_for(matcher, batch_tokens: i
 
 
 def test_texts_have_the_originals_probabilities(tmp_path: Path) -> None:
-    """From the texts on: words, segments, all six tasks."""
+    """Checks words, segments and all six tasks."""
     golden = Path(__file__).parents[1] / "golden" / "sohu_matcher_keras_h5"
     convert(golden, tmp_path / "matcher")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "matcher")
@@ -90,7 +90,7 @@ def test_texts_have_the_originals_probabilities(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, wanted, atol=5e-5, rtol=0)
 
 
-def test_a_classifier_of_pairs_is_a_matcher_of_one_task(bert) -> None:
+def test_a_pair_classifier_is_a_matcher_with_one_task(bert) -> None:
     expected = [{ONLY_TASK: alone(*bert, pair)} for pair in SHORT]
     assert len({round(one[ONLY_TASK], 4) for one in expected}) == 4
     assert_same(list(match_texts(*bert, SHORT)), expected)
@@ -103,7 +103,7 @@ def test_a_folded_matcher_has_its_task(matcher) -> None:
     assert_same(list(match_texts(model.fold_task("strict"), tokenizer, PAIRS)), expected)
 
 
-def test_one_task_is_one_pass_a_batch_and_a_few_pairs_are_one_for_all_tasks(matcher, monkeypatch) -> None:
+def test_number_of_passes(matcher, monkeypatch) -> None:
     model, tokenizer = matcher
     given: list[tuple[int, object]] = []
     with monkeypatch.context() as patch:
@@ -123,7 +123,7 @@ def test_one_task_is_one_pass_a_batch_and_a_few_pairs_are_one_for_all_tasks(matc
 
 
 def by_popping(first: list[int], second: list[int], length: int) -> list[int]:
-    """The rule, a token at a time: [CLS] and a [SEP] are the first's, the last [SEP] is the second's."""
+    """Truncate one token at a time: [CLS] and a [SEP] count for the first text, the last [SEP] for the second."""
     first, second = [2, *first, 3], [*second, 3]
     while len(first) + len(second) > length:
         longer = first if len(first) >= len(second) else second
@@ -144,7 +144,7 @@ def test_the_longer_of_two_is_truncated(matcher, length: int) -> None:
             assert row.segments == [0] * (row.ids.index(3) + 1) + [1] * (len(row.ids) - row.ids.index(3) - 1)
 
 
-def test_a_row_is_the_tokenizers(matcher) -> None:
+def test_rows_equal_the_tokenizers(matcher) -> None:
     tokenizer = matcher[1]
     rows = encode_pairs(tokenizer, [TextPair(*pair) for pair in SHORT], pair_frame_of(tokenizer))
     for row, pair in zip(rows, SHORT, strict=True):
@@ -152,7 +152,7 @@ def test_a_row_is_the_tokenizers(matcher) -> None:
         assert (row.ids, row.segments) == (encoded["input_ids"], encoded["token_type_ids"])
 
 
-def test_long_pairs_are_truncated_to_what_the_model_takes(matcher) -> None:
+def test_long_pairs_are_truncated_to_the_models_length(matcher) -> None:
     long = (PAIRS[5][0], PAIRS[5][1])
     cut = (PAIRS[5][0][:11], PAIRS[5][1])  # 16 positions, three special tokens, two of 天气
     assert_same(list(match_texts(*matcher, [long])), list(match_texts(*matcher, [cut])))
@@ -160,7 +160,7 @@ def test_long_pairs_are_truncated_to_what_the_model_takes(matcher) -> None:
     assert_same(list(match_texts(*matcher, [long], max_length=10)), list(match_texts(*matcher, [cut])))
 
 
-def test_a_stream_is_read_no_further_ahead_than_said(matcher) -> None:
+def test_read_ahead_is_bounded(matcher) -> None:
     read = []
 
     def pairs():
@@ -181,7 +181,7 @@ def test_a_stream_is_read_no_further_ahead_than_said(matcher) -> None:
     assert len(read) == 1
 
 
-def test_no_pairs_are_no_results(matcher) -> None:
+def test_no_pairs_give_no_results(matcher) -> None:
     assert list(match_texts(*matcher, [])) == []
 
 
@@ -210,7 +210,7 @@ def test_a_model_that_sees_padding_never_gets_any(tmp_path: Path) -> None:
     assert_same(list(match_texts(model, tokenizer, SHORT)), single)
 
 
-def test_segments_go_to_models_that_tell_them_apart(tmp_path: Path) -> None:
+def test_segments_go_to_models_that_distinguish_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(**{**SIZES, "type_vocab_size": 1})).eval()
     assert len(list(match_texts(model, tokenizer_in(tmp_path), SHORT))) == len(SHORT)
@@ -228,21 +228,21 @@ def test_half_precision(matcher, tmp_path: Path, dtype: torch.dtype) -> None:
         list(match_texts(model, tokenizer, PAIRS))
 
 
-def test_probabilities_near_one_are_told_apart_in_half_precision(tmp_path: Path) -> None:
+def test_probabilities_near_one_differ_in_half_precision(tmp_path: Path) -> None:
     model, tokenizer = make("matcher", tmp_path)
     model.to(torch.bfloat16)
     with torch.no_grad():
         model.classifier.weight.zero_()
         model.classifier.bias.copy_(torch.tensor([0.0, 7.0]))
-    # bfloat16 has nothing between 0.996 and 1.
+    # bfloat16 has no number between 0.996 and 1.
     assert list(next(match_texts(model, tokenizer, SHORT, 0)).values()) == pytest.approx([0.99909], abs=1e-5)
 
 
-def test_a_matcher_with_adapters_of_a_classifier_has_its_tasks(tmp_path: Path) -> None:
+def test_a_matcher_with_peft_adapters_has_its_tasks(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     model, tokenizer = make("matcher", tmp_path)
     expected = list(match_texts(model, tokenizer, SHORT))
-    # Fresh ones change nothing.
+    # New adapters change nothing.
     adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"]))
     assert_same(list(match_texts(adapted, tokenizer, SHORT)), expected)
 
@@ -250,16 +250,16 @@ def test_a_matcher_with_adapters_of_a_classifier_has_its_tasks(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tasks": "lose"}, "unknown task 'lose'; this model knows 'loose', 'strict', '短长匹配A类'"),
-        ({"tasks": 3}, "task ids of this model are 0 to 2, got 3"),
-        ({"tasks": [0, -1]}, "task ids of this model are 0 to 2, got -1"),
-        ({"tasks": [True]}, "by its name or its id, got True"),
-        ({"tasks": True}, "by its name or its id, got True"),
-        ({"tasks": 1.5}, "by its name or its id, got 1.5"),
-        ({"tasks": [np.float64(1)]}, "by its name or its id, got "),
-        ({"tasks": []}, "no tasks are named; this model knows 'loose'"),
-        ({"pairs": {"text_a": "a", "text_b": "b"}}, "got a single dict: put it into a list"),
-        ({"pairs": "ab"}, "got a single str"),
+        ({"tasks": "lose"}, "unknown task 'lose'; this model has 'loose', 'strict', '短长匹配A类'"),
+        ({"tasks": 3}, "task id must be from 0 to 2 for this model, got 3"),
+        ({"tasks": [0, -1]}, "task id must be from 0 to 2 for this model, got -1"),
+        ({"tasks": [True]}, "the name or the id of a task, got True"),
+        ({"tasks": True}, "the name or the id of a task, got True"),
+        ({"tasks": 1.5}, "the name or the id of a task, got 1.5"),
+        ({"tasks": [np.float64(1)]}, "the name or the id of a task, got "),
+        ({"tasks": []}, "at least one task, got none; this model has 'loose'"),
+        ({"pairs": {"text_a": "a", "text_b": "b"}}, "got a dict: put it into a list"),
+        ({"pairs": "ab"}, "got a str: put it into a list"),
         ({"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         ({"pairs_at_once": 0}, "pairs_at_once must be at least 1"),
         ({"max_length": 17}, "max_length must be from 6 to 16 for this model, got 17"),
@@ -267,7 +267,7 @@ def test_a_matcher_with_adapters_of_a_classifier_has_its_tasks(tmp_path: Path) -
     ],
     ids=lambda value: None if isinstance(value, str) else "-".join(map(str, [*value, *value.values()])),
 )
-def test_wrong_arguments_are_named_before_anything_is_read(matcher, arguments: dict, message: str) -> None:
+def test_invalid_arguments_are_refused_before_anything_is_read(matcher, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         match_texts(*matcher, **({"pairs": SHORT} | arguments))
 
@@ -279,36 +279,36 @@ def test_wrong_arguments_are_named_before_anything_is_read(matcher, arguments: d
         ((" \n", "a"), "pair 1: text_a is empty"),
         (("a", "\u200b\ufeff"), "pair 1: text_b is empty"),
         (("a", None), "pair 1: text_b must be a string, got NoneType"),
-        (("a", "\ud800"), "pair 1: text_b holds half a surrogate pair"),
+        (("a", "\ud800"), "pair 1: text_b contains an unpaired surrogate"),
         (("a",), r"pair 1: a pair must be two texts or a dictionary with text_a and text_b, got \('a',\)"),
         ("ab", "pair 1: a pair must be two texts"),
         (
             {"text_a": "a", "label": 1},
-            "pair 1: has no field 'text_b', only text_a, label; a pair has text_a and text_b",
+            "pair 1: expected a pair with text_a and text_b, got text_a, label without 'text_b'",
         ),
-        ({"text_a": "a", "text_b": "b", "task": "x"}, "pair 1: unknown task 'x'; this model knows 'loose'"),
+        ({"text_a": "a", "text_b": "b", "task": "x"}, "pair 1: unknown task 'x'; this model has 'loose'"),
     ],
     ids=lambda value: None if isinstance(value, dict | tuple) else value[8:30].replace(" ", "-"),
 )
-def test_wrong_pairs_are_named(matcher, pair, message: str) -> None:
+def test_invalid_pairs_are_refused(matcher, pair, message: str) -> None:
     stream = match_texts(*matcher, [SHORT[0], pair], pairs_at_once=1)
     assert set(next(stream)) == set(NAMES)
     with pytest.raises(ValueError, match=message):
         next(stream)
 
 
-def test_what_is_no_matcher_is_refused(matcher, tmp_path: Path) -> None:
+def test_only_matchers_are_accepted(matcher, tmp_path: Path) -> None:
     tokenizer = tokenizer_in(tmp_path)
     three = BertForSequenceClassification(BertConfig(**SIZES, num_labels=3))
-    with pytest.raises(ValueError, match="got a BertForSequenceClassification of 3 classes"):
+    with pytest.raises(ValueError, match="got a BertForSequenceClassification with 3 classes"):
         match_texts(three, tokenizer, SHORT)
     values = BertForSequenceClassification(BertConfig(**SIZES, problem_type="regression"))
-    with pytest.raises(ValueError, match="of values or several labels a pair"):
+    with pytest.raises(ValueError, match="with values or several labels per pair"):
         match_texts(values, tokenizer, SHORT)
     encoder = ClnMatcherModel(matcher[0].config)
-    with pytest.raises(ValueError, match="a ClnMatcherModel gives no two classes for a pair of texts"):
+    with pytest.raises(ValueError, match=r"expected a text matcher with two classes.*got ClnMatcherModel"):
         list(match_texts(encoder, tokenizer, SHORT))
-    with pytest.raises(ValueError, match="knows no tokens but special ones"):
+    with pytest.raises(ValueError, match="knows only special tokens"):
         match_texts(matcher[0], BertTokenizer(), SHORT)
-    with pytest.raises(ValueError, match="a tokenizer is needed, the one that belongs to the model, got None"):
+    with pytest.raises(ValueError, match="expected the model's tokenizer, got None"):
         match_texts(matcher[0], None, SHORT)

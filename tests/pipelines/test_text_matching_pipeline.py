@@ -28,7 +28,7 @@ class Rows(Dataset):
         return DICTIONARIES[number]
 
 
-def test_every_way_of_calling_gives_the_functions_probabilities(parts) -> None:
+def test_every_call_form_equals_the_function(parts) -> None:
     match = pipeline("text-matching", model=parts[0], tokenizer=parts[1])
     expected = list(match_texts(*parts, PAIRS))
     assert_same([match(pair) for pair in PAIRS], expected)
@@ -41,7 +41,7 @@ def test_every_way_of_calling_gives_the_functions_probabilities(parts) -> None:
     assert match([]) == []
 
 
-def test_options_are_the_pipelines_or_the_calls(parts) -> None:
+def test_options_can_be_set_in_the_pipeline_or_the_call(parts) -> None:
     match = pipeline("text-matching", model=parts[0], tokenizer=parts[1], tasks="strict", max_length=10)
     short = list(match_texts(*parts, PAIRS, max_length=10))
     assert_same(match(PAIRS), [{"strict": one["strict"]} for one in short])
@@ -54,29 +54,29 @@ def test_options_are_the_pipelines_or_the_calls(parts) -> None:
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
-        (PAIRS[0], {"top_k": 3}, "no option 'top_k', only task, tasks, max_length"),
-        (PAIRS[0], {"task": "x"}, "unknown task 'x'; this model knows 'loose', 'strict'"),
+        (PAIRS[0], {"top_k": 3}, "takes the options task, tasks, max_length, .*got 'top_k'"),
+        (PAIRS[0], {"task": "x"}, "unknown task 'x'; this model has 'loose', 'strict'"),
         (PAIRS[0], {"task": "loose", "tasks": "strict"}, "either task or tasks"),
         (
             {**DICTIONARIES[0], "task": 9},
             {},
-            "are 0 to 2, got 9 .the task of '今天天气不错'",
+            "from 0 to 2 for this model, got 9 .the task of '今天天气不错'",
         ),
         ("今天", {}, "a pair must be two texts or a dictionary with text_a and text_b, got '今天'"),
         (["今天"], {}, "a pair must be two texts"),
         ([PAIRS[0], ("a", " ")], {}, "pair 1: text_b is empty"),
         ([PAIRS[0], {**DICTIONARIES[0], "task": "x"}], {}, "pair 1: unknown task 'x'.* .the task of '今天天气不错'"),
-        ({"text": "今天"}, {}, "has no field 'text_a', only text"),
+        ({"text": "今天"}, {}, "got text without 'text_a'"),
     ],
     ids=["option", "task", "both", "own-task", "string", "one-text", "empty", "its-task", "other-fields"],
 )
-def test_what_is_wrong_is_said(parts, inputs: object, options: dict, message: str) -> None:
+def test_invalid_input_is_refused(parts, inputs: object, options: dict, message: str) -> None:
     match = pipeline("text-matching", model=parts[0], tokenizer=parts[1])
     with pytest.raises(ValueError, match=message):
         match(inputs, **options)
 
 
-def test_what_is_wrong_in_a_stream_is_said_when_it_comes(parts) -> None:
+def test_invalid_input_in_a_stream_is_refused_when_it_is_read(parts) -> None:
     match = pipeline("text-matching", model=parts[0], tokenizer=parts[1])
     stream = iter(match(pair for pair in [PAIRS[0], PAIRS[1], ("a", " ")]))
     assert set(next(stream)) == set(NAMES)
@@ -99,7 +99,7 @@ assert saved == again, saved ^ again
 """
 
 
-def test_a_saved_pipeline_needs_no_package(parts, tmp_path: Path) -> None:
+def test_a_saved_pipeline_works_without_the_package(parts, tmp_path: Path) -> None:
     match = pipeline("text-matching", model=parts[0], tokenizer=parts[1])
     match.save_pretrained(tmp_path / "saved")
     run_elsewhere(CODE.replace("PAIRS", repr(PAIRS)), tmp_path)

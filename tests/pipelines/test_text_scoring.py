@@ -1,4 +1,4 @@
-"""Scores of texts: against single passes over single rows, for odd input, and in windows."""
+"""Scores compared with single passes over single rows, for unusual input, and in windows."""
 
 import itertools
 import json
@@ -12,7 +12,8 @@ import transformers
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, convert
-from kexue_hf.pipelines.text_scoring import TextScore, chunks, score_stream, score_texts
+from kexue_hf.pipelines.chunks import chunks
+from kexue_hf.pipelines.text_scoring import TextScore, score_stream, score_texts
 from kexue_hf.pipelines.text_windows import encode_texts, frame_of, longest_row, windows
 
 SPECIAL = ["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]"]
@@ -54,7 +55,7 @@ def make(kind: str, folder: Path):
 
 @torch.no_grad()
 def alone(model, tokenizer, text: str) -> list[float]:
-    """Each token of a text that fits, special ones included, one masked row at a time."""
+    """Return the score of each token of a text that fits, special tokens included, one masked row at a time."""
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     found = []
     for column, token in enumerate(ids[0].tolist()):
@@ -64,7 +65,7 @@ def alone(model, tokenizer, text: str) -> list[float]:
     return found
 
 
-def test_each_score_is_that_of_the_token_masked_alone(pair) -> None:
+def test_each_score_equals_that_of_a_single_masked_row(pair) -> None:
     model, tokenizer = pair
     for text, score in zip(TEXTS, score_texts(model, tokenizer, TEXTS), strict=True):
         assert score.text == text
@@ -91,14 +92,14 @@ def test_the_originals_scores_are_reproduced(tmp_path: Path) -> None:
         assert score.log_probs == pytest.approx(expected[: len(score.tokens)].tolist(), abs=5e-5)
 
 
-def test_one_pass_and_masking_agree_where_nothing_leaks(tta) -> None:
+def test_one_pass_and_masking_agree(tta) -> None:
     one_pass, masking = (score_texts(*tta, [*TEXTS, LONG], method=method) for method in ("one_pass", "masking"))
     for first, second in zip(one_pass, masking, strict=True):
         assert first.log_probs == pytest.approx(second.log_probs, abs=1e-5)
         assert first.windows == second.windows
 
 
-def test_tokens_carry_offsets_and_unknown_ones_a_flag(pair) -> None:
+def test_offsets_and_unknown_flags(pair) -> None:
     score = score_texts(*pair, ["今 龘ab"])[0]
     pieces = ["今 龘ab"[start:end] for start, end in score.offsets]
     assert pieces == ["今", "龘", "a", "b"]
@@ -116,29 +117,29 @@ def test_tokens_carry_offsets_and_unknown_ones_a_flag(pair) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t　"], ids=["empty", "space", "other_space"])
-def test_nothing_to_score(pair, text: str) -> None:
+def test_texts_without_tokens(pair, text: str) -> None:
     score = score_texts(*pair, [text])[0]
     assert (score.log_prob, score.mean, score.perplexity, score.windows, score.tokens) == (0, None, None, 0, [])
 
 
-def test_a_lone_token_is_predicted_from_the_special_ones(tta) -> None:
+def test_a_single_token_is_predicted_from_the_special_tokens(tta) -> None:
     model, tokenizer = tta
     first, second = (score_texts(model, tokenizer, [text])[0] for text in ("好", "错"))
     with torch.no_grad():
         states = model(**tokenizer("好", return_tensors="pt")).logits[0, 1].log_softmax(-1)
     assert first.log_probs == pytest.approx([float(states[tokenizer.convert_tokens_to_ids("好")])], abs=1e-5)
-    # The context is the same, so these are entries of one distribution.
+    # Equal contexts, so these are entries of one distribution.
     assert second.log_probs == pytest.approx([float(states[tokenizer.convert_tokens_to_ids("错")])], abs=1e-5)
 
 
-def test_perplexity_is_of_the_mean() -> None:
+def test_perplexity_is_exp_of_the_negative_mean() -> None:
     score = TextScore("ab", ["a", "b"], None, [-1.0, -3.0], [False, False], 1, "masking")
     assert (score.log_prob, score.mean, score.perplexity) == (-4, -2, pytest.approx(math.exp(2)))
     assert score.to_dict(tokens=True)["tokens"][0]["start"] is None
     assert TextScore("a", ["a"], None, [-1000.0], [False], 1, "masking").perplexity == math.inf
 
 
-def test_long_text_is_scored_in_windows_each_token_once(pair) -> None:
+def test_a_long_text_is_scored_in_windows_with_each_token_once(pair) -> None:
     model, tokenizer = pair
     score = score_texts(model, tokenizer, [LONG])[0]
     encoded = encode_texts(tokenizer, [LONG])[0]
@@ -180,7 +181,7 @@ def test_windows_give_every_token_its_best_context(length: int, room: int, overl
             assert context(window, place) == best
 
 
-def test_order_and_batches_change_nothing(pair) -> None:
+def test_order_and_batches_do_not_change_scores(pair) -> None:
     texts = [*TEXTS, LONG, *reversed(TEXTS)]
     singly = [score_texts(*pair, [text])[0] for text in texts]
     for options in ({"batch_tokens": 1}, {"batch_tokens": 20}, {}):
@@ -203,7 +204,7 @@ def test_a_stream_is_read_ahead_by_a_bounded_number_of_texts(tta) -> None:
 
 
 def test_the_first_chunks_are_small() -> None:
-    """And those of a stream that goes on are as they would have been."""
+    """A continued stream has the chunks of an uninterrupted one."""
     sizes = [len(chunk) for chunk in chunks(["a"] * 700, 200, 1000)]
     assert sizes == [16, 16, 32, 64, 128, 200, 200, 44]
     assert [len(chunk) for chunk in chunks(["a"] * 572, 200, 1000, done=128)] == sizes[4:]
@@ -217,7 +218,7 @@ def test_chunks_are_bounded_by_characters_too() -> None:
 
 @pytest.mark.parametrize("kind", ["Roberta", "XLMRoberta", "MPNet", "Esm", "Longformer"])
 @pytest.mark.parametrize("ending", ["Model", "ForMaskedLM"])
-def test_positions_that_begin_late_are_counted(kind: str, ending: str) -> None:
+def test_offset_positions_are_counted(kind: str, ending: str) -> None:
     class Unbounded:
         model_max_length = int(1e30)
 
@@ -228,7 +229,7 @@ def test_positions_that_begin_late_are_counted(kind: str, ending: str) -> None:
     assert longest == 16
 
 
-def test_where_nothing_says_how_long() -> None:
+def test_the_default_length() -> None:
     assert longest_row(object(), type("Unbounded", (), {"model_max_length": int(1e30)})) == 512
 
 
@@ -236,15 +237,15 @@ def test_where_nothing_says_how_long() -> None:
     ("texts", "options", "message"),
     [
         (["今天", None], {}, "text 1 must be a string, got NoneType"),
-        (["\ud800"], {}, "half a surrogate pair"),
+        (["\ud800"], {}, "contains an unpaired surrogate"),
         (["今"], {"max_length": 99}, "max_length must be from 3 to 16"),
         (["今"], {"max_length": 2}, "max_length must be from 3 to 16"),
-        (["今"], {"overlap": 14}, "windows of 14 tokens cannot overlap by 14"),
+        (["今"], {"overlap": 14}, "overlap must be from 0 to 13 for windows of 14 tokens, got 14"),
         (["今"], {"batch_tokens": 0}, "batch_tokens must be at least 1"),
         (["今"], {"method": "no"}, "method must be one of"),
     ],
     ids=["none", "surrogate", "too_long", "too_short", "overlap", "batch", "method"],
 )
-def test_a_wrong_call_is_refused(tta, texts, options: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_refused(tta, texts, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score_texts(*tta, texts, **options)

@@ -1,4 +1,4 @@
-"""The moving average of a model of one weight, whose steps can be computed by hand."""
+"""The moving average of a model with one weight, computed by hand."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +15,12 @@ from kexue_hf.trainers.averaged_weights import AVERAGING
 from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
 
 RATE = 0.5
-# The mean of each four is 1.25.
+# The mean of every four is 1.25.
 SLOPES = [1.0, 2.0, 0.5, 1.5] * 4
 
 
 class Slope(nn.Module):
-    """Its loss is slope * weight, so that a step subtracts RATE * slope; the frozen weight stays, or does the same if
-    it is not frozen."""
+    """Has the loss slope * weight, so a step subtracts RATE * slope from each weight that is not frozen."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ def by_hand(decay: float, steps: int) -> float:
 
 
 @pytest.mark.parametrize("decay", [0.9999, 0.2], ids=["warming up", "warmed up in step 2"])
-def test_the_model_ends_as_its_average(tmp_path, decay):
+def test_the_model_ends_with_the_average(tmp_path, decay):
     trainer = trainer_of(tmp_path)
     ema = EmaCallback(decay).attach(trainer)
     trainer.train()
@@ -81,7 +80,7 @@ def test_accumulated_batches_are_one_step(tmp_path):
 
 
 class Listening(TrainerCallback):
-    """The weight in each evaluation, and after it."""
+    """Records the weight in each evaluation, and after it."""
 
     def __init__(self) -> None:
         self.evaluated: list[float] = []
@@ -94,7 +93,7 @@ class Listening(TrainerCallback):
         self.trained.append(model.weight.item())
 
 
-def test_the_average_is_evaluated_and_the_training_goes_on_without_it(tmp_path):
+def test_evaluation_uses_the_average_and_training_does_not(tmp_path):
     options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 16}
     trainer, listening = trainer_of(tmp_path, **options), Listening()
     trainer.add_callback(listening)
@@ -102,12 +101,12 @@ def test_the_average_is_evaluated_and_the_training_goes_on_without_it(tmp_path):
     trainer.train()
     assert listening.evaluated == pytest.approx([by_hand(0.9999, step) for step in (1, 2, 3, 4)], rel=1e-6)
     assert listening.trained == [3 - RATE * 1.25 * step for step in (1, 2, 3, 4)]
-    # What it evaluates after the training is what it has evaluated last.
+    # The evaluation after the training uses the last evaluated weights.
     trainer.evaluate()
     assert listening.evaluated[-1] == listening.evaluated[-2]
 
 
-def test_an_evaluation_that_fails_leaves_the_weights_as_they_were(tmp_path):
+def test_a_failed_evaluation_restores_the_weights(tmp_path):
     trainer = trainer_of(tmp_path, eval_strategy="steps", eval_steps=2)
 
     def fail(prediction):
@@ -122,7 +121,7 @@ def test_an_evaluation_that_fails_leaves_the_weights_as_they_were(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_a_resumed_run_is_one_in_one_go(tmp_path, dtype):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, dtype):
     saving = {"save_strategy": "steps", "save_steps": 3}
     whole = trainer_of(tmp_path / "whole", dtype, **saving)
     EmaCallback().attach(whole)
@@ -144,15 +143,15 @@ def test_a_resumed_run_is_one_in_one_go(tmp_path, dtype):
     if dtype == torch.float32:
         other = trainer_of(tmp_path / "other", dtype)
         EmaCallback(0.9).attach(other)
-        with pytest.raises(InputError, match=r"was made with a decay of 0\.9999, now it is 0\.9: take that one"):
+        with pytest.raises(InputError, match=r"was made with a decay of 0\.9999, now it is 0\.9: use the former"):
             other.train(resume_from_checkpoint=str(checkpoint))
-    # A second training begins anew.
+    # A second training starts from the beginning.
     resumed.train()
     assert ema.updates == 4
 
 
-def test_the_marked_checkpoint_is_the_one_with_both(tmp_path):
-    """What the mark says is whole has the weights to go on with."""
+def test_a_complete_checkpoint_has_both_sets_of_weights(tmp_path):
+    """The mark is written after the weights needed to resume."""
     trainer = trainer_of(tmp_path, cls=MarkingTrainer, save_strategy="steps", save_steps=2)
     EmaCallback().attach(trainer)
     marked: list[bool] = []
@@ -167,24 +166,24 @@ def test_the_marked_checkpoint_is_the_one_with_both(tmp_path):
     assert marked == [True, True] and (tmp_path / "checkpoint-2" / "progress.json").exists()
 
 
-def test_the_best_checkpoint_stays_the_models(tmp_path):
+def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path):
     options = {"save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
     trainer = trainer_of(
         tmp_path, **options, load_best_model_at_end=True, metric_for_best_model="w", greater_is_better=True
     )
-    # The weights fall: the first is the best.
+    # The weights decrease, so the first is the best.
     trainer.compute_metrics = lambda prediction: {"w": trainer.model.weight.item()}
     EmaCallback().attach(trainer)
     trainer.train()
     assert trainer.model.weight.item() == pytest.approx(by_hand(0.9999, 1), rel=1e-6)
 
 
-def test_what_cannot_be(tmp_path):
+def test_invalid_uses_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"must be from 0 to 1, got 1\.5"):
         EmaCallback(1.5)
     trainer = trainer_of(tmp_path)
     trainer.add_callback(EmaCallback())
-    with pytest.raises(InputError, match=r"attach\(trainer\), not passed"):
+    with pytest.raises(InputError, match=r"attach\(trainer\), got one passed"):
         trainer.train()
     with pytest.raises(InputError, match="leave FSDP or DeepSpeed out"):
         EmaCallback().attach(SimpleNamespace(is_fsdp_enabled=True, is_deepspeed_enabled=False))
@@ -193,16 +192,16 @@ def test_what_cannot_be(tmp_path):
     trainer = trainer_of(tmp_path)
     EmaCallback().attach(trainer)
     for callback, message in [
-        (trainer.callback_handler.callbacks[-1], "is attached already"),
-        (EmaCallback(), "has an EmaCallback already"),
+        (trainer.callback_handler.callbacks[-1], "is already attached"),
+        (EmaCallback(), "already has an EmaCallback"),
     ]:
         with pytest.raises(InputError, match=message):
             callback.attach(trainer)
-    with pytest.raises(InputError, match=r"checkpoint-3 holds no averaging\.safetensors: it is of a training"):
+    with pytest.raises(InputError, match=r"checkpoint-3 holds no averaging\.safetensors: it was saved without"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-3"))
 
 
-def test_a_skipped_step_is_none(tmp_path):
+def test_skipped_steps_do_not_count(tmp_path):
     trainer = trainer_of(tmp_path)
     ema = EmaCallback().attach(trainer)
     ema.on_train_begin(trainer.args, trainer.state, trainer.control)
@@ -213,23 +212,23 @@ def test_a_skipped_step_is_none(tmp_path):
 
 
 class Changing(TrainerCallback):
-    """Before step 3 of 4, the one weight is frozen and the other is not any more."""
+    """Freezes one weight and unfreezes the other before step 3 of 4."""
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         model.weight.requires_grad_(state.global_step < 2)
         model.frozen.requires_grad_(state.global_step >= 2)
 
 
-def test_what_is_frozen_and_unfrozen_is_averaged(tmp_path):
+def test_frozen_and_unfrozen_weights_are_averaged(tmp_path):
     averages, weights = [3.0, 1.0], [3.0, 1.0]
     for step in range(1, 5):
         weights[step > 2] -= RATE * 1.25
         share = (1 + step) / (10 + step)
         averages = [share * a + (1 - share) * w for a, w in zip(averages, weights, strict=True)]
-    # In one go, and resumed before the change and after it.
+    # Uninterrupted, and resumed before and after the change.
     for stopped in (None, 2, 3):
         trainer = trainer_of(tmp_path, **({} if stopped else {"save_strategy": "steps", "save_steps": 1}))
-        # Both are the optimizer's from the beginning, as transformers asks for.
+        # transformers requires both to be in the optimizer from the beginning.
         trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=RATE)
         trainer.add_callback(Changing())
         EmaCallback().attach(trainer)
@@ -243,7 +242,7 @@ def test_what_is_frozen_and_unfrozen_is_averaged(tmp_path):
     [({}, True), ({"save_only_model": True}, False), ({"should_save": False}, False)],
     ids=["a checkpoint", "only the model", "another process"],
 )
-def test_who_writes_what_the_training_goes_on_with(tmp_path, options, written):
+def test_which_runs_write_the_trained_weights(tmp_path, options, written):
     trainer = trainer_of(tmp_path)
     ema = EmaCallback().attach(trainer)
     ema.on_train_begin(trainer.args, trainer.state, trainer.control)

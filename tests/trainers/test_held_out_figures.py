@@ -1,4 +1,4 @@
-"""Figures over all labels, against what torch computes of all of them at once. Runs: tests/examples."""
+"""Figures over all labels, compared with torch's over all at once. tests/examples has whole runs."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ FOLLOWS = torch.tensor([0, 1, 1, 0, 1, 0])
 
 
 def as_trainer_does(batches: list[tuple]) -> dict[str, float]:
-    """The figures of (logits, labels) of each batch, which Trainer concatenates."""
+    """Return the figures of batches of (logits, labels), which Trainer concatenates."""
     found = [(guesses_and_losses(*batch), batch[1]) for batch in batches]
 
     def joined(parts: list) -> object:
@@ -53,6 +53,6 @@ def test_tokens_and_segments(size):
     assert set(found) == {"loss", "accuracy", "next_segment_accuracy"}
 
 
-def test_scores_in_half_precision_are_summed_in_float32():
+def test_half_precision_logits_are_summed_in_float32():
     _, losses = guesses_and_losses(TOKENS.bfloat16(), LABELS)
     assert losses.dtype == torch.float32 and (losses[LABELS == -100] == 0).all()

@@ -1,10 +1,10 @@
-"""Exchanged second segments: what is exchanged, how it is labelled, and that nothing else changes."""
+"""Exchanged second segments and their labels; nothing else changes."""
 
 import numpy as np
 import pytest
 import torch
 
-from kexue_hf.trainers.word_masking import NextSegmentCollator
+from kexue_hf.trainers.collators import NextSegmentCollator
 from tests.trainers.test_word_masking import Tokenizer, texts
 
 
@@ -44,7 +44,7 @@ def test_no_row_grows_by_more_than_a_separator(collator, rows):
     assert collator(rows)["input_ids"].shape[1] <= max(len(row["input_ids"]) for row in rows) + 1
 
 
-def test_a_text_alone_keeps_its_own(collator, rows):
+def test_a_single_text_keeps_its_second_part(collator, rows):
     assert collator(rows[:1])["next_sentence_label"].tolist() == [0]
 
 

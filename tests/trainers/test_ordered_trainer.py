@@ -1,4 +1,4 @@
-"""What FSDP is refused with; what it computes is tested with tests/examples/test_pretrain_mlm.py."""
+"""Unsupported FSDP options; tests/examples/test_pretrain_mlm.py tests training with FSDP."""
 
 from types import SimpleNamespace
 

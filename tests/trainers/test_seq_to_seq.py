@@ -1,4 +1,4 @@
-"""Joining source and target for a UniLM, and scoring the target's positions only."""
+"""Joining source and target for a UniLM, and computing logits only at the target's positions."""
 
 from types import SimpleNamespace
 
@@ -7,8 +7,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from kexue_hf import WoBertConfig, WoBertForCausalLM
-from kexue_hf.trainers.labelled_positions import score_target_positions_only
-from kexue_hf.trainers.seq_to_seq import IGNORED, UniLmCollator
+from kexue_hf.trainers.collators import IGNORED, UniLmCollator
+from kexue_hf.trainers.selected_logits import compute_target_logits_only
 
 PAD, CLS, SEP = 0, 2, 3
 TOKENIZER = SimpleNamespace(pad_token_id=PAD, cls_token_id=CLS, sep_token_id=SEP)
@@ -27,7 +27,7 @@ def test_a_row_is_source_and_target() -> None:
     assert batch["labels"].tolist() == [[IGNORED] * 5 + [20, 21, SEP], [IGNORED] * 3 + [22, SEP] + [IGNORED] * 3]
 
 
-def test_with_special_tokens_or_without() -> None:
+def test_special_tokens_are_optional() -> None:
     collator = UniLmCollator(TOKENIZER)
     bare = collator([{"input_ids": [10, 11], "labels": [20]}])
     for name, value in collator([feature([10, 11], [20])]).items():
@@ -41,7 +41,7 @@ def test_the_source_is_cut_and_not_the_target(target: int) -> None:
     assert batch["input_ids"][0].tolist() == expected and len(expected) == 10
 
 
-def test_a_target_cut_on_request_does_not_end() -> None:
+def test_a_truncated_target_has_no_sep() -> None:
     collator = UniLmCollator(TOKENIZER, max_length=10, max_target_length=2)
     labels = collator([feature([10], [20, 21, 22]), feature([10], [20, 21])])["labels"]
     assert labels.tolist() == [[IGNORED] * 3 + [20, 21, IGNORED], [IGNORED] * 3 + [20, 21, SEP]]
@@ -51,10 +51,10 @@ def test_the_length_is_rounded_up() -> None:
     assert UniLmCollator(TOKENIZER, pad_to_multiple_of=8)([feature([10] * 5, [20] * 3)])["labels"].shape == (1, 16)
 
 
-def test_what_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"row 1 of the batch: expected a target of at most 6 tokens.*got 7; cut it"):
         UniLmCollator(TOKENIZER, max_length=10)([feature([10], [20]), feature([10], [20] * 7)])
-    with pytest.raises(ValueError, match=r"got no \['pad'\]"):
+    with pytest.raises(ValueError, match=r"got one without \['pad'\]"):
         UniLmCollator(SimpleNamespace(pad_token_id=None, cls_token_id=CLS, sep_token_id=SEP))
     with pytest.raises(ValueError, match="got max_target_length=7, max_length=10"):
         UniLmCollator(TOKENIZER, max_length=10, max_target_length=7)
@@ -88,10 +88,10 @@ def loss_and_gradients(model: WoBertForCausalLM, **arguments) -> tuple[torch.Ten
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_items_in_batch": 31}], ids=["mean", "sum over all"])
-def test_the_target_positions_are_enough(arguments: dict) -> None:
+def test_loss_and_gradients_are_equal_at_target_positions(arguments: dict) -> None:
     model = tiny_model()
     expected, gradients = loss_and_gradients(model, **arguments)
-    handles = score_target_positions_only(model)
+    handles = compute_target_logits_only(model)
     found, found_gradients = loss_and_gradients(model, **arguments)
     assert found.logits.shape == (1, 11, 60) and expected.logits.shape == (4, 8, 60)
     torch.testing.assert_close(found.loss, expected.loss)
@@ -102,17 +102,17 @@ def test_the_target_positions_are_enough(arguments: dict) -> None:
         handle.remove()
     assert model.train()(**UniLmCollator(TOKENIZER)(FEATURES)).logits.shape == (4, 8, 60)
     with pytest.raises(ValueError, match="got Linear"):
-        score_target_positions_only(torch.nn.Linear(1, 1))
+        compute_target_logits_only(torch.nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["plain", "target positions only"])
 def test_accumulation_trains_the_same_weights(tmp_path, hooks: bool) -> None:
-    """Rows with targets of 1 to 3 words: a mean of micro-batches' means would weigh them wrongly."""
+    """Targets have 1 to 3 words, so a mean of the micro-batches' means would weight them wrongly."""
     trained = []
     for size in (4, 1):
         model = tiny_model()
         if hooks:
-            score_target_positions_only(model)
+            compute_target_logits_only(model)
         arguments = TrainingArguments(
             tmp_path / str(size),
             per_device_train_batch_size=size,

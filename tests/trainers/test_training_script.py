@@ -1,4 +1,4 @@
-"""kexue_hf/trainers/training_script.py: what every training script says on the command line."""
+"""The command line of training scripts: help, errors, interruption."""
 
 import importlib
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ def run_script(arguments: list[str], run: Any = lambda options, training: None) 
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_begins_with_what_it_does_and_is_short(script, capsys):
+def test_help_is_short(script, capsys):
     module: Any = importlib.import_module(f"examples.{script}")
     with pytest.raises(SystemExit) as exit_:
         module.main(["--help"])
@@ -35,7 +35,7 @@ def test_help_begins_with_what_it_does_and_is_short(script, capsys):
     assert "--dataloader_num_workers" not in options and "--learning_rate" in options
 
 
-def test_all_options_are_a_step_away(capsys):
+def test_help_all_shows_all_options(capsys):
     with pytest.raises(SystemExit) as exit_:
         run_script(["--help_all"])
     output = capsys.readouterr().out
@@ -70,7 +70,7 @@ def test_a_wrong_option_is_one_line(arguments, message, capsys):
         (["--logging_steps=500"], 500),
     ],
 )
-def test_the_loss_is_shown_some_twenty_times(arguments, steps):
+def test_the_loss_is_reported_about_twenty_times(arguments, steps):
     found = []
     run_script(arguments, lambda options, training: found.append(training.logging_steps))
     assert found == [steps]
@@ -88,7 +88,7 @@ def test_ctrl_c_is_one_line_that_says_what_is_kept(whole, tmp_path: Path, capsys
 
     with pytest.raises(SystemExit) as exit_:
         run_script([f"--output_dir={tmp_path}"], interrupted)
-    kept = f"{checkpoint} is kept: run the same command with --resume to go on from there"
-    expected = kept if whole else "no checkpoint had been written"
+    kept = f"{checkpoint} is kept: run the same command with --resume to continue from there"
+    expected = kept if whole else "no checkpoint was written"
     assert exit_.value.code == 2
     assert capsys.readouterr().err == f"\ntrain_it: error: interrupted; {expected}\n"

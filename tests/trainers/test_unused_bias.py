@@ -1,4 +1,4 @@
-"""Every weight that is trained has a gradient, so that no process has to look for those that have none."""
+"""Every trained weight has a gradient, so DDP need not search for unused parameters."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ KINDS = [
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize(("model_class", "config_class"), KINDS, ids=lambda value: value.__name__)
-def test_what_is_trained_has_a_gradient(model_class, config_class, tied):
+def test_trained_weights_have_gradients(model_class, config_class, tied):
     model = model_class(config_class(**SIZES, tie_word_embeddings=tied)).train()
     frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
     freeze_unused_bias(model)

@@ -1,4 +1,4 @@
-"""What is in the output folder while a training saves, and after it was killed there."""
+"""The output folder while a training saves, and after a kill during a save."""
 
 import os
 from pathlib import Path
@@ -49,10 +49,10 @@ def test_the_model_is_moved_when_it_is_complete(
     assert set(after) == set(before) and after["model.safetensors"] != before["model.safetensors"]
 
 
-def test_subfolders_of_a_model_are_saved_again(
+def test_subfolders_of_a_model_are_replaced(
     trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an adapter with a name of its own has one; what somebody else has put into it stays."""
+    """A named adapter has a subfolder; other files in it stay."""
     written = iter(range(3))
 
     def save(self: Any, folder: str, *arguments: Any, **options: Any) -> None:
@@ -69,7 +69,7 @@ def test_subfolders_of_a_model_are_saved_again(
     assert sorted(path.name for path in tmp_path.glob("out/**/*")) == ["deep", "mine", "notes", "weights"]
 
 
-def test_a_checkpoint_that_is_written_again_counts_when_it_is_complete(
+def test_a_rewritten_checkpoint_counts_only_when_complete(
     trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out" / "checkpoint-5"
@@ -83,15 +83,15 @@ def test_a_checkpoint_that_is_written_again_counts_when_it_is_complete(
     assert last_whole_checkpoint(tmp_path / "out") is None
 
 
-def test_what_a_killed_write_left_is_written_anew(tmp_path: Path) -> None:
+def test_the_rest_of_a_killed_write_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "progress.json.part").write_text("half")
     write_whole(tmp_path / "progress.json", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
 
 
-def test_no_script_takes_the_option_of_transformers_without_a_word(tmp_path: Path) -> None:
+def test_resume_from_checkpoint_is_refused(tmp_path: Path) -> None:
     arguments = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True, resume_from_checkpoint="x")
-    with pytest.raises(InputError, match="--resume_from_checkpoint has no effect here: --resume goes on"):
+    with pytest.raises(InputError, match="--resume_from_checkpoint has no effect here: leave it out"):
         check_training(arguments, None, None)
     check_training(SimpleNamespace(**{**vars(arguments), "resume_from_checkpoint": None}), None, None)
 
@@ -107,10 +107,10 @@ def test_no_script_takes_the_option_of_transformers_without_a_word(tmp_path: Pat
         (3, None, [2, 4, 6]),
     ],
 )
-def test_what_is_deleted(
+def test_rotation_of_checkpoints(
     limit: int | None, best: int | None, left: list[int], trainer: MarkingTrainer, tmp_path: Path
 ) -> None:
-    """Checkpoint 8 is of a process that was killed as it wrote it; something was being deleted at the time."""
+    """Checkpoint 8 was left by a process that was killed while it wrote, and another while it was deleted."""
     out = tmp_path / "out"
     for step in (2, 4, 6, 8):
         (out / f"checkpoint-{step}").mkdir(parents=True)

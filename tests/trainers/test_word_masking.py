@@ -1,6 +1,6 @@
-"""The masking of words: shares, invariants, reproducibility.
+"""Word masking: fractions, invariants, reproducibility.
 
-The collator's promises are checked against its inputs; no other implementation is the oracle.
+The collator's outputs are compared with its inputs; there is no reference implementation.
 """
 
 import pickle
@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from kexue_hf.trainers.word_masking import IGNORED, WordMaskingCollator
+from kexue_hf.trainers.collators import IGNORED, WordMaskingCollator
 
 WORDS = [f"词{i}" for i in range(200)]
-PIECES = [f"##p{i}" for i in range(20)]
-VOCABULARY = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES])}
-FIRST_PIECE = VOCABULARY[PIECES[0]]
+CONTINUATIONS = [f"##p{i}" for i in range(20)]
+VOCABULARY = {
+    token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *CONTINUATIONS])
+}
+FIRST_CONTINUATION = VOCABULARY[CONTINUATIONS[0]]
 
 
 class Tokenizer(SimpleNamespace):
@@ -30,14 +32,14 @@ class Tokenizer(SimpleNamespace):
 
 
 def texts(number: int, seed: int = 0) -> list[dict[str, list[int]]]:
-    """Texts of words of one to three pieces, [CLS] and [SEP] around them and an [UNK] in them."""
+    """Return texts of words of one to three word pieces, with [CLS], [SEP] and an [UNK]."""
     random = np.random.default_rng(seed)
     rows = []
     for _ in range(number):
         ids = [2]
         for _ in range(random.integers(5, 40)):
-            ids.append(int(random.integers(5, FIRST_PIECE)))
-            ids.extend(random.integers(FIRST_PIECE, len(VOCABULARY), size=random.integers(0, 3)).tolist())
+            ids.append(int(random.integers(5, FIRST_CONTINUATION)))
+            ids.extend(random.integers(FIRST_CONTINUATION, len(VOCABULARY), size=random.integers(0, 3)).tolist())
         rows.append({"input_ids": [*ids, 1, 3]})
     return rows
 
@@ -47,10 +49,10 @@ def collator() -> WordMaskingCollator:
     return WordMaskingCollator(Tokenizer(), probability=0.15)
 
 
-def test_shares(collator):
+def test_fractions(collator):
     batch = collator(texts(4000))
     originals = batch["labels"].where(batch["labels"] != IGNORED, batch["input_ids"])
-    starts = (originals >= 5) & (originals < FIRST_PIECE)
+    starts = (originals >= 5) & (originals < FIRST_CONTINUATION)
     chosen = (batch["labels"] != IGNORED) & starts
     assert chosen.sum() / starts.sum() == pytest.approx(0.15, abs=0.01)
     hidden = (batch["input_ids"] == 4) & chosen
@@ -59,7 +61,7 @@ def test_shares(collator):
     assert left.sum() / chosen.sum() == pytest.approx(0.1, abs=0.02)
 
 
-def test_what_is_not_chosen_stays_and_labels_are_the_originals(collator):
+def test_unchosen_tokens_stay_and_labels_are_the_originals(collator):
     rows = texts(50)
     batch = collator(rows)
     for row, ids, labels, attention in zip(
@@ -73,23 +75,23 @@ def test_what_is_not_chosen_stays_and_labels_are_the_originals(collator):
         assert attention.sum() == length and (labels[length:] == IGNORED).all() and (ids[length:] == 0).all()
 
 
-def test_special_tokens_are_neither_chosen_nor_put_in(collator):
+def test_special_tokens_are_neither_chosen_nor_inserted(collator):
     rows = texts(2000)
     batch = collator(rows)
     chosen = batch["labels"] != IGNORED
     assert (batch["labels"][chosen] >= 5).all()
-    put_in = batch["input_ids"][chosen & (batch["input_ids"] != 4)]
-    assert len(put_in) > 1000 and (put_in >= 5).all()
+    inserted = batch["input_ids"][chosen & (batch["input_ids"] != 4)]
+    assert len(inserted) > 1000 and (inserted >= 5).all()
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["word_ids", "pieces"])
-def test_a_word_shares_one_fate(collator, given):
+@pytest.mark.parametrize("given", [True, False], ids=["word_ids", "word pieces"])
+def test_tokens_of_a_word_share_one_fate(collator, given):
     rows = texts(200)
     for row in rows:
         ids = np.array(row["input_ids"])
-        row["words"] = np.cumsum(ids < FIRST_PIECE)
+        row["words"] = np.cumsum(ids < FIRST_CONTINUATION)
         if given:
-            # Words of the given kind are longer: two at a time.
+            # Given words are longer: two of the tokenizer's each.
             row["words"] = row["words"] // 2
             row["word_ids"] = [None if i < 5 else int(w) for i, w in zip(ids, row["words"], strict=True)]
     batch = collator(rows)
@@ -104,7 +106,7 @@ def test_a_word_shares_one_fate(collator, given):
     assert several > 100
 
 
-def test_words_of_a_pair_with_the_same_number_have_fates_of_their_own():
+def test_equal_word_numbers_in_a_pair_are_different_words():
     collator = WordMaskingCollator(Tokenizer(), probability=0.5)
     ids = [2, *range(5, 15), 3, *range(20, 30), 3]
     words = [-1, *range(10), -1, *range(10), -1]
@@ -118,7 +120,7 @@ def test_every_text_has_a_word_to_predict():
     assert ((batch["labels"] != IGNORED).sum(1) >= 1).all()
 
 
-def test_a_text_of_special_tokens_alone_has_none(collator):
+def test_a_text_of_special_tokens_has_no_labels(collator):
     batch = collator([{"input_ids": [2, 3]}, {"input_ids": [2, 1, 3]}])
     assert (batch["labels"] == IGNORED).all()
 
@@ -126,17 +128,17 @@ def test_a_text_of_special_tokens_alone_has_none(collator):
 def test_reproducible_and_picklable(collator):
     rows = texts(20)
     again = pickle.loads(pickle.dumps(collator))
-    collator(texts(20, seed=1))  # whatever it did before
+    collator(texts(20, seed=1))  # earlier calls do not matter
     assert torch.equal(collator(rows)["input_ids"], again(rows)["input_ids"])
     other = WordMaskingCollator(Tokenizer(), probability=0.15, seed=1)
     assert not torch.equal(other(rows)["input_ids"], collator(rows)["input_ids"])
-    # Other company, another mask: an epoch later the batches are others.
+    # Another batch gives other masks, as in a later epoch.
     alone, together = collator(rows[:2])["labels"][0], collator([rows[0], rows[2]])["labels"][0]
     length = len(rows[0]["input_ids"])
     assert not torch.equal(alone[:length], together[:length])
 
 
-def test_a_numbered_row_is_masked_alike_in_any_company_and_anew_in_each_pass(collator):
+def test_a_numbered_rows_masks_depend_only_on_row_and_epoch(collator):
     rows = [{**row, "row": number, "epoch": 0} for number, row in enumerate(texts(20))]
     together = collator(rows)
     for index, row in enumerate(rows):
@@ -150,7 +152,7 @@ def test_a_numbered_row_is_masked_alike_in_any_company_and_anew_in_each_pass(col
         assert not any(torch.equal(*pair) for pair in zip(masks["labels"], together["labels"], strict=True))
 
 
-def test_numbered_rows_keep_the_shares():
+def test_numbered_rows_keep_the_fractions():
     rows = [{**row, "row": number, "epoch": 3} for number, row in enumerate(texts(2000))]
     batch = WordMaskingCollator(Tokenizer(), probability=0.15)(rows)
     chosen = batch["labels"] != IGNORED
@@ -160,7 +162,7 @@ def test_numbered_rows_keep_the_shares():
     assert (batch["input_ids"][chosen & ~hidden] >= 5).all()
 
 
-def test_loader_workers_change_nothing(collator):
+def test_loader_workers_do_not_change_masks(collator):
     batches = [list(DataLoader(texts(32), batch_size=8, collate_fn=collator, num_workers=n)) for n in (0, 2)]
     for here, there in zip(*batches, strict=True):
         assert all(torch.equal(here[name], there[name]) for name in here)
@@ -174,12 +176,12 @@ def test_token_types_and_multiples_are_kept():
 
 
 @pytest.mark.parametrize("arguments", [{"probability": 1.5}, {"hidden": -0.1}], ids=str)
-def test_refuses_shares_that_are_none(arguments):
+def test_invalid_fractions_are_refused(arguments):
     with pytest.raises(ValueError, match="must be between 0 and 1"):
         WordMaskingCollator(Tokenizer(), **arguments)
 
 
-def test_refuses_a_tokenizer_without_mask():
+def test_a_tokenizer_without_mask_is_refused():
     tokenizer = Tokenizer()
     tokenizer.mask_token = tokenizer.mask_token_id = None
     with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 
 from kexue_hf import PerformerBertConfig, PerformerBertForSequenceClassification, use_performer
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import RandomFeatures
-from kexue_hf.trainers.checked_options import leave_process_group
+from kexue_hf.trainers.training_script import leave_process_group
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,

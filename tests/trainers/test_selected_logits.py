@@ -1,4 +1,4 @@
-"""Scoring masked positions only, against the model as it is: equal loss, equal gradients."""
+"""Logits at masked positions only give the loss and gradients of the unmodified model."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
 from kexue_hf import WoBertConfig, WoBertForMaskedLM
-from kexue_hf.trainers.labelled_positions import score_masked_positions_only
+from kexue_hf.trainers.selected_logits import compute_masked_logits_only
 
 SIZES = {
     "vocab_size": 50,
@@ -43,7 +43,7 @@ def loss_and_gradients(model: nn.Module, **arguments: object) -> tuple[torch.Ten
 def test_loss_and_gradients_are_equal(model):
     arguments = {"num_items_in_batch": 20} if isinstance(model, WoBertForMaskedLM) else {}
     loss, gradients = loss_and_gradients(model, **arguments)
-    score_masked_positions_only(model)
+    compute_masked_logits_only(model)
     few_loss, few_gradients = loss_and_gradients(model, **arguments)
     torch.testing.assert_close(few_loss, loss)
     torch.testing.assert_close(few_gradients, gradients)
@@ -51,7 +51,7 @@ def test_loss_and_gradients_are_equal(model):
 
 
 def test_evaluation_and_unlabelled_input_are_untouched(model):
-    score_masked_positions_only(model)
+    compute_masked_logits_only(model)
     unlabelled = {name: tensor for name, tensor in batch().items() if name != "labels"}
     assert model(**unlabelled).logits.shape == (3, 9, 50)
     model.eval()
@@ -59,7 +59,7 @@ def test_evaluation_and_unlabelled_input_are_untouched(model):
 
 
 def test_a_batch_without_labels_to_predict_has_a_zero_gradient(model):
-    score_masked_positions_only(model)
+    compute_masked_logits_only(model)
     nothing = {**batch(), "labels": torch.full((3, 9), -100)}
     if isinstance(model, WoBertForMaskedLM):
         loss = model(**nothing, num_items_in_batch=torch.tensor(4)).loss
@@ -68,11 +68,11 @@ def test_a_batch_without_labels_to_predict_has_a_zero_gradient(model):
 
 
 def test_removable(model):
-    for handle in score_masked_positions_only(model):
+    for handle in compute_masked_logits_only(model):
         handle.remove()
     assert model(**batch()).logits.shape == (3, 9, 50)
 
 
-def test_refuses_what_has_no_base_model():
+def test_models_without_a_base_model_are_refused():
     with pytest.raises(ValueError, match="expected a model with a base model"):
-        score_masked_positions_only(nn.Linear(2, 2))
+        compute_masked_logits_only(nn.Linear(2, 2))

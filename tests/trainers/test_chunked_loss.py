@@ -1,4 +1,4 @@
-"""The loss in chunks, against the model's own: equal loss, equal gradients, and no array of all scores."""
+"""The chunked loss compared with the model's own: equal loss and gradients, and no array of all logits."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, BertForMaskedLM
 
 from kexue_hf import TtaConfig, TtaForMaskedLM, WoBertConfig, WoBertForMaskedLM
-from kexue_hf.trainers.loss_in_chunks import loss_in_chunks
+from kexue_hf.trainers.chunked_loss import use_chunked_loss
 
 SIZES = {
     "vocab_size": 50,
@@ -40,7 +40,7 @@ def model(request):
     torch.manual_seed(0)
     model_class, config_class = KINDS[request.param]
     made = model_class(config_class(**SIZES)).train()
-    with torch.no_grad():  # a bias of zeros would show little
+    with torch.no_grad():  # a bias of zeros would hide errors
         made.cls.predictions.bias.normal_()
     return made
 
@@ -60,16 +60,16 @@ def test_loss_and_gradients_are_equal(model, chunk, items):
         pytest.skip("BERT's own loss is divided so by another function")
     more = {} if items is None else {"num_items_in_batch": items}
     loss, gradients = loss_and_gradients(model, **more)
-    loss_in_chunks(model, chunk)
+    use_chunked_loss(model, chunk)
     in_chunks, their_gradients = loss_and_gradients(model, **more)
     torch.testing.assert_close(in_chunks, loss)
     torch.testing.assert_close(their_gradients, gradients)
     assert model(**batch()).logits.shape == (1, 0, 50)
 
 
-def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(model):
+def test_bfloat16_equals_float32_up_to_rounding(model):
     loss, gradients = loss_and_gradients(model)
-    loss_in_chunks(model, 7)
+    use_chunked_loss(model, 7)
     rounded, their_gradients = loss_and_gradients(model, bfloat16=True)
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, loss, rtol=2e-3, atol=0)
@@ -80,7 +80,7 @@ def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(mo
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_dtype_of_the_weights(model, dtype):
-    # Of 2,000 predictions, 4 at a time: sums of so many parts in bfloat16 would be off by more than the model's own.
+    # 2,000 predictions, 4 at a time: a bfloat16 sum of 500 parts would differ by more than the model's own loss.
     ids = torch.randint(7, 50, (100, 20), generator=torch.Generator().manual_seed(0))
     exact = copy.deepcopy(model).double()
     exact(input_ids=ids, labels=ids).loss.backward()
@@ -88,7 +88,7 @@ def test_the_dtype_of_the_weights(model, dtype):
     for kind in ("own", "in chunks"):
         one = copy.deepcopy(model).to(dtype)
         if kind == "in chunks":
-            loss_in_chunks(one, 4)
+            use_chunked_loss(one, 4)
         loss = one(input_ids=ids, labels=ids).loss
         loss.backward()
         gradient, expected = (m.cls.predictions.bias.grad.double() for m in (one, exact))
@@ -101,7 +101,7 @@ def test_the_dtype_of_the_weights(model, dtype):
     "road", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"]
 )
 def test_a_copy_trains_its_own_weights(model, road):
-    loss_in_chunks(model)
+    use_chunked_loss(model)
     copied = road(model)
     with torch.no_grad():
         for weight in copied.parameters():
@@ -119,7 +119,7 @@ def test_a_copy_trains_its_own_weights(model, road):
 
 def test_tuples_have_the_loss_first(model):
     expected = model(**batch(), return_dict=False)
-    loss_in_chunks(model)
+    use_chunked_loss(model)
     for found in (model(**batch(), return_dict=False), (model(**batch()).loss, None)):
         torch.testing.assert_close(found[0], expected[0])
     model.config.return_dict = False
@@ -128,7 +128,7 @@ def test_tuples_have_the_loss_first(model):
 
 
 class Products(TorchDispatchMode):
-    """How many matrices were multiplied with one of as many rows or columns as the vocabulary has."""
+    """Counts products with a matrix that has as many rows or columns as the vocabulary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Products(TorchDispatchMode):
     [((), True, 3), (("decoder",), True, 2), (("transform", "trunk"), True, 2), ((), False, 1)],
     ids=["all", "frozen decoder", "frozen states", "no_grad"],
 )
-def test_gradients_that_nobody_takes_are_not_computed(frozen, gradients, products):
+def test_unneeded_gradients_are_not_computed(frozen, gradients, products):
     model = TtaForMaskedLM(TtaConfig(**SIZES, tie_word_embeddings=False)).train()
     parts = {
         "trunk": model.bert,
@@ -154,14 +154,14 @@ def test_gradients_that_nobody_takes_are_not_computed(frozen, gradients, product
     }
     for name in frozen:
         parts[name].requires_grad_(False)
-    loss_in_chunks(model)
+    use_chunked_loss(model)
     with Products() as counted, torch.set_grad_enabled(gradients):
         loss = model(**batch()).loss
     assert counted.number == products and loss.requires_grad == gradients
 
 
 class Largest(TorchDispatchMode):
-    """The most elements that an operation's result had."""
+    """Records the largest number of elements in an operation's result."""
 
     elements = 0
 
@@ -172,30 +172,30 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_the_scores_of_all_positions_are_never_there():
+def test_the_logits_are_never_all_in_memory():
     model = TtaForMaskedLM(TtaConfig(**SIZES | {"vocab_size": 3000})).train()
     most = {}
     for name in ("whole", "chunks"):
         with Largest() as largest:
             model(**batch()).loss.backward()
         most[name] = largest.elements
-        loss_in_chunks(model, 4)
-    assert most == {"whole": 27 * 3000, "chunks": 16 * 3000}  # the latter: the embeddings' gradient
+        use_chunked_loss(model, 4)
+    assert most == {"whole": 27 * 3000, "chunks": 16 * 3000}  # 16 * 3000 is the embeddings' gradient
 
 
 def test_evaluation_and_unlabelled_input_are_untouched(model):
     expected = model.eval()(**batch())
-    loss_in_chunks(model)
+    use_chunked_loss(model)
     found = model(**batch())
     torch.testing.assert_close((found.loss, found.logits), (expected.loss, expected.logits))
     unlabelled = {name: tensor for name, tensor in batch().items() if name != "labels"}
     assert model.train()(**unlabelled).logits.shape == (3, 9, 50)
 
 
-def test_labels_that_are_not_given_by_name_are_the_models_own():
+def test_positional_labels_are_left_to_the_model():
     model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
     expected = model(**batch()).loss
-    loss_in_chunks(model)
+    use_chunked_loss(model)
     given = batch()
     found = model(given["input_ids"], given["attention_mask"], None, None, None, given["labels"])
     assert found.loss == expected and found.logits.shape == (3, 9, 50)
@@ -204,8 +204,8 @@ def test_labels_that_are_not_given_by_name_are_the_models_own():
 @pytest.mark.parametrize("items", [None, torch.tensor(0), torch.tensor(4)], ids=["mean", "0 items", "4 items"])
 def test_a_batch_without_labels_to_predict_has_a_zero_gradient(items):
     model = TtaForMaskedLM(TtaConfig(**SIZES)).train()
-    loss_in_chunks(model)
-    # Without a number to divide by, or with 0, the loss is NaN, as the model's own.
+    use_chunked_loss(model)
+    # Without a number to divide by, or with 0, the loss is NaN, like the model's own.
     loss = model(**batch(share=0), num_items_in_batch=items).loss
     loss.backward()
     assert loss == 0 or (not items and loss.isnan())
@@ -213,11 +213,11 @@ def test_a_batch_without_labels_to_predict_has_a_zero_gradient(items):
 
 
 def test_removable(model):
-    for handle in loss_in_chunks(model):
+    for handle in use_chunked_loss(model):
         handle.remove()
     assert model(**batch()).logits.shape == (3, 9, 50)
 
 
-def test_refuses_what_has_no_such_head():
+def test_models_without_such_a_head_are_refused():
     with pytest.raises(ValueError, match="expected a model with a base model and BERT's masked-word head"):
-        loss_in_chunks(nn.Linear(2, 2))
+        use_chunked_loss(nn.Linear(2, 2))
