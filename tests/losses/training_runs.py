@@ -23,7 +23,7 @@ from kexue_hf.losses import (
     TruncatedCrossEntropy,
     WeightedCrossEntropy,
 )
-from kexue_hf.trainers.checked_options import leave_process_group
+from kexue_hf.trainers.training_script import leave_process_group
 
 LOSSES: dict[str, Any] = {
     "weighted": WeightedCrossEntropy((0.5, 2.0, 1.0)),
