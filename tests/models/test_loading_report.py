@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import kexue_hf
-from tests.models.test_keywords import class_names, tiny_model
+from tests.models.tiny_models import class_names, tiny_model
 
 FULL = {
     "WoBert": "WoBertForPreTraining",

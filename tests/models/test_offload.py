@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 
-from tests.models.test_keywords import class_names, inputs, tiny_model
+from tests.models.tiny_models import class_names, inputs, tiny_model
 
 MAPS = [(name, {}) for name in class_names()]
 MAPS += [

@@ -1,24 +1,19 @@
-"""The T-TA models: two implementations against each other, padding against none, BERT's folders, what is refused.
+"""What is special to T-TA: tokens that attend to nothing, the query stream, BERT's folders, refused attention.
 
-Against the original code: tests/conversion. That no token sees itself: test_no_leak_tta.py.
+Against the original code, and what all models do: tests/models. That no token sees itself: test_no_leak_tta.py.
 """
 
-import ast
-import copy
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
-from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForPreTraining
+from transformers import AutoModelForMaskedLM, BertConfig, BertForPreTraining
 
 import kexue_hf
-from kexue_hf import TtaConfig, TtaForMaskedLM, TtaModel, WoBertConfig, WoBertForMaskedLM
+from kexue_hf import TtaConfig, TtaForMaskedLM, WoBertConfig, WoBertForMaskedLM
+from tests.models.tiny_models import gradients
 
-MODELS = Path(kexue_hf.__file__).parent / "models"
-HEADS = ["TtaModel", "TtaForMaskedLM", "TtaForSequenceClassification", "TtaForTokenClassification"]
 LENGTH = 7
 # All, some, one and no real tokens.
 MASK = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0] * 7])
@@ -36,45 +31,15 @@ def tiny(name: str = "TtaForMaskedLM", **options: Any) -> Any:
     return getattr(kexue_hf, name)(config_of(**options)).eval()
 
 
-def first(outputs: Any) -> torch.Tensor:
-    return outputs[0]
-
-
-@pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("options", [{}, {"query_source": "position"}, {"mask_diagonal": False}], ids=str)
-@pytest.mark.parametrize("mask", [None, MASK], ids=["all", "padded"])
-def test_eager_and_sdpa_agree(name: str, options: dict, mask: torch.Tensor | None) -> None:
-    with torch.no_grad():
-        eager, sdpa = (
-            first(tiny(name, attn_implementation=way, initializer_range=0.1, **options)(IDS, mask))
-            for way in ("eager", "sdpa")
-        )
-    torch.testing.assert_close(eager, sdpa, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_gradients_agree_and_are_finite(name: str) -> None:
-    eager, sdpa = (tiny(name, attn_implementation=way).double() for way in ("eager", "sdpa"))
-    for model in (eager, sdpa):
-        first(model(IDS, MASK)).pow(2).sum().backward()
-    for (label, ours), theirs in zip(sdpa.named_parameters(), eager.parameters(), strict=True):
-        assert ours.grad is not None and torch.isfinite(ours.grad).all(), label
-        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-9, msg=label)
-
-
-@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
-@pytest.mark.parametrize("way", ["eager", "sdpa"])
-def test_padding_changes_nothing(way: str, query_source: str) -> None:
-    model = tiny(attn_implementation=way, query_source=query_source, initializer_range=0.1)
-    padded = model(IDS, MASK).logits
-    for row, mask in zip(range(3), MASK, strict=False):
-        length = int(mask.sum())
-        torch.testing.assert_close(
-            padded[row, :length], model(IDS[row : row + 1, :length]).logits[0], atol=1e-6, rtol=0
-        )
-        other = IDS.clone()
-        other[row, length:] = 39
-        assert torch.equal(model(other, MASK).logits[row, :length], padded[row, :length])
+def test_eager_and_sdpa_agree_on_texts_of_one_token_and_of_none(options: dict) -> None:
+    """Outputs and gradients."""
+    found = []
+    for way in ("eager", "sdpa"):
+        model = tiny("TtaModel", attn_implementation=way, initializer_range=0.1, **options).double()
+        states = model(IDS, MASK).last_hidden_state
+        found.append((states, gradients(model, states)))
+    torch.testing.assert_close(*found, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("way", ["eager", "sdpa"])
@@ -161,24 +126,6 @@ def test_segments_are_optional() -> None:
     torch.testing.assert_close(with_them(IDS, token_type_ids=segments * 0).logits, with_them(IDS).logits)
 
 
-def test_labels_are_nobodys_but_the_users() -> None:
-    model = tiny()
-    assert model(IDS).loss is None
-    labels = IDS.masked_fill(MASK == 0, -100)
-    outputs = model(IDS, MASK, labels=labels)
-    summed = functional.cross_entropy(outputs.logits.reshape(-1, 40), labels.reshape(-1), reduction="sum")
-    torch.testing.assert_close(outputs.loss, summed / 12)
-    torch.testing.assert_close(model(IDS, MASK, labels=labels, num_items_in_batch=24).loss, summed / 24)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_a_text_classifier_reads_what_it_is_told(pooling: str) -> None:
-    model = tiny("TtaForSequenceClassification", classifier_pooling=pooling, num_labels=3)
-    states = model.bert(IDS, MASK).last_hidden_state
-    text = states[:, 0] if pooling == "cls" else (states * MASK[..., None]).sum(1) / MASK.sum(1).clamp(min=1)[:, None]
-    torch.testing.assert_close(model(IDS, MASK).logits, model.classifier(text), atol=1e-6, rtol=0)
-
-
 @pytest.mark.parametrize("kind", ["bert", "wobert"])
 @pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
 def test_starts_from_a_folder_of_bert(kind: str, query_source: str, tmp_path: Path, recwarn: Any) -> None:
@@ -211,67 +158,17 @@ def test_a_folder_of_bert_does_not_know_its_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("mask", "message"),
     [
-        ({"query_source": "token"}, "query_source must be 'mask_embedding' or 'position', got 'token'"),
-        ({"classifier_pooling": "pooler"}, r"classifier_pooling must be 'mean' or 'cls' .*got 'pooler'"),
-        ({"mask_token_id": None}, "needs mask_token_id.*got None"),
-        ({"mask_token_id": -1}, "needs mask_token_id.*got -1"),
-        ({"is_decoder": True}, "encoder only"),
-        ({"hidden_size": 15}, "multiple of num_attention_heads, got 15 and 2"),
+        (torch.zeros(4, 1, 7, 7), "got torch.float32"),
+        (torch.ones(4, 7, 7).bool(), "boolean"),
+        (MASK[:1], r"texts, \[4, 7\], .*\[1, 7\]"),
     ],
-    ids=lambda value: str(value)[:20],
+    ids=["scores", "three_dimensions", "another_batch"],
 )
-def test_bad_configurations(options: dict, message: str, tmp_path: Path) -> None:
+def test_bad_masks(mask: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TtaModel(config_of(**options))
-    # from_pretrained sets these fields after the configuration was made.
-    config_of().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        TtaModel(AutoConfig.from_pretrained(tmp_path, **options))
-
-
-BAD_INPUTS = {
-    "both": (lambda ids: {"input_ids": ids, "inputs_embeds": torch.zeros(4, LENGTH, 16)}, "either input_ids or"),
-    "neither": (lambda ids: {}, "either input_ids or"),
-    "too long": (lambda ids: {"input_ids": ids.repeat(1, 2)}, "at most 9 tokens .*got 14: truncate"),
-    "scores as mask": (lambda ids: {"input_ids": ids, "attention_mask": torch.zeros(4, 1, 7, 7)}, "got torch.float32"),
-    "three dimensions": (lambda ids: {"input_ids": ids, "attention_mask": torch.ones(4, 7, 7).bool()}, "boolean"),
-    "another batch's mask": (
-        lambda ids: {"input_ids": ids, "attention_mask": MASK[:1]},
-        r"texts, \[4, 7\], .*\[1, 7\]",
-    ),
-    "cache": (lambda ids: {"input_ids": ids, "past_key_values": ()}, "takes no past_key_values"),
-    "decoder": (lambda ids: {"input_ids": ids, "encoder_hidden_states": ids}, "takes no encoder_hidden_states"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_inputs(name: str) -> None:
-    make, message = BAD_INPUTS[name]
-    with pytest.raises(ValueError, match=message):
-        tiny()(**make(IDS))
-
-
-def test_another_models_configuration() -> None:
-    with pytest.raises(ValueError, match="needs a TtaConfig, got a BertConfig"):
-        TtaForMaskedLM(BertConfig(vocab_size=40))
-
-
-@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
-@pytest.mark.parametrize("masked", [False, True], ids=["all", "padded"])
-def test_an_exported_program_is_for_all_batches_and_lengths(query_source: str, masked: bool) -> None:
-    model = tiny(query_source=query_source)
-    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=2, max=9)
-    inputs = {"input_ids": IDS, **({"attention_mask": MASK} if masked else {})}
-    sizes = {name: {0: batch, 1: length} for name in inputs}
-    program = torch.export.export(model, (), inputs, dynamic_shapes=sizes, strict=False).module()
-    for rows, columns in ((1, 9), (2, 7), (5, 3)):
-        other = {"input_ids": torch.randint(7, 40, (rows, columns))}
-        if masked:
-            other["attention_mask"] = torch.ones(rows, columns, dtype=torch.long)
-            other["attention_mask"][0, 2:] = 0
-        torch.testing.assert_close(program(**other).logits, model(**other).logits, atol=1e-6, rtol=0)
+        tiny()(IDS, mask)
 
 
 def test_a_mask_token_that_is_none() -> None:
@@ -304,27 +201,6 @@ def test_nor_does_another_implementation_come_in_later(way: str) -> None:
         model(IDS)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_is_a_model(copied: Any) -> None:
-    model = tiny()
-    assert torch.equal(copied(model)(IDS, MASK).logits, model(IDS, MASK).logits)
-
-
 def test_predicts_all_tokens_at_once() -> None:
     assert tiny().predicts_all_tokens_at_once and not tiny(mask_diagonal=False).predicts_all_tokens_at_once
     assert not hasattr(tiny("TtaModel"), "predicts_all_tokens_at_once")
-
-
-def functions(path: Path) -> dict[str, str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_copies_are_in_step_with_their_originals() -> None:
-    """Files that travel to the Hub cannot import another model's: what is the same lies there twice."""
-    for kind in ("losses", "modeling"):
-        ours, theirs = (functions(MODELS / name / f"{kind}_{name}.py") for name in ("tta", "wobert"))
-        copied = ["masked_mean", "replace_decoder"] if kind == "modeling" else list(ours)
-        assert copied
-        for name in copied:
-            assert ours[name] == theirs[name]
