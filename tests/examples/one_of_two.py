@@ -1,17 +1,15 @@
-"""One of two processes that train together, started without a launcher: runs of the scripts, one after the other.
-
-RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir=a", ...]], ...]'
-"""
+"""One of two processes that train together: runs of the example scripts, one after the other."""
 
 import json
-import sys
 
 from examples import finetune_matcher, pretrain_mlm, pretrain_tta
 from kexue_hf.trainers.checked_options import leave_process_group
 
 SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 
-if __name__ == "__main__":
-    for script, arguments in json.loads(sys.argv[1]):
+
+def main(runs: str) -> None:
+    """Run the scripts with their arguments, given as JSON: [["pretrain_mlm", ["--output_dir=a", ...]], ...]."""
+    for script, arguments in json.loads(runs):
         SCRIPTS[script].main(arguments)
     leave_process_group()
