@@ -1,4 +1,4 @@
-"""Whatever carries data under a name that a class does not know is refused: ignored, it would give wrong numbers."""
+"""Data under a name that a class does not know is refused: ignoring it would give wrong results."""
 
 import numpy as np
 import pytest

@@ -64,7 +64,7 @@ def test_a_tasks_vectors_are_computed_once() -> None:
     assert model._conditions(torch.tensor([1, 1, 1, 1]), IDS)[1] is None
 
 
-def test_on_accelerators_and_in_compiled_programs_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerators_and_compiled_programs_do_not_read_task_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     model, counts = tiny(ENCODER).double(), []
     expected, pair = model(IDS, task_ids=MIXED)[0], model(IDS[:2], task_ids=MIXED[:2])[0]
     model.task_embeddings.register_forward_hook(lambda _, given, vectors: counts.append(vectors.shape[0]))
@@ -110,7 +110,7 @@ def test_a_condition_is_added_without_a_bias() -> None:
 # --- gradients
 
 
-def test_gradients_are_finite_and_of_the_tasks_that_were_there() -> None:
+def test_only_tasks_of_the_batch_get_gradients() -> None:
     model = tiny().double()
     model(IDS, MASK, SEGMENTS, task_ids=torch.tensor([0, 2, 0, 2]), labels=MASK[:, 1]).loss.backward()
     for name, parameter in model.named_parameters():
@@ -145,15 +145,15 @@ def test_one_network_learns_to_judge_the_same_texts_in_two_ways() -> None:
 # --- the network
 
 
-def test_what_is_classified_is_dropped_out_as_the_configuration_says() -> None:
+def test_classifier_dropout() -> None:
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     plain, dropped = (tiny(classifier_dropout=rate, **off).train() for rate in (None, 1.0))
     assert torch.equal(plain(IDS, task_ids=MIXED).logits, plain.eval()(IDS, task_ids=MIXED).logits)
     assert torch.equal(dropped(IDS, task_ids=MIXED).logits, dropped.classifier.bias.expand(4, -1))
 
 
-def test_rotations_know_distances_only() -> None:
-    """Two tokens' scores depend on how far they are apart: a text anywhere is the same text."""
+def test_rotations_encode_distances_only() -> None:
+    """Scores depend on the distance between two tokens, so a shifted text gives the same logits."""
     model = tiny().double()
     here, there = (model(IDS, task_ids=0, position_ids=torch.arange(LENGTH)[None] + start).logits for start in (0, 5))
     torch.testing.assert_close(here, there, atol=1e-6, rtol=0)
@@ -170,7 +170,7 @@ def test_chunks_change_nothing() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("tasks", [MIXED, 1], ids=["mixed", "one"])
-def test_half_precision_comes_near(dtype: torch.dtype, tasks: Any) -> None:
+def test_half_precision_is_close(dtype: torch.dtype, tasks: Any) -> None:
     exact = tiny()(IDS, MASK, task_ids=tasks).logits
     scale = exact.abs().max()
     model = tiny().to(dtype)
@@ -225,14 +225,14 @@ def test_renamed_tasks_and_other_numbers_of_them(tmp_path: Path) -> None:
 # --- configurations
 
 
-def test_the_number_of_tasks_is_that_of_the_names() -> None:
+def test_the_number_of_tasks_is_the_number_of_names() -> None:
     assert (ClnMatcherConfig().num_tasks, ClnMatcherConfig().task_names) == (1, ["task_0"])
     assert ClnMatcherConfig(num_tasks=2).task_names == ["task_0", "task_1"]
     assert ClnMatcherConfig(task_names=NAMES).num_tasks == 3
 
 
 @pytest.mark.parametrize("name", [ENCODER, CLASSIFIER])
-def test_a_fresh_model_knows_no_tasks_apart(name: str) -> None:
+def test_the_tasks_of_a_new_model_are_equal(name: str) -> None:
     model = getattr(kexue_hf, name)(config_of()).eval()
     assert all((norm.weight_kernel == 0).all() and (norm.bias_kernel == 0).all() for norm in norms(model))
     assert len(norms(model)) == 5

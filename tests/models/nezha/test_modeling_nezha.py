@@ -27,8 +27,8 @@ def test_other_attention_is_refused(attention: str) -> None:
         AutoModel.from_config(tiny().config, attn_implementation=attention)
 
 
-def test_attention_registered_by_somebody_is_refused() -> None:
-    """Its mask and its kernel know nothing of relative positions: a wrong result instead of an error."""
+def test_a_registered_attention_function_is_refused() -> None:
+    """It would ignore relative positions and give wrong results without an error."""
     AttentionInterface.register("nobodys_attention", lambda *_, **__: None)
     model = tiny()
     model.config._attn_implementation_internal = "nobodys_attention"
@@ -55,7 +55,7 @@ def test_positions_are_relative() -> None:
 
 
 def test_longer_than_max_position_embeddings() -> None:
-    """What a model computes that was trained with longer texts."""
+    """The same as a model whose max_position_embeddings is larger."""
     model, longer = tiny(), tiny(max_position_embeddings=256)
     batch = random_batch(model, length=200)
     longer.load_state_dict(model.state_dict())
@@ -89,8 +89,8 @@ def test_the_table_is_exact_after_every_move(change) -> None:
 
 
 @pytest.mark.parametrize("head", [name for name in heads() if name.startswith("Nezha")])
-def test_heads_compute_as_woberts_do(head: str) -> None:
-    """With attention switched off (no relative positions can tell them apart) both networks are BERT's."""
+def test_heads_equal_woberts(head: str) -> None:
+    """Without attention, which alone knows of relative positions, both networks are BERT's."""
     ours = tiny(head, max_position_embeddings=16)
     bert = getattr(kexue_hf, head.replace("Nezha", "WoBert"))(
         kexue_hf.WoBertConfig(**{key: getattr(ours.config, key) for key in (
@@ -113,7 +113,7 @@ def test_heads_compute_as_woberts_do(head: str) -> None:
 
 
 def test_a_repository_of_transformers_4_loads(tmp_path: Path) -> None:
-    """Its configuration knows nothing of ours, its file is a pickle and holds a constant for every layer."""
+    """It has no fields of ours, a pickle file, and a constant table for every layer."""
     model = tiny("NezhaForMaskedLM", vocab_size=11)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     for layer in range(2):

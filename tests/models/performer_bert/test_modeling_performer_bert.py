@@ -97,7 +97,7 @@ def test_a_folder_of_bert_loads_and_is_bert_up_to_the_switch_length(
     torch.testing.assert_close(ours(**batch).logits, linear, rtol=0, atol=1e-6)
 
 
-def test_a_wobert_stays_one_for_its_tokenizer(tmp_path: Path) -> None:
+def test_the_tokenizer_of_a_wobert_is_kept(tmp_path: Path) -> None:
     bert = tiny_bert(kexue_hf.WoBertForPreTraining, vocab_fingerprint="abc", classifier_pooling="mean")
     bert.save_pretrained(tmp_path)
     config = PerformerBertConfig.from_pretrained(tmp_path)
@@ -215,7 +215,7 @@ def test_layers_that_stay_softmax() -> None:
     ],
     ids=["square", "short", "cache", "cross", "both"],
 )
-def test_what_is_refused(extra: dict, message: str) -> None:
+def test_bad_inputs(extra: dict, message: str) -> None:
     model = tiny_model("PerformerBertModel", attention_switch_length=None)
     with pytest.raises(ValueError, match=message):
         model(**{**tiny_batch(), **extra})
@@ -238,7 +238,7 @@ def test_loading_copying_and_half_precision(feature_map: str, dtype: torch.dtype
         assert logits.dtype == dtype and (logits.float() - expected).norm() < 0.05 * expected.norm()
 
 
-def test_calibration_brings_the_model_nearer() -> None:
+def test_calibration_brings_the_model_closer_to_softmax() -> None:
     model, batch = peaked(tiny_model()), tiny_batch()
     softmax = model(**batch).logits
     model.config.attention_switch_length = None
@@ -261,7 +261,7 @@ def test_redraws() -> None:
 
 
 def test_random_features_are_those_of_use_performer(tmp_path: Path) -> None:
-    """Of a seed, and other ones in every layer."""
+    """The same for the same seed, and different in every layer."""
     bert = tiny_bert()
     bert.save_pretrained(tmp_path)
     options = {"feature_map": "favor+", "num_features": 32, "seed": 3}
@@ -274,7 +274,7 @@ def test_random_features_are_those_of_use_performer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("feature_map", ["low_order", "favor++"])
 def test_the_model_itself_fills_its_maps(feature_map: str) -> None:
-    """A copy on the Hub has nobody else to do it."""
+    """A copy on the Hub has no other code to do it."""
     model = tiny_model(feature_map=feature_map)
     made = model.bert.encoder.layer[0].attention.self.favor_map
     expected = copy.deepcopy(made.state_dict())
@@ -285,7 +285,7 @@ def test_the_model_itself_fills_its_maps(feature_map: str) -> None:
         torch.testing.assert_close(values, expected[name], rtol=0, atol=0)
 
 
-def test_use_performer_is_not_for_it() -> None:
+def test_use_performer_refuses_it() -> None:
     with pytest.raises(ValueError, match="feature maps of its own"):
         use_performer(tiny_model())
 
@@ -416,7 +416,7 @@ def test_a_masked_model_becomes_a_causal_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", ["PerformerBertForMaskedLM", CAUSAL])
-def test_weights_that_linear_attention_amounts_to(head: str) -> None:
+def test_attention_weights_of_linear_attention(head: str) -> None:
     model, batch = peaked(tiny_model(head, attention_switch_length=None)), tiny_batch()
     outputs = model(**batch, output_attentions=True)
     torch.testing.assert_close(outputs.logits, model(**batch).logits, rtol=0, atol=1e-5)
@@ -445,7 +445,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("feature_map", ["low_order", "favor+"])
-def test_a_failing_step_leaves_a_state_as_it_was(feature_map: str) -> None:
+def test_a_failing_step_leaves_the_state_unchanged(feature_map: str) -> None:
     """Refused before the layers, interrupted between two of them, and after the last."""
     model, ids = causal(feature_map=feature_map), tiny_batch(rows=2, length=9)["input_ids"]
     whole = model(ids).logits[:, -2:]
@@ -470,8 +470,8 @@ def test_a_failing_step_leaves_a_state_as_it_was(feature_map: str) -> None:
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)
 
 
-def test_a_copy_of_a_state_goes_on_for_itself() -> None:
-    """As transformers' guides do it to use a prompt twice; the maps are not copied, and gradients are no obstacle."""
+def test_a_copied_state_is_independent() -> None:
+    """As transformers' guides reuse a prompt. Feature maps are shared, and it works while gradients are recorded."""
     model, ids = causal(), tiny_batch(rows=2, length=9)["input_ids"]
     with torch.enable_grad():
         state = model(ids[:, :6], use_cache=True).past_key_values
@@ -502,8 +502,8 @@ def test_a_state_of_another_model(changes: dict, message: str) -> None:
         encoder(ids, state=state)
 
 
-def test_a_causal_model_is_one_for_the_encoder_that_loads_its_folder(tmp_path: Path) -> None:
-    """And not for another model of the same configuration."""
+def test_an_encoder_loaded_from_a_causal_model_is_causal(tmp_path: Path) -> None:
+    """Another model of the same configuration is not."""
     model, ids = causal(), tiny_batch()["input_ids"]
     model.save_pretrained(tmp_path)
     encoder = transformers.AutoModel.from_pretrained(tmp_path).eval()

@@ -44,8 +44,8 @@ def test_eager_and_sdpa_agree_on_texts_of_one_token_and_of_none(options: dict) -
 
 @pytest.mark.parametrize("way", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_what_is_alone_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
-    """The only token of a text, and a row of padding: the attention's output is zeros, whatever the values are."""
+def test_a_token_without_keys_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
+    """Attention gives zeros for the only token of a text and for a row of padding, whatever the values are."""
     model = tiny("TtaModel", attn_implementation=way).to(dtype)
     found: dict[int, torch.Tensor] = {}
     for number, layer in enumerate(model.encoder.layer):
@@ -62,8 +62,8 @@ def test_what_is_alone_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("mask", [None, MASK, MASK[:, None, None, :].bool().expand(4, 2, LENGTH, LENGTH)])
 @pytest.mark.parametrize("length", [1, LENGTH])
-def test_no_softmax_is_over_nothing(mask: torch.Tensor | None, length: int) -> None:
-    """What a kernel makes of a query without keys is its own affair (zeros, or not a number): none ever gets one."""
+def test_every_query_has_a_key(mask: torch.Tensor | None, length: int) -> None:
+    """Kernels differ on a query without keys (zeros or NaN), so none ever gets one."""
     mask = mask if mask is None else mask[..., :length, :length] if mask.dim() == 4 else mask[:, :length]
     allowed, alone = tiny("TtaModel")._masks(mask, torch.zeros(4, length, 16))
     assert allowed.any(-1).all()
@@ -71,7 +71,7 @@ def test_no_softmax_is_over_nothing(mask: torch.Tensor | None, length: int) -> N
     assert alone is None or torch.equal(alone.flatten(1).any(1), lonely if mask is not None else lonely[:1])
 
 
-def test_probabilities_are_given_out_as_they_are_used() -> None:
+def test_attentions_are_the_probabilities_that_are_used() -> None:
     attentions = tiny(attn_implementation="eager")(IDS, MASK, output_attentions=True).attentions
     assert len(attentions) == 3
     for probabilities in attentions:
@@ -94,7 +94,7 @@ def test_the_first_queries_are_projected_once_per_length(mask: torch.Tensor | No
     assert shapes[1:] == [(4, LENGTH, 16)]
 
 
-def test_with_dropout_every_text_has_queries_of_its_own() -> None:
+def test_with_dropout_the_texts_have_different_queries() -> None:
     model = tiny("TtaModel").train()
     model.embeddings.dropout.p = 0.5
     shapes: list[tuple] = []
@@ -150,7 +150,7 @@ def test_starts_from_a_folder_of_bert(kind: str, query_source: str, tmp_path: Pa
     assert torch.equal(again.eval()(IDS).logits, ours.eval()(IDS).logits)
 
 
-def test_a_folder_of_bert_does_not_know_its_mask(tmp_path: Path) -> None:
+def test_a_folder_of_bert_needs_a_mask_token_id(tmp_path: Path) -> None:
     BertConfig(vocab_size=40).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"type 'bert'.*give mask_token_id=tokenizer.mask_token_id"):
         TtaConfig.from_pretrained(tmp_path)
@@ -171,7 +171,7 @@ def test_bad_masks(mask: torch.Tensor, message: str) -> None:
         tiny()(IDS, mask)
 
 
-def test_a_mask_token_that_is_none() -> None:
+def test_a_mask_token_outside_the_vocabulary() -> None:
     model = tiny(mask_token_id=40)
     with pytest.raises(ValueError, match="mask_token_id is 40, but the vocabulary has 40 tokens"):
         model(IDS)
@@ -193,8 +193,8 @@ def test_flash_attention_is_refused_while_the_diagonal_is_masked(way: str) -> No
     assert "see itself" not in str(caught.value) and "does not support" not in str(caught.value)
 
 
-@pytest.mark.parametrize("way", ["flash_attention_2", "flex_attention", "somebody's own"])
-def test_nor_does_another_implementation_come_in_later(way: str) -> None:
+@pytest.mark.parametrize("way", ["flash_attention_2", "flex_attention", "unknown"])
+def test_an_implementation_that_is_set_later_is_refused(way: str) -> None:
     model = tiny()
     model.config._attn_implementation_internal = way
     with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of them"):

@@ -1,4 +1,4 @@
-"""`classifier_pooling="mean"`: padding never matters, whatever form the mask has and however the model is run."""
+"""`classifier_pooling="mean"`: padding never matters, whatever form the mask has."""
 
 import copy
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_padding_gets_no_gradient() -> None:
     assert positions[: max(LENGTHS)].abs().min() > 0 and not positions[max(LENGTHS) :].any()
 
 
-def test_it_survives_saving_and_has_no_weights_of_its_own(tmp_path: Path) -> None:
+def test_it_is_saved_and_has_no_weights(tmp_path: Path) -> None:
     model = mean_model(classifier_dropout=0.0)
     names = set(mean_model().state_dict())
     cls = kexue_hf.WoBertForSequenceClassification(
