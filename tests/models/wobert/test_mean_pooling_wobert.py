@@ -10,25 +10,16 @@ from torch.nn import functional
 import kexue_hf
 from kexue_hf import WoBertConfig
 from kexue_hf.models.wobert.modeling_wobert import masked_mean
+from tests.models.tiny_models import tiny_model
 
 HEADS = ["WoBertForSequenceClassification", "WoBertForMultipleChoice"]
 LENGTHS = (9, 5, 1, 7)
 
 
 def mean_model(head: str = HEADS[0], **changes):
-    torch.manual_seed(0)
-    config = WoBertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-        initializer_range=0.3,  # so that tokens differ by more than the rounding
-        classifier_pooling="mean",
-        **changes,
-    )
-    return getattr(kexue_hf, head)(config).eval()
+    # Weights so large that tokens differ by more than the rounding.
+    sizes = {"vocab_size": 50, "num_hidden_layers": 2, "initializer_range": 0.3}
+    return tiny_model(head, classifier_pooling="mean", **sizes, **changes)
 
 
 def padded(head: str = HEADS[0], extra: int = 0, side: str = "right") -> dict[str, torch.Tensor]:
