@@ -32,12 +32,13 @@ def tiny(name: str = "TtaForMaskedLM", **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{}, {"query_source": "position"}, {"mask_diagonal": False}], ids=str)
-def test_eager_and_sdpa_agree_on_texts_of_one_token_and_of_none(options: dict) -> None:
-    """Outputs and gradients."""
+@pytest.mark.parametrize("mask", [None, MASK], ids=["all", "padded"])
+def test_eager_and_sdpa_agree(options: dict, mask: torch.Tensor | None) -> None:
+    """Outputs and gradients; also for texts of one token and of none."""
     found = []
     for way in ("eager", "sdpa"):
         model = tiny("TtaModel", attn_implementation=way, initializer_range=0.1, **options).double()
-        states = model(IDS, MASK).last_hidden_state
+        states = model(IDS, mask).last_hidden_state
         found.append((states, gradients(model, states)))
     torch.testing.assert_close(*found, atol=1e-9, rtol=1e-9)
 
