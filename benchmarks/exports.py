@@ -19,7 +19,7 @@ from measuring import machine, write_result
 from torch.export import Dim
 
 from tests.models.test_export import batch_of, changes_for
-from tests.models.test_keywords import class_names, tiny_model
+from tests.models.tiny_models import class_names, tiny_model
 
 SHAPES = ((3, 7), (2, 12), (5, 4))
 

@@ -1,10 +1,6 @@
-"""One of two processes that train together without a launcher; runs several scripts in turn.
-
-RANK=0 ... python -m tests.examples.one_of_two '[["pretrain_mlm", ["--output_dir=a", ...]], ...]'
-"""
+"""One of two processes that train together: runs of the example scripts, one after the other."""
 
 import json
-import sys
 
 from examples import finetune_matcher, pretrain_mlm, pretrain_tta
 from kexue_hf.trainers.training_script import leave_process_group
@@ -12,8 +8,10 @@ from tests import fsdp_on_cpus
 
 SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
 
-if __name__ == "__main__":
+
+def main(runs: str) -> None:
+    """Run the scripts with their arguments, given as JSON: [["pretrain_mlm", ["--output_dir=a", ...]], ...]."""
     fsdp_on_cpus.enable()
-    for script, arguments in json.loads(sys.argv[1]):
+    for script, arguments in json.loads(runs):
         SCRIPTS[script].main(arguments)
     leave_process_group()

@@ -6,11 +6,8 @@ Accumulated, distributed, sharded, killed and resumed runs are compared with one
 import functools
 import json
 import os
-import socket
-import subprocess
-import sys
+import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +39,7 @@ from tests.examples.pretraining_runs import (
     train,
     write_text,
 )
+from tests.two_processes import two_processes as start_two
 
 
 @pytest.fixture(scope="module")
@@ -165,25 +163,6 @@ def test_accumulated_batches_equal_one_large_batch(text, tmp_path, shape, option
     assert train(text, tmp_path / "small", *options, *shape) == pytest.approx(large, rel=1e-5)
 
 
-def start_two(runs: list[tuple[str, list[str]]]) -> Iterator[subprocess.Popen]:
-    """Start the runs in two processes, connected through a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for rank in ("0", "1"):
-        yield subprocess.Popen(
-            [sys.executable, "-m", "tests.examples.one_of_two", json.dumps(runs)],
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={
-                **os.environ,
-                **{"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-            },
-        )
-
-
 def held_out(text: Path, output: Path, size: int) -> list[str]:
     """Return options that evaluate on the text, `size` rows at a time, and write a report next to `output`."""
     measured = [f"--validation_file={text}", f"--per_device_eval_batch_size={size}"]
@@ -237,19 +216,13 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         ("finetune_matcher", matcher(outputs["matcher"], 4)),
         ("pretrain_mlm", arguments(text, outputs["killed"], *common, "--max_steps=100000")),
     ]
-    processes = list(start_two(runs))
-    try:
+    with start_two("tests.examples.one_of_two", json.dumps(runs)) as process:
         deadline = time.monotonic() + 240
         while not (outputs["killed"] / "checkpoint-5" / "progress.json").exists():
-            if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
-                for process in processes:
-                    process.kill()
-                pytest.fail("\n".join(process.communicate()[1].decode()[-3000:] for process in processes))
+            if process.poll() is not None or time.monotonic() > deadline:
+                os.killpg(process.pid, signal.SIGKILL)
+                pytest.fail(process.communicate()[1][-3000:])
             time.sleep(0.02)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
     return outputs
 
 

@@ -1,132 +1,122 @@
 """What we save is loaded by every Auto class in a fresh process, with this package and without it, to equal outputs.
 
-The process without the package has `kexue_hf` blocked and passes `trust_remote_code=True`.
+The process without the package has `kexue_hf` blocked and passes `trust_remote_code=True`. Oracle: the outputs and
+encodings in this process.
 """
 
+import importlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
+import transformers
 
 import kexue_hf
-from kexue_hf import WoBertConfig, WoBertTokenizer
-from kexue_hf.models.wobert.auto_map_wobert import AUTO_MAP
+from kexue_hf.integrations.auto_classes import MODEL_TYPES
 from tests.fresh_process import run_elsewhere
+from tests.hub.hub_types import TOKENS, TYPES, WORD_TEXTS, word_tokenizer
+from tests.hub.loading import Texts, encodings, model_outputs
+from tests.models.tiny_models import tiny_model, trained_model
 
-HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-TOKENS = [*SPECIAL, "，", "。", "今", "天", "今天", "天气", "不错", "很", "好", "a", "##b"]
-TEXTS = ["今天天气不错，很好。", "今天[MASK]很好 ab"]
-
-LOADER = """
-import sys, numpy, torch
-import_package, target, folders = sys.argv[1] == "with", sys.argv[2], sys.argv[3:]
-if import_package:
-    import kexue_hf
-else:
-    sys.modules["kexue_hf"] = None  # importing it raises ImportError
-import transformers
-flags = {} if import_package else {"trust_remote_code": True}
-results = {}
-for pair in folders:
-    auto, folder = pair.split("=", 1)
-    config = transformers.AutoConfig.from_pretrained(folder, **flags)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **flags)
-    model, info = getattr(transformers, auto).from_pretrained(folder, output_loading_info=True, **flags)
-    assert type(model).__module__.startswith("kexue_hf" if import_package else "transformers_modules"), type(model)
-    assert type(tokenizer).__module__.startswith("kexue_hf" if import_package else "transformers_modules")
-    assert not info["missing_keys"] and not info["unexpected_keys"], info
-    encoded = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    if auto == "AutoModelForMultipleChoice":
-        encoded = {name: value[:, None] for name, value in encoded.items()}
-    with torch.no_grad():
-        for number, output in enumerate(model.eval()(**encoded).to_tuple()):
-            results[f"{auto}_{number}"] = output.numpy()
-numpy.savez(target, **results)
-""".replace("TEXTS", repr(TEXTS))
+LOAD = "from tests.hub.loading import main; main()"
+SERVE = "from tests.hub.loading import serve_every_auto_class; serve_every_auto_class()"
 
 
-def small_config() -> WoBertConfig:
-    return WoBertConfig(
-        vocab_size=len(TOKENS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=32,
-    )
+def auto_classes(model_type: str) -> dict[str, str]:
+    """{Auto class: our class}, the configuration's excepted."""
+    auto_map = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}").AUTO_MAP
+    return {auto: reference.split(".")[1] for auto, reference in auto_map.items() if auto != "AutoConfig"}
 
 
-def small_tokenizer(folder: Path) -> WoBertTokenizer:
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("".join(f"{token}\n" for token in TOKENS), encoding="utf-8")
-    return WoBertTokenizer(vocab_file=str(vocabulary), user_words=["气不"])
+class Saved(NamedTuple):
+    model_type: str
+    folders: list[tuple[str, Path]]
+    outputs: list[list[np.ndarray]]
+    encodings: list[Any]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory):
-    """{Auto class: folder} of all heads, saved with their tokenizer, and the outputs in this process."""
-    root = tmp_path_factory.mktemp("hub")
-    tokenizer = small_tokenizer(root)
-    folders, expected = {}, {}
-    for auto, name in HEADS.items():
-        torch.manual_seed(1)
-        model = getattr(kexue_hf, name)(small_config()).eval()
-        folders[auto] = root / name
-        model.save_pretrained(folders[auto])
-        tokenizer.save_pretrained(folders[auto])
-        encoded = tokenizer(TEXTS, padding=True, return_tensors="pt")
-        if auto == "AutoModelForMultipleChoice":
-            encoded = {key: value[:, None] for key, value in encoded.items()}
-        with torch.no_grad():
-            for number, output in enumerate(model(**encoded).to_tuple()):
-                expected[f"{auto}_{number}"] = output.numpy()
-    return folders, expected
+def save_models(model_type: str, root: Path) -> list[tuple[str, Path]]:
+    """(Auto class, folder) of a model of every class, and of what can be made of the last one."""
+    kind = TYPES[model_type]
+    tokenizer, folders = kind.tokenizer(), []
+    for number, (auto, name) in enumerate(auto_classes(model_type).items()):
+        sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 32}
+        model = trained_model(name, **sizes, **kind.options(number))
+        if model_type == "performer_bert":
+            batches = [tokenizer(*texts, padding=True, return_tensors="pt") for texts in kind.texts]
+            kexue_hf.calibrate_performer(model, batches)
+        folders.append((auto, root / name))
+        model.save_pretrained(root / name)
+    if hasattr(model, "fold_task"):
+        folders.insert(0, (auto, root / "folded"))
+        model.fold_task(1).save_pretrained(root / "folded")
+    for _, folder in folders:
+        tokenizer.save_pretrained(folder)
+    return folders
 
 
-def load_elsewhere(mode: str, folders: dict[str, Path], cwd: Path, code: str = LOADER) -> dict[str, np.ndarray]:
+@pytest.fixture(scope="module", params=MODEL_TYPES)
+def saved(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, converted: Callable[[str], Path]
+) -> Saved:
+    kind = TYPES[request.param]
+    folders = save_models(request.param, tmp_path_factory.mktemp("hub"))
+    if kind.checkpoint is not None:
+        auto, case = kind.checkpoint
+        folders.insert(0, (auto, converted(case)))
+    outputs, encoded = [], []
+    for auto, folder in folders:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        model = getattr(transformers, auto).from_pretrained(folder)
+        outputs.append(model_outputs(model, tokenizer, kind.texts))
+        encoded.append(encodings(tokenizer, kind.texts))
+    return Saved(request.param, folders, outputs, encoded)
+
+
+def load_elsewhere(mode: str, folders: list[tuple[str, Path]], texts: Texts, target: Path) -> dict[str, np.ndarray]:
     """Outputs of the folders' models in a fresh process with or without the package."""
-    target = cwd / "outputs.npz"
-    run_elsewhere(code, cwd, mode, target, *(f"{auto}={folder}" for auto, folder in folders.items()))
-    return dict(np.load(target))
+    pairs = [f"{auto}={folder}" for auto, folder in folders]
+    run_elsewhere(LOAD, target, mode, json.dumps(texts), target, *pairs)
+    return dict(np.load(target / "outputs.npz"))
+
+
+def files_of_code(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.py")}
 
 
 @pytest.mark.parametrize("mode", ["with", "without"])
-def test_every_auto_class_loads_what_was_saved(mode: str, saved, tmp_path: Path) -> None:
-    folders, expected = saved
-    actual = load_elsewhere(mode, folders, tmp_path)
-    assert actual.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_allclose(actual[name], expected[name], rtol=0, atol=1e-6, err_msg=name)
+def test_every_auto_class_loads_what_was_saved_or_converted(mode: str, saved: Saved, tmp_path: Path) -> None:
+    texts = TYPES[saved.model_type].texts
+    found = load_elsewhere(mode, saved.folders, texts, tmp_path)
+    expected = {
+        f"{number}_{place}": output
+        for number, outputs in enumerate(saved.outputs)
+        for place, output in enumerate(outputs)
+    }
+    assert found.keys() == expected.keys()
+    for name, output in expected.items():
+        np.testing.assert_allclose(found[name], output, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert json.loads((tmp_path / "tokenizations.json").read_text()) == saved.encodings
+    # Code and auto_map travel on where somebody without the package saves a model again.
+    auto, folder = saved.folders[-1]
+    again = getattr(transformers, auto).from_pretrained(tmp_path / "again")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert encodings(tokenizer, texts) == saved.encodings[-1]
+    for one, other in zip(model_outputs(again, tokenizer, texts), saved.outputs[-1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert files_of_code(tmp_path / "again") == files_of_code(folder)
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["auto_map"] == again.config.auto_map
+    if (tmp_path / "folded").exists():
+        assert files_of_code(tmp_path / "folded") == {name for name in files_of_code(folder) if "tokeniz" not in name}
 
 
-def test_the_folder_of_one_head_serves_every_auto_class(saved, tmp_path: Path) -> None:
-    folders, expected = saved
-    # The base model's folder lacks the heads' own weights: they are newly initialised, as in all of transformers.
-    code = LOADER.replace('assert not info["missing_keys"] and not info["unexpected_keys"], info', "")
-    actual = load_elsewhere("without", dict.fromkeys(HEADS, folders["AutoModel"]), tmp_path, code)
-    np.testing.assert_allclose(actual["AutoModel_0"], expected["AutoModel_0"], rtol=0, atol=1e-6)
-    assert {name.split("_")[0] for name in actual} == set(HEADS)
-
-
-def test_a_remote_copy_saves_a_folder_that_loads_again(saved, tmp_path: Path) -> None:
-    """Somebody without the package fine-tunes and saves: code and complete auto_map travel on."""
-    folders, expected = saved
-    auto = "AutoModelForSequenceClassification"
-    code = """
-import sys
-sys.modules["kexue_hf"] = None
-import transformers
-auto, source, target = sys.argv[1:]
-getattr(transformers, auto).from_pretrained(source, trust_remote_code=True).save_pretrained(target)
-transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=True).save_pretrained(target)
-"""
-    run_elsewhere(code, tmp_path, auto, folders[auto], tmp_path / "again")
-    for mode in ("with", "without"):
-        (tmp_path / mode).mkdir()
-        actual = load_elsewhere(mode, {auto: tmp_path / "again"}, tmp_path / mode)
-        np.testing.assert_allclose(actual[f"{auto}_0"], expected[f"{auto}_0"], rtol=0, atol=1e-6)
+def test_the_folder_of_the_base_model_serves_every_auto_class(saved: Saved, tmp_path: Path) -> None:
+    autos = auto_classes(saved.model_type)
+    (folder,) = (folder for auto, folder in saved.folders if auto == "AutoModel")
+    run_elsewhere(SERVE, tmp_path, folder, *(f"{auto}={name}" for auto, name in autos.items()))
 
 
 def test_push_to_hub_uploads_a_self_sufficient_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,11 +139,11 @@ def test_push_to_hub_uploads_a_self_sufficient_folder(tmp_path: Path, monkeypatc
     monkeypatch.setattr(api, "create_commit", create_commit)
     monkeypatch.setattr(hub, "create_and_tag_model_card", lambda *_, **__: huggingface_hub.ModelCard("# card"))
 
-    kexue_hf.WoBertForMaskedLM(small_config()).push_to_hub("somebody/wobert")
-    small_tokenizer(tmp_path).push_to_hub("somebody/wobert")
+    tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS)).push_to_hub("somebody/wobert")
+    word_tokenizer().push_to_hub("somebody/wobert")
     copy = tmp_path / "copy"
     copy.mkdir()
     for name, content in uploaded.items():
         (copy / name).write_bytes(content)
-    actual = load_elsewhere("without", {"AutoModelForMaskedLM": copy}, tmp_path)
-    assert actual["AutoModelForMaskedLM_0"].shape[-1] == len(TOKENS)
+    found = load_elsewhere("without", [("AutoModelForMaskedLM", copy)], [[WORD_TEXTS]], tmp_path)
+    assert found["0_0"].shape[-1] == len(TOKENS)

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import torch
-
-from kexue_hf import WoBertForCausalLM, WoBertForMaskedLM, WoBertTokenizer
+from kexue_hf import WoBertForCausalLM, WoBertTokenizer
 from tests.fresh_process import run_elsewhere
-from tests.hub.test_hub_copy import TEXTS, small_config, small_tokenizer
+from tests.hub.hub_types import TOKENS, WORD_TEXTS, word_tokenizer
+from tests.models.tiny_models import tiny_model
 
 CODE = """
 import json, sys
@@ -30,22 +29,20 @@ OPTIONS = [{"max_new_tokens": 5}, {"max_new_tokens": 5, "num_beams": 3, "use_cac
 
 
 def test_generates_without_the_package(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = small_config()
-    config.initializer_range = 0.5
-    WoBertForMaskedLM(config).save_pretrained(tmp_path / "mlm")
-    small_tokenizer(tmp_path).save_pretrained(tmp_path / "mlm")
-    code = CODE.replace("TEXTS", repr(TEXTS)).replace("OPTIONS", repr(OPTIONS))
+    sizes = {"vocab_size": len(TOKENS), "max_position_embeddings": 32}
+    tiny_model("WoBertForMaskedLM", initializer_range=0.5, **sizes).save_pretrained(tmp_path / "mlm")
+    word_tokenizer().save_pretrained(tmp_path / "mlm")
+    code = CODE.replace("TEXTS", repr(WORD_TEXTS)).replace("OPTIONS", repr(OPTIONS))
     run_elsewhere(code, tmp_path, tmp_path / "mlm", tmp_path / "again", tmp_path / "written.json")
     *found, piped = json.loads((tmp_path / "written.json").read_text())
 
     for folder in ("mlm", "again"):
         model = WoBertForCausalLM.from_pretrained(tmp_path / folder)
         tokenizer = WoBertTokenizer.from_pretrained(tmp_path / folder)
-        encoded = tokenizer(TEXTS, padding=True, return_tensors="pt")
+        encoded = tokenizer(WORD_TEXTS, padding=True, return_tensors="pt")
         for options, ids in zip(OPTIONS, found, strict=True):
             assert model.generate(**encoded, **options).tolist() == ids, (folder, options)
-        alone = tokenizer(TEXTS[0], return_tensors="pt")
+        alone = tokenizer(WORD_TEXTS[0], return_tensors="pt")
         ids = model.generate(**alone, max_new_tokens=5)[0, alone["input_ids"].shape[1] :]
         assert tokenizer.decode(ids, skip_special_tokens=True) == piped
     assert (tmp_path / "again" / "unilm_wobert.py").exists()

@@ -1,4 +1,7 @@
-"""Every class exports with `torch.export` for any batch and length, and computes what the model computes."""
+"""Every class exports with `torch.export` for any batch and length, and the program computes what the model computes.
+
+A trace takes seconds for each layer: encoders and causal models have one layer here, the other heads have none.
+"""
 
 from typing import Any
 
@@ -6,7 +9,31 @@ import pytest
 import torch
 from torch.export import Dim
 
-from tests.models.test_keywords import class_names, tiny_model
+from tests.models.tiny_models import class_names, heads, tiny_model, type_of
+
+
+def changes_for(name: str) -> dict[str, Any]:
+    # Weights as large as a trained model's: with those of a new one, any attention is the mean of the values.
+    changes: dict[str, Any] = {"initializer_range": 0.3}
+    # An input's length decides between two kinds of attention, and a program has one of them.
+    return changes | ({"attention_switch_length": 0} if "PerformerBert" in name else {})
+
+
+ENCODERS = [name for name in class_names() if name.endswith("Model")]
+POOLED = heads("SequenceClassification", "MultipleChoice")
+CASES = [(name, {}) for name in ENCODERS + heads("CausalLM")]
+CASES += [
+    (name, changes)
+    for name in ENCODERS
+    for changes in type_of(name).variants.values()
+    if changes.keys() - changes_for(name).keys()
+]
+CASES += [("NezhaModel", {"attn_implementation": "eager"})]
+CASES += [
+    (name, {"num_hidden_layers": 0} | ({type_of(name).pooling[0]: "mean"} if name in POOLED else {}))
+    for name in heads()
+    if "CausalLM" not in name
+]
 
 
 def batch_of(name: str, rows: int, length: int) -> dict[str, torch.Tensor]:
@@ -18,23 +45,12 @@ def batch_of(name: str, rows: int, length: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def changes_for(name: str) -> dict[str, Any]:
-    # Weights as large as a trained model's: with those of a new one, any attention is the mean of the values.
-    changes: dict[str, Any] = {"initializer_range": 0.3}
-    # Which attention an input has is a matter of its length, and a program has one of them.
-    return changes | ({"attention_switch_length": 0} if "PerformerBert" in name else {})
-
-
-@pytest.mark.parametrize("name", class_names())
-def test_exported_for_any_batch_and_length(name: str) -> None:
-    model = tiny_model(name, **changes_for(name))
-    sizes = {0: Dim.DYNAMIC, (2 if "MultipleChoice" in name else 1): Dim.DYNAMIC}
-    example = batch_of(name, 3, 7)
-    program = torch.export.export(
-        model, (), example, dynamic_shapes=dict.fromkeys(example, sizes), strict=False
-    ).module()
-    for rows, length in ((3, 7), (2, 12), (5, 4)):
-        given = batch_of(name, rows, length)
+def assert_program_equals_model(program: Any, model: Any, *shapes: tuple[int, int], masked: bool = True) -> None:
+    name = type(model).__name__
+    for rows, length in shapes:
+        given = batch_of(name, rows, length) | type_of(name).extra_inputs(model.config, rows)
+        if not masked:
+            del given["attention_mask"]
         with torch.no_grad():
             expected, found = model(**given), program(**given)
         for key, tensor in expected.items():
@@ -42,11 +58,31 @@ def test_exported_for_any_batch_and_length(name: str) -> None:
                 torch.testing.assert_close(found[key], tensor, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["PerformerBertForMaskedLM", "PerformerBertForSequenceClassification"])
-def test_a_linear_model_compiles_without_a_break(name: str) -> None:
-    model = tiny_model(name, **changes_for(name))
-    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
-    for rows, length in ((3, 7), (2, 15)):
-        given = batch_of(name, rows, length)
-        with torch.no_grad():
-            torch.testing.assert_close(compiled(**given).logits, model(**given).logits, rtol=1e-4, atol=1e-5)
+def export(model: Any, masked: bool = True) -> Any:
+    name = type(model).__name__
+    example = batch_of(name, 3, 7) | type_of(name).extra_inputs(model.config, 3)
+    if not masked:
+        del example["attention_mask"]
+    sizes = {key: dict.fromkeys({0, value.dim() - 1}, Dim.DYNAMIC) for key, value in example.items()}
+    return torch.export.export(model, (), example, dynamic_shapes=sizes, strict=False).module()
+
+
+@pytest.mark.parametrize(("name", "changes"), CASES, ids=str)
+def test_exported_for_any_batch_and_length(name: str, changes: dict[str, Any]) -> None:
+    model = tiny_model(name, **changes_for(name) | changes)
+    assert_program_equals_model(export(model), model, (3, 7), (2, 12), (5, 4))
+
+
+def test_exported_without_a_mask() -> None:
+    """T-TA has a path of its own for texts without padding."""
+    model = tiny_model("TtaModel", **changes_for("TtaModel"))
+    assert_program_equals_model(export(model, masked=False), model, (3, 7), (2, 12), (5, 4), masked=False)
+
+
+@pytest.mark.parametrize("name", ["PerformerBertForSequenceClassification", "WoBertForSequenceClassification"])
+def test_compiled_without_a_break(name: str) -> None:
+    changes = {} if "Performer" in name else {"classifier_pooling": "mean"}
+    model = tiny_model(name, **changes_for(name), **changes)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    assert_program_equals_model(compiled, model, (3, 7), (2, 15))

@@ -1,48 +1,12 @@
-"""Whatever carries data under a name that a class does not know is refused: ignored, it would give wrong numbers."""
-
-import importlib
-from typing import Any
+"""Data under a name that a class does not know is refused: ignoring it would give wrong results."""
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, DynamicCache
+from transformers import DynamicCache
 
-import kexue_hf
-from kexue_hf.integrations.auto_classes import MODEL_TYPES
 from kexue_hf.models.wobert.cache_name_wobert import CACHE
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 30,
-    "hidden_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 8,
-    "max_position_embeddings": 16,
-}
-
-
-def class_names() -> list[str]:
-    references = [
-        reference
-        for model_type in MODEL_TYPES
-        for auto, reference in importlib.import_module(
-            f"kexue_hf.models.{model_type}.auto_map_{model_type}"
-        ).AUTO_MAP.items()
-        if auto != "AutoConfig"
-    ]
-    return [reference.split(".")[1] for reference in references]
-
-
-def tiny_model(name: str, **changes: Any) -> Any:
-    model_class = getattr(kexue_hf, name)
-    config = AutoConfig.for_model(model_class.config_class.model_type, **SIZES, **changes)
-    return model_class(config).eval()
-
-
-def inputs(name: str) -> dict[str, torch.Tensor]:
-    return {"input_ids": torch.full((2, 2, 3) if "MultipleChoice" in name else (2, 3), 7)}
-
+from tests.models.tiny_models import class_names, inputs, tiny_model
 
 CARRIED = {
     "a renamed cache": ("past_states", DynamicCache()),
@@ -51,6 +15,7 @@ CARRIED = {
     "labels of another head": ("entity_labels", torch.zeros(2, 3, dtype=torch.long)),
     "labels in a list": ("sentence_labels", [0, 1]),
     "the states of an encoder": ("encoder_hidden_states", torch.zeros(2, 3, 8)),
+    "the mask of an encoder": ("encoder_attention_mask", torch.ones(2, 3)),
 }
 
 

@@ -1,11 +1,11 @@
-"""Loading a pre-trained folder into any head reports what the head lacks, and nothing that it has no use for."""
+"""Loading a pre-trained folder into any head reports missing weights, and no unexpected ones."""
 
 from pathlib import Path
 
 import pytest
 
 import kexue_hf
-from tests.models.test_keywords import class_names, tiny_model
+from tests.models.tiny_models import class_names, tiny_model
 
 FULL = {
     "WoBert": "WoBertForPreTraining",
@@ -21,7 +21,7 @@ def test_nothing_is_reported_as_unexpected(name: str, tmp_path: Path) -> None:
     prefix = next(prefix for prefix in FULL if name.startswith(prefix))
     tiny_model(FULL[prefix]).save_pretrained(tmp_path)
     _, found = getattr(kexue_hf, name).from_pretrained(tmp_path, output_loading_info=True)
-    # A matcher's encoder says whose classifier it leaves out: it may be another model's.
+    # A matcher's encoder reports the classifier, which may be another model's.
     reported = {key for key in found["unexpected_keys"] if name != "ClnMatcherModel" or "classifier" not in key}
     assert not reported
     new = {key.split(".")[0] for key in found["missing_keys"]}

@@ -1,4 +1,4 @@
-"""Models whose tensors lie on the CPU or on disk and are loaded module by module compute what they compute at home."""
+"""Models offloaded to the CPU or to disk compute what they compute in memory."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 
-from tests.models.test_keywords import class_names, inputs, tiny_model
+from tests.models.tiny_models import class_names, inputs, tiny_model
 
 MAPS = [(name, {}) for name in class_names()]
 MAPS += [
@@ -20,7 +20,7 @@ IDS = ["-".join([name, *map(str, changes.values())]) for name, changes in MAPS]
 
 
 def output(model: Any, name: str) -> torch.Tensor:
-    # Longer than the table of positions, where a model goes beyond it.
+    # Longer than the table of positions where the model allows it.
     batch = {"input_ids": torch.arange(5, 29)[None]} if "PerformerBert" in name else inputs(name)
     with torch.no_grad():
         found: torch.Tensor = model(**batch)[0]
@@ -29,7 +29,7 @@ def output(model: Any, name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize(("name", "changes"), MAPS, ids=IDS)
 @pytest.mark.parametrize("place", ["cpu", "disk", "half on disk"])
-def test_offloaded_equals_at_home(name: str, changes: dict[str, Any], place: str, tmp_path: Path) -> None:
+def test_offloaded_models_compute_the_same(name: str, changes: dict[str, Any], place: str, tmp_path: Path) -> None:
     model = tiny_model(name, **changes)
     expected = output(model, name)
     if place == "cpu":

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
-from tests.models.test_keywords import class_names, tiny_model
+from tests.models.tiny_models import class_names, tiny_model
 
 TOKENS = {"labels": [1, 2, 3, 4]}
 ROWS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from kexue_hf import (
     sentence_vectors,
 )
 from kexue_hf.pipelines.text_windows import longest_possible, longest_row
-from tests.models.test_keywords import SIZES
+from tests.models.tiny_models import SIZES
 
 WORDS = [f"字{chr(0x4E00 + number)}" for number in range(20)]
 CHARACTERS = [chr(0x4E00 + number) for number in range(20)]

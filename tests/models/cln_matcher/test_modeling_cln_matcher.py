@@ -1,9 +1,8 @@
-"""The matcher's network: tasks in a batch, gradients, padding, implementations against each other, what is refused.
+"""What is special to the matcher's network: tasks in a batch, conditional layer norms, rotations.
 
-Against the original code: test_parity_cln_matcher.py. From other models' folders: test_backbones_cln_matcher.py.
+What all models do: tests/models. From other models' folders: test_backbones_cln_matcher.py.
 """
 
-import ast
 import copy
 import functools
 import pickle
@@ -13,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModelForSequenceClassification
 
 import kexue_hf
 from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification
@@ -35,7 +33,6 @@ from tests.models.cln_matcher.matchers import (
     tiny,
 )
 
-MODELS = Path(kexue_hf.__file__).parent / "models"
 POSITIONS = ["rotary", "absolute"]
 
 
@@ -67,7 +64,7 @@ def test_a_tasks_vectors_are_computed_once() -> None:
     assert model._conditions(torch.tensor([1, 1, 1, 1]), IDS)[1] is None
 
 
-def test_on_accelerators_and_in_compiled_programs_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerators_and_compiled_programs_do_not_read_task_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     model, counts = tiny(ENCODER).double(), []
     expected, pair = model(IDS, task_ids=MIXED)[0], model(IDS[:2], task_ids=MIXED[:2])[0]
     model.task_embeddings.register_forward_hook(lambda _, given, vectors: counts.append(vectors.shape[0]))
@@ -113,7 +110,7 @@ def test_a_condition_is_added_without_a_bias() -> None:
 # --- gradients
 
 
-def test_gradients_are_finite_and_of_the_tasks_that_were_there() -> None:
+def test_only_tasks_of_the_batch_get_gradients() -> None:
     model = tiny().double()
     model(IDS, MASK, SEGMENTS, task_ids=torch.tensor([0, 2, 0, 2]), labels=MASK[:, 1]).loss.backward()
     for name, parameter in model.named_parameters():
@@ -145,57 +142,18 @@ def test_one_network_learns_to_judge_the_same_texts_in_two_ways() -> None:
     assert torch.equal(model(ids, task_ids=tasks).logits.argmax(-1), labels)
 
 
-@pytest.mark.parametrize("reentrant", [True, False])
-@pytest.mark.parametrize("tasks", [MIXED, 2], ids=["mixed", "one"])
-def test_gradient_checkpointing_changes_nothing(tasks: Any, reentrant: bool) -> None:
-    plain, checkpointed = (tiny(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train() for _ in range(2))
-    checkpointed.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    for model in (plain, checkpointed):
-        model(IDS, MASK, task_ids=tasks).logits.pow(2).sum().backward()
-    for (name, ours), theirs in zip(checkpointed.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
-
-
 # --- the network
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_eager_and_sdpa_agree(positions: str) -> None:
-    eager, sdpa = (
-        tiny(attn_implementation=way, position_embedding_type=positions).double()(IDS, MASK, task_ids=MIXED).logits
-        for way in ("eager", "sdpa")
-    )
-    torch.testing.assert_close(eager, sdpa, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-@pytest.mark.parametrize("way", ["eager", "sdpa"])
-def test_padding_changes_nothing(way: str, pooling: str) -> None:
-    model = tiny(attn_implementation=way, pooling=pooling).double()
-    padded = model(IDS, MASK, SEGMENTS, task_ids=MIXED).logits
-    for row, mask in enumerate(MASK):
-        length = int(mask.sum())
-        alone = model(IDS[row : row + 1, :length], None, SEGMENTS[:1, :length], task_ids=MIXED[row]).logits[0]
-        torch.testing.assert_close(padded[row], alone, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_what_is_classified(pooling: str) -> None:
-    model = tiny(pooling=pooling)
-    states = model.bert(IDS, MASK, task_ids=1).last_hidden_state
-    text = states[:, 0] if pooling == "cls" else (states * MASK[..., None]).sum(1) / MASK.sum(1)[:, None]
-    torch.testing.assert_close(model(IDS, MASK, task_ids=1).logits, model.classifier(text), atol=1e-5, rtol=1e-5)
-
-
-def test_what_is_classified_is_dropped_out_as_the_configuration_says() -> None:
+def test_classifier_dropout() -> None:
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     plain, dropped = (tiny(classifier_dropout=rate, **off).train() for rate in (None, 1.0))
     assert torch.equal(plain(IDS, task_ids=MIXED).logits, plain.eval()(IDS, task_ids=MIXED).logits)
     assert torch.equal(dropped(IDS, task_ids=MIXED).logits, dropped.classifier.bias.expand(4, -1))
 
 
-def test_rotations_know_distances_only() -> None:
-    """Two tokens' scores depend on how far they are apart: a text anywhere is the same text."""
+def test_rotations_encode_distances_only() -> None:
+    """Scores depend on the distance between two tokens, so a shifted text gives the same logits."""
     model = tiny().double()
     here, there = (model(IDS, task_ids=0, position_ids=torch.arange(LENGTH)[None] + start).logits for start in (0, 5))
     torch.testing.assert_close(here, there, atol=1e-6, rtol=0)
@@ -212,7 +170,7 @@ def test_chunks_change_nothing() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("tasks", [MIXED, 1], ids=["mixed", "one"])
-def test_half_precision_comes_near(dtype: torch.dtype, tasks: Any) -> None:
+def test_half_precision_is_close(dtype: torch.dtype, tasks: Any) -> None:
     exact = tiny()(IDS, MASK, task_ids=tasks).logits
     scale = exact.abs().max()
     model = tiny().to(dtype)
@@ -230,51 +188,26 @@ def test_half_precision_comes_near(dtype: torch.dtype, tasks: Any) -> None:
     assert torch.equal(model.float().bert.rotations.table, rotation_table(12, 6))
 
 
-def test_the_loss_is_that_of_the_whole_batch() -> None:
-    model, labels = tiny(), torch.tensor([1, 0, 1, 1])
-    outputs = model(IDS, MASK, task_ids=MIXED, labels=labels)
-    summed = functional.cross_entropy(outputs.logits, labels, reduction="sum")
-    torch.testing.assert_close(outputs.loss, summed / 4)
-    halves = [
-        model(IDS[part], MASK[part], task_ids=MIXED[part], labels=labels[part], num_items_in_batch=4).loss
-        for part in (slice(0, 1), slice(1, 4))
-    ]
-    torch.testing.assert_close(sum(halves), summed / 4)
+# --- saving and copies
 
 
-# --- there and back
+def test_a_saved_matcher_keeps_its_tasks(tmp_path: Path) -> None:
+    tiny(pooling="cls").save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert (again.config.task_names, again.config.num_tasks, again.config.pooling) == (NAMES, 3, "cls")
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_is_a_model(copied: Any) -> None:
+def test_a_copy_and_its_encoder_share_a_configuration(copied: Any) -> None:
     model = tiny()
     again = copied(model)
-    assert torch.equal(again(IDS, MASK, task_ids=MIXED).logits, model(IDS, MASK, task_ids=MIXED).logits)
-    # The head and its encoder still have one configuration.
     again.add_task("new")
     assert again.config.num_tasks == again.bert.config.num_tasks == 4 and model.config.num_tasks == 3
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_saved_and_loaded(positions: str, tmp_path: Path) -> None:
-    model = tiny(position_embedding_type=positions, pooling="cls")
-    model.save_pretrained(tmp_path)
-    again, info = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert type(again) is ClnMatcherForSequenceClassification and not info["missing_keys"]
-    assert (again.config.task_names, again.config.num_tasks, again.config.pooling) == (NAMES, 3, "cls")
-    torch.testing.assert_close(again(IDS, MASK, task_ids=NAMES[1]).logits, model(IDS, MASK, task_ids=1).logits)
-    half = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    expected = copy.deepcopy(model).bfloat16()(IDS, MASK, task_ids=1).logits
-    torch.testing.assert_close(half(IDS, MASK, task_ids=1).logits, expected)
-
-
-def test_made_on_the_meta_device() -> None:
-    model = tiny()
-    with torch.device("meta"):
-        empty = ClnMatcherForSequenceClassification(config_of())
-    assert all(parameter.is_meta for parameter in empty.parameters())
-    empty.to_empty(device="cpu").eval().load_state_dict(model.state_dict())
-    assert torch.equal(empty(IDS, MASK, task_ids=MIXED).logits, model(IDS, MASK, task_ids=MIXED).logits)
+def test_tasks_are_given_once() -> None:
+    with pytest.raises(ValueError, match="either task_ids or tasks"):
+        tiny()(IDS, task_ids=0, tasks=1)
 
 
 def test_renamed_tasks_and_other_numbers_of_them(tmp_path: Path) -> None:
@@ -289,82 +222,17 @@ def test_renamed_tasks_and_other_numbers_of_them(tmp_path: Path) -> None:
         ClnMatcherForSequenceClassification.from_pretrained(tmp_path, num_tasks=5)
 
 
-# --- what is refused
+# --- configurations
 
 
-def test_the_number_of_tasks_is_that_of_the_names() -> None:
+def test_the_number_of_tasks_is_the_number_of_names() -> None:
     assert (ClnMatcherConfig().num_tasks, ClnMatcherConfig().task_names) == (1, ["task_0"])
     assert ClnMatcherConfig(num_tasks=2).task_names == ["task_0", "task_1"]
     assert ClnMatcherConfig(task_names=NAMES).num_tasks == 3
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"num_tasks": 2}, r"task_names must be 2 different names \(num_tasks\), got \['loose', 'strict', "),
-        ({"task_names": ["a", "a"]}, "must be 2 different names"),
-        ({"task_names": ["a", ""]}, "must be 2 different names"),
-        ({"task_names": []}, "at least 1, got 0"),
-        ({"task_embedding_size": 0}, "at least 1, got 3 and 0"),
-        ({"position_embedding_type": "relative_key"}, "must be 'rotary' or 'absolute', got 'relative_key'"),
-        ({"pooling": "pooler"}, "must be 'mean' or 'cls', got 'pooler'"),
-        ({"conditional": False}, "has one task, got num_tasks=3"),
-        ({"is_decoder": True}, "is an encoder"),
-        ({"hidden_size": 20}, "multiple of twice num_attention_heads, got 20 and 4"),
-        ({"hidden_size": 22, "position_embedding_type": "absolute"}, "multiple of num_attention_heads, got 22 and 4"),
-    ],
-    ids=lambda value: str(value)[:30],
-)
-def test_bad_configurations(options: dict, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        ClnMatcherForSequenceClassification(config_of(**options))
-    # from_pretrained sets fields after the configuration was made.
-    config_of().save_pretrained(tmp_path)
-    if "num_tasks" not in options:
-        with pytest.raises(ValueError, match=message):
-            ClnMatcherForSequenceClassification(AutoConfig.from_pretrained(tmp_path, **options))
-
-
-BAD_INPUTS = {
-    "both": ({"input_ids": IDS, "inputs_embeds": torch.zeros(4, LENGTH, 24)}, "either input_ids or"),
-    "neither": ({}, "either input_ids or"),
-    "too long": ({"input_ids": IDS.repeat(1, 2)}, "at most 12 tokens .*got 14: truncate the longer of the two"),
-    "cache": ({"input_ids": IDS, "past_key_values": ()}, "takes no past_key_values"),
-    "decoder": ({"input_ids": IDS, "encoder_hidden_states": IDS}, "takes no encoder_hidden_states"),
-    "decoder's mask": ({"input_ids": IDS, "encoder_attention_mask": MASK}, "takes no encoder_attention_mask"),
-    "tasks twice": ({"input_ids": IDS, "tasks": 1}, "two names of one argument"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_inputs(name: str) -> None:
-    given, message = BAD_INPUTS[name]
-    with pytest.raises(ValueError, match=message):
-        tiny()(**given, task_ids=0)
-
-
-def test_another_models_configuration() -> None:
-    with pytest.raises(ValueError, match="needs a ClnMatcherConfig, got a BertConfig"):
-        ClnMatcherForSequenceClassification(BertConfig(vocab_size=40))
-
-
-def functions(path: Path) -> dict[str, str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_copies_are_in_step_with_their_originals() -> None:
-    """Files that travel to the Hub cannot import another model's: what is the same lies there twice."""
-    for kind in ("losses", "modeling"):
-        ours, theirs = (functions(MODELS / name / f"{kind}_{name}.py") for name in ("cln_matcher", "wobert"))
-        copied = ["masked_mean"] if kind == "modeling" else list(ours)
-        assert copied
-        for name in copied:
-            assert ours[name] == theirs[name]
-
-
 @pytest.mark.parametrize("name", [ENCODER, CLASSIFIER])
-def test_a_fresh_model_knows_no_tasks_apart(name: str) -> None:
+def test_the_tasks_of_a_new_model_are_equal(name: str) -> None:
     model = getattr(kexue_hf, name)(config_of()).eval()
     assert all((norm.weight_kernel == 0).all() and (norm.bias_kernel == 0).all() for norm in norms(model))
     assert len(norms(model)) == 5

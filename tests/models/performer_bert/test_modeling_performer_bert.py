@@ -1,11 +1,9 @@
-"""Performer BERT: against BERT, against itself without padding, and as `use_performer` makes it of a BERT.
+"""What is special to Performer BERT: folders of BERT, `use_performer`, the switch length, causal models.
 
-Run this file alone: pytest tests/models/performer_bert/test_modeling_performer_bert.py
+What all models do: tests/models.
 """
 
-import ast
 import copy
-import json
 import logging
 import pickle
 from pathlib import Path
@@ -20,18 +18,10 @@ from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, PerformerBer
 from kexue_hf.models.performer_bert import modeling_performer_bert as modeling
 from kexue_hf.models.performer_bert.layers_performer_bert import PerformerBertEmbeddings
 
-MODELS = Path(kexue_hf.__file__).parent / "models"
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
     "max_position_embeddings": 32,
 }  # fmt: skip
-HEADS = [
-    "PerformerBertModel",
-    "PerformerBertForMaskedLM",
-    "PerformerBertForSequenceClassification",
-    "PerformerBertForTokenClassification",
-    "PerformerBertForQuestionAnswering",
-]
 CAUSAL = "PerformerBertForCausalLM"
 
 
@@ -107,7 +97,7 @@ def test_a_folder_of_bert_loads_and_is_bert_up_to_the_switch_length(
     torch.testing.assert_close(ours(**batch).logits, linear, rtol=0, atol=1e-6)
 
 
-def test_a_wobert_stays_one_for_its_tokenizer(tmp_path: Path) -> None:
+def test_the_tokenizer_of_a_wobert_is_kept(tmp_path: Path) -> None:
     bert = tiny_bert(kexue_hf.WoBertForPreTraining, vocab_fingerprint="abc", classifier_pooling="mean")
     bert.save_pretrained(tmp_path)
     config = PerformerBertConfig.from_pretrained(tmp_path)
@@ -127,42 +117,6 @@ def test_other_models_are_refused(model, message: str, tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
         PerformerBertForMaskedLM.from_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"feature_map": "favour"}, "feature_map must be one of"),
-        ({"num_features": 0}, "num_features must be at least 1"),
-        ({"feature_map": "favor+", "norm": "l2"}, "norm must be one of"),
-        ({"redraw": 3}, "redraw must be"),
-        ({"feature_map": "favor+", "redraw": 0}, "redraw must be"),
-        ({"linear_layers": [2]}, "linear_layers must be of 0 to 1"),
-        ({"attention_switch_length": -1}, "attention_switch_length must be"),
-        ({"attention_switch_length": "always"}, "attention_switch_length must be"),
-        ({"position_alpha": 1.0}, "position_alpha must be"),
-        ({"classifier_pooling": "max"}, "classifier_pooling must be"),
-        ({"is_decoder": True}, "is an encoder"),
-        ({"num_attention_heads": 3}, "multiple of the 3 heads"),
-    ],
-    ids=str,
-)
-def test_wrong_configurations(changes: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tiny_model(**changes)
-
-
-@pytest.mark.parametrize("feature_map", ["low_order", "favor+"])
-@pytest.mark.parametrize("head", HEADS[1:4])
-def test_padding_changes_nothing(head: str, feature_map: str) -> None:
-    model = peaked(tiny_model(head, feature_map=feature_map, attention_switch_length=None, classifier_pooling="mean"))
-    batch = tiny_batch()
-    batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    together = model(**batch).logits
-    for row, real in enumerate(batch["attention_mask"].bool()[:3]):
-        alone = model(**{name: states[row, real][None] for name, states in batch.items()}).logits[0]
-        found = together[row] if together.dim() == 2 else together[row, real]
-        torch.testing.assert_close(found, alone, rtol=0, atol=1e-6)
 
 
 def test_only_padding_and_only_one_token() -> None:
@@ -261,60 +215,10 @@ def test_layers_that_stay_softmax() -> None:
     ],
     ids=["square", "short", "cache", "cross", "both"],
 )
-def test_what_is_refused(extra: dict, message: str) -> None:
+def test_bad_inputs(extra: dict, message: str) -> None:
     model = tiny_model("PerformerBertModel", attention_switch_length=None)
     with pytest.raises(ValueError, match=message):
         model(**{**tiny_batch(), **extra})
-
-
-@pytest.mark.parametrize("switch", [None, "auto"], ids=["linear", "softmax"])
-@pytest.mark.parametrize("head", HEADS[1:4])
-def test_accumulated_micro_batches_equal_one_batch(head: str, switch) -> None:
-    """The sum over unequal micro-batches of sum / num_items_in_batch is the whole batch's mean, gradients too."""
-    batch = tiny_batch(head)
-    model = tiny_model(head, attention_switch_length=switch).double()
-    whole = model(**batch).loss
-    whole.backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    items, total = batch["labels"].ne(-100).sum(), 0.0
-    for part in (slice(0, 1), slice(1, 3), slice(3, 6)):
-        loss = model(**{name: value[part] for name, value in batch.items()}, num_items_in_batch=items).loss
-        loss.backward()
-        total += loss.item()
-    assert total == pytest.approx(whole.item(), rel=1e-12)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(dict(model.named_parameters())[name].grad, gradient, rtol=1e-9, atol=1e-14)
-
-
-@pytest.mark.parametrize("head", HEADS[1:])
-def test_heads_compute_as_woberts_do(head: str) -> None:
-    ours = tiny_model(head)
-    theirs = getattr(kexue_hf, head.replace("PerformerBert", "WoBert"))(kexue_hf.WoBertConfig(**SIZES)).eval()
-    missing, unexpected = theirs.load_state_dict(ours.state_dict(), strict=False)
-    assert not missing and all("favor_map" in name for name in unexpected)
-    batch = tiny_batch(head)
-    one, other = ours(**batch), theirs(**batch)
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name])
-
-
-@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
-def test_a_classifier_reads_what_the_configuration_says(pooling: str, tmp_path: Path) -> None:
-    head = "PerformerBertForSequenceClassification"
-    model, batch = tiny_model(head, classifier_pooling=pooling), tiny_batch()
-    outputs = model.bert(**batch)
-    real = batch["attention_mask"][..., None]
-    text = {
-        "pooler": outputs.pooler_output,
-        "cls": outputs.last_hidden_state[:, 0],
-        "mean": (outputs.last_hidden_state * real).sum(1) / real.sum(1),
-    }[pooling]
-    torch.testing.assert_close(model(**batch).logits, model.classifier(text))
-    model.save_pretrained(tmp_path)
-    saved = json.loads((tmp_path / "config.json").read_text())
-    assert saved["add_pooling_layer"] is (pooling == "pooler") and saved["classifier_pooling"] == pooling
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -334,7 +238,7 @@ def test_loading_copying_and_half_precision(feature_map: str, dtype: torch.dtype
         assert logits.dtype == dtype and (logits.float() - expected).norm() < 0.05 * expected.norm()
 
 
-def test_calibration_brings_the_model_nearer() -> None:
+def test_calibration_brings_the_model_closer_to_softmax() -> None:
     model, batch = peaked(tiny_model()), tiny_batch()
     softmax = model(**batch).logits
     model.config.attention_switch_length = None
@@ -356,20 +260,8 @@ def test_redraws() -> None:
         optimizer.step()
 
 
-def test_gradient_checkpointing_of_linear_layers() -> None:
-    batch = tiny_batch("PerformerBertForMaskedLM")
-    gradients = []
-    for checkpointing in (False, True):
-        model = tiny_model(attention_switch_length=None, hidden_dropout_prob=0.0).train()
-        if checkpointing:
-            getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-        model(**batch).loss.backward()
-        gradients.append(model.bert.encoder.layer[0].attention.self.query.weight.grad)
-    torch.testing.assert_close(*gradients, rtol=0, atol=1e-7)
-
-
 def test_random_features_are_those_of_use_performer(tmp_path: Path) -> None:
-    """Of a seed, and other ones in every layer."""
+    """The same for the same seed, and different in every layer."""
     bert = tiny_bert()
     bert.save_pretrained(tmp_path)
     options = {"feature_map": "favor+", "num_features": 32, "seed": 3}
@@ -382,7 +274,7 @@ def test_random_features_are_those_of_use_performer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("feature_map", ["low_order", "favor++"])
 def test_the_model_itself_fills_its_maps(feature_map: str) -> None:
-    """A copy on the Hub has nobody else to do it."""
+    """A copy on the Hub has no other code to do it."""
     model = tiny_model(feature_map=feature_map)
     made = model.bert.encoder.layer[0].attention.self.favor_map
     expected = copy.deepcopy(made.state_dict())
@@ -393,8 +285,8 @@ def test_the_model_itself_fills_its_maps(feature_map: str) -> None:
         torch.testing.assert_close(values, expected[name], rtol=0, atol=0)
 
 
-def test_use_performer_is_not_for_it() -> None:
-    with pytest.raises(ValueError, match="already has feature maps"):
+def test_use_performer_refuses_it() -> None:
+    with pytest.raises(ValueError, match="feature maps of its own"):
         use_performer(tiny_model())
 
 
@@ -527,7 +419,7 @@ def test_a_masked_model_becomes_a_causal_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", ["PerformerBertForMaskedLM", CAUSAL])
-def test_weights_that_linear_attention_amounts_to(head: str) -> None:
+def test_attention_weights_of_linear_attention(head: str) -> None:
     model, batch = peaked(tiny_model(head, attention_switch_length=None)), tiny_batch()
     outputs = model(**batch, output_attentions=True)
     torch.testing.assert_close(outputs.logits, model(**batch).logits, rtol=0, atol=1e-5)
@@ -539,18 +431,6 @@ def test_weights_that_linear_attention_amounts_to(head: str) -> None:
     model.set_attn_implementation("eager")
     model.config.output_attentions = True
     assert torch.equal(model(**batch).attentions[0], outputs.attentions[0])
-
-
-def functions(path: Path) -> dict[str, str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_copies_are_in_step_with_their_originals() -> None:
-    """Files that travel to the Hub cannot import another model's: what is the same lies there twice."""
-    ours, theirs = (functions(MODELS / name / f"modeling_{name}.py") for name in ("performer_bert", "wobert"))
-    for name in ("masked_mean", "replace_decoder"):
-        assert ours[name] == theirs[name]
 
 
 def test_the_encoder_alone(tmp_path: Path) -> None:
@@ -568,7 +448,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("feature_map", ["low_order", "favor+"])
-def test_a_failing_step_leaves_a_state_as_it_was(feature_map: str) -> None:
+def test_a_failing_step_leaves_the_state_unchanged(feature_map: str) -> None:
     """Refused before the layers, interrupted between two of them, and after the last."""
     model, ids = causal(feature_map=feature_map), tiny_batch(rows=2, length=9)["input_ids"]
     whole = model(ids).logits[:, -2:]
@@ -593,8 +473,8 @@ def test_a_failing_step_leaves_a_state_as_it_was(feature_map: str) -> None:
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)
 
 
-def test_a_copy_of_a_state_goes_on_for_itself() -> None:
-    """As transformers' guides do it to use a prompt twice; the maps are not copied, and gradients are no obstacle."""
+def test_a_copied_state_is_independent() -> None:
+    """As transformers' guides reuse a prompt. Feature maps are shared, and it works while gradients are recorded."""
     model, ids = causal(), tiny_batch(rows=2, length=9)["input_ids"]
     with torch.enable_grad():
         state = model(ids[:, :6], use_cache=True).past_key_values
@@ -625,8 +505,8 @@ def test_a_state_of_another_model(changes: dict, message: str) -> None:
         encoder(ids, state=state)
 
 
-def test_a_causal_model_is_one_for_the_encoder_that_loads_its_folder(tmp_path: Path) -> None:
-    """And not for another model of the same configuration."""
+def test_an_encoder_loaded_from_a_causal_model_is_causal(tmp_path: Path) -> None:
+    """Another model of the same configuration is not."""
     model, ids = causal(), tiny_batch()["input_ids"]
     model.save_pretrained(tmp_path)
     encoder = transformers.AutoModel.from_pretrained(tmp_path).eval()

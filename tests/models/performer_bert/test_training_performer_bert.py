@@ -1,13 +1,6 @@
-"""Training with linear attention by transformers' Trainer: accumulating, resuming, two processes, less memory.
-
-Run this file alone: pytest tests/models/performer_bert/test_training_performer_bert.py
-"""
+"""Training with linear attention by transformers' Trainer: accumulating, resuming, two processes, less memory."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainingAr
 
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, RandomFeatures
 from tests.models.performer_bert.training_runs import KINDS, create, losses, padded, rows, train
+from tests.two_processes import two_processes
 
 STEPS = 6
 
@@ -110,37 +104,11 @@ def test_best_weights_are_no_step_and_evaluations_are_none(tmp_path: Path) -> No
     assert torch.equal(draws(model), draws(saved))
 
 
-def start_two(folder: Path) -> list[subprocess.Popen]:
-    """Two processes that train together, and find each other over a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.models.performer_bert.training_runs", str(folder), str(STEPS)],
-            cwd=Path(__file__).parents[3],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={
-                **os.environ,
-                **{"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-            },
-        )
-        for rank in ("0", "1")
-    ]
-
-
 def test_two_processes_are_one(plain: dict[str, Path], tmp_path: Path) -> None:
     """The same losses; and each has redrawn for itself, to the same features."""
-    processes = start_two(tmp_path)
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=240)
-            assert process.returncode == 0, errors.decode()
-    finally:
-        for process in processes:
-            process.kill()
+    with two_processes("tests.models.performer_bert.training_runs", tmp_path, STEPS) as process:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
     found = [torch.tensor(json.loads((tmp_path / f"draws-{rank}.json").read_text())) for rank in (0, 1)]
     assert torch.equal(found[0], found[1])
     # A step's loss is the mean over all rows, of both processes.

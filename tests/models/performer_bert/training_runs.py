@@ -1,11 +1,7 @@
-"""Short trainings of tiny classifiers with linear attention; run as a module, it is one of two processes.
-
-RANK=0 ... python -m tests.models.performer_bert.training_runs FOLDER STEPS
-"""
+"""Short trainings of tiny classifiers with linear attention."""
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +85,9 @@ def losses(output: Path) -> list[float]:
     return [entry["loss"] for entry in history if "loss" in entry]
 
 
-if __name__ == "__main__":
-    folder, steps = Path(sys.argv[1]), int(sys.argv[2])
-    trained = train("favor+", folder, steps, per_device_train_batch_size=4)
+def main(folder: str, steps: str) -> None:
+    """Train as one of two processes, and write what it has drawn."""
+    trained = train("favor+", Path(folder), int(steps), per_device_train_batch_size=4)
     draws = [module.projection.tolist() for module in trained.modules() if isinstance(module, RandomFeatures)]
-    (folder / f"draws-{os.environ['RANK']}.json").write_text(json.dumps(draws))
+    (Path(folder) / f"draws-{os.environ['RANK']}.json").write_text(json.dumps(draws))
     leave_process_group()

@@ -1,24 +1,19 @@
-"""The T-TA models: two implementations against each other, padding against none, BERT's folders, what is refused.
+"""What is special to T-TA: tokens that attend to nothing, the query stream, BERT's folders, refused attention.
 
-Against the original code: tests/conversion. That no token sees itself: test_no_leak_tta.py.
+Against the original code, and what all models do: tests/models. That no token sees itself: test_no_leak_tta.py.
 """
 
-import ast
-import copy
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
-from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForPreTraining
+from transformers import AutoModelForMaskedLM, BertConfig, BertForPreTraining
 
 import kexue_hf
-from kexue_hf import TtaConfig, TtaForMaskedLM, TtaModel, WoBertConfig, WoBertForMaskedLM
+from kexue_hf import TtaConfig, TtaForMaskedLM, WoBertConfig, WoBertForMaskedLM
+from tests.models.tiny_models import gradients
 
-MODELS = Path(kexue_hf.__file__).parent / "models"
-HEADS = ["TtaModel", "TtaForMaskedLM", "TtaForSequenceClassification", "TtaForTokenClassification"]
 LENGTH = 7
 # All, some, one and no real tokens.
 MASK = torch.tensor([[1] * 7, [1, 1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0] * 7])
@@ -36,51 +31,22 @@ def tiny(name: str = "TtaForMaskedLM", **options: Any) -> Any:
     return getattr(kexue_hf, name)(config_of(**options)).eval()
 
 
-def first(outputs: Any) -> torch.Tensor:
-    return outputs[0]
-
-
-@pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("options", [{}, {"query_source": "position"}, {"mask_diagonal": False}], ids=str)
 @pytest.mark.parametrize("mask", [None, MASK], ids=["all", "padded"])
-def test_eager_and_sdpa_agree(name: str, options: dict, mask: torch.Tensor | None) -> None:
-    with torch.no_grad():
-        eager, sdpa = (
-            first(tiny(name, attn_implementation=way, initializer_range=0.1, **options)(IDS, mask))
-            for way in ("eager", "sdpa")
-        )
-    torch.testing.assert_close(eager, sdpa, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_gradients_agree_and_are_finite(name: str) -> None:
-    eager, sdpa = (tiny(name, attn_implementation=way).double() for way in ("eager", "sdpa"))
-    for model in (eager, sdpa):
-        first(model(IDS, MASK)).pow(2).sum().backward()
-    for (label, ours), theirs in zip(sdpa.named_parameters(), eager.parameters(), strict=True):
-        assert ours.grad is not None and torch.isfinite(ours.grad).all(), label
-        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-9, msg=label)
-
-
-@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
-@pytest.mark.parametrize("way", ["eager", "sdpa"])
-def test_padding_changes_nothing(way: str, query_source: str) -> None:
-    model = tiny(attn_implementation=way, query_source=query_source, initializer_range=0.1)
-    padded = model(IDS, MASK).logits
-    for row, mask in zip(range(3), MASK, strict=False):
-        length = int(mask.sum())
-        torch.testing.assert_close(
-            padded[row, :length], model(IDS[row : row + 1, :length]).logits[0], atol=1e-6, rtol=0
-        )
-        other = IDS.clone()
-        other[row, length:] = 39
-        assert torch.equal(model(other, MASK).logits[row, :length], padded[row, :length])
+def test_eager_and_sdpa_agree(options: dict, mask: torch.Tensor | None) -> None:
+    """Outputs and gradients; also for texts of one token and of none."""
+    found = []
+    for way in ("eager", "sdpa"):
+        model = tiny("TtaModel", attn_implementation=way, initializer_range=0.1, **options).double()
+        states = model(IDS, mask).last_hidden_state
+        found.append((states, gradients(model, states)))
+    torch.testing.assert_close(*found, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("way", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_what_is_alone_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
-    """The only token of a text, and a row of padding: the attention's output is zeros, whatever the values are."""
+def test_a_token_without_keys_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
+    """Attention gives zeros for the only token of a text and for a row of padding, whatever the values are."""
     model = tiny("TtaModel", attn_implementation=way).to(dtype)
     found: dict[int, torch.Tensor] = {}
     for number, layer in enumerate(model.encoder.layer):
@@ -97,8 +63,8 @@ def test_what_is_alone_attends_to_nothing(way: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("mask", [None, MASK, MASK[:, None, None, :].bool().expand(4, 2, LENGTH, LENGTH)])
 @pytest.mark.parametrize("length", [1, LENGTH])
-def test_no_softmax_is_over_nothing(mask: torch.Tensor | None, length: int) -> None:
-    """What a kernel makes of a query without keys is its own affair (zeros, or not a number): none ever gets one."""
+def test_every_query_has_a_key(mask: torch.Tensor | None, length: int) -> None:
+    """Kernels differ on a query without keys (zeros or NaN), so none ever gets one."""
     mask = mask if mask is None else mask[..., :length, :length] if mask.dim() == 4 else mask[:, :length]
     allowed, alone = tiny("TtaModel")._masks(mask, torch.zeros(4, length, 16))
     assert allowed.any(-1).all()
@@ -106,7 +72,7 @@ def test_no_softmax_is_over_nothing(mask: torch.Tensor | None, length: int) -> N
     assert alone is None or torch.equal(alone.flatten(1).any(1), lonely if mask is not None else lonely[:1])
 
 
-def test_probabilities_are_given_out_as_they_are_used() -> None:
+def test_attentions_are_the_probabilities_that_are_used() -> None:
     attentions = tiny(attn_implementation="eager")(IDS, MASK, output_attentions=True).attentions
     assert len(attentions) == 3
     for probabilities in attentions:
@@ -129,7 +95,7 @@ def test_the_first_queries_are_projected_once_per_length(mask: torch.Tensor | No
     assert shapes[1:] == [(4, LENGTH, 16)]
 
 
-def test_with_dropout_every_text_has_queries_of_its_own() -> None:
+def test_with_dropout_the_texts_have_different_queries() -> None:
     model = tiny("TtaModel").train()
     model.embeddings.dropout.p = 0.5
     shapes: list[tuple] = []
@@ -161,24 +127,6 @@ def test_segments_are_optional() -> None:
     torch.testing.assert_close(with_them(IDS, token_type_ids=segments * 0).logits, with_them(IDS).logits)
 
 
-def test_labels_are_nobodys_but_the_users() -> None:
-    model = tiny()
-    assert model(IDS).loss is None
-    labels = IDS.masked_fill(MASK == 0, -100)
-    outputs = model(IDS, MASK, labels=labels)
-    summed = functional.cross_entropy(outputs.logits.reshape(-1, 40), labels.reshape(-1), reduction="sum")
-    torch.testing.assert_close(outputs.loss, summed / 12)
-    torch.testing.assert_close(model(IDS, MASK, labels=labels, num_items_in_batch=24).loss, summed / 24)
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_a_text_classifier_reads_what_it_is_told(pooling: str) -> None:
-    model = tiny("TtaForSequenceClassification", classifier_pooling=pooling, num_labels=3)
-    states = model.bert(IDS, MASK).last_hidden_state
-    text = states[:, 0] if pooling == "cls" else (states * MASK[..., None]).sum(1) / MASK.sum(1).clamp(min=1)[:, None]
-    torch.testing.assert_close(model(IDS, MASK).logits, model.classifier(text), atol=1e-6, rtol=0)
-
-
 @pytest.mark.parametrize("kind", ["bert", "wobert"])
 @pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
 def test_starts_from_a_folder_of_bert(kind: str, query_source: str, tmp_path: Path, recwarn: Any) -> None:
@@ -203,7 +151,7 @@ def test_starts_from_a_folder_of_bert(kind: str, query_source: str, tmp_path: Pa
     assert torch.equal(again.eval()(IDS).logits, ours.eval()(IDS).logits)
 
 
-def test_a_folder_of_bert_does_not_know_its_mask(tmp_path: Path) -> None:
+def test_a_folder_of_bert_needs_a_mask_token_id(tmp_path: Path) -> None:
     BertConfig(vocab_size=40).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"type 'bert'.*give mask_token_id=tokenizer.mask_token_id"):
         TtaConfig.from_pretrained(tmp_path)
@@ -211,70 +159,20 @@ def test_a_folder_of_bert_does_not_know_its_mask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("mask", "message"),
     [
-        ({"query_source": "token"}, "query_source must be 'mask_embedding' or 'position', got 'token'"),
-        ({"classifier_pooling": "pooler"}, r"classifier_pooling must be 'mean' or 'cls' .*got 'pooler'"),
-        ({"mask_token_id": None}, "needs mask_token_id.*got None"),
-        ({"mask_token_id": -1}, "needs mask_token_id.*got -1"),
-        ({"is_decoder": True}, "encoder only"),
-        ({"hidden_size": 15}, "multiple of num_attention_heads, got 15 and 2"),
+        (torch.zeros(4, 1, 7, 7), "got torch.float32"),
+        (torch.ones(4, 7, 7).bool(), "boolean"),
+        (MASK[:1], r"texts, \[4, 7\], .*\[1, 7\]"),
     ],
-    ids=lambda value: str(value)[:20],
+    ids=["scores", "three_dimensions", "another_batch"],
 )
-def test_bad_configurations(options: dict, message: str, tmp_path: Path) -> None:
+def test_bad_masks(mask: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TtaModel(config_of(**options))
-    # from_pretrained sets these fields after the configuration was made.
-    config_of().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=message):
-        TtaModel(AutoConfig.from_pretrained(tmp_path, **options))
+        tiny()(IDS, mask)
 
 
-BAD_INPUTS = {
-    "both": (lambda ids: {"input_ids": ids, "inputs_embeds": torch.zeros(4, LENGTH, 16)}, "either input_ids or"),
-    "neither": (lambda ids: {}, "either input_ids or"),
-    "too long": (lambda ids: {"input_ids": ids.repeat(1, 2)}, "at most 9 tokens .*got 14: truncate"),
-    "scores as mask": (lambda ids: {"input_ids": ids, "attention_mask": torch.zeros(4, 1, 7, 7)}, "got torch.float32"),
-    "three dimensions": (lambda ids: {"input_ids": ids, "attention_mask": torch.ones(4, 7, 7).bool()}, "boolean"),
-    "another batch's mask": (
-        lambda ids: {"input_ids": ids, "attention_mask": MASK[:1]},
-        r"texts' shape \[4, 7\], .*\[1, 7\]",
-    ),
-    "cache": (lambda ids: {"input_ids": ids, "past_key_values": ()}, "takes no past_key_values"),
-    "decoder": (lambda ids: {"input_ids": ids, "encoder_hidden_states": ids}, "takes no encoder_hidden_states"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_inputs(name: str) -> None:
-    make, message = BAD_INPUTS[name]
-    with pytest.raises(ValueError, match=message):
-        tiny()(**make(IDS))
-
-
-def test_another_models_configuration() -> None:
-    with pytest.raises(ValueError, match="needs a TtaConfig, got a BertConfig"):
-        TtaForMaskedLM(BertConfig(vocab_size=40))
-
-
-@pytest.mark.parametrize("query_source", ["mask_embedding", "position"])
-@pytest.mark.parametrize("masked", [False, True], ids=["all", "padded"])
-def test_an_exported_program_is_for_all_batches_and_lengths(query_source: str, masked: bool) -> None:
-    model = tiny(query_source=query_source)
-    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=2, max=9)
-    inputs = {"input_ids": IDS, **({"attention_mask": MASK} if masked else {})}
-    sizes = {name: {0: batch, 1: length} for name in inputs}
-    program = torch.export.export(model, (), inputs, dynamic_shapes=sizes, strict=False).module()
-    for rows, columns in ((1, 9), (2, 7), (5, 3)):
-        other = {"input_ids": torch.randint(7, 40, (rows, columns))}
-        if masked:
-            other["attention_mask"] = torch.ones(rows, columns, dtype=torch.long)
-            other["attention_mask"][0, 2:] = 0
-        torch.testing.assert_close(program(**other).logits, model(**other).logits, atol=1e-6, rtol=0)
-
-
-def test_a_mask_token_that_is_none() -> None:
+def test_a_mask_token_outside_the_vocabulary() -> None:
     model = tiny(mask_token_id=40)
     with pytest.raises(ValueError, match="mask_token_id is 40, but the vocabulary has 40 tokens"):
         model(IDS)
@@ -296,35 +194,14 @@ def test_flash_attention_is_refused_while_the_diagonal_is_masked(way: str) -> No
     assert "see itself" not in str(caught.value) and "does not support" not in str(caught.value)
 
 
-@pytest.mark.parametrize("way", ["flash_attention_2", "flex_attention", "somebody's own"])
-def test_nor_does_another_implementation_come_in_later(way: str) -> None:
+@pytest.mark.parametrize("way", ["flash_attention_2", "flex_attention", "unknown"])
+def test_an_implementation_that_is_set_later_is_refused(way: str) -> None:
     model = tiny()
     model.config._attn_implementation_internal = way
     with pytest.raises(ValueError, match=f"masks the diagonal.*{way}.*choose one of eager and sdpa"):
         model(IDS)
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_a_copy_is_a_model(copied: Any) -> None:
-    model = tiny()
-    assert torch.equal(copied(model)(IDS, MASK).logits, model(IDS, MASK).logits)
-
-
 def test_predicts_all_tokens_at_once() -> None:
     assert tiny().predicts_all_tokens_at_once and not tiny(mask_diagonal=False).predicts_all_tokens_at_once
     assert not hasattr(tiny("TtaModel"), "predicts_all_tokens_at_once")
-
-
-def functions(path: Path) -> dict[str, str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_copies_are_in_step_with_their_originals() -> None:
-    """Files that travel to the Hub cannot import another model's: what is the same lies there twice."""
-    for kind in ("losses", "modeling"):
-        ours, theirs = (functions(MODELS / name / f"{kind}_{name}.py") for name in ("tta", "wobert"))
-        copied = ["masked_mean", "replace_decoder"] if kind == "modeling" else list(ours)
-        assert copied
-        for name in copied:
-            assert ours[name] == theirs[name]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import pipeline
 
-import kexue_hf
-from kexue_hf import WoBertConfig, WoBertTokenizer
+from kexue_hf import WoBertTokenizer
+from tests.models.tiny_models import tiny_model
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "，", "。", "我", "在", "北京", "上海", "工作", "喜欢", "天", "安", "门", "ni", "##ce", "张", "三"]
@@ -20,17 +20,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> WoBertTokenizer:
 
 
 def model(head: str, **changes):
-    torch.manual_seed(3)
-    config = WoBertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=24,
-        max_position_embeddings=64,
-        **changes,
-    )
-    return getattr(kexue_hf, head)(config).eval()
+    return tiny_model(head, vocab_size=len(WORDS), max_position_embeddings=64, **changes)
 
 
 def test_fill_mask(tokenizer: WoBertTokenizer) -> None:

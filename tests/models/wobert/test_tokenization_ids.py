@@ -191,7 +191,7 @@ def test_caches_are_bounded(monkeypatch):
     monkeypatch.setattr(analysis_wobert, "_CACHED_WORDS", 50)
     monkeypatch.setattr(normalization_wobert, "_TABLE_LIMIT", 50)
     analyzer = Analyzer(VOCABULARY, unk_id=1)
-    texts = [f"a{i} {'b' * i} É{chr(0xC0 + i % 500)} 的{i}" for i in range(1000)]
+    texts = [f"a{i} {'b' * i} É{chr(0xC0 + i)} 的{i}" for i in range(250)]
     assert analyzer.batch(texts)[0] == [oracle.encode(text, VOCABULARY)[1:-1] for text in texts]
     assert len(analyzer._records) <= 50
     assert len(analyzer.normalize._table) <= 50

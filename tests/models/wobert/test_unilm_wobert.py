@@ -108,12 +108,6 @@ def test_all_is_prompt_without_types_and_equals_the_masked_language_model() -> N
     assert attended(model, row(6)).all()
 
 
-def test_eager_and_sdpa_agree() -> None:
-    real = MIXED["attention_mask"].bool()
-    eager, sdpa = (tiny_model(attention)(**MIXED).logits[real] for attention in ("eager", "sdpa"))
-    torch.testing.assert_close(eager, sdpa, rtol=0, atol=3e-5)
-
-
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_who_depends_on_whom(attention: str) -> None:
     """Gradients of each state by the input embeddings: no continuation token, and no prompt token, sees ahead of what
@@ -484,14 +478,6 @@ def test_the_loss_is_of_the_next_token() -> None:
     torch.testing.assert_close(model(**inputs, shift_labels=shifted).loss, output.loss)
 
 
-def test_the_loss_does_not_depend_on_the_micro_batches() -> None:
-    model, inputs = tiny_model(), labelled()
-    count = inputs["labels"].ne(-100).sum()
-    parts = [{name: value[i : i + 1] for name, value in inputs.items()} for i in range(3)]
-    sums = [model(**part, num_items_in_batch=count).loss for part in parts]
-    torch.testing.assert_close(sum(sums), model(**inputs).loss)
-
-
 def test_scores_of_some_positions_only() -> None:
     model, inputs = tiny_model(), row(5, 3)
     logits = model(**inputs).logits
@@ -506,18 +492,6 @@ def test_scores_of_some_positions_only() -> None:
     torch.testing.assert_close(model(**inputs, logits_to_keep=some, shift_labels=wanted).loss, expected)
     output = model(**inputs, output_hidden_states=True)
     assert len(output.hidden_states) == 3 and output.hidden_states[0].shape == (1, 8, 16)
-
-
-def test_gradient_checkpointing_gives_the_same_gradients() -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        model = tiny_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-        model(**labelled()).loss.backward()
-        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
-    for plain, saved in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, saved)
 
 
 def test_export_with_types() -> None:

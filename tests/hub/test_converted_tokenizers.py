@@ -1,57 +1,18 @@
-"""As `test_hub_copy`, for NEZHA and RoFormer, whose tokenizer is another model's or transformers' own.
+"""A converted NEZHA or RoFormer gets the tokenizer of its vocabulary, of words or of characters, as a copy does too.
 
-What is saved or converted loads in a fresh process, with this package and without it.
+RoFormer is transformers' own model; a word tokenizer's code travels with its folder.
 """
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-import kexue_hf
-from kexue_hf import NezhaConfig, VocabularyMismatchWarning, check_pairing
+from kexue_hf import VocabularyMismatchWarning, check_pairing
 from kexue_hf.conversion.convert import convert
-from kexue_hf.models.nezha.auto_map_nezha import AUTO_MAP
 from tests.conversion.checkpoints import golden_copy
 from tests.fresh_process import run_elsewhere
-from tests.hub.test_hub_copy import TEXTS, TOKENS, load_elsewhere, small_tokenizer
-
-HEADS = {auto: reference.split(".")[1] for auto, reference in AUTO_MAP.items() if auto != "AutoConfig"}
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory):
-    """{Auto class: folder} of all heads of a WoNEZHA, and the outputs in this process."""
-    root = tmp_path_factory.mktemp("hub")
-    tokenizer = small_tokenizer(root)
-    sizes = {"vocab_size": len(TOKENS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    folders, expected = {}, {}
-    for auto, name in HEADS.items():
-        torch.manual_seed(1)
-        model = getattr(kexue_hf, name)(NezhaConfig(**sizes, intermediate_size=24)).eval()
-        folders[auto] = root / name
-        model.save_pretrained(folders[auto])
-        tokenizer.save_pretrained(folders[auto])
-        encoded = tokenizer(TEXTS, padding=True, return_tensors="pt")
-        if auto == "AutoModelForMultipleChoice":
-            encoded = {key: value[:, None] for key, value in encoded.items()}
-        with torch.no_grad():
-            for number, output in enumerate(model(**encoded).to_tuple()):
-                expected[f"{auto}_{number}"] = output.numpy()
-    return folders, expected
-
-
-@pytest.mark.parametrize("mode", ["with", "without"])
-def test_every_auto_class_loads_what_was_saved(mode: str, saved, tmp_path: Path) -> None:
-    folders, expected = saved
-    actual = load_elsewhere(mode, folders, tmp_path)
-    assert actual.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_allclose(actual[name], expected[name], rtol=0, atol=1e-6, err_msg=name)
-
 
 # Loads folders without this package, untrusted and trusted; writes the classes, a tokenizer's with its ids.
 LOADER = """
@@ -77,7 +38,7 @@ json.dump(results, open(target, "w"))
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """WoNEZHA, RoFormer, and both with a vocabulary of characters."""
     root = tmp_path_factory.mktemp("converted")
     folders = []
@@ -110,8 +71,8 @@ UNTRUSTED = ["refused", "refused", "BertTokenizer", "refused", "refused", *LOADE
 LENGTHS = {"WoBertTokenizer": 3, "BertTokenizer": 4}
 
 
-def test_a_converted_folder_gets_the_tokenizer_of_its_vocabulary(converted) -> None:
-    for number, folder in enumerate(converted):
+def test_a_converted_folder_gets_the_tokenizer_of_its_vocabulary(folders) -> None:
+    for number, folder in enumerate(folders):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForMaskedLM.from_pretrained(folder)
         assert [type(tokenizer).__name__, type(model).__name__] == LOADED[2 * number : 2 * number + 2]
@@ -119,8 +80,8 @@ def test_a_converted_folder_gets_the_tokenizer_of_its_vocabulary(converted) -> N
         assert check_pairing(model, tokenizer) == []
 
 
-def test_a_converted_folder_without_the_package(converted, tmp_path: Path) -> None:
-    run_elsewhere(LOADER, tmp_path, tmp_path / "results.json", *converted)
+def test_a_converted_folder_without_the_package(folders, tmp_path: Path) -> None:
+    run_elsewhere(LOADER, tmp_path, tmp_path / "results.json", *folders)
     results = json.loads((tmp_path / "results.json").read_text())
     assert [name for name, _ in results["untrusted"]] == UNTRUSTED
     assert [name for name, _ in results["trusted"]] == LOADED
@@ -128,8 +89,8 @@ def test_a_converted_folder_without_the_package(converted, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["nezha", "roformer"])
-def test_the_guard_knows_both_families(family: int, converted) -> None:
-    words, characters = converted[2 * family : 2 * family + 2]
+def test_the_guard_knows_both_families(family: int, folders) -> None:
+    words, characters = folders[2 * family : 2 * family + 2]
     model = AutoModelForMaskedLM.from_pretrained(words)
     with pytest.warns(VocabularyMismatchWarning, match="trained with WoBertTokenizer, this is a BertTokenizer"):
         assert check_pairing(model, AutoTokenizer.from_pretrained(characters))
