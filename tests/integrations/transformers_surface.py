@@ -71,6 +71,7 @@ OVERRIDDEN: dict[str, str] = {
     "trainer.Trainer.compute_loss": "model inputs return_outputs num_items_in_batch",
     "trainer.Trainer.create_accelerator_and_postprocess": "",
     "trainer.Trainer.create_optimizer": "",
+    "trainer.Trainer.get_batch_samples": "epoch_iterator num_batches device",
     "trainer.Trainer.get_train_dataloader": "",
     "trainer_callback.TrainerCallback.on_log": "args state control",
     "trainer_callback.TrainerCallback.on_optimizer_step": "args state control",
