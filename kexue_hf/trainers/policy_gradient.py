@@ -262,7 +262,7 @@ class PolicyGradientTrainer(MarkingTrainer):
 
 
 def _rows_with_labels(labels: torch.Tensor) -> torch.Tensor:
-    return (labels != IGNORED).view(len(labels), -1).any(-1).sum()
+    return (labels != IGNORED).reshape(len(labels), -1).any(-1).sum()
 
 
 __all__ = ["PolicyGradientOptions", "PolicyGradientTrainer"]
