@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from kexue_hf import (
 from kexue_hf.errors import InputError
 from kexue_hf.trainers.collators import UniLmCollator
 from kexue_hf.trainers.policy_gradient import PolicyGradientOptions
-from kexue_hf.trainers.policy_objective import likeliest_loss, log_probabilities, policy_loss
+from kexue_hf.trainers.policy_objective import divergence, entropy, likeliest_loss, log_probabilities, policy_loss
 from kexue_hf.trainers.rewards import Accuracy, ExactMatch, LeaveOneOut, MacroF1, macro_f1
 from kexue_hf.trainers.sampled_texts import sample_texts, text_log_probabilities
 from tests.trainers.policy_gradient_runs import CASES, CLASSES, PRICES, Linear, price, rows, step, trainer
@@ -272,6 +273,15 @@ def test_no_labels(reward: Any) -> None:
     assert gradient(huge, labels, reward).isfinite().all()
 
 
+def test_excluded_classes_have_no_entropy() -> None:
+    logits = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    log_p = log_probabilities(logits, torch.tensor([0]))
+    assert entropy(log_p).item() == pytest.approx(math.log(2))
+    assert divergence(log_p, log_p.detach()).item() == 0
+    (entropy(log_p) + divergence(log_p, log_p.detach())).sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("exact", [0, 64])
 def test_nan_rewards_of_ignored_labels(exact: int) -> None:
     logits, found = logits_of_four(), []
@@ -422,7 +432,7 @@ def test_texts_without_labels_or_prompts(tmp_path: Path) -> None:
     empty = {**batch, "labels": torch.full_like(batch["labels"], -100)}
     loss = made.compute_loss(model.train(), empty)
     loss.backward()
-    assert float(loss) == 0 and not any(p.grad.any() for p in model.parameters() if p.grad is not None)
+    assert loss.item() == 0 and not any(p.grad.any() for p in model.parameters() if p.grad is not None)
     with pytest.raises(InputError, match="prompts need at least one token"):
         made.compute_loss(model, {**batch, "labels": batch["input_ids"]})
 
