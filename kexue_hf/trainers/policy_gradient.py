@@ -70,9 +70,9 @@ class PolicyGradientTrainer(MarkingTrainer):
 
     For models that classify texts or tokens, with any number of labels, and with `max_new_tokens` for UniLM and causal
     language models that write. Start from a model that was trained with an ordinary loss: a model that is hardly ever
-    right gets no gradient. Use a learning rate of a tenth of that training's, or less.
+    right gets hardly any gradient. Use a learning rate of a tenth of that training's, or less.
 
-    * The gradient is unbiased: exact for a reward of each label and few classes, else from samples.
+    * The gradient is unbiased: exact for a reward of each label with few classes, else estimated from samples.
     * Rewards of labels are averaged over the labels of the whole accumulated, distributed batch, rewards of rows over
       its rows. A [`SetReward`] is that of the items that go through the model together in one process; the sets of an
       accumulated, distributed batch are averaged, weighted by their items. Prefer large batches to accumulation.
@@ -81,7 +81,7 @@ class PolicyGradientTrainer(MarkingTrainer):
       that writes, the ordinary loss.
     * Rows without labels, and labels of -100, count for nothing.
     * Sampling uses torch's generator, which a checkpoint holds: a resumed run continues as if never stopped.
-    * A model that writes draws samples with dropout off and trains with it on; set dropout to 0 for an exact gradient.
+    * A model that writes draws samples with dropout off and trains with it on; set dropout to 0 for an unbiased gradient.
       Entropy and divergence are then those of whole texts (mean over rows). FSDP and DeepSpeed ZeRO-3 are not
       supported with `max_new_tokens`. For plain causal models TRL's `RLOOTrainer` offers more.
 
