@@ -81,9 +81,9 @@ class PolicyGradientTrainer(MarkingTrainer):
       that writes, the ordinary loss.
     * Rows without labels, and labels of -100, count for nothing.
     * Sampling uses torch's generator, which a checkpoint holds: a resumed run continues as if never stopped.
-    * A model that writes draws samples with dropout off and trains with it on; set dropout to 0 for an unbiased gradient.
-      Entropy and divergence are then those of whole texts (mean over rows). FSDP and DeepSpeed ZeRO-3 are not
-      supported with `max_new_tokens`. For plain causal models TRL's `RLOOTrainer` offers more.
+    * A model that writes draws samples with dropout off and trains with it on; set dropout to 0 for an unbiased
+      gradient. Entropy and divergence are then those of whole texts (mean over rows). FSDP and DeepSpeed ZeRO-3 are
+      not supported with `max_new_tokens`. For plain causal models TRL's `RLOOTrainer` offers more.
 
     Args:
         reward: `reward(predictions, labels)`, see `kexue_hf.trainers.rewards`.
