@@ -3,7 +3,7 @@
 import importlib
 from functools import partial
 
-from kexue_hf.integrations import auto_classes, import_finder, pairing, peft
+from kexue_hf.integrations import auto_classes, decision_rule, import_finder, pairing, peft
 from kexue_hf.integrations.hooks import Hook, Losses
 
 
@@ -67,6 +67,12 @@ HOOKS = (
             partial(auto_classes.register_pipeline, task),
         )
         for task, (_, _, auto_class) in auto_classes.TASKS.items()
+    ),
+    Hook(
+        "transformers.pipelines.text_classification",
+        "decision rules in pipeline('text-classification')",
+        {"transformers.pipelines.text_classification:TextClassificationPipeline.postprocess": "model_outputs"},
+        decision_rule.apply_decision_rules,
     ),
     Hook(
         "transformers.pipelines.base",
