@@ -1,7 +1,7 @@
 """Compare the losses for uneven classes on your data: one encoder, the same rows and steps, several seeds.
 
     python examples/imbalance.py --model kexue-demo/wobert-tiny --train_file train.jsonl --eval_file dev.jsonl \
-        --output_dir imbalance --seeds 3 --learning_rate 5e-4 --num_train_epochs 3
+        --output_dir imbalance --seeds 3 --learning_rate 1e-3 --num_train_epochs 3
 
 Prints accuracy, balanced accuracy, macro-F1 and the recall of the worst class on the held-out rows, and draws them to
 OUTPUT/imbalance.svg (needs matplotlib). examples/finetune_classification.py trains each model and takes the same
