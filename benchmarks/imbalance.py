@@ -21,7 +21,7 @@ from typing import Any
 from measuring import ROOT, machine, read_result, write_result
 
 RATE, BATCH = 1e-3, 32
-# data set, training rows (by a seed), epochs, tokens of a text, ratio of the largest to the smallest class (None: as is)
+# data set, training rows (by a seed), epochs, tokens per text, ratio of largest to smallest class (None: unchanged)
 TASKS: dict[str, tuple[str, int, int, int, int | None]] = {
     "tnews cut to 100:1": ("tnews", 10_000, 4, 40, 100),
     "tnews, 24:1": ("tnews", 3_000, 4, 40, None),
@@ -66,7 +66,8 @@ def measure(task: str, data: Path, model: Path, seeds: int, folder: Path) -> dic
     options, arguments = HfArgumentParser((imbalance.Options, TrainingArguments)).parse_args_into_dataclasses([
         f"--model={model}", *files, f"--output_dir={folder / 'out'}", f"--seeds={seeds}", f"--learning_rate={RATE}",
         f"--num_train_epochs={epochs}", f"--max_length={length}", f"--per_device_train_batch_size={BATCH}",
-        "--per_device_eval_batch_size=64", "--warmup_steps=0.1", "--classifier_pooling=mean", "--use_cpu", "--bf16", "--attention=eager",
+        "--per_device_eval_batch_size=64", "--warmup_steps=0.1", "--classifier_pooling=mean",
+        "--use_cpu", "--bf16", "--attention=eager",
         "--save_strategy=no", "--report_to=none", "--disable_tqdm=True", "--logging_strategy=no",
         "--train_sampling_strategy=group_by_length",
     ])  # fmt: skip
