@@ -95,6 +95,16 @@ class OrderedTrainer(MarkingTrainer):
             shard(self.model, self.accelerator.state.fsdp_plugin, self.args.device)
         return super().create_optimizer(*arguments, **options)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # fully_shard replaces the model's class, and transformers copies the file of the class into the folder.
+        model: Any = self.accelerator.unwrap_model(self.model)
+        sharded = type(model)
+        model.__class__ = next(base for base in sharded.__mro__ if not issubclass(base, FSDPModule))
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            model.__class__ = sharded
+
     def get_train_dataloader(self) -> DataLoader:
         loading = {
             "collate_fn": self.data_collator,

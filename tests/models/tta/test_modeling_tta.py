@@ -163,7 +163,7 @@ def test_a_folder_of_bert_needs_a_mask_token_id(tmp_path: Path) -> None:
     [
         (torch.zeros(4, 1, 7, 7), "got torch.float32"),
         (torch.ones(4, 7, 7).bool(), "boolean"),
-        (MASK[:1], r"texts, \[4, 7\], .*\[1, 7\]"),
+        (MASK[:1], r"texts. shape \[4, 7\], .*\[1, 7\]"),
     ],
     ids=["scores", "three_dimensions", "another_batch"],
 )
