@@ -41,7 +41,7 @@ WANTED = {"seconds": 1.2, "times faster than TensorFlow": 2.5, "copying against 
 CONVERT = "from kexue_hf.cli.main import main; main()"
 COPY = """
 import sys, time
-from kexue_hf.conversion.opened_source import open_original
+from kexue_hf.conversion.open_source import open_original
 from kexue_hf.conversion.formats.safetensors import write_safetensors
 with open_original(sys.argv[1]) as opened:
     started = time.perf_counter()

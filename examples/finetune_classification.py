@@ -53,7 +53,7 @@ from kexue_hf.trainers.checked_options import (
     remove_checkpoints,
 )
 from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer, last_whole_checkpoint, restart_reason
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -283,7 +283,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         "classifier_pooling": getattr(config, "classifier_pooling", None),
         "linear attention": is_linear(config) or options.linear_attention,
     }
-    trainer = MarkingTrainer(
+    trainer = AtomicCheckpointTrainer(
         model=model,
         args=arguments,
         train_dataset=data["train"],

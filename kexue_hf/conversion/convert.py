@@ -21,7 +21,7 @@ from kexue_hf.conversion.formats.transfer import progress_bar
 from kexue_hf.conversion.formats.weight_source import BY_NAME, ElementType
 from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
-from kexue_hf.conversion.opened_source import OpenedSource, open_any
+from kexue_hf.conversion.open_source import OpenedSource, open_any
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.saved_folder import FolderVocabulary
 from kexue_hf.conversion.source import language_of

@@ -26,7 +26,7 @@ from kexue_hf.conversion.formats.safetensors import write_safetensors
 from kexue_hf.conversion.formats.transfer import progress_bar
 from kexue_hf.conversion.formats.weight_source import Move
 from kexue_hf.conversion.model_card import auto_class, check_license, extension, model_card
-from kexue_hf.conversion.opened_source import OpenedSource, is_saved_folder, open_bert_folder, open_original
+from kexue_hf.conversion.open_source import OpenedSource, is_saved_folder, open_bert_folder, open_original
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder

@@ -11,7 +11,7 @@ from kexue_hf.conversion.families import OtherFamilyError
 from kexue_hf.conversion.formats.transfer import transfer
 from kexue_hf.conversion.formats.weight_source import FLOATING, Move
 from kexue_hf.conversion.missing_weights import missing_weights
-from kexue_hf.conversion.opened_source import OpenedSource, open_any
+from kexue_hf.conversion.open_source import OpenedSource, open_any
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
 from kexue_hf.conversion.weight_table import canonical
 from kexue_hf.errors import ConversionError

@@ -10,10 +10,10 @@ from typing import Any
 from kexue_hf.conversion.source import SourceVocabulary
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS
-from kexue_hf.vocabulary.counting import count_corpus, dictionary_frequencies
-from kexue_hf.vocabulary.extending import choose_words, keep_tokens, speller
+from kexue_hf.vocabulary.corpus_counts import count_corpus, dictionary_frequencies
 from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
+from kexue_hf.vocabulary.vocabulary_files import SPECIAL_TOKENS
+from kexue_hf.vocabulary.word_selection import choose_words, keep_tokens, speller
 
 
 @dataclass(frozen=True)

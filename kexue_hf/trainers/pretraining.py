@@ -24,7 +24,7 @@ from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pret
 from kexue_hf.trainers.selected_logits import compute_masked_logits_only
 from kexue_hf.trainers.training_script import print_figures, write_report
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, restart_reason, write_whole
-from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus
+from kexue_hf.vocabulary.corpus_counts import CorpusCounts, count_corpus
 
 
 def freeze_unused_bias(model: nn.Module) -> None:

@@ -23,7 +23,7 @@ _CONFIGURATIONS = ("config.json", "adapter_config.json")
 _SAVING, _REMOVING = ".saving", ".removing"
 
 
-class MarkingTrainer(Trainer):
+class AtomicCheckpointTrainer(Trainer):
     """[`Trainer`] that marks its checkpoints as complete and resumes only from complete ones.
 
     Takes the arguments of `Trainer`, and:
@@ -179,4 +179,4 @@ def check_same_facts(facts: dict[str, Any], recorded: dict[str, Any], checkpoint
             )
 
 
-__all__ = ["MarkingTrainer", "check_same_facts", "last_whole_checkpoint", "restart_reason", "write_whole"]
+__all__ = ["AtomicCheckpointTrainer", "check_same_facts", "last_whole_checkpoint", "restart_reason", "write_whole"]

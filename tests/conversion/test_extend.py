@@ -36,12 +36,12 @@ from kexue_hf.conversion.derived_weights import ExtendedWeights
 from kexue_hf.conversion.extend import extend, extend_source
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
-from kexue_hf.conversion.opened_source import open_original
+from kexue_hf.conversion.open_source import open_original
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS
-from kexue_hf.vocabulary.counting import dictionary_frequencies
-from kexue_hf.vocabulary.extending import keep_tokens, speller
+from kexue_hf.vocabulary.corpus_counts import dictionary_frequencies
+from kexue_hf.vocabulary.vocabulary_files import SPECIAL_TOKENS
+from kexue_hf.vocabulary.word_selection import keep_tokens, speller
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 from tests.fresh_process import run_elsewhere
 

@@ -16,7 +16,7 @@ from transformers import (
 
 from examples import pretrain_mlm, pretrain_tta
 from kexue_hf import NezhaConfig, NezhaForMaskedLM, TtaConfig, TtaForMaskedLM, TtaTokenizer
-from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
+from kexue_hf.vocabulary.vocabulary_files import TTA_SPECIAL_TOKENS
 from tests.examples import pretraining_runs
 from tests.examples.pretraining_runs import arguments, write_text
 

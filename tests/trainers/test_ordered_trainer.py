@@ -6,7 +6,7 @@ import pytest
 from accelerate.state import DistributedType
 
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.ordered_trainer import MarkingTrainer, OrderedTrainer
+from kexue_hf.trainers.ordered_trainer import AtomicCheckpointTrainer, OrderedTrainer
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ from kexue_hf.trainers.ordered_trainer import MarkingTrainer, OrderedTrainer
 def test_unsupported_fsdp_is_refused(monkeypatch, kind, checkpointing, message) -> None:
     state = SimpleNamespace(fsdp_plugin=SimpleNamespace(activation_checkpointing=checkpointing))
 
-    def create(trainer: MarkingTrainer) -> None:
+    def create(trainer: AtomicCheckpointTrainer) -> None:
         trainer.accelerator = SimpleNamespace(state=state, distributed_type=kind)
         trainer.is_fsdp_enabled = kind == DistributedType.FSDP
 
-    monkeypatch.setattr(MarkingTrainer, "create_accelerator_and_postprocess", create)
+    monkeypatch.setattr(AtomicCheckpointTrainer, "create_accelerator_and_postprocess", create)
     trainer = object.__new__(OrderedTrainer)
     trainer.args = SimpleNamespace(fsdp_plugin_args={})
     with pytest.raises(InputError, match=message) as caught:
@@ -33,11 +33,11 @@ def test_unsupported_fsdp_is_refused(monkeypatch, kind, checkpointing, message) 
 
 
 def test_ddp_on_cpus_is_not_refused(monkeypatch) -> None:
-    def create(trainer: MarkingTrainer) -> None:
+    def create(trainer: AtomicCheckpointTrainer) -> None:
         trainer.accelerator = SimpleNamespace(distributed_type=DistributedType.MULTI_CPU)
         trainer.is_fsdp_enabled = False
 
-    monkeypatch.setattr(MarkingTrainer, "create_accelerator_and_postprocess", create)
+    monkeypatch.setattr(AtomicCheckpointTrainer, "create_accelerator_and_postprocess", create)
     trainer = object.__new__(OrderedTrainer)
     trainer.args = SimpleNamespace(fsdp_plugin_args=None)
     trainer.create_accelerator_and_postprocess()

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
-from kexue_hf.vocabulary.means import group_means
-from kexue_hf.vocabulary.pairing import check_pairing
+from kexue_hf.vocabulary.group_means import group_means
+from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
 if TYPE_CHECKING:
     import torch
