@@ -4,8 +4,8 @@
 
 The step is forward, backward and AdamW of BERT-base with a classifier of 15 classes on 16 texts of 64 tokens. The
 losses alone, forward and backward to the logits, take less than the step's noise, so they are timed alone, 200 calls
-in a row, all losses in turn; the overhead is the difference from cross entropy divided by the step. One thread, processor
-time, medians. Writes results/loss_overhead.json.
+in a row, all losses in turn; the overhead is the difference from cross entropy divided by the step. One thread,
+processor time, medians. Writes results/loss_overhead.json.
 """
 
 import time

@@ -43,7 +43,7 @@ from kexue_hf.errors import InputError
 from kexue_hf.evaluation.classification import classification_figures
 from kexue_hf.losses import ClassPrior, DecisionRule, WeightedCrossEntropy, make_loss
 from kexue_hf.losses.registry import LOSSES
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_output_folder,
@@ -253,7 +253,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         prior.store(config)
         rule.store(config)
         model = load_model(options, config)
-    length = min(options.max_length, max_tokens(config) or options.max_length)
+    length = min(options.max_length, position_limit(config) or options.max_length)
     if config.model_type == PERFORMER:
         # Otherwise, truncation at the tokenizer's length would truncate at the size of the position table.
         tokenizer.model_max_length = max(length, config.max_position_embeddings)

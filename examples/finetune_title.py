@@ -33,7 +33,7 @@ from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError
 from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsOnly
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_output_folder,
@@ -181,7 +181,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             raise InputError(
                 f"--model must be a WoBERT, the only UniLM here, got {options.model}, a {config.model_type}"
             )
-        positions = max_tokens(config)
+        positions = position_limit(config)
         if positions is not None and options.max_length > positions:
             raise InputError(
                 f"--max_length must be at most {positions}, the number of positions of {options.model}, got "

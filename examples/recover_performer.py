@@ -49,7 +49,7 @@ from kexue_hf.performer.attention_modules import refuse_several_tasks, row_lengt
 from kexue_hf.performer.distillation import collator, has_masked_head
 from kexue_hf.performer.recovery_card import recovery_card
 from kexue_hf.performer.recovery_figures import HeldOut
-from kexue_hf.pipelines.text_windows import frame_of, room_in
+from kexue_hf.pipelines.text_windows import frame_of, window_capacity
 from kexue_hf.trainers.checked_options import one_line_errors
 
 KINDS = {
@@ -172,7 +172,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
         if options.max_length is None:
             options.max_length = row_length(model, tokenizer)
         if config.model_type != kexue_hf.PerformerBertConfig.model_type:
-            room_in(model, tokenizer, frame_of(tokenizer), options.max_length)
+            window_capacity(model, tokenizer, frame_of(tokenizer), options.max_length)
     return model.eval(), tokenizer
 
 

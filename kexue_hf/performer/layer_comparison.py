@@ -189,7 +189,7 @@ def mean_map(like: FeatureMap) -> LowOrderMap:
     return made
 
 
-def twin_of(model: Any) -> Any:
+def weight_sharing_copy(model: Any) -> Any:
     """Return a copy in evaluation mode that shares the model's weights, but not its maps, settings and modes."""
     own = {id(tensor) for part in model.modules() if isinstance(part, FeatureMap) for tensor in _tensors(part)}
     shared = {id(tensor): tensor for tensor in _tensors(model) if id(tensor) not in own}
@@ -209,5 +209,5 @@ __all__ = [
     "mean_map",
     "observed_softmax",
     "on_device",
-    "twin_of",
+    "weight_sharing_copy",
 ]

@@ -64,7 +64,7 @@ class TableLoader(DataLoader):
 
 
 class OrderedTrainer(AtomicCheckpointTrainer):
-    """A [`AtomicCheckpointTrainer`] for rows of tokens; arguments as there, except:
+    """An [`AtomicCheckpointTrainer`] for rows of tokens; arguments as there, except:
 
     Args:
         train_dataset: a [`Table`] or a [`Stream`]. `args.train_sampling_strategy` sets the order of a table: random,
@@ -139,9 +139,9 @@ class OrderedTrainer(AtomicCheckpointTrainer):
             "kind of data": type(self.train_dataset).__name__,
         }
         # Attributes of our collators; others may lack them.
-        for name in ("seed", "probability", "hidden"):
+        for fact, name in (("seed", "seed"), ("probability", "probability"), ("hidden", "mask_fraction")):
             if hasattr(self.data_collator, name):
-                facts[f"mask {name}"] = getattr(self.data_collator, name)
+                facts[f"mask {fact}"] = getattr(self.data_collator, name)
         if isinstance(self.train_dataset, Table):
             facts["rows"] = len(self.train_dataset)
             if self.args.length_column_name in self.train_dataset.data.column_names:

@@ -362,7 +362,7 @@ def draws(model) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["all_weights", "head_only"])
-def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
+def test_redraws_count_optimizer_steps(frozen: bool, tmp_path: Path) -> None:
     """Not passes, not evaluations; and after loading it goes on as if nothing had happened."""
     model = use_performer(tiny_bert("sdpa", **NO_DROPOUT), "favor+", 8, seed=5, redraw=2).train()
     if frozen:

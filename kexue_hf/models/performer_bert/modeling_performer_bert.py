@@ -193,7 +193,8 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
         """
         refuse_unknown("Performer BERT", kwargs)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"expected either input_ids or inputs_embeds, got {given}")
         states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         length = states.shape[1]
         # Calibration needs the inputs of linear attention even below the switch length; the layers compute softmax.
