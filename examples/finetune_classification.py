@@ -38,7 +38,7 @@ from transformers import (
 )
 
 import kexue_hf  # registers our models with the Auto classes
-from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
+from kexue_hf.corpora.text_files import TABLES, read_objects, suffix_of, text_of
 from kexue_hf.errors import InputError
 from kexue_hf.evaluation.classification import classification_figures
 from kexue_hf.losses import ClassPrior, DecisionRule, WeightedCrossEntropy, make_loss
@@ -120,7 +120,7 @@ def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, 
         InputError: with file and line: the file is missing or not UTF-8, a line is not an object, a column or value is
             missing, a text is not a string, or a label is neither a string nor an integer.
     """
-    if form_of(path) not in (".jsonl", ".json", *TABLES):
+    if suffix_of(path) not in (".jsonl", ".json", *TABLES):
         raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (or .gz, .bz2, .xz, .zst)")
     rows = []
     for place, row in read_objects(path):

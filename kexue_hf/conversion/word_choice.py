@@ -140,9 +140,9 @@ def _counting(progress: bool) -> Any:
 
 def _corpus_files(names: Sequence[str | os.PathLike[str]]) -> list[str]:
     from kexue_hf.corpora.file_names import text_file_names
-    from kexue_hf.corpora.text_files import COMPRESSIONS, FORMS
+    from kexue_hf.corpora.text_files import COMPRESSIONS, SUFFIXES
 
-    expected = f"expected text files ({', '.join(FORMS)}, optionally {', '.join(COMPRESSIONS)}) or a folder of them"
+    expected = f"expected text files ({', '.join(SUFFIXES)}, optionally {', '.join(COMPRESSIONS)}) or a folder of them"
     return [file for name in names for file in text_file_names(name, expected)]
 
 

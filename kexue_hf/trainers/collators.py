@@ -86,8 +86,8 @@ class WordMaskingCollator:
     Args:
         tokenizer: any tokenizer with a mask and a padding token; only its token ids are kept.
         probability: fraction of words to predict; at least one word of each text.
-        mask_fraction: fraction of these words that become [MASK]. Half of the rest is replaced by random tokens, the other
-            half is kept (0.8 gives BERT's 80/10/10).
+        mask_fraction: fraction of these words that become [MASK]. Half of the rest is replaced by random tokens, the
+            other half is kept (0.8 gives BERT's 80/10/10).
         seed: seed of the random numbers.
         pad_to_multiple_of: rounds the padded length up.
 

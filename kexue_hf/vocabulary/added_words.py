@@ -40,8 +40,8 @@ def add_words(model: Any, tokenizer: Any, words: Iterable[str]) -> dict[str, int
     """
     if not hasattr(tokenizer, "grow_vocabulary"):
         raise InputError(
-            f"expected a WoBertTokenizer, got a {type(tokenizer).__name__}: make a word-based model of a character "
-            "model with kexue_hf.extend"
+            f"expected a WoBertTokenizer, got a {type(tokenizer).__name__}: turn a character model into a "
+            "word-based one with kexue_hf.extend"
         )
     if not hasattr(model, "resize_token_embeddings"):
         raise InputError(

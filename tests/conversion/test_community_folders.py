@@ -189,7 +189,7 @@ def test_unreadable_folders_give_one_line(damage: Callable[[Path], object], mess
 
 def test_folders_that_need_no_conversion_are_refused(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "ours")
-    with pytest.raises(CheckpointError, match="it is a HuggingFace folder already"):
+    with pytest.raises(CheckpointError, match="already converted; load it with from_pretrained"):
         convert(tmp_path / "ours", tmp_path / "out")
     with pytest.raises(InputError, match=r"is a character BERT, .*kexue-hf extend"):
         convert(a_character_bert(tmp_path / "in"), tmp_path / "out")

@@ -418,7 +418,8 @@ def test_rows_without_a_token(rows, bert, tmp_path):
         assert note == "127 rows of the source's embeddings without a token were left out"
     else:
         with pytest.raises(
-            ConversionError, match="has 243 tokens, the model has embeddings for 371, more than padding explains"
+            ConversionError,
+            match="has 243 tokens, the model has embeddings for 371, the difference is too large to be padding",
         ):
             extend(source, tmp_path / "out", words=3)
         fingerprint = source_vocabulary("", {token: n for n, token in enumerate(lines("vocab.txt"))}).fingerprint
