@@ -32,7 +32,7 @@ _THRESHOLD = typer.Option(
     show_default="that of kexue_hf.Corrector",
 )
 # Calibration reads no more of a file: more texts take longer and tell no more.
-_MOST_TEXTS, _MOST_CHARACTERS = 5000, 200_000
+_MAX_TEXTS, _MAX_CHARACTERS = 5000, 200_000
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -178,7 +178,7 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
         if text.strip():
             sample.append(text)
             characters += len(text)
-        if len(sample) >= _MOST_TEXTS or characters >= _MOST_CHARACTERS:
+        if len(sample) >= _MAX_TEXTS or characters >= _MAX_CHARACTERS:
             break
     found = calibrate_correction(corrector, sample, precision=precision, progress=not quiet and sys.stderr.isatty())
     if not as_json:

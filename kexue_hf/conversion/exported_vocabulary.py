@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kexue_hf.conversion.saved_folder import SavedFolder, SavedTokenizer, read_folder_vocabulary, read_tokenizer
 from kexue_hf.conversion.source import (
-    MOST_PADDING,
+    MAX_PADDING,
     SourceVocabulary,
     filler,
     line_problem,
@@ -96,7 +96,7 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, str]:
 def _check_fingerprint(saved: SavedFolder, whole: str, own: str, padding: int) -> None:
     """Raise ConversionError if a vocabulary that is shorter than the embeddings belongs to another model."""
     recorded, rows = saved.raw.get("vocab_fingerprint"), saved.config.fields["vocab_size"]
-    if recorded in (whole, own) or (recorded is None and padding <= MOST_PADDING):
+    if recorded in (whole, own) or (recorded is None and padding <= MAX_PADDING):
         return
     reason = (
         f"{padding} of them have no token in it or among the added tokens"

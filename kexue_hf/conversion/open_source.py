@@ -19,7 +19,7 @@ from kexue_hf.conversion.kept_tokens import kept_vocabulary
 from kexue_hf.conversion.keras_head import Head, check_kind
 from kexue_hf.conversion.saved_folder import INDEX, WEIGHTS, FolderVocabulary, open_safetensors, read_folder_vocabulary
 from kexue_hf.conversion.source import (
-    MOST_PADDING,
+    MAX_PADDING,
     SourceConfig,
     SourceFiles,
     SourceVocabulary,
@@ -218,7 +218,7 @@ def open_transformers_folder(
             "(--vocab)"
         )
     spare = settings.fields["vocab_size"] - len(found.vocabulary.ids)
-    if not recorded and spare > MOST_PADDING:
+    if not recorded and spare > MAX_PADDING:
         raise ConversionError(
             f"{found.path}: has {len(found.vocabulary.ids)} tokens, the model has embeddings for "
             f"{settings.fields['vocab_size']}, the difference is too large to be padding, so the vocabulary probably "

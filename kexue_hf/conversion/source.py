@@ -169,7 +169,7 @@ def _activation(path: str | os.PathLike[str], value: object, weight_map: WeightM
 
 
 # Without a recorded fingerprint, at most this many rows without a token count as padding.
-MOST_PADDING = 127
+MAX_PADDING = 127
 
 _BERT = cast(WeightMap, weight_map_wobert)
 

@@ -41,8 +41,7 @@ class TextScore:
     text: the original text.
     tokens: the tokenizer's tokens.
     offsets: [start, end) of each token in the text, None for a special token around it; None if the tokenizer returns
-    no
-        offsets.
+        no offsets.
     log_probs: natural logarithms of p(token | all others).
     unknown: whether the vocabulary lacks this part of the text.
     windows: number of windows; 1 if the text fits into the model, 0 if there was nothing to score.

@@ -476,7 +476,7 @@ def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.
         return inner(feature_map, samples, **options)
 
     monkeypatch.setattr(calibrate_model, "calibrate", calibrate)
-    monkeypatch.setattr(calibrate_model, "MOST_POSITIONS", 100)
+    monkeypatch.setattr(calibrate_model, "MAX_POSITIONS", 100)
     model = use_performer(tiny_bert("sdpa"))
     seen = []
     hook = model.register_forward_pre_hook(lambda *_: seen.append(1))
@@ -487,7 +487,7 @@ def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.
     assert len(seen) == 12
     held.clear()
     calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
-    monkeypatch.setattr(calibrate_model, "MOST_POSITIONS", 30)
+    monkeypatch.setattr(calibrate_model, "MAX_POSITIONS", 30)
     calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
     assert held == [[40, 40]] * 3 + [[40]] * 3
 

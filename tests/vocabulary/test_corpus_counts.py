@@ -40,7 +40,7 @@ def test_a_custom_segmenter_gets_one_text_at_a_time():
 def test_memory_is_bounded_and_frequent_words_stay(monkeypatch):
     monkeypatch.setattr(corpus_counts, "_CHUNK", 1)
     texts = [f"word{number} 北京大学" for number in range(1000)]
-    counts = count_corpus(texts, most_words=100)
+    counts = count_corpus(texts, max_words=100)
     assert len(counts.words) <= 101
     assert 1000 - counts.forgotten <= counts.words["北京大学"] <= 1000
     assert counts.words["北京大学"] == 1000  # never among the rarest

@@ -158,8 +158,9 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
         refuse_unknown("the matcher", kwargs)
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
-            given = "neither" if input_ids is None else "both"
-            raise ValueError(f"expected either input_ids or inputs_embeds, got {given}")
+            raise ValueError(
+                f"expected either input_ids or inputs_embeds, got {'neither' if given is None else 'both'}"
+            )
         if position_ids is None:
             length = given.shape[1]
             if length > self.config.max_position_embeddings:

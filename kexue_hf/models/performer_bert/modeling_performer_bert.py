@@ -188,8 +188,7 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`; a mask of pairs above the switch length;
                 more tokens than positions; a state of another model, or for a model that is not causal; or a keyword
-                of
-                BERT that would be ignored: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+                of BERT that would be ignored: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
         refuse_unknown("Performer BERT", kwargs)
         if (input_ids is None) == (inputs_embeds is None):

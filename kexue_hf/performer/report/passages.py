@@ -9,7 +9,7 @@ from kexue_hf.errors import InputError
 from kexue_hf.pipelines.text_windows import Frame, default_max_length, encode_texts, frame_of, window_capacity
 
 # Minimum number of a passage's own tokens: shorter rests of a text are dropped.
-LEAST_TOKENS = 8
+MIN_TOKENS = 8
 MASKED_SHARE = 0.15
 
 
@@ -36,7 +36,7 @@ class Passages:
             )
         self.frame = frame_of(tokenizer)
         room = _room(model, tokenizer, self.frame, max_length)
-        least = min(room, LEAST_TOKENS)
+        least = min(room, MIN_TOKENS)
         bodies: list[list[int]] = []
         tokens = 0
         for text in encode_texts(tokenizer, texts):
@@ -110,4 +110,4 @@ def _room(model: Any, tokenizer: Any, frame: Frame, max_length: int | None) -> i
     return window_capacity(model, tokenizer, frame, max_length)
 
 
-__all__ = ["LEAST_TOKENS", "Passages"]
+__all__ = ["MIN_TOKENS", "Passages"]

@@ -64,7 +64,7 @@ MEAN, AS_MADE, CALIBRATED, AS_SAVED, SUGGESTED = "mean of v", "uncalibrated", "c
 # Calibration takes exact softmax over all pairs, and does not need longer texts.
 CALIBRATION_LENGTH = 256
 # Default size of the used part of a text.
-_TOKENS, _LEAST_PASSAGES = 4096, 8
+_TOKENS, _MIN_PASSAGES = 4096, 8
 _WORST_HEADS = 5
 _BATCH = 4
 
@@ -225,7 +225,7 @@ def performer_report(
     if lengths is not None and (not lengths or min(lengths) < 1):
         raise InputError(f"lengths must be numbers of tokens of at least 1, got {list(lengths)}")
     cut = Passages(model, tokenizer, texts, max_length)
-    count = min(pieces or max(_LEAST_PASSAGES, _TOKENS // cut.max_length), len(cut.rows))
+    count = min(pieces or max(_MIN_PASSAGES, _TOKENS // cut.max_length), len(cut.rows))
     chosen = [cut.rows[number * len(cut.rows) // count] for number in range(count)]
 
     as_saved = _has_maps(model) and feature_map is None and num_features is None
