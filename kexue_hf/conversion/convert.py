@@ -90,8 +90,8 @@ def convert(
         head: kind of the classifier on the encoder: "text", "token" or "choice"; "none" leaves it out, with all layers
             that the family does not have. "auto" decides by the layers and the configuration, defaults to "text", and
             adds a note.
-        keep_tokens: a file of the ids that bert4keras got as `keep_tokens`, for weights that hold only these tokens
-            beside the configuration and the vocabulary of the whole model.
+        keep_tokens: a file of the ids that bert4keras got as `keep_tokens`, for weights that hold only these tokens'
+            embeddings, together with the full model's configuration and vocabulary.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as stored, bit for bit.
         license: licence identifier of the Hub for the card ("apache-2.0").
         language: language code of the Hub for the card ("en"); None derives it from the vocabulary.

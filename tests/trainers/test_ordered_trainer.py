@@ -1,11 +1,13 @@
-"""Unsupported FSDP options; tests/examples/test_pretrain_mlm.py tests training with FSDP."""
+"""Unsupported FSDP options (tests/examples/test_pretrain_mlm.py trains with FSDP), and facts in checkpoints."""
 
 from types import SimpleNamespace
 
 import pytest
 from accelerate.state import DistributedType
+from transformers import TrainingArguments
 
 from kexue_hf.errors import InputError
+from kexue_hf.trainers.collators import WordMaskingCollator
 from kexue_hf.trainers.ordered_trainer import AtomicCheckpointTrainer, OrderedTrainer
 
 
@@ -41,3 +43,14 @@ def test_ddp_on_cpus_is_not_refused(monkeypatch) -> None:
     trainer = object.__new__(OrderedTrainer)
     trainer.args = SimpleNamespace(fsdp_plugin_args=None)
     trainer.create_accelerator_and_postprocess()
+
+
+def test_the_names_of_mask_facts_stay(tmp_path) -> None:
+    """Checkpoints store them: with other names, no earlier run could be resumed."""
+    trainer = object.__new__(OrderedTrainer)
+    trainer.args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer.train_dataset = None
+    trainer.data_collator = object.__new__(WordMaskingCollator)
+    trainer.data_collator.__dict__.update(seed=3, probability=0.2, mask_fraction=0.7)
+    facts = {name: value for name, value in trainer._facts().items() if name.startswith("mask ")}
+    assert facts == {"mask seed": 3, "mask probability": 0.2, "mask hidden": 0.7}
