@@ -38,12 +38,12 @@ from transformers import (
 )
 
 import kexue_hf  # registers our models with the Auto classes
-from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
+from kexue_hf.corpora.text_files import TABLES, read_objects, suffix_of, text_of
 from kexue_hf.errors import InputError
 from kexue_hf.evaluation.classification import classification_figures
 from kexue_hf.losses import ClassPrior, DecisionRule, WeightedCrossEntropy, make_loss
 from kexue_hf.losses.registry import LOSSES
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_output_folder,
@@ -53,7 +53,7 @@ from kexue_hf.trainers.checked_options import (
     remove_checkpoints,
 )
 from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer, last_whole_checkpoint, restart_reason
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -120,7 +120,7 @@ def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, 
         InputError: with file and line: the file is missing or not UTF-8, a line is not an object, a column or value is
             missing, a text is not a string, or a label is neither a string nor an integer.
     """
-    if form_of(path) not in (".jsonl", ".json", *TABLES):
+    if suffix_of(path) not in (".jsonl", ".json", *TABLES):
         raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (or .gz, .bz2, .xz, .zst)")
     rows = []
     for place, row in read_objects(path):
@@ -253,7 +253,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         prior.store(config)
         rule.store(config)
         model = load_model(options, config)
-    length = min(options.max_length, max_tokens(config) or options.max_length)
+    length = min(options.max_length, position_limit(config) or options.max_length)
     if config.model_type == PERFORMER:
         # Otherwise, truncation at the tokenizer's length would truncate at the size of the position table.
         tokenizer.model_max_length = max(length, config.max_position_embeddings)
@@ -283,7 +283,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         "classifier_pooling": getattr(config, "classifier_pooling", None),
         "linear attention": is_linear(config) or options.linear_attention,
     }
-    trainer = MarkingTrainer(
+    trainer = AtomicCheckpointTrainer(
         model=model,
         args=arguments,
         train_dataset=data["train"],

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from kexue_hf.corpora.row_order import Batches, Share, Stream, Table
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer
 
 
 def shard(model: nn.Module, plugin: Any, device: torch.device) -> None:
@@ -63,8 +63,8 @@ class TableLoader(DataLoader):
         batches.set_epoch(epoch)
 
 
-class OrderedTrainer(MarkingTrainer):
-    """A [`MarkingTrainer`] for rows of tokens; arguments as there, except:
+class OrderedTrainer(AtomicCheckpointTrainer):
+    """An [`AtomicCheckpointTrainer`] for rows of tokens; arguments as there, except:
 
     Args:
         train_dataset: a [`Table`] or a [`Stream`]. `args.train_sampling_strategy` sets the order of a table: random,
@@ -139,9 +139,9 @@ class OrderedTrainer(MarkingTrainer):
             "kind of data": type(self.train_dataset).__name__,
         }
         # Attributes of our collators; others may lack them.
-        for name in ("seed", "probability", "hidden"):
+        for fact, name in (("seed", "seed"), ("probability", "probability"), ("hidden", "mask_fraction")):
             if hasattr(self.data_collator, name):
-                facts[f"mask {name}"] = getattr(self.data_collator, name)
+                facts[f"mask {fact}"] = getattr(self.data_collator, name)
         if isinstance(self.train_dataset, Table):
             facts["rows"] = len(self.train_dataset)
             if self.args.length_column_name in self.train_dataset.data.column_names:

@@ -24,8 +24,8 @@ from kexue_hf import (
     WoBertTokenizer,
 )
 from kexue_hf.models.performer_bert import modeling_performer_bert
-from kexue_hf.vocabulary.building import build_vocabulary
-from kexue_hf.vocabulary.counting import count_corpus
+from kexue_hf.vocabulary.corpus_counts import count_corpus
+from kexue_hf.vocabulary.vocabulary_files import build_vocabulary
 
 ROWS = [
     {"text": f"{word}{number}次", "label": label}
