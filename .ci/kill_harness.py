@@ -294,7 +294,7 @@ def prepare_trainings() -> None:
     import torch
 
     from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertTokenizer
-    from kexue_hf.vocabulary.building import SPECIAL_TOKENS, TTA_SPECIAL_TOKENS, save_vocabulary
+    from kexue_hf.vocabulary.vocabulary_files import SPECIAL_TOKENS, TTA_SPECIAL_TOKENS, save_vocabulary
 
     sentences = ["实验结果表明，该方法是有效的。", "本文提出了一种新方法。", "他说今天天气很好。"]
     texts = ["".join(sentences[(i + j) % 3] for j in range(1 + i % 4)) + f"第{i}段。" for i in range(40)]

@@ -31,7 +31,7 @@ from measuring import BASE_SIZES, machine, summary, write_result
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.tensorflow import write_tensorflow
 from kexue_hf.conversion.formats.weight_source import BY_NAME, CHUNK, Move, StoredTensor, WeightSource
-from kexue_hf.conversion.weight_table import expand
+from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
 
 SIZES = {"vocab_size": 33586, **BASE_SIZES, "type_vocab_size": 2}
@@ -41,7 +41,7 @@ WANTED = {"seconds": 1.2, "times faster than TensorFlow": 2.5, "copying against 
 CONVERT = "from kexue_hf.cli.main import main; main()"
 COPY = """
 import sys, time
-from kexue_hf.conversion.opened_source import open_original
+from kexue_hf.conversion.open_source import open_original
 from kexue_hf.conversion.formats.safetensors import write_safetensors
 with open_original(sys.argv[1]) as opened:
     started = time.perf_counter()

@@ -30,9 +30,9 @@ from conversion import CONVERT, PARTS, RandomWeights, run
 from conversion import SIZES as WOBERT_SIZES
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile, write_safetensors
 from kexue_hf.conversion.formats.weight_source import BY_NAME, Move
-from kexue_hf.conversion.weight_table import expand
+from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.models.wobert import weight_map_wobert as weight_map
-from kexue_hf.vocabulary.counting import dictionary_frequencies
+from kexue_hf.vocabulary.corpus_counts import dictionary_frequencies
 
 WORDS, TOKENS = 20_000, 21_128
 SIZES = WOBERT_SIZES | {"vocab_size": TOKENS}

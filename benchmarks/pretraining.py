@@ -224,8 +224,8 @@ def measure_speed(model: Path, text: Path, repetitions: int) -> dict[str, Any]:
     from kexue_hf import WoBertConfig, WoBertForMaskedLM
     from kexue_hf.trainers.collators import WordMaskingCollator
     from kexue_hf.trainers.selected_logits import compute_masked_logits_only
-    from kexue_hf.vocabulary.building import build_vocabulary
-    from kexue_hf.vocabulary.counting import CorpusCounts
+    from kexue_hf.vocabulary.corpus_counts import CorpusCounts
+    from kexue_hf.vocabulary.vocabulary_files import build_vocabulary
 
     torch.set_num_threads(1)
     vocabularies = {

@@ -68,8 +68,8 @@ def prepare(text: Path, output: Path) -> dict[str, Any]:
 
     from kexue_hf import TtaTokenizer
     from kexue_hf.corpora.packing import FullRows
-    from kexue_hf.vocabulary.building import build_character_vocabulary, save_vocabulary
-    from kexue_hf.vocabulary.counting import count_corpus
+    from kexue_hf.vocabulary.corpus_counts import count_corpus
+    from kexue_hf.vocabulary.vocabulary_files import build_character_vocabulary, save_vocabulary
 
     output.mkdir(parents=True, exist_ok=True)
     texts, held_out = texts_of(text / "train.jsonl"), texts_of(text / "dev.jsonl")

@@ -44,8 +44,8 @@ class Recipe:
         Raises:
             KexueError: the folder is another checkpoint, or `convert` or `verify` fails.
         """
-        vocabulary, table = find_source(folder).vocab, load_weight_map(self.family)
-        read_vocabulary(vocabulary, self.vocab_size, f"{self.name} has", table)
+        vocabulary, weight_map = find_source(folder).vocab, load_weight_map(self.family)
+        read_vocabulary(vocabulary, self.vocab_size, f"{self.name} has", weight_map)
         report = convert(
             folder,
             output,

@@ -38,9 +38,12 @@ from transformers import (
 )
 
 import kexue_hf  # registers our models with the Auto classes
-from kexue_hf.corpora.text_files import TABLES, form_of, read_objects, text_of
+from kexue_hf.corpora.text_files import TABLES, read_objects, suffix_of, text_of
 from kexue_hf.errors import InputError
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.evaluation.classification import classification_figures
+from kexue_hf.losses import ClassPrior, DecisionRule, WeightedCrossEntropy, make_loss
+from kexue_hf.losses.registry import LOSSES
+from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_output_folder,
@@ -50,7 +53,7 @@ from kexue_hf.trainers.checked_options import (
     remove_checkpoints,
 )
 from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer, last_whole_checkpoint, restart_reason
 
 PERFORMER = kexue_hf.PerformerBertConfig.model_type
 
@@ -77,6 +80,17 @@ class Options:
             "help": "input of the classifier: BERT's pooler, the state of [CLS], or the mean of all states (better "
             "for small models); default: that of the model's configuration"
         },
+    )
+    loss: str = field(default="cross_entropy", metadata={"help": f"one of {', '.join(LOSSES)}; see docs/losses.md"})
+    loss_option: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "options of the loss, key=value: gamma=3 (focal), weight=inverse, tau=1 (logit_adjusted), ..."
+        },
+    )
+    decision_rule: Literal["argmax", "prior_adjusted"] = field(
+        default="argmax",
+        metadata={"help": "how the saved model predicts; prior_adjusted adds the log frequencies of the classes"},
     )
     linear_attention: bool = field(
         default=False,
@@ -106,7 +120,7 @@ def read_rows(path: str, text_column: str, label_column: str) -> list[dict[str, 
         InputError: with file and line: the file is missing or not UTF-8, a line is not an object, a column or value is
             missing, a text is not a string, or a label is neither a string nor an integer.
     """
-    if form_of(path) not in (".jsonl", ".json", *TABLES):
+    if suffix_of(path) not in (".jsonl", ".json", *TABLES):
         raise InputError(f"{path}: expected the ending .jsonl, .json, .csv or .tsv (or .gz, .bz2, .xz, .zst)")
     rows = []
     for place, row in read_objects(path):
@@ -152,19 +166,10 @@ def label_names(rows: list[dict[str, Any]]) -> list[str]:
     return sorted(found, key=int) if all(name.lstrip("-").isdigit() for name in found) else sorted(found)
 
 
-def measures(predicted: np.ndarray, expected: np.ndarray, classes: int) -> dict[str, float]:
-    """Return accuracy and macro-F1.
-
-    Macro-F1 is the mean over the classes of F1 = 2 hits / (predicted + expected); classes that occur in neither do not
-    count.
-    """
-    scores = []
-    for label in range(classes):
-        hits = int(((predicted == label) & (expected == label)).sum())
-        total = int((predicted == label).sum() + (expected == label).sum())
-        if total:
-            scores.append(2 * hits / total)
-    return {"accuracy": float((predicted == expected).mean()), "macro_f1": float(np.mean(scores))}
+def measures(logits: np.ndarray, expected: np.ndarray, shift: tuple[float, ...] | None) -> dict[str, float]:
+    """Return the figures of predictions by the decision rule, which adds `shift` to the logits."""
+    predicted = (logits if shift is None else logits + np.array(shift)).argmax(-1)
+    return classification_figures(predicted, expected, logits.shape[-1])
 
 
 def is_linear(config: PreTrainedConfig) -> bool:
@@ -236,13 +241,19 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         if str(row["label"]) not in ids:
             raise InputError(f"{options.eval_file}: label {row['label']!r} does not occur in {options.train_file}")
 
+    prior = ClassPrior.from_labels((ids[str(row["label"])] for row in rows["train"]), len(names))
+    loss = make_loss(options.loss, options.loss_option or (), prior)
+    rule = DecisionRule(options.decision_rule)
+
     set_seed(arguments.seed)
     with one_line_errors(f"--model {options.model} cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(options.model)
         labels = {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": ids}
         config = load_config(options, labels)
+        prior.store(config)
+        rule.store(config)
         model = load_model(options, config)
-    length = min(options.max_length, max_tokens(config) or options.max_length)
+    length = min(options.max_length, position_limit(config) or options.max_length)
     if config.model_type == PERFORMER:
         # Otherwise, truncation at the tokenizer's length would truncate at the size of the position table.
         tokenizer.model_max_length = max(length, config.max_position_embeddings)
@@ -268,17 +279,20 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         "seed": arguments.seed,
         "rows of a step": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
         "max_length": length,
+        "loss": repr(loss),
         "classifier_pooling": getattr(config, "classifier_pooling", None),
         "linear attention": is_linear(config) or options.linear_attention,
     }
-    trainer = MarkingTrainer(
+    trainer = AtomicCheckpointTrainer(
         model=model,
         args=arguments,
         train_dataset=data["train"],
         eval_dataset=data.get("held-out"),
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
-        compute_metrics=lambda p: measures(p.predictions.argmax(-1), p.label_ids, len(names)),
+        # The model computes plain cross entropy itself.
+        compute_loss_func=None if loss == WeightedCrossEntropy() else loss,
+        compute_metrics=lambda p: measures(p.predictions, p.label_ids, rule.shift(config)),
         facts=facts,
     )
     remove_checkpoints(options, arguments)
@@ -299,8 +313,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         commonest = Counter(data["train"]["labels"]).most_common(1)[0][0]
         figures["held_out_rows"] = len(rows["held-out"])
         figures["majority_accuracy"] = float(np.mean(np.array(data["held-out"]["labels"]) == commonest))
-        figures["accuracy"] = measured["eval_accuracy"]
-        figures["macro_f1"] = measured["eval_macro_f1"]
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "worst_recall"):
+            figures[name] = measured[f"eval_{name}"]
     trainer.save_model()
     if trainer.is_world_process_zero():
         trainer.create_model_card(tasks="text-classification", tags=[config.model_type])

@@ -52,7 +52,8 @@ from kexue_hf.evaluation.matcher_card import matcher_card
 from kexue_hf.evaluation.matching import Reliability, matching_figures, probability_figures, reliability
 from kexue_hf.evaluation.reliability_picture import check_picture, draw_reliability
 from kexue_hf.files.whole_file import whole_file
-from kexue_hf.losses.classification import balanced_weights, loss_of
+from kexue_hf.losses import ClassPrior, make_loss
+from kexue_hf.losses.registry import LOSSES
 from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
 from kexue_hf.trainers.checked_options import (
@@ -102,11 +103,10 @@ class Options:
         },
     )
     max_length: int = field(default=512, metadata={"help": "tokens per pair; at most the model's positions"})
-    loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy or focal"})
-    focal_gamma: float = field(default=2.0, metadata={"help": "exponent of the focal loss; more: hard rows dominate"})
-    class_weights: list[str] | None = field(
+    loss: str = field(default="cross_entropy", metadata={"help": f"one of {', '.join(LOSSES)}"})
+    loss_option: list[str] | None = field(
         default=None,
-        metadata={"help": "weights of labels 0 and 1: two numbers, or balanced (equal total weight in the data)"},
+        metadata={"help": "options of the loss, key=value: gamma=3 (focal), weight=1,3 or weight=inverse, ..."},
     )
     ema_decay: float = field(default=0.9999, metadata={"help": "decay of the averaged weights; 0: no averaging"})
     pooling: str | None = field(default=None, metadata={"help": "mean or cls; default: the matcher's, or mean"})
@@ -152,18 +152,6 @@ class MatchingCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> Any:
         return self.pad([{name: row[name] for name in self.COLUMNS if name in row} for row in rows])
-
-
-def class_weights(given: list[str] | None, rows: Sequence[MatchingRow]) -> tuple[float, ...]:
-    """Return the weights of the two labels from --class_weights."""
-    if given is None:
-        return (1.0, 1.0)
-    if given == ["balanced"]:
-        return balanced_weights(row.label for row in rows)
-    try:
-        return tuple(float(value) for value in given)
-    except ValueError:
-        raise InputError(f"--class_weights must be balanced or two numbers, got {' '.join(given)}") from None
 
 
 def known_tasks(options: Options, config: Any) -> list[str] | None:
@@ -268,7 +256,7 @@ def check(options: Options, arguments: TrainingArguments) -> None:
     check_output_folder(Path(arguments.output_dir), options.resume, options.overwrite)
     check_range({"max_train_rows": options.max_train_rows}, 1)
     check_range({"ema_decay": options.ema_decay}, 0, 1)
-    loss_of(options.loss, gamma=options.focal_gamma)
+    make_loss(options.loss, options.loss_option or (), ClassPrior((1, 1)))
     check_effects(options, arguments)
     if options.task_names is not None and len(set(options.task_names)) < len(options.task_names):
         raise InputError(f"--task_names must be different names, got {' '.join(options.task_names)}")
@@ -305,7 +293,6 @@ def check_effects(options: Options, arguments: TrainingArguments) -> None:
         ("--eval_do_concat_batches", not arguments.eval_do_concat_batches, figures),
         ("--label_names", arguments.label_names not in (None, LABELS), f"the labels are {', '.join(LABELS)}"),
         ("--label_smoothing_factor", arguments.label_smoothing_factor != 0, "the loss is that of --loss"),
-        ("--focal_gamma", options.loss != "focal" and options.focal_gamma != 2, "it needs --loss focal"),
     ):
         if refused:
             raise InputError(f"{option} has no effect here: {why}; leave it out")
@@ -341,8 +328,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     trained = tasks_of(rows["train"])
     if arguments.process_index == 0 and (missing := [name for name in names if name not in trained]):
         print(f"no training rows of {', '.join(missing)}")
-    weights = class_weights(options.class_weights, rows["train"])
-    loss = loss_of(options.loss, weights, options.focal_gamma)
+    prior = ClassPrior.from_labels(row.label for row in rows["train"])
+    loss = make_loss(options.loss, options.loss_option or (), prior)
 
     set_seed(arguments.seed)
     with one_line_errors(f"--model {options.model} cannot be used"):

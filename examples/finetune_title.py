@@ -33,7 +33,7 @@ from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError
 from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsOnly
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_output_folder,
@@ -45,7 +45,7 @@ from kexue_hf.trainers.checked_options import (
 from kexue_hf.trainers.collators import UniLmCollator
 from kexue_hf.trainers.selected_logits import compute_target_logits_only
 from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, restart_reason
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer, last_whole_checkpoint, restart_reason
 
 # A full stop within a number, an abbreviation or a name does not end a sentence: 3.5, v.2, Fig.a
 FIRST_SENTENCE = re.compile(r".*?(?:[。！？!?；;]|[.](?![0-9A-Za-z])|$)", re.DOTALL)
@@ -181,7 +181,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             raise InputError(
                 f"--model must be a WoBERT, the only UniLM here, got {options.model}, a {config.model_type}"
             )
-        positions = max_tokens(config)
+        positions = position_limit(config)
         if positions is not None and options.max_length > positions:
             raise InputError(
                 f"--max_length must be at most {positions}, the number of positions of {options.model}, got "
@@ -209,7 +209,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
     rows_of_a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     facts = {"rows": len(data), "seed": arguments.seed, "rows of a step": rows_of_a_step}
     with one_line_errors("wrong options"):
-        trainer = MarkingTrainer(
+        trainer = AtomicCheckpointTrainer(
             model=model,
             args=arguments,
             train_dataset=data,

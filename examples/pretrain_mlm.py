@@ -36,7 +36,7 @@ from kexue_hf.trainers.collators import NextSegmentCollator, WordMaskingCollator
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
 from kexue_hf.trainers.training_script import leave_process_group, run_script
-from kexue_hf.vocabulary.building import build_vocabulary
+from kexue_hf.vocabulary.vocabulary_files import build_vocabulary
 
 
 @dataclass

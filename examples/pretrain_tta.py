@@ -30,7 +30,7 @@ from kexue_hf.trainers.collators import LanguageAutoencodingCollator
 from kexue_hf.trainers.pretraining import Pretraining
 from kexue_hf.trainers.pretraining_options import PretrainingOptions
 from kexue_hf.trainers.training_script import leave_process_group, run_script
-from kexue_hf.vocabulary.building import build_character_vocabulary
+from kexue_hf.vocabulary.vocabulary_files import build_character_vocabulary
 
 QUERY_SOURCES = ("mask_embedding", "position")
 # The weights that --model must have. A new head can be trained.

@@ -12,8 +12,8 @@ which all printed figures are measured: the cosine between the mean-pooled vecto
 the rank correlation of the similarities of pairs, and the masked-word loss if the model has a head for it.
 
 The output folder has ordinary weights and a model card with the figures; it loads wherever kexue_hf is imported. It is
-written completely or not at all, and a stopped run cannot be resumed. With --minutes, no training step begins later
-than that; the measurements take additional time.
+written completely or not at all, and a stopped run cannot be resumed. After --minutes, no further training step
+begins; the measurements take additional time.
 """
 
 import argparse
@@ -49,7 +49,7 @@ from kexue_hf.performer.attention_modules import refuse_several_tasks, row_lengt
 from kexue_hf.performer.distillation import collator, has_masked_head
 from kexue_hf.performer.recovery_card import recovery_card
 from kexue_hf.performer.recovery_figures import HeldOut
-from kexue_hf.pipelines.text_windows import frame_of, room_in
+from kexue_hf.pipelines.text_windows import frame_of, window_capacity
 from kexue_hf.trainers.checked_options import one_line_errors
 
 KINDS = {
@@ -65,7 +65,7 @@ KINDS = {
 # One text in ten is held out.
 HELD_OUT_SHARE = 10
 MAX_HELD_OUT = 128
-# More than a few hundred steps need. At most twice as many texts are in memory.
+# A few hundred steps need fewer texts. At most twice this number is in memory.
 MAX_TEXTS = 20_000
 
 
@@ -77,8 +77,8 @@ class Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelp
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=Format)
-    add = made.add_argument
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=Format)
+    add = result.add_argument
     add("--model", required=True, help="folder or Hub name of an encoder")
     add(
         "--text",
@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     add("--figure", help="draw the curves to this .svg or .png file (needs matplotlib)")
     add("--resume", action="store_true", help="not supported: a stopped recovery leaves nothing to resume")
     add("--quiet", action="store_true", help="show no progress")
-    return made
+    return result
 
 
 def split(texts: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -149,7 +149,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
     with one_line_errors(options.model):
         config = AutoConfig.from_pretrained(options.model)
         name = (config.architectures or ["Model"])[0]
-        kind = kind_of(name)
+        kind = auto_class_of(name)
         if kind is None:
             raise InputError(
                 f"{options.model}: expected one of *{', *'.join(KINDS)}, got a {name}, which would lose its head"
@@ -166,18 +166,20 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
             )
         # transformers creates a tokenizer without words if the folder has none.
         if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise InputError(f"{options.model}: expected a tokenizer with words, got one without: save one there")
+            raise InputError(
+                f"{options.model}: expected a tokenizer with words, got one without: save one in this folder"
+            )
         if tokenizer.pad_token is None:
             raise InputError(f"{options.model}: expected a tokenizer with a padding token, got one without: add one")
         if options.max_length is None:
             options.max_length = row_length(model, tokenizer)
         if config.model_type != kexue_hf.PerformerBertConfig.model_type:
-            room_in(model, tokenizer, frame_of(tokenizer), options.max_length)
+            window_capacity(model, tokenizer, frame_of(tokenizer), options.max_length)
     return model.eval(), tokenizer
 
 
-def kind_of(name: str) -> Any:
-    """Return the auto class that loads a model class of this name; None if there is none."""
+def auto_class_of(name: str) -> Any:
+    """Return the auto class that loads models of the named class; None if there is none."""
     return next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
 
 
@@ -249,13 +251,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         kexue_hf.calibrate_performer(model, texts[:32], tokenizer, max_length=options.max_length)
     stages["calibrated"] = measure(model)
     show("calibrated", stages)
-    both = options.finetune_steps > 0
+    distils = options.finetune_steps > 0
     minutes = options.minutes
     if options.feature_map == "learned" and options.transfer_steps:
         result = kexue_hf.transfer_attention(
             model, texts, tokenizer, held_out=held_out[:16], steps=options.transfer_steps,
             batch_size=options.batch_size, max_length=options.max_length, new_start=False,
-            minutes=minutes / 2 if both and minutes else minutes,
+            minutes=minutes / 2 if distils and minutes else minutes,
             collate=collator(model, tokenizer), seed=options.seed, quiet=options.quiet,
         )  # fmt: skip
         report["transfer"] = {
@@ -266,7 +268,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         stages["transferred"] = measure(model)
         show("transferred", stages)
         minutes = minutes / 2 if minutes else None
-    if both:
+    if distils:
         model, curve = kexue_hf.distil_performer(
             model, texts, tokenizer, steps=options.finetune_steps, rank=rank, batch_size=options.batch_size,
             accumulate=options.accumulate, max_length=options.max_length, evaluate=measure,
@@ -281,7 +283,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         name, source = (Path(place).absolute().name for place in (options.output, options.model))
-        card = recovery_card(name, source, kind_of(type(model).__name__).__name__, options.feature_map, report)
+        card = recovery_card(name, source, auto_class_of(type(model).__name__).__name__, options.feature_map, report)
         (Path(folder) / "README.md").write_text(card, encoding="utf-8")
     if options.report is not None:
         with whole_file(options.report) as file:
@@ -310,13 +312,13 @@ def draw(report: dict[str, Any], path: str) -> None:
         if part == "transfer":
             curve = report[part]["curve"]
             for layer in range(len(report[part]["layers"])):
-                steps, errors = [at["step"] for at in curve], [at["errors"][layer] for at in curve]
+                steps, errors = [point["step"] for point in curve], [point["errors"][layer] for point in curve]
                 axis.plot(steps, errors, label=f"layer {layer}")
             axis.set(title="attention transfer", xlabel="steps", ylabel="relative error of a layer, held out")
             axis.set_ylim(bottom=0)
         else:
             for name, label in (("loss", "loss, training"), ("cosine", "cosine, held out")):
-                points = [(at["step"], at[name]) for at in report[part] if name in at]
+                points = [(point["step"], point[name]) for point in report[part] if name in point]
                 if points:
                     axis.plot(*zip(*points, strict=True), label=label)
             axis.set(title="distillation", xlabel="steps")

@@ -16,18 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
+from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.options import BatchTokens, Device, Dtype, Method, Overwrite
-from kexue_hf.cli.text_io import (
-    input_form,
-    note_if_empty,
-    objects_of,
-    places_and_lines,
-    readable_errors,
-    text_sink,
-    texts_per_chunk,
-    with_progress,
-)
-from kexue_hf.corpora.text_files import form_of
+from kexue_hf.cli.result_output import text_sink, with_progress
+from kexue_hf.cli.text_input import input_suffix, note_if_empty, places_and_lines, places_and_rows, texts_per_chunk
+from kexue_hf.corpora.text_files import suffix_of
 from kexue_hf.errors import InputError
 from kexue_hf.files.whole_file import whole_file
 
@@ -39,7 +32,7 @@ _THRESHOLD = typer.Option(
     show_default="that of kexue_hf.Corrector",
 )
 # Calibration reads no more of a file: more texts take longer and tell no more.
-_MOST_TEXTS, _MOST_CHARACTERS = 5000, 200_000
+_MAX_TEXTS, _MAX_CHARACTERS = 5000, 200_000
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -120,7 +113,7 @@ def correct_command(
         raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
-    if evaluate and (file is None or form_of(file) not in (".jsonl", ".csv", ".tsv")):
+    if evaluate and (file is None or suffix_of(file) not in (".jsonl", ".csv", ".tsv")):
         raise InputError("--evaluate needs --file with a .jsonl, .csv or .tsv of `source` and `target`")
     if calibrate and (file is None or evaluate or output is not None or threshold is not None):
         raise InputError("--calibrate needs --file, and excludes --evaluate, --output and --threshold")
@@ -185,7 +178,7 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
         if text.strip():
             sample.append(text)
             characters += len(text)
-        if len(sample) >= _MOST_TEXTS or characters >= _MOST_CHARACTERS:
+        if len(sample) >= _MAX_TEXTS or characters >= _MAX_CHARACTERS:
             break
     found = calibrate_correction(corrector, sample, precision=precision, progress=not quiet and sys.stderr.isatty())
     if not as_json:
@@ -214,15 +207,15 @@ def _calibrate(corrector: Any, model: str, texts: Iterable[str], precision: floa
 def _rows(file: Path | None, column: str | None, targets: collections.deque[str] | None) -> Iterable[str]:
     """Return the texts, and append their targets to `targets`. A wrong file name fails immediately."""
     assert file is not None  # checked in correct_command
-    form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv"), column)
+    suffix = input_suffix(file, (".txt", ".jsonl", ".csv", ".tsv"), column)
     column = column or ("text" if targets is None else "source")
-    return (line for _, line in places_and_lines(file)) if form == ".txt" else _objects(file, column, targets)
+    return (line for _, line in places_and_lines(file)) if suffix == ".txt" else _objects(file, column, targets)
 
 
 def _objects(file: Path, column: str, targets: collections.deque[str] | None) -> Iterator[str]:
     from kexue_hf.corpora.text_files import text_of
 
-    for place, row in objects_of(file):
+    for place, row in places_and_rows(file):
         if row is None:
             if targets is not None:
                 targets.append("")

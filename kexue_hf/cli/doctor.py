@@ -200,7 +200,7 @@ def _vocabulary_problems(folder: Path, config: dict[str, object]) -> list[str]:
 def _words_without_a_segmenter(folder: Path) -> str | None:
     """Return the problem of a WoBERT that another implementation saved as a BERT with a character tokenizer."""
     from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary
-    from kexue_hf.vocabulary.pairing import word_vocabulary
+    from kexue_hf.vocabulary.tokenizer_check import word_vocabulary
 
     path = folder / "vocab.txt"
     if _tokenizer_modules(folder):

@@ -13,16 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
+from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, Overwrite, Resume, TextColumn
-from kexue_hf.cli.text_io import (
-    facts_of,
-    note_if_empty,
-    readable_errors,
-    rest_of,
-    results_sink,
-    rows_of,
-    with_progress,
-)
+from kexue_hf.cli.result_output import results_sink, unfinished_rows, with_progress
+from kexue_hf.cli.run_facts import resume_facts
+from kexue_hf.cli.text_input import input_texts, note_if_empty
 from kexue_hf.errors import InputError
 
 _TEXTS_AT_ONCE = 1024
@@ -72,8 +67,8 @@ def embed_command(
         raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
         raise InputError("--text-column without --file has no effect; leave it out")
-    rows = texts or rows_of(Path("-") if file is None else file, text_column)
-    facts = facts_of(
+    rows = texts or input_texts(Path("-") if file is None else file, text_column)
+    facts = resume_facts(
         "embed", model, normalize=normalize, max_length=max_length, device=device, dtype=dtype,
         batch_tokens=batch_tokens,
     )  # fmt: skip
@@ -93,8 +88,8 @@ def embed_command(
         def split(rows: Iterable[str], done: int = 0) -> Iterator[list[str]]:
             return chunks(rows, _TEXTS_AT_ONCE, _CHARACTERS_AT_ONCE, done=done)
 
-        form = {"head": _head(0, width), "width": 4 * width} if as_array else {}
-        rows = rest_of(rows, sink, (network, tokenizer), split, quiet, **form)
+        layout = {"head": _head(0, width), "width": 4 * width} if as_array else {}
+        rows = unfinished_rows(rows, sink, (network, tokenizer), split, quiet, **layout)
         done = getattr(sink, "rows", 0)
         found = (
             pair

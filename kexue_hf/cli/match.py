@@ -14,19 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.match_rows import FIELDS, Row, labelled_pairs, pairs_of_lines, pairs_of_objects
 from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
-from kexue_hf.cli.text_io import (
-    facts_of,
-    input_form,
-    note_if_empty,
-    one_line,
-    readable_errors,
-    rest_of,
-    results_sink,
-    text_sink,
-    with_progress,
-)
+from kexue_hf.cli.result_output import one_line, results_sink, text_sink, unfinished_rows, with_progress
+from kexue_hf.cli.run_facts import resume_facts
+from kexue_hf.cli.text_input import input_suffix, note_if_empty
 from kexue_hf.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -130,21 +123,21 @@ def match_command(
     if evaluate and str(file) == "-":
         raise InputError("--evaluate cannot read stdin (-); name a file or folder with --file")
     if file is not None and not evaluate:
-        input_form(file, (".jsonl", ".csv", ".tsv", ".txt"))
+        input_suffix(file, (".jsonl", ".csv", ".tsv", ".txt"))
     for path in files or ():
-        input_form(path, (".txt",))
+        input_suffix(path, (".txt",))
     if picture is not None:
         from kexue_hf.evaluation.reliability_picture import check_picture
 
         check_picture(picture, overwrite=overwrite)
     if files is not None and [str(path) for path in files] == ["-", "-"]:
         raise InputError("only one of the two files can be stdin (-)")
-    facts = facts_of(
+    facts = resume_facts(
         "match", model, task=task, max_length=max_length, device=device, dtype=dtype, batch_tokens=batch_tokens
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(output))
-        # The rows of --evaluate have another form, and cannot be resumed.
+        # The rows of --evaluate have another format and cannot be resumed.
         sink = stack.enter_context(
             text_sink(output, overwrite, (".jsonl",)) if evaluate else results_sink(output, overwrite, resume, facts)
         )
@@ -172,7 +165,7 @@ def match_command(
         else:
             rows = iter([(read_pair(TextPair(text_a or "", text_b or "")), None)])
         pending: collections.deque[Row] = collections.deque()
-        rest = rest_of(rows, sink, (network, tokenizer), _chunks, quiet)
+        rest = unfinished_rows(rows, sink, (network, tokenizer), _chunks, quiet)
         found = match_texts(
             network,
             tokenizer,

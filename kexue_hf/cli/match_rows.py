@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from kexue_hf.cli.text_io import objects_of, places_and_lines
+from kexue_hf.cli.text_input import places_and_lines, places_and_rows
 from kexue_hf.errors import InputError, printable
 
 # A TextPair, and its label (1 or 0) if it has one.
@@ -48,7 +48,7 @@ def pairs_of_objects(file: Path, columns: tuple[str, str], names: Sequence[str] 
     from kexue_hf.pipelines.text_matching import task_numbers
     from kexue_hf.pipelines.text_pairs import read_pair
 
-    for place, row in objects_of(file):
+    for place, row in places_and_rows(file):
         if row is None:
             raise InputError(f"{place}: is empty; expected a JSON object with {' and '.join(columns)}")
         if not isinstance(row, dict):

@@ -9,7 +9,7 @@ from typing import Any
 from kexue_hf.errors import InputError
 from kexue_hf.files.hub_names import check_model_name
 from kexue_hf.files.regular_file import check_folder
-from kexue_hf.vocabulary.pairing import check_pairing
+from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 

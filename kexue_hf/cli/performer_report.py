@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.options import Device, Dtype, NoProgress, TextColumn
-from kexue_hf.cli.text_io import input_form, readable_errors, rows_of
+from kexue_hf.cli.text_input import input_suffix, input_texts
 from kexue_hf.errors import InputError, OutputError
 
 # Characters to read of a file: some thousand passages, of which the report uses a few.
@@ -159,9 +160,9 @@ def _check_figure(figure: Path) -> None:
 
 def _texts(file: Path, column: str | None) -> list[str]:
     """Return the texts to use. All lines of a .txt form one text, because linear attention is for long texts."""
-    form = input_form(file, (".txt", ".jsonl", ".csv", ".tsv", ".parquet"), column)
-    rows = list(_first_characters(rows_of(file, column), _CHARACTERS))
-    texts = ["\n".join(rows)] if form == ".txt" else rows
+    suffix = input_suffix(file, (".txt", ".jsonl", ".csv", ".tsv", ".parquet"), column)
+    rows = list(_first_characters(input_texts(file, column), _CHARACTERS))
+    texts = ["\n".join(rows)] if suffix == ".txt" else rows
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise InputError(f"{'stdin' if str(file) == '-' else file} is empty; expected text")

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.options import (
     BatchTokens,
     Device,
@@ -26,19 +27,9 @@ from kexue_hf.cli.options import (
     Resume,
     TextColumn,
 )
-from kexue_hf.cli.text_io import (
-    facts_of,
-    input_form,
-    note_if_empty,
-    one_line,
-    places_and_lines,
-    readable_errors,
-    rest_of,
-    results_sink,
-    rows_of,
-    texts_per_chunk,
-    with_progress,
-)
+from kexue_hf.cli.result_output import one_line, results_sink, unfinished_rows, with_progress
+from kexue_hf.cli.run_facts import resume_facts
+from kexue_hf.cli.text_input import input_suffix, input_texts, note_if_empty, places_and_lines, texts_per_chunk
 from kexue_hf.errors import InputError
 
 _LISTS_AT_ONCE, _CHARACTERS_AT_ONCE = 64, 1 << 18
@@ -111,7 +102,7 @@ def score_command(
         if given:
             raise InputError(f"{options_given} has no effect; leave it out")
     rows = _rows(texts, file, text_column, nbest)
-    facts = facts_of(
+    facts = resume_facts(
         "score", model, tokens=tokens, nbest=nbest, weight=weight, length_normalized=length_normalized, method=method,
         include_specials=include_specials, device=device, dtype=dtype, batch_tokens=batch_tokens,
     )  # fmt: skip
@@ -131,7 +122,7 @@ def score_command(
         results: Iterator[dict[str, Any]]
         texts_at_once = texts_per_chunk(network, method)
         split = _list_chunks if nbest else partial(_chunks, texts_at_once)
-        rows = rest_of(rows, sink, (network, tokenizer), split, quiet)
+        rows = unfinished_rows(rows, sink, (network, tokenizer), split, quiet)
         done = getattr(sink, "rows", 0)
         if nbest:
             options |= {"weight": 0.5 if weight is None else weight, "length_normalized": length_normalized}
@@ -190,8 +181,8 @@ def _rows(texts: list[str] | None, file: Path | None, column: str | None, nbest:
         return [(texts, None)] if nbest else texts
     assert file is not None  # checked in score_command
     if not nbest:
-        return rows_of(file, column)
-    input_form(file, (".jsonl", ".txt"))
+        return input_texts(file, column)
+    input_suffix(file, (".jsonl", ".txt"))
     return (_list_of(line, place) for place, line in places_and_lines(file))
 
 

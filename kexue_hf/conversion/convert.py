@@ -21,13 +21,13 @@ from kexue_hf.conversion.formats.transfer import progress_bar
 from kexue_hf.conversion.formats.weight_source import BY_NAME, ElementType
 from kexue_hf.conversion.keras_head import head_note
 from kexue_hf.conversion.model_card import auto_class, check_language, check_license, conversion, model_card
-from kexue_hf.conversion.opened_source import OpenedSource, open_any
+from kexue_hf.conversion.open_source import OpenedSource, open_source
 from kexue_hf.conversion.python_files import auto_map, python_files, references
 from kexue_hf.conversion.saved_folder import FolderVocabulary
 from kexue_hf.conversion.source import language_of
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_map import WeightMap
-from kexue_hf.conversion.weight_table import Plan
+from kexue_hf.conversion.weight_plan import Plan
 from kexue_hf.errors import ConversionError, InputError
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -90,8 +90,8 @@ def convert(
         head: kind of the classifier on the encoder: "text", "token" or "choice"; "none" leaves it out, with all layers
             that the family does not have. "auto" decides by the layers and the configuration, defaults to "text", and
             adds a note.
-        keep_tokens: a file of the ids that bert4keras got as `keep_tokens`, for weights that hold only these tokens
-            beside the configuration and the vocabulary of the whole model.
+        keep_tokens: a file of the ids that bert4keras got as `keep_tokens`, for weights that hold only these tokens'
+            embeddings, together with the full model's configuration and vocabulary.
         dtype: "float32", "float16" or "bfloat16"; None keeps every tensor as stored, bit for bit.
         license: licence identifier of the Hub for the card ("apache-2.0").
         language: language code of the Hub for the card ("en"); None derives it from the vocabulary.
@@ -110,7 +110,7 @@ def convert(
     check_license(license)
     check_language(language)
     wanted = element_type(dtype)
-    opened, tokenizer = open_any(
+    opened, tokenizer = open_source(
         source,
         family=family,
         config=config,
@@ -130,16 +130,16 @@ def convert(
                 moves = [*plan.moves, *plan.derived]
                 size = write_safetensors(folder / "model.safetensors", opened.weights, moves, wanted, on_bytes)
             write_json(folder / "config.json", fields)
-            write_lines(folder / "vocab.txt", opened.lines)
+            write_lines(folder / "vocab.txt", opened.tokens)
             write_json(folder / "tokenizer_config.json", _tokenizer_fields(opened, tokenizer, cased))
-            used = references(opened.table.FAMILY, opened.vocabulary.kind)
-            for path in python_files(opened.table.FAMILY, used):
+            used = references(opened.weight_map.FAMILY, opened.vocabulary.kind)
+            for path in python_files(opened.weight_map.FAMILY, used):
                 shutil.copyfile(path, folder / path.name)
             name = Path(os.path.realpath(output)).name
-            origin = conversion(opened.table.FAMILY, files.path.name, plan, wanted)
+            origin = conversion(opened.weight_map.FAMILY, files.path.name, plan, wanted)
             card = model_card(
                 name,
-                opened.table.FAMILY,
+                opened.weight_map.FAMILY,
                 architecture,
                 origin,
                 license,
@@ -149,7 +149,7 @@ def convert(
             (folder / "README.md").write_text(card, encoding="utf-8")
         return ConversionReport(
             Path(output),
-            opened.table.FAMILY,
+            opened.weight_map.FAMILY,
             architecture,
             auto_class(architecture),
             len(plan.moves),
@@ -157,7 +157,7 @@ def convert(
             plan.parameters,
             size,
             time.perf_counter() - started,
-            [*notes_on(opened, fields["dtype"], family), *_repeated_lines(opened.lines, opened.table)],
+            [*notes_on(opened, fields["dtype"], family), *_repeated_lines(opened.tokens, opened.weight_map)],
         )
 
 
@@ -178,8 +178,8 @@ def element_type(dtype: str | None) -> ElementType | None:
 
 def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dict[str, Any], str]:
     """Return the content of config.json, sorted as transformers sorts it, and the architecture."""
-    plan, raw, table = opened.plan, opened.config.raw, opened.table
-    architecture = next(name for parts, name in table.ARCHITECTURES if parts <= plan.parts)
+    plan, raw, weight_map = opened.plan, opened.config.raw, opened.weight_map
+    architecture = next(name for parts, name in weight_map.ARCHITECTURES if parts <= plan.parts)
     if "classifier" in plan.parts:
         architecture = _classifier(opened, architecture)
     special = opened.vocabulary.special
@@ -188,26 +188,26 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
         stored[move.type.name] += opened.weights.tensors[move.source].size
     derived: dict[str, Any] = {
         "add_pooling_layer": "pooler" in plan.parts,
-        "classifier_pooling": _classifier_pooling(raw.get("classifier_pooling"), plan, table),
+        "classifier_pooling": _classifier_pooling(raw.get("classifier_pooling"), plan, weight_map),
         "num_tasks": plan.sizes.get("num_tasks"),
-        "pooling": raw.get("pooling") if raw.get("pooling") in table.POOLINGS else table.POOLINGS[0],
+        "pooling": raw.get("pooling") if raw.get("pooling") in weight_map.POOLINGS else weight_map.POOLINGS[0],
         "position_embedding_type": "absolute" if "positions" in plan.parts else "rotary",
         "task_embedding_size": plan.sizes.get("task_embedding_size"),
         "task_names": raw.get("task_names") or [f"task_{number}" for number in range(plan.sizes.get("num_tasks", 0))],
     }
-    if "auto_map" in table.CONFIG_DERIVED:
-        derived["auto_map"] = auto_map(table.MODEL_TYPE)
+    if "auto_map" in weight_map.CONFIG_DERIVED:
+        derived["auto_map"] = auto_map(weight_map.MODEL_TYPE)
     fields: dict[str, Any] = {
         **opened.config.fields,
-        **{key: value for key, value in derived.items() if key in table.CONFIG_DERIVED},
-        **table.CONFIG_FIXED,
+        **{key: value for key, value in derived.items() if key in weight_map.CONFIG_DERIVED},
+        **weight_map.CONFIG_FIXED,
         **{f"{role}_id": opened.vocabulary.ids[token] for role in _AROUND if (token := special.get(role))},
         "architectures": [architecture],
         "dtype": wanted.name if wanted else stored.most_common(1)[0][0],
-        "model_type": table.MODEL_TYPE,
+        "model_type": weight_map.MODEL_TYPE,
         "pad_token_id": opened.vocabulary.ids["[PAD]"],
         "tie_word_embeddings": True,
-        "tokenizer_class": table.TOKENIZERS[opened.vocabulary.kind].rpartition(".")[2],
+        "tokenizer_class": weight_map.TOKENIZERS[opened.vocabulary.kind].rpartition(".")[2],
         "vocab_fingerprint": opened.vocabulary.fingerprint,
     }
     if (correction := _correction(raw.get("correction"))) is not None:
@@ -223,12 +223,12 @@ def config_fields(opened: OpenedSource, wanted: ElementType | None) -> tuple[dic
 
 def _classifier(opened: OpenedSource, default: str) -> str:
     """Return the class of a model with a classifier: by `--head`, the layer's input, a hint, or the default."""
-    plan, table, head = opened.plan, opened.table, opened.plan.head
-    labels, names = plan.sizes["num_labels"], (default, *table.CLASSIFIERS)
-    if head is not None and (head.said or head.kind == "token"):
+    plan, weight_map, head = opened.plan, opened.weight_map, opened.plan.head
+    labels, names = plan.sizes["num_labels"], (default, *weight_map.CLASSIFIERS)
+    if head is not None and (head.explicit or head.kind == "token"):
         name = next((name for name in names if name.endswith(_ENDINGS[head.kind or "text"])), None)
         if name is None or (head.kind == "choice" and labels != 1):
-            why = f"has {labels} outputs, expected 1" if name else f"a {table.FAMILY} has no such head"
+            why = f"has {labels} outputs, expected 1" if name else f"a {weight_map.FAMILY} has no such head"
             raise ConversionError(f"--head {head.kind}: the classifier {head.layer!r} cannot be of that kind: {why}")
         return name
     hint = _hinted_classifier(opened)
@@ -239,17 +239,17 @@ def _classifier(opened: OpenedSource, default: str) -> str:
 
 def _hinted_classifier(opened: OpenedSource) -> str | None:
     named = opened.config.raw.get("architectures")
-    return named[0] if isinstance(named, list) and named and named[0] in opened.table.CLASSIFIERS else None
+    return named[0] if isinstance(named, list) and named and named[0] in opened.weight_map.CLASSIFIERS else None
 
 
-def _classifier_pooling(hint: object, plan: Plan, table: WeightMap) -> str:
+def _classifier_pooling(hint: object, plan: Plan, weight_map: WeightMap) -> str:
     """Return the pooling of a classifier: from tensors and layers, or from the hint where they do not decide."""
     parts = plan.parts
-    if plan.head and plan.head.pooling in table.POOLINGS:
+    if plan.head and plan.head.pooling in weight_map.POOLINGS:
         return str(plan.head.pooling)
-    if hint in table.POOLINGS and (hint != "pooler" or "pooler" in parts):
+    if hint in weight_map.POOLINGS and (hint != "pooler" or "pooler" in parts):
         return str(hint)
-    return "pooler" if "pooler" in parts else table.POOLINGS[0]
+    return "pooler" if "pooler" in parts else weight_map.POOLINGS[0]
 
 
 def _correction(hint: object) -> dict[str, Any] | None:
@@ -280,7 +280,7 @@ def tokenizer_fields(
         added: added tokens other than the special ones: id -> content and flags.
         user_words: words for the segmenter.
     """
-    reference = opened.table.TOKENIZERS[opened.vocabulary.kind]
+    reference = opened.weight_map.TOKENIZERS[opened.vocabulary.kind]
     ids, special = opened.vocabulary.ids, opened.vocabulary.special
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     decoder = {**(added or {}), **{ids[token]: {"content": token, **flags} for token in special.values() if token}}
@@ -294,7 +294,7 @@ def tokenizer_fields(
     if "/" in reference:
         fields |= {
             "auto_map": {"AutoTokenizer": [reference.rpartition("/")[2], None]},
-            **opened.table.TOKENIZER_FIELDS,
+            **opened.weight_map.TOKENIZER_FIELDS,
         }
         if user_words:
             fields["user_words"] = list(user_words)
@@ -304,21 +304,21 @@ def tokenizer_fields(
 def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> list[str]:
     """Return notes for the user, one sentence each."""
     notes = []
-    if "num_tasks" in opened.table.CONFIG_READ_OFF and not opened.config.raw.get("task_names"):
+    if "num_tasks" in opened.weight_map.CONFIG_READ_OFF and not opened.config.raw.get("task_names"):
         notes.append("the tasks have no names and are called task_0, task_1, ... (name them with --task-names)")
-    if opened.table.CAVEAT and requested_family == "auto":
-        notes.append(opened.table.CAVEAT)
+    if opened.weight_map.CAVEAT and requested_family == "auto":
+        notes.append(opened.weight_map.CAVEAT)
     if dtype in ("float16", "bfloat16"):
         notes.append(f"the weights are {dtype}: to train them, load with dtype='float32' or convert --dtype float32")
     if opened.config.ignored:
         notes.append(f"settings that this model does not have were left out: {', '.join(opened.config.ignored)}")
     if opened.vocabulary.kind == "characters":
-        tokenizer = opened.table.TOKENIZERS["characters"]
+        tokenizer = opened.weight_map.TOKENIZERS["characters"]
         advice = "is this a character BERT?" if "/" in tokenizer else f"its tokenizer is {tokenizer}"
         notes.append(f"the vocabulary has no Chinese word of two or more characters: {advice}")
     if opened.vocabulary.special["mask_token"] is None:
         notes.append("the vocabulary has no [MASK]: the tokenizer has no mask token")
-    for token, index in opened.table.NETWORK_IDS.items():
+    for token, index in opened.weight_map.NETWORK_IDS.items():
         found = next((other for other, number in opened.vocabulary.ids.items() if number == index), None)
         if found != token:
             notes.append(
@@ -328,19 +328,19 @@ def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> li
             )
     head = opened.plan.head
     # A family with a single classifier class leaves no doubt.
-    if head is not None and not head.said and opened.table.CLASSIFIERS and _hinted_classifier(opened) is None:
+    if head is not None and not head.explicit and opened.weight_map.CLASSIFIERS and _hinted_classifier(opened) is None:
         notes.append(head_note(head, (opened.plan.sizes["hidden_size"], opened.plan.sizes["num_labels"])))
-    if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.table.CONFIG_DERIVED:
+    if "pooler" not in opened.plan.parts and "add_pooling_layer" in opened.weight_map.CONFIG_DERIVED:
         notes.append("the checkpoint has no pooler: add_pooling_layer is false")
     return notes
 
 
-def _repeated_lines(lines: Iterable[str], table: WeightMap) -> list[str]:
+def _repeated_lines(tokens: Iterable[str], weight_map: WeightMap) -> list[str]:
     """Return a note if a vocabulary has equal lines, after which bert4keras' ids differ from line numbers."""
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(tokens, 1):
         token = line.strip()  # bert4keras strips lines, so all white-space lines are equal.
-        if token in seen and table.ORIGINAL == "bert4keras":
+        if token in seen and weight_map.ORIGINAL == "bert4keras":
             note = (
                 f"lines {seen[token]} and {number} of the vocabulary are the same token, {token!r:.60}: an id is the "
                 "line number here, as in Google's BERT, and the last of equal lines counts; bert4keras gives every "

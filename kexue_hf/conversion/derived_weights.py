@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from kexue_hf.conversion.formats.weight_source import BY_NAME, Move, StoredTensor, WeightSource, cast
-from kexue_hf.conversion.weight_table import Plan
-from kexue_hf.vocabulary.means import group_means
+from kexue_hf.conversion.weight_plan import Plan
+from kexue_hf.vocabulary.group_means import group_means
 
 # Rows computed at a time: about a megabyte for a base model.
 _ROWS = 256

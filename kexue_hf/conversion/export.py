@@ -17,7 +17,7 @@ from kexue_hf.conversion.saved_folder import FILES, SavedFolder, open_folder
 from kexue_hf.conversion.source import HINTS
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
 from kexue_hf.conversion.weight_map import WeightMap
-from kexue_hf.conversion.weight_table import Plan, plan_to_keras, plan_to_tensorflow
+from kexue_hf.conversion.weight_plan import Plan, plan_to_keras, plan_to_tensorflow
 from kexue_hf.errors import ConversionError, InputError
 
 CHECKPOINT = "bert_model.ckpt"
@@ -80,10 +80,10 @@ def export(
             )
         _check_settings(saved)
         if to == "tf":
-            plan = plan_to_tensorflow(saved.table, tensors, sizes)
-            weights = add_derived_weights(saved.weights, plan, saved.table.DERIVED_TENSORFLOW, sizes)
+            plan = plan_to_tensorflow(saved.weight_map, tensors, sizes)
+            weights = add_derived_weights(saved.weights, plan, saved.weight_map.DERIVED_TENSORFLOW, sizes)
         else:
-            plan, layers = plan_to_keras(saved.table, tensors, sizes)
+            plan, layers = plan_to_keras(saved.weight_map, tensors, sizes)
             weights = _add_keras_layers(saved, plan, layers)
         vocabulary = export_vocabulary(saved)
         total = sum(tensors[move.source].size for move in plan.moves)
@@ -109,45 +109,45 @@ def export(
         return ExportReport(
             Path(output),
             Path(output) / name,
-            saved.table.FAMILY,
+            saved.weight_map.FAMILY,
             len(plan.moves),
             plan.dropped,
             plan.parameters,
             time.perf_counter() - started,
-            _usage(Path(output), to, plan.parts, saved.table),
+            _usage(Path(output), to, plan.parts, saved.weight_map),
             _notes(saved, [move.target for move in plan.derived] if to == "tf" else []) + vocabulary.notes,
         )
 
 
 def _check_settings(saved: SavedFolder) -> None:
-    for key, value in saved.table.CONFIG_FIXED.items():
+    for key, value in saved.weight_map.CONFIG_FIXED.items():
         if saved.raw.get(key, value) != value:
             raise ConversionError(
                 f"{saved.path / 'config.json'}: {key} is {saved.raw[key]!r}, expected {value!r}: "
-                f"{saved.table.ORIGINAL} has no other"
+                f"{saved.weight_map.ORIGINAL} has no other"
             )
 
 
 def _bert_config(saved: SavedFolder) -> dict[str, Any]:
-    names = {ours: theirs for theirs, ours in reversed(saved.table.ACTIVATIONS.items())}
+    names = {ours: theirs for theirs, ours in reversed(saved.weight_map.ACTIVATIONS.items())}
     fields = {key: value for key, value in saved.config.fields.items() if key not in _NOT_EXPORTED}
     fields["hidden_act"] = names[fields["hidden_act"]]
-    return fields | saved.table.CONFIG_TELLING | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
+    return fields | saved.weight_map.CONFIG_TELLING | {key: saved.raw[key] for key in HINTS if saved.raw.get(key)}
 
 
 def _add_keras_layers(saved: SavedFolder, plan: Plan, layers: list[tuple[str, list[str]]]) -> WeightSource:
     """Add the original's layers of derived weights to the plan, in front of the encoder: Keras matches by position."""
-    names = {f"{layer}/embeddings:0": function for layer, function in saved.table.DERIVED_KERAS.items()}
+    names = {f"{layer}/embeddings:0": function for layer, function in saved.weight_map.DERIVED_KERAS.items()}
     place = next(number for number, (layer, _) in enumerate(layers) if layer.startswith("Transformer-"))
     layers[place:place] = [(name.partition("/")[0], [name]) for name in names]
     return add_derived_weights(saved.weights, plan, names, saved.config.sizes)
 
 
-def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> str:
-    if not table.KERAS:
+def _usage(output: Path, to: str, parts: frozenset[str], weight_map: WeightMap) -> str:
+    if not weight_map.KERAS:
         return "\n".join(
             (
-                f"  # with {table.ORIGINAL}, on TensorFlow 1",
+                f"  # with {weight_map.ORIGINAL}, on TensorFlow 1",
                 f'  config = modeling.BertConfig.from_json_file("{output}/bert_config.json")',
                 "  model = modeling.BertModel(config, False, input_ids=input_ids, input_mask=input_mask)",
                 f'  tf.train.Saver().restore(session, "{output}/{CHECKPOINT}")',
@@ -160,13 +160,13 @@ def _usage(output: Path, to: str, parts: frozenset[str], table: WeightMap) -> st
     if to == "tf":
         arguments += f', "{output}/{CHECKPOINT}"'
     # A matcher with position embeddings has a BERT encoder.
-    model = "bert" if "positions" in parts else table.KERAS_MODEL
+    model = "bert" if "positions" in parts else weight_map.KERAS_MODEL
     if model != "bert":
         arguments += f', model="{model}"'
     lines.append(f"  model = build_transformer_model({arguments}{heads})")
     if to == "tf":
         return "\n".join(lines)
-    if table.KERAS_NUMBERED:
+    if weight_map.KERAS_NUMBERED:
         lines[-1:] = _CONDITIONED.format(arguments=arguments).splitlines()
     if "classifier" in parts:
         lines.append("  model = ...  # add your script's Dense layer on top")
@@ -183,10 +183,10 @@ def _notes(saved: SavedFolder, zeros: list[str]) -> list[str]:
     notes = []
     if zeros:
         notes.append(
-            f"{' and '.join(zeros)} are written as zeros: {saved.table.ORIGINAL} has them in its graph but does not "
-            "use them"
+            f"{' and '.join(zeros)} are written as zeros: {saved.weight_map.ORIGINAL} has them in its graph but does "
+            "not use them"
         )
     epsilon = saved.config.fields["layer_norm_eps"]
-    if epsilon == saved.table.CONFIG_OPTIONAL["layer_norm_eps"]:
+    if epsilon == saved.weight_map.CONFIG_OPTIONAL["layer_norm_eps"]:
         return notes
-    return [*notes, f"layer_norm_eps is {epsilon}, but {saved.table.ORIGINAL} always uses 1e-12"]
+    return [*notes, f"layer_norm_eps is {epsilon}, but {saved.weight_map.ORIGINAL} always uses 1e-12"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from kexue_hf.conversion.saved_folder import SavedFolder, SavedTokenizer, read_folder_vocabulary, read_tokenizer
 from kexue_hf.conversion.source import (
-    MOST_PADDING,
+    MAX_PADDING,
     SourceVocabulary,
     filler,
     line_problem,
     read_vocabulary,
-    rows_of,
+    tokens_by_id,
 )
 from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import ConversionError
@@ -62,7 +62,7 @@ def export_vocabulary(saved: SavedFolder) -> ExportedVocabulary:
         "".join(f"{token}\n" for token in tokens).encode("utf-8"),
         vocabulary_fingerprint(tokens),
         own,
-        _notes(saved.table, tokenizer, list(new.values()), rows - lines - len(new), repeated, lost),
+        _notes(saved.weight_map, tokenizer, list(new.values()), rows - lines - len(new), repeated, lost),
     )
 
 
@@ -71,7 +71,7 @@ def _different_lines(ids: dict[str, int]) -> list[str]:
 
     bert4keras strips lines, so all white-space tokens are equal to it.
     """
-    tokens = rows_of(ids)
+    tokens = tokens_by_id(ids)
     taken = set(tokens)
     white = [index for index, token in enumerate(tokens) if not token.strip()]
     for index in white[1:]:
@@ -86,9 +86,9 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, str]:
     """
     path = saved.path / "vocab.txt"
     if path.is_file() or not (saved.path / "tokenizer.json").is_file():
-        vocabulary = read_vocabulary(path, None, table=saved.table)
+        vocabulary = read_vocabulary(path, None, weight_map=saved.weight_map)
         return path, vocabulary, vocabulary.fingerprint
-    found = read_folder_vocabulary(saved.path, None, rows, saved.table)
+    found = read_folder_vocabulary(saved.path, None, rows, saved.weight_map)
     own = vocabulary_fingerprint(sorted(found.base, key=found.base.__getitem__))
     return found.path, found.vocabulary, own
 
@@ -96,7 +96,7 @@ def _read(saved: SavedFolder, rows: int) -> tuple[Path, SourceVocabulary, str]:
 def _check_fingerprint(saved: SavedFolder, whole: str, own: str, padding: int) -> None:
     """Raise ConversionError if a vocabulary that is shorter than the embeddings belongs to another model."""
     recorded, rows = saved.raw.get("vocab_fingerprint"), saved.config.fields["vocab_size"]
-    if recorded in (whole, own) or (recorded is None and padding <= MOST_PADDING):
+    if recorded in (whole, own) or (recorded is None and padding <= MAX_PADDING):
         return
     reason = (
         f"{padding} of them have no token in it or among the added tokens"
@@ -116,13 +116,13 @@ def _check_line(saved: SavedFolder, token: str, taken: set[str]) -> None:
 
 
 def _notes(
-    table: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, repeated: int, lost: list[str]
+    weight_map: WeightMap, tokenizer: SavedTokenizer, new: list[str], padding: int, repeated: int, lost: list[str]
 ) -> list[str]:
     notes = []
     if new:
         unknown = (
             "; the segmenter does not know them: add the words among them with jieba.add_word"
-            if "words" in table.TOKENIZERS
+            if "words" in weight_map.TOKENIZERS
             else ""
         )
         notes.append(f"{len(new)} added tokens became lines of vocab.txt ({_some(new)}){unknown}")
@@ -130,8 +130,8 @@ def _notes(
         notes.append(f"{padding} rows of the embeddings without a token are [unused...] lines of vocab.txt")
     if repeated:
         notes.append(
-            f"{repeated} lines of vocab.txt that no text contains became [unused...]: {table.ORIGINAL} would read "
-            "them as repeated lines"
+            f"{repeated} lines of vocab.txt that no text contains became [unused...]: {weight_map.ORIGINAL} would "
+            "read them as repeated lines"
         )
     if lost:
         notes.append(f"{len(lost)} added tokens have no row in the embeddings and were left out ({_some(lost)})")
@@ -143,8 +143,8 @@ def _notes(
         )
     if not tokenizer.do_lower_case:
         notes.append(
-            f"the tokenizer does not lower-case, which vocab.txt cannot record: use the tokenizer of {table.ORIGINAL} "
-            "with do_lower_case=False, and --cased if you convert back"
+            f"the tokenizer does not lower-case, which vocab.txt cannot record: use the tokenizer of "
+            f"{weight_map.ORIGINAL} with do_lower_case=False, and --cased if you convert back"
         )
     return notes
 

@@ -26,11 +26,11 @@ from kexue_hf.conversion.formats.safetensors import write_safetensors
 from kexue_hf.conversion.formats.transfer import progress_bar
 from kexue_hf.conversion.formats.weight_source import Move
 from kexue_hf.conversion.model_card import auto_class, check_license, extension, model_card
-from kexue_hf.conversion.opened_source import OpenedSource, is_saved_folder, open_bert_folder, open_original
+from kexue_hf.conversion.open_source import OpenedSource, is_saved_folder, open_original, open_transformers_folder
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
-from kexue_hf.conversion.weight_table import expand
+from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
 from kexue_hf.files.hub_names import is_hub_name, local_source
@@ -124,10 +124,10 @@ def extend(
     name, source = os.fspath(source), local_source(source)
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
-        if "words" not in opened.table.TOKENIZERS:
+        if "words" not in opened.weight_map.TOKENIZERS:
             raise InputError(
-                f"{source}: expected a BERT, NEZHA or RoFormer, got a {opened.table.FAMILY}, whose tokenizer has no "
-                "words"
+                f"{source}: expected a BERT, NEZHA or RoFormer, got a {opened.weight_map.FAMILY}, whose tokenizer has "
+                "no words"
             )
         choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress, strict)
         _check_lines(opened.files.vocab, choice.kept)
@@ -135,7 +135,7 @@ def extend(
         plan = extended.plan
         total = sum(extended.weights.tensors[move.source].size for move in plan.moves)
         fields, architecture = config_fields(extended, wanted)
-        files, found = extended.files, extended.table.FAMILY
+        files, found = extended.files, extended.weight_map.FAMILY
         inputs = (*corpus, *([user_dict] if user_dict is not None else []))
         keep = (
             Path(source),
@@ -210,7 +210,7 @@ def extend_source(
         ConversionError: a tensor has the vocabulary on another axis than its first.
     """
     size = len(kept) + len(words)
-    parameters = expand(opened.table.PARAMETERS, opened.config.sizes)
+    parameters = expand(opened.weight_map.PARAMETERS, opened.config.sizes)
     names, moves = [], []
     for move in opened.plan.moves:
         where = [place for place, length in enumerate(parameters[move.target][1]) if length == _VOCABULARY]
@@ -225,7 +225,7 @@ def extend_source(
         opened,
         weights=ExtendedWeights(opened.weights, names, list(kept.values()), pieces),
         config=replace(opened.config, fields=opened.config.fields | {_VOCABULARY: size}),
-        vocabulary=source_vocabulary(opened.files.vocab, tokens, "words", opened.table),
+        vocabulary=source_vocabulary(opened.files.vocab, tokens, "words", opened.weight_map),
         plan=replace(opened.plan, moves=moves, sizes=opened.plan.sizes | {_VOCABULARY: size}),
     )
 
@@ -241,7 +241,7 @@ def _open(
         raise InputError("SOURCE is empty; name a folder, a checkpoint prefix or a Keras file")
     if not is_saved_folder(source, config):
         return open_original(source, family=family, config=config, vocab=vocab), SourceTokenizer({}, (), not cased)
-    opened, found = open_bert_folder(source, family, vocab)
+    opened, found = open_transformers_folder(source, family, vocab)
     return opened, SourceTokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
 
 

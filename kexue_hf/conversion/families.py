@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from kexue_hf.conversion.formats.weight_source import StoredTensor
 from kexue_hf.conversion.weight_map import WeightMap
-from kexue_hf.conversion.weight_table import foreign_layout
+from kexue_hf.conversion.weight_plan import foreign_layout
 from kexue_hf.errors import ConversionError, InputError
 
 # family: (description, module of its weight map; None: recognised, but not converted)
@@ -106,12 +106,12 @@ def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str
         ConversionError, InputError: as `recognise` and `load_weight_map`; or the checkpoint looks like another family.
     """
     if family != "auto":
-        table = load_weight_map(family)
+        weight_map = load_weight_map(family)
         found = recognise(tensors, config)
         # bert4keras does not read use_relative_position, so a NEZHA's configuration may lack it.
         if found != family and (found, family) != ("roformer", "nezha"):
             raise OtherFamilyError(family, found)
-        return table
+        return weight_map
     found = recognise(tensors, config)
     if FAMILIES[found][1] is None:
         raise ConversionError(

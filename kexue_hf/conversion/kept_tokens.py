@@ -18,15 +18,15 @@ _EXPECTED = (
 )
 
 
-def kept_vocabulary(path: str | os.PathLike[str], lines: Sequence[str]) -> list[str]:
+def kept_vocabulary(path: str | os.PathLike[str], vocabulary: Sequence[str]) -> list[str]:
     """Return the kept tokens in the order of their new ids.
 
     Args:
-        path: a file of ids, in one of the forms that `_EXPECTED` lists.
-        lines: the tokens of the whole vocabulary.
+        path: a file of ids, in one of the formats that `_EXPECTED` lists.
+        vocabulary: the tokens of the whole vocabulary.
 
     Raises:
-        InputError: the file cannot be read, has another form, or has ids that the vocabulary lacks.
+        InputError: the file cannot be read, has another format, or has ids that the vocabulary lacks.
     """
     value = _read(path)
     added: list[str] = []
@@ -38,15 +38,15 @@ def kept_vocabulary(path: str | os.PathLike[str], lines: Sequence[str]) -> list[
         added = sorted(tokens, key=tokens.__getitem__)[len(value) :]
     if not isinstance(value, list) or not value or not all(type(index) is int for index in value):
         raise InputError(f"{path}: {_EXPECTED}")
-    wrong = next((index for index in value if not 0 <= index < len(lines)), None)
+    wrong = next((index for index in value if not 0 <= index < len(vocabulary)), None)
     if wrong is not None:
         raise InputError(
-            f"{path}: has the id {wrong}, but the vocabulary has {len(lines)} tokens; give the vocabulary from which "
-            "the ids were chosen (--vocab)"
+            f"{path}: has the id {wrong}, but the vocabulary has {len(vocabulary)} tokens; give the vocabulary from "
+            "which the ids were chosen (--vocab)"
         )
     if len(set(value)) != len(value):
         raise InputError(f"{path}: has an id twice; expected every id once")
-    return [*(lines[index] for index in value), *added]
+    return [*(vocabulary[index] for index in value), *added]
 
 
 def is_selection(rows: Sequence[int], vocab_size: int, wrong: int) -> bool:

@@ -27,13 +27,13 @@ _MEAN = re.compile(r"global_?average_?pooling.*", re.IGNORECASE)
 class Head:
     """A classifier: its layer and what it classifies ("text", "token", "choice"; None: unknown).
 
-    `pooling` is "mean" behind an averaging layer, else None. `said` is true if `--head` gave the kind.
+    `pooling` is "mean" behind an averaging layer, else None. `explicit` is true if `--head` gave the kind.
     """
 
     layer: str
     kind: str | None
     pooling: str | None = None
-    said: bool = False
+    explicit: bool = False
 
 
 def check_kind(kind: str) -> None:
@@ -70,7 +70,7 @@ def choose_head(layers: Layers, candidates: Sequence[str], kind: str, family: st
             f"layer {layer!r} is {what}, and a {family} has no such head; convert --head none leaves it out"
         )
     use, pooling = _use(layers, layer)
-    return Head(layer, use, pooling) if kind == "auto" else Head(layer, kind, pooling, said=True)
+    return Head(layer, use, pooling) if kind == "auto" else Head(layer, kind, pooling, explicit=True)
 
 
 def _use(layers: Layers, layer: str) -> tuple[str | None, str | None]:

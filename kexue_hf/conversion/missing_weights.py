@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kexue_hf.conversion.families import convertible, load_weight_map
-from kexue_hf.conversion.weight_table import canonical, count_layers, expand, modern_name
+from kexue_hf.conversion.weight_plan import canonical, count_layers, expand, modern_name
 
 # The parts on top of the encoder, by the ending of the class name.
 _HEADS: dict[str, tuple[str, ...]] = {
@@ -36,16 +36,16 @@ def missing_weights(config: Mapping[str, Any], stored: Iterable[str]) -> list[st
     family = _LIKE.get(str(kind), str(kind))
     if family not in convertible():
         return []
-    table = load_weight_map(family)
+    weight_map = load_weight_map(family)
     stored = [modern_name(name) for name in stored]
     layers = config.get("num_hidden_layers")
     asked = layers if isinstance(layers, int) and layers > 0 else 0
     # One layer beyond those stored is enough to report. A damaged num_hidden_layers must not fill the memory.
-    found = count_layers(table.PARAMETERS, [*stored, *(table.BASE_PREFIX + name for name in stored)])
-    parameters = expand(table.PARAMETERS, {"num_hidden_layers": min(asked, len(found) + 1)})
-    known = (*parameters, *table.TWINS)
-    own = {canonical(table, name, known) for name in stored}
-    own |= {table.TWINS[name] for name in own if name in table.TWINS}
+    found = count_layers(weight_map.PARAMETERS, [*stored, *(weight_map.BASE_PREFIX + name for name in stored)])
+    parameters = expand(weight_map.PARAMETERS, {"num_hidden_layers": min(asked, len(found) + 1)})
+    known = (*parameters, *weight_map.TWINS)
+    own = {canonical(weight_map, name, known) for name in stored}
+    own |= {weight_map.TWINS[name] for name in own if name in weight_map.TWINS}
     parts = _parts(config)
     return [
         name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kexue_hf.conversion.families import load_weight_map
 from kexue_hf.conversion.formats.weight_source import ElementType
-from kexue_hf.conversion.weight_table import Plan
+from kexue_hf.conversion.weight_plan import Plan
 from kexue_hf.errors import InputError
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
@@ -99,12 +99,12 @@ def conversion(family: str, source: str, plan: Plan, dtype: ElementType | None) 
 
 def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
     """Return the section on loading. The folder carries our classes; transformers has its own."""
-    table = load_weight_map(family)
-    own_model, own_tokenizer = "auto_map" in table.CONFIG_DERIVED, "/" in table.TOKENIZERS[vocabulary]
+    weight_map = load_weight_map(family)
+    own_model, own_tokenizer = "auto_map" in weight_map.CONFIG_DERIVED, "/" in weight_map.TOKENIZERS[vocabulary]
     if not own_model and not own_tokenizer:
         return [*_code(auto, call), "", _UNITS[vocabulary]]
     lines = _code(auto, call, "import kexue_hf  # pip install kexue-hf")
-    cuts_words = table.TOKENIZERS[vocabulary].endswith("WoBertTokenizer")
+    cuts_words = weight_map.TOKENIZERS[vocabulary].endswith("WoBertTokenizer")
     needs = " (needs `pip install jieba` or `rjieba`)" if cuts_words else ""
     lines += ["", f"Without the package, with the code in this folder{needs}:", ""]
     lines += _code(auto, call, tokenizer=own_tokenizer, model=own_model)

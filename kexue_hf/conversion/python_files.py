@@ -32,9 +32,9 @@ def references(family: str, vocabulary: str) -> list[str]:
     Args:
         vocabulary: "words", "characters" or "pieces"; it decides which tokenizer the folder has.
     """
-    table = load_weight_map(family)
-    own = auto_map(table.MODEL_TYPE).values() if "auto_map" in table.CONFIG_DERIVED else ()
-    tokenizer = table.TOKENIZERS[vocabulary]
+    weight_map = load_weight_map(family)
+    own = auto_map(weight_map.MODEL_TYPE).values() if "auto_map" in weight_map.CONFIG_DERIVED else ()
+    tokenizer = weight_map.TOKENIZERS[vocabulary]
     return [*own, tokenizer] if "/" in tokenizer else [*own]
 
 

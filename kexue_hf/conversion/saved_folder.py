@@ -145,14 +145,14 @@ class FolderVocabulary:
 
 
 def read_folder_vocabulary(
-    folder: Path, vocab: Path | None, rows: int, table: WeightMap | None = None
+    folder: Path, vocab: Path | None, rows: int, weight_map: WeightMap | None = None
 ) -> FolderVocabulary:
     """Read the vocabulary and the tokenizer settings of a folder.
 
     Args:
         vocab: a `vocab.txt` to use in place of the folder's own.
         rows: number of rows of the model's embeddings.
-        table: weight map of the family; by default that of the family in config.json.
+        weight_map: weight map of the family; by default that of the family in config.json.
 
     Raises:
         InputError: there is no vocabulary.
@@ -169,14 +169,14 @@ def read_folder_vocabulary(
     if not path.exists():
         raise InputError(f"{path}: no such file (the vocabulary, --vocab)")
     settings = load_json_object(folder / _CONFIG) if (folder / _CONFIG).is_file() else {}
-    table = table or _table_of(folder)
+    weight_map = weight_map or _weight_map_of(folder)
     added: dict[int, dict[str, Any]] = {}
     if path.suffix == ".json":
         raw = load_json_object(path)
         ids = _word_pieces(path, raw)
         added |= _added_in_json(path, raw)
     else:
-        ids = read_vocabulary(path, None, table=table).ids
+        ids = read_vocabulary(path, None, weight_map=weight_map).ids
         if vocab is None and (folder / "tokenizer.json").is_file():
             added |= _added_in_json(folder / "tokenizer.json", load_json_object(folder / "tokenizer.json"))
     saved = read_tokenizer(folder)
@@ -195,7 +195,7 @@ def read_folder_vocabulary(
         )
     return FolderVocabulary(
         path,
-        source_vocabulary(path, ids, "words" if saved.user_words else None, table),
+        source_vocabulary(path, ids, "words" if saved.user_words else None, weight_map),
         base,
         {row["content"]: {flag: bool(row.get(flag, False)) for flag in _FLAGS} for row in added.values()},
         saved.user_words,
@@ -203,7 +203,7 @@ def read_folder_vocabulary(
     )
 
 
-def _table_of(folder: Path) -> WeightMap:
+def _weight_map_of(folder: Path) -> WeightMap:
     """Return the weight map of a folder's model; WoBERT's, which has BERT's special tokens, for unknown models."""
     family = load_json_object(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
     return load_weight_map(family if family in convertible() else "wobert")
@@ -246,7 +246,7 @@ class SavedFolder:
 
     path: Path
     weights: SafetensorsFile
-    table: WeightMap
+    weight_map: WeightMap
     raw: dict[str, Any]
     config: SourceConfig
 
@@ -276,14 +276,14 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
     if not isinstance(family, str):
         raise InputError(f"{path / 'config.json'}: lacks model_type; expected one of {', '.join(convertible())}")
     if family not in convertible():
-        hint = "; kexue-hf convert makes a WoBERT of one that has WoBERT's weights" if family == "bert" else ""
+        hint = "; kexue-hf convert turns one with WoBERT's weights into a WoBERT" if family == "bert" else ""
         raise InputError(
             f"{path / 'config.json'}: model_type is {family!r:.60}, expected one of {', '.join(convertible())}{hint}"
         )
-    table = load_weight_map(family)
+    weight_map = load_weight_map(family)
     if (path / "model.safetensors.index.json").exists():
         raise CheckpointError(
             f"{path}: expected one weight file, got several; save the model with a larger max_shard_size"
         )
-    config = read_config(path / "config.json", table)
-    return SavedFolder(path, SafetensorsFile(path / "model.safetensors"), table, raw, config)
+    config = read_config(path / "config.json", weight_map)
+    return SavedFolder(path, SafetensorsFile(path / "model.safetensors"), weight_map, raw, config)

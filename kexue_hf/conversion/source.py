@@ -97,7 +97,7 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_config(
-    path: str | os.PathLike[str], table: WeightMap, task_names: Sequence[str] | None = None
+    path: str | os.PathLike[str], weight_map: WeightMap, task_names: Sequence[str] | None = None
 ) -> SourceConfig:
     """Read a `bert_config.json`, as Google's BERT and bert4keras write it, into the fields of our configuration.
 
@@ -110,42 +110,42 @@ def read_config(
     raw = load_json_object(path)
     if task_names is not None:
         raw = {key: value for key, value in raw.items() if key != "num_tasks"} | {"task_names": list(task_names)}
-    values = {table.CONFIG_ALIASES.get(key, key): value for key, value in raw.items()}
-    missing = [key for key in table.CONFIG_REQUIRED if key not in values]
+    values = {weight_map.CONFIG_ALIASES.get(key, key): value for key, value in raw.items()}
+    missing = [key for key in weight_map.CONFIG_REQUIRED if key not in values]
     if missing:
         raise ConversionError(
             f"{path}: lacks {', '.join(missing)}; expected the configuration that came with the checkpoint"
         )
-    fields: dict[str, Any] = {key: values[key] for key in table.CONFIG_REQUIRED}
-    fields |= {key: values.get(key, default) for key, default in table.CONFIG_OPTIONAL.items()}
-    fields |= {key: values[key] for key in table.CONFIG_READ_OFF if key in values}
+    fields: dict[str, Any] = {key: values[key] for key in weight_map.CONFIG_REQUIRED}
+    fields |= {key: values.get(key, default) for key, default in weight_map.CONFIG_OPTIONAL.items()}
+    fields |= {key: values[key] for key in weight_map.CONFIG_READ_OFF if key in values}
     for key, value in fields.items():
-        default = table.CONFIG_OPTIONAL.get(key, 1)
+        default = weight_map.CONFIG_OPTIONAL.get(key, 1)
         if key == "hidden_act":
-            fields[key] = _activation(path, value, table)
+            fields[key] = _activation(path, value, weight_map)
         elif isinstance(default, int):
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_SIZE:
                 raise ConversionError(f"{path}: {key} should be a positive whole number, got {value!r:.60}")
         elif not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
             raise ConversionError(f"{path}: {key} should be a number from 0 to below 1, got {value!r:.60}")
-    if "num_tasks" in table.CONFIG_READ_OFF and "task_names" in raw:
+    if "num_tasks" in weight_map.CONFIG_READ_OFF and "task_names" in raw:
         fields["num_tasks"] = _count_names(path, raw["task_names"], fields.get("num_tasks"))
-    divisor = fields["num_attention_heads"] * table.HEAD_SIZE_MULTIPLE
+    divisor = fields["num_attention_heads"] * weight_map.HEAD_SIZE_MULTIPLE
     if fields["hidden_size"] % divisor:
-        times = f"{table.HEAD_SIZE_MULTIPLE} times " if table.HEAD_SIZE_MULTIPLE > 1 else ""
+        times = f"{weight_map.HEAD_SIZE_MULTIPLE} times " if weight_map.HEAD_SIZE_MULTIPLE > 1 else ""
         raise ConversionError(
             f"{path}: hidden_size {fields['hidden_size']} is not a multiple of {times}num_attention_heads "
             f"{fields['num_attention_heads']}"
         )
-    for key, other in table.CONFIG_EQUAL.items():
+    for key, other in weight_map.CONFIG_EQUAL.items():
         if values.get(key) not in (None, fields[other]):
             raise ConversionError(
-                f"{path}: {key} is {values[key]!r:.60}, expected {other} {fields[other]}, as a {table.FAMILY} has it"
+                f"{path}: {key} is {values[key]!r:.60}, expected {other} {fields[other]}, as in a {weight_map.FAMILY}"
             )
-    for key in table.CONFIG_OFF:
+    for key in weight_map.CONFIG_OFF:
         if values.get(key):
-            raise ConversionError(f"{path}: {key} is {values[key]!r:.60}, which a {table.FAMILY} does not have")
-    used = {*fields, *table.CONFIG_EQUAL, *table.CONFIG_OFF, *table.CONFIG_TELLING, *HINTS}
+            raise ConversionError(f"{path}: {key} is {values[key]!r:.60}, which a {weight_map.FAMILY} does not have")
+    used = {*fields, *weight_map.CONFIG_EQUAL, *weight_map.CONFIG_OFF, *weight_map.CONFIG_TELLING, *HINTS}
     return SourceConfig(raw, fields, tuple(sorted(key for key in values if key not in used)))
 
 
@@ -159,15 +159,17 @@ def _count_names(path: str | os.PathLike[str], names: object, count: int | None)
     return len(names)
 
 
-def _activation(path: str | os.PathLike[str], value: object, table: WeightMap) -> str:
-    name = table.ACTIVATIONS.get(value) if isinstance(value, str) else None
+def _activation(path: str | os.PathLike[str], value: object, weight_map: WeightMap) -> str:
+    name = weight_map.ACTIVATIONS.get(value) if isinstance(value, str) else None
     if name is None:
-        raise ConversionError(f"{path}: hidden_act should be one of {', '.join(table.ACTIVATIONS)}, got {value!r:.60}")
+        raise ConversionError(
+            f"{path}: hidden_act should be one of {', '.join(weight_map.ACTIVATIONS)}, got {value!r:.60}"
+        )
     return name
 
 
 # Without a recorded fingerprint, at most this many rows without a token count as padding.
-MOST_PADDING = 127
+MAX_PADDING = 127
 
 _BERT = cast(WeightMap, weight_map_wobert)
 
@@ -194,41 +196,41 @@ def read_vocabulary(
     path: str | os.PathLike[str],
     size: int | None,
     authority: str = "the configuration says vocab_size",
-    table: WeightMap = _BERT,
+    weight_map: WeightMap = _BERT,
 ) -> SourceVocabulary:
     """Read a vocabulary file.
 
     Args:
         size: the expected number of lines; None accepts any.
         authority: what requires this size, for the message.
-        table: weight map of the family, which names the special tokens.
+        weight_map: weight map of the family, which names the special tokens.
 
     Raises:
         ConversionError: the file has another number of lines, is not UTF-8, or lacks a special token.
     """
-    lines = read_lines(path, table)
-    if size is not None and len(lines) != size:
+    tokens = read_tokens(path, weight_map)
+    if size is not None and len(tokens) != size:
         raise ConversionError(
-            f"{path}: has {len(lines)} tokens, {authority} {size}; give the vocabulary that the weights were trained "
+            f"{path}: has {len(tokens)} tokens, {authority} {size}; give the vocabulary that the weights were trained "
             "with (--vocab)"
         )
-    return source_vocabulary(path, {token: index for index, token in enumerate(lines)}, table=table)
+    return source_vocabulary(path, {token: index for index, token in enumerate(tokens)}, weight_map=weight_map)
 
 
-def read_lines(path: str | os.PathLike[str], table: WeightMap = _BERT) -> list[str]:
+def read_tokens(path: str | os.PathLike[str], weight_map: WeightMap = _BERT) -> list[str]:
     """Return the token of each line of a vocabulary file, as the family's original code reads it.
 
     Raises:
         ConversionError: the file cannot be read, or is not UTF-8.
     """
     try:
-        return vocabulary_lines(path, first_field=table.ORIGINAL == _BERT.ORIGINAL)
+        return vocabulary_lines(path, first_field=weight_map.ORIGINAL == _BERT.ORIGINAL)
     except (OSError, ValueError) as error:
         raise ConversionError(f"{getattr(error, 'strerror', None) or error} ({path})") from None
 
 
 def source_vocabulary(
-    path: str | os.PathLike[str], ids: dict[str, int], kind: str | None = None, table: WeightMap = _BERT
+    path: str | os.PathLike[str], ids: dict[str, int], kind: str | None = None, weight_map: WeightMap = _BERT
 ) -> SourceVocabulary:
     """Return a vocabulary, given token -> id.
 
@@ -236,19 +238,19 @@ def source_vocabulary(
         path: the file that it came from, for messages.
         kind: "words" or "characters"; None counts Chinese words of two or more characters, which character BERTs do
             not have. A user's words need not be purely Chinese ("T恤").
-        table: weight map of the family. A family with a single tokenizer has a single kind.
+        weight_map: weight map of the family. A family with a single tokenizer has a single kind.
 
     Raises:
         ConversionError: a special token is missing.
     """
-    missing = [token for token, needed in table.SPECIAL_TOKENS.values() if needed and token not in ids]
+    missing = [token for token, needed in weight_map.SPECIAL_TOKENS.values() if needed and token not in ids]
     if missing:
         raise ConversionError(
-            f"{path}: lacks {', '.join(missing)}; expected a {table.FAMILY} vocabulary, one token a line"
+            f"{path}: lacks {', '.join(missing)}; expected a {weight_map.FAMILY} vocabulary, one token a line"
         )
-    special = {role: token if token in ids else None for role, (token, _) in table.SPECIAL_TOKENS.items()}
-    if len(table.TOKENIZERS) == 1:
-        (kind,) = table.TOKENIZERS
+    special = {role: token if token in ids else None for role, (token, _) in weight_map.SPECIAL_TOKENS.items()}
+    if len(weight_map.TOKENIZERS) == 1:
+        (kind,) = weight_map.TOKENIZERS
     kind = kind or ("words" if count_chinese_words(ids) else "characters")
     return SourceVocabulary(ids, vocabulary_fingerprint(sorted(ids, key=ids.__getitem__)), special, kind)
 
@@ -271,7 +273,7 @@ def filler(index: int, taken: set[str]) -> str:
     return f"[unused{index}]"
 
 
-def rows_of(ids: dict[str, int]) -> list[str]:
+def tokens_by_id(ids: dict[str, int]) -> list[str]:
     """Return a token for each id from 0 to the highest; ids without a token get a filler."""
     tokens, taken = {index: token for token, index in ids.items()}, set(ids)
     return [tokens[index] if index in tokens else filler(index, taken) for index in range(max(tokens, default=-1) + 1)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kexue_hf.conversion.python_files import names_of_python_files
 from kexue_hf.errors import OutputError, printable
-from kexue_hf.files.staging import Stage, explain, put_folder, staged, stands_in
+from kexue_hf.files.staging import Stage, contains_cwd, put_folder, staged, write_error_message
 
 # Files of a model folder. --overwrite replaces a folder that holds nothing else.
 _OURS = re.compile(
@@ -18,7 +18,7 @@ _OURS = re.compile(
     r"|model\.safetensors\.index\.json|vocab\.txt|README\.md|\.gitattributes|training_args\.bin|__pycache__"
     r"|bert_config\.json|checkpoint|bert_model\.ckpt\.(index|meta|data-\d{5}-of-\d{5})|best_model\.h5"
 )
-_MOST_LINKS = 40
+_MAX_LINKS = 40
 
 
 @contextlib.contextmanager
@@ -66,13 +66,13 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool) -> None:
     try:
         there = sorted(os.listdir(target))
     except OSError as error:
-        raise OutputError(explain(output, error)) from None
+        raise OutputError(write_error_message(output, error)) from None
     if there and not overwrite:
         raise OutputError(f"{output}: exists and is not empty; name another folder, or replace it with --overwrite")
     others = [name for name in there if not _is_ours(name) or ((target / name).is_dir() and name != "__pycache__")]
     if there and not {"config.json", "bert_config.json"} & set(there):
         others = there
-    if there and stands_in(target):
+    if there and contains_cwd(target):
         raise OutputError(
             f"{output}: is or contains the current directory, which cannot be replaced; run the command from elsewhere"
         )
@@ -114,7 +114,7 @@ def _link_chain(path: Path) -> list[Path]:
     """Return the absolute path, and the path of every link between it and the file."""
     chain = [Path(os.path.abspath(path)), Path(os.path.realpath(path))]
     at = os.fspath(path)
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         folder, name = os.path.split(os.path.abspath(at))
         at = os.path.join(os.path.realpath(folder), name)
         chain.append(Path(at))

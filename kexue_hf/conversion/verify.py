@@ -11,9 +11,9 @@ from kexue_hf.conversion.families import OtherFamilyError
 from kexue_hf.conversion.formats.transfer import transfer
 from kexue_hf.conversion.formats.weight_source import FLOATING, Move
 from kexue_hf.conversion.missing_weights import missing_weights
-from kexue_hf.conversion.opened_source import OpenedSource, open_any
+from kexue_hf.conversion.open_source import OpenedSource, open_source
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
-from kexue_hf.conversion.weight_table import canonical
+from kexue_hf.conversion.weight_plan import canonical
 from kexue_hf.errors import ConversionError
 
 # Settings that decide which weights exist and what a head reads.
@@ -53,8 +53,8 @@ def verify(
     with open_folder(folder) as saved, _open_against(saved, against, config, vocab, head, keep_tokens) as source:
         differences = _compare_configs(saved, source) + _compare_vocabularies(saved, source)
         moves = [*source.plan.moves, *source.plan.derived]
-        known = {move.target for move in moves} | set(saved.table.TWINS)
-        own = {canonical(saved.table, name, known): name for name in saved.weights.tensors}
+        known = {move.target for move in moves} | set(saved.weight_map.TWINS)
+        own = {canonical(saved.weight_map, name, known): name for name in saved.weights.tensors}
         for move in moves:
             differences += _compare(saved, source, move, own.get(move.target))
         missing = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
@@ -72,9 +72,9 @@ def _open_against(
     head: str,
     keep_tokens: str | os.PathLike[str] | None,
 ) -> OpenedSource:
-    family = saved.table.FAMILY
+    family = saved.weight_map.FAMILY
     try:
-        opened, _ = open_any(against, family=family, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
+        opened, _ = open_source(against, family=family, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
         return opened
     except OtherFamilyError as error:
         raise ConversionError(
@@ -105,7 +105,7 @@ def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | N
 
 
 def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:
-    fixed = saved.table.CONFIG_FIXED
+    fixed = saved.weight_map.CONFIG_FIXED
     derived, _ = config_fields(source, None)
     return (
         [

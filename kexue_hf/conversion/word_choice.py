@@ -10,10 +10,10 @@ from typing import Any
 from kexue_hf.conversion.source import SourceVocabulary
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS
-from kexue_hf.vocabulary.counting import count_corpus, dictionary_frequencies
-from kexue_hf.vocabulary.extending import choose_words, keep_tokens, speller
+from kexue_hf.vocabulary.corpus_counts import count_corpus, dictionary_frequencies
 from kexue_hf.vocabulary.user_dictionary import read_user_dictionary
+from kexue_hf.vocabulary.vocabulary_files import SPECIAL_TOKENS
+from kexue_hf.vocabulary.word_selection import choose_words, keep_tokens, speller
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def _counting(progress: bool) -> Any:
 
 def _corpus_files(names: Sequence[str | os.PathLike[str]]) -> list[str]:
     from kexue_hf.corpora.file_names import text_file_names
-    from kexue_hf.corpora.text_files import COMPRESSIONS, FORMS
+    from kexue_hf.corpora.text_files import COMPRESSIONS, SUFFIXES
 
-    expected = f"expected text files ({', '.join(FORMS)}, optionally {', '.join(COMPRESSIONS)}) or a folder of them"
+    expected = f"expected text files ({', '.join(SUFFIXES)}, optionally {', '.join(COMPRESSIONS)}) or a folder of them"
     return [file for name in names for file in text_file_names(name, expected)]
 
 

@@ -4,7 +4,7 @@ import glob
 import os
 from pathlib import Path
 
-from kexue_hf.corpora.text_files import TABLES, form_of, is_text_file
+from kexue_hf.corpora.text_files import TABLES, is_text_file, suffix_of
 from kexue_hf.errors import InputError
 
 
@@ -26,7 +26,7 @@ def text_file_names(name: str | os.PathLike[str], expected: str) -> list[str]:
         files = sorted(
             str(file)
             for file in path.rglob("*")
-            if file.is_file() and is_text_file(file) and form_of(file) not in TABLES
+            if file.is_file() and is_text_file(file) and suffix_of(file) not in TABLES
         )
         if not files:
             raise InputError(f"{name}: is a folder without text files; {expected}")

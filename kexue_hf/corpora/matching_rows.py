@@ -76,8 +76,7 @@ def tasks_of(rows: Iterable[MatchingRow]) -> list[str]:
 
 
 def standard_of(task: str) -> str | None:
-    """Return A or B if the task's name ends with that letter as a separate word, optionally followed by 类; else "
-    "None."""
+    """Return A or B if the task's name ends with that letter as a separate word, or with it and 类; else None."""
     found = _STANDARD.search(task)
     return found[1] if found else None
 

@@ -7,7 +7,7 @@ row, even on another number of devices. Batches of similar length are made insid
 works for streams as well as for tables.
 
 Every row is identified by its number and its epoch (the pass over the corpus), from which the collators draw the row's
-masks. These are part of the index, so they reach loader workers however far ahead they load.
+masks. Both are part of the index, so loader workers get the right ones however far ahead they load.
 """
 
 from array import array
@@ -48,8 +48,10 @@ class Share:
         return self.batch_size * self.accumulation * self.processes
 
     def parts(self) -> Iterator[slice]:
-        """Yield the slices of this process in a global batch. Processes compute neighbours (of similar length) "
-        "together."""
+        """Yield the slices of this process in a global batch.
+
+        In each forward pass, the processes take neighbouring rows, which are of similar length.
+        """
         for step in range(self.accumulation):
             start = (step * self.processes + self.process) * self.batch_size
             yield slice(start, start + self.batch_size)
@@ -98,7 +100,7 @@ class Batches(Sampler[list[Key]]):
     def __init__(
         self, rows: int, share: Share, seed: int = 0, strategy: str = "random", lengths: np.ndarray | None = None
     ) -> None:
-        _check(strategy)
+        _check_strategy(strategy)
         if rows < share.rows:
             raise InputError(
                 f"the corpus has {rows} rows, but a step takes {share.rows} (batch size x gradient accumulation x "
@@ -161,7 +163,7 @@ class Packing(Protocol):
 
 
 class Stream(IterableDataset[list[dict[str, Any]]]):
-    """The batches of one process over a stream of texts, endless, epoch after epoch. Each element is a whole batch.
+    """An endless stream of the batches of one process, epoch after epoch. Each element is a whole batch.
 
     The stream is split into windows of `window` rows (rounded to whole global batches), which are held in memory and
     shuffled. Every process and every loader worker reads the whole stream and keeps its share. If the packing has an
@@ -190,7 +192,7 @@ class Stream(IterableDataset[list[dict[str, Any]]]):
         window: int = 10_000,
         start: int = 0,
     ) -> None:
-        _check(strategy)
+        _check_strategy(strategy)
         self.texts, self.packing, self.share, self.seed, self.strategy = texts, packing, share, seed, strategy
         self.batches = max(1, window // share.rows)  # global batches per window
         self.start = start
@@ -231,7 +233,7 @@ class Stream(IterableDataset[list[dict[str, Any]]]):
         for epoch in count():
             number = -1
             for number, row in enumerate(self.packing.split(self.texts)):
-                # A list takes 40 bytes per number.
+                # A list takes 40 bytes per number, an array 4.
                 packed = {name: array("i", value) if isinstance(value, list) else value for name, value in row.items()}
                 window.append({"row": number, "epoch": epoch, **packed})
                 if len(window) == self.batches * self.share.rows:
@@ -241,7 +243,7 @@ class Stream(IterableDataset[list[dict[str, Any]]]):
                 raise InputError("the corpus holds no text")
 
 
-def _check(strategy: str) -> None:
+def _check_strategy(strategy: str) -> None:
     if strategy not in STRATEGIES:
         raise InputError(f"the order of rows must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
 

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 from kexue_hf.errors import InputError, KexueError, printable
 from kexue_hf.files.regular_file import open_regular
 
-# Ending -> delimiter; the first row names the columns.
+# Suffix -> delimiter; the first row names the columns.
 TABLES = {".csv": ",", ".tsv": "\t"}
-FORMS = (".txt", ".jsonl", ".json", *TABLES, ".parquet")
+SUFFIXES = (".txt", ".jsonl", ".json", *TABLES, ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 # In bytes. A damaged or hostile file of a few kilobytes may unpack to a line of gigabytes.
 _LONGEST_LINE = 1 << 28
@@ -38,13 +38,13 @@ def is_text_file(path: str | Path) -> bool:
 
     These are .txt, .jsonl, .json, .csv, .tsv and .parquet; all but the last may be compressed (.gz, .bz2, .xz, .zst).
     """
-    return form_of(path) in FORMS
+    return suffix_of(path) in SUFFIXES
 
 
-def form_of(path: str | Path) -> str:
-    """Return the ending in lower case, without that of a compression: `.jsonl` for `a.JSONL` and `a.txt.jsonl.gz`.
+def suffix_of(path: str | Path) -> str:
+    """Return the suffix in lower case, without that of a compression: `.jsonl` for `a.JSONL` and `a.txt.jsonl.gz`.
 
-    The ending of `a.parquet.gz` is `.gz`, because parquet files are compressed inside and this one is not supported.
+    The suffix of `a.parquet.gz` is `.gz`, because parquet files are compressed inside and this one is not supported.
     """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
@@ -60,12 +60,12 @@ def read_texts(files: Iterable[str | Path], column: str = "text") -> Iterator[st
             the file and the line (in a parquet file the row), from 1.
     """
     for file in files:
-        form = form_of(file)
-        if form not in FORMS:
+        suffix = suffix_of(file)
+        if suffix not in SUFFIXES:
             raise InputError(f"{file}: {EXPECTED}")
-        if form == ".parquet":
+        if suffix == ".parquet":
             yield from _parquet(file, column)
-        elif form == ".txt":
+        elif suffix == ".txt":
             yield from (line for _, line in _lines(file))
         else:
             yield from (text_of(row, column, place) for place, row in read_objects(file))
@@ -79,12 +79,12 @@ def read_objects(path: str | Path) -> Iterator[tuple[str, Any]]:
     Raises:
         InputError: as `read_texts`.
     """
-    if form_of(path) in TABLES:
+    if suffix_of(path) in TABLES:
         yield from _table(path)
         return
     lines = _lines(path)
     for number, line in lines:
-        if line.startswith("[") and number == 1 and form_of(path) == ".json":
+        if line.startswith("[") and number == 1 and suffix_of(path) == ".json":
             # The file is one array, not one object a line.
             whole = parse_json_line("\n".join([line, *(rest for _, rest in lines)]), str(path))
             yield from ((f"{path}, element {index}", row) for index, row in enumerate(whole, 1))
@@ -205,7 +205,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 def _table(path: str | Path) -> Iterator[tuple[str, dict[str, str | None]]]:
     """Yield (file and line, row) of a .csv or .tsv file; missing values are None."""
-    delimiter = TABLES[form_of(path)]
+    delimiter = TABLES[suffix_of(path)]
     quoting: Any = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     reader = csv.reader(
         (f"{line}\n" for _, line in read_lines(path)), delimiter=delimiter, quoting=quoting, strict=True
@@ -252,14 +252,14 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
 
 __all__ = [
     "EXPECTED",
-    "FORMS",
+    "SUFFIXES",
     "TABLES",
-    "form_of",
     "is_text_file",
     "parse_json_line",
     "read_lines",
     "read_objects",
     "read_texts",
     "recoding_advice",
+    "suffix_of",
     "text_of",
 ]

@@ -1,4 +1,4 @@
-"""Choice of a corrector's threshold on mostly correct texts, such that its corrections have a required precision.
+"""Choose a corrector's threshold on mostly correct texts, so that its corrections reach a required precision.
 
     found = calibrate_correction(Corrector(model, tokenizer, threshold=0.0), texts)
     model.config.correction = found.to_dict()   # saved with the model; `Corrector` reads its threshold from there
@@ -22,10 +22,10 @@ from kexue_hf.pipelines.confusion import KINDS, Confusion, is_han
 from kexue_hf.pipelines.given_texts import all_texts
 from kexue_hf.pipelines.text_correction import Corrector, Proposal
 
-# Fewer right corrections, or fewer texts, give no reliable estimate.
-_FEWEST_HITS, _FEWEST_TEXTS = 10, 100
+# With fewer right corrections, or fewer texts, the estimate is not reliable.
+_MIN_HITS, _MIN_TEXTS = 10, 100
 # A lower recall is not worth the false corrections.
-_LEAST_RECALL = 0.05
+_MIN_RECALL = 0.05
 _TEXTS_AT_ONCE = 64
 
 
@@ -85,9 +85,9 @@ def calibrate_correction(
     right = [text for text in all_texts(texts) if any(map(is_han, text))]
     misspell = _Misspelling(corrector.tokenizer, right, seed)
     wrong = [misspelt for misspelt in map(misspell, right) if misspelt is not None]
-    if len(wrong) < _FEWEST_TEXTS:
+    if len(wrong) < _MIN_TEXTS:
         raise ValueError(
-            f"expected at least {_FEWEST_TEXTS} texts with Chinese characters to calibrate on, got {len(wrong)}; give "
+            f"expected at least {_MIN_TEXTS} texts with Chinese characters to calibrate on, got {len(wrong)}; give "
             "a few hundred"
         )
     # Gains of all changes in correct texts, and the largest of each text.
@@ -112,11 +112,11 @@ def calibrate_correction(
     best = CorrectionCalibration(None, 0.0, 0.0, 0.0, len(right), error_rate, corrector.candidates)
     texts_needed = math.inf
     for threshold in sorted({(math.ceil(gain * 10) - 1) / 10 for gain in restoring}):
-        hits, misses = _above(restoring, threshold), _above(changes, threshold)
-        if hits < _FEWEST_HITS or hits < _LEAST_RECALL * len(wrong):
+        hits, misses = _count_above(restoring, threshold), _count_above(changes, threshold)
+        if hits < _MIN_HITS or hits < _MIN_RECALL * len(wrong):
             break
         good = error_rate * hits / len(wrong)
-        bad_in_wrong = error_rate * _above(others, threshold) / len(wrong)
+        bad_in_wrong = error_rate * _count_above(others, threshold) / len(wrong)
         # One miss is added, so that a few texts without a miss do not count as perfect.
         bad = bad_in_wrong + (1 - error_rate) * (misses + 1) / len(right)
         reached = good / (good + bad)
@@ -124,7 +124,7 @@ def calibrate_correction(
             threshold,
             reached,
             hits / len(wrong),
-            _above(largest, threshold) / len(right),
+            _count_above(largest, threshold) / len(right),
             len(right),
             error_rate,
             corrector.candidates,
@@ -144,7 +144,7 @@ def calibrate_correction(
     return best
 
 
-def _above(gains: list[float], threshold: float) -> int:
+def _count_above(gains: list[float], threshold: float) -> int:
     return sum(gain > threshold for gain in gains)
 
 

@@ -4,9 +4,9 @@
     figures = evaluator(model, output_path="figures", epoch=2)
     figures[evaluator.primary_metric]  # the contest's score
 
-It does not need that library, but its SequentialEvaluator accepts it. As there, the names of the figures are prefixed
-with `name`, and each call with an `output_path` appends a line to a CSV file. The differences: the model is one of
-transformers, so the tokenizer is an argument, and a CSV file with other columns is an error.
+That library is not required, but its SequentialEvaluator accepts this evaluator. As there, the names of the figures
+are prefixed with `name`, and each call with an `output_path` appends a line to a CSV file. There are two differences:
+the model is a transformers model, so the tokenizer is an argument; and a CSV file with other columns is an error.
 """
 
 import csv
@@ -32,7 +32,7 @@ class MatcherEvaluator:
     Args:
         rows: MatchingRows, or dictionaries with `text_a`, `text_b`, `task` and `label` (0 or 1).
         tokenizer: the tokenizer of the models to evaluate.
-        name: name of the data, used as prefix of the figures' names (`<name>_f1`) and in the name of the CSV file.
+        name: name of the data, used as the prefix of the figures' names (`<name>_f1`) and in the name of the CSV file.
         task_names: the allowed tasks; None allows any. If there is only one, such as `["match"]` for a plain
             two-class classifier, rows need not name it.
         max_length, batch_tokens: as for `match_texts`.

@@ -1,8 +1,8 @@
 """Figures of a text matcher: F1 of each task and each standard, best thresholds, average precision, and reliability.
 
-Reliability asks whether 80 % of the pairs with a probability of 0.8 match. It is shown as a reliability diagram
-(Niculescu-Mizil and Caruana, ICML 2005) and as the expected calibration error (Guo et al., arXiv 1706.04599), both
-with bins of equal width.
+Reliability means that, for example, 80 % of the pairs with a probability of 0.8 match. It is shown as a reliability
+diagram (Niculescu-Mizil and Caruana, ICML 2005) and as the expected calibration error (Guo et al., arXiv 1706.04599),
+both with bins of equal width.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-# matplotlib's own font has no Chinese; most machines of Chinese readers have one of these.
+# matplotlib's own font has no Chinese characters; most machines of Chinese readers have one of these fonts.
 _CHINESE = (
     "Noto Sans CJK SC",
     "Noto Sans SC",

@@ -14,7 +14,7 @@ from kexue_hf.evaluation.matching import SCORE_BINS, Reliability
 from kexue_hf.evaluation.picture_fonts import fonts_for
 from kexue_hf.files.whole_file import whole_binary_file
 
-_FORMS = ("png", "svg", "pdf")
+_SUFFIXES = ("png", "svg", "pdf")
 _MATCHING, _OTHERS = "tab:blue", "tab:orange"
 # Longer task names do not fit above a plot.
 _LONGEST_NAME = 22
@@ -27,8 +27,8 @@ def check_picture(path: str | Path, *, overwrite: bool = True) -> None:
         InputError: matplotlib is missing.
         OutputError: the name does not end in .png, .svg or .pdf, or the file exists and must not be replaced.
     """
-    if _form(path) not in _FORMS:
-        raise OutputError(f"{path}: expected a name that ends in .{', .'.join(_FORMS)}")
+    if _suffix(path) not in _SUFFIXES:
+        raise OutputError(f"{path}: expected a name that ends in .{', .'.join(_SUFFIXES)}")
     if Path(path).exists() and not (overwrite and Path(path).is_file()):
         raise OutputError(f"{path} exists; name another file, or pass --overwrite")
     if next(place for place in Path(path).absolute().parents if place.exists()).is_file():
@@ -52,14 +52,14 @@ def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, over
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    form = _form(path)
+    suffix = _suffix(path)
     names = [_short(name) for name in tasks]
     fonts, legible = fonts_for(names)
     # The salt makes the file reproducible; letters as paths look the same everywhere.
     style: Any = {"svg.hashsalt": "kexue", "svg.fonttype": "path" if legible else "none", "font.size": 8}
-    if legible or form != "svg":
+    if legible or suffix != "svg":
         style["font.family"] = fonts
-    if not legible and form != "svg":
+    if not legible and suffix != "svg":
         names = [f"task {number} of {len(names)}" for number in range(1, len(names) + 1)]
     columns = len(names) if len(names) < 4 else 2 if len(names) == 4 else 3
     rows = -(-len(names) // columns)
@@ -99,17 +99,17 @@ def draw_reliability(tasks: Mapping[str, Reliability], path: str | Path, *, over
         figure.legend(scores.patches, labels, loc="lower center", ncols=2, frameon=False)
         with whole_binary_file(path, overwrite=overwrite) as file:
             dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-            _save(figure, file, form, dates.get(form))
+            _save(figure, file, suffix, dates.get(suffix))
 
 
-def _save(figure: Any, file: Any, form: str, metadata: dict[str, None] | None) -> None:
+def _save(figure: Any, file: Any, suffix: str, metadata: dict[str, None] | None) -> None:
     import warnings
 
     with warnings.catch_warnings():
-        if form == "svg":
+        if suffix == "svg":
             # matplotlib measures the names in a font that lacks them; the measurements are not used.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(file, format=form, dpi=130, metadata=metadata)
+        figure.savefig(file, format=suffix, dpi=130, metadata=metadata)
 
 
 def _facts(found: Reliability) -> str:
@@ -153,7 +153,7 @@ def _interval(share: float, pairs: int, z: float = 1.96) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _form(path: str | Path) -> str:
+def _suffix(path: str | Path) -> str:
     return Path(path).suffix.lower().removeprefix(".")
 
 

@@ -1,4 +1,4 @@
-"""Resolve model names of a command: a local folder, or a name on the Hub. Refuse anything else at once, in one line.
+"""Resolve the model names given to commands: local folders, or names on the Hub. Anything else is an error at once.
 
 Without this check, huggingface_hub retries an unreachable Hub for a minute and prints a line for each attempt.
 """

@@ -80,8 +80,8 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir() or not entry.name.endswith(READ) or not os.path.exists(entry.path):
             continue
-        whole = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _TEXTS)
-        open_regular(entry.path, largest=_LARGEST_TEXT if whole else None).close()
+        read_whole = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _TEXTS)
+        open_regular(entry.path, largest=_LARGEST_TEXT if read_whole else None).close()
 
 
 __all__ = ["READ", "check_folder", "open_regular", "read_regular"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kexue_hf.errors import KexueError, OutputError
 
-_MOST_TRIES = 100
+_MAX_TRIES = 100
 NOTHING_WRITTEN = "; nothing was written"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Flags of Linux' renameat2.
@@ -90,7 +90,7 @@ def staged(
     except OSError as error:
         if isinstance(error, KexueError):
             raise
-        raise OutputError(explain(output, error)) from error
+        raise OutputError(write_error_message(output, error)) from error
     finally:
         if stage is not None:
             stage.close()
@@ -123,8 +123,8 @@ def put_file(file: Path, target: Path, *, overwrite: bool) -> None:
 def put_folder(stage: Path, target: Path) -> None:
     """Rename a finished folder to `target`. A previous folder is removed, or ends up at the path of the stage."""
     if not target.exists() or not any(target.iterdir()):
-        if target.exists() and stands_in(target):
-            _move_in(stage, target)
+        if target.exists() and contains_cwd(target):
+            _move_content(stage, target)
             return
         if target.exists():
             target.rmdir()
@@ -140,7 +140,7 @@ def put_folder(stage: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def stands_in(folder: Path) -> bool:
+def contains_cwd(folder: Path) -> bool:
     """Return whether the current directory is the folder or lies inside it."""
     try:
         here = Path.cwd()
@@ -149,17 +149,17 @@ def stands_in(folder: Path) -> bool:
     return folder in (here, *here.parents)
 
 
-def explain(output: object, error: OSError) -> str:
-    """Return the message for an error in writing."""
+def write_error_message(output: object, error: OSError) -> str:
+    """Return the message for an error while `output` was written."""
     if error.errno in _FULL:
         return f"{output}: the disk is full ({error.strerror}); free some space and try again{NOTHING_WRITTEN}"
     return f"{output}: cannot be written: {error.strerror or error}; name another place"
 
 
-def _move_in(stage: Path, target: Path) -> None:
+def _move_content(stage: Path, target: Path) -> None:
     """Move the content of the stage into an empty folder that is the current directory and cannot be replaced.
 
-    This is not atomic, so the configuration, without which nothing loads, comes last.
+    This is not atomic, so the configuration, without which no loader opens the folder, comes last.
     """
     moved = []
     try:
@@ -178,7 +178,7 @@ def _make_parents(output: object, target: Path) -> list[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(explain(output, error)) from None
+        raise OutputError(write_error_message(output, error)) from None
     return missing
 
 
@@ -199,7 +199,7 @@ def _make_stage(target: Path) -> tuple[Path, int | None]:
 
     Until it is locked, the folder looks like a leftover and another run may remove it. Then another one is made.
     """
-    for _ in range(_MOST_TRIES):
+    for _ in range(_MAX_TRIES):
         stage = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
         os.mkdir(stage)
         try:
@@ -247,17 +247,17 @@ def _resume_stage(output: object, target: Path, resumable: Callable[[Path], bool
 
 def _remove_leftovers(target: Path) -> None:
     """Remove the stages of dead processes, and restore a folder that a dead process had moved away to replace it."""
-    alone = True
+    other_writers = False
     for leftover in _stages(target):
         try:
             lock = _lock(leftover)
         except (BlockingIOError, FileNotFoundError):
-            alone = False
+            other_writers = True
             continue
         if lock is not None:
             shutil.rmtree(leftover, ignore_errors=True)
             os.close(lock)
-    for old in _stages(target, _REPLACED) if alone else ():
+    for old in () if other_writers else _stages(target, _REPLACED):
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
@@ -317,4 +317,4 @@ def _rename(one: Path, other: Path, how: int) -> bool:
     return bool(call(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), how) == 0)
 
 
-__all__ = ["NOTHING_WRITTEN", "Stage", "explain", "put_file", "put_folder", "staged"]
+__all__ = ["NOTHING_WRITTEN", "Stage", "put_file", "put_folder", "staged", "write_error_message"]

@@ -3,7 +3,7 @@
 import importlib
 from functools import partial
 
-from kexue_hf.integrations import auto_classes, import_finder, pairing, peft
+from kexue_hf.integrations import auto_classes, decision_rule, import_finder, peft, tokenizer_check_hooks
 from kexue_hf.integrations.hooks import Hook, Losses
 
 
@@ -69,16 +69,22 @@ HOOKS = (
         for task, (_, _, auto_class) in auto_classes.TASKS.items()
     ),
     Hook(
+        "transformers.pipelines.text_classification",
+        "decision rules in pipeline('text-classification')",
+        {"transformers.pipelines.text_classification:TextClassificationPipeline.postprocess": "model_outputs"},
+        decision_rule.apply_decision_rules,
+    ),
+    Hook(
         "transformers.pipelines.base",
-        f"in pipelines, {pairing.CHECK}",
+        f"in pipelines, {tokenizer_check_hooks.CHECK}",
         {"transformers.pipelines.base:Pipeline": ""},
-        pairing.guard_pipelines,
+        tokenizer_check_hooks.guard_pipelines,
     ),
     Hook(
         "transformers.trainer",
-        f"in Trainer, {pairing.CHECK}",
+        f"in Trainer, {tokenizer_check_hooks.CHECK}",
         {"transformers.trainer:Trainer": ""},
-        pairing.guard_trainer,
+        tokenizer_check_hooks.guard_trainer,
     ),
     Hook(
         "peft",

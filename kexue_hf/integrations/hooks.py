@@ -51,11 +51,11 @@ class Losses:
                 _warn_of_defect(what)
 
     def warn(self) -> None:
-        """Issue one warning for each missing name. What this process was told before is not repeated."""
+        """Issue one warning for each missing name. Each warning is issued once per process."""
         for missing, features in self._found.items():
             with _lock:
-                new = [what for what in dict.fromkeys(features) if (what, missing) not in _told]
-                _told.update((what, missing) for what in new)
+                new = [what for what in dict.fromkeys(features) if (what, missing) not in _warned]
+                _warned.update((what, missing) for what in new)
             if new:
                 library = missing.split(".")[0]
                 version = getattr(sys.modules.get(library), "__version__", "(unknown version)")
@@ -68,7 +68,7 @@ class Losses:
         self._found.clear()
 
 
-_told: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
 _lock = threading.Lock()
 
 

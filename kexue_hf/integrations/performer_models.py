@@ -89,7 +89,7 @@ def create_maps(model: Any) -> None:
 
 
 def fill_unfilled(feature_map: FeatureMap) -> None:
-    """Initialise what no file has filled of a map that was created without storage, once it has storage."""
+    """Initialise a map that was created on the meta device and that no file has filled, once it has storage."""
     if not any(tensor.is_meta for tensor in (*feature_map.buffers(), *feature_map.parameters())):
         del feature_map.__dict__[UNFILLED]
         fill_missing(feature_map)
@@ -107,7 +107,7 @@ def _implementations(config: Any) -> dict[int, str | None]:
 
 @contextlib.contextmanager
 def _settings_in_configurations(model: Any) -> Iterator[None]:
-    """Within the block, all configurations describe the maps that the model has and whether it uses them."""
+    """Within the block, make all configurations describe the maps that the model has and whether it uses them."""
     before = []
     try:
         for config, settings in list(described_parts(model)):

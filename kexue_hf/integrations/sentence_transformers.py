@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
 from kexue_hf.pipelines.sentence_vectors import excluded_ids
-from kexue_hf.pipelines.text_windows import frame_of, longest_row, room_in
+from kexue_hf.pipelines.text_windows import default_max_length, frame_of, window_capacity
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -59,14 +59,14 @@ def build_sentence_transformer(
     if max_length is None:
         # sentence-transformers overwrote the tokenizer's limit with the size of the position table.
         tokenizer.model_max_length = tokenizer.init_kwargs.get("model_max_length", tokenizer.model_max_length)
-        tokenizer.model_max_length = longest_row(encoder.model, tokenizer)
+        tokenizer.model_max_length = default_max_length(encoder.model, tokenizer)
         if tokenizer.model_max_length > getattr(encoder.model.config, "max_position_embeddings", 0):
             # Save the limit, so that loading does not lower it again.
             encoder.config_keys = [*encoder.config_keys, "max_seq_length"]
     else:
         # Without the tokenizer: sentence-transformers set its limit to `max_length`.
         try:
-            room_in(encoder.model, None, frame_of(tokenizer), max_length)
+            window_capacity(encoder.model, None, frame_of(tokenizer), max_length)
         except ValueError as error:
             raise InputError(str(error)) from error
     names = {index: token for token, index in tokenizer.get_vocab().items()}

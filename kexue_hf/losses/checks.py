@@ -7,7 +7,7 @@ import torch
 
 
 def checked_weights(weight: Sequence[float] | None, logits: torch.Tensor) -> torch.Tensor | None:
-    """Return class weights as a tensor beside the logits [items, classes].
+    """Return class weights [classes] as a tensor like the logits [items, classes].
 
     Raises:
         ValueError: there is not one positive, finite number for each class.
@@ -22,7 +22,7 @@ def checked_weights(weight: Sequence[float] | None, logits: torch.Tensor) -> tor
 
 
 def log_prior(prior: Sequence[float], logits: torch.Tensor) -> torch.Tensor:
-    """Return the logarithm of class frequencies, which need not sum to 1, beside the logits [items, classes].
+    """Return the log of class frequencies, which need not sum to 1, as a tensor like the logits [..., classes].
 
     Raises:
         ValueError: there is not one positive number for each class.

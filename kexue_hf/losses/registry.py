@@ -37,7 +37,8 @@ def make_loss(name: str, options: Iterable[str] = (), prior: ClassPrior | None =
         prior: given to the losses that need one.
 
     Raises:
-        InputError: there is no such loss or option, or a value is wrong; or the prior is missing.
+        InputError: there is no such loss or option, or a value is wrong (or does not suit the prior's number of
+            classes); or the prior is missing.
     """
     if name not in LOSSES:
         raise InputError(f"the loss must be one of {', '.join(LOSSES)}, got {name!r}")
@@ -51,6 +52,9 @@ def make_loss(name: str, options: Iterable[str] = (), prior: ClassPrior | None =
                 f"options of the loss {name} are key=value with one of these keys: {known}; got {option!r}"
             )
         values[key] = _value(key, text, prior)
+    for key in {"weight", "prior"} & set(values):
+        if prior is not None and len(values[key]) != len(prior.counts):
+            raise InputError(f"{key} must be {len(prior.counts)} numbers, one for each class, got {len(values[key])}")
     if "prior" in fields and "prior" not in values:
         if prior is None:
             raise InputError(f"the loss {name} needs the counts of the classes (ClassPrior)")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers.modeling_utils import PreTrainedModel
 
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.pipelines.text_windows import position_limit
 
 # The default for calibration and training, both of which compute exact softmax: longer rows cost quadratic time.
 ROW_LENGTH = 256
@@ -25,7 +25,7 @@ def row_length(model: Any, tokenizer: Any, max_length: int | None = None) -> int
     Raises:
         ValueError: `max_length` is below 1 or more than the model takes.
     """
-    longest = max_tokens(model)
+    longest = position_limit(model)
     if max_length is None:
         bounds = (longest, getattr(tokenizer, "model_max_length", None))
         return min(ROW_LENGTH, *(bound for bound in bounds if bound is not None and bound > 0))
@@ -96,9 +96,9 @@ def heads_and_dim(module: Any) -> tuple[int, int]:
 
 
 def refuse_unsupported_attention(modules: list[nn.Module], linear: set[int]) -> None:
-    """Refuse layers whose attention is more than softmax of q . k.
+    """Refuse layers that use attention other than plain softmax(q·k).
 
-    Checked are all modules that share a configuration with a linear layer, because they share its implementation too.
+    All modules that share a configuration with a linear layer are checked, because they share its implementation too.
 
     Args:
         linear: the numbers of the layers to make linear.

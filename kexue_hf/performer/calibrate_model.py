@@ -25,7 +25,7 @@ logger = logging.get_logger(__name__)
 # In place of layer numbers: the layers that are close enough to softmax.
 AUTO = "auto"
 # Maximum number of tokens, padding included, whose queries and keys are kept for calibration.
-MOST_POSITIONS = 16_384
+MAX_POSITIONS = 16_384
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def calibrate_performer(
 
     The model runs over the texts once with softmax, and exact softmax is computed in float64: some ten texts of a few
     hundred tokens are enough. Low orders need at least 2 head_dim tokens in all. Queries and keys of up to
-    `MOST_POSITIONS` tokens, padding included, are kept in memory, 1.2 GB for a BERT-base in float32; with more, every
+    `MAX_POSITIONS` tokens, padding included, are kept in memory, 1.2 GB for a BERT-base in float32; with more, every
     other batch is skipped, or three of four and so on, down to one batch. Time grows with the square of a text's
     length.
 
@@ -200,7 +200,7 @@ def _calibrate(
                 kept[current], sizes[current] = {}, 0
                 model(**on_device(batch, model.device))
                 # Evenly spread over all batches, without knowing how many will follow.
-                while len(kept) > 1 and sum(sizes.values()) > MOST_POSITIONS:
+                while len(kept) > 1 and sum(sizes.values()) > MAX_POSITIONS:
                     every *= 2
                     for number in [number for number in kept if number % every]:
                         del kept[number], sizes[number]

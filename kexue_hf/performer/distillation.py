@@ -68,7 +68,7 @@ def distil_performer(
     Args:
         model: a model with feature maps, from `use_performer` or of type performer_bert, without adapters.
         texts: strings; they are read repeatedly, in random order.
-        steps: optimiser steps; each uses `batch_size` times `accumulate` texts in every process.
+        steps: optimizer steps; each uses `batch_size` times `accumulate` texts in every process.
         learning_rate, map_learning_rate: learning rates of AdamW for adapters and for maps, with cosine decay to 0.
         rank: rank of the adapters; 0 trains the maps alone, None all weights of the model, without adapters.
         max_length: tokens per text; by default 256, or the model's maximum if that is less.

@@ -3,9 +3,9 @@
 The result is the error of each layer's map in that layer alone, how peaked its softmax is, and which layers are close
 enough to be linear.
 
-The reason for `LINEAR_ERROR`: the residual connection hides much of an error of the attention. Measured on a sentence
-encoder of six layers, on passages of 256 tokens: with the two layers below this error linear, the pooled vectors have
-a cosine of .99 with softmax's; with the next best layer (error .44) as well, .98; with all six, .90.
+`LINEAR_ERROR` is high because the residual connection hides much of an attention error. Measured on a sentence encoder
+of six layers, on passages of 256 tokens: if the two layers below this error are linear, the pooled vectors have a
+cosine of .99 with those of softmax; if the next best layer (error .44) is linear too, .98; if all six are, .90.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from kexue_hf.models.performer_bert.attention_performer_bert import linear_atten
 from kexue_hf.models.performer_bert.favor_performer_bert import OBSERVER, RECORDER, Observer
 from kexue_hf.models.performer_bert.feature_maps_performer_bert import FeatureMap, LowOrderMap
 
-# Largest relative L2 error of a linear layer's attention, if "auto" chooses the layers.
+# Largest relative L2 error of the attention of a layer that "auto" makes linear.
 LINEAR_ERROR = 0.4
 # Pairs of positions per block.
 _PAIRS = 1 << 24
@@ -68,32 +68,32 @@ class LayerComparison:
         }
         values = value.masked_fill(~counted, 0.0)
         rows = max(1, _PAIRS // max(1, batch * heads * length))
-        places = torch.arange(length, device=query.device)
+        positions = torch.arange(length, device=query.device)
         for start in range(0, length, rows):
             part = slice(start, start + rows)
             allowed = real[:, None, None, :]
             if causal:
-                allowed = allowed & (places[None, :] <= places[part, None])
+                allowed = allowed & (positions[None, :] <= positions[part, None])
             size = allowed.sum(-1, keepdim=True).clamp_min(1)
-            # Rows of padding are ignored; rows that may attend to nothing have zeros.
-            looked = counted[:, :, part]
+            # Padding rows are ignored; fully masked rows have zeros.
+            counted_rows = counted[:, :, part]
             scores = (query[:, :, part] @ key.mT * scaling).masked_fill(~allowed, 0.0)
             mean = scores.sum(-1, keepdim=True) / size
             variance = (scores - mean).masked_fill(~allowed, 0.0).square().sum(-1, keepdim=True) / size
             weights = scores.masked_fill(~allowed, -torch.inf).softmax(-1).masked_fill(~allowed, 0.0)
             entropy = torch.special.entr(weights).sum(-1, keepdim=True)
-            self._add_rows("logit variance", variance, looked)
-            self._add_rows("attended", entropy.exp(), looked)
-            self._add_rows("share", entropy.exp() / size, looked)
+            self._add_rows("logit variance", variance, counted_rows)
+            self._add_rows("attended", entropy.exp(), counted_rows)
+            self._add_rows("share", entropy.exp() / size, counted_rows)
             exact = weights @ values
-            self._add_rows("output", exact.square(), looked)
-            even = allowed.to(dtype).expand_as(weights) / size @ values
-            self._add_rows("mean error", (even - exact).square(), looked)
+            self._add_rows("output", exact.square(), counted_rows)
+            uniform = allowed.to(dtype).expand_as(weights) / size @ values
+            self._add_rows("mean error", (uniform - exact).square(), counted_rows)
             for name, output in found.items():
-                self._add_rows(f"error of {name}", (output[:, :, part] - exact).square(), looked)
+                self._add_rows(f"error of {name}", (output[:, :, part] - exact).square(), counted_rows)
 
-    def _add_rows(self, name: str, states: torch.Tensor, looked: torch.Tensor) -> None:
-        self._count(name, states.masked_fill(~looked, 0.0).double().sum((0, 2, 3)))
+    def _add_rows(self, name: str, states: torch.Tensor, counted_rows: torch.Tensor) -> None:
+        self._count(name, states.masked_fill(~counted_rows, 0.0).double().sum((0, 2, 3)))
 
     def _count(self, name: str, amount: torch.Tensor) -> None:
         self._sums[name] = self._sums[name] + amount if name in self._sums else amount
@@ -138,7 +138,7 @@ class LayerComparison:
 
 @contextlib.contextmanager
 def observed_softmax(look: Observer) -> Iterator[None]:
-    """Make every layer with linear attention compute softmax and pass its inputs to `look` within the block."""
+    """Within the block, make every layer with linear attention compute softmax and pass its inputs to `look`."""
     recorder = RECORDER.set(lambda *_: None)
     observer = OBSERVER.set(look)
     try:
@@ -183,14 +183,14 @@ def close_enough(error: float, mean_error: float, threshold: float = LINEAR_ERRO
 
 def mean_map(like: FeatureMap) -> LowOrderMap:
     """Return a map of uniform attention."""
-    made = LowOrderMap(like.head_dim, 2, like.num_heads).to(like.key_mean.device)
-    made.linear.zero_()
-    made.quadratic.zero_()
-    return made
+    uniform = LowOrderMap(like.head_dim, 2, like.num_heads).to(like.key_mean.device)
+    uniform.linear.zero_()
+    uniform.quadratic.zero_()
+    return uniform
 
 
-def twin_of(model: Any) -> Any:
-    """Return a copy in evaluation mode that shares the model's weights, but not its maps, settings and modes."""
+def weight_sharing_copy(model: Any) -> Any:
+    """Return a copy in evaluation mode that shares the model's weights, but not its maps, settings or modes."""
     own = {id(tensor) for part in model.modules() if isinstance(part, FeatureMap) for tensor in _tensors(part)}
     shared = {id(tensor): tensor for tensor in _tensors(model) if id(tensor) not in own}
     return copy.deepcopy(model, shared).eval()
@@ -209,5 +209,5 @@ __all__ = [
     "mean_map",
     "observed_softmax",
     "on_device",
-    "twin_of",
+    "weight_sharing_copy",
 ]

@@ -38,12 +38,12 @@ def settings_of(config: Any) -> dict[str, Any] | None:
         return None
     settings = {**_DEFAULTS, **found}
     try:
-        return checked(settings)
+        return validate_settings(settings)
     except ValueError as error:
         raise ValueError(f"the configuration's {SETTING!r}: {error}") from None
 
 
-def checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+def validate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings with values that JSON can hold.
 
     Raises:
@@ -91,7 +91,7 @@ def _integer(value: Any, name: str, least: int | None = None) -> int:
     return found
 
 
-def described(settings: Mapping[str, Any], modules: list[nn.Module], active: bool) -> dict[str, Any] | None:
+def settings_to_save(settings: Mapping[str, Any], modules: list[nn.Module], active: bool) -> dict[str, Any] | None:
     """Return the settings that describe the present maps of these attention modules: which have one, of which kind.
 
     Args:
@@ -131,4 +131,4 @@ def _kind(feature_map: Any) -> str:
     return "low_order" if isinstance(feature_map, LowOrderMap) else "learned"
 
 
-__all__ = ["SEEDS", "SETTING", "checked", "described", "settings_of"]
+__all__ = ["SEEDS", "SETTING", "settings_of", "settings_to_save", "validate_settings"]

@@ -2,7 +2,7 @@
 
 `use_performer` attaches a feature map to every attention module whose attention transformers can swap. The values of
 the maps are persistent buffers, and their settings are in `model.config.performer` (in a model of several parts, in
-the configurations of the parts too). So a folder written by `save_pretrained` loads to the same outputs wherever this
+the configurations of the parts too). So a folder written by `save_pretrained` gives the same outputs wherever this
 package is imported (see `kexue_hf.integrations.performer_models`). Elsewhere it loads as the softmax model that it
 was, and transformers reports the buffers as unexpected.
 """
@@ -24,12 +24,12 @@ from kexue_hf.performer.attention_modules import (
     refuse_unsupported_attention,
 )
 from kexue_hf.performer.calibrate_model import AUTO, batches_of, calibrate_and_choose
-from kexue_hf.performer.layer_comparison import LINEAR_ERROR, twin_of
-from kexue_hf.performer.settings import SEEDS, SETTING, checked, described, settings_of
+from kexue_hf.performer.layer_comparison import LINEAR_ERROR, weight_sharing_copy
+from kexue_hf.performer.settings import SEEDS, SETTING, settings_of, settings_to_save, validate_settings
 
 logger = logging.get_logger(__name__)
 
-# On a map that was created without storage (on the meta device) and has no values yet.
+# Marks a map created on the meta device that has no values yet.
 UNFILLED = "unfilled"
 
 
@@ -62,8 +62,8 @@ def use_performer(
         num_features: the maximum number of features per head.
         norm: the norm of random features: "chi", "sqrt_d" or "stratified".
         seed: the seed of random features. Each layer has its own draws, which are the same in every process.
-        redraw: for random features, the number of optimiser steps after which new ones are drawn. Counted are steps of
-            any `torch.optim.Optimizer` that trains the model while it is in training mode; for other optimisers see
+        redraw: for random features, the number of optimizer steps after which new ones are drawn. Steps of any
+            `torch.optim.Optimizer` that trains the model in training mode are counted; for other optimizers see
             `count_performer_step`. None: never.
         layers: the attention modules to make linear, numbered from 0 in their order in the model; the others keep
             softmax. None: all. "auto": those whose output is close enough to that of softmax on `texts`, see
@@ -75,12 +75,16 @@ def use_performer(
         The model.
 
     Raises:
-        ValueError: the attention of the model cannot be swapped; a part with a linear layer has attention that is more
-            than softmax of q . k (relative positions, windows, score limits, sinks), has its own feature maps, or
-            masks pairs of tokens (a T-TA, a UniLM); the model is a part of an encoder-decoder; a name, size or layer
-            does not exist; redraws are set for a map that is not random; or "auto" comes without texts, with texts
-            longer than the model takes, or with a model of several tasks, or texts come without "auto". The model is
-            then unchanged.
+        ValueError: the model is unchanged, because
+
+            * its attention cannot be swapped, or it is a part of an encoder-decoder;
+            * a part with a linear layer uses attention other than plain softmax(q·k), such as relative positions,
+              windows, score limits or sinks;
+            * it has its own feature maps, or masks pairs of tokens (a T-TA, a UniLM);
+            * a name, size or layer does not exist;
+            * redraws are set for a map that is not random;
+            * "auto" comes without texts, with texts longer than the model supports, or with a model of several tasks;
+            * texts come without "auto".
     """
     _check_model(model)
     _refuse_pair_masks(model)
@@ -98,14 +102,16 @@ def use_performer(
     found: dict[int, FeatureMap] = {}
     chosen: list[int] | None = None
     if texts is not None:
-        twin = twin_of(model)
-        replace_maps(twin, feature_map, num_features, norm, seed, redraw)
-        activate(twin)
+        trial = weight_sharing_copy(model)
+        replace_maps(trial, feature_map, num_features, norm, seed, redraw)
+        activate(trial)
         batches = batches_of(model, texts, tokenizer, max_length)
-        found, _ = calibrate_and_choose(twin, batches, threshold, False)
+        found, _ = calibrate_and_choose(trial, batches, threshold, False)
         chosen = sorted(found)
     elif layers is not None and not isinstance(layers, str):
-        chosen = checked({**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers})["layers"]
+        chosen = validate_settings({**_arguments(feature_map, num_features, norm, seed, redraw), "layers": layers})[
+            "layers"
+        ]
         if not chosen:  # "auto" may choose no layer, a caller may not
             count = len(attention_modules(model))
             raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got none")
@@ -176,23 +182,23 @@ def attach_maps(model: Any, settings: dict[str, Any], replace: bool = True) -> d
     The configuration is left alone: `use_performer` writes the settings, `activate` sets the implementation.
 
     Args:
-        replace: replace all maps. False is for a model under construction, which may be a part of another one whose
-            turn comes last: maps that would be created equal stay, and layers that the part lacks are no error.
+        replace: replace all maps. If False (the model is still being built and may be part of a larger one), keep maps
+            that would be identical and ignore layers that this part does not have.
 
     Raises:
         ValueError: wrong settings; fewer map names than layers; unknown number of heads or head_dim; or, with
-            `replace`, a model whose attention cannot be swapped, a part with a linear layer whose attention is more
-            than softmax of q . k, or layers that do not exist. The model is then unchanged.
+            `replace`, attention that cannot be swapped, a part with a linear layer that uses attention other than
+            plain softmax(q·k), or layers that do not exist. The model is then unchanged.
     """
     modules = list(attention_modules(model).values())
     if not modules and replace:
         raise ValueError(f"{type(model).__name__} has no attention that can be swapped")
-    settings = checked(settings)
+    settings = validate_settings(settings)
     layers = settings["layers"]
     if layers is None:
         chosen = set(range(len(modules)))
     elif replace:
-        chosen = _existing(layers, len(modules))
+        chosen = _resolve_layers(layers, len(modules))
     else:
         chosen = set(layers)
     if replace:
@@ -213,7 +219,7 @@ def attach_maps(model: Any, settings: dict[str, Any], replace: bool = True) -> d
             else:
                 setattr(new, UNFILLED, True)
             setattr(module, MAP_NAME, new.train(module.training))
-    # The parts too: they may be trained without the whole.
+    # Parts of the model are counted too, because they may be trained on their own.
     for part in model.modules():
         if part is model or isinstance(part, PreTrainedModel):
             count_steps(part)
@@ -236,8 +242,8 @@ def _create_map(module: nn.Module, number: int, settings: dict[str, Any]) -> Fea
     return created
 
 
-def _existing(layers: list[Any], count: int) -> set[int]:
-    """Layer numbers, negative ones counted from the end."""
+def _resolve_layers(layers: list[Any], count: int) -> set[int]:
+    """Return the layer numbers, resolving negative ones."""
     if any(not -count <= layer < count for layer in layers):
         raise ValueError(f"layers must be numbers of the model's {count} attention layers, from 0 on, got {layers}")
     return {layer % count for layer in layers}
@@ -273,7 +279,7 @@ def _set_implementation(config: Any, name: str) -> None:
 
 
 def parts_of(model: Any) -> list[Any]:
-    """All transformers models within a model, itself included."""
+    """Return every PreTrainedModel inside `model`, including itself."""
     return [part for part in model.modules() if isinstance(part, PreTrainedModel)]
 
 
@@ -283,7 +289,7 @@ def described_parts(model: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
     seen: set[int] = set()
     for part in parts_of(model):
         config = part.config
-        # Of several parts with one configuration, the outermost counts.
+        # If parts share a configuration, use the outermost.
         if id(config) in seen:
             continue
         seen.add(id(config))
@@ -292,7 +298,10 @@ def described_parts(model: Any) -> Iterator[tuple[Any, dict[str, Any] | None]]:
         if settings is not None and modules:
             linear = [module for module in modules if MAP_NAME in module._modules]
             configs = [getattr(module, "config", config) for module in linear] or [config]
-            yield config, described(settings, modules, any(one._attn_implementation == FAVOR for one in configs))
+            yield (
+                config,
+                settings_to_save(settings, modules, any(one._attn_implementation == FAVOR for one in configs)),
+            )
 
 
 def _arguments(feature_map: Any, num_features: Any, norm: Any, seed: Any, redraw: Any) -> dict[str, Any]:
@@ -314,7 +323,7 @@ def _check_model(model: Any) -> None:
 
 def _refuse_pair_masks(model: Any) -> None:
     for part in parts_of(model):
-        if getattr(part, "masks_pairs", False):
+        if getattr(part, "needs_pairwise_mask", False):
             raise ValueError(
                 f"linear attention cannot mask pairs of tokens, and {type(part).__name__} masks some of them (the "
                 "diagonal in a T-TA, later tokens in a UniLM): use another head or model"

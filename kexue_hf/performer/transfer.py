@@ -106,9 +106,9 @@ def transfer_attention(
         evaluate_every: steps between two points of the curve.
         new_start: whether to start from centroids of the keys of the first texts, instead of the current maps.
         rival: kind of map, calibrated, that a layer gets if it is closer to softmax than the trained one on two
-            batches
-            of the texts: low orders suit attention that is not peaked. None: no rival. There is also none if there is
-            too little text to calibrate it, or in a Performer BERT, whose layers all have the same kind of map.
+            batches of the texts: low orders suit attention that is not peaked. None: no rival. There is also none if
+            there is too little text to calibrate it, or in a Performer BERT, whose layers all have the same kind of
+            map.
         minutes: time limit for starting a step (the final evaluation comes on top); the rate decays by steps or time,
             whichever is further along. The number of steps then depends on the machine.
         collate: makes batches of tokenised texts, for example masked ones; by default they are only padded.

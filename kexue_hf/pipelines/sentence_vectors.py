@@ -21,7 +21,7 @@ from .finite_results import check_finite
 from .given_texts import all_texts
 from .own_tokenizer import check_tokenizer
 from .padding_leaks import padding_leaks
-from .text_windows import encode_texts, frame_of, room_in, windows
+from .text_windows import encode_texts, frame_of, window_capacity, windows
 
 
 def sentence_vectors(
@@ -136,9 +136,9 @@ def _rows(
     """Yield (number of the text, ids with special tokens, slice of the ids that count); nothing for an empty text."""
     check_tokenizer(model, tokenizer)
     frame = frame_of(tokenizer)
-    room = room_in(model, tokenizer, frame, max_length)
+    capacity = window_capacity(model, tokenizer, frame, max_length)
     for number, text in enumerate(encode_texts(tokenizer, texts)):
-        for window in windows(len(text.ids), room):
+        for window in windows(len(text.ids), capacity):
             if window.first < window.last:
                 shift = len(frame.before) - window.start
                 ids = [*frame.before, *text.ids[window.start : window.end], *frame.after]

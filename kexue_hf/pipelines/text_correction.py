@@ -41,7 +41,7 @@ from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
 from .protected_text import Protection
-from .text_windows import EncodedText, encode_texts, frame_of, room_in, windows
+from .text_windows import EncodedText, encode_texts, frame_of, window_capacity, windows
 
 _logger = logging.getLogger(__name__)
 # Chosen by benchmarks/tta_correction_constants.py for a small T-TA on SIGHAN's training set.
@@ -175,7 +175,7 @@ class Corrector:
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
         self._frame = frame_of(tokenizer)
-        self._room = room_in(model, tokenizer, self._frame, max_length)
+        self._capacity = window_capacity(model, tokenizer, self._frame, max_length)
         self._overlap = overlap
         self._protection = Protection([*_listed(protect), *getattr(tokenizer, "user_words", ())], known_words)
         self._confusion = candidate_source(candidates)
@@ -291,7 +291,7 @@ class Corrector:
             for index, (start, end) in zip(text.ids, text.offsets, strict=True)
         ]
         costs = self._protection.costs(text.text)
-        for window in windows(len(text.ids), self._room, self._overlap):
+        for window in windows(len(text.ids), self._capacity, self._overlap):
             places = [place for place in range(window.first, window.last) if replaceable[place]]
             if places:
                 ids = [*self._frame.before, *text.ids[window.start : window.end], *self._frame.after]

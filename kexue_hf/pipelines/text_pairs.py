@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from .text_windows import checked_length
+from .text_windows import resolve_max_length
 
 FIELDS = ("text_a", "text_b")
 
@@ -88,10 +88,10 @@ class PairFrame:
 
 
 def pair_frame_of(tokenizer: Any) -> PairFrame:
-    """Return the special tokens that the tokenizer puts around a pair.
+    """Return the special tokens that the tokenizer adds to a pair.
 
     Raises:
-        ValueError: the tokenizer takes no pairs, or puts special tokens into the middle of a text.
+        ValueError: the tokenizer does not support pairs, or inserts special tokens in the middle of a text.
     """
     for probe in ("a", "天", "1"):
         bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
@@ -110,8 +110,8 @@ def pair_frame_of(tokenizer: Any) -> PairFrame:
             segments = (kinds[0], kinds[1][0], kinds[2], kinds[3][0], kinds[4]) if types is not None else None
             return PairFrame(before, between, after, segments)
     raise ValueError(
-        "expected a tokenizer that puts special tokens only around and between two texts, got "
-        f"{type(tokenizer).__name__}: use another"
+        "expected a tokenizer that adds special tokens only around and between two texts, got "
+        f"{type(tokenizer).__name__}"
     )
 
 
@@ -121,7 +121,7 @@ def pair_length(model: Any, tokenizer: Any, frame: PairFrame, max_length: int | 
     Raises:
         ValueError: `max_length` has no room for a token of each text, or exceeds the model's limit.
     """
-    return checked_length(model, tokenizer, frame.shortest, max_length)
+    return resolve_max_length(model, tokenizer, frame.shortest, max_length)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
 from .given_texts import each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
-from .text_windows import EncodedText, Frame, encode_texts, frame_of, room_in, windows
+from .text_windows import EncodedText, Frame, encode_texts, frame_of, window_capacity, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,7 @@ class TextScore:
     text: the original text.
     tokens: the tokenizer's tokens.
     offsets: [start, end) of each token in the text, None for a special token around it; None if the tokenizer returns
-    no
-        offsets.
+        no offsets.
     log_probs: natural logarithms of p(token | all others).
     unknown: whether the vocabulary lacks this part of the text.
     windows: number of windows; 1 if the text fits into the model, 0 if there was nothing to score.
@@ -179,11 +178,11 @@ def score_encoded(
     frame = frame_of(tokenizer)
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
-    room = room_in(model, tokenizer, frame, max_length)
+    capacity = window_capacity(model, tokenizer, frame, max_length)
     rows = [
         row
         for owner, text in enumerate(encoded)
-        for row in _rows(owner, text, frame, room, overlap, include_specials)
+        for row in _rows(owner, text, frame, capacity, overlap, include_specials)
         if row.scored
     ]
     values: list[list[float]] = [[] for _ in rows]
@@ -201,9 +200,9 @@ def score_encoded(
 
 
 def _rows(
-    owner: int, text: EncodedText, frame: Frame, room: int, overlap: int | None, include_specials: bool
+    owner: int, text: EncodedText, frame: Frame, capacity: int, overlap: int | None, include_specials: bool
 ) -> Iterator[_Row]:
-    for window in windows(len(text.ids), room, overlap):
+    for window in windows(len(text.ids), capacity, overlap):
         ids = [*frame.before, *text.ids[window.start : window.end], *frame.after]
         shift = len(frame.before) - window.start
         scored = list(range(window.first + shift, window.last + shift))

@@ -73,10 +73,10 @@ def encode_texts(tokenizer: Any, texts: Iterable[str] | str) -> list[EncodedText
 
 
 def frame_of(tokenizer: Any) -> Frame:
-    """Return the special tokens that the tokenizer puts around a single text.
+    """Return the special tokens that the tokenizer adds to a single text.
 
     Raises:
-        ValueError: the tokens cannot be found, for example because the tokenizer puts some into the middle.
+        ValueError: the tokens cannot be found, for example because the tokenizer inserts some in the middle.
     """
     for probe in ("a", "天", "1"):
         bare = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
@@ -84,29 +84,26 @@ def frame_of(tokenizer: Any) -> Frame:
         for start in range(len(full) - len(bare) + 1 if bare else 0):
             if full[start : start + len(bare)] == bare:
                 return Frame(full[:start], full[start + len(bare) :])
-    raise ValueError(
-        "expected a tokenizer that puts special tokens only around a text, got "
-        f"{type(tokenizer).__name__}: use another"
-    )
+    raise ValueError(f"expected a tokenizer that adds special tokens only at the ends, got {type(tokenizer).__name__}")
 
 
-def longest_row(model: Any, tokenizer: Any) -> int:
-    """Return the default row length in tokens, special tokens included: the lower limit of model and tokenizer."""
+def default_max_length(model: Any, tokenizer: Any) -> int:
+    """Return the default `max_length`, the lower of the limits of model and tokenizer; it counts special tokens."""
     named = getattr(tokenizer, "model_max_length", None)
-    bounds = [bound for bound in (max_tokens(model), named) if bound is not None and 0 < bound < _VERY_LARGE]
+    bounds = [bound for bound in (position_limit(model), named) if bound is not None and 0 < bound < _VERY_LARGE]
     return min(bounds, default=_DEFAULT_LENGTH)
 
 
-def longest_possible(model: Any, tokenizer: Any) -> int:
+def max_length_limit(model: Any, tokenizer: Any) -> int:
     """Return the highest `max_length` allowed: the model's limit. The tokenizer's limit is only a default."""
-    bound = max_tokens(model)
+    bound = position_limit(model)
     if bound is not None:
         return bound
     unlimited = getattr(getattr(model, "config", None), "max_text_tokens", 0) is None
-    return _VERY_LARGE if unlimited else longest_row(model, tokenizer)
+    return _VERY_LARGE if unlimited else default_max_length(model, tokenizer)
 
 
-def max_tokens(model: Any) -> int | None:
+def position_limit(model: Any) -> int | None:
     """Return the number of positions of a model or configuration; None if unknown or unlimited."""
     config = getattr(model, "config", model)
     if hasattr(config, "max_text_tokens"):
@@ -123,49 +120,51 @@ def max_tokens(model: Any) -> int | None:
     return bound
 
 
-def room_in(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:
+def window_capacity(model: Any, tokenizer: Any, frame: Frame, max_length: int | None = None) -> int:
     """Return the number of text tokens that fit into a window: `max_length`, or the default length, minus the frame.
 
     Raises:
         ValueError: `max_length` has no room for a token, or exceeds the model's limit.
     """
-    return checked_length(model, tokenizer, len(frame) + 1, max_length) - len(frame)
+    return resolve_max_length(model, tokenizer, len(frame) + 1, max_length) - len(frame)
 
 
-def checked_length(model: Any, tokenizer: Any, shortest: int, max_length: int | None) -> int:
+def resolve_max_length(model: Any, tokenizer: Any, shortest: int, max_length: int | None) -> int:
     """Return `max_length`, or the default length of model and tokenizer.
 
     Raises:
         ValueError: `max_length` is below `shortest` or exceeds the model's positions.
     """
     if max_length is None:
-        return longest_row(model, tokenizer)
-    longest = longest_possible(model, tokenizer)
+        return default_max_length(model, tokenizer)
+    longest = max_length_limit(model, tokenizer)
     if not shortest <= max_length <= longest:
         raise ValueError(f"max_length must be from {shortest} to {longest} for this model, got {max_length}")
     return max_length
 
 
-def windows(length: int, room: int, overlap: int | None = None) -> Iterator[Window]:
-    """Yield windows of at most `room` tokens over a text of `length` tokens; one (perhaps empty) if the text fits.
+def windows(length: int, capacity: int, overlap: int | None = None) -> Iterator[Window]:
+    """Yield windows of at most `capacity` tokens over a text of `length` tokens.
+
+    There is a single window if the text fits, even if it is empty.
 
     Args:
-        overlap: minimum number of tokens that neighbouring windows share; by default half of `room`.
+        overlap: minimum number of tokens that neighbouring windows share; by default half of `capacity`.
 
     Raises:
-        ValueError: `room` is below 1, or `overlap` is not from 0 to `room` - 1.
+        ValueError: `capacity` is below 1, or `overlap` is not from 0 to `capacity` - 1.
     """
-    overlap = room // 2 if overlap is None else overlap
-    if room < 1 or not 0 <= overlap < room:
-        raise ValueError(f"overlap must be from 0 to {room - 1} for windows of {room} tokens, got {overlap}")
+    overlap = capacity // 2 if overlap is None else overlap
+    if capacity < 1 or not 0 <= overlap < capacity:
+        raise ValueError(f"overlap must be from 0 to {capacity - 1} for windows of {capacity} tokens, got {overlap}")
     start = first = 0
     while True:
-        end = min(start + room, length)
+        end = min(start + capacity, length)
         if end == length:
             yield Window(start, end, first, length)
             return
         # The last window begins earlier instead of being shorter.
-        following = min(start + room - overlap, length - room)
+        following = min(start + capacity - overlap, length - capacity)
         last = (following + end + 1) // 2
         yield Window(start, end, first, last)
         start, first = following, last
@@ -175,11 +174,11 @@ __all__ = [
     "EncodedText",
     "Frame",
     "Window",
-    "checked_length",
+    "default_max_length",
     "encode_texts",
     "frame_of",
-    "longest_row",
-    "max_tokens",
-    "room_in",
+    "position_limit",
+    "resolve_max_length",
+    "window_capacity",
     "windows",
 ]

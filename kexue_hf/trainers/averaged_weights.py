@@ -157,7 +157,7 @@ class EmaCallback(TrainerCallback):
         with self.averaged():
             save_model(output_dir, _internal_call)
         args = self._trainer.args
-        # Only into checkpoints, before `MarkingTrainer` marks them as complete; not into the final model.
+        # Only into checkpoints, before `AtomicCheckpointTrainer` marks them as complete; not into the final model.
         if (
             _internal_call
             and output_dir is not None

@@ -30,7 +30,7 @@ class LanguageAutoencodingCollator:
       shrinks as padding grows. Here, the loss is the mean over the predicted tokens.
 
     Args:
-        tokenizer: any tokenizer with a padding token; the collator keeps only numbers of it.
+        tokenizer: any tokenizer with a padding token; only its token ids are kept.
         pad_to_multiple_of: rounds the padded length up.
 
     Raises:
@@ -75,21 +75,19 @@ class WordMaskingCollator:
     Differences from transformers' `DataCollatorForLanguageModeling`:
 
     * Masking works on words: all tokens of a word are masked, replaced, kept, or not chosen together. Words come from
-    the
-      column `word_ids`, if there is one; otherwise a token that starts with ## belongs to the token before it.
+      the column `word_ids`, if there is one; otherwise a token that starts with ## belongs to the token before it.
     * A random replacement is never a special token.
     * The collator has no state. If a text has `row` and `epoch` (as from `kexue_hf.corpora.row_order`), its masks are
-    a
-      function of seed, epoch and row: they do not depend on batch, process, worker or resumption, and differ in each
+      a function of seed, epoch and row: they do not depend on batch, process, worker or resumption, and differ in each
       epoch. Otherwise, masks are a function of the seed and the whole batch: they do not depend on workers or
-      resumption, and differ in each epoch because shuffling composes other batches (unless there is only one text). A
-      held-out set, which is not shuffled, is masked equally in each evaluation.
+      resumption, and differ in each epoch because shuffling changes the batches (unless there is only one text). A
+      held-out set, which is not shuffled, gets the same masks in every evaluation.
 
     Args:
-        tokenizer: any tokenizer with a mask and a padding token; the collator keeps only numbers of it.
+        tokenizer: any tokenizer with a mask and a padding token; only its token ids are kept.
         probability: fraction of words to predict; at least one word of each text.
-        hidden: fraction of these words that become [MASK]. Half of the rest is replaced by random tokens, the other
-            half is kept (0.8 gives BERT's 80/10/10).
+        mask_fraction: fraction of these words that become [MASK]. Half of the rest is replaced by random tokens, the
+            other half is kept (0.8 gives BERT's 80/10/10).
         seed: seed of the random numbers.
         pad_to_multiple_of: rounds the padded length up.
 
@@ -107,7 +105,7 @@ class WordMaskingCollator:
         self,
         tokenizer: Any,
         probability: float = 0.15,
-        hidden: float = 0.8,
+        mask_fraction: float = 0.8,
         seed: int = 0,
         pad_to_multiple_of: int = 1,
     ) -> None:
@@ -116,12 +114,12 @@ class WordMaskingCollator:
                 "masking words needs a tokenizer with a mask token and a padding token, "
                 f"got mask_token={tokenizer.mask_token!r}, pad_token={tokenizer.pad_token!r}"
             )
-        for name, share in (("probability", probability), ("hidden", hidden)):
+        for name, share in (("probability", probability), ("mask_fraction", mask_fraction)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {share}")
         self.mask_token_id: int = tokenizer.mask_token_id
         self.pad_token_id: int = tokenizer.pad_token_id
-        self.probability, self.hidden, self.seed = probability, hidden, seed
+        self.probability, self.mask_fraction, self.seed = probability, mask_fraction, seed
         self.pad_to_multiple_of = pad_to_multiple_of
         size = len(tokenizer)
         self.is_special = np.zeros(size, dtype=bool)
@@ -172,32 +170,45 @@ class WordMaskingCollator:
     def _draws(
         self, generators: Iterable[np.random.Generator], words: np.ndarray, lengths: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the random numbers of each token, [batch, length]: lottery, fate, replacement.
+        """Return the random numbers of each token, [batch, length]: selection and replacement draw, replacement.
 
-        Lottery and fate are uniform and equal for all tokens of a word; the replacement is a token id.
+        The draws are uniform and equal for all tokens of a word; the replacement is a token id.
         """
-        lottery, fate, replacement = np.ones(words.shape), np.ones(words.shape), np.zeros(words.shape, dtype=np.int64)
+        selection_draw, replacement_draw, replacement = (
+            np.ones(words.shape),
+            np.ones(words.shape),
+            np.zeros(words.shape, dtype=np.int64),
+        )
         for row, (random, length) in enumerate(zip(generators, lengths, strict=True)):
             # The count depends on this text alone, so the batch does not affect its masks.
             own = words[row, :length]
             draws = random.random((2, own.max() + 2))
-            lottery[row, :length], fate[row, :length] = draws[:, own]
+            selection_draw[row, :length], replacement_draw[row, :length] = draws[:, own]
             places = (random.random(length) * len(self.replacements)).astype(np.int64)
             replacement[row, :length] = self.replacements[places]
-        return lottery, fate, replacement
+        return selection_draw, replacement_draw, replacement
 
     def _mask(
-        self, ids: np.ndarray, maskable: np.ndarray, lottery: np.ndarray, fate: np.ndarray, replacement: np.ndarray
+        self,
+        ids: np.ndarray,
+        maskable: np.ndarray,
+        selection_draw: np.ndarray,
+        replacement_draw: np.ndarray,
+        replacement: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return labels and masked ids for ids [batch, length] and each token's random numbers."""
-        lottery = np.where(maskable, lottery, np.inf)
-        lowest = lottery.min(axis=1, keepdims=True)
-        chosen = maskable & ((lottery < self.probability) | (lottery == lowest))
+        selection_draw = np.where(maskable, selection_draw, np.inf)
+        lowest = selection_draw.min(axis=1, keepdims=True)
+        chosen = maskable & ((selection_draw < self.probability) | (selection_draw == lowest))
         if self.probability == 0:
             chosen = np.zeros_like(chosen)
-        replaced_below = self.hidden + (1 - self.hidden) / 2
-        masked = np.where(chosen & (fate < self.hidden), self.mask_token_id, ids)
-        masked = np.where(chosen & (fate >= self.hidden) & (fate < replaced_below), replacement, masked)
+        replaced_below = self.mask_fraction + (1 - self.mask_fraction) / 2
+        masked = np.where(chosen & (replacement_draw < self.mask_fraction), self.mask_token_id, ids)
+        masked = np.where(
+            chosen & (replacement_draw >= self.mask_fraction) & (replacement_draw < replaced_below),
+            replacement,
+            masked,
+        )
         return np.where(chosen, ids, IGNORED), masked
 
 
@@ -213,11 +224,11 @@ def _continue_numbering(words: np.ndarray, types: np.ndarray) -> np.ndarray:
 class NextSegmentCollator(WordMaskingCollator):
     """[`WordMaskingCollator`] for models with both pre-training heads; takes the same arguments.
 
-    Word masking alone never trains [CLS]. It is then no summary of the text for a classifier, and a small model
-    pre-trained that way can be worse than random weights. So each text is cut in two, [CLS] A [SEP] B [SEP], half of
-    the batch's texts exchange their second parts, and [CLS] predicts which. (BERT draws its pairs when it prepares the
-    data; exchanging within the batch gives new pairs in every epoch at no cost. The exchange depends on the batch.
-    Unlike the masks, it changes with the number of processes or accumulated steps.)
+    Word masking alone does not train [CLS], so [CLS] does not represent the text for a classifier. A small model
+    pre-trained that way can be worse than random weights. Here, each text is cut in two, [CLS] A [SEP] B [SEP], the
+    second halves are permuted among half of the texts in the batch, and [CLS] predicts whether B follows A. (BERT
+    draws its pairs when it prepares the data; permuting within the batch gives new pairs in every epoch at no cost.
+    The pairs depend on the batch. Unlike the masks, they change with the number of processes or accumulated steps.)
 
     Takes texts of [CLS] ... [SEP] with `word_ids`, one id shorter than the model's longest input, and adds
     `token_type_ids` and `next_sentence_label` [batch]: 0 if B follows A, 1 if B is from another text.
@@ -276,7 +287,7 @@ class UniLmCollator:
       batches give the same loss as one batch.
 
     Args:
-        tokenizer: any tokenizer with [CLS], [SEP] and a padding token; the collator keeps only numbers of it.
+        tokenizer: any tokenizer with [CLS], [SEP] and a padding token; only its token ids are kept.
         max_length: tokens per row, special tokens included.
         max_target_length: maximum number of target tokens, without [SEP]. A target that was cut gets no [SEP], so that
             the model does not learn to stop there. None: a long target is an error only if it leaves no room for a

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from kexue_hf.corpora.row_order import Batches, Share, Stream, Table
 from kexue_hf.errors import InputError
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer
 
 
 def shard(model: nn.Module, plugin: Any, device: torch.device) -> None:
@@ -63,8 +63,8 @@ class TableLoader(DataLoader):
         batches.set_epoch(epoch)
 
 
-class OrderedTrainer(MarkingTrainer):
-    """A [`MarkingTrainer`] for rows of tokens; arguments as there, except:
+class OrderedTrainer(AtomicCheckpointTrainer):
+    """An [`AtomicCheckpointTrainer`] for rows of tokens; arguments as there, except:
 
     Args:
         train_dataset: a [`Table`] or a [`Stream`]. `args.train_sampling_strategy` sets the order of a table: random,
@@ -94,6 +94,16 @@ class OrderedTrainer(MarkingTrainer):
         if self.is_fsdp_enabled and not isinstance(self.model, FSDPModule):
             shard(self.model, self.accelerator.state.fsdp_plugin, self.args.device)
         return super().create_optimizer(*arguments, **options)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # fully_shard replaces the model's class, and transformers copies the file of the class into the folder.
+        model: Any = self.accelerator.unwrap_model(self.model)
+        sharded = type(model)
+        model.__class__ = next(base for base in sharded.__mro__ if not issubclass(base, FSDPModule))
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            model.__class__ = sharded
 
     def get_train_dataloader(self) -> DataLoader:
         loading = {
@@ -129,9 +139,9 @@ class OrderedTrainer(MarkingTrainer):
             "kind of data": type(self.train_dataset).__name__,
         }
         # Attributes of our collators; others may lack them.
-        for name in ("seed", "probability", "hidden"):
+        for fact, name in (("seed", "seed"), ("probability", "probability"), ("hidden", "mask_fraction")):
             if hasattr(self.data_collator, name):
-                facts[f"mask {name}"] = getattr(self.data_collator, name)
+                facts[f"mask {fact}"] = getattr(self.data_collator, name)
         if isinstance(self.train_dataset, Table):
             facts["rows"] = len(self.train_dataset)
             if self.args.length_column_name in self.train_dataset.data.column_names:

@@ -26,7 +26,7 @@ from kexue_hf.trainers.policy_objective import (
 )
 from kexue_hf.trainers.rewards import SetReward
 from kexue_hf.trainers.sampled_texts import SampledTexts, joined_rows, sample_texts, text_log_probabilities
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class PolicyGradientOptions:
                 raise InputError(f"{name} must be 0 or more and finite, got {value}")
 
 
-class PolicyGradientTrainer(MarkingTrainer):
-    """A [`MarkingTrainer`] that maximises the expected reward of a model's predictions, instead of a loss.
+class PolicyGradientTrainer(AtomicCheckpointTrainer):
+    """A [`AtomicCheckpointTrainer`] that maximises the expected reward of a model's predictions, instead of a loss.
 
     For models that classify texts or tokens, with any number of labels, and with `max_new_tokens` for UniLM and causal
     language models that write. Start from a model that was trained with an ordinary loss: a model that is hardly ever

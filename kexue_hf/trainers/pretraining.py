@@ -16,7 +16,7 @@ from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
 from kexue_hf.corpora.row_order import Stream, Table
 from kexue_hf.errors import InputError
-from kexue_hf.pipelines.text_windows import max_tokens
+from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import check_model, one_line_errors, remove_checkpoints
 from kexue_hf.trainers.held_out_figures import guesses_and_losses, held_out_figures
 from kexue_hf.trainers.ordered_trainer import OrderedTrainer, seed_of, share_of
@@ -24,7 +24,7 @@ from kexue_hf.trainers.pretraining_options import PretrainingOptions, check_pret
 from kexue_hf.trainers.selected_logits import compute_masked_logits_only
 from kexue_hf.trainers.training_script import print_figures, write_report
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, restart_reason, write_whole
-from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus
+from kexue_hf.vocabulary.corpus_counts import CorpusCounts, count_corpus
 
 
 def freeze_unused_bias(model: nn.Module) -> None:
@@ -145,7 +145,7 @@ class Pretraining:
         options, changes = self.options, self.attention_options()
         if options.dropout is not None:
             changes |= {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
-        positions = max_tokens(config)
+        positions = position_limit(config)
         if positions is not None and options.max_length > positions:
             raise InputError(
                 f"--max_length must be at most {positions}, the number of positions of {options.model}, got "

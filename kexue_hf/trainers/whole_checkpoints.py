@@ -3,7 +3,7 @@
 A process that is killed while it writes leaves a folder `checkpoint-N` that looks like any other, and transformers'
 `get_last_checkpoint` picks it. Here, a checkpoint is complete only if it holds `progress.json`, which is written
 atomically after all processes have written their parts. Older checkpoints are deleted (`save_total_limit`) only after
-that, so at any moment one checkpoint is complete. The final model is written into a folder of its own, from which each
+that, so at any moment one checkpoint is complete. The final model is written into a separate folder, from which each
 finished file is moved.
 """
 
@@ -23,7 +23,7 @@ _CONFIGURATIONS = ("config.json", "adapter_config.json")
 _SAVING, _REMOVING = ".saving", ".removing"
 
 
-class MarkingTrainer(Trainer):
+class AtomicCheckpointTrainer(Trainer):
     """[`Trainer`] that marks its checkpoints as complete and resumes only from complete ones.
 
     Takes the arguments of `Trainer`, and:
@@ -179,4 +179,4 @@ def check_same_facts(facts: dict[str, Any], recorded: dict[str, Any], checkpoint
             )
 
 
-__all__ = ["MarkingTrainer", "check_same_facts", "last_whole_checkpoint", "restart_reason", "write_whole"]
+__all__ = ["AtomicCheckpointTrainer", "check_same_facts", "last_whole_checkpoint", "restart_reason", "write_whole"]

@@ -69,7 +69,7 @@ def test_texts_are_corrected_in_order(folder: Path, capsys, tmp_path: Path) -> N
 def test_line_n_of_the_output_belongs_to_line_n_of_the_input(
     form: str, to: str, folder: Path, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_MASKED_AT_ONCE", 4)  # several chunks
+    monkeypatch.setattr("kexue_hf.cli.text_input._TEXTS_MASKED_AT_ONCE", 4)  # several chunks
     path, options = tmp_path / f"texts.{form}", ["--threshold", THRESHOLD]
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -124,7 +124,7 @@ def test_line_breaks_within_a_text_become_spaces(folder: Path, capsys, tmp_path:
 
 
 def test_evaluation_equals_the_metrics(folder: Path, capsys, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_MASKED_AT_ONCE", 3)
+    monkeypatch.setattr("kexue_hf.cli.text_input._TEXTS_MASKED_AT_ONCE", 3)
     rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
     (tmp_path / "pairs.jsonl").write_text("\n".join([rows[0], "", *rows[2:]]) + "\n", encoding="utf-8")
     command = [folder, "--file", tmp_path / "pairs.jsonl", "--evaluate", "--threshold", THRESHOLD]

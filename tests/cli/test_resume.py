@@ -15,7 +15,7 @@ import torch
 from kexue_hf import WoBertTokenizer
 from kexue_hf.cli import embed as cli_embed
 from kexue_hf.cli import match as cli_match
-from kexue_hf.cli import model_loading, text_io
+from kexue_hf.cli import model_loading, run_facts, text_input
 from kexue_hf.cli import score as cli_score
 from kexue_hf.cli.main import main
 from kexue_hf.files.resumable_results import ResumableResults
@@ -61,7 +61,7 @@ COMMANDS = {
 def _small_chunks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
     for module, name in (
-        (text_io, "_TEXTS_AT_ONCE"),
+        (text_input, "_TEXTS_AT_ONCE"),
         (cli_score, "_LISTS_AT_ONCE"),
         (cli_embed, "_TEXTS_AT_ONCE"),
         (cli_match, "_PAIRS_AT_ONCE"),
@@ -278,8 +278,8 @@ def test_the_segmenter_and_the_commit_are_part_of_the_facts(
     config = SimpleNamespace(name_or_path="org/model", _commit_hash="abc")
     model = SimpleNamespace(config=config, device=torch.device("cuda:1"), dtype=torch.float16)
     facts = {"device": "cuda", "dtype": "float16", "commit": "abc", "segmenter": f"{installed} 1.2"}
-    assert text_io._facts_of_loaded(model, tokenizer) == facts
-    assert text_io._facts_of_loaded(model, None) == {**facts, "segmenter": None}
+    assert run_facts.loaded_model_facts(model, tokenizer) == facts
+    assert run_facts.loaded_model_facts(model, None) == {**facts, "segmenter": None}
 
 
 @pytest.mark.parametrize(

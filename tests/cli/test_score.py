@@ -76,7 +76,7 @@ def test_texts_are_scored_in_order(kind: str, folders, capsys, tmp_path: Path) -
 def test_line_n_of_the_output_belongs_to_line_n_of_the_input(
     form: str, folders, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kexue_hf.cli.text_io._TEXTS_AT_ONCE", 4)  # several chunks
+    monkeypatch.setattr("kexue_hf.cli.text_input._TEXTS_AT_ONCE", 4)  # several chunks
     path, options = tmp_path / f"texts.{form}", []
     content = "".join(f"{line}\n" for line in LINES).encode()
     if form == "txt":
@@ -291,8 +291,8 @@ def test_the_bar_counts_batches_and_is_cleared_before_each_result(
     shown: str, folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "texts.txt").write_text("今天\n" * 40, encoding="utf-8")
-    monkeypatch.setattr("kexue_hf.cli.text_io._BAR_AFTER", 0)
-    monkeypatch.setattr("kexue_hf.cli.text_io._BAR_EVERY", 0)
+    monkeypatch.setattr("kexue_hf.cli.result_output._BAR_AFTER", 0)
+    monkeypatch.setattr("kexue_hf.cli.result_output._BAR_EVERY", 0)
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setattr(sys, "stdout", screen if shown == "terminal" else io.StringIO())

@@ -19,7 +19,7 @@ from kexue_hf.conversion.extend import extend
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import CheckpointError, InputError, KexueError
 from kexue_hf.models.wobert.vocabulary_wobert import VocabularyMismatchWarning
-from kexue_hf.vocabulary import pairing
+from kexue_hf.vocabulary import tokenizer_check
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 
 FORMS = ("safetensors", "bin", "old_bin", "half_bin")
@@ -108,7 +108,7 @@ def test_added_tokens_padding_and_casing_are_kept(tmp_path: Path) -> None:
     loaded = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert loaded.convert_tokens_to_ids(["<NUM>", "a b"]) == [340, 341] and not loaded.do_lower_case
     assert len(loaded) == 342 and examine_folder(tmp_path / "out") == []
-    assert pairing.check_pairing(AutoModelForPreTraining.from_pretrained(tmp_path / "out"), loaded) == []
+    assert tokenizer_check.check_pairing(AutoModelForPreTraining.from_pretrained(tmp_path / "out"), loaded) == []
     assert loaded("<NUM>a b", add_special_tokens=False)["input_ids"] == [340, 341]
     tokenizer = BertTokenizer(str(source / "vocab.txt"))
     tokenizer.add_tokens(["<NUM>"])
@@ -189,7 +189,7 @@ def test_unreadable_folders_give_one_line(damage: Callable[[Path], object], mess
 
 def test_folders_that_need_no_conversion_are_refused(tmp_path: Path) -> None:
     convert(GOLDEN / "wobert_tf_ckpt", tmp_path / "ours")
-    with pytest.raises(CheckpointError, match="it is a HuggingFace folder already"):
+    with pytest.raises(CheckpointError, match="already converted; load it with from_pretrained"):
         convert(tmp_path / "ours", tmp_path / "out")
     with pytest.raises(InputError, match=r"is a character BERT, .*kexue-hf extend"):
         convert(a_character_bert(tmp_path / "in"), tmp_path / "out")
@@ -217,15 +217,15 @@ def test_doctor_and_pairing_report_words_with_a_character_tokenizer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = community("wobert_tf_ckpt", tmp_path / "in")
-    monkeypatch.setattr(pairing, "WORDS_OF_A_WORD_MODEL", 20)
+    monkeypatch.setattr(tokenizer_check, "WORDS_OF_A_WORD_MODEL", 20)
     (problem,) = examine_folder(source)
     assert "Chinese words, and its tokenizer cuts Chinese text into characters: kexue-hf convert" in problem
     tokenizer = AutoTokenizer.from_pretrained(source)
     assert type(tokenizer).__name__ == "BertTokenizer"
     model = AutoModelForPreTraining.from_pretrained(source)
     with pytest.warns(VocabularyMismatchWarning, match="kexue-hf convert FOLDER OUTPUT"):
-        assert pairing.check_pairing(model, tokenizer)
+        assert tokenizer_check.check_pairing(model, tokenizer)
     characters = a_character_bert(tmp_path / "other")
     with pytest.raises(InputError, match="model_type is 'bert'"):
         examine_folder(characters)
-    assert pairing.check_pairing(model, AutoTokenizer.from_pretrained(characters)) == []
+    assert tokenizer_check.check_pairing(model, AutoTokenizer.from_pretrained(characters)) == []

@@ -36,12 +36,12 @@ from kexue_hf.conversion.derived_weights import ExtendedWeights
 from kexue_hf.conversion.extend import extend, extend_source
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.formats.weight_source import BY_NAME, StoredTensor, WeightSource
-from kexue_hf.conversion.opened_source import open_original
+from kexue_hf.conversion.open_source import open_original
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, OutputError
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS
-from kexue_hf.vocabulary.counting import dictionary_frequencies
-from kexue_hf.vocabulary.extending import keep_tokens, speller
+from kexue_hf.vocabulary.corpus_counts import dictionary_frequencies
+from kexue_hf.vocabulary.vocabulary_files import SPECIAL_TOKENS
+from kexue_hf.vocabulary.word_selection import keep_tokens, speller
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 from tests.fresh_process import run_elsewhere
 
@@ -418,7 +418,8 @@ def test_rows_without_a_token(rows, bert, tmp_path):
         assert note == "127 rows of the source's embeddings without a token were left out"
     else:
         with pytest.raises(
-            ConversionError, match="has 243 tokens, the model has embeddings for 371, more than padding explains"
+            ConversionError,
+            match="has 243 tokens, the model has embeddings for 371, the difference is too large to be padding",
         ):
             extend(source, tmp_path / "out", words=3)
         fingerprint = source_vocabulary("", {token: n for n, token in enumerate(lines("vocab.txt"))}).fingerprint

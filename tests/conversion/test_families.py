@@ -17,7 +17,7 @@ from kexue_hf.conversion.export import export
 from kexue_hf.conversion.families import convertible, load_weight_map
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.verify import verify
-from kexue_hf.conversion.weight_table import expand
+from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.errors import ConversionError, KexueError
 from kexue_hf.models.nezha.attention_nezha import sinusoid_table
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy
@@ -181,18 +181,18 @@ def test_a_changed_derived_weight_is_found(roformer: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("family", convertible())
 def test_the_tables_of_a_family_are_consistent(family: str) -> None:
-    table = load_weight_map(family)
-    assert family == table.FAMILY
-    tensorflow = {target for target, _ in table.TENSORFLOW.values()}
-    keras = [target for row in (*table.KERAS.values(), table.KERAS_HEAD) for _, target, _ in row]
-    assert len(set(keras)) == len(keras) and set(keras) <= set(table.PARAMETERS)
-    assert set(table.PARAMETERS) in (tensorflow, set(keras) - tensorflow)
-    assert set(table.KERAS_NUMBERED) <= set(table.KERAS)
-    parts = {part for part, _ in table.PARAMETERS.values()}
-    assert {part for needed, _ in table.ARCHITECTURES for part in needed} <= parts
-    assert table.ARCHITECTURES[-1][0] == frozenset()
-    assert set(table.CONFIG_REQUIRED).isdisjoint(table.CONFIG_OPTIONAL)
-    assert set(table.CONFIG_TELLING).isdisjoint(table.CONFIG_OFF)
+    weight_map = load_weight_map(family)
+    assert family == weight_map.FAMILY
+    tensorflow = {target for target, _ in weight_map.TENSORFLOW.values()}
+    keras = [target for row in (*weight_map.KERAS.values(), weight_map.KERAS_HEAD) for _, target, _ in row]
+    assert len(set(keras)) == len(keras) and set(keras) <= set(weight_map.PARAMETERS)
+    assert set(weight_map.PARAMETERS) in (tensorflow, set(keras) - tensorflow)
+    assert set(weight_map.KERAS_NUMBERED) <= set(weight_map.KERAS)
+    parts = {part for part, _ in weight_map.PARAMETERS.values()}
+    assert {part for needed, _ in weight_map.ARCHITECTURES for part in needed} <= parts
+    assert weight_map.ARCHITECTURES[-1][0] == frozenset()
+    assert set(weight_map.CONFIG_REQUIRED).isdisjoint(weight_map.CONFIG_OPTIONAL)
+    assert set(weight_map.CONFIG_TELLING).isdisjoint(weight_map.CONFIG_OFF)
 
 
 @pytest.mark.parametrize(("case", "family"), [("wonezha_tf_ckpt", "nezha"), ("roformer_tf_ckpt", "roformer")])
@@ -204,12 +204,12 @@ def test_the_model_has_exactly_these_parameters(case: str, family: str, tmp_path
     report = convert(GOLDEN / case, tmp_path / "out")
     module = transformers if family == "roformer" else kexue_hf
     model = getattr(module, report.architecture).from_pretrained(tmp_path / "out")
-    table = load_weight_map(family)
+    weight_map = load_weight_map(family)
     with SafetensorsFile(tmp_path / "out" / "model.safetensors") as weights:
         stored = {name: tensor.shape for name, tensor in weights.tensors.items()}
-    own = {name: tuple(value.shape) for name, value in model.named_parameters() if name not in table.TWINS}
+    own = {name: tuple(value.shape) for name, value in model.named_parameters() if name not in weight_map.TWINS}
     assert own == stored
-    assert set(stored) <= {*expand(table.PARAMETERS, {"num_hidden_layers": 3}), *table.DERIVED_SAVED}
+    assert set(stored) <= {*expand(weight_map.PARAMETERS, {"num_hidden_layers": 3}), *weight_map.DERIVED_SAVED}
 
 
 @pytest.mark.parametrize("case", ["wonezha_tf_ckpt", "roformer_tf_ckpt"])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kexue_hf.conversion.opened_source import open_original
+from kexue_hf.conversion.open_source import open_original
 from kexue_hf.errors import CheckpointError, KexueError
 from tests.conversion.checkpoints import GOLDEN, golden_copy, masked, read_all
 

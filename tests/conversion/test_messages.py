@@ -91,7 +91,7 @@ def main_ok(capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
     capsys.readouterr()
 
 
-@pytest.mark.parametrize(("kind", "advice"), [("bert", "kexue-hf convert makes a WoBERT of one"), ("gpt2", "")])
+@pytest.mark.parametrize(("kind", "advice"), [("bert", "kexue-hf convert turns one with WoBERT"), ("gpt2", "")])
 @pytest.mark.parametrize("command", ["export", "verify"])
 def test_a_foreign_folder(
     kind: str, advice: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -25,9 +25,9 @@ from kexue_hf.conversion.families import load_weight_map
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.source import language_of, source_vocabulary
 from kexue_hf.conversion.verify import verify
-from kexue_hf.conversion.weight_table import expand
+from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.models.tta import weight_map_tta as table
+from kexue_hf.models.tta import weight_map_tta as weight_map
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy, read_all
 
 CASE = GOLDEN / "tta_tf_ckpt"
@@ -139,10 +139,10 @@ def test_the_model_has_exactly_these_parameters(converted: Path) -> None:
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     with SafetensorsFile(converted / "model.safetensors") as weights:
         stored = {name: tensor.shape for name, tensor in weights.tensors.items()}
-    own = {name: tuple(value.shape) for name, value in model.named_parameters() if name not in table.TWINS}
+    own = {name: tuple(value.shape) for name, value in model.named_parameters() if name not in weight_map.TWINS}
     assert own == stored
     classifier = {"classifier.weight", "classifier.bias"}
-    assert set(stored) == set(expand(table.PARAMETERS, {"num_hidden_layers": 3})) - classifier
+    assert set(stored) == set(expand(weight_map.PARAMETERS, {"num_hidden_layers": 3})) - classifier
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_the_model_has_exactly_these_parameters(converted: Path) -> None:
 )
 def test_the_card_names_the_language_of_the_vocabulary(tokens: list[str], language: str | None) -> None:
     ids = {token: index for index, token in enumerate([*SPECIAL, *tokens])}
-    assert language_of(source_vocabulary("", ids, table=load_weight_map("tta"))) == language
+    assert language_of(source_vocabulary("", ids, weight_map=load_weight_map("tta"))) == language
 
 
 def test_the_language_option(tmp_path: Path) -> None:

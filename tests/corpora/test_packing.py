@@ -7,8 +7,8 @@ import pytest
 from kexue_hf import TtaTokenizer, WoBertTokenizer
 from kexue_hf.corpora.packing import FullRows, Segments, split_segments
 from kexue_hf.errors import InputError
-from kexue_hf.vocabulary.building import build_vocabulary
-from kexue_hf.vocabulary.counting import CorpusCounts
+from kexue_hf.vocabulary.corpus_counts import CorpusCounts
+from kexue_hf.vocabulary.vocabulary_files import build_vocabulary
 
 SENTENCES = [
     "实验结果表明，该方法是有效的。",

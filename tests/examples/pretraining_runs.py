@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from examples import pretrain_mlm, pretrain_tta
-from kexue_hf.vocabulary.building import SPECIAL_TOKENS, TTA_SPECIAL_TOKENS, save_vocabulary
+from kexue_hf.vocabulary.vocabulary_files import SPECIAL_TOKENS, TTA_SPECIAL_TOKENS, save_vocabulary
 
 SENTENCES = [
     "实验结果表明，该方法是有效的。",

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -24,8 +24,8 @@ from kexue_hf import (
     WoBertTokenizer,
 )
 from kexue_hf.models.performer_bert import modeling_performer_bert
-from kexue_hf.vocabulary.building import build_vocabulary
-from kexue_hf.vocabulary.counting import count_corpus
+from kexue_hf.vocabulary.corpus_counts import count_corpus
+from kexue_hf.vocabulary.vocabulary_files import build_vocabulary
 
 ROWS = [
     {"text": f"{word}{number}次", "label": label}
@@ -201,10 +201,39 @@ def test_an_unknown_held_out_label_is_named(encoder, tmp_path, capsys):
     assert "label '中' does not occur in" in capsys.readouterr().err
 
 
-def test_macro_f1_is_the_mean_over_classes():
-    predicted, expected = np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0])
-    # class 0: 2 * 1 / (2 + 2); class 1: 2 * 2 / (3 + 3); class 2 does not occur
-    assert script.measures(predicted, expected, 3) == {"accuracy": 0.6, "macro_f1": pytest.approx((0.5 + 2 / 3) / 2)}
+def test_a_loss_for_uneven_classes_and_its_rule_are_saved(encoder, tmp_path):
+    train = write_jsonl(tmp_path / "train.jsonl", [*ROWS, *[row for row in ROWS if row["label"] == ROWS[0]["label"]]])
+    chosen = [
+        "--loss=logit_adjusted",
+        "--loss_option=tau=0.5",
+        "--decision_rule=prior_adjusted",
+        f"--eval_file={train}",
+    ]
+    script.main(arguments(encoder, train, tmp_path / "out", "--max_steps=2", f"--report={tmp_path / 'x'}", *chosen))
+    figures = json.loads((tmp_path / "x").read_text())
+    config = AutoConfig.from_pretrained(tmp_path / "out")
+    assert config.decision_rule == {"rule": "prior_adjusted", "tau": 1.0}
+    assert sum(config.class_prior) == figures["train_rows"] and len(set(config.class_prior)) > 1
+    assert {"accuracy", "balanced_accuracy", "macro_f1", "worst_recall"} <= set(figures)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loss=hinge"], "the loss must be one of cross_entropy"),
+        (["--loss=focal", "--loss_option=gamma"], "one of these keys: gamma, weight; got 'gamma'"),
+        (
+            ["--loss=focal", "--loss_option=weight=1,2,3,4,5,6,7"],
+            "weight must be 2 numbers, one for each class, got 7",
+        ),
+    ],
+)
+def test_a_wrong_loss_is_one_line(encoder, tmp_path, capsys, options, message):
+    train = write_jsonl(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(SystemExit):
+        script.main(arguments(encoder, train, tmp_path / "out", *options))
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
 
 
 @pytest.mark.parametrize("option", ["--unknown_option", "--unknown_option=3", "--max_steps=-1.5e3"])

@@ -114,7 +114,8 @@ def test_the_code_in_the_card_runs(trained: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(encoder, contest, tmp_path, capsys):
-    options = ["--max_steps=8", "--save_strategy=steps", "--save_steps=3", "--loss=focal", "--class_weights=balanced"]
+    options = ["--max_steps=8", "--save_strategy=steps", "--save_steps=3", "--loss=focal"]
+    options += ["--loss_option=weight=inverse"]
     options += ["--save_total_limit=5", "--gradient_accumulation_steps=2", "--batch_size=4"]
     out = tmp_path / "out"
     script.main(arguments(encoder, contest, out, *options))
@@ -145,7 +146,7 @@ def test_a_matcher_keeps_its_tasks(trained, tmp_path, capsys):
     old = tmp_path / "out" / "checkpoint-7"
     old.mkdir(parents=True)
     options = ["--max_steps=1", "--save_strategy=no", "--ema_decay=0", "--learning_rate=0", "--batch_size=4"]
-    chosen = ["--loss=focal", "--class_weights", "1", "3", "--max_train_rows=4", "--overwrite"]
+    chosen = ["--loss=focal", "--loss_option", "weight=1,3", "--max_train_rows=4", "--overwrite"]
     report = tmp_path / "report.json"
     script.main(arguments(tmp_path / "half", rows, old.parent, *options, *chosen, f"--report={report}"))
     again = ClnMatcherForSequenceClassification.from_pretrained(old.parent)
@@ -189,9 +190,9 @@ def test_the_longer_text_is_cut(encoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--loss=dice"], "the loss must be one of cross_entropy, focal, got 'dice'"),
-        (["--class_weights", "1"], "class weights must be two numbers above 0, got 1.0"),
-        (["--class_weights", "much", "1"], "--class_weights must be balanced or two numbers, got much 1"),
+        (["--loss=hinge"], "the loss must be one of cross_entropy, focal,"),
+        (["--loss_option=weight=much"], "weight must be a number, or numbers with commas between, or one of inverse"),
+        (["--loss_option=gamma=3"], "options of the loss cross_entropy are key=value with one of these keys: weight"),
         (["--ema_decay=2"], "--ema_decay must be from 0 to 1, got 2.0"),
         (["--max_length=5"], "max_length must be from 6 to 16 for this model, got 5"),
         (["--pooling=max"], "pooling must be 'mean' or 'cls', got 'max'"),
@@ -212,7 +213,6 @@ def test_the_longer_text_is_cut(encoder):
         (["--eval_do_concat_batches=False"], "--eval_do_concat_batches has no effect here: F1"),
         (["--label_names", "label"], "--label_names has no effect here: the labels are labels, task_ids"),
         (["--label_smoothing_factor=0.1"], "--label_smoothing_factor has no effect here: the loss is"),
-        (["--focal_gamma=3"], "--focal_gamma has no effect here: it needs --loss focal; leave it out"),
         (["--resume_from_checkpoint=x"], "--resume_from_checkpoint has no effect here: leave it out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -240,6 +240,14 @@ def test_two_processes_equal_one_for_a_tta(text, two_processes, tmp_path):
         assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
+def test_a_sharded_model_is_saved_with_its_own_code(two_processes):
+    for folder in (two_processes["sharded"], two_processes["sharded"] / "checkpoint-10"):
+        files = {path.name for path in folder.glob("*.py")}
+        assert "modeling_wobert.py" in files and not [name for name in files if "fsdp" in name]
+        config = json.loads((folder / "config.json").read_text())
+        assert config["auto_map"]["AutoModelForMaskedLM"] == "modeling_wobert.WoBertForMaskedLM"
+
+
 def test_ddp_needs_no_search_for_unused_parameters(text, two_processes):
     alone = two_processes["untied"].with_name("untied, alone")
     pretrain_tta.main(untied(text, alone, *LONG, "--batch_size=8"))

@@ -16,7 +16,7 @@ from transformers import (
 
 from examples import pretrain_mlm, pretrain_tta
 from kexue_hf import NezhaConfig, NezhaForMaskedLM, TtaConfig, TtaForMaskedLM, TtaTokenizer
-from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
+from kexue_hf.vocabulary.vocabulary_files import TTA_SPECIAL_TOKENS
 from tests.examples import pretraining_runs
 from tests.examples.pretraining_runs import arguments, write_text
 
@@ -194,7 +194,7 @@ def test_resuming_another_network_is_refused(text, tmp_path, capsys, given):
             "a new model cannot be created: expected a vocabulary size of at least",
         ),
         (["--vocabulary={wobert}"], "a new model cannot be created: the vocabulary of "),
-        (["--attention=flash_attention_2"], "a new model cannot be created: flash attention takes no mask of"),
+        (["--attention=flash_attention_2"], "a new model cannot be created: flash attention does not support a"),
         (["--max_length=2"], "--max_length must be at least 3, for a token and those around it"),
         (["--model=nonexist"], "--model nonexist cannot be used: "),
         (["--mask_probability=0.2"], "wrong options: "),

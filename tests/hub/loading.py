@@ -42,7 +42,7 @@ def encodings(tokenizer: Any, texts: Texts) -> Any:
 
 
 def count_a_step(model: Any) -> None:
-    """A copy of Performer BERT on the Hub must count optimiser steps for its redraws as well."""
+    """A copy of Performer BERT on the Hub must count optimizer steps for its redraws as well."""
     model.train()
     torch.optim.AdamW(model.parameters(), lr=0.0, fused=True).step()
     counts = [int(count) for name, count in model.named_buffers() if name.endswith("favor_map.steps")]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import kexue_hf
-from kexue_hf.integrations import import_finder, pairing
+from kexue_hf.integrations import import_finder, tokenizer_check_hooks
 from kexue_hf.integrations.auto_classes import AUTO_CLASSES, MODEL_TYPES
 from kexue_hf.integrations.hook_table import HOOKS
 from kexue_hf.integrations.hooks import TRIED, Hook, IntegrationWarning, Losses, run_hooks
@@ -325,7 +325,7 @@ def test_a_defect_of_ours_is_told_with_its_traceback() -> None:
 def test_attributes_of_instances() -> None:
     """A Trainer without `processing_class` is made all the same."""
     theirs = type("Trainer", (), {"__module__": "transformers.trainer", "__init__": lambda self: None})
-    pairing.check_after_init(theirs, "processing_class", pairing.drop_optional_labels)
+    tokenizer_check_hooks.check_after_init(theirs, "processing_class", tokenizer_check_hooks.drop_optional_labels)
     with pytest.warns(
         IntegrationWarning, match=r"has no transformers\.trainer\.Trainer\.model .*belong together"
     ) as caught:
@@ -334,4 +334,4 @@ def test_attributes_of_instances() -> None:
     trainer = theirs.__new__(theirs)
     trainer.model = types.SimpleNamespace(optional_label_names=["labels"])
     with pytest.warns(IntegrationWarning, match=r"has no transformers\.trainer\.Trainer\.args .*optional labels"):
-        pairing.drop_optional_labels(trainer)
+        tokenizer_check_hooks.drop_optional_labels(trainer)

@@ -66,6 +66,7 @@ OVERRIDDEN: dict[str, str] = {
     "tokenization_utils_tokenizers.TokenizersBackend.update_post_processor": "",
     "trainer.Trainer.__init__": "model args",
     "trainer.Trainer._run_epoch": "",
+    "trainer.Trainer._save": "output_dir state_dict",
     "trainer.Trainer._save_checkpoint": "",
     "trainer.Trainer.save_model": "output_dir _internal_call",
     "trainer.Trainer.compute_loss": "model inputs return_outputs num_items_in_batch",

@@ -55,7 +55,7 @@ BAD_CONFIGURATIONS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({**TASKS, "task_embedding_size": 0}, "at least 1, got 3 and 0"),
         ({"position_embedding_type": "relative_key"}, "must be 'rotary' or 'absolute', got 'relative_key'"),
         ({"pooling": "pooler"}, "must be 'mean' or 'cls', got 'pooler'"),
-        ({**TASKS, "conditional": False}, "has one task, got 3"),
+        ({**TASKS, "conditional": False}, "has one task, got num_tasks=3"),
         (NO_DECODER, "is an encoder"),
         ({"hidden_size": 20, "num_attention_heads": 4}, "multiple of twice num_attention_heads, got 20 and 4"),
         (

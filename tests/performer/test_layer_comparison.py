@@ -17,7 +17,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import create_fe
 from kexue_hf.models.performer_bert.state_performer_bert import PerformerBertState
 from kexue_hf.performer.attention_modules import attention_modules
 from kexue_hf.performer.exact_attention import allowed_pairs, naive_attention, softmax_weights
-from kexue_hf.performer.layer_comparison import LayerComparison, mean_map, twin_of
+from kexue_hf.performer.layer_comparison import LayerComparison, mean_map, weight_sharing_copy
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
@@ -98,10 +98,10 @@ def test_statistics_are_those_of_all_pairs(causal: bool, monkeypatch: pytest.Mon
 
 def test_a_twin_shares_only_the_weights() -> None:
     model = swap(tiny().train())
-    twin = twin_of(model)
-    assert all(a is b for a, b in zip(model.parameters(), twin.parameters(), strict=True))
-    assert model.training and not twin.training and twin.config is not model.config
-    calibrate_performer(twin, batches())
+    copied = weight_sharing_copy(model)
+    assert all(a is b for a, b in zip(model.parameters(), copied.parameters(), strict=True))
+    assert model.training and not copied.training and copied.config is not model.config
+    calibrate_performer(copied, batches())
     fresh = swap(tiny()).encoder.layer[0].attention.self.favor_map
     torch.testing.assert_close(model.encoder.layer[0].attention.self.favor_map.state_dict(), fresh.state_dict())
 

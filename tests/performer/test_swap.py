@@ -362,7 +362,7 @@ def draws(model) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["all_weights", "head_only"])
-def test_redraws_count_optimiser_steps(frozen: bool, tmp_path: Path) -> None:
+def test_redraws_count_optimizer_steps(frozen: bool, tmp_path: Path) -> None:
     """Not passes, not evaluations; and after loading it goes on as if nothing had happened."""
     model = use_performer(tiny_bert("sdpa", **NO_DROPOUT), "favor+", 8, seed=5, redraw=2).train()
     if frozen:
@@ -476,7 +476,7 @@ def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.
         return inner(feature_map, samples, **options)
 
     monkeypatch.setattr(calibrate_model, "calibrate", calibrate)
-    monkeypatch.setattr(calibrate_model, "MOST_POSITIONS", 100)
+    monkeypatch.setattr(calibrate_model, "MAX_POSITIONS", 100)
     model = use_performer(tiny_bert("sdpa"))
     seen = []
     hook = model.register_forward_pre_hook(lambda *_: seen.append(1))
@@ -487,7 +487,7 @@ def test_of_many_texts_calibration_holds_some_from_all_over(monkeypatch: pytest.
     assert len(seen) == 12
     held.clear()
     calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
-    monkeypatch.setattr(calibrate_model, "MOST_POSITIONS", 30)
+    monkeypatch.setattr(calibrate_model, "MAX_POSITIONS", 30)
     calibrate_performer(model, [{"input_ids": torch.arange(40)[None] % 50}] * 2)
     assert held == [[40, 40]] * 3 + [[40]] * 3
 

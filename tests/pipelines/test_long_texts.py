@@ -15,7 +15,7 @@ from kexue_hf import (
     score_texts,
     sentence_vectors,
 )
-from kexue_hf.pipelines.text_windows import longest_possible, longest_row
+from kexue_hf.pipelines.text_windows import default_max_length, max_length_limit
 from tests.models.tiny_models import SIZES
 
 WORDS = [f"字{chr(0x4E00 + number)}" for number in range(20)]
@@ -67,7 +67,7 @@ def test_scores_need_one_window_and_lengths_are_the_models(folder: Path) -> None
     assert score.windows > 1
     # The tokenizer's limit is a default; the model's limits the requested length.
     tokenizer.model_max_length = 20
-    assert longest_row(model, tokenizer) == 20
+    assert default_max_length(model, tokenizer) == 20
     assert score_texts(model, tokenizer, "".join(CHARACTERS) * 3, max_length=512)[0].windows == 1
     if model.config.model_type == "performer_bert":
         with pytest.raises(ValueError, match="max_length must be from 3 to 1024"):
@@ -78,7 +78,7 @@ def test_scores_need_one_window_and_lengths_are_the_models(folder: Path) -> None
 def test_large_tables_are_limits(rows: int) -> None:
     config = PerformerBertConfig(**{**OPTIONS, "max_position_embeddings": rows})
     model, unbounded = type("Model", (), {"config": config})(), type("T", (), {"model_max_length": int(1e30)})()
-    assert longest_row(model, unbounded) == longest_possible(model, unbounded) == rows**2
+    assert default_max_length(model, unbounded) == max_length_limit(model, unbounded) == rows**2
 
 
 def test_a_sentence_transformer_reads_the_whole_text(folder: Path, tmp_path: Path) -> None:

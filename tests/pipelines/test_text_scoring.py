@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, convert
 from kexue_hf.pipelines.chunks import chunks
 from kexue_hf.pipelines.text_scoring import TextScore, score_stream, score_texts
-from kexue_hf.pipelines.text_windows import encode_texts, frame_of, longest_row, windows
+from kexue_hf.pipelines.text_windows import default_max_length, encode_texts, frame_of, windows
 
 SPECIAL = ["[PAD]", "[EOS]", "[UNK]", "[SOS]", "[MASK]", "[CLS]", "[SEP]"]
 TOKENS = [*SPECIAL, "今", "天", "气", "不", "错", "好", "，", "a", "##b", "今天", "天气"]
@@ -225,12 +225,12 @@ def test_offset_positions_are_counted(kind: str, ending: str) -> None:
     sizes = {**SIZES, "max_position_embeddings": 18, "pad_token_id": 1}
     sizes |= {"attention_window": 4} if kind == "Longformer" else {}
     config = getattr(transformers, f"{kind}Config")(**sizes)
-    longest = longest_row(getattr(transformers, f"{kind}{ending}")(config), Unbounded())
+    longest = default_max_length(getattr(transformers, f"{kind}{ending}")(config), Unbounded())
     assert longest == 16
 
 
 def test_the_default_length() -> None:
-    assert longest_row(object(), type("Unbounded", (), {"model_max_length": int(1e30)})) == 512
+    assert default_max_length(object(), type("Unbounded", (), {"model_max_length": int(1e30)})) == 512
 
 
 @pytest.mark.parametrize(

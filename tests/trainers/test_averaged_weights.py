@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from kexue_hf import EmaCallback, InputError
 from kexue_hf.trainers.averaged_weights import AVERAGING
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer
 
 RATE = 0.5
 # The mean of every four is 1.25.
@@ -152,7 +152,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, dtype):
 
 def test_a_complete_checkpoint_has_both_sets_of_weights(tmp_path):
     """The mark is written after the weights needed to resume."""
-    trainer = trainer_of(tmp_path, cls=MarkingTrainer, save_strategy="steps", save_steps=2)
+    trainer = trainer_of(tmp_path, cls=AtomicCheckpointTrainer, save_strategy="steps", save_steps=2)
     EmaCallback().attach(trainer)
     marked: list[bool] = []
     write = trainer._save_rng_state  # after the model, before the mark

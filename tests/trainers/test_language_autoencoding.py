@@ -8,7 +8,7 @@ import torch
 
 from kexue_hf import TtaTokenizer
 from kexue_hf.trainers.collators import IGNORED, LanguageAutoencodingCollator
-from kexue_hf.vocabulary.building import TTA_SPECIAL_TOKENS
+from kexue_hf.vocabulary.vocabulary_files import TTA_SPECIAL_TOKENS
 
 PAD, EOS, UNK, SOS, MASK = range(5)
 

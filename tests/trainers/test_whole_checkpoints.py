@@ -11,14 +11,16 @@ from transformers import Trainer, TrainingArguments
 from kexue_hf import WoBertConfig, WoBertModel
 from kexue_hf.errors import InputError
 from kexue_hf.trainers.checked_options import check_training
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer, last_whole_checkpoint, write_whole
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer, last_whole_checkpoint, write_whole
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> MarkingTrainer:
+def trainer(tmp_path: Path) -> AtomicCheckpointTrainer:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     model = WoBertModel(WoBertConfig(vocab_size=9, max_position_embeddings=8, **sizes))
-    return MarkingTrainer(model=model, args=TrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none"))
+    return AtomicCheckpointTrainer(
+        model=model, args=TrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none")
+    )
 
 
 def killed(*_: Any, **__: Any) -> None:
@@ -26,7 +28,7 @@ def killed(*_: Any, **__: Any) -> None:
 
 
 def test_the_model_is_moved_when_it_is_complete(
-    trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: AtomicCheckpointTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer.save_model()
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -50,7 +52,7 @@ def test_the_model_is_moved_when_it_is_complete(
 
 
 def test_subfolders_of_a_model_are_replaced(
-    trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: AtomicCheckpointTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A named adapter has a subfolder; other files in it stay."""
     written = iter(range(3))
@@ -70,7 +72,7 @@ def test_subfolders_of_a_model_are_replaced(
 
 
 def test_a_rewritten_checkpoint_counts_only_when_complete(
-    trainer: MarkingTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: AtomicCheckpointTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out" / "checkpoint-5"
     folder.mkdir(parents=True)
@@ -108,7 +110,7 @@ def test_resume_from_checkpoint_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_rotation_of_checkpoints(
-    limit: int | None, best: int | None, left: list[int], trainer: MarkingTrainer, tmp_path: Path
+    limit: int | None, best: int | None, left: list[int], trainer: AtomicCheckpointTrainer, tmp_path: Path
 ) -> None:
     """Checkpoint 8 was left by a process that was killed while it wrote, and another while it was deleted."""
     out = tmp_path / "out"

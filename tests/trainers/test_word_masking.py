@@ -175,7 +175,7 @@ def test_token_types_and_multiples_are_kept():
     assert all(tensor.shape == (1, 8) and tensor.dtype == torch.int64 for tensor in batch.values())
 
 
-@pytest.mark.parametrize("arguments", [{"probability": 1.5}, {"hidden": -0.1}], ids=str)
+@pytest.mark.parametrize("arguments", [{"probability": 1.5}, {"mask_fraction": -0.1}], ids=str)
 def test_invalid_fractions_are_refused(arguments):
     with pytest.raises(ValueError, match="must be between 0 and 1"):
         WordMaskingCollator(Tokenizer(), **arguments)

@@ -92,7 +92,7 @@ def write_state_file(prefix: str | os.PathLike[str]) -> None:
 
 # The index of a large model with optimizer slots has about a megabyte.
 _LARGEST_INDEX = 1 << 24
-_MOST_TENSORS = 1 << 18
+_MAX_TENSORS = 1 << 18
 _OUR_VERSION = 1
 
 
@@ -237,8 +237,8 @@ def _read_index(path: str) -> tuple[BundleHeader, dict[str, BundleEntry]]:
                 header = parse_header(value)
             elif not key.startswith(b"\0"):  # such keys are slices, which the entry of the whole tensor counts
                 entries[key.decode("utf-8")] = parse_entry(value)
-                if len(entries) > _MOST_TENSORS:
-                    raise ValueError(f"it has more than {_MOST_TENSORS:,} tensors")
+                if len(entries) > _MAX_TENSORS:
+                    raise ValueError(f"it has more than {_MAX_TENSORS:,} tensors")
     except CompressedBlockError as error:
         raise CheckpointError(
             f"{path}: expected uncompressed blocks, as TensorFlow writes them, got a compressed one ({error}); load "

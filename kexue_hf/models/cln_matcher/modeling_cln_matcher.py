@@ -70,7 +70,7 @@ class ClnMatcherPreTrainedModel(PreTrainedModel):
         # Not isinstance: a folder from the Hub has its own configuration class.
         if getattr(config, "model_type", None) != "cln_matcher":
             raise ValueError(
-                f"a matcher needs a ClnMatcherConfig, got a {type(config).__name__}: leave it out, or convert it with "
+                f"expected a ClnMatcherConfig, got a {type(config).__name__}: omit `config`, or create one with "
                 "ClnMatcherConfig.from_pretrained(folder)"
             )
         config.check()
@@ -158,7 +158,9 @@ class ClnMatcherModel(ClnMatcherPreTrainedModel):
         refuse_unknown("the matcher", kwargs)
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
+            raise ValueError(
+                f"expected either input_ids or inputs_embeds, got {'neither' if given is None else 'both'}"
+            )
         if position_ids is None:
             length = given.shape[1]
             if length > self.config.max_position_embeddings:

@@ -144,7 +144,8 @@ class NezhaModel(NezhaPreTrainedModel):
         """
         refuse_unknown("NEZHA", kwargs, _REFUSED)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"expected either input_ids or inputs_embeds, got {given}")
         states = self.embeddings(input_ids, token_type_ids, inputs_embeds)
         attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=states, attention_mask=attention_mask
@@ -225,7 +226,8 @@ class _NezhaHead(NezhaPreTrainedModel):
         if self.of_choices:
             one = inputs_embeds if input_ids is None else input_ids
             if one is None:
-                raise ValueError("give either input_ids or inputs_embeds, and not both")
+                given = "neither" if input_ids is None else "both"
+                raise ValueError(f"expected either input_ids or inputs_embeds, got {given}")
             choices = one.shape[1]
             input_ids, attention_mask, token_type_ids, inputs_embeds = (
                 None if given is None else given.flatten(0, 1)

@@ -25,7 +25,7 @@ class PerformerBertConfig(BertConfig):
         seed (`int`, *optional*, defaults to 0):
             Seed of random features; each layer has different draws.
         redraw (`int`, *optional*):
-            Number of optimiser steps after which random features are drawn again; `None` means never.
+            Number of optimizer steps after which random features are drawn again; `None` means never.
         linear_layers (`list[int]` or `str`, *optional*):
             The layers, from 0, with linear attention; the others keep softmax. `None` means all. `"auto"` means the
             layers that are close enough to softmax on your texts: `kexue_hf.calibrate_performer(model, texts,

@@ -255,10 +255,9 @@ class LowOrderMap(FeatureMap):
     where all means are over the keys that the row sees, weighted by w, and t and u are computed from centred keys.
     Both orders then sum to zero, and the normaliser is the sum of w, which is always positive. This is the expansion
     of softmax in Hermite polynomials, the best of its degree if t is normal. g = 1 / (1 + saturation s) keeps rows
-    with
-    large logits, for which no polynomial works, near the mean: s is the sum over dimensions of q^2 times the variance
-    of k. This is the variance of t if the dimensions of k are uncorrelated; calibration makes them so over the whole
-    sample. Single weights may be negative.
+    with large logits, for which no polynomial works, near the mean: s is the sum over dimensions of q^2 times the
+    variance of k. This is the variance of t if the dimensions of k are uncorrelated; calibration makes them so over
+    the whole sample. Single weights may be negative.
 
     In float32, entries of q and k may be as large as 1e8, gradients included; far beyond, rows become NaN.
 
@@ -327,7 +326,7 @@ def create_feature_map(
 
 
 # Maximum number of a head's keys for finding centroids.
-MOST_KEYS = 8192
+MAX_KEYS = 8192
 ROUNDS = 8
 
 
@@ -407,10 +406,10 @@ class LearnedMap(ExponentialMap):
         """Start from the centroids of the given keys.
 
         Args:
-            keys: [heads, positions, head_dim], multiplied by the root of the scaling; at most `MOST_KEYS` evenly
+            keys: [heads, positions, head_dim], multiplied by the root of the scaling; at most `MAX_KEYS` evenly
                 spread positions are used.
         """
-        stride = -(-keys.shape[1] // MOST_KEYS)
+        stride = -(-keys.shape[1] // MAX_KEYS)
         self.start_from(centroids(keys[:, ::stride].float(), self.num_features, seed=self.seed))
 
     def weights(self, dtype: torch.dtype) -> ExponentialWeights:

@@ -67,7 +67,9 @@ class PerformerBertGenerationMixin(GenerationMixin):
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
+            raise ValueError(
+                f"expected either input_ids or inputs_embeds, got {'neither' if given is None else 'both'}"
+            )
         keywords: dict[str, Any] = {**kwargs}
         shift_labels = keywords.pop("shift_labels", None)
         if labels is not None and shift_labels is None and (torch.is_tensor(logits_to_keep) or logits_to_keep):

@@ -188,12 +188,12 @@ class PerformerBertModel(PerformerBertPreTrainedModel):
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`; a mask of pairs above the switch length;
                 more tokens than positions; a state of another model, or for a model that is not causal; or a keyword
-                of
-                BERT that would be ignored: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+                of BERT that would be ignored: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
         """
         refuse_unknown("Performer BERT", kwargs)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"expected either input_ids or inputs_embeds, got {given}")
         states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         length = states.shape[1]
         # Calibration needs the inputs of linear attention even below the switch length; the layers compute softmax.

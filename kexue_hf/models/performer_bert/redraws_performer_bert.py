@@ -1,8 +1,8 @@
-"""Redraw random features after a number of optimiser steps, and fill maps that no file has filled.
+"""Redraw random features after a number of optimizer steps, and fill maps that no file has filled.
 
 Every `step` of a `torch.optim.Optimizer` counts for the random features of the models that it trains, whatever the
-training loop: with fused and sharded optimisers, gradient accumulation and compiled models. Steps skipped by the loss
-scaler and features in evaluation mode do not count. Training without torch's optimisers calls `count_performer_step`.
+training loop: with fused and sharded optimizers, gradient accumulation and compiled models. Steps skipped by the loss
+scaler and features in evaluation mode do not count. Training without torch's optimizers calls `count_performer_step`.
 The count is a buffer of each map, saved with it. Draws depend on the seed and the count only, so all processes that
 train one model have the same.
 """
@@ -44,7 +44,7 @@ class _Counted:
 
 
 def start_counting(feature_map: RandomFeatures, redraw: int) -> None:
-    """Give a map its count of optimiser steps, and the number of steps between redraws."""
+    """Give a map its count of optimizer steps, and the number of steps between redraws."""
     feature_map.register_buffer(STEPS, torch.zeros((), dtype=torch.long))
     setattr(feature_map, _INTERVAL, redraw)
 
@@ -58,7 +58,7 @@ def count_steps(model: nn.Module) -> None:
 
 
 def count_performer_step(model: nn.Module) -> None:
-    """Count an optimiser step of a model and redraw when due, for training without torch's optimisers.
+    """Count an optimizer step of a model and redraw when due, for training without torch's optimizers.
 
     A `torch.optim.Optimizer` that holds the model's own parameters does this automatically. DeepSpeed's ZeRO holds
     others: call this after every `engine.step()` that is a real step (`engine.is_gradient_accumulation_boundary()`),
@@ -74,7 +74,7 @@ def count_performer_step(model: nn.Module) -> None:
 def _after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     if not _counted:
         return
-    # The hook also runs for a fused optimiser that skips the step on the loss scaler's request.
+    # The hook also runs for a fused optimizer that skips the step on the loss scaler's request.
     overflowed = getattr(optimizer, "found_inf", None)
     if overflowed is not None and bool(overflowed):
         return

@@ -29,8 +29,7 @@ class TtaConfig(BertConfig):
             Number of segments; with 0 there are no segment embeddings and `token_type_ids` are ignored.
         classifier_pooling (`str`, *optional*, defaults to `"mean"`):
             Input of `TtaForSequenceClassification`: `"mean"` is the mean of the last hidden states of all tokens
-                except
-            padding, `"cls"` the last hidden state of the first token.
+            except padding, `"cls"` the last hidden state of the first token.
         vocab_fingerprint (`str`, *optional*):
             Hash of the vocabulary that the weights belong to. A tokenizer with a different one causes a warning.
 

@@ -3,7 +3,7 @@
 * The inputs, LayerNorm(E + P), are the source of every layer's keys and values; no layer changes them.
 * The queries start without the tokens; the layers update them, residuals included.
 
-The start of the queries depends on the position alone (and on whether it is padding): `TtaEmbeddings` computes one or
+The start of the queries depends only on the position (and on whether it is padding): `TtaEmbeddings` computes one or
 two rows of it, and the first layer projects these rows instead of every text's.
 """
 
@@ -118,7 +118,7 @@ def eager_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    alone: torch.Tensor | None = None,
+    fully_masked: torch.Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute attention step by step: query, key, value [batch, heads, length, dim], the masks of `TtaLayer`.
@@ -130,8 +130,8 @@ def eager_attention(
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     probabilities = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
-    if alone is not None:
-        probabilities = probabilities.masked_fill(alone, 0.0)
+    if fully_masked is not None:
+        probabilities = probabilities.masked_fill(fully_masked, 0.0)
     output = nn.functional.dropout(probabilities, dropout, module.training) @ value
     return output.transpose(1, 2), probabilities
 
@@ -164,7 +164,7 @@ class TtaSelfAttention(nn.Module):
         hidden_states: torch.Tensor,
         inputs: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        alone: torch.Tensor | None = None,
+        fully_masked: torch.Tensor | None = None,
         start: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -178,10 +178,12 @@ class TtaSelfAttention(nn.Module):
         attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
         options: dict[str, Any] = {"scaling": self.scaling, "dropout": self.dropout.p if self.training else 0.0}
         if attend is eager_attention:
-            output, probabilities = attend(self, query, key, value, attention_mask, alone=alone, **options)
+            output, probabilities = attend(
+                self, query, key, value, attention_mask, fully_masked=fully_masked, **options
+            )
         else:
             output, probabilities = attend(self, query, key, value, attention_mask, **options)
-            output = output if alone is None else output.masked_fill(alone.transpose(1, 2), 0.0)
+            output = output if fully_masked is None else output.masked_fill(fully_masked.transpose(1, 2), 0.0)
         return output.reshape(inputs.shape), probabilities
 
 
@@ -211,11 +213,11 @@ class TtaAttention(nn.Module):
         hidden_states: torch.Tensor,
         inputs: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        alone: torch.Tensor | None = None,
+        fully_masked: torch.Tensor | None = None,
         start: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        attended, _ = self.self(hidden_states, inputs, attention_mask, alone, start, padding)
+        attended, _ = self.self(hidden_states, inputs, attention_mask, fully_masked, start, padding)
         return self.output(attended, hidden_states)
 
 
@@ -250,8 +252,8 @@ class TtaLayer(GradientCheckpointingLayer):
     Args of `forward`:
         hidden_states, inputs: the streams, [batch, length, hidden] each.
         attention_mask: boolean, [batch or 1, heads or 1, length, length]; True where a query may attend.
-        alone: boolean [batch or 1, heads or 1, length, 1]; True where a query has nothing to attend to: its output is
-            zeros (before the projection). The mask lets it attend to everything, to avoid a softmax over nothing.
+        fully_masked: boolean [batch or 1, heads or 1, length, 1]; True for a fully masked query: its output is zeros
+            (before the projection). `attention_mask` lets it attend to everything, to avoid a softmax over nothing.
         start, padding: the arguments of `spread` that `hidden_states` were made of, in the first layer.
     """
 
@@ -267,11 +269,11 @@ class TtaLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         inputs: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        alone: torch.Tensor | None = None,
+        fully_masked: torch.Tensor | None = None,
         start: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        attended = self.attention(hidden_states, inputs, attention_mask, alone, start, padding)
+        attended = self.attention(hidden_states, inputs, attention_mask, fully_masked, start, padding)
         return apply_chunking_to_forward(self.feed_forward, self.chunk_size_feed_forward, 1, attended)
 
     def feed_forward(self, attended: torch.Tensor) -> torch.Tensor:
@@ -290,12 +292,12 @@ class TtaEncoder(nn.Module):
         hidden_states: torch.Tensor,
         inputs: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        alone: torch.Tensor | None = None,
+        fully_masked: torch.Tensor | None = None,
         start: torch.Tensor | None = None,
         padding: torch.Tensor | None = None,
     ) -> torch.Tensor:
         for layer in self.layer:
-            hidden_states = layer(hidden_states, inputs, attention_mask, alone, start, padding)
+            hidden_states = layer(hidden_states, inputs, attention_mask, fully_masked, start, padding)
             start = padding = None
         return hidden_states
 

@@ -8,8 +8,8 @@ Differences from BERT:
   So the keys and values of every layer come from the same inputs, LayerNorm(E + P), and only the queries pass through
   the layers, starting without the token (`config.query_source`). Thus logits[:, i] do not depend on token i, to the
   last bit, at any depth.
-* A query with nothing to attend to, such as a text's only token, outputs zeros in all implementations. (The original
-  adds -10000 to all its scores, and so lets it see everything, itself included.)
+* A fully masked query, such as that of a text's only token, returns zeros in every implementation. (The original adds
+  -10000 to all its scores, which lets it attend to all tokens, including itself.)
 * There is no pooler and no next-sentence head; segments are optional.
 
 Parameters are named as in transformers' BERT, so a T-TA can start from a folder of BERT or WoBERT:
@@ -47,7 +47,7 @@ _RECORDED = {"hidden_states": TtaLayer, "attentions": TtaSelfAttention}
 _NO_SPLIT = ["TtaEmbeddings", "TtaLayer"]
 # Parameters of a BERT that T-TA does not have.
 _IGNORED_WEIGHTS = [r"pooler\.", r"^(cls|classifier)\.", r"embeddings\.position_ids"]
-# Implementations that take a boolean mask of (length, length).
+# Implementations that support a boolean (length, length) mask.
 _WITH_DIAGONAL = ("eager", "sdpa")
 
 
@@ -70,7 +70,7 @@ class TtaPreTrainedModel(PreTrainedModel):
         # Not isinstance: a folder from the Hub has its own configuration class.
         if getattr(config, "model_type", None) != "tta":
             raise ValueError(
-                f"a T-TA needs a TtaConfig, got a {type(config).__name__}: leave it out, or convert it with "
+                f"expected a TtaConfig, got a {type(config).__name__}: omit `config`, or create one with "
                 "TtaConfig.from_pretrained(folder, mask_token_id=tokenizer.mask_token_id)"
             )
         config.check()
@@ -79,14 +79,14 @@ class TtaPreTrainedModel(PreTrainedModel):
         super().__init__(config, *inputs, **kwargs)
 
     @property
-    def masks_pairs(self) -> bool:
-        """Whether attention needs a mask of (length, length), which linear attention does not support."""
+    def needs_pairwise_mask(self) -> bool:
+        """Whether attention needs a (length, length) mask, which linear attention does not support."""
         return bool(self.config.mask_diagonal)
 
     def _flash_attn_can_dispatch(self, *args: Any, **kwargs: Any) -> bool:
         if self.config.mask_diagonal:
             raise ValueError(
-                "flash attention takes no mask of (length, length): it would let every token see itself. Use "
+                "flash attention does not support a (length, length) mask, so the diagonal would not be masked. Use "
                 "attn_implementation='sdpa', or mask_diagonal=False to fine-tune for classification"
             )
         return super()._flash_attn_can_dispatch(*args, **kwargs)
@@ -136,24 +136,25 @@ class TtaModel(TtaPreTrainedModel):
             position_ids: [batch or 1, length], by default 0, 1, ...; each below `max_position_embeddings`.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`; texts longer than the positions; a mask of
-                another form; an attention implementation that cannot mask the diagonal; or a keyword of BERT that
-                would
-                be ignored: `past_key_values`, `encoder_hidden_states`, `encoder_attention_mask`.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`; a sequence longer than
+                `max_position_embeddings`; an attention mask of an unsupported shape; an attention implementation that
+                cannot mask the diagonal; or a keyword of BERT that would be ignored: `past_key_values`,
+                `encoder_hidden_states`, `encoder_attention_mask`.
         """
         refuse_unknown("T-TA", kwargs)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds, and not both")
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"expected either input_ids or inputs_embeds, got {given}")
         queries, inputs, start, padding = self.embeddings(
             input_ids, token_type_ids, position_ids, inputs_embeds, attention_mask
         )
-        allowed, alone = self._masks(attention_mask, inputs)
-        return BaseModelOutput(last_hidden_state=self.encoder(queries, inputs, allowed, alone, start, padding))
+        allowed, fully_masked = self._masks(attention_mask, inputs)
+        return BaseModelOutput(last_hidden_state=self.encoder(queries, inputs, allowed, fully_masked, start, padding))
 
     def _masks(
         self, attention_mask: torch.Tensor | None, inputs: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Return where queries may attend, and which have nothing to attend to: see `TtaLayer`."""
+        """Return where queries may attend, and which are fully masked: see `TtaLayer`."""
         implementation = self.config._attn_implementation
         if implementation not in _WITH_DIAGONAL:
             if self.config.mask_diagonal:
@@ -182,8 +183,9 @@ class TtaModel(TtaPreTrainedModel):
                 return allowed, None
         if allowed is None:
             return None, None
-        alone = ~allowed.any(-1, keepdim=True)
-        return allowed | alone, alone
+        # A fully masked query returns zeros in every implementation; the softmax needs something to attend to.
+        fully_masked = ~allowed.any(-1, keepdim=True)
+        return allowed | fully_masked, fully_masked
 
 
 # Copied from modeling_wobert.replace_decoder

@@ -1,11 +1,11 @@
 """Convert texts to ids and spans: normalise, cut into words, look each word up.
 
 This is the fast core of the tokenizer. A whole chunk of texts is cut at once, and every further step handles all
-characters of the chunk together, as arrays: the id and the length of the token that begins at each character, or that
-none does. `WordTable` looks up arrays of characters and short words; the other words go one by one through a bounded
-cache of records. The lists of a batch share their integers and (start, end) tuples, because allocating a million small
-objects is what takes time. A few short texts use the cache alone. Words are numbered in a second pass, only on
-request. `analyse` computes the same for one text in plain Python, and the tests compare the two.
+characters of the chunk together. Its arrays hold, for each character, the id and the length of the token that begins
+there, or `NONE`. `WordTable` looks up arrays of characters and short words; the other words go one by one through a
+bounded cache of records. The lists of a batch share their integers and (start, end) tuples, because allocating a
+million small objects would take most of the time. A few short texts use only the cache. Words are numbered in a second
+pass, only on request. `analyse` computes the same for one text in plain Python, and the tests compare the two.
 """
 
 import re
@@ -28,9 +28,9 @@ _CACHED_LENGTH = 64
 _CHUNK = 1 << 16
 # Between the texts of a chunk: a noncharacter, at which both segmenters and the normaliser separate their context.
 _SEPARATOR = "\uffff"
-# Smaller chunks are faster one by one. Measured, in characters; each text counts as _TEXT_COSTS more.
+# Texts of smaller chunks are faster one by one. Measured, in characters; each text adds _TEXT_OVERHEAD.
 _SMALL = 2000
-_TEXT_COSTS = 30
+_TEXT_OVERHEAD = 30
 # Spans (start, start + length) that are shared: those with start and length below these limits.
 _SHARED_STARTS = 2048
 _SHARED_LENGTHS = 16
@@ -208,7 +208,7 @@ class Analyzer:
         for number, text in enumerate(texts, 1):
             size += len(text)
             if size >= _CHUNK or number == len(texts):
-                yield texts[first:number], self._joins and size + _TEXT_COSTS * (number - first) >= _SMALL
+                yield texts[first:number], self._joins and size + _TEXT_OVERHEAD * (number - first) >= _SMALL
                 first, size = number, 0
 
     def _chunk(
@@ -265,28 +265,28 @@ class Analyzer:
         length = np.fromiter(map(len, words), np.int64, len(words))
         start = np.cumsum(length) - length
         unknown = ids[start] == ASK
-        many = np.flatnonzero(length > 1)
-        first, size = start[many], length[many]
+        multiple = np.flatnonzero(length > 1)
+        first, size = start[multiple], length[multiple]
         found = self._table.find(codes, first, size)
         # Chinese words that are not found become characters, which `ids` holds already.
-        lacking = np.flatnonzero(found < 0)
-        unknown[many] = False
-        unknown[many[lacking]] = ~all_chinese(codes, first[lacking], size[lacking])
-        there = np.flatnonzero(found >= 0)
-        first, size = first[there], size[there]
-        ids[first] = found[there]
+        missing = np.flatnonzero(found < 0)
+        unknown[multiple] = False
+        unknown[multiple[missing]] = ~all_chinese(codes, first[missing], size[missing])
+        hits = np.flatnonzero(found >= 0)
+        first, size = first[hits], size[hits]
+        ids[first] = found[hits]
         if sizes is not None:
             sizes[first] = size
         for place in range(1, int(size.max(initial=0))):
             ids[first[size > place] + place] = NONE
         # The rest goes through the cache: new single characters, longer words, Latin words.
-        asked = np.flatnonzero(unknown)
-        if not len(asked):
+        uncached = np.flatnonzero(unknown)
+        if not len(uncached):
             return length
-        size = length[asked]
-        single = start[asked[size == 1]]
-        places = np.arange(size.sum()) + np.repeat(start[asked] - np.cumsum(size) + size, size)
-        records = np.frombuffer(self._look_up([words[i] for i in asked.tolist()]), dtype=np.int32).reshape(-1, 2)
+        size = length[uncached]
+        single = start[uncached[size == 1]]
+        places = np.arange(size.sum()) + np.repeat(start[uncached] - np.cumsum(size) + size, size)
+        records = np.frombuffer(self._look_up([words[i] for i in uncached.tolist()]), dtype=np.int32).reshape(-1, 2)
         steps = np.abs(records[:, 1])
         begin = places[np.cumsum(steps) - steps]
         ids[places] = NONE

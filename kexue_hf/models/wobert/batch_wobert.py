@@ -1,7 +1,7 @@
-"""A batch of samples on its way to rows: analysed at once, cut to length, put between [CLS] and [SEP].
+"""Turn a batch of samples into rows: analyse all texts at once, truncate, and add [CLS] and [SEP].
 
-Everything is a list of lists over the whole batch; per sample there is little more than a slice, for six thousand
-short texts are as many calls of whatever is done for each.
+All data are lists of lists over the whole batch. Little more than a slice is done for each sample, because every call
+for a sample is made thousands of times in a batch of short texts.
 """
 
 import itertools
@@ -12,23 +12,23 @@ from .analysis_wobert import Analysis, Analyzer
 from .encoding_wobert import Row, RowEncodings, Window, WoBertEncoding
 from .truncation_wobert import truncated_windows
 
-# A sequence: a text, a text that comes in words, or ids.
+# A sequence: a text, a text that is split into words, or ids.
 Input = str | list[str] | list[int]
 
-# Characters that are analysed at once when a row of theirs is asked for, about; and what a text counts besides.
+# Approximate number of characters that are analysed at once when a row is accessed; each text adds _TEXT_OVERHEAD.
 _BLOCK = 1 << 14
-_TEXT_COUNTS = 16
+_TEXT_OVERHEAD = 16
 
 
 class Batch:
-    """Samples of one sequence each, or of two.
+    """Samples of one or two sequences each.
 
     Args:
-        analyzer: of the tokenizer.
+        analyzer: the tokenizer's analyzer.
         firsts: the first (or only) sequence of each sample.
-        seconds: the second of each, None for a sample of one; None if all samples are of one.
+        seconds: the second sequence of each sample, None for a single one; None if no sample has a second one.
         special: whether special tokens in texts are recognised.
-        spans: whether spans are wanted.
+        spans: whether to compute spans.
         cls_sep: the ids of [CLS] and [SEP], None to leave them out.
     """
 
@@ -46,23 +46,23 @@ class Batch:
         self.seconds = seconds
         self.special = special
         self.cls_sep = cls_sep
-        self.rows: list[Row] | None = None  # None: every sample is one row, whole.
-        # First sequences come with [CLS] and [SEP] at once, the second without.
+        self.rows: list[Row] | None = None  # None: every sample is one row, not truncated.
+        # First sequences get [CLS] and [SEP] here, second sequences do not.
         self.ids, self.spans = _analyse_batch(analyzer, firsts, special, spans, cls_sep)
         self.pair_ids: list[list[int] | None] | None = None
         self.pair_spans: list[Any] | None = None
         if seconds is not None:
-            there = [i for i, second in enumerate(seconds) if second is not None]
-            ids, found = _analyse_batch(analyzer, [seconds[i] for i in there], special, spans, None)
+            with_pair = [i for i, second in enumerate(seconds) if second is not None]
+            ids, found = _analyse_batch(analyzer, [seconds[i] for i in with_pair], special, spans, None)
             self.pair_ids, self.pair_spans = [None] * len(firsts), [None] * len(firsts)
-            for i, pair_ids, pair_spans in zip(there, ids, found or ids, strict=True):
+            for i, pair_ids, pair_spans in zip(with_pair, ids, found or ids, strict=True):
                 self.pair_ids[i], self.pair_spans[i] = pair_ids, pair_spans
 
     def truncate(self, max_length: int, strategy: str, side: str, stride: int, overflow: bool) -> None:
         """Cut the samples into rows of at most `max_length` tokens, special ones included.
 
         Raises:
-            ValueError: there is no room for the special tokens; as in `truncated_windows`.
+            ValueError: there is no room for the special tokens, or as in `truncated_windows`.
         """
         if self.pair_ids is None and max(map(len, self.ids), default=0) <= max_length:
             return
@@ -87,12 +87,12 @@ class Batch:
         return self._assemble(self.ids, self.pair_ids, cls, sep, sep)
 
     def offsets(self) -> list[list[Any]]:
-        """Spans of the tokens of each row; (0, 0) at [CLS] and [SEP]."""
-        assert self.spans is not None, "spans were not wanted"
+        """Return the spans of the tokens of each row; (0, 0) at [CLS] and [SEP]."""
+        assert self.spans is not None, "spans were not requested"
         return self._assemble(self.spans, self.pair_spans, (0, 0), (0, 0), (0, 0))
 
     def special_mask(self) -> list[list[int]]:
-        """1 at the [CLS] and [SEP] of each row, not at special tokens of its text."""
+        """Return 1 at the [CLS] and [SEP] of each row, and 0 elsewhere, also at special tokens of its text."""
         if self.cls_sep is None:
             firsts = [[0] * len(ids) for ids in self.ids]
         else:
@@ -100,17 +100,17 @@ class Batch:
         return self._assemble(firsts, self._pairs_of(0), 1, 1, 1)
 
     def type_ids(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Token types of rows like `rows`: 0 up to the first [SEP], 1 behind."""
+        """Return the token types of rows with the shapes of `rows`: 0 up to the first [SEP], then 1."""
         if self.pair_ids is None:
             return [[0] * len(row) for row in rows]
         return self._assemble([[0] * len(ids) for ids in self.ids], self._pairs_of(1), 0, 0, 1)
 
     def samples(self) -> list[int]:
-        """For each row the number of its sample."""
+        """Return the sample number of each row."""
         return list(range(len(self.ids))) if self.rows is None else [row.sample for row in self.rows]
 
     def _pairs_of(self, value: int) -> list[list[int] | None] | None:
-        """This value for each token of the second sequences."""
+        """Return `value` for each token of the second sequences."""
         if self.pair_ids is None:
             return None
         return [None if ids is None else [value] * len(ids) for ids in self.pair_ids]
@@ -118,14 +118,14 @@ class Batch:
     def _assemble(
         self, firsts: list[Any], seconds: list[Any] | None, cls: Any, sep: Any, last_sep: Any
     ) -> list[list[Any]]:
-        """Rows of one value a token.
+        """Return rows with one value for each token.
 
         Args:
-            firsts: values of the first sequences, those of [CLS] and [SEP] around them included.
-            seconds: of the second sequences, without.
-            cls: value of [CLS], for a row that is cut.
-            sep: of the [SEP] of the first sequence, likewise.
-            last_sep: of the [SEP] of the second sequence.
+            firsts: values of the first sequences, including those of [CLS] and [SEP].
+            seconds: values of the second sequences, without special tokens.
+            cls: value of [CLS], for truncated rows.
+            sep: value of the [SEP] of the first sequence, for truncated rows.
+            last_sep: value of the [SEP] of the second sequence.
         """
         if self.rows is None and seconds is None:
             return firsts
@@ -152,7 +152,7 @@ class Batch:
         pad: tuple[int, int],
         token_of: Callable[[int], str],
     ) -> RowEncodings:
-        """The objects behind `word_ids()` and its like, for rows like `rows` that are padded to `target`."""
+        """Return the objects behind `word_ids()` and similar methods, for `rows` padded to `target` tokens."""
         lengths = [len(row) for row in rows]
         analysed: dict[int, list[Analysis]] = {}
 
@@ -171,7 +171,7 @@ class Batch:
         return RowEncodings(len(rows), make)
 
     def _analyse_from(self, sample: int, analysed: dict[int, list[Analysis]]) -> None:
-        """Analyse a block of samples from this one on: whoever asks for one row mostly asks for the next."""
+        """Analyse a block of samples from this one on, because callers usually read the rows in order."""
         sequences: list[Input] = []
         of_sample: list[int] = []
         size = 0
@@ -182,17 +182,17 @@ class Batch:
                 if sequence is not None:
                     sequences.append(sequence)
                     of_sample.append(number)
-                    size += _TEXT_COUNTS + sum(map(len, _words_of(sequence)))
+                    size += _TEXT_OVERHEAD + sum(map(len, _words_of(sequence)))
         block: dict[int, list[Analysis]] = {}
         found = _analyses(self.analyzer, sequences, self.special)
         for number, analysis in zip(of_sample, found, strict=True):
             block.setdefault(number, []).append(analysis)
-        # At once, for another thread may look whether a sample is there, and finds all of its sequences.
+        # In one call, so that another thread finds all sequences of a sample or none.
         analysed.update(block)
 
 
 def _analyses(analyzer: Analyzer, sequences: list[Any], special: bool) -> list[Analysis]:
-    """Analyses of sequences of any kind; where a text comes in words: spans within these, and their numbers."""
+    """Return the analyses of sequences. If a text is split into words, spans count within a word of it."""
     if all(isinstance(sequence, str) for sequence in sequences):
         return analyzer.analyses(sequences, special)
     if any(isinstance(sequence, str) for sequence in sequences):
@@ -216,7 +216,7 @@ def _analyses(analyzer: Analyzer, sequences: list[Any], special: bool) -> list[A
 def _analyse_batch(
     analyzer: Analyzer, sequences: list[Any], special: bool, spans: bool, cls_sep: tuple[int, int] | None
 ) -> tuple[list[list[int]], list[Any] | None]:
-    """Ids, and spans if wanted, of sequences of any kind, between [CLS] and [SEP] if these are given."""
+    """Return the ids and, on request, the spans of sequences, between [CLS] and [SEP] if these are given."""
     if all(type(sequence) is str for sequence in sequences):
         return analyzer.batch(sequences, special, spans, cls_sep)
     words = [word for sequence in sequences for word in _words_of(sequence)]
@@ -245,26 +245,26 @@ def _is_ids(sequence: Any) -> bool:
 
 
 def _words_of(sequence: Any) -> list[str]:
-    """The strings that a sequence consists of: itself, its words, or none."""
+    """Return the strings of a sequence: the text, its words, or none for ids."""
     if isinstance(sequence, str):
         return [sequence]
     return [] if _is_ids(sequence) else sequence
 
 
 def read_inputs(text: Any, pair: Any, in_words: bool) -> tuple[list[Input], list[Input | None] | None, bool]:
-    """Sort out what was passed to the tokenizer: first sequences, second sequences, and whether it was a batch.
+    """Return the first and second sequences of the tokenizer's arguments, and whether they are a batch.
 
     A sequence is a string, a list of words (`in_words`), or a list of ids; a batch is a list of sequences or of pairs.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: an argument is none of these.
     """
     text, pair = _as_list(text), _as_list(pair)
     if not _is_batch(text, in_words):
         return [_sequence(text, in_words)], None if pair is None else [_sequence(pair, in_words)], False
     if pair is not None and (not isinstance(pair, (list, tuple)) or len(pair) != len(text)):
         raise ValueError(
-            f"of a batch of {len(text)} texts, text_pair must be a list of {len(text)} texts, got "
+            f"for a batch of {len(text)} texts, text_pair must be a list of {len(text)} texts, got "
             f"{len(pair) if isinstance(pair, (list, tuple)) else type(pair).__name__}"
         )
     if pair is None and all(type(sample) is str for sample in text):
@@ -284,7 +284,7 @@ def read_inputs(text: Any, pair: Any, in_words: bool) -> tuple[list[Input], list
 
 
 def _as_list(value: Any) -> Any:
-    """Arrays and columns (numpy, pandas, datasets) as lists."""
+    """Convert arrays and columns (numpy, pandas, datasets) to lists."""
     if value is None or isinstance(value, (str, list, tuple)):
         return value
     if hasattr(value, "tolist"):
@@ -301,7 +301,7 @@ def _is_batch(text: Any, in_words: bool) -> bool:
 
 
 def _is_pair(sample: Any, in_words: bool) -> bool:
-    """Whether a member of a batch is a pair; of words only a tuple is one, for a list is a text."""
+    """Return whether a member of a batch is a pair. If texts are split into words, only a tuple is a pair."""
     if not isinstance(sample, (list, tuple)) or len(sample) != 2 or (in_words and not isinstance(sample, tuple)):
         return False
     kinds = (list, tuple) if in_words else (str, list, tuple)

@@ -1,4 +1,4 @@
-"""The rows behind `word_ids()`, `char_to_token()` and the like: one object per row of a batch.
+"""The rows behind `word_ids()`, `char_to_token()` and similar methods: one object per row of a batch.
 
 They have the attributes and methods of `tokenizers.Encoding` that transformers' BatchEncoding reads. They cost nothing
 until they are used: the first access to a row analyses a block of texts again, with words.
@@ -48,7 +48,7 @@ class WoBertEncoding:
 
     Args:
         windows: one per sequence.
-        analyses: of each whole sequence.
+        analyses: the analysis of each whole sequence.
         token_of: id -> token.
         cls_sep: ids of [CLS] and [SEP], None without them.
         padding: number of [PAD] on the left and on the right.
@@ -174,7 +174,7 @@ class WoBertEncoding:
 
     @cached_property
     def _tokens_of_chars(self) -> dict[int, np.ndarray]:
-        """For each sequence and each of its characters, the first token that covers it, or -1."""
+        """Return, for each sequence and each of its characters, the first token that covers it, or -1."""
         tokens = {}
         for sequence in {sequence for sequence in self.sequence_ids if sequence is not None}:
             spans = [
@@ -190,7 +190,7 @@ class WoBertEncoding:
 
     @cached_property
     def _tokens_of_words(self) -> dict[tuple[int | None, int], Span]:
-        """For each sequence and word, its first token and the one after its last."""
+        """Return, for each sequence and word, its first token and the one after its last."""
         tokens: dict[tuple[int | None, int], Span] = {}
         for token, (word, sequence) in enumerate(zip(self.word_ids, self.sequence_ids, strict=True)):
             if word is not None:

@@ -229,7 +229,7 @@ class WoBertTokenizer(_Unhashed, PythonBackend):
         return tokenizer
 
     def _warn_of_other_config(self, path: str) -> None:
-        """Warn if the model's config beside the vocabulary was made for another vocabulary.
+        """Warn if the model configuration in the same folder was made for another vocabulary.
 
         Added tokens do not count: tokens added by the loading call are waiting for the model to be resized.
         """

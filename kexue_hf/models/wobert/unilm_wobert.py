@@ -48,7 +48,7 @@ class UniLmGenerationMixin(GenerationMixin):
     _supports_flash_attn = False
     _supports_flex_attn = False
     # Linear attention forms no pairs: `use_performer` refuses models with this flag.
-    masks_pairs = True
+    needs_pairwise_mask = True
     create_masks_for_generate = staticmethod(unilm_mask)
 
     def __init__(self, config: Any) -> None:

@@ -18,7 +18,7 @@ _COLOURS = {
     "as saved": "tab:blue",
     "suggested": "tab:green",
 }
-_FORMS = ("png", "svg", "pdf")
+_SUFFIXES = ("png", "svg", "pdf")
 # Larger errors are drawn at this height: twice the size of the exact result.
 _LARGEST = 2.0
 
@@ -30,9 +30,9 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
         InputError: matplotlib is missing.
         OutputError: the suffix is unknown, or the file cannot be written.
     """
-    form = Path(path).suffix.lower().removeprefix(".")
-    if form not in _FORMS:
-        raise OutputError(f"{path}: expected a file name that ends in .{', .'.join(_FORMS)}")
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    if suffix not in _SUFFIXES:
+        raise OutputError(f"{path}: expected a file name that ends in .{', .'.join(_SUFFIXES)}")
     try:
         # Without pyplot, which would look for a display and keep every figure.
         from matplotlib import rc_context
@@ -58,8 +58,8 @@ def draw_report(report: "PerformerReport", path: str | Path, *, overwrite: bool 
         )
         with whole_binary_file(path, overwrite=overwrite) as file:
             # "tight", since the model's name may be wider than the panels.
-            dates: Any = {"Date": None} if form == "svg" else None
-            figure.savefig(file, format=form, dpi=130, bbox_inches="tight", metadata=dates)
+            dates: Any = {"Date": None} if suffix == "svg" else None
+            figure.savefig(file, format=suffix, dpi=130, bbox_inches="tight", metadata=dates)
 
 
 def _lines(axes: Any, report: "PerformerReport", errors: str, names: list[str]) -> None:

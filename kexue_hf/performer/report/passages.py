@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from kexue_hf.errors import InputError
-from kexue_hf.pipelines.text_windows import Frame, encode_texts, frame_of, longest_row, room_in
+from kexue_hf.pipelines.text_windows import Frame, default_max_length, encode_texts, frame_of, window_capacity
 
 # Minimum number of a passage's own tokens: shorter rests of a text are dropped.
-LEAST_TOKENS = 8
+MIN_TOKENS = 8
 MASKED_SHARE = 0.15
 
 
@@ -36,7 +36,7 @@ class Passages:
             )
         self.frame = frame_of(tokenizer)
         room = _room(model, tokenizer, self.frame, max_length)
-        least = min(room, LEAST_TOKENS)
+        least = min(room, MIN_TOKENS)
         bodies: list[list[int]] = []
         tokens = 0
         for text in encode_texts(tokenizer, texts):
@@ -106,8 +106,8 @@ def _room(model: Any, tokenizer: Any, frame: Frame, max_length: int | None) -> i
     """Return the number of text tokens in a passage."""
     if max_length is None and getattr(model.config, "model_type", None) == "performer_bert":
         # The softmax used for comparison takes quadratic time: by default, passages do not exceed the position table.
-        max_length = min(longest_row(model, tokenizer), model.config.max_position_embeddings)
-    return room_in(model, tokenizer, frame, max_length)
+        max_length = min(default_max_length(model, tokenizer), model.config.max_position_embeddings)
+    return window_capacity(model, tokenizer, frame, max_length)
 
 
-__all__ = ["LEAST_TOKENS", "Passages"]
+__all__ = ["MIN_TOKENS", "Passages"]

@@ -38,7 +38,7 @@ from kexue_hf.performer.layer_comparison import (
     LayerComparison,
     close_enough,
     mean_map,
-    twin_of,
+    weight_sharing_copy,
 )
 from kexue_hf.performer.report.passages import Passages
 from kexue_hf.performer.report.speed import LENGTHS, AttentionSpeed, attention_speed
@@ -64,7 +64,7 @@ MEAN, AS_MADE, CALIBRATED, AS_SAVED, SUGGESTED = "mean of v", "uncalibrated", "c
 # Calibration takes exact softmax over all pairs, and does not need longer texts.
 CALIBRATION_LENGTH = 256
 # Default size of the used part of a text.
-_TOKENS, _LEAST_PASSAGES = 4096, 8
+_TOKENS, _MIN_PASSAGES = 4096, 8
 _WORST_HEADS = 5
 _BATCH = 4
 
@@ -225,20 +225,20 @@ def performer_report(
     if lengths is not None and (not lengths or min(lengths) < 1):
         raise InputError(f"lengths must be numbers of tokens of at least 1, got {list(lengths)}")
     cut = Passages(model, tokenizer, texts, max_length)
-    count = min(pieces or max(_LEAST_PASSAGES, _TOKENS // cut.max_length), len(cut.rows))
+    count = min(pieces or max(_MIN_PASSAGES, _TOKENS // cut.max_length), len(cut.rows))
     chosen = [cut.rows[number * len(cut.rows) // count] for number in range(count)]
 
     as_saved = _has_maps(model) and feature_map is None and num_features is None
     wanted = None if layers is None else list(layers)
-    twin = twin_of(model)
+    shared = weight_sharing_copy(model)
     if not as_saved:
         attach = replace_maps if _is_ours(model) else use_performer
-        attach(twin, **_settings(model, feature_map, num_features), layers=wanted)
+        attach(shared, **_settings(model, feature_map, num_features), layers=wanted)
     if _is_ours(model):
-        twin.config.attention_switch_length = None
-    if hasattr(twin.config, "use_cache"):
-        twin.config.use_cache = False
-    both = BothAttentions(twin)
+        shared.config.attention_switch_length = None
+    if hasattr(shared.config, "use_cache"):
+        shared.config.use_cache = False
+    both = BothAttentions(shared)
     if as_saved and wanted is not None:
         both.maps = _maps_of(both, wanted)
     if not both.maps:
@@ -250,7 +250,7 @@ def performer_report(
         variants[AS_MADE] = copy.deepcopy(both.maps)
         short = cut.batches([cut.shortened(row, CALIBRATION_LENGTH) for row in to_calibrate], _BATCH)
         try:
-            calibrate_performer(twin, short, progress=progress)
+            calibrate_performer(shared, short, progress=progress)
         except ValueError as error:
             # The passages are too few or too short for the maps.
             raise InputError(f"the pieces of the text that the maps are calibrated on: {error}") from error

@@ -15,9 +15,9 @@ from typing import Any
 from kexue_hf.errors import InputError
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
-# Each contender runs at least _LEAST_RUNS times and _SECONDS in all, so that the median ignores a slow moment.
-_LEAST_RUNS, _SECONDS = 3, 0.3
-_MOST_RUNS = 15
+# Each contender runs at least _MIN_RUNS times and _SECONDS in all, so that the median ignores a slow moment.
+_MIN_RUNS, _SECONDS = 3, 0.3
+_MAX_RUNS = 15
 # Longest expected seconds of a run. Softmax takes four times as long for twice the length; longer runs are skipped.
 _PATIENCE = 30.0
 
@@ -160,7 +160,7 @@ def _medians(contenders: dict[str, Callable[[], None]], device: Any) -> dict[str
         unfinished = [
             name
             for name in seconds
-            if len(seconds[name]) < _LEAST_RUNS or (sum(seconds[name]) < _SECONDS and len(seconds[name]) < _MOST_RUNS)
+            if len(seconds[name]) < _MIN_RUNS or (sum(seconds[name]) < _SECONDS and len(seconds[name]) < _MAX_RUNS)
         ]
     return {name: statistics.median(values) for name, values in seconds.items()}
 

@@ -206,7 +206,7 @@ def test_a_copy_and_its_encoder_share_a_configuration(copied: Any) -> None:
 
 
 def test_tasks_are_given_once() -> None:
-    with pytest.raises(ValueError, match="either task_ids or tasks"):
+    with pytest.raises(ValueError, match="two names of one argument, got both"):
         tiny()(IDS, task_ids=0, tasks=1)
 
 

@@ -286,7 +286,7 @@ def test_the_model_itself_fills_its_maps(feature_map: str) -> None:
 
 
 def test_use_performer_refuses_it() -> None:
-    with pytest.raises(ValueError, match="feature maps of its own"):
+    with pytest.raises(ValueError, match="already has feature maps"):
         use_performer(tiny_model())
 
 

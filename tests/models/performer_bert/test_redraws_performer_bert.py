@@ -1,4 +1,4 @@
-"""Redraws count optimiser steps, whatever makes them; and models with linear attention under `torch.compile`.
+"""Redraws count optimizer steps, whatever makes them; and models with linear attention under `torch.compile`.
 
 Run this file alone: pytest tests/models/performer_bert/test_redraws_performer_bert.py
 """
@@ -50,7 +50,7 @@ def train(model, optimizer, number: int = 1) -> None:
 
 @pytest.mark.parametrize("make", [performed, performer_bert])
 def test_a_trainer_as_it_comes(make, tmp_path: Path) -> None:
-    """Its optimiser is a fused one, which changes weights without their versions."""
+    """Its optimizer is a fused one, which changes weights without their versions."""
     model = make()
     first = draws(model)
     arguments = TrainingArguments(
@@ -71,7 +71,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_of_optimisers(name: str) -> None:
+def test_steps_of_optimizers(name: str) -> None:
     model = performed()
     first = draws(model)
     optimizer = OPTIMIZERS[name](list(model.parameters()))
@@ -128,7 +128,7 @@ def test_copies_count_for_themselves(copied) -> None:
     assert (steps(model), steps(twin)) == ({1}, {3})
 
 
-def test_steps_that_no_optimiser_of_torch_makes() -> None:
+def test_steps_that_no_optimizer_of_torch_makes() -> None:
     model = performed()
     wrapped, first = torch.nn.Sequential(model), draws(model)
     kexue_hf.count_performer_step(wrapped)

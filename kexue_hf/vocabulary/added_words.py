@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
-from kexue_hf.vocabulary.means import group_means
-from kexue_hf.vocabulary.pairing import check_pairing
+from kexue_hf.vocabulary.group_means import group_means
+from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +40,8 @@ def add_words(model: Any, tokenizer: Any, words: Iterable[str]) -> dict[str, int
     """
     if not hasattr(tokenizer, "grow_vocabulary"):
         raise InputError(
-            f"expected a WoBertTokenizer, got a {type(tokenizer).__name__}: make a word-based model of a character "
-            "model with kexue_hf.extend"
+            f"expected a WoBertTokenizer, got a {type(tokenizer).__name__}: turn a character model into a "
+            "word-based one with kexue_hf.extend"
         )
     if not hasattr(model, "resize_token_embeddings"):
         raise InputError(

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary
-from kexue_hf.vocabulary.counting import dictionary_frequencies
-from kexue_hf.vocabulary.extending import choose_words, keep_tokens, speller
-from kexue_hf.vocabulary.means import group_means
+from kexue_hf.vocabulary.corpus_counts import dictionary_frequencies
+from kexue_hf.vocabulary.group_means import group_means
+from kexue_hf.vocabulary.word_selection import choose_words, keep_tokens, speller
 from tests.shared_data import SHARED, needs_shared
 
 CASE = Path(__file__).parents[1] / "golden" / "wobert_from_bert"

@@ -19,20 +19,20 @@ from kexue_hf.conversion.kept_tokens import kept_vocabulary
 from kexue_hf.conversion.keras_head import Head, check_kind
 from kexue_hf.conversion.saved_folder import INDEX, WEIGHTS, FolderVocabulary, open_safetensors, read_folder_vocabulary
 from kexue_hf.conversion.source import (
-    MOST_PADDING,
+    MAX_PADDING,
     SourceConfig,
     SourceFiles,
     SourceVocabulary,
     find_source,
     load_json_object,
     read_config,
-    read_lines,
+    read_tokens,
     read_vocabulary,
-    rows_of,
     source_vocabulary,
+    tokens_by_id,
 )
 from kexue_hf.conversion.weight_map import WeightMap
-from kexue_hf.conversion.weight_table import Plan, plan_from_keras, plan_from_saved, plan_from_tensorflow
+from kexue_hf.conversion.weight_plan import Plan, plan_from_keras, plan_from_saved, plan_from_tensorflow
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
 from kexue_hf.files.hub_names import local_source
 from kexue_hf.files.regular_file import check_folder
@@ -49,16 +49,16 @@ _DECODER = "cls.predictions.decoder.weight"
 class OpenedSource:
     """A source whose files, names, shapes and vocabulary were checked; only the weight values are still unread.
 
-    `lines` are the tokens of its vocabulary, without added tokens.
+    `tokens` are those of its vocabulary, without added tokens.
     """
 
     files: SourceFiles
     weights: WeightSource
-    table: WeightMap
+    weight_map: WeightMap
     config: SourceConfig
     vocabulary: SourceVocabulary
     plan: Plan
-    lines: list[str]
+    tokens: list[str]
 
     def __enter__(self) -> "OpenedSource":
         return self
@@ -67,7 +67,7 @@ class OpenedSource:
         self.weights.close()
 
 
-def open_any(
+def open_source(
     source: str | os.PathLike[str],
     *,
     family: str = "auto",
@@ -98,14 +98,14 @@ def open_any(
     if wrong := next((option for option, value in given.items() if value is not None), None):
         raise InputError(f"{wrong}: leave it out; {source} is a transformers folder, whose config.json decides this")
     _refuse_converted(Path(source))
-    opened, found = open_bert_folder(source, family, vocab)
+    opened, found = open_transformers_folder(source, family, vocab)
     try:
-        ids = {token: index for index, token in enumerate(opened.lines)}
-        opened = replace(opened, vocabulary=source_vocabulary(found.path, ids, table=opened.table))
-        if opened.table.FAMILY == "wobert" and not opened.vocabulary.has_words:
+        ids = {token: index for index, token in enumerate(opened.tokens)}
+        opened = replace(opened, vocabulary=source_vocabulary(found.path, ids, weight_map=opened.weight_map))
+        if opened.weight_map.FAMILY == "wobert" and not opened.vocabulary.has_words:
             raise InputError(
-                f"{source}: is a character BERT, which transformers loads without conversion; kexue-hf extend makes a "
-                "WoBERT of it"
+                f"{source}: is a character BERT, which transformers loads without conversion; kexue-hf extend turns "
+                "it into a WoBERT"
             )
     except BaseException:
         opened.weights.close()
@@ -132,30 +132,30 @@ def open_original(
     raw = load_json_object(files.config)
     weights = _open_weights(files)
     try:
-        table = choose(family, weights.tensors, raw)
-        if task_names is not None and "num_tasks" not in table.CONFIG_READ_OFF:
-            raise InputError(f"--task-names: leave it out; {source} is a {table.FAMILY}, which has no tasks")
-        settings = read_config(files.config, table, task_names)
+        weight_map = choose(family, weights.tensors, raw)
+        if task_names is not None and "num_tasks" not in weight_map.CONFIG_READ_OFF:
+            raise InputError(f"--task-names: leave it out; {source} is a {weight_map.FAMILY}, which has no tasks")
+        settings = read_config(files.config, weight_map, task_names)
         kept: list[str] | None = None
         if keep_tokens is not None:
-            kept = kept_vocabulary(keep_tokens, read_lines(files.vocab, table))
+            kept = kept_vocabulary(keep_tokens, read_tokens(files.vocab, weight_map))
             settings = replace(settings, fields=settings.fields | {"vocab_size": len(kept)})
-        plan = _plan(weights, table, settings.sizes, head)
+        plan = _plan(weights, weight_map, settings.sizes, head)
         if head not in ("auto", "none") and "classifier" not in plan.parts:
             raise InputError(f"--head {head}: {source} has no classifier")
         if kept is None:
-            vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], table=table)
-            lines = read_lines(files.vocab, table)
+            vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], weight_map=weight_map)
+            tokens = read_tokens(files.vocab, weight_map)
         else:
             vocabulary = source_vocabulary(
-                files.vocab, {token: index for index, token in enumerate(kept)}, table=table
+                files.vocab, {token: index for index, token in enumerate(kept)}, weight_map=weight_map
             )
-            lines = kept
-        weights = add_derived_weights(weights, plan, table.DERIVED_SAVED, settings.sizes)
+            tokens = kept
+        weights = add_derived_weights(weights, plan, weight_map.DERIVED_SAVED, settings.sizes)
     except BaseException:
         weights.close()
         raise
-    return OpenedSource(files, weights, table, settings, vocabulary, plan, lines)
+    return OpenedSource(files, weights, weight_map, settings, vocabulary, plan, tokens)
 
 
 def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[str] | None) -> bool:
@@ -184,17 +184,17 @@ def is_saved_folder(source: str | os.PathLike[str], config: str | os.PathLike[st
     return False
 
 
-def open_bert_folder(
+def open_transformers_folder(
     source: str | os.PathLike[str], family: str = "auto", vocab: str | os.PathLike[str] | None = None
 ) -> tuple[OpenedSource, FolderVocabulary]:
-    """Open a transformers folder and match its tensors with our model's parameters.
+    """Open a transformers folder and match its tensors with the parameters of this package's model.
 
     Args:
         family: "auto", or the family that the folder must have.
         vocab: a `vocab.txt` to use in place of the folder's own.
 
     Returns:
-        the source, with its configuration in our terms; and its tokenizer's vocabulary.
+        the source, its configuration with this package's field names; and its tokenizer's vocabulary.
 
     Raises:
         InputError: it is not a BERT, or has no vocabulary.
@@ -204,42 +204,42 @@ def open_bert_folder(
     folder = Path(source)
     check_folder(folder)
     raw = load_json_object(folder / "config.json")
-    table = _weight_map(folder, raw)
-    if family not in ("auto", table.FAMILY):
-        raise ConversionError(f"{folder}: expected a {family} (--family), got a {table.FAMILY}")
-    settings = read_config(folder / "config.json", table)
+    weight_map = _weight_map(folder, raw)
+    if family not in ("auto", weight_map.FAMILY):
+        raise ConversionError(f"{folder}: expected a {family} (--family), got a {weight_map.FAMILY}")
+    settings = read_config(folder / "config.json", weight_map)
     given = Path(vocab) if vocab is not None else None
-    found = read_folder_vocabulary(folder, given, settings.fields["vocab_size"], table)
+    found = read_folder_vocabulary(folder, given, settings.fields["vocab_size"], weight_map)
     recorded = raw.get("vocab_fingerprint")
-    if recorded and recorded not in (found.vocabulary.fingerprint, _without_added(found)):
+    if recorded and recorded not in (found.vocabulary.fingerprint, _base_vocab_fingerprint(found)):
         raise ConversionError(
             f"{found.path}: its fingerprint is {found.vocabulary.fingerprint}, config.json says vocab_fingerprint "
             f"{recorded}: it belongs to another model; give the vocabulary that the weights were trained with "
             "(--vocab)"
         )
     spare = settings.fields["vocab_size"] - len(found.vocabulary.ids)
-    if not recorded and spare > MOST_PADDING:
+    if not recorded and spare > MAX_PADDING:
         raise ConversionError(
             f"{found.path}: has {len(found.vocabulary.ids)} tokens, the model has embeddings for "
-            f"{settings.fields['vocab_size']}, more than padding explains: it belongs to another model; give the "
-            "vocabulary that the weights were trained with (--vocab)"
+            f"{settings.fields['vocab_size']}, the difference is too large to be padding, so the vocabulary probably "
+            "belongs to another model; give the vocabulary that the weights were trained with (--vocab)"
         )
     pickled = not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file()
     weights = PyTorchWeights(folder / _PYTORCH) if pickled else open_safetensors(folder)
     try:
-        plan = plan_from_saved(table, weights.tensors, settings.sizes)
+        plan = plan_from_saved(weight_map, weights.tensors, settings.sizes)
         _check_tied(weights, raw)
-        weights = add_derived_weights(weights, plan, table.DERIVED_SAVED, settings.sizes)
+        weights = add_derived_weights(weights, plan, weight_map.DERIVED_SAVED, settings.sizes)
     except BaseException:
         weights.close()
         raise
     # Added tokens are left out: tokenizer_config.json holds them.
-    lines = read_lines(found.path, table) if found.path.suffix == ".txt" else rows_of(found.base)
+    tokens = read_tokens(found.path, weight_map) if found.path.suffix == ".txt" else tokens_by_id(found.base)
     files = SourceFiles("safetensors", folder / (_PYTORCH if pickled else WEIGHTS), folder / "config.json", found.path)
-    raw = raw | {"architectures": [_our_architecture(name) for name in raw.get("architectures") or [] if name]}
+    raw = raw | {"architectures": [_local_class_name(name) for name in raw.get("architectures") or [] if name]}
     # The remaining keys of config.json are transformers' own, so no note reports them as ignored.
     settings = replace(settings, raw=raw, ignored=())
-    return OpenedSource(files, weights, table, settings, found.vocabulary, plan, lines), found
+    return OpenedSource(files, weights, weight_map, settings, found.vocabulary, plan, tokens), found
 
 
 def _holds_original(source: str | os.PathLike[str]) -> bool:
@@ -258,7 +258,7 @@ def _refuse_converted(folder: Path) -> None:
     config = load_json_object(folder / "config.json")
     if config.get("model_type") == "bert" or not config.get("vocab_fingerprint"):
         return
-    raise CheckpointError(f"{folder}: holds no checkpoint: it is a HuggingFace folder already")
+    raise CheckpointError(f"{folder}: already converted; load it with from_pretrained")
 
 
 def _open_weights(files: SourceFiles) -> WeightSource:
@@ -269,18 +269,22 @@ def _open_weights(files: SourceFiles) -> WeightSource:
     return KerasWeights(files.path)
 
 
-def _plan(weights: WeightSource, table: WeightMap, sizes: dict[str, int], head: str) -> Plan:
+def _plan(weights: WeightSource, weight_map: WeightMap, sizes: dict[str, int], head: str) -> Plan:
     layers = getattr(weights, "layers", None)
     if layers is not None:
-        return plan_from_keras(table, weights.tensors, layers, sizes, head)
+        return plan_from_keras(weight_map, weights.tensors, layers, sizes, head)
     tensors, left = dict(weights.tensors), []
     if head == "none":
-        heads = {name for name, (own, _) in table.TENSORFLOW.items() if table.PARAMETERS[own][0] == "classifier"}
+        heads = {
+            name for name, (own, _) in weight_map.TENSORFLOW.items() if weight_map.PARAMETERS[own][0] == "classifier"
+        }
         left = [name for name in tensors if name in heads]
-    plan = plan_from_tensorflow(table, {name: tensor for name, tensor in tensors.items() if name not in left}, sizes)
+    plan = plan_from_tensorflow(
+        weight_map, {name: tensor for name, tensor in tensors.items() if name not in left}, sizes
+    )
     plan.dropped += [(name, "left out (--head none)") for name in left]
     if head not in ("auto", "none"):
-        plan.head = Head("output_weights", head, said=True)
+        plan.head = Head("output_weights", head, explicit=True)
     return plan
 
 
@@ -308,14 +312,14 @@ def _check_tied(weights: WeightSource, raw: dict[str, Any]) -> None:
         )
 
 
-def _without_added(found: FolderVocabulary) -> str:
-    """Return the fingerprint of `vocab.txt` alone, as our tokenizer computes it."""
+def _base_vocab_fingerprint(found: FolderVocabulary) -> str:
+    """Return the fingerprint of `vocab.txt` without added tokens."""
     return read_vocabulary(found.path, None).fingerprint if found.path.suffix == ".txt" else ""
 
 
-def _our_architecture(name: object) -> str:
-    """Return our class for a BERT class of another implementation."""
+def _local_class_name(name: object) -> str:
+    """Return the name of this package's class for a BERT class of another implementation."""
     return f"Wo{name}" if str(name).startswith("Bert") else str(name)
 
 
-__all__ = ["OpenedSource", "is_saved_folder", "open_any", "open_bert_folder", "open_original"]
+__all__ = ["OpenedSource", "is_saved_folder", "open_original", "open_source", "open_transformers_folder"]

@@ -41,7 +41,7 @@ def model() -> WoBertForMaskedLM:
         (BertTokenizer, WORDS, "trained with WoBertTokenizer, this is a BertTokenizer"),
         (BertTokenizer, CHARACTERS, "fingerprint"),
         (WoBertTokenizer, OTHER_ORDER, "fingerprint"),
-        (WoBertTokenizer, MORE, "has 12 tokens, the model's embedding 10 rows"),
+        (WoBertTokenizer, MORE, "knows 12 tokens, the model's embedding has 10 rows"),
     ],
     ids=["characters_of_the_same_file", "character_vocabulary", "other_order", "too_large"],
 )
@@ -68,7 +68,7 @@ def test_the_right_tokenizer_is_not(model, tmp_path: Path, recwarn: pytest.Warni
 def test_added_tokens_do_not_count_as_another_vocabulary(model, tmp_path: Path) -> None:
     tokenizer = WoBertTokenizer(write(tmp_path, WORDS))
     tokenizer.add_tokens(["[NEW]"])
-    with pytest.warns(VocabularyMismatchWarning, match="has 11 tokens"):
+    with pytest.warns(VocabularyMismatchWarning, match="knows 11 tokens"):
         check_pairing(model, tokenizer)
     model.resize_token_embeddings(len(tokenizer))
     assert check_pairing(model, tokenizer) == []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kexue_hf.integrations.hooks import Losses
-from kexue_hf.vocabulary.pairing import check_pairing
+from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
 CHECK = "the check that model and tokenizer belong together"
 LABELS = "evaluation losses without optional labels"

@@ -14,7 +14,7 @@ from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 
 # Different words to keep, about 140 bytes each. jieba's dictionary has 349,046.
-MOST_WORDS = 4_000_000
+MAX_WORDS = 4_000_000
 # Characters that are segmented in one call.
 _CHUNK = 1 << 16
 # Separator of texts that are segmented together; jieba always splits there.
@@ -39,7 +39,7 @@ def count_corpus(
     cut: Callable[[str], Iterable[str]] | None = None,
     *,
     lower: bool = True,
-    most_words: int = MOST_WORDS,
+    max_words: int = MAX_WORDS,
 ) -> CorpusCounts:
     """Count the characters and words of texts, which may be a stream of any size.
 
@@ -47,7 +47,7 @@ def count_corpus(
         texts: raw texts; they are normalised as the tokenizer does (lower case, without accents).
         cut: segmenter of normalised text; by default the tokenizer's.
         lower: whether to normalise; False for a tokenizer with `do_lower_case=False`.
-        most_words: different words to keep in memory; beyond that, the rarer half is forgotten.
+        max_words: different words to keep in memory; beyond that, the rarer half is forgotten.
     """
     normalize = Normalizer(lower)
     counts = CorpusCounts()
@@ -59,9 +59,9 @@ def count_corpus(
         waiting.append(normalize(text))
         size += len(text)
         if size >= room:
-            _count(waiting, cut, counts, most_words)
+            _count(waiting, cut, counts, max_words)
             waiting, size = [], 0
-    _count(waiting, cut, counts, most_words)
+    _count(waiting, cut, counts, max_words)
     _keep_words(counts)
     return counts
 
@@ -91,7 +91,7 @@ def is_word(text: str) -> bool:
     return len(text) > 1 and text.isalnum()
 
 
-def _count(texts: list[str], cut: Callable[[str], Iterable[str]], counts: CorpusCounts, most_words: int) -> None:
+def _count(texts: list[str], cut: Callable[[str], Iterable[str]], counts: CorpusCounts, max_words: int) -> None:
     joined = _BETWEEN.join(texts)
     if not joined:
         return
@@ -99,9 +99,9 @@ def _count(texts: list[str], cut: Callable[[str], Iterable[str]], counts: Corpus
     counts.characters[_BETWEEN] -= len(texts) - 1
     # Punctuation and single characters are counted too and dropped later, because filtering one by one is slower.
     counts.words.update(cut(joined))
-    if len(counts.words) > most_words:
+    if len(counts.words) > max_words:
         _keep_words(counts)
-        _forget(counts, most_words)
+        _forget(counts, max_words)
 
 
 def _keep_words(counts: CorpusCounts) -> None:
@@ -110,15 +110,15 @@ def _keep_words(counts: CorpusCounts) -> None:
     counts.characters += Counter()  # without those of count 0
 
 
-def _forget(counts: CorpusCounts, most_words: int) -> None:
-    """Drop the rarest words until at most half of `most_words` remain; words of equal count go together."""
-    if len(counts.words) <= most_words:
+def _forget(counts: CorpusCounts, max_words: int) -> None:
+    """Drop the rarest words until at most half of `max_words` remain; words of equal count go together."""
+    if len(counts.words) <= max_words:
         return
     ordered = sorted(counts.words.values(), reverse=True)
-    limit = ordered[most_words // 2]
+    limit = ordered[max_words // 2]
     for word in [word for word, count in counts.words.items() if count <= limit]:
         del counts.words[word]
     counts.forgotten += limit
 
 
-__all__ = ["MOST_WORDS", "CorpusCounts", "count_corpus", "dictionary_frequencies", "is_word"]
+__all__ = ["MAX_WORDS", "CorpusCounts", "count_corpus", "dictionary_frequencies", "is_word"]

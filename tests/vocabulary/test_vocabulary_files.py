@@ -7,14 +7,14 @@ from collections import Counter
 import pytest
 
 from kexue_hf import TtaTokenizer, WoBertTokenizer
-from kexue_hf.vocabulary.building import (
+from kexue_hf.vocabulary.corpus_counts import CorpusCounts, count_corpus, dictionary_frequencies
+from kexue_hf.vocabulary.vocabulary_files import (
     SPECIAL_TOKENS,
     TTA_SPECIAL_TOKENS,
     build_character_vocabulary,
     build_vocabulary,
     save_vocabulary,
 )
-from kexue_hf.vocabulary.counting import CorpusCounts, count_corpus, dictionary_frequencies
 
 TEXTS = ["实验结果表明，该方法是有效的。", "实验结果不错。", "本文的实验用BERT模型，Bert很好。", "龘"]
 
@@ -80,7 +80,7 @@ def test_the_tokenizer_finds_the_words(tmp_path, dictionary):
 
 
 def test_imports_no_torch():
-    code = "import sys; import kexue_hf.vocabulary.building; print('torch' in sys.modules)"
+    code = "import sys; import kexue_hf.vocabulary.vocabulary_files; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -1,8 +1,9 @@
 """Build a vocabulary from counts: characters and words for WoBERT, characters only for T-TA.
 
 The released WoBERT vocabularies (https://kexue.fm/archives/7758) are a character vocabulary without its Chinese ##
-pieces, plus the most frequent words of jieba's dictionary (see `extending`). Here the counts of a corpus decide. The
-frequencies of jieba's dictionary break ties, or, with a weight, complement a small corpus or replace a missing one.
+pieces, plus the most frequent words of jieba's dictionary (see `word_selection`). Here the counts of a corpus decide.
+The frequencies of jieba's dictionary break ties, or, with a weight, complement a small corpus or replace a missing
+one.
 
 The order of the result: special tokens, ASCII characters, ## pieces of ASCII letters and digits, other characters by
 count, then words by score (for T-TA, ## pieces of other characters). Equal inputs give equal vocabularies.
@@ -13,7 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from kexue_hf.vocabulary.counting import CorpusCounts, dictionary_frequencies
+from kexue_hf.vocabulary.corpus_counts import CorpusCounts, dictionary_frequencies
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # T-TA's special tokens, ids 0 to 6 as in the released vocabulary.
@@ -130,8 +131,7 @@ def _by_count(characters: Counter[str]) -> list[str]:
 
 
 def _stands_inside_words(character: str) -> bool:
-    """Return whether BERT's tokenizer keeps the character inside a word, as it does except for Chinese and "
-    "punctuation."""
+    """Return whether BERT's tokenizer keeps the character inside a word. It splits at Chinese and punctuation."""
     # Imported here because `kexue-hf extend` does not need it and should start fast.
     from tokenizers import normalizers, pre_tokenizers
 

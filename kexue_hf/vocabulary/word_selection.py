@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.wordpiece_wobert import WordPieces, is_cjk
-from kexue_hf.vocabulary.counting import is_word
+from kexue_hf.vocabulary.corpus_counts import is_word
 
 
 def keep_tokens(
@@ -50,7 +50,7 @@ def choose_words(
     """Return the `number` most frequent words that are not known and can be spelt; fewer if there are not enough.
 
     Args:
-        counts: word -> count, see `counting`.
+        counts: word -> count, see `corpus_counts`.
         known: words to leave out.
         pieces_of: returns the word-piece ids of a word. A word without pieces, or with `unk_id`, is left out.
         ties: word -> frequency; it decides between equal counts, then the lower code point comes first.

@@ -1,6 +1,6 @@
-"""Whether a tokenizer belongs to a model.
+"""Check that a tokenizer belongs to a model.
 
-A character tokenizer beside a word checkpoint raises no error: every id that it produces is valid, and the model
+A character tokenizer with a word checkpoint raises no error: every id that it produces is valid, and the model
 predicts nonsense. So our configurations record which vocabulary their weights were trained with.
 """
 

@@ -77,7 +77,7 @@ class Plan:
         return total
 
 
-def plan_from_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
+def plan_from_tensorflow(weight_map: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """Match the variables of a TensorFlow checkpoint with the model's parameters.
 
     Args:
@@ -86,23 +86,23 @@ def plan_from_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], 
     Raises:
         ConversionError: a variable is unknown, missing, or has the wrong shape or type.
     """
-    _check_has_tensorflow(table)
-    check_layer_count(table.TENSORFLOW, tensors, sizes, _FIX_SOURCE)
-    targets = expand(table.TENSORFLOW, sizes)
+    _check_has_tensorflow(weight_map)
+    check_layer_count(weight_map.TENSORFLOW, tensors, sizes, _FIX_SOURCE)
+    targets = expand(weight_map.TENSORFLOW, sizes)
     found = {name: targets[name] for name in tensors if name in targets}
     return _plan(
-        table,
+        weight_map,
         tensors,
         sizes,
         found,
-        table.DROPPED_TENSORFLOW,
+        weight_map.DROPPED_TENSORFLOW,
         {new: old for old, (new, _) in targets.items()},
         _FIX_SOURCE,
     )
 
 
 def plan_from_keras(
-    table: WeightMap,
+    weight_map: WeightMap,
     tensors: Mapping[str, StoredTensor],
     layers: Iterable[tuple[str, list[str]]],
     sizes: Mapping[str, int],
@@ -116,24 +116,24 @@ def plan_from_keras(
         layers: (layer name, names of its weights in order), including layers without weights if they are known.
         head: kind of the classifier, see `keras_head`.
     """
-    _check_has_keras(table)
+    _check_has_keras(weight_map)
     listed = list(layers)
-    layers = [(layer, weights) for layer, weights in unnested(listed, table.KERAS) if weights]
+    layers = [(layer, weights) for layer, weights in unnested(listed, weight_map.KERAS) if weights]
     if not {layer for layer, _ in layers} <= {layer for layer, _ in listed}:
         listed = layers  # The layers without weights of a nested model are unknown.
-    check_layer_count(table.KERAS, [layer for layer, _ in layers], sizes, _FIX_SOURCE)
-    known = expand(table.KERAS, sizes)
-    for name in table.KERAS_NUMBERED:
+    check_layer_count(weight_map.KERAS, [layer for layer, _ in layers], sizes, _FIX_SOURCE)
+    known = expand(weight_map.KERAS, sizes)
+    for name in weight_map.KERAS_NUMBERED:
         meant = [layer for layer, weights in layers if layer not in known and _fits(weights, known[name])]
         if len(meant) == 1 and name not in dict(layers):
             known[meant[0]] = known.pop(name)
-    heads = [layer for layer, weights in layers if layer not in known and _fits(weights, table.KERAS_HEAD)]
-    chosen = choose_head(listed, heads, head, table.FAMILY)
+    heads = [layer for layer, weights in layers if layer not in known and _fits(weights, weight_map.KERAS_HEAD)]
+    chosen = choose_head(listed, heads, head, weight_map.FAMILY)
     if chosen:
         words = dict(layers).get("Embedding-Token")
         width = tensors[words[0]].shape if words else None
         check_width(chosen, tensors[dict(layers)[chosen.layer][0]].shape, width)
-    slots = {**known, chosen.layer: table.KERAS_HEAD} if chosen else known
+    slots = {**known, chosen.layer: weight_map.KERAS_HEAD} if chosen else known
     left = [weight for layer, weights in layers if layer not in slots for weight in weights] if head == "none" else []
     found: dict[str, tuple[str, bool]] = {}
     for layer, weights in layers:
@@ -143,7 +143,7 @@ def plan_from_keras(
             expected = ", ".join("/".join(endings) for endings, _, _ in slots[layer])
             raise ConversionError(
                 f"Keras layer {quoted(layer)} should hold the weights ({expected}), and holds "
-                f"({_some([_ending(weight) for weight in weights])}): this is not a {table.FAMILY} model"
+                f"({_some([_ending(weight) for weight in weights])}): this is not a {weight_map.FAMILY} model"
             )
         found |= {
             weight: (target, transposed) for weight, (_, target, transposed) in zip(weights, slots[layer], strict=True)
@@ -151,23 +151,23 @@ def plan_from_keras(
     names = {
         target: f"{layer}, weight {place}" for layer, row in slots.items() for place, (_, target, _) in enumerate(row)
     }
-    patterns = (*table.DROPPED_KERAS, *((re.escape(weight), "left out (--head none)") for weight in left))
-    plan = _plan(table, tensors, sizes, found, patterns, names, _FIX_SOURCE)
+    patterns = (*weight_map.DROPPED_KERAS, *((re.escape(weight), "left out (--head none)") for weight in left))
+    plan = _plan(weight_map, tensors, sizes, found, patterns, names, _FIX_SOURCE)
     plan.head = chosen
     return plan
 
 
-def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
+def plan_from_saved(weight_map: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """Match the tensors of a folder that transformers wrote. Arguments and errors as `plan_from_tensorflow`.
 
     The names are the model's own with three exceptions: a base model's file lacks the prefix or has BERT's, a tied
     parameter may be stored twice, and folders from before 2019 call layer-norm parameters gamma and beta.
     """
-    modern = {name: _own_prefix(table, modern_name(name)) for name in tensors}
-    _check_own_layer_count(table, {new: tensors[name] for name, new in modern.items()}, sizes)
-    parameters = expand(table.PARAMETERS, sizes)
-    full = {name: canonical(table, new, (*parameters, *table.TWINS)) for name, new in modern.items()}
-    twins = {name: table.TWINS[own] for name, own in full.items() if own in table.TWINS}
+    modern = {name: _own_prefix(weight_map, modern_name(name)) for name in tensors}
+    _check_own_layer_count(weight_map, {new: tensors[name] for name, new in modern.items()}, sizes)
+    parameters = expand(weight_map.PARAMETERS, sizes)
+    full = {name: canonical(weight_map, new, (*parameters, *weight_map.TWINS)) for name, new in modern.items()}
+    twins = {name: weight_map.TWINS[own] for name, own in full.items() if own in weight_map.TWINS}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
     # A file may hold only the twin of a tied parameter.
     lone = {
@@ -175,23 +175,23 @@ def plan_from_saved(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes
     }
     stored |= {name: tensors[name] for name in lone}
     found = {name: (own, False) for name in stored if (own := lone.get(name, full[name])) in parameters}
-    buffers = [name for name in stored if any(re.fullmatch(pattern, modern[name]) for pattern in table.BUFFERS)]
+    buffers = [name for name in stored if any(re.fullmatch(pattern, modern[name]) for pattern in weight_map.BUFFERS)]
     patterns = tuple((re.escape(name), "constant, not a weight") for name in buffers)
-    plan = _plan(table, stored, sizes, found, patterns, {}, _FIX_FOLDER)
+    plan = _plan(weight_map, stored, sizes, found, patterns, {}, _FIX_FOLDER)
     plan.dropped += [(name, f"tied to {own}") for name, own in twins.items() if name not in lone]
     return plan
 
 
-def plan_to_tensorflow(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
+def plan_to_tensorflow(weight_map: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> Plan:
     """Match our parameters with TensorFlow's variables, for export. Errors as `plan_from_tensorflow`."""
-    _check_has_tensorflow(table)
-    _check_own_layer_count(table, tensors, sizes)
-    inverse = {new: (old, transposed) for old, (new, transposed) in expand(table.TENSORFLOW, sizes).items()}
-    return _reverse(table, tensors, sizes, inverse)
+    _check_has_tensorflow(weight_map)
+    _check_own_layer_count(weight_map, tensors, sizes)
+    inverse = {new: (old, transposed) for old, (new, transposed) in expand(weight_map.TENSORFLOW, sizes).items()}
+    return _reverse(weight_map, tensors, sizes, inverse)
 
 
 def plan_to_keras(
-    table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
+    weight_map: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
 ) -> tuple[Plan, list[tuple[str, list[str]]]]:
     """Match our parameters with Keras weights, for export.
 
@@ -201,25 +201,25 @@ def plan_to_keras(
     Raises:
         ConversionError: as `plan_from_tensorflow`; or bert4keras lacks the model or its head.
     """
-    _check_has_keras(table)
-    _check_own_layer_count(table, tensors, sizes)
+    _check_has_keras(weight_map)
+    _check_own_layer_count(weight_map, tensors, sizes)
     inverse: dict[str, tuple[str, bool]] = {}
     layers: list[tuple[str, list[str]]] = []
-    heads = {table.KERAS_HEAD_LAYER: table.KERAS_HEAD} if table.KERAS_HEAD else {}
-    for layer, row in {**expand(table.KERAS, sizes), **heads}.items():
+    heads = {weight_map.KERAS_HEAD_LAYER: weight_map.KERAS_HEAD} if weight_map.KERAS_HEAD else {}
+    for layer, row in {**expand(weight_map.KERAS, sizes), **heads}.items():
         names = _keras_names(layer, row)
         layers.append((layer, names))
         inverse |= {target: (name, transposed) for name, (_, target, transposed) in zip(names, row, strict=True)}
-    homeless = [name for name in tensors if name in table.PARAMETERS and name not in inverse]
+    homeless = [name for name in tensors if name in weight_map.PARAMETERS and name not in inverse]
     if homeless:
         raise ConversionError(
             f"bert4keras has no layer for the head {printable(homeless[0].partition('.')[0])} ({_some(homeless)}); "
             "export the model as a TensorFlow checkpoint (--to tf)"
         )
-    plan = _reverse(table, tensors, sizes, inverse)
+    plan = _reverse(weight_map, tensors, sizes, inverse)
     written = {move.target for move in plan.moves}
     layers = [(layer, names) for layer, names in layers if names[0] in written]
-    order = next((order for parts, order in table.KERAS_ORDER if parts <= plan.parts), ())
+    order = next((order for parts, order in weight_map.KERAS_ORDER if parts <= plan.parts), ())
     places = sorted(place for place, (layer, _) in enumerate(layers) if layer in order)
     moved = sorted((row for row in layers if row[0] in order), key=lambda row: order.index(row[0]))
     for place, row in zip(places, moved, strict=True):
@@ -227,18 +227,18 @@ def plan_to_keras(
     return plan, layers
 
 
-def _check_has_keras(table: WeightMap) -> None:
-    if not table.KERAS:
+def _check_has_keras(weight_map: WeightMap) -> None:
+    if not weight_map.KERAS:
         raise ConversionError(
-            f"bert4keras has no {table.FAMILY}; its weights are read and written only as TensorFlow checkpoints"
+            f"bert4keras has no {weight_map.FAMILY}; its weights are read and written only as TensorFlow checkpoints"
         )
 
 
-def _check_has_tensorflow(table: WeightMap) -> None:
-    if not table.TENSORFLOW:
+def _check_has_tensorflow(weight_map: WeightMap) -> None:
+    if not weight_map.TENSORFLOW:
         raise ConversionError(
-            f"bert4keras saves no TensorFlow checkpoint of a {table.FAMILY}; its weights are read and written only as "
-            "Keras files (--to keras)"
+            f"bert4keras saves no TensorFlow checkpoint of a {weight_map.FAMILY}; its weights are read and written "
+            "only as Keras files (--to keras)"
         )
 
 
@@ -315,10 +315,10 @@ def count_layers(rows: Iterable[str], names: Iterable[str]) -> set[int]:
     return numbers
 
 
-def _own_prefix(table: WeightMap, name: str) -> str:
+def _own_prefix(weight_map: WeightMap, name: str) -> str:
     """Return a parameter's name with the model's prefix in place of BERT's, which other implementations use."""
     bare = name.removeprefix("module.")
-    return table.BASE_PREFIX + bare.removeprefix("bert.") if bare.startswith("bert.") else bare
+    return weight_map.BASE_PREFIX + bare.removeprefix("bert.") if bare.startswith("bert.") else bare
 
 
 def modern_name(name: str) -> str:
@@ -326,10 +326,12 @@ def modern_name(name: str) -> str:
     return _OLD_NORM.sub(lambda match: _NORM[match.group(1)], name)
 
 
-def _check_own_layer_count(table: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> None:
+def _check_own_layer_count(
+    weight_map: WeightMap, tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]
+) -> None:
     """Check the layer count of a saved folder, whose names may lack the prefix."""
-    names = [*tensors, *(table.BASE_PREFIX + name for name in tensors)]
-    check_layer_count(table.PARAMETERS, names, sizes, _FIX_FOLDER, tensors)
+    names = [*tensors, *(weight_map.BASE_PREFIX + name for name in tensors)]
+    check_layer_count(weight_map.PARAMETERS, names, sizes, _FIX_FOLDER, tensors)
 
 
 def _spans(numbers: set[int]) -> str:
@@ -352,7 +354,7 @@ def _fits(weights: list[str], row: tuple[Slot, ...]) -> bool:
 
 
 def _plan(
-    table: WeightMap,
+    weight_map: WeightMap,
     tensors: Mapping[str, StoredTensor],
     sizes: Mapping[str, int],
     found: Mapping[str, tuple[str, bool]],
@@ -363,12 +365,12 @@ def _plan(
     dropped, unknown = _sort_out((name for name in tensors if name not in found), patterns)
     if unknown:
         raise ConversionError(
-            f"{len(unknown)} of {len(tensors)} tensors are unknown to a {table.FAMILY} model: {_some(unknown)}; is "
-            "this another model's checkpoint?"
+            f"{len(unknown)} of {len(tensors)} tensors are unknown to a {weight_map.FAMILY} model: {_some(unknown)}; "
+            "is this another model's checkpoint?"
         )
-    parameters = expand(table.PARAMETERS, sizes)
+    parameters = expand(weight_map.PARAMETERS, sizes)
     present = {target: tensors[name] for name, (target, _) in found.items()}
-    all_sizes, parts = _parts(table, parameters, present, sizes, advice)
+    all_sizes, parts = _parts(weight_map, parameters, present, sizes, advice)
     targets = {target for target, _ in found.values()}
     missing = [
         stored_names.get(name, name) for name, (part, _) in parameters.items() if part in parts and name not in targets
@@ -401,7 +403,7 @@ def _plan(
 
 
 def _parts(
-    table: WeightMap,
+    weight_map: WeightMap,
     parameters: Mapping[str, tuple[str, tuple[str | int, ...]]],
     found: Mapping[str, StoredTensor],
     sizes: Mapping[str, int],
@@ -409,7 +411,7 @@ def _parts(
 ) -> tuple[dict[str, int], frozenset[str]]:
     """Return the sizes, completed from tensor shapes (such as the number of labels), and the parts present."""
     parts = frozenset(parameters[target][0] for target in found) | {"encoder"}
-    for part, needed in table.PARTS_NEED.items():
+    for part, needed in weight_map.PARTS_NEED.items():
         absent = [other for other in needed if part in parts and other not in parts]
         if absent:
             raise ConversionError(
@@ -419,7 +421,7 @@ def _parts(
     for target, tensor in found.items():
         if "num_labels" in parameters[target][1] and len(tensor.shape) == 1:
             all_sizes["num_labels"] = tensor.shape[0]
-    for size, (target, axis) in table.CONFIG_READ_OFF.items():
+    for size, (target, axis) in weight_map.CONFIG_READ_OFF.items():
         if target in found and len(found[target].shape) > axis:
             stored = all_sizes[size] = found[target].shape[axis]
             if sizes.get(size, stored) != stored:
@@ -430,7 +432,7 @@ def _parts(
 
 
 def _reverse(
-    table: WeightMap,
+    weight_map: WeightMap,
     tensors: Mapping[str, StoredTensor],
     sizes: Mapping[str, int],
     inverse: Mapping[str, tuple[str, bool]],
@@ -439,15 +441,15 @@ def _reverse(
 
     A base model's file lacks the prefix, and a tied parameter may be stored twice.
     """
-    own = {name: canonical(table, name, (*inverse, *table.TWINS)) for name in tensors}
+    own = {name: canonical(weight_map, name, (*inverse, *weight_map.TWINS)) for name in tensors}
     present = set(own.values())
-    twins = {name: table.TWINS[full] for name, full in own.items() if table.TWINS.get(full) in present}
-    own = {name: table.TWINS.get(full, full) for name, full in own.items()}
+    twins = {name: weight_map.TWINS[full] for name, full in own.items() if weight_map.TWINS.get(full) in present}
+    own = {name: weight_map.TWINS.get(full, full) for name, full in own.items()}
     stored = {name: tensor for name, tensor in tensors.items() if name not in twins}
     found = {name: inverse_row for name in stored if (inverse_row := inverse.get(own[name]))}
-    patterns = tuple((pattern, "constant, not a weight") for pattern in table.BUFFERS)
+    patterns = tuple((pattern, "constant, not a weight") for pattern in weight_map.BUFFERS)
     names = {name: (own[name], False) for name in found}
-    plan = _plan(table, stored, sizes, names, patterns, {}, _FIX_FOLDER)
+    plan = _plan(weight_map, stored, sizes, names, patterns, {}, _FIX_FOLDER)
     plan.dropped += [(name, f"tied to {original}") for name, original in twins.items()]
     plan.moves = [
         Move(move.source, other, transposed, move.shape[::-1] if transposed else move.shape, move.type)
@@ -457,9 +459,9 @@ def _reverse(
     return plan
 
 
-def canonical(table: WeightMap, name: str, known: Iterable[str]) -> str:
+def canonical(weight_map: WeightMap, name: str, known: Iterable[str]) -> str:
     """Return the full name of a parameter that may come from a base model's file."""
-    prefixed = table.BASE_PREFIX + name
+    prefixed = weight_map.BASE_PREFIX + name
     return prefixed if name not in known and prefixed in known else name
 
 

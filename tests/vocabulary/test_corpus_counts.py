@@ -6,8 +6,8 @@ import pytest
 
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
-from kexue_hf.vocabulary import counting
-from kexue_hf.vocabulary.counting import count_corpus, dictionary_frequencies
+from kexue_hf.vocabulary import corpus_counts
+from kexue_hf.vocabulary.corpus_counts import count_corpus, dictionary_frequencies
 
 TEXTS = ["他们在北京大学读书，", "北京大学的学生们。", "", "ABC abc 2020年\n第二行 北京", "读书 读书"]
 
@@ -25,7 +25,7 @@ def one_by_one(texts: list[str], lower: bool = True) -> tuple[Counter, Counter]:
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
 @pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
 def test_texts_segmented_together_give_the_same_counts(monkeypatch, chunk, lower):
-    monkeypatch.setattr(counting, "_CHUNK", chunk)
+    monkeypatch.setattr(corpus_counts, "_CHUNK", chunk)
     counts = count_corpus(iter(TEXTS), lower=lower)
     assert (counts.words, counts.characters) == one_by_one(TEXTS, lower)
     assert counts.forgotten == 0 and counts.words["北京大学"] == 2
@@ -38,9 +38,9 @@ def test_a_custom_segmenter_gets_one_text_at_a_time():
 
 
 def test_memory_is_bounded_and_frequent_words_stay(monkeypatch):
-    monkeypatch.setattr(counting, "_CHUNK", 1)
+    monkeypatch.setattr(corpus_counts, "_CHUNK", 1)
     texts = [f"word{number} 北京大学" for number in range(1000)]
-    counts = count_corpus(texts, most_words=100)
+    counts = count_corpus(texts, max_words=100)
     assert len(counts.words) <= 101
     assert 1000 - counts.forgotten <= counts.words["北京大学"] <= 1000
     assert counts.words["北京大学"] == 1000  # never among the rarest
