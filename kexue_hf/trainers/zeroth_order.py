@@ -141,6 +141,7 @@ class ZerothOrderTrainer(MarkingTrainer):
         self._gradient_step = -1
         self._objectives: list[float] = []
         self._direction_optimizer: DirectionOptimizer | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
         self._check()
         recorded = asdict(self.options)
         del recorded["parameters"]
@@ -173,19 +174,19 @@ class ZerothOrderTrainer(MarkingTrainer):
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
         """Return the optimizer of zeroth-order steps, with that of gradient steps if there are such."""
-        if self._direction_optimizer is not None:
-            assert self.optimizer is not None
-            return self.optimizer
+        if self._optimizer is not None:
+            return self._optimizer
         ours = self.options
         self._direction_optimizer = DirectionOptimizer(
             self.changed_parameters().values(), ours.learning_rate, ours.momentum, ours.betas if ours.adam else None
         )
         if ours.gradient_steps:
             gradient = super().create_optimizer(*arguments, **options)
-            self.optimizer = AlternatingOptimizer(gradient, self._direction_optimizer)
+            self._optimizer = AlternatingOptimizer(gradient, self._direction_optimizer)
         else:
-            self.optimizer = self._direction_optimizer
-        return self.optimizer
+            self._optimizer = self._direction_optimizer
+        self.optimizer = self._optimizer
+        return self._optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Take a zeroth-order step with the last of the accumulated batches, or a part of an ordinary step."""
@@ -244,10 +245,8 @@ class ZerothOrderTrainer(MarkingTrainer):
         size = math.sqrt(sum(slope.value**2 for slope in finite) / max(1, len(finite)))
         if not size:
             return []
-        if self.options.normalize and not self.options.adam:
-            divisor = size * math.sqrt(len(finite))
-        else:
-            divisor = len(finite)
+        normalized = self.options.normalize and not self.options.adam
+        divisor = size * math.sqrt(len(finite)) if normalized else len(finite)
         return [(slope.seed, slope.value / divisor) for slope in finite if slope.value]
 
     def _value(self, model: nn.Module, parts: list[dict[str, Any]]) -> float:

@@ -1,4 +1,4 @@
-"""Zeroth-order gradients against exact ones, and trainings that do not depend on processes, parts and interruptions."""
+"""Zeroth-order gradients against exact ones; trainings that do not depend on processes, parts and interruptions."""
 
 import json
 import math
@@ -21,8 +21,8 @@ from kexue_hf.trainers.zeroth_order_gradient import (
     exact_weights,
     perturb,
     slopes,
-    zeroth_order_gradient as estimated,
 )
+from kexue_hf.trainers.zeroth_order_gradient import zeroth_order_gradient as estimated
 from kexue_hf.trainers.zeroth_order_optimizer import DirectionOptimizer
 from tests.trainers.zeroth_order_runs import KINDS, Network, accuracy, arguments_of, rows, trainer_of, weights
 from tests.two_processes import two_processes
@@ -88,7 +88,7 @@ def test_the_estimate_is_unbiased_and_its_error_falls_as_the_root_of_the_directi
 
 
 def test_slopes_that_are_not_finite_are_left_out() -> None:
-    parameters, function, _ = quadratic()
+    parameters, _, _ = quadratic()
     values = iter([1.0, 2.0, math.nan, 1.0, math.inf, math.inf, 3.0, 1.0])
     found = slopes(lambda: next(values), parameters, seeds(4), 0.5)
     assert [slope.value for slope in found][0::3] == [-1.0, 2.0]
@@ -317,7 +317,7 @@ def test_selections(tmp_path: Path) -> None:
     model.encoder.requires_grad_(False)
     assert names(with_options(tmp_path, model)) == head
     # A part of a name is no module.
-    with pytest.raises(InputError, match="parameters='class' matches no trainable weight: .*classifier.bias"):
+    with pytest.raises(InputError, match=r"parameters='class' matches no trainable weight: .*classifier.bias"):
         with_options(tmp_path, parameters="class")
     with pytest.raises(InputError, match="no trainable weight"):
         with_options(tmp_path, model, parameters="encoder")
@@ -363,7 +363,7 @@ def test_a_model_without_gradient_or_logits(tmp_path: Path) -> None:
     parts = with_options(
         tmp_path, Rounding(), correlation, arguments={"batch": 4, "accumulated": 2}, learning_rate=0.05
     )
-    with pytest.raises(InputError, match="expected outputs with logits.*whole_batch=False"):
+    with pytest.raises(InputError, match=r"expected outputs with logits.*whole_batch=False"):
         parts.train()
 
 
@@ -404,7 +404,7 @@ def test_nan_is_skipped_and_many_are_an_error(tmp_path: Path) -> None:
     assert trainer.state.log_history[0]["skipped_directions"] == 6
     before = weights(trainer)
     always = with_options(tmp_path, trainer.model, lambda outputs, labels: math.nan, steps=50)
-    with pytest.raises(InputError, match="not finite .last nan and nan. in 20 steps in a row: lower"):
+    with pytest.raises(InputError, match=r"not finite .last nan and nan. in 20 steps in a row: lower"):
         always.train()
     assert always.skipped_steps == 20
     torch.testing.assert_close(torch.tensor(weights(always)), torch.tensor(before), rtol=1e-4, atol=1e-5)

@@ -1,6 +1,6 @@
 """Zeroth-order trainings of a small network on 24 rows; run as a module, one of two processes.
 
-The same rows, the same directions: in two processes, with accumulated batches, and resumed, they give the same weights.
+The rows and directions of a step are the same in two processes, with accumulated batches, and in a resumed run.
 """
 
 import json
@@ -65,11 +65,20 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def arguments_of(folder: Path, batch: int = 8, accumulated: int = 1, steps: int = 6, **more: Any) -> TrainingArguments:
-    options: dict[str, Any] = dict(
-        max_steps=steps, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulated,
-        report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", learning_rate=0.05, logging_steps=2,
-        train_sampling_strategy="sequential", remove_unused_columns=False, seed=3,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "max_steps": steps,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": accumulated,
+        "learning_rate": 0.05,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "logging_steps": 2,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "seed": 3,
+    }
     return TrainingArguments(str(folder), **{**options, **more})
 
 
