@@ -34,6 +34,8 @@ from kexue_hf.trainers.zeroth_order_optimizer import AlternatingOptimizer, Direc
 Choice = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 # In a row: steps that changed nothing before a warning, and steps without a finite slope before an error.
 _STILL_STEPS, _NAN_STEPS = 10, 20
+# Chosen on a classifier of 2,000 weights by benchmarks/zeroth_order.py's measure, on other rows.
+_STEP_LENGTH, _ADAM_RATE, _MAX_EPSILON = 0.1, 1e-3, 0.03
 # Copies of the trained weights that cost less than this share of the model are always kept.
 _SMALL_SHARE = 0.01
 
@@ -44,15 +46,18 @@ class ZerothOrderOptions:
 
     Args:
         epsilon: distance of the two points from the weights: the root mean square change of a weight. A metric that
-            counts predictions needs a distance at which some of them change; a smooth loss allows 1e-3.
+            counts predictions needs a distance at which some of them change. None: 1 / sqrt(changed weights), at most
+            0.03, which suits a classifier as well as a whole model.
         directions: random directions of a step; each costs two passes over the batch.
         learning_rate: of zeroth-order steps; the rate of `TrainingArguments` is that of gradient steps. The schedule
-            of `TrainingArguments` applies to both.
+            of `TrainingArguments` applies to both. None: 0.1 if slopes are normalized, 1e-3 for Adam.
         parameters: which of the trainable weights change: all (None); those under a module, by name
             ("classifier") or names; or those for which a function of name and parameter is true.
-        normalize: divide the slopes by their root mean square and by sqrt(directions), so that the learning rate is
-            the root mean square change of a weight, whatever the objective's scale. Adam does not need it.
-        momentum: share of the last step that is kept; its state is one more copy of the changed weights.
+        normalize: scale the slopes so that the learning rate is the length of a step, over all changed weights, and
+            depends neither on the objective's scale nor on the number of weights. Not for Adam, which does not need
+            it. Without either, the step is the learning rate times the estimated gradient.
+        momentum: share of the last step that is kept; its state is one more copy of the changed weights. A step
+            becomes longer, up to 1 / (1 - momentum) times.
         adam: scale each weight's step by its history; its state is two more copies.
         betas: of Adam.
         gradient_steps: ordinary steps, on the loss, before each zeroth-order step.
@@ -67,9 +72,9 @@ class ZerothOrderOptions:
         InputError: a number is out of range.
     """
 
-    epsilon: float = 1e-2
+    epsilon: float | None = None
     directions: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     parameters: Choice = None
     normalize: bool = True
     momentum: float = 0.0
@@ -81,8 +86,9 @@ class ZerothOrderOptions:
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+            given = getattr(self, name)
+            if given is not None and not 0 < given < math.inf:
+                raise InputError(f"{name} must be above 0 and finite, got {given}")
         for name, low in (("directions", 1), ("gradient_steps", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -92,6 +98,8 @@ class ZerothOrderOptions:
                 raise InputError(f"{name} must be 0 or more and below 1, got {value}")
         if self.adam and self.momentum:
             raise InputError(f"expected momentum or adam, got both: Adam's momentum is betas[0], {self.betas[0]}")
+        if self.learning_rate is None and not self.normalize and not self.adam:
+            raise InputError("without normalize, the learning rate depends on the objective: expected learning_rate")
         if self.restore not in ("auto", "copy", "reseed"):
             raise InputError(f"restore must be auto, copy or reseed, got {self.restore}")
 
@@ -178,7 +186,10 @@ class ZerothOrderTrainer(MarkingTrainer):
             return self._optimizer
         ours = self.options
         self._direction_optimizer = DirectionOptimizer(
-            self.changed_parameters().values(), ours.learning_rate, ours.momentum, ours.betas if ours.adam else None
+            self.changed_parameters().values(),
+            ours.learning_rate or (_ADAM_RATE if ours.adam else _STEP_LENGTH),
+            ours.momentum,
+            ours.betas if ours.adam else None,
         )
         if ours.gradient_steps:
             gradient = super().create_optimizer(*arguments, **options)
@@ -229,7 +240,7 @@ class ZerothOrderTrainer(MarkingTrainer):
         ours, step = self.options, self.state.global_step
         (group,) = self._direction_optimizer.param_groups
         seeds = [direction_seed(self.args.seed, step, number) for number in range(ours.directions)]
-        found = slopes(lambda: self._value(model, parts), group["params"], seeds, ours.epsilon, self._copies())
+        found = slopes(lambda: self._value(model, parts), group["params"], seeds, self._epsilon(), self._copies())
         finite = [slope for slope in found if math.isfinite(slope.value)]
         self.skipped_directions += len(found) - len(finite)
         self._check_slopes(found, finite)
@@ -246,8 +257,15 @@ class ZerothOrderTrainer(MarkingTrainer):
         if not size:
             return []
         normalized = self.options.normalize and not self.options.adam
-        divisor = size * math.sqrt(len(finite)) if normalized else len(finite)
+        divisor = size * math.sqrt(len(finite) * self._changed_weights()) if normalized else len(finite)
         return [(slope.seed, slope.value / divisor) for slope in finite if slope.value]
+
+    def _changed_weights(self) -> int:
+        assert self._direction_optimizer is not None
+        return sum(parameter.numel() for parameter in self._direction_optimizer.param_groups[0]["params"])
+
+    def _epsilon(self) -> float:
+        return self.options.epsilon or min(_MAX_EPSILON, 1 / math.sqrt(self._changed_weights()))
 
     def _value(self, model: nn.Module, parts: list[dict[str, Any]]) -> float:
         """Return the loss, or the negative objective, of the whole batch; the same on every process."""
@@ -299,9 +317,10 @@ class ZerothOrderTrainer(MarkingTrainer):
         changed = self._direction_optimizer.param_groups[0]["params"]
         if self.options.restore != "auto":
             return self.options.restore == "copy"
-        ours = sum(parameter.numel() for parameter in changed)
         every = sum(parameter.numel() for parameter in self.model.parameters())
-        return ours <= _SMALL_SHARE * every or any(one.dtype in (torch.float16, torch.bfloat16) for one in changed)
+        return self._changed_weights() <= _SMALL_SHARE * every or any(
+            one.dtype in (torch.float16, torch.bfloat16) for one in changed
+        )
 
     def _note_movement(self) -> None:
         """Warn once if steps with slopes changed no weight."""
@@ -334,7 +353,7 @@ class ZerothOrderTrainer(MarkingTrainer):
             self._warn(
                 "epsilon",
                 f"the objective was equal at both points of all directions in {_STILL_STEPS} steps in a row, so "
-                f"nothing is learned: raise epsilon ({self.options.epsilon:g}), the batch size or directions "
+                f"nothing is learned: raise epsilon ({self._epsilon():g}), the batch size or directions "
                 f"({self.options.directions})",
             )
 

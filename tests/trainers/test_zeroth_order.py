@@ -205,7 +205,7 @@ def test_training_raises_the_metric(tmp_path: Path) -> None:
         arguments_of(tmp_path, batch=24, steps=60),
         train_dataset=rows(),
         objective=accuracy,
-        options=ZerothOrderOptions(epsilon=0.3, learning_rate=0.1),
+        options=ZerothOrderOptions(epsilon=0.3, learning_rate=0.7),
     )
     batch = {name: torch.stack([row[name] for row in rows()]) for name in ("x", "labels")}
     before = float(accuracy(model.eval()(batch["x"]), batch["labels"]))
@@ -287,6 +287,36 @@ def test_alternating_takes_gradient_steps_first(tmp_path: Path) -> None:
     assert trainer.state.log_history[0]["loss"] > 0
 
 
+@pytest.mark.parametrize("directions", [1, 5])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_the_learning_rate_is_the_length_of_a_step(directions: int, scale: float, tmp_path: Path) -> None:
+    model = nn.Sequential()
+    model.wide = nn.Linear(200, 100)
+    model.forward = lambda x, labels: {"logits": model.wide.weight.sum() + model.wide.bias.sum()}
+    trainer = with_options(
+        tmp_path, model, lambda outputs, labels: scale * outputs["logits"], directions=directions, steps=1
+    )
+    before = torch.tensor(weights(trainer))
+    trainer.train()
+    assert float((torch.tensor(weights(trainer)) - before).norm()) == pytest.approx(0.1, rel=0.3 / directions**0.5)
+
+
+def test_without_normalizing_a_step_is_the_estimated_gradient(tmp_path: Path) -> None:
+    trainer = with_options(tmp_path, normalize=False, learning_rate=0.5, epsilon=0.01, steps=1, directions=3)
+    model = Network().eval()
+    batch = {name: torch.stack([row[name] for row in rows()[:8]]) for name in ("x", "labels")}
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        named = [direction_seed(3, 0, number) for number in range(3)]
+        found = slopes(lambda: float(model(**batch)["loss"]), parameters, named, 0.01)
+        for parameter, gradient in zip(parameters, estimated(parameters, found), strict=True):
+            parameter.sub_(0.5 * gradient)
+    trainer.train()
+    torch.testing.assert_close(
+        torch.tensor(weights(trainer)), torch.cat([one.detach().flatten() for one in parameters])
+    )
+
+
 def test_without_momentum_there_is_no_state(tmp_path: Path) -> None:
     trainer = trainer_of("loss", tmp_path)
     trainer.train()
@@ -334,7 +364,7 @@ def test_only_selected_weights_change(tmp_path: Path) -> None:
 def test_adapters(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(Network(), peft.LoraConfig(target_modules=["encoder"], r=2))
-    trainer = with_options(tmp_path, model, learning_rate=0.1)
+    trainer = with_options(tmp_path, model)
     assert all("lora_" in name for name in names(trainer)) and len(names(trainer)) == 2
     before = model.state_dict()["base_model.model.encoder.lora_B.default.weight"].clone()
     trainer.train()
@@ -356,12 +386,12 @@ def test_a_model_without_gradient_or_logits(tmp_path: Path) -> None:
     def correlation(outputs: torch.Tensor, labels: torch.Tensor) -> float:
         return float(np.minimum(outputs.numpy() * (labels.numpy() - 1), 3).mean())
 
-    trainer = with_options(tmp_path, Rounding(), correlation, epsilon=0.3, learning_rate=0.05, steps=20)
+    trainer = with_options(tmp_path, Rounding(), correlation, epsilon=0.3, learning_rate=0.1, steps=20)
     trainer.train()
     x, labels = (torch.stack([row[name] for row in rows()]) for name in ("x", "labels"))
     assert correlation(trainer.model(x).detach(), labels) > 0.4
     parts = with_options(
-        tmp_path, Rounding(), correlation, arguments={"batch": 4, "accumulated": 2}, learning_rate=0.05
+        tmp_path, Rounding(), correlation, arguments={"batch": 4, "accumulated": 2}, learning_rate=0.1
     )
     with pytest.raises(InputError, match=r"expected outputs with logits.*whole_batch=False"):
         parts.train()
@@ -447,6 +477,7 @@ def test_a_learning_rate_below_rounding_is_warned_of_once(tmp_path: Path) -> Non
         ({"momentum": 1.0}, "momentum must be 0 or more and below 1"),
         ({"betas": (0.9, 1.0)}, "betas must be"),
         ({"momentum": 0.5, "adam": True}, "expected momentum or adam, got both"),
+        ({"normalize": False}, "expected learning_rate"),
         ({"restore": "never"}, "restore must be auto, copy or reseed"),
     ],
 )

@@ -59,7 +59,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "metric of the whole batch": (macro_f1, {"directions": 3, "epsilon": 0.3}),
     "mean of a metric": (accuracy, {"directions": 3, "epsilon": 0.3, "whole_batch": False}),
     "momentum": (None, {"directions": 2, "momentum": 0.9}),
-    "adam": (None, {"directions": 2, "adam": True, "parameters": "classifier"}),
+    "adam": (None, {"directions": 2, "adam": True, "learning_rate": 0.05, "parameters": "classifier"}),
     "alternating": (macro_f1, {"directions": 3, "epsilon": 0.3, "gradient_steps": 1, "parameters": "classifier"}),
 }
 
@@ -89,7 +89,7 @@ def trainer_of(kind: str, folder: Path, model: nn.Module | None = None, **more: 
         arguments_of(folder, **more),
         train_dataset=rows(),
         objective=objective,
-        options=ZerothOrderOptions(learning_rate=0.05, **options),
+        options=ZerothOrderOptions(**{"learning_rate": 0.3, **options}),
     )
 
 
