@@ -18,7 +18,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -34,7 +34,7 @@ from kexue_hf.trainers.zeroth_order_optimizer import AlternatingOptimizer, Direc
 Choice = str | Sequence[str] | Callable[[str, nn.Parameter], bool] | None
 # In a row: steps that changed nothing before a warning, and steps without a finite slope before an error.
 _STILL_STEPS, _NAN_STEPS = 10, 20
-# Chosen on a classifier of 2,000 weights by benchmarks/zeroth_order.py's measure, on other rows.
+# Lengths of steps, and epsilon, of a few tried on a classifier of 2,000 weights; see docs/zeroth_order.md.
 _STEP_LENGTH, _ADAM_RATE, _MAX_EPSILON = 0.1, 1e-3, 0.03
 # Copies of the trained weights that cost less than this share of the model are always kept.
 _SMALL_SHARE = 0.01
@@ -151,7 +151,8 @@ class ZerothOrderTrainer(MarkingTrainer):
         self._direction_optimizer: DirectionOptimizer | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._check()
-        recorded = asdict(self.options)
+        # A function cannot be recorded; the number of weights that it chooses can.
+        recorded = {one.name: getattr(self.options, one.name) for one in fields(ZerothOrderOptions)}
         del recorded["parameters"]
         self.facts = {
             "zeroth order": {**recorded, "betas": list(self.options.betas), "seed": self.args.seed},
@@ -182,7 +183,9 @@ class ZerothOrderTrainer(MarkingTrainer):
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
         """Return the optimizer of zeroth-order steps, with that of gradient steps if there are such."""
-        if self._optimizer is not None:
+        current: Any = self.optimizer  # type: ignore[has-type]
+        # Trainer removes the optimizer of a model that it has made anew.
+        if current is not None and self._optimizer is not None:
             return self._optimizer
         ours = self.options
         self._direction_optimizer = DirectionOptimizer(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -514,3 +515,12 @@ def test_half_precision_and_small_parts_are_copied(tmp_path: Path) -> None:
     wide = Network()
     wide.wide = nn.Linear(100, 100)
     assert copies(wide, parameters="classifier") and not copies(wide, parameters="classifier", restore="reseed")
+
+
+def test_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "zeroth_order.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/zeroth_order.md", "exec"), names)
+    assert names["trainer"].state.global_step == 20 and not names["trainer"].skipped_directions
