@@ -204,8 +204,9 @@ def encoded(data: Path, folder: Path, seed: int) -> tuple[Any, dict[str, tuple[A
     found = {}
     for part in ("kept", "dev"):
         vectors.clear()
-        trainer.predict(sets[part])
-        found[part] = (torch.cat(vectors), torch.tensor(sets[part]["labels"]))
+        # Trainer also groups these rows by length, so the labels come from it too.
+        labels = trainer.predict(sets[part]).label_ids
+        found[part] = (torch.cat(vectors), torch.tensor(labels))
     return model.classifier, found
 
 
