@@ -59,6 +59,8 @@ _LOCATIONS: dict[str, str] = {
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "EmaCallback": "kexue_hf.trainers.averaged_weights",
     "PolicyGradientTrainer": "kexue_hf.trainers.policy_gradient",
+    "ZerothOrderOptions": "kexue_hf.trainers.zeroth_order",
+    "ZerothOrderTrainer": "kexue_hf.trainers.zeroth_order",
     "MatcherEvaluator": "kexue_hf.evaluation.matcher_evaluator",
     "transfer_attention": "kexue_hf.performer.transfer",
     "distil_performer": "kexue_hf.performer.distillation",
