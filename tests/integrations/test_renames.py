@@ -94,6 +94,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
+from transformers.pipelines.text_classification import TextClassificationPipeline
 from kexue_hf.integrations.auto_classes import AUTO_CLASSES, MODEL_TYPES, TASKS
 from kexue_hf.integrations.hook_table import HOOKS
 
@@ -123,6 +124,8 @@ works = {
     "AutoTokenizer for the models of kexue_hf": all(config_class(t) in TOKENIZER_MAPPING for t in MODEL_TYPES),
     **{f"{name} for the models of kexue_hf": all(known(name, t) for t in types_of[name]) for name in AUTO_CLASSES},
     **{f"pipeline({task!r})": task in PIPELINE_REGISTRY.get_supported_tasks() for task in TASKS},
+    "decision rules in pipeline('text-classification')":
+        hasattr(getattr(TextClassificationPipeline, "postprocess", None), "applies_decision_rule"),
     "in pipelines, the check that model and tokenizer belong together": hasattr(Pipeline.__init__, "is_guarded"),
     "in Trainer, the check that model and tokenizer belong together": hasattr(Trainer.__init__, "is_guarded"),
     next(hook.what for hook in HOOKS if hook.module == "peft"): "wobert" in
