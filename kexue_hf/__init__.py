@@ -58,6 +58,7 @@ _LOCATIONS: dict[str, str] = {
     "remove_performer": "kexue_hf.performer.swap",
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "EmaCallback": "kexue_hf.trainers.averaged_weights",
+    "PolicyGradientOptions": "kexue_hf.trainers.policy_gradient",
     "PolicyGradientTrainer": "kexue_hf.trainers.policy_gradient",
     "ZerothOrderOptions": "kexue_hf.trainers.zeroth_order",
     "ZerothOrderTrainer": "kexue_hf.trainers.zeroth_order",

@@ -27,7 +27,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kexue_hf.errors import InputError
 from kexue_hf.losses.items import IGNORED
-from kexue_hf.trainers.whole_checkpoints import MarkingTrainer
+from kexue_hf.trainers.whole_checkpoints import AtomicCheckpointTrainer
 from kexue_hf.trainers.zeroth_order_gradient import Slope, direction_seed, slopes
 from kexue_hf.trainers.zeroth_order_optimizer import AlternatingOptimizer, DirectionOptimizer
 
@@ -104,8 +104,8 @@ class ZerothOrderOptions:
             raise InputError(f"restore must be auto, copy or reseed, got {self.restore}")
 
 
-class ZerothOrderTrainer(MarkingTrainer):
-    """A [`MarkingTrainer`] that needs no gradient: it compares the objective at two points along random directions.
+class ZerothOrderTrainer(AtomicCheckpointTrainer):
+    """An [`AtomicCheckpointTrainer`] without gradients: it compares the objective at two points along random directions.
 
     The weights move to these points in place, and a direction is drawn again from its seed whenever it is needed, so a
     step takes the memory of inference. The seeds depend on `args.seed`, the step and the direction only: all processes
@@ -115,7 +115,7 @@ class ZerothOrderTrainer(MarkingTrainer):
     A direction at whose points the objective is not finite is skipped, and a step without any other is left out.
     Weight decay and gradient clipping apply to gradient steps only.
 
-    Takes the arguments of `MarkingTrainer`, and:
+    Takes the arguments of `AtomicCheckpointTrainer`, and:
 
     Args:
         objective: `objective(outputs, labels)` returns a number, higher is better: any metric of a batch. It sees
