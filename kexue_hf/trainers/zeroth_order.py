@@ -105,7 +105,7 @@ class ZerothOrderOptions:
 
 
 class ZerothOrderTrainer(AtomicCheckpointTrainer):
-    """An [`AtomicCheckpointTrainer`] without gradients: it compares the objective at two points along random directions.
+    """An [`AtomicCheckpointTrainer`] without gradients: it compares the objective at points along random directions.
 
     The weights move to these points in place, and a direction is drawn again from its seed whenever it is needed, so a
     step takes the memory of inference. The seeds depend on `args.seed`, the step and the direction only: all processes
