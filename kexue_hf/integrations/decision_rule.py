@@ -20,9 +20,11 @@ def apply_decision_rules(losses: Losses) -> None:
         config = self.model.config
         if getattr(config, "decision_rule", None) is not None:
             shift = DecisionRule.of(config).shift(config)
-            if shift is not None:
-                logits = model_outputs["logits"]
-                model_outputs = {**model_outputs, "logits": logits.float() + logits.new_tensor(shift).float()}
+            chosen = kwargs.get("function_to_apply", args[0] if args else None)
+            # Without a function the pipeline returns the model's logits, not a prediction.
+            if shift is not None and str(getattr(chosen, "value", chosen)) != "none":
+                logits = model_outputs["logits"].float()
+                model_outputs = {**model_outputs, "logits": logits + logits.new_tensor(shift)}
         return postprocess(self, model_outputs, *args, **kwargs)
 
     postprocess_by_rule.applies_decision_rule = True  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ missing name goes on working, the import of the other library included.
 
 import importlib
 import inspect
+import logging
 import re
 import sys
 import threading
@@ -59,11 +60,9 @@ class Losses:
             if new:
                 library = missing.split(".")[0]
                 version = getattr(sys.modules.get(library), "__version__", "(unknown version)")
-                warnings.warn(
+                _issue(
                     f"{library} {version} has no {missing} (kexue_hf was tried with {TRIED.get(library, '?')}); "
-                    f"not available: {', '.join(new)}",
-                    IntegrationWarning,
-                    stacklevel=2,
+                    f"not available: {', '.join(new)}"
                 )
         self._found.clear()
 
@@ -134,12 +133,15 @@ def missing_name(error: BaseException) -> str | None:
 
 
 def _warn_of_defect(what: str) -> None:
-    # A warning, not an exception: the caller is importing another library, which must succeed.
-    warnings.warn(
-        f"kexue_hf failed to set up: {what}. Please report this:\n{traceback.format_exc()}",
-        IntegrationWarning,
-        stacklevel=2,
-    )
+    _issue(f"kexue_hf failed to set up: {what}. Please report this:\n{traceback.format_exc()}")
+
+
+def _issue(message: str) -> None:
+    """Warn, or log where warnings are errors: the caller is importing another library, which must succeed."""
+    try:
+        warnings.warn(message, IntegrationWarning, stacklevel=3)
+    except IntegrationWarning:
+        logging.getLogger(__name__).warning(message)
 
 
 __all__ = ["TRIED", "Hook", "IntegrationWarning", "Losses", "missing_name", "run_hooks"]

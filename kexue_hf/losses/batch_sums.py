@@ -32,15 +32,14 @@ def share_of_batch(loss: torch.Tensor, labels: torch.Tensor, items: int, num_ite
     processes and DDP averages gradients, so that value and gradient are those of the whole.
 
     Args:
-        loss: the same value on every process.
+        loss: the same value on every process; returned as it is if `num_items_in_batch` is None.
         items: labelled items of this part of the batch on this process.
     """
+    if num_items_in_batch is None:
+        return loss
     processes = dist.get_world_size() if _distributed() else 1
     here = sum_over_processes(torch.tensor(float(items), device=labels.device))
-    if num_items_in_batch is None:
-        weight: Any = 1.0
-    else:
-        weight = here / number_of_items(labels, num_items_in_batch)
+    weight = here / number_of_items(labels, num_items_in_batch)
     # The value is divided among the processes; the gradient is this process's part already.
     return weight * (loss + loss.detach() * (1 / processes - 1))
 

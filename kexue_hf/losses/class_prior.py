@@ -97,7 +97,11 @@ class ClassPrior:
         if not (dist.is_available() and dist.is_initialized()):
             return self
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        total = torch.tensor(self.counts, dtype=torch.int64, device=device)
+        # A process may have seen no item of the last classes.
+        classes = torch.tensor(len(self.counts), device=device)
+        dist.all_reduce(classes, dist.ReduceOp.MAX)
+        padding = [0] * (int(classes) - len(self.counts))
+        total = torch.tensor([*self.counts, *padding], dtype=torch.int64, device=device)
         dist.all_reduce(total)
         return type(self)(tuple(total.tolist()))
 

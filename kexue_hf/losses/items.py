@@ -55,11 +55,16 @@ def _kept(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, tor
 def number_of_items(labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor | float:
     """Return what the sum of a loss is divided by: the items of the whole accumulated, distributed batch, or these.
 
-    `Trainer` counts the former. At least 1, so that a batch without labels has a loss of zero.
+    `Trainer` counts the former; with `average_tokens_across_devices=False`, those of one process. At least 1, so that
+    a batch without labels has a loss of zero.
     """
     if num_items_in_batch is None:
         return float(max(1, int((labels != IGNORED).sum())))
-    return torch.as_tensor(num_items_in_batch, device=labels.device).clamp(min=1)
+    items = torch.as_tensor(num_items_in_batch, device=labels.device)
+    if items.dim():
+        # nn.DataParallel: one entry for each device, and Trainer multiplies the loss by their number.
+        items = items.flatten()[0] * items.numel()
+    return items.clamp(min=1)
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

@@ -42,8 +42,11 @@ def _masks(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, to
             raise ValueError(f"labels of 0 and 1 must have the shape {list(logits.shape)}, got {list(labels.shape)}")
         return labels == 1, labels == 0
     found = labels.long()
-    if labels.shape == logits.shape and bool((found <= 1).all()):
-        raise ValueError("whole numbers as labels are taken for the numbers of a row's labels: give 0 and 1 as floats")
+    ordered = found.sort(-1).values
+    if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != IGNORED)).any()):
+        raise ValueError(
+            "whole numbers are the numbers of a row's labels, and a row has one twice: give 0 and 1 as floats"
+        )
     kept = found != IGNORED
     if bool((kept & ((found < 0) | (found >= logits.shape[-1]))).any()):
         wrong = found[kept & ((found < 0) | (found >= logits.shape[-1]))][0].item()
@@ -62,8 +65,9 @@ def _dense(labels: torch.Tensor) -> bool:
 class MultiLabelCrossEntropy:
     """Softmax cross entropy for several labels, for `Trainer(compute_loss_func=...)`.
 
-    The sum over the rows is divided by the number of rows if labels are 0 and 1. If they are given as numbers, it is
-    divided by the number of labels, because `Trainer` counts those of an accumulated batch and not its rows.
+    The sum over the rows is divided by the number of rows if labels are 0 and 1 (labels of -100 make it less). If they
+    are given as numbers, it is divided by the number of labels, because `Trainer` counts those of an accumulated batch
+    and not its rows. Whole numbers 0 and 1 of the logits' shape are ambiguous for two labels: give floats.
     """
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -75,6 +75,8 @@ def _value(key: str, text: str, prior: ClassPrior | None) -> Any:
     except ValueError:
         named = f", or one of {', '.join(_NAMED_WEIGHTS)}" if key == "weight" else ""
         raise InputError(f"{key} must be a number, or numbers with commas between{named}, got {text!r}") from None
+    if key not in ("weight", "prior") and len(numbers) != 1:
+        raise InputError(f"{key} must be one number, got {text!r}")
     return numbers if key in ("weight", "prior") else numbers[0]
 
 

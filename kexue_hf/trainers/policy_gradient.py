@@ -170,12 +170,15 @@ class PolicyGradientTrainer(AtomicCheckpointTrainer):
         if inputs.get("labels") is None:
             raise InputError("policy gradient needs rows with labels, got none")
         inputs, self._training = dict(inputs), model.training
+        if not model.training:
+            num_items_in_batch = None  # Trainer counts the labels of this batch, but not its rows
         if self.options.max_new_tokens is not None and model.training:
             inputs = self._written(model, inputs)
         if self.start_model is not None and model.training:
             self.start_model.to(self.args.device)
             given = {name: value for name, value in inputs.items() if name != "labels"}
-            with torch.no_grad(), self.compute_loss_context_manager():
+            # Trainer puts autocast onto the model that it trains, not onto this copy.
+            with torch.no_grad(), self.accelerator.autocast():
                 self._start_logits = logits_of(self.start_model(**given))
         try:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

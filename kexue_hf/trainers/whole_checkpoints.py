@@ -82,10 +82,14 @@ class AtomicCheckpointTrainer(Trainer):
         stage = folder if direct else folder / _SAVING
         if not direct and self.args.should_save:
             shutil.rmtree(stage, ignore_errors=True)  # left by a killed process
-        super().save_model(output_dir if direct else str(stage), _internal_call)
+        # As an internal call, so that it does not upload the pickle.
+        super().save_model(output_dir if direct else str(stage), True)
+        if self.args.should_save:
+            (stage / "training_args.bin").unlink(missing_ok=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
         if not self.args.should_save:
             return
-        (stage / "training_args.bin").unlink(missing_ok=True)
         if not direct and stage.is_dir():
             # The configuration is moved last, because nothing loads without it.
             files = [path.relative_to(stage) for path in stage.rglob("*") if not path.is_dir()]

@@ -67,7 +67,7 @@ def _differences(config: Any, tokenizer: Any) -> list[str]:
             f"the model was trained with {expected}, this is a {type(tokenizer).__name__}, which cuts text in another "
             "way"
         )
-    found = [_fingerprint(tokenizer)]
+    found = _fingerprints(tokenizer)
     problem = vocabulary_mismatch(len(tokenizer), found, config.vocab_size, config.vocab_fingerprint)
     return [*problems, *([problem] if problem else [])]
 
@@ -80,9 +80,12 @@ def _unfound_words(config: Any, tokenizer: Any) -> list[str]:
     return [problem] if problem else []
 
 
-def _fingerprint(tokenizer: Any) -> str:
+def _fingerprints(tokenizer: Any) -> list[str]:
+    """Return the fingerprints of the vocabulary; for a tokenizer of transformers with and without added tokens."""
     own = getattr(tokenizer, "vocab_fingerprint", None)
     if own is not None:
-        return str(own)
+        return [str(own)]
     vocabulary = tokenizer.get_vocab()
-    return vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    base = [token for token in tokens if vocabulary[token] < tokenizer.vocab_size]
+    return [vocabulary_fingerprint(tokens), vocabulary_fingerprint(base)]

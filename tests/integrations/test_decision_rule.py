@@ -43,6 +43,14 @@ def test_the_prior(tmp_path: Path) -> None:
     assert predict(model, tmp_path)["label"] == "LABEL_1"
 
 
+def test_raw_logits_are_the_models(tmp_path: Path) -> None:
+    model = classifier([0.0, 0.5])
+    ClassPrior((9, 1)).store(model.config)
+    DecisionRule("prior_adjusted").store(model.config)
+    found = predict(model, tmp_path, function_to_apply="none")
+    assert found[0] == {"label": "LABEL_1", "score": 0.5}
+
+
 def test_thresholds(tmp_path: Path) -> None:
     model = classifier([0.5, 0.0])
     DecisionRule("thresholds", thresholds=(0.7, 0.3)).store(model.config)

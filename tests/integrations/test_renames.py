@@ -325,6 +325,17 @@ def test_a_defect_of_ours_is_told_with_its_traceback() -> None:
     assert len(applied) == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_warnings_that_are_errors_stop_no_import(caplog: pytest.LogCaptureFixture) -> None:
+    applied: list[Losses] = []
+    run_hooks([
+        Hook("json", "first", {}, lambda losses: 1 / 0),  # type: ignore[arg-type, return-value]
+        Hook("json", "absent", {"json:no_such_name": ""}, applied.append),
+        Hook("json", "other", {}, applied.append),
+    ])  # fmt: skip
+    assert len(applied) == 1 and "set up: first" in caplog.text and "json.no_such_name" in caplog.text
+
+
 def test_attributes_of_instances() -> None:
     """A Trainer without `processing_class` is made all the same."""
     theirs = type("Trainer", (), {"__module__": "transformers.trainer", "__init__": lambda self: None})

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 from transformers import BertTokenizer, Trainer, TrainingArguments, pipeline
 
-from kexue_hf import VocabularyMismatchWarning, WoBertConfig, WoBertForMaskedLM, WoBertTokenizer, check_pairing
+from kexue_hf import (
+    NezhaConfig,
+    VocabularyMismatchWarning,
+    WoBertConfig,
+    WoBertForMaskedLM,
+    WoBertTokenizer,
+    check_pairing,
+)
 from kexue_hf.models.wobert.vocabulary_wobert import load_vocabulary, vocabulary_fingerprint
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -72,6 +79,21 @@ def test_added_tokens_do_not_count_as_another_vocabulary(model, tmp_path: Path) 
         check_pairing(model, tokenizer)
     model.resize_token_embeddings(len(tokenizer))
     assert check_pairing(model, tokenizer) == []
+
+
+def test_added_tokens_do_not_count_for_a_tokenizer_of_transformers(tmp_path: Path) -> None:
+    tokenizer = BertTokenizer(write(tmp_path, CHARACTERS))
+    vocabulary = tokenizer.get_vocab()
+    fingerprint = vocabulary_fingerprint(sorted(vocabulary, key=vocabulary.__getitem__))
+    tokenizer.add_tokens(["[NEW]"])
+    config = NezhaConfig(
+        vocab_size=len(tokenizer), vocab_fingerprint=fingerprint, tokenizer_class="BertTokenizer", hidden_size=8,
+        num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+    )  # fmt: skip
+    assert check_pairing(config, tokenizer) == []
+    config.vocab_fingerprint = "another"
+    with pytest.warns(VocabularyMismatchWarning, match="fingerprint"):
+        assert check_pairing(config, tokenizer)
 
 
 def test_a_subclass_and_a_configuration_without_a_vocabulary_pass(model, tmp_path: Path) -> None:

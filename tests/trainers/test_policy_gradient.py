@@ -53,6 +53,25 @@ def test_the_exact_gradient() -> None:
     torch.testing.assert_close(loss, -expected / 3)
 
 
+def test_evaluation_after_training_counts_its_own_rows(tmp_path: Path) -> None:
+    """Training counts the rows of a step of 8; the 16 rows are then evaluated 5 at a time."""
+    model, data = Linear(), rows(True)
+    made = trainer(tmp_path, ExactMatch(), PolicyGradientOptions(), data, model, per_device_train_batch_size=4,
+                   gradient_accumulation_steps=2, per_device_eval_batch_size=5)  # fmt: skip
+    made.train()
+    with torch.no_grad():
+        predicted = model(torch.stack([row["x"] for row in data]))["logits"].argmax(-1)
+    labels = torch.stack([row["labels"] for row in data])
+    expected = [
+        -float(ExactMatch()(predicted[start : start + 5], labels[start : start + 5]).mean())
+        for start in (0, 5, 10, 15)
+    ]
+    # Trainer weights its batches by their rows.
+    rows_of_batches = [5, 5, 5, 1]
+    mean = sum(value * number for value, number in zip(expected, rows_of_batches, strict=True)) / 16
+    assert made.evaluate(data)["eval_loss"] == pytest.approx(mean, abs=1e-5)
+
+
 def test_one_logit_and_several_labels() -> None:
     logits, labels = torch.tensor([[0.3], [-1.0]], requires_grad=True), torch.tensor([1, 0])
     p = logits[:, 0].sigmoid()
