@@ -10,6 +10,13 @@ from torch.nn import functional
 from kexue_hf.errors import InputError
 from kexue_hf.losses.items import IGNORED
 
+# Settings of `generate` that change the distribution, and the values with which they do not.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "min_p": (None, 0.0), "typical_p": (None, 1.0), "top_h": (None,), "epsilon_cutoff": (None, 0.0),
+    "eta_cutoff": (None, 0.0), "min_length": (None, 0), "min_new_tokens": (None, 0), "bad_words_ids": (None,),
+    "begin_suppress_tokens": (None,), "forced_bos_token_id": (None,), "forced_eos_token_id": (None,),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SampledTexts:
@@ -62,6 +69,12 @@ def sample_texts(
             "a row has labels from its first token on; prompts need at least one token with the label -100"
         )
     settings = model.generation_config
+    for name, neutral in _NEUTRAL.items():
+        if getattr(settings, name, None) not in neutral:
+            raise InputError(
+                f"generation_config.{name} is {getattr(settings, name)!r}, which samples from another distribution than "
+                f"the loss differentiates: set it to {neutral[0]}"
+            )
     end = settings.eos_token_id
     ends = torch.tensor([end] if isinstance(end, int) else end or [], device=ids.device, dtype=torch.long)
     pad = next(

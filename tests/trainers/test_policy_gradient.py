@@ -55,21 +55,28 @@ def test_the_exact_gradient() -> None:
 
 def test_evaluation_after_training_counts_its_own_rows(tmp_path: Path) -> None:
     """Training counts the rows of a step of 8; the 16 rows are then evaluated 5 at a time."""
+    torch.manual_seed(0)
     model, data = Linear(), rows(True)
-    made = trainer(tmp_path, ExactMatch(), PolicyGradientOptions(), data, model, per_device_train_batch_size=4,
+    made = trainer(tmp_path, row_value, PolicyGradientOptions(), data, model, per_device_train_batch_size=4,
                    gradient_accumulation_steps=2, per_device_eval_batch_size=5)  # fmt: skip
     made.train()
     with torch.no_grad():
         predicted = model(torch.stack([row["x"] for row in data]))["logits"].argmax(-1)
     labels = torch.stack([row["labels"] for row in data])
-    expected = [
-        -float(ExactMatch()(predicted[start : start + 5], labels[start : start + 5]).mean())
-        for start in (0, 5, 10, 15)
-    ]
+    values, labelled = row_value(predicted, labels), (labels != -100).any(-1)
     # Trainer weights its batches by their rows.
-    rows_of_batches = [5, 5, 5, 1]
-    mean = sum(value * number for value, number in zip(expected, rows_of_batches, strict=True)) / 16
-    assert made.evaluate(data)["eval_loss"] == pytest.approx(mean, abs=1e-5)
+    batches = [slice(start, min(start + 5, 16)) for start in range(0, 16, 5)]
+    means = [float(values[part].sum() / labelled[part].sum()) * (part.stop - part.start) for part in batches]
+    assert sum(means) > 0
+    assert made.evaluate(data)["eval_loss"] == pytest.approx(-sum(means) / 16, abs=1e-5)
+
+
+def test_sampling_from_another_distribution_is_refused() -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_positions=8, n_embd=4, n_layer=1, n_head=1))
+    model.generation_config.min_p = 0.05
+    labels = torch.tensor([[-100, 1, 2]])
+    with pytest.raises(InputError, match="generation_config.min_p is 0.05, .* set it to None"):
+        sample_texts(model, {"input_ids": torch.tensor([[3, 1, 2]]), "labels": labels}, 2, 2)
 
 
 def test_one_logit_and_several_labels() -> None:
