@@ -72,8 +72,8 @@ def sample_texts(
     for name, neutral in _NEUTRAL.items():
         if getattr(settings, name, None) not in neutral:
             raise InputError(
-                f"generation_config.{name} is {getattr(settings, name)!r}, which samples from another distribution than "
-                f"the loss differentiates: set it to {neutral[0]}"
+                f"generation_config.{name} is {getattr(settings, name)!r}, which samples from another distribution "
+                f"than the loss differentiates: set it to {neutral[0]}"
             )
     end = settings.eos_token_id
     ends = torch.tensor([end] if isinstance(end, int) else end or [], device=ids.device, dtype=torch.long)

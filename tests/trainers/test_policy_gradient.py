@@ -75,7 +75,7 @@ def test_sampling_from_another_distribution_is_refused() -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_positions=8, n_embd=4, n_layer=1, n_head=1))
     model.generation_config.min_p = 0.05
     labels = torch.tensor([[-100, 1, 2]])
-    with pytest.raises(InputError, match="generation_config.min_p is 0.05, .* set it to None"):
+    with pytest.raises(InputError, match=r"generation_config\.min_p is 0\.05, .* set it to None"):
         sample_texts(model, {"input_ids": torch.tensor([[3, 1, 2]]), "labels": labels}, 2, 2)
 
 
