@@ -279,7 +279,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         "seed": arguments.seed,
         "rows of a step": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
         "max_length": length,
-        "loss": repr(loss),
+        "loss": " ".join([options.loss, *(options.loss_option or [])]),
         "classifier_pooling": getattr(config, "classifier_pooling", None),
         "linear attention": is_linear(config) or options.linear_attention,
     }

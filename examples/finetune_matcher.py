@@ -350,7 +350,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         "tasks": names,
         "max_length": length,
         "ema decay": options.ema_decay,
-        "loss": repr(loss),
+        "loss": " ".join([options.loss, *(options.loss_option or [])]),
         **{name: getattr(model.config, name) for name in NETWORK},
         "checksum of the vocabulary": zlib.crc32(json.dumps(sorted(tokenizer.get_vocab().items())).encode()),
     }

@@ -61,7 +61,7 @@ def test_two_processes(whole: dict[str, torch.Tensor], tmp_path: Path) -> None:
         for rank in range(2)
     ]  # fmt: skip
     for process in processes:
-        assert process.wait(timeout=240) == 0, process.stderr and process.stderr.read()[-3000:]
+        assert process.wait(timeout=480) == 0, process.stderr and process.stderr.read()[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found.pop("prior") == [2, 2, 2]
     # The rows of one process are every other one, or one half: sums over the whole batch do not mind.

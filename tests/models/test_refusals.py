@@ -100,5 +100,5 @@ def test_texts_longer_than_the_table_of_positions(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in class_names() if name.startswith(("Tta", "ClnMatcher"))])
 def test_another_models_configuration(name: str) -> None:
     model_class = getattr(kexue_hf, name)
-    with pytest.raises(ValueError, match=f"needs a {model_class.config_class.__name__}, got a BertConfig"):
+    with pytest.raises(ValueError, match=f"expected a {model_class.config_class.__name__}, got a BertConfig"):
         model_class(BertConfig(**SIZES))

@@ -171,7 +171,7 @@ def test_gradient_accumulation(name: str, accumulated: int, whole: dict[str, tor
 
 def test_two_processes_train_as_one(whole: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with two_processes("tests.trainers.policy_gradient_runs", tmp_path) as process:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=480)
         assert process.returncode == 0, errors[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert found.keys() == whole.keys()

@@ -256,7 +256,7 @@ def test_a_resumed_run(kind: str, tmp_path: Path) -> None:
 
 def test_two_processes(plain: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with two_processes("tests.trainers.zeroth_order_runs", tmp_path) as process:
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=480)
         assert process.returncode == 0, errors[-3000:]
     first, second = (json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in range(2))
     for kind in KINDS:
