@@ -369,12 +369,12 @@ def check_whole(kind: str, sources: Path, place: Path) -> int:
 
 def warm_torch() -> None:
     import torch
-    from transformers import AutoModelForMaskedLM, AutoTokenizer  # noqa: F401
+    from transformers import AutoModelForMaskedLM, AutoTokenizer  # noqa: F401 (imported once, before the forks)
 
     import kexue_hf.cli.model_loading
     import kexue_hf.pipelines.sentence_vectors
     import kexue_hf.pipelines.text_correction
-    import kexue_hf.pipelines.text_scoring  # noqa: F401
+    import kexue_hf.pipelines.text_scoring  # noqa: F401 (imported once, before the forks)
 
     torch.set_num_threads(1)
 

@@ -179,7 +179,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def auto_class_of(name: str) -> Any:
-    """Return the auto class that loads models of the named class; None if there is none."""
+    """Return the auto class that loads models of the named class; None for other classes."""
     return next((KINDS[ending] for ending in KINDS if name.endswith(ending)), None)
 
 

@@ -406,7 +406,7 @@ def _holds_checkpoint(folder: Path, depth: int) -> bool:
 
 
 def _named_by_state_file(folder: Path) -> str | None:
-    """Return the checkpoint that TensorFlow's `checkpoint` file names as the latest; None if there is none."""
+    """Return the checkpoint that TensorFlow's `checkpoint` file names as the latest; None if it names none."""
     try:
         text = read_regular(folder / "checkpoint", _LARGEST_STATE).decode("utf-8")
     except (OSError, ValueError):

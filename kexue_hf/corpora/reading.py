@@ -140,7 +140,7 @@ def _rows(files: list[tuple[str, int, int]], column: str) -> Iterator[dict[str, 
 
 
 def _kexue_cause(error: BaseException | None) -> KexueError | None:
-    """Return the KexueError that caused an error of `datasets`; None if there is none."""
+    """Return the KexueError that caused an error of `datasets`; None if another error did."""
     while error is not None and not isinstance(error, KexueError):
         error = error.__cause__ or error.__context__
     return error

@@ -35,7 +35,7 @@ class CorrectionCalibration:
 
     threshold: the lowest threshold with the required precision; None if none has it with a recall of at least 5 %.
     precision: share of the corrections that are right, if `error_rate` of the texts have an error: at the threshold,
-        or the highest that was reached if there is none.
+        or the highest precision reached if no threshold has it.
     recall: share of the errors that are corrected.
     changed: share of the correct texts in which anything is changed.
     texts: number of texts.

@@ -160,7 +160,7 @@ def resumable_results(
     Args:
         facts: everything except the rows on which the results depend, as a JSON object.
         overwrite: replace an existing file.
-        resume: continue an interrupted run; start from the beginning if there is none.
+        resume: continue an interrupted run; start from the beginning if no run was interrupted.
 
     Raises:
         OutputError: as `whole_file`; or another process is writing the file.

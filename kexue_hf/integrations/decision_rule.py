@@ -27,7 +27,7 @@ def apply_decision_rules(losses: Losses) -> None:
                 model_outputs = {**model_outputs, "logits": logits + logits.new_tensor(shift)}
         return postprocess(self, model_outputs, *args, **kwargs)
 
-    postprocess_by_rule.applies_decision_rule = True  # type: ignore[attr-defined]
+    postprocess_by_rule.applies_decision_rule = True  # type: ignore[attr-defined]  # a mark on the function
     pipeline_class.postprocess = postprocess_by_rule
 
 

@@ -62,7 +62,7 @@ def keep_feature_maps() -> None:
         with _settings_in_configurations(self):
             return save(self, *args, **kwargs)
 
-    post_init_with_maps.creates_feature_maps = True  # type: ignore[attr-defined]
+    post_init_with_maps.creates_feature_maps = True  # type: ignore[attr-defined]  # a mark on the function
     model_class.__init__, model_class.post_init = construct_and_note, post_init_with_maps
     model_class.initialize_weights, model_class.save_pretrained = initialize_with_maps, save_with_settings
 

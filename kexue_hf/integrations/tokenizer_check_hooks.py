@@ -39,7 +39,7 @@ def drop_optional_labels(trainer: Any) -> None:
 def check_after_init(cls: type, attribute: str, then: Callable[[Any], None] | None = None) -> None:
     """Wrap `cls.__init__`: compare `self.model` with the tokenizer in `attribute`, then call `then(self)`."""
     # The ignores: mypy does not allow assigning a method, or an attribute of a function.
-    init = cls.__init__  # type: ignore[misc]
+    init = cls.__init__  # type: ignore[misc]  # of any class
     if getattr(init, "is_guarded", False):
         return
 
@@ -53,8 +53,8 @@ def check_after_init(cls: type, attribute: str, then: Callable[[Any], None] | No
         if then is not None:
             then(self)
 
-    checked_init.is_guarded = True  # type: ignore[attr-defined]
-    cls.__init__ = checked_init  # type: ignore[misc]
+    checked_init.is_guarded = True  # type: ignore[attr-defined]  # a mark on the function
+    cls.__init__ = checked_init  # type: ignore[misc]  # on purpose
 
 
 def _warn_without(instance: Any, names: tuple[str, ...], what: str) -> bool:

@@ -12,7 +12,7 @@ def as_items(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, 
 
     Args:
         logits: [..., classes]. One class alone is the logit of class 1 of two.
-        labels: [...] whole numbers, -100 where there is none: of texts [batch] or of tokens [batch, length]. Or of the
+        labels: [...] whole numbers, -100 for ignored items: of texts [batch] or of tokens [batch, length]. Or of the
             shape of the logits, 0 and 1 (-100 ignored): several labels, each an item of two classes, absent and
             present.
 

@@ -65,7 +65,7 @@ def classifier_of(model: Any, classes: int) -> torch.nn.Linear:
     """Return the last linear layer of a model with as many outputs as there are classes, and a bias.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the model has no such layer.
     """
     found = [
         module

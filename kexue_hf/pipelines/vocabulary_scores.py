@@ -36,7 +36,7 @@ def check_masked_language_model(model: nn.Module, sample: torch.Tensor) -> None:
 
 @torch.inference_mode()
 def _problem(model: nn.Module, sample: torch.Tensor) -> str | None:
-    name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__  # type: ignore[operator]
+    name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__  # type: ignore[operator]  # of PEFT
     # XLM's and FlauBERT's "WithLMHeadModel" is a masked language model.
     if name.endswith("ForCausalLM") or (name.endswith("LMHeadModel") and not name.endswith("WithLMHeadModel")):
         return "which predicts the next token from those before it"

@@ -116,7 +116,7 @@ def summed_cross_entropy(
         states: [positions, hidden].
         weight: [vocabulary, hidden].
         bias: [vocabulary].
-        labels: [positions], -100 where there is none.
+        labels: [positions], -100 at positions to ignore.
         chunk: number of positions at a time.
     """
     kind = states.device.type

@@ -90,7 +90,7 @@ def policy_loss(
 
     Args:
         log_p: [*labels.shape, classes].
-        labels: [...], -100 where there is none.
+        labels: [...], -100 at items to ignore.
         reward: see `kexue_hf.trainers.rewards`.
         samples: number of samples, 2 or more, where the expectation is not exact. Of a `SetReward`, the expectation
             over the classes of an item is exact, and over the other items it is estimated from samples.

@@ -183,7 +183,7 @@ class ZerothOrderTrainer(AtomicCheckpointTrainer):
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
         """Return the optimizer of zeroth-order steps, with that of gradient steps if there are such."""
-        current: Any = self.optimizer  # type: ignore[has-type]
+        current: Any = self.optimizer  # type: ignore[has-type]  # transformers has no types
         # Trainer removes the optimizer of a model that it has made anew.
         if current is not None and self._optimizer is not None:
             return self._optimizer

@@ -20,7 +20,7 @@ import torch
 
 # Numbers drawn at a time: 1 MB in float32. Another size would draw other numbers.
 BLOCK = 2**18
-# Rounding of sums in float64: a smaller relative difference is none.
+# Rounding of sums in float64: a smaller relative difference counts as zero.
 _ROUNDING = 1e-12
 
 

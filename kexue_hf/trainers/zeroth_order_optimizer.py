@@ -37,7 +37,7 @@ class DirectionOptimizer(torch.optim.Optimizer):
         self.moved: bool | None = None
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # torch overloads it
         """Move the parameters, and clear `directions`."""
         directions, self.directions = self.directions, ()
         (group,) = self.param_groups
@@ -91,14 +91,14 @@ class AlternatingOptimizer(torch.optim.Optimizer):
         self.defaults = gradient.defaults
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]  # those of both, read-only
         return [*self.gradient.param_groups, *self.direction.param_groups]
 
     @property
-    def state(self) -> dict[Any, Any]:  # type: ignore[override]
+    def state(self) -> dict[Any, Any]:  # type: ignore[override]  # of the one that keeps any, read-only
         return dict(self.gradient.state)
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # torch overloads it
         """Step with the one that has something to do."""
         if self.direction.directions:
             self.direction.step()

@@ -97,7 +97,7 @@ class _Sink:
         return self._file.read(size)
 
     def readinto(self, room: memoryview) -> int:
-        got = self._file.readinto(room) if self._error is None else 0  # type: ignore[attr-defined]
+        got = self._file.readinto(room) if self._error is None else 0  # type: ignore[attr-defined]  # not in BinaryIO
         # Bytes that could not be written read as zeros.
         room[got:] = bytes(len(room) - got)
         return len(room)

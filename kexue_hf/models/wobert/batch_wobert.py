@@ -257,7 +257,7 @@ def read_inputs(text: Any, pair: Any, in_words: bool) -> tuple[list[Input], list
     A sequence is a string, a list of words (`in_words`), or a list of ids; a batch is a list of sequences or of pairs.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument has another type.
     """
     text, pair = _as_list(text), _as_list(pair)
     if not _is_batch(text, in_words):

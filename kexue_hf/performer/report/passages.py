@@ -95,7 +95,7 @@ class Passages:
             yield {**batch, "input_ids": ids.masked_fill(hide, self._mask)}, ids.masked_fill(~hide, -100)
 
     def next_tokens(self, batches: Sequence[dict[str, torch.Tensor]]) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
-        """Yield each batch with the token after each as labels, -100 where there is none."""
+        """Yield each batch with the token after each as labels, -100 at the end and in padding."""
         for batch in batches:
             labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100).roll(-1, -1)
             labels[:, -1] = -100
