@@ -77,26 +77,23 @@ class AtomicCheckpointTrainer(Trainer):
         `training_args.bin` is removed: nothing needs it, and people distrust a folder with a pickle in it.
         """
         folder = Path(output_dir or str(self.args.output_dir))
-        # A checkpoint is marked as complete later, and an upload takes its name from the saved folder.
-        direct = _internal_call or self.args.push_to_hub
-        stage = folder if direct else folder / _SAVING
-        if not direct and self.args.should_save:
+        # A checkpoint, an internal call, is marked as complete later.
+        stage = folder if _internal_call else folder / _SAVING
+        if not _internal_call and self.args.should_save:
             shutil.rmtree(stage, ignore_errors=True)  # left by a killed process
-        # As an internal call, so that it does not upload the pickle.
-        super().save_model(output_dir if direct else str(stage), True)
+        # Internal, because otherwise it uploads before the pickle is removed.
+        super().save_model(str(stage), True)
         if self.args.should_save:
             (stage / "training_args.bin").unlink(missing_ok=True)
+            if not _internal_call and stage.is_dir():
+                # The configuration is moved last, because nothing loads without it.
+                files = [path.relative_to(stage) for path in stage.rglob("*") if not path.is_dir()]
+                for path in sorted(files, key=lambda path: (path.name in _CONFIGURATIONS, path)):
+                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(stage / path, folder / path)
+                shutil.rmtree(stage)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-        if not self.args.should_save:
-            return
-        if not direct and stage.is_dir():
-            # The configuration is moved last, because nothing loads without it.
-            files = [path.relative_to(stage) for path in stage.rglob("*") if not path.is_dir()]
-            for path in sorted(files, key=lambda path: (path.name in _CONFIGURATIONS, path)):
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(stage / path, folder / path)
-            shutil.rmtree(stage)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         if self.is_world_process_zero():

@@ -51,6 +51,19 @@ def test_the_model_is_moved_when_it_is_complete(
     assert set(after) == set(before) and after["model.safetensors"] != before["model.safetensors"]
 
 
+def test_an_upload_has_no_pickle(
+    trainer: AtomicCheckpointTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: list[set[str]] = []
+    trainer.args.push_to_hub = True
+    monkeypatch.setattr(
+        Trainer, "push_to_hub", lambda *_, **__: uploaded.append({path.name for path in (tmp_path / "out").iterdir()})
+    )
+    trainer.save_model()
+    assert len(uploaded) == 1 and {"config.json", "model.safetensors"} <= uploaded[0]
+    assert "training_args.bin" not in uploaded[0]
+
+
 def test_subfolders_of_a_model_are_replaced(
     trainer: AtomicCheckpointTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
