@@ -67,7 +67,7 @@ def measure(task: str, data: Path, model: Path, seeds: int, folder: Path) -> dic
         f"--model={model}", *files, f"--output_dir={folder / 'out'}", f"--seeds={seeds}", f"--learning_rate={RATE}",
         f"--num_train_epochs={epochs}", f"--max_length={length}", f"--per_device_train_batch_size={BATCH}",
         "--per_device_eval_batch_size=64", "--warmup_steps=0.1", "--classifier_pooling=mean",
-        "--use_cpu", "--bf16", "--attention=eager",
+        "--use_cpu",
         "--save_strategy=no", "--report_to=none", "--disable_tqdm=True", "--logging_strategy=no",
         "--train_sampling_strategy=group_by_length",
     ])  # fmt: skip

@@ -12,7 +12,6 @@ Writes results/tta_sts.json.
 
 import argparse
 import json
-import math
 import os
 import time
 from collections import Counter
@@ -24,13 +23,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 from measuring import machine, write_result
+from similarity import (
+    WHITENED_ON,
+    bags_of_characters,
+    cosines,
+    pearson,
+    rarity,
+    read_pairs,
+    spearman,
+    static_vectors,
+    weighted,
+    whiten,
+)
 
 RESAMPLES = 1000
 RANDOM_SEEDS = (0, 1, 2)
-# Many times the width of the vectors, which is enough.
-WHITENED_ON = 4000
-# Directions with a smaller share of the largest eigenvalue are dropped: layer normalisation leaves one such.
-NO_VARIANCE = 1e-6
 
 
 def main() -> None:
@@ -49,10 +56,10 @@ def main() -> None:
     transformers.logging.set_verbosity_error()  # it would warn that the encoder does not use the head's weights
     torch.set_num_threads(options.threads)
     started = time.process_time()
-    pairs = _read(options.data / "dev.jsonl")
+    pairs = read_pairs(options.data / "dev.jsonl")
     texts = [text for pair in pairs for text in (pair["text1"], pair["text2"])]
     scores = np.array([pair["score"] for pair in pairs])
-    train = sorted({pair[side] for pair in _read(options.data / "train.jsonl") for side in ("text1", "text2")})
+    train = sorted({pair[side] for pair in read_pairs(options.data / "train.jsonl") for side in ("text1", "text2")})
 
     similarities, details = _contenders(options, texts, train)
     samples = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))
@@ -83,11 +90,6 @@ def main() -> None:
     print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def _contenders(
     options: argparse.Namespace, texts: list[str], train: list[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -99,20 +101,20 @@ def _contenders(
 
     found: dict[str, np.ndarray] = {}
     details: dict[str, Any] = {"models": {}}
-    rarity = _rarity(train)
-    found["bag of characters"] = _cosines(_bags(texts, Counter))
-    found["bag of characters, tf-idf"] = _cosines(_bags(texts, lambda text: _weighted(text, rarity)))
+    weights = rarity(train)
+    found["bag of characters"] = cosines(bags_of_characters(texts, Counter))
+    found["bag of characters, tf-idf"] = cosines(bags_of_characters(texts, lambda text: weighted(text, weights)))
 
     sample = np.random.default_rng(0).permutation(train)[:WHITENED_ON].tolist()
 
     def add(name: str, vectors: Callable[[list[str]], np.ndarray]) -> None:
         both = vectors(texts + sample)
-        found[name] = _cosines(both[: len(texts)])
-        found[f"{name}, whitened"] = _cosines(_whiten(both[: len(texts)], both[len(texts) :]))
+        found[name] = cosines(both[: len(texts)])
+        found[f"{name}, whitened"] = cosines(whiten(both[: len(texts)], both[len(texts) :]))
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     model = AutoModel.from_pretrained(options.model, dtype=torch.float32)
-    add("static embeddings", lambda texts: _static(model, tokenizer, texts))
+    add("static embeddings", lambda texts: static_vectors(model, tokenizer, texts))
 
     for name, folder in {"masked language model": options.mlm, "T-TA": options.model}.items():
         if folder is None:
@@ -141,59 +143,15 @@ def _contenders(
     return found, details
 
 
-def _rarity(documents: list[str]) -> dict[str, float]:
-    """Return log((1 + n) / (1 + document frequency)) + 1 of each character; "" stands for unseen ones."""
-    counts = Counter(character for text in documents for character in set(text))
-    total = math.log(1 + len(documents)) + 1
-    return {"": total, **{character: total - math.log(1 + count) for character, count in counts.items()}}
-
-
-def _weighted(text: str, rarity: dict[str, float]) -> dict[str, float]:
-    return {character: count * rarity.get(character, rarity[""]) for character, count in Counter(text).items()}
-
-
-def _bags(texts: list[str], counts: Callable[[str], Any]) -> np.ndarray:
-    """Return the counts of characters, [texts, characters], without white space."""
-    bags = [counts("".join(text.split())) for text in texts]
-    column = {character: number for number, character in enumerate(sorted(set().union(*bags)))}
-    table = np.zeros((len(texts), len(column)), dtype=np.float32)
-    for row, bag in enumerate(bags):
-        for character, value in bag.items():
-            table[row, column[character]] = value
-    return table
-
-
-def _static(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
-    """Return the mean word embedding of each text's tokens."""
-    table = model.get_input_embeddings().weight.detach().numpy()
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.stack([table[row].mean(0) if row else np.zeros(table.shape[1], table.dtype) for row in ids])
-
-
-def _cosines(vectors: np.ndarray) -> np.ndarray:
-    """Return the cosine of rows 0 and 1, 2 and 3, ...; 0 if one of them is zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(lengths == 0, 1, lengths)
-    return (unit[0::2] * unit[1::2]).sum(1)
-
-
-def _whiten(vectors: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
-    """Shift and rotate so that the coordinates of `fitted_on` are uncorrelated with mean 0 and variance 1."""
-    mean = fitted_on.mean(0, dtype=np.float64)
-    values, directions = np.linalg.eigh(np.cov(fitted_on - mean, rowvar=False))
-    kept = values > NO_VARIANCE * values.max()
-    return (vectors - mean) @ (directions[:, kept] / np.sqrt(values[kept]))
-
-
 def _correlations(found: np.ndarray, scores: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
     """Return Spearman and Pearson with bootstrap errors; for several seeds, the mean and each value."""
     runs = np.atleast_2d(found)
     resampled = {"spearman": [], "pearson": []}
     for rows in samples:
-        resampled["spearman"].append(np.mean([_spearman(run[rows], scores[rows]) for run in runs]))
-        resampled["pearson"].append(np.mean([_pearson(run[rows], scores[rows]) for run in runs]))
+        resampled["spearman"].append(np.mean([spearman(run[rows], scores[rows]) for run in runs]))
+        resampled["pearson"].append(np.mean([pearson(run[rows], scores[rows]) for run in runs]))
     result: dict[str, Any] = {}
-    for name, measure in {"spearman": _spearman, "pearson": _pearson}.items():
+    for name, measure in {"spearman": spearman, "pearson": pearson}.items():
         values = [measure(run, scores) for run in runs]
         result[name] = round(float(np.mean(values)), 4)
         result[f"{name}, standard error"] = round(float(np.std(resampled[name])), 4)
@@ -205,20 +163,6 @@ def _correlations(found: np.ndarray, scores: np.ndarray, samples: np.ndarray) ->
 
 def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 4) for value in values]
-
-
-def _spearman(first: np.ndarray, second: np.ndarray) -> float:
-    return _pearson(_ranks(first), _ranks(second))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks; equal values share their mean rank."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[group]
-
-
-def _pearson(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 if __name__ == "__main__":

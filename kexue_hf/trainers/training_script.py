@@ -169,7 +169,7 @@ def print_figures(figures: dict[str, Any]) -> None:
         print(f"{name:>{width}}: {value:.4f}" if isinstance(value, float) else f"{name:>{width}}: {value}")
 
 
-def write_report(path: str | None, figures: dict[str, Any]) -> None:
+def write_report(path: str | None, figures: Any) -> None:
     """Write the figures as JSON; do nothing if `path` is None."""
     if path:
         # Serialized before the file is opened, so that an error keeps the old report.

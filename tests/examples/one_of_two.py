@@ -2,11 +2,16 @@
 
 import json
 
-from examples import finetune_matcher, pretrain_mlm, pretrain_tta
+from examples import finetune_matcher, pretrain_mlm, pretrain_tta, train_sentence_vectors
 from kexue_hf.trainers.training_script import leave_process_group
 from tests import fsdp_on_cpus
 
-SCRIPTS = {"finetune_matcher": finetune_matcher, "pretrain_mlm": pretrain_mlm, "pretrain_tta": pretrain_tta}
+SCRIPTS = {
+    "finetune_matcher": finetune_matcher,
+    "pretrain_mlm": pretrain_mlm,
+    "pretrain_tta": pretrain_tta,
+    "train_sentence_vectors": train_sentence_vectors,
+}
 
 
 def main(runs: str) -> None:

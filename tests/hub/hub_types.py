@@ -77,4 +77,10 @@ TYPES = {
         lambda number: {"num_tasks": 3, "position_embedding_type": ("absolute", "rotary")[number % 2]},
         checkpoint=("AutoModelForSequenceClassification", "sohu_matcher_keras_h5"),
     ),
+    # The encoder's own code must be in the folder too.
+    "simsiam": HubType(
+        word_tokenizer,
+        [[WORD_TEXTS]],
+        lambda number: {"encoder_config": {"model_type": "wobert"}, "target": "ema"},
+    ),
 }

@@ -13,6 +13,7 @@ FULL = {
     "Tta": "TtaForMaskedLM",
     "PerformerBert": "PerformerBertForMaskedLM",
     "ClnMatcher": "ClnMatcherForSequenceClassification",
+    "SimSiam": "SimSiamModel",
 }
 
 

@@ -72,6 +72,9 @@ TYPES = {
         ("pooling", ("mean", "cls")),
         extra_inputs=lambda config, rows: {"task_ids": torch.arange(rows) % config.num_tasks},
     ),
+    "simsiam": TinyType(
+        "SimSiamModel", {"byol": {"target": "ema"}, "layer_norm": {"norm": "layer"}}, ("pooling", ("mean", "cls"))
+    ),
 }
 
 

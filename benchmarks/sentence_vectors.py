@@ -1,0 +1,198 @@
+"""SimSiam, BYOL, SimCSE and ablations on unlabelled Chinese sentences: what collapses, and what ranks pairs well.
+
+    python benchmarks/sentence_vectors.py --data FOLDER [--parts ablation baselines recipe]
+
+FOLDER has stsb_zh/, lcqmc/ and afqmc/, each with train.jsonl (objects with `text1` and `text2`), and stsb_zh/dev.jsonl
+with `score`. Labels of the training parts are not read. All runs start from the packaged tiny WoBERT.
+
+ablation: equal steps, batches and views (dropout 0.1), three seeds; the spread of the sentence vectors on the way, and
+    Spearman's correlation with people's scores on stsb_zh dev before and after.
+baselines: the untrained encoder, bags of characters, tf-idf, and whitening, on the same pairs.
+recipe: the best recipe that was found for this encoder, three seeds.
+
+Writes results/sentence_vectors.json after each part, and docs/sentence_vectors.svg.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+from measuring import ROOT, machine, read_result, write_result
+from similarity import (
+    WHITENED_ON,
+    bags_of_characters,
+    cosines,
+    rarity,
+    read_pairs,
+    spearman,
+    static_vectors,
+    weighted,
+    whiten,
+)
+
+SETS = ("stsb_zh", "lcqmc", "afqmc")
+COMMON = [
+    "--use_cpu", "--report_to=none", "--disable_tqdm=True", "--logging_strategy=no", "--save_strategy=no",
+    "--text_column", "text", "--max_length=48", "--train_sampling_strategy=group_by_length",
+]  # fmt: skip
+ABLATION = [
+    "--batch_size=64", "--max_steps=400", "--learning_rate=1e-3", "--warmup_steps=0.1", "--dropout=0.1",
+    "--collapse_steps=20",
+]  # fmt: skip
+VARIANTS = {
+    "SimSiam": ["--method=simsiam"],
+    "BYOL": ["--method=byol", "--momentum=0.99"],
+    "SimSiam without predictor": ["--method=simsiam", "--no_predictor"],
+    "SimSiam without stop-gradient": ["--method=simsiam", "--no_stop_gradient"],
+    "mean of the views": ["--method=view_mean"],
+    "SimCSE": ["--method=simcse"],
+}
+RECIPE: list[str] = []
+
+
+def train(options: list[str], folder: Path) -> dict[str, Any]:
+    """Run the example and return its figures and the measurements of the spread."""
+    from transformers import HfArgumentParser, TrainingArguments
+
+    from examples import train_sentence_vectors as script
+
+    parser: Any = HfArgumentParser((script.Options, TrainingArguments))
+    arguments = parser.parse_args_into_dataclasses([
+        f"--model={folder / 'model'}", f"--train_file={folder / 'texts.jsonl'}",
+        f"--pairs_file={folder / 'pairs.jsonl'}", f"--output_dir={folder / 'out'}", "--overwrite", *COMMON, *options,
+    ])  # fmt: skip
+    figures = script.run(*arguments)
+    return {"figures": figures, "history": json.loads((folder / "out" / "collapse.json").read_text())}
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {
+        "mean": round(statistics.mean(values), 4),
+        "standard deviation": round(spread, 4),
+        "all": [round(value, 4) for value in values],
+    }
+
+
+def ablation(folder: Path, seeds: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, options in VARIANTS.items():
+        runs = [train([*ABLATION, *options, f"--seed={seed}"], folder) for seed in range(seeds)]
+        found[name] = {
+            "spearman before": round(runs[0]["figures"]["spearman_before"], 4),
+            "spearman": summary([run["figures"]["spearman"] for run in runs]),
+            **{
+                figure: summary([run["history"][-1][figure] for run in runs])
+                for figure in ("spread", "effective_rank", "mean_cosine", "uniformity", "alignment")
+            },
+            "steps": [line["step"] for line in runs[0]["history"]],
+            "curves": {
+                figure: [[round(line[figure], 4) for line in run["history"]] for run in runs]
+                for figure in ("spread", "effective_rank")
+            },
+        }
+        print(name, found[name]["spread"], found[name]["spearman"])
+    return found
+
+
+def draw(found: dict[str, Any]) -> None:
+    from kexue_hf.evaluation.collapse_picture import draw_collapse
+
+    figures = ("spread", "effective_rank")
+    runs = {
+        name: [
+            {
+                "step": step,
+                **{figure: float(np.mean([run[place] for run in row["curves"][figure]])) for figure in figures},
+            }
+            for place, step in enumerate(row["steps"])
+        ]
+        for name, row in found.items()
+    }
+    draw_collapse(runs, ROOT / "docs" / "sentence_vectors.svg", figures)
+
+
+def baselines(folder: Path) -> dict[str, float]:
+    from transformers import AutoModel, AutoTokenizer
+
+    from kexue_hf import sentence_vectors
+
+    pairs = read_pairs(folder / "pairs.jsonl")
+    texts = [text for pair in pairs for text in (pair["text1"], pair["text2"])]
+    scores = np.array([pair["score"] for pair in pairs])
+    train_texts = [row["text"] for row in read_pairs(folder / "texts.jsonl")]
+    own = train_texts[: int((folder / "own").read_text())]
+    sample = np.random.default_rng(0).permutation(own)[:WHITENED_ON].tolist()
+    tokenizer, model = (kind.from_pretrained(folder / "model") for kind in (AutoTokenizer, AutoModel))
+    frequencies = rarity(own)
+    both = sentence_vectors(model, tokenizer, texts + sample)
+    table = {
+        "bag of characters": bags_of_characters(texts, Counter),
+        "bag of characters, tf-idf": bags_of_characters(texts, lambda text: weighted(text, frequencies)),
+        "static embeddings of the encoder": static_vectors(model, tokenizer, texts),
+        "mean of the encoder": both[: len(texts)],
+        "mean of the encoder, whitened": whiten(both[: len(texts)], both[len(texts) :]),
+    }
+    return {name: round(spearman(cosines(vectors), scores), 4) for name, vectors in table.items()}
+
+
+def recipe(folder: Path, seeds: int) -> dict[str, Any]:
+    runs = [train([*RECIPE, f"--seed={seed}"], folder) for seed in range(seeds)]
+    return {
+        "options": RECIPE,
+        "spearman": summary([run["figures"]["spearman"] for run in runs]),
+        "spread": summary([run["history"][-1]["spread"] for run in runs]),
+        "seconds": summary([run["figures"]["seconds"] for run in runs]),
+    }
+
+
+def write_texts(data: Path, folder: Path) -> None:
+    """Write the distinct training texts, those of stsb_zh first, and the held-out pairs."""
+    texts: dict[str, None] = {}
+    for name in SETS:
+        rows = read_pairs(data / name / "train.jsonl")
+        texts |= dict.fromkeys(row[side] for row in rows for side in ("text1", "text2"))
+        if name == "stsb_zh":
+            (folder / "own").write_text(str(len(texts)))
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "pairs.jsonl").write_text((data / "stsb_zh" / "dev.jsonl").read_text("utf-8"), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("ablation", "baselines", "recipe")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--parts", nargs="*", choices=parts, default=parts)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    from kexue_hf import convert
+
+    result: dict[str, Any] = {
+        **read_result("sentence_vectors"),
+        "machine": machine("torch", "transformers"),
+        "setting": {"ablation": ABLATION, "variants": VARIANTS, "seeds": options.seeds, "model": "wobert_tiny"},
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        convert(ROOT / "kexue_hf" / "assets" / "wobert_tiny", folder / "model", dtype="float32")
+        write_texts(options.data, folder)
+        for part in options.parts:
+            if part == "ablation":
+                result[part] = ablation(folder, options.seeds)
+                draw(result[part])
+            else:
+                result[part] = baselines(folder) if part == "baselines" else recipe(folder, options.seeds)
+            write_result("sentence_vectors", result)
+
+
+if __name__ == "__main__":
+    main()

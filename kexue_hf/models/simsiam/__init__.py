@@ -1,0 +1,1 @@
+"""SimSiam, BYOL and SimCSE for text."""
