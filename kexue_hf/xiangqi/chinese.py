@@ -51,13 +51,12 @@ _ACTIONS = {"进": 1, "平": 0, "退": -1}
 def all_chinese(board: Board) -> dict[str, str]:
     """Return the Chinese text of every legal move, by ICCS. No two are equal."""
     squares, side = board.squares, board.side
-    named: dict[int, str] = {}
-    texts = {}
-    for move in legal_moves(list(squares), side):
-        origin, target = move
-        if origin not in named:
-            named[origin] = _piece_text(squares, origin, side)
-        texts[iccs_of(move)] = named[origin] + _step_text(squares[origin], origin, target)
+    texts: dict[str, str] = {}
+    previous, name = -1, ""
+    for origin, target in legal_moves(list(squares), side):
+        if origin != previous:
+            previous, name = origin, _piece_text(squares, origin, side)
+        texts[iccs_of((origin, target))] = name + _step_text(squares[origin], origin, target)
     return texts
 
 

@@ -73,7 +73,7 @@ def pseudo_legal_moves(squares: Squares, side: int, origins: Iterable[int]) -> l
 
 
 def legal_moves(squares: Squares, side: int) -> list[Move]:
-    """Return the legal moves of a side, ordered by origin, from a1's corner rank by rank."""
+    """Return the legal moves of a side, ordered by origin, from a0 to i9 rank by rank."""
     king = squares.index(KING * side)
     own = [square for square, piece in enumerate(squares) if piece * side > 0]
     moves = pseudo_legal_moves(squares, side, own)

@@ -107,9 +107,10 @@ class _Drawing:
         x, y = self.margin - 12, self.margin - 12
         width, height = self.width - 2 * x, self.height - 2 * y
         frame = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" stroke-width="6"/>'
+        middle = self.height / 2 + 19
         river = "".join(
-            f'<text x="{self.point(file, 4.5)[0]}" y="{self.point(file, 4.5)[1] + 19}">{char}</text>'
-            for file, char in zip((6, 7, 2, 1) if self.flip else (1, 2, 7, 6), "楚河漢界", strict=True)
+            f'<text x="{self.margin + column * _CELL}" y="{middle}">{char}</text>'
+            for column, char in zip((1, 2, 6, 7), "楚河漢界", strict=True)
         )
         return (
             f'<g fill="none" stroke="{_LINE}" stroke-width="3">{frame}<path d="{"".join(lines)}"/></g>\n'

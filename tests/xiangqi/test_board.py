@@ -46,10 +46,18 @@ def test_the_clocks() -> None:
     assert board.fen().endswith(" w - - 2 2")
 
 
+def test_the_number_of_the_move_if_black_begins() -> None:
+    board = Board("4k4/9/9/9/9/9/9/r8/9/3K4R b - - 4 31")
+    for move, end in (("a2a3", "w - - 5 32"), ("i0i1", "b - - 6 32"), ("a3a2", "w - - 7 33")):
+        board.push(move)
+        assert board.fen().endswith(end)
+
+
 def test_a_copy_is_independent() -> None:
     board = played(["h2e2"])
     copy = board.copy()
     copy.push("h9g7")
+    assert board.piece_at("h9") == "n" and copy.piece_at("h9") is None and (board.turn, copy.turn) == ("b", "w")
     assert board.moves == ["h2e2"] and copy.moves == ["h2e2", "h9g7"]
     assert copy.pop() == "h9g7" and copy.fen() == board.fen()
 

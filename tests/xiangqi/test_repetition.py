@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from kexue_hf.xiangqi import Board, Outcome, flip_board, mirror_board
+from kexue_hf.xiangqi import Board, Outcome, flip_board, mirror_board, repetition
+from kexue_hf.xiangqi.pieces import BLACK, RED
 
 DRAW = Outcome("1/2-1/2", "repetition")
 
@@ -29,6 +30,14 @@ CASES = {
     "the cannon is protected on one of its squares": Case(
         "2nk5/9/c8/9/9/9/9/9/1R7/5K3 w", "b1a1 a7b7 a1b1 b7a7", DRAW
     ),
+    "the defender of one of the squares is pinned": Case(
+        "3k5/3n5/c8/9/9/9/9/9/1R1R5/5K3 w", "b1a1 a7b7 a1b1 b7a7", Outcome("0-1", "perpetual chase")
+    ),
+    "the same defender is free": Case("3k5/3n5/c8/9/9/9/9/9/1R4R2/5K3 w", "b1a1 a7b7 a1b1 b7a7", DRAW),
+    "a check and a chase in turn": Case("3k5/9/c8/9/9/9/9/9/R8/5K3 w", "a1d1 d9e9 d1a1 e9d9", DRAW),
+    "a knight chases a pawn beyond the river": Case(
+        "5kn2/9/9/9/9/8N/7p1/3K5/9/9 w", "i4g5 h3g3 g5i4 g3h3", Outcome("0-1", "perpetual chase")
+    ),
     "a pawn may chase": Case("3k5/9/4c4/3P5/9/9/9/9/9/5K3 w", "d6e6 e7d7 e6d6 d7e7", DRAW),
     "a cannon chases a rook, which is protected": Case(
         "3k4r/9/9/9/C1P6/4P3r/9/9/9/5K3 w", "a5a4 i4i5 a4a5 i5i4", Outcome("0-1", "perpetual chase")
@@ -46,6 +55,29 @@ CASES = {
     ),
     "nobody attacks anything": Case("3k5/9/9/9/8c/9/9/9/R8/5K3 w", "a1a2 i5i6 a2a1 i6i5", DRAW),
 }
+
+
+# The sides that always check, those that always chase, and the outcome.
+VERDICTS: list[tuple[set[int], set[int], Outcome]] = [
+    ({RED}, set(), Outcome("0-1", "perpetual check")),
+    ({BLACK}, set(), Outcome("1-0", "perpetual check")),
+    ({RED, BLACK}, set(), DRAW),
+    ({RED, BLACK}, {RED}, DRAW),
+    (set(), {RED}, Outcome("0-1", "perpetual chase")),
+    (set(), {BLACK}, Outcome("1-0", "perpetual chase")),
+    (set(), {RED, BLACK}, DRAW),
+    ({RED}, {BLACK}, Outcome("0-1", "perpetual check")),
+    ({BLACK}, {RED, BLACK}, Outcome("1-0", "perpetual check")),
+    (set(), set(), DRAW),
+]
+
+
+@pytest.mark.parametrize(("checking", "chasing", "expected"), VERDICTS)
+def test_who_loses(
+    checking: set[int], chasing: set[int], expected: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repetition, "_offences", lambda *_: (set(checking), set(chasing)))
+    assert repeated(CASES["nobody attacks anything"], 2).outcome() == expected
 
 
 def repeated(case: Case, times: int, board: Board | None = None) -> Board:
