@@ -71,7 +71,7 @@ class _Reader:
             return
         tag_follows = line.startswith("[") and not self._in_comment and not self._variations
         if tag_follows or _FIRST_TAG.match(line):
-            if self._has_movetext or self._in_comment or self._variations:
+            if self._has_movetext or self._in_comment:
                 yield from self.finish()
             self._empty = False
             self._read_tag(line)
@@ -101,11 +101,12 @@ class _Reader:
             if self._in_comment:
                 self._in_comment = False
             elif token == "{":
-                self._in_comment = self._has_movetext = True
+                self._in_comment = True
             elif token == ";":
                 return
             elif token == "(":
                 self._variations += 1
+                self._has_movetext = True
             elif token == ")":
                 self._variations = max(0, self._variations - 1)
             elif not self._variations:

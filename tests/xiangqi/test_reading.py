@@ -58,14 +58,14 @@ def test_the_parts_of_a_pgn_game(tmp_path: Path) -> None:
     text = (
         '[Event "A \\"cup\\" [1]"]\n[Result "0-1"]\n[FEN "4k4/9/9/9/9/9/9/r8/9/3K4R b"]\n\n1... a2a3 2. i0i1 *\n'
         '[Event "B"]\n[Result "红胜"]\n\n[Round "2"]\n1. h2e2\n[Event "C"]\n\n1-0\n'
-        '[Event "D"]\n[Result "?"]\nh2e2 1/2-1/2 {after the end}\n\n\n'
+        '[Event "D"]\n{between tags}\n[Result "?"]\nh2e2 1/2-1/2 {after the end}\n\n\n'
     )
     first, second, third, fourth = read_games(write(tmp_path, "a.pgn", text))
     assert first.tags["Event"] == 'A "cup" [1]' and first.result == "0-1" and first.moves == ("a2a3", "i0i1")
     assert first.fen == "4k4/9/9/9/9/9/9/r8/9/3K4R b - - 0 1"
     assert (second.result, second.tags["Round"], second.moves) == ("1-0", "2", ("h2e2",))
     assert (third.result, third.moves, third.tags) == ("1-0", (), {"Event": "C"})
-    assert fourth.result == "1/2-1/2"
+    assert fourth.result == "1/2-1/2" and fourth.tags["Event"] == "D"
 
 
 def test_lines_and_json_lines(tmp_path: Path) -> None:
@@ -115,6 +115,7 @@ PGN_FAULTS = {
     '[FEN "9/9 w"]\n1. h2e2 1-0': (None, "FEN '9/9 w': expected 10 ranks"),
     "[Result 1-0]\n1. h2e2 1-0": (None, "expected a tag such as"),
     '1. h2e2 {never closed 1-0\n\n[Site "x"]\n': (None, "expected } at the end of a comment"),
+    "{never closed, and no move\n": (None, "expected } at the end of a comment"),
     "1. h2e2 (h9g7 1-0\n": (None, "expected ) at the end of a variation"),
 }
 

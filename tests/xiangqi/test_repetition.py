@@ -79,9 +79,7 @@ VERDICTS: list[tuple[set[int], set[int], Outcome]] = [
 
 
 @pytest.mark.parametrize(("checking", "chasing", "expected"), VERDICTS)
-def test_who_loses(
-    checking: set[int], chasing: set[int], expected: Outcome, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_loses(checking: set[int], chasing: set[int], expected: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repetition, "_offences", lambda *_: (set(checking), set(chasing)))
     assert repeated(CASES["nobody attacks anything"], 2).outcome() == expected
 
