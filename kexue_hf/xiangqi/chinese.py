@@ -21,7 +21,7 @@ from kexue_hf.xiangqi.board import Board
 from kexue_hf.xiangqi.coordinates import iccs_of, squares_of
 from kexue_hf.xiangqi.moves import legal_moves
 from kexue_hf.xiangqi.pieces import ADVISOR, CANNON, ELEPHANT, KING, KNIGHT, PAWN, RED, ROOK, SIDE_NAMES
-from kexue_hf.xiangqi.squares import ALL, FILES, RANKS, file_of, rank_of
+from kexue_hf.xiangqi.squares import FILES, RANKS, file_of, rank_of
 
 _NAMES = dict(zip((*range(1, 8), *range(-1, -8, -1)), "帅仕相马车炮兵将士象马车炮卒", strict=True))
 _DIGITS = {1: " 一二三四五六七八九", -1: " １２３４５６７８９"}
@@ -136,7 +136,9 @@ def _parse_text(text: str) -> _Parsed:
 def _groups(squares: tuple[int, ...], side: int, kind: int) -> dict[int, list[int]]:
     """Return the squares of a side's pieces of one kind by number of the file, the foremost first."""
     groups: dict[int, list[int]] = {}
-    found = [square for square in ALL if squares[square] == kind * side]
+    found: list[int] = []
+    for _ in range(squares.count(kind * side)):
+        found.append(squares.index(kind * side, found[-1] + 1 if found else 0))
     for square in found[::-side]:
         groups.setdefault(_file_number(square, side), []).append(square)
     return groups

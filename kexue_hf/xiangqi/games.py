@@ -52,8 +52,7 @@ class GameError(InputError):
     """
 
     def __init__(self, message: object, file: str = "", game: int = 0, ply: int | None = None) -> None:
-        place = f"{file}, game {game}" + (f", ply {ply}" if ply else "")
-        super().__init__(f"{place}: {message}")
+        super().__init__(message)
         self.file, self.game, self.ply = file, game, ply
 
 
@@ -117,6 +116,7 @@ class GameBuilder:
             GameError: the record has a fault.
         """
         if self.fault is not None:
-            raise GameError(self.fault, file, number, self.faulty_ply)
+            place = f"{file}, game {number}" + (f", ply {self.faulty_ply}" if self.faulty_ply else "")
+            raise GameError(f"{place}: {self.fault}", file, number, self.faulty_ply)
         fen = self._board.start_fen if self._board is not None else START
         return Game(tuple(self._moves), self.result, fen, dict(self.tags))

@@ -1,11 +1,14 @@
 """Files of games: PGN, ICCS lines, JSON lines; one bad game does not lose the others."""
 
 import json
+import pickle
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kexue_hf.errors import InputError
 from kexue_hf.xiangqi import START, Game, GameError, mirror_game, read_games, to_chinese
@@ -194,6 +197,28 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000 < path.stat().st_size
     finally:
         tracemalloc.stop()
+
+
+def test_an_error_survives_another_process(tmp_path: Path) -> None:
+    _, (error,) = read(write(tmp_path, "a.iccs", "h2i5"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.game, again.ply) == (str(error), 1, 1)
+
+
+PIECES_OF_FILES = [*"{}();%*\n ", '[Event "x"]', "[FEN ", "1.", "h2e2", "炮二平五", "h9g7", "1-0"]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.lists(st.sampled_from(PIECES_OF_FILES), max_size=40).map(lambda parts: "".join(parts).encode())
+    | st.binary(max_size=200),
+    format=st.sampled_from(["pgn", "iccs", "jsonl"]),
+    encoding=st.sampled_from(["utf-8", "gb18030", "big5"]),
+)
+def test_any_bytes_are_games_or_errors_of_games(text: bytes, format: str, encoding: str, tmp_path: Path) -> None:
+    games, _ = read(write(tmp_path, "a", text), format=format, encoding=encoding)
+    for game in games:
+        assert len(list(game.replay())) == len(game.moves)
 
 
 @needs_dev_games
