@@ -2,6 +2,7 @@
 
 import ast
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kexue_hf"
 # A room may import those before it in this list, never those behind it.
 ROOMS = (
-    "errors", "files", "models", "pipelines", "corpora", "vocabulary", "losses", "generation", "trainers",
+    "errors", "xiangqi", "files", "models", "pipelines", "corpora", "vocabulary", "losses", "generation", "trainers",
     "evaluation", "performer", "conversion", "integrations", "cli",
 )  # fmt: skip
 # Rooms whose files are copied to the Hub.
 TRAVELLING = ("models", "pipelines")
+# Rooms that import nothing but the standard library, the errors and themselves.
+STANDARD_LIBRARY_ONLY = ("xiangqi",)
 # A command must not load what trains.
 NEVER = {("cli", "trainers")}
 # State of the whole process or of another library, and what runs code from a file.
@@ -159,6 +162,25 @@ def hidden_hands(package: Path) -> Iterator[str]:
                 yield f"{name} uses {ast.unparse(node)}"
 
 
+def beyond_the_standard_library(package: Path) -> Iterator[str]:
+    for name, path, tree in files(package):
+        if name.split(".")[0] not in STANDARD_LIBRARY_ONLY:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module or ""]
+            else:
+                continue
+            for module in modules:
+                if module.split(".")[0] not in (*sys.stdlib_module_names, "kexue_hf"):
+                    yield f"{name} imports {module}, which is not in the standard library"
+        for target, _ in imports(tree, path, package):
+            if target.split(".")[0] not in ("errors", name.split(".")[0]):
+                yield f"{name} imports {target}: only kexue_hf.errors and its own room are allowed"
+
+
 def badly_named(package: Path) -> Iterator[str]:
     for name, path, _ in files(package):
         if path.stem in ("utils", "helpers", "misc", "common"):
@@ -203,6 +225,12 @@ RULES: dict[Callable[[Path], Iterator[str]], list[tuple[str, str]]] = {
         ("cli/main.py", "import pickle\ndef late(file):\n    return pickle.load(file)\n"),
         ("trainers/pretraining.py", "from accelerate.state import _private\n"),
         ("trainers/pretraining.py", "def late(state):\n    state._shared_state.clear()\n"),
+    ],
+    beyond_the_standard_library: [
+        ("xiangqi/moves.py", "import torch\n"),
+        ("xiangqi/moves.py", "def late():\n    from numpy import array\n"),
+        ("xiangqi/board.py", "from kexue_hf.files import whole_file\n"),
+        ("xiangqi/board.py", "import kexue_hf\n"),
     ],
     badly_named: [
         ("conversion/utils.py", ""),

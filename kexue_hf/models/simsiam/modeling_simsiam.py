@@ -323,7 +323,7 @@ class SimSiamModel(SimSiamPreTrainedModel):
         return mean_of_tokens(states, self._counted(inputs, embeddings.shape[:-1], states.device).any(1))
 
     def _encode(self, encoder: Any, inputs: dict[str, Any], kwargs: Any) -> Any:
-        options = {**kwargs, "return_dict": True}
+        options: dict[str, Any] = {**kwargs, "return_dict": True}
         outputs = encoder(**inputs, **options)
         if outputs.get("last_hidden_state") is None:
             raise ValueError(
