@@ -313,10 +313,11 @@ class SimSiamModel(SimSiamPreTrainedModel):
         weights = attended[..., None].to(embeddings.dtype)
         mean = (embeddings * weights).sum(1) / weights.sum(1).clamp_min(1)
         # Positions and segments of the first view; a place counts if it does in any view.
-        first = {name: inputs[name][:, 0] for name in ("token_type_ids", "position_ids") if name in inputs}
-        mask = (attended != 0).any(1).long()
+        row: dict[str, Any] = {
+            name: inputs[name][:, 0] for name in ("token_type_ids", "position_ids") if name in inputs
+        }
+        row |= {"inputs_embeds": mean, "attention_mask": (attended != 0).any(1).long()}
         with _evaluating(self.encoder):
-            row = {**first, "inputs_embeds": mean, "attention_mask": mask}
             states = self._encode(self.encoder, row, kwargs).last_hidden_state
         if self.config.pooling == "cls":
             return states[:, 0]
