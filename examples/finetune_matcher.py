@@ -53,6 +53,7 @@ from kexue_hf.evaluation.matching import Reliability, matching_figures, probabil
 from kexue_hf.evaluation.reliability_picture import check_picture, draw_reliability
 from kexue_hf.files.whole_file import whole_file
 from kexue_hf.losses import ClassPrior, make_loss
+from kexue_hf.losses.decision_rule import card_section
 from kexue_hf.losses.registry import LOSSES
 from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
@@ -469,6 +470,8 @@ def write_card(
         base_model=None if local else options.model,
         picture=PICTURE if drawn else None,
     )
+    # The initial model may be a classifier with a rule.
+    card += card_section(trainer.model.config)
     with whole_file(folder / "README.md", overwrite=True) as file:
         file.write(card)
 

@@ -45,6 +45,7 @@ from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.files.hub_names import check_model_name
 from kexue_hf.files.whole_file import whole_binary_file, whole_file
+from kexue_hf.losses.decision_rule import card_section
 from kexue_hf.performer.attention_modules import refuse_several_tasks, row_length
 from kexue_hf.performer.distillation import collator, has_masked_head
 from kexue_hf.performer.recovery_card import recovery_card
@@ -284,7 +285,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
         name, source = (Path(place).absolute().name for place in (options.output, options.model))
         card = recovery_card(name, source, auto_class_of(type(model).__name__).__name__, options.feature_map, report)
-        (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+        (Path(folder) / "README.md").write_text(card + card_section(model.config), encoding="utf-8")
     if options.report is not None:
         with whole_file(options.report) as file:
             json.dump(report, file, indent=1)

@@ -91,4 +91,18 @@ class DecisionRule:
         return tuple(self.tau * math.log(one) for one in prior)
 
 
-__all__ = ["RULES", "DecisionRule"]
+def card_section(config: Any) -> str:
+    """Return the section of a model card on the configuration's decision rule; empty for argmax."""
+    rule = getattr(config, "decision_rule", None)
+    if not isinstance(rule, dict) or rule.get("rule", "argmax") == "argmax":
+        return ""
+    settings = "".join(f", {name} {value}" for name, value in rule.items() if name != "rule")
+    return (
+        "\n## Decision rule\n\n"
+        f"Predicts by `decision_rule` in `config.json` ({rule.get('rule')}{settings}) in "
+        '`pipeline("text-classification")` where kexue_hf is imported. Without kexue_hf, the pipeline uses the logits '
+        "as they are: the plain argmax.\n"
+    )
+
+
+__all__ = ["RULES", "DecisionRule", "card_section"]

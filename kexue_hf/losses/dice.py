@@ -42,6 +42,10 @@ class DiceLoss:
     the loss is the mean over the accumulated parts, weighted by their items, which differs from the loss of the whole
     batch. Use large batches, and accumulate little.
 
+    With `average_tokens_across_devices=False`, each process's part of the gradient is multiplied by the mean number of
+    labels of a process, divided by its own: the gradient of the whole batch if these numbers are equal. The logged
+    value is the mean of the loss times the same factors.
+
     Args:
         smooth: added to both parts of the fraction; above 0, so that a class without items has a loss of 0.
         alpha: above 0, items that are right with confidence count less.

@@ -40,7 +40,10 @@ def _masks(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, to
     if _dense(labels):
         if labels.shape != logits.shape:
             raise ValueError(f"labels of 0 and 1 must have the shape {list(logits.shape)}, got {list(labels.shape)}")
-        return labels == 1, labels == 0
+        present, absent = labels == 1, labels == 0
+        if not bool((present | absent | (labels == IGNORED)).all()):
+            raise ValueError(f"labels must be 0, 1 or {IGNORED} (ignored); soft labels are not supported")
+        return present, absent
     found = labels.long()
     ordered = found.sort(-1).values
     if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] != IGNORED)).any()):

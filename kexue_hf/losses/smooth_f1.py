@@ -66,6 +66,9 @@ class SmoothF1CrossEntropy:
     F1 is that of all processes' items in one forward pass. With `gradient_accumulation_steps` each part has its own
     F1, so the weights differ from those of the whole batch as much as the parts differ. Use batches in which the rare
     class occurs.
+
+    With `average_tokens_across_devices=False`, F1 is still that of all processes, and the loss is the mean over the
+    processes of the mean over their own items.
     """
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -152,11 +152,11 @@ class PolicyGradientTrainer(AtomicCheckpointTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         rows = sum(_rows_with_labels(batch["labels"]) for batch in batches if "labels" in batch)
-        # As Trainer does with the labels.
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
-            rows = self.accelerator.gather(torch.as_tensor(rows, device=device)).sum()
-        elif not self.args.average_tokens_across_devices and self.args.n_gpu > 1:
-            rows = rows // self.args.n_gpu
+        if self.args.average_tokens_across_devices:
+            if self.args.world_size > 1:
+                rows = self.accelerator.gather(torch.as_tensor(rows, device=device)).sum()
+            # Trainer multiplies the loss by the number of devices of nn.DataParallel.
+            rows = rows * max(1, self.args.n_gpu)
         self._rows = rows
         return batches, items
 

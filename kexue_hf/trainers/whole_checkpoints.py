@@ -17,6 +17,7 @@ import torch.distributed
 from transformers import Trainer
 
 from kexue_hf.errors import InputError
+from kexue_hf.losses.decision_rule import card_section
 
 PROGRESS = "progress.json"
 _CONFIGURATIONS = ("config.json", "adapter_config.json")
@@ -94,6 +95,14 @@ class AtomicCheckpointTrainer(Trainer):
                 shutil.rmtree(stage)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def create_model_card(self, *arguments: Any, **options: Any) -> None:
+        """Write Trainer's card; if the model predicts by another rule than argmax, the card says so."""
+        super().create_model_card(*arguments, **options)
+        section = card_section(getattr(self.accelerator.unwrap_model(self.model), "config", None))
+        if section and self.is_world_process_zero():
+            with open(Path(self.args.output_dir) / "README.md", "a", encoding="utf-8") as file:
+                file.write(section)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         if self.is_world_process_zero():

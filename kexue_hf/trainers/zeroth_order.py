@@ -112,6 +112,9 @@ class ZerothOrderTrainer(AtomicCheckpointTrainer):
     move alike, each with its own rows, and a resumed run takes the same directions.
 
     The model is in evaluation mode during an estimate, because other dropout at the second point would hide the slope.
+    With `nn.DataParallel` the objective sees the logits of all devices; without one, the model's loss is the mean over
+    the devices, as in `Trainer`.
+
     A direction at whose points the objective is not finite is skipped, and a step without any other is left out.
     Weight decay and gradient clipping apply to gradient steps only.
 
@@ -306,8 +309,9 @@ class ZerothOrderTrainer(AtomicCheckpointTrainer):
             raise InputError(f"the objective must return one number, got {came}: take its mean, for example") from None
 
     def _mean(self, weighted: list[tuple[float, float]]) -> float:
-        """Return the mean of (value, weight) over these and those of all processes."""
-        total = sum(value * weight for value, weight in weighted)
+        """Return the mean of (value, weight) over these and those of all processes; 0 if there are no weights."""
+        # A mean over no labels is NaN, which counts for nothing.
+        total = sum(value * weight for value, weight in weighted if weight)
         weights = sum(weight for _, weight in weighted)
         if self.accelerator.num_processes > 1:
             sums = torch.tensor([total, weights], dtype=torch.float64, device=self.args.device)

@@ -64,6 +64,15 @@ class DirectionOptimizer(torch.optim.Optimizer):
                     before = piece.clone()
                     self.moved = not torch.equal(piece.add_(change), before)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        # torch casts a state to the type of its parameter, which rounds the float32 state of half-precision weights.
+        (saved,), (group,) = state_dict["param_groups"], self.param_groups
+        for number, parameter in zip(saved["params"], group["params"], strict=True):
+            for name, value in state_dict["state"].get(number, {}).items():
+                if isinstance(value, torch.Tensor):
+                    self.state[parameter][name] = value.to(parameter.device)
+
     def _change(
         self, gradient: torch.Tensor, kept: list[torch.Tensor], step: int, group: dict[str, Any]
     ) -> torch.Tensor:

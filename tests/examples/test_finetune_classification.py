@@ -215,6 +215,8 @@ def test_a_loss_for_uneven_classes_and_its_rule_are_saved(encoder, tmp_path):
     assert config.decision_rule == {"rule": "prior_adjusted", "tau": 1.0}
     assert sum(config.class_prior) == figures["train_rows"] and len(set(config.class_prior)) > 1
     assert {"accuracy", "balanced_accuracy", "macro_f1", "worst_recall"} <= set(figures)
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "(prior_adjusted, tau 1.0)" in card and "Without kexue_hf, the pipeline uses the logits" in card
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 
 from examples import finetune_matcher as script
 from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, match_texts
+from kexue_hf.losses import DecisionRule
 from kexue_hf.pipelines.text_pairs import pair_frame_of
 from kexue_hf.trainers.averaged_weights import AVERAGING
 from tests.examples.matching_runs import PAIRS, TASKS, TOKENS, arguments, write_contest, write_encoder, write_jsonl
@@ -139,6 +140,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(encoder, contest, tmp_path, c
 
 def test_a_matcher_keeps_its_tasks(trained, tmp_path, capsys):
     before = ClnMatcherForSequenceClassification.from_pretrained(trained / "out").half()
+    DecisionRule("thresholds", thresholds=(0.5, 0.5)).store(before.config)
     before.save_pretrained(tmp_path / "half")
     AutoTokenizer.from_pretrained(trained / "out").save_pretrained(tmp_path / "half")
     pair = {"text_a": "猫" * 30, "text_b": "好", "task": TASKS[1], "label": 1}
@@ -162,6 +164,7 @@ def test_a_matcher_keeps_its_tasks(trained, tmp_path, capsys):
     assert figures["train_rows"] == 4
     card = (old.parent / "README.md").read_text("utf-8")
     assert "| 0 | 词语匹配A类 | 0 | - |\n| 1 | 词语匹配B类 | 4 | 100.0% |" in card and "![" not in card
+    assert "(thresholds, thresholds [0.5, 0.5])" in card and "Without kexue_hf, the pipeline uses" in card
     rows = write_jsonl(tmp_path / "rows.jsonl", [{**pair, "task": "长长"}])
     for option, message in [
         ("--pooling=mean", "rows.jsonl, line 1: unknown task '长长'; known are '词语匹配A类', '词语匹配B类'"),

@@ -36,7 +36,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for name, kind in (("bert", BertModel), ("masked", BertForMaskedLM)):
         torch.manual_seed(0)
-        model = kind(BertConfig(**SIZES))
+        model = kind(BertConfig(**SIZES, decision_rule={"rule": "thresholds", "thresholds": [0.7, 0.3]}))
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 if "query.weight" in parameter_name or "key.weight" in parameter_name:
@@ -90,6 +90,7 @@ def test_the_card_describes_the_model_and_its_figures(recovered: Path) -> None:
     assert "`masked` with linear attention" in card and str(recovered) not in card
     assert 'AutoModelForMaskedLM.from_pretrained("model")' in card
     assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "(thresholds, thresholds [0.7, 0.3])" in card
 
 
 def test_the_default_length_is_the_models(folders: Path, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ OVERRIDDEN: dict[str, str] = {
     "trainer.Trainer.save_model": "output_dir _internal_call",
     "trainer.Trainer.compute_loss": "model inputs return_outputs num_items_in_batch",
     "trainer.Trainer.create_accelerator_and_postprocess": "",
+    "trainer.Trainer.create_model_card": "",
     "trainer.Trainer.create_optimizer": "",
     "trainer.Trainer.get_batch_samples": "epoch_iterator num_batches device",
     "trainer.Trainer.get_train_dataloader": "",

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kexue_hf.losses import (
+    ClassPrior,
     DiceLoss,
     FocalLoss,
     LdamLoss,
@@ -21,6 +22,7 @@ from kexue_hf.losses import (
     TruncatedCrossEntropy,
     WeightedCrossEntropy,
     make_loss,
+    registry,
 )
 
 WEIGHT = (0.5, 2.0, 1.5)
@@ -147,12 +149,31 @@ def test_tokens_and_ignored_labels(name: str) -> None:
     assert not grad.reshape(-1, 3)[40:].any()
 
 
+@pytest.mark.parametrize("name", ORACLES)
+def test_a_class_without_examples_in_the_batch(name: str) -> None:
+    loss, oracle = ORACLES[name]
+    logits, labels = sample()
+    labels = labels % 2
+    value, grad = gradient(lambda f: loss({"logits": f}, labels), logits)
+    expected, expected_grad = gradient(lambda f: oracle(f, labels), logits.double())
+    assert abs(value.item() - expected.item()) < 1e-6 * max(1, abs(expected.item()))
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("smooth_f1", 0.0), ("dice", 0.0), ("dice_adjusting", 0.0)])
+def test_a_positive_class_that_neither_occurs_nor_is_predicted(name: str, expected: float) -> None:
+    logits = torch.tensor([[1e4, 0.0], [1e4, 0.0]])
+    value, grad = gradient(lambda f: LOSSES[name]({"logits": f}, torch.tensor([0, 0])), logits)
+    assert value.item() == expected and not grad.any()
+
+
+@pytest.mark.parametrize("count", [None, torch.tensor(0)])
 @pytest.mark.parametrize("name", [*ORACLES, "multi_label"])
-def test_no_labels_at_all_give_zero(name: str) -> None:
+def test_no_labels_at_all_give_zero(name: str, count: Any) -> None:
     loss = LOSSES.get(name, MultiLabelCrossEntropy())
     logits, labels = sample()
     labels = torch.full_like(logits, -100) if name == "multi_label" else torch.full_like(labels, -100)
-    value, grad = gradient(lambda f: loss({"logits": f}, labels, torch.tensor(0)), logits)
+    value, grad = gradient(lambda f: loss({"logits": f}, labels, count), logits)
     assert grad.isfinite().all() and not grad.any()
     assert value.item() == 0
 
@@ -220,6 +241,13 @@ def test_an_adjusted_logit_is_a_bias() -> None:
     adjusted = loss({"logits": model(x)}, labels)
     loss.initialize_bias(model)
     torch.testing.assert_close(WeightedCrossEntropy()({"logits": model(x)}, labels), adjusted)
+    expected = 0.5 * torch.tensor(COUNTS).div(sum(COUNTS)).log()
+    torch.testing.assert_close(model[1].bias.detach(), expected)
+    # Of several such layers, the last is the classifier.
+    two = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    first = two[0].bias.detach().clone()
+    loss.initialize_bias(two)
+    assert torch.equal(two[0].bias, first) and torch.equal(two[1].bias.detach(), model[1].bias.detach())
     with pytest.raises(ValueError, match="no linear layer with a bias for each of 3 classes"):
         loss.initialize_bias(torch.nn.Linear(4, 5))
 
@@ -277,6 +305,9 @@ class TestSeveralLabels:
             (torch.tensor([[0, 9], [1, -100]]), "from 0 to 4, or -100, got 9"),
             (torch.tensor([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0]]), "give 0 and 1 as floats"),
             (torch.tensor([0, 1]), "labels must be 0 and 1"),
+            (torch.tensor([[0, -2], [1, -100]]), "from 0 to 4, or -100, got -2"),
+            (torch.full((2, 5), 0.9), "must be 0, 1 or -100 .ignored.; soft labels are not supported"),
+            (torch.full((2, 5), 2.0), "must be 0, 1 or -100"),
         ],
     )
     def test_labels_that_cannot_be(self, labels: torch.Tensor, message: str) -> None:
@@ -305,6 +336,10 @@ def test_labels_that_cannot_be(name: str, labels: torch.Tensor, message: str) ->
         (lambda: WeightedCrossEntropy((1, 2))({"logits": torch.zeros(1, 3)}, torch.tensor([0])), "must be 3, one for"),
         (lambda: FocalLoss(2, (1, 0, 1))({"logits": torch.zeros(1, 3)}, torch.tensor([0])), "above 0 and finite"),
         (lambda: FocalLoss(-1), "gamma must be 0 or more, got -1"),
+        (lambda: FocalLoss(float("inf")), "gamma must be 0 or more, got inf"),
+        (lambda: DiceLoss(alpha=float("nan")), "alpha must be 0 or more, got nan"),
+        (lambda: LdamLoss((3, 1), max_margin=-1), "max_margin must be 0 or more"),
+        (lambda: LogitAdjustedCrossEntropy((3, 1), tau=-1), "tau must be 0 or more"),
         (lambda: TruncatedCrossEntropy(1.5), "margin must be from 0 to 1"),
         (lambda: TruncatedCrossEntropy(softness=0), "softness must be above 0"),
         (lambda: DiceLoss(smooth=0), "smooth must be above 0"),
@@ -320,11 +355,35 @@ def test_labels_that_cannot_be(name: str, labels: torch.Tensor, message: str) ->
         (lambda: make_loss("focal", ["gamma=-2"]), "the loss focal: gamma must be 0 or more"),
         (lambda: make_loss("ldam"), "the loss ldam needs the counts"),
         (lambda: make_loss("focal", ["weight=inverse"]), "weight=inverse needs the counts"),
+        (lambda: make_loss("focal", ["weight=1,2,3"], ClassPrior((1, 2))), "weight must be 2 numbers.*got 3"),
+        (lambda: make_loss("ldam", ["prior=1,2,3"], ClassPrior((1, 2))), "prior must be 2 numbers.*got 3"),
     ],
 )
 def test_wrong_options(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(1, 2), (1, 2, 3, 4), (1, 0, 1), (1, -1, 1), (1, float("nan"), 1), (1, float("inf"), 1)],
+)
+@pytest.mark.parametrize(
+    ("make", "messages"),
+    [
+        (WeightedCrossEntropy, ("weights must be 3", "above 0 and finite")),
+        (lambda weight: FocalLoss(weight=weight), ("weights must be 3", "above 0 and finite")),
+        (LogitAdjustedCrossEntropy, ("prior must have 3", "needs a positive count")),
+        (LdamLoss, ("prior must have 3", "needs a positive count")),
+    ],
+    ids=["weighted", "focal", "logit_adjusted", "ldam"],
+)
+def test_numbers_of_classes_that_cannot_be(
+    make: Callable[[Any], Any], messages: tuple[str, str], numbers: tuple[float, ...]
+) -> None:
+    """Not one for each class, or not above 0 and finite."""
+    with pytest.raises(ValueError, match=messages[len(numbers) == 3]):
+        make(numbers)({"logits": torch.zeros(1, 3)}, torch.tensor([0]))
 
 
 @pytest.mark.parametrize("name", ORACLES)
@@ -340,3 +399,20 @@ def test_they_print_compare_and_travel(name: str) -> None:
 def test_by_name() -> None:
     assert make_loss("focal", ["gamma=1", "weight=1,2"]) == FocalLoss(1.0, (1.0, 2.0))
     assert make_loss("logit_adjusted", ["tau=2", "prior=1,3"]) == LogitAdjustedCrossEntropy((1, 3), 2.0)
+    prior = ClassPrior((1, 3))
+    kinds = {name: type(make_loss(name, prior=prior)) for name in registry.LOSSES}
+    assert kinds == {
+        "cross_entropy": WeightedCrossEntropy,
+        "focal": FocalLoss,
+        "truncated": TruncatedCrossEntropy,
+        "dice": DiceLoss,
+        "smooth_f1": SmoothF1CrossEntropy,
+        "logit_adjusted": LogitAdjustedCrossEntropy,
+        "ldam": LdamLoss,
+        "multi_label": MultiLabelCrossEntropy,
+    }
+    assert make_loss("ldam", prior=prior) == LdamLoss((1, 3))
+    assert make_loss("ldam", ["prior=2,5"], prior) == LdamLoss((2, 5))
+    for name in ("inverse", "sqrt_inverse", "effective"):
+        made = make_loss("cross_entropy", [f"weight={name}"], prior)
+        assert made == WeightedCrossEntropy(getattr(prior, name)())

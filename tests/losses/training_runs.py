@@ -1,10 +1,6 @@
-"""One step of `Trainer` on 16 rows with each loss; run as a module, it is one of two processes.
-
-RANK=0 ... python -m tests.losses.training_runs FOLDER
-"""
+"""One step of `Trainer` on 16 rows with each loss; `main` is run in two processes."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +33,8 @@ LOSSES: dict[str, Any] = {
 }
 # Their statistics are those of what goes through the model together.
 OF_BATCHES = ("dice", "smooth_f1")
+# Trained without average_tokens_across_devices too.
+NOT_AVERAGED = ("focal", *OF_BATCHES)
 
 
 class Linear(nn.Module):
@@ -51,29 +49,34 @@ class Linear(nn.Module):
 def rows(several: bool) -> list[dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.randn(16, 4, generator=generator), torch.randint(3, (16,), generator=generator)
-    # Unequal parts: the number of labels is not that of rows.
-    labels[3] = labels[8] = -100
+    # Unequal halves, of 5 and 7 labels: the number of labels is not that of rows.
+    labels[3:6] = labels[8] = -100
     found = nn.functional.one_hot(labels.clamp(min=0), 3).float() if several else labels
     return [{"x": one, "labels": label} for one, label in zip(x, found, strict=True)]
 
 
-def step(name: str, folder: Path, batch: int, accumulated: int) -> list[list[float]]:
-    """Return the gradient of the first optimizer step."""
+def step(name: str, folder: Path, batch: int, accumulated: int, average: bool = True, devices: int = 1) -> list[float]:
+    """Return the gradient of the first optimizer step, and the logged loss behind it."""
     torch.manual_seed(0)
     arguments = TrainingArguments(
         str(folder), max_steps=1, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulated,
         report_to="none", use_cpu=True, disable_tqdm=True, max_grad_norm=0.0, save_strategy="no",
         train_sampling_strategy="sequential", optim="sgd", learning_rate=1.0, remove_unused_columns=False,
+        average_tokens_across_devices=average, logging_steps=1,
     )  # fmt: skip
+    arguments._n_gpu = devices
     model = Linear()
     before = model.layer.weight.detach().clone()
-    Trainer(model, arguments, train_dataset=rows(name == "multi_label"), compute_loss_func=LOSSES[name]).train()
-    return (before - model.layer.weight.detach()).tolist()
+    trainer = Trainer(model, arguments, train_dataset=rows(name == "multi_label"), compute_loss_func=LOSSES[name])
+    trainer.train()
+    return [*(before - model.layer.weight.detach()).flatten().tolist(), trainer.state.log_history[0]["loss"]]
 
 
-if __name__ == "__main__":
-    output = Path(sys.argv[1])
+def main(folder: str) -> None:
+    output = Path(folder)
     found: dict[str, Any] = {name: step(name, output / name, 8, 1) for name in LOSSES}
+    for name in NOT_AVERAGED:
+        found[f"{name}, not averaged"] = step(name, output / name, 8, 1, average=False)
     rank = torch.distributed.get_rank()
     # The first process sees no item of class 2.
     found["prior"] = ClassPrior.from_labels([2 * rank, 2 * rank, 1]).over_processes().counts

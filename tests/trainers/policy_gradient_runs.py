@@ -50,16 +50,23 @@ CASES: dict[str, tuple[Any, PolicyGradientOptions, bool]] = {
 
 
 def trainer(
-    folder: Path, reward: Any, options: PolicyGradientOptions, data: list[Any], model: nn.Module, **arguments: Any
+    folder: Path,
+    reward: Any,
+    options: PolicyGradientOptions,
+    data: list[Any],
+    model: nn.Module,
+    *,
+    devices: int = 1,
+    **arguments: Any,
 ) -> PolicyGradientTrainer:
     settings = {
         "max_steps": 1, "per_device_train_batch_size": 16, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
         "max_grad_norm": 0.0, "save_strategy": "no", "train_sampling_strategy": "sequential", "optim": "sgd",
         "learning_rate": 1.0, "lr_scheduler_type": "constant", "remove_unused_columns": False, **arguments,
     }  # fmt: skip
-    return PolicyGradientTrainer(
-        model, TrainingArguments(str(folder), **settings), train_dataset=data, reward=reward, options=options
-    )
+    made = TrainingArguments(str(folder), **settings)
+    made._n_gpu = devices
+    return PolicyGradientTrainer(model, made, train_dataset=data, reward=reward, options=options)
 
 
 def step(name: str, folder: Path, batch: int, accumulated: int) -> list[list[float]]:
@@ -77,9 +84,25 @@ def step(name: str, folder: Path, batch: int, accumulated: int) -> list[list[flo
     return (before - model.layer.weight.detach()).tolist()
 
 
+def one_of_rows(predictions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A reward of 1 for each row, whose mean is 1."""
+    return torch.ones(len(labels))
+
+
+def logged(folder: Path, data: list[Any], **arguments: Any) -> float:
+    """Return the logged loss of the first step with a reward of 1 for each row."""
+    made = trainer(folder, one_of_rows, PolicyGradientOptions(), data, Linear(), logging_steps=1, **arguments)
+    made.train()
+    return float(made.state.log_history[0]["loss"])
+
+
 def main(folder: str) -> None:
     output = Path(folder)
-    found = {name: step(name, output / name, 8, 1) for name in CASES}
+    found: dict[str, Any] = {name: step(name, output / name, 8, 1) for name in CASES}
+    # Unequal halves, of 6 and 7 rows with labels.
+    data = rows(True)
+    data[0]["labels"][:] = -100
+    found["rows"] = logged(output / "rows", data, per_device_train_batch_size=8)
     if torch.distributed.get_rank() == 0:
         (output / "found.json").write_text(json.dumps(found))
     leave_process_group()

@@ -25,7 +25,8 @@ from kexue_hf.trainers.policy_gradient import PolicyGradientOptions
 from kexue_hf.trainers.policy_objective import divergence, entropy, likeliest_loss, log_probabilities, policy_loss
 from kexue_hf.trainers.rewards import Accuracy, ExactMatch, LeaveOneOut, MacroF1, macro_f1
 from kexue_hf.trainers.sampled_texts import sample_texts, text_log_probabilities
-from tests.trainers.policy_gradient_runs import CASES, CLASSES, PRICES, Linear, price, rows, step, trainer
+from tests.data_parallel import Halves
+from tests.trainers.policy_gradient_runs import ALL, CASES, CLASSES, PRICES, Linear, logged, price, rows, step, trainer
 from tests.two_processes import two_processes
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,9 @@ def test_the_likeliest_classes_are_evaluated() -> None:
     of_rows = likeliest_loss(log_p, labels, ExactMatch(), items=3, rows=2)
     right = ((chosen == labels) | (labels == -100)).all(-1)
     assert float(of_rows) == pytest.approx(-float(right.sum()) / 2)
+    # 3 of a batch of 6 labels: half of a set's reward.
+    of_set = likeliest_loss(log_p, labels, LeaveOneOut(lambda predicted, expected: len(predicted)), items=6, rows=2)
+    assert float(of_set) == pytest.approx(-(1 + 1 + 1) / 2)
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +178,33 @@ def test_two_processes_train_as_one(whole: dict[str, torch.Tensor], tmp_path: Pa
         _, errors = process.communicate(timeout=480)
         assert process.returncode == 0, errors[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())
+    assert found.pop("rows") == pytest.approx(-1)
     assert found.keys() == whole.keys()
     for name, values in found.items():
         torch.testing.assert_close(torch.tensor(values), whole[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("reward", [price, ExactMatch(), MacroF1()], ids=["labels", "rows", "set"])
+def test_two_devices_of_one_process(
+    reward: Any, average: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `nn.DataParallel`, the reward sees the predictions of all devices, and the sums have the same divisors."""
+    monkeypatch.setattr(torch.nn, "DataParallel", Halves)
+    # An even number of labels: without averaging, Trainer rounds their number for each device.
+    data = rows(True)
+    if sum(int((row["labels"] != -100).sum()) for row in data) % 2:
+        data[0]["labels"][0] = -100
+    found = []
+    for devices in (1, 2):
+        torch.manual_seed(0)
+        model = Linear()
+        before = model.layer.weight.detach().clone()
+        trainer(tmp_path, reward, ALL, data, model, devices=devices, per_device_train_batch_size=8 // devices,
+                gradient_accumulation_steps=2, average_tokens_across_devices=average).train()  # fmt: skip
+        found.append(before - model.layer.weight.detach())
+    assert float(found[0].abs().max()) > 0.01
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-7)
 
 
 def test_a_step_is_the_gradient_of_all_terms(whole: dict[str, torch.Tensor]) -> None:
@@ -193,6 +221,26 @@ def test_a_step_is_the_gradient_of_all_terms(whole: dict[str, torch.Tensor]) -> 
     loss = -(p * PRICES[y]).sum(-1) + 0.1 * (p * p.log()).sum(-1) + 0.2 * (p * (p / start).log()).sum(-1)
     (loss - 0.3 * p.gather(1, y[:, None])[:, 0].log()).mean().backward()
     torch.testing.assert_close(whole["all terms"], model.layer.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_logged_loss_is_minus_the_reward(tmp_path: Path) -> None:
+    """Of a reward from samples too, whose advantages sum to 0."""
+    assert logged(tmp_path, rows(True)) == pytest.approx(-1)
+    assert logged(tmp_path, rows(True), per_device_train_batch_size=4, gradient_accumulation_steps=4) == pytest.approx(
+        -1
+    )
+
+
+def test_the_start_stays_as_it_was(tmp_path: Path) -> None:
+    """Without dropout, without gradients, with its weights."""
+    torch.manual_seed(0)
+    model = Linear()
+    before = model.layer.weight.detach().clone()
+    made = trainer(tmp_path, price, PolicyGradientOptions(kl=0.5), rows(True), model)
+    made.train()
+    assert made.start_model is not None and not any(module.training for module in made.start_model.modules())
+    assert not any(one.requires_grad for one in made.start_model.parameters())
+    assert torch.equal(made.start_model.layer.weight, before) and not torch.equal(model.layer.weight, before)
 
 
 @pytest.mark.parametrize("reward", [ExactMatch(), MacroF1()], ids=["rows", "set"])
@@ -268,6 +316,64 @@ def test_bad_shape_of_a_reward_of_tokens(tmp_path: Path) -> None:
     made = trainer(tmp_path, lambda p, y: price(p, y)[:, :2], PolicyGradientOptions(), rows(True), Linear())
     with pytest.raises(InputError, match=r"must return the shape \[16, 4\] or \[16\], got \[16, 2\]"):
         made.train()
+
+
+class Narrow(MacroF1):
+    """Credits of fewer classes than the model has."""
+
+    def of_classes(self, predictions: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+        return super().of_classes(predictions, labels, classes)[..., :2]
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda p, y: row_value(p, y) * torch.nan, r"must be finite, got nan at \[0\] of the batch"),
+        (lambda p, y: row_value(p, y)[:3], r"must return the shape \[16, 4\] or \[16\], got \[3\]"),
+        (LeaveOneOut(lambda p, y: torch.nan), r"must be finite, got nan at \[0, 0, 0\]"),
+        (Narrow(), r"must return the shape \[16, 4, 3\], got \[16, 4, 2\]"),
+    ],
+    ids=["rows", "shape of rows", "set", "shape of a set"],
+)
+@pytest.mark.parametrize("part", ["training", "evaluation"])
+def test_bad_rewards_of_rows_and_sets(reward: Any, message: str, part: str, tmp_path: Path) -> None:
+    made = trainer(tmp_path, reward, PolicyGradientOptions(), rows(True), Linear(), per_device_eval_batch_size=16)
+    if part == "training":
+        with pytest.raises(InputError, match=message):
+            made.train()
+    elif not isinstance(reward, Narrow):  # an evaluation asks for the credits of the likeliest classes alone
+        with pytest.raises(InputError, match=message.replace("[0, 0, 0", "[0, 0")):
+            made.evaluate(rows(True))
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (lambda p, y: torch.full((len(p),), torch.nan), r"must be finite, got nan at \[0\]"),
+        (lambda p, y: (p == 7).float(), r"must return the shape \[64\], got \[64, \d\]"),
+    ],
+)
+def test_bad_rewards_of_texts(reward: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        text_trainer(tmp_path, writer(), "unilm", reward).train()
+
+
+def test_labels_out_of_range(tmp_path: Path) -> None:
+    data = rows(False)
+    data[2]["labels"] = torch.tensor(CLASSES)
+    with pytest.raises(ValueError, match="labels must be from 0 to 2, or -100 to be ignored, got 3"):
+        trainer(tmp_path, price, PolicyGradientOptions(), data, Linear()).train()
+
+
+@pytest.mark.parametrize("reward", [price, ExactMatch(), MacroF1()], ids=["labels", "rows", "set"])
+def test_a_batch_without_labels_changes_nothing(reward: Any, tmp_path: Path) -> None:
+    data = [{**row, "labels": torch.full_like(row["labels"], -100)} for row in rows(True)]
+    model = Linear()
+    before = model.layer.weight.detach().clone()
+    made = trainer(tmp_path, reward, ALL, data, model, logging_steps=1)
+    made.train()
+    assert torch.equal(model.layer.weight, before)
+    assert made.state.log_history[0]["loss"] == 0 and made.evaluate(data)["eval_loss"] == 0
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from transformers import TrainerCallback
 
 from kexue_hf import ZerothOrderOptions, ZerothOrderTrainer
 from kexue_hf.errors import InputError
-from kexue_hf.trainers import zeroth_order_gradient
+from kexue_hf.trainers import zeroth_order, zeroth_order_gradient
 from kexue_hf.trainers.zeroth_order_gradient import (
+    Slope,
     direction_blocks,
     direction_seed,
     exact_weights,
@@ -25,6 +26,7 @@ from kexue_hf.trainers.zeroth_order_gradient import (
 )
 from kexue_hf.trainers.zeroth_order_gradient import zeroth_order_gradient as estimated
 from kexue_hf.trainers.zeroth_order_optimizer import DirectionOptimizer
+from tests.data_parallel import Halves
 from tests.trainers.zeroth_order_runs import KINDS, Network, accuracy, arguments_of, rows, trainer_of, weights
 from tests.two_processes import two_processes
 
@@ -61,7 +63,7 @@ def test_directions_are_standard_normal_and_independent() -> None:
     # Neither two directions nor two tensors of one share numbers.
     products = drawn @ drawn.T / 500
     assert float((products - torch.eye(400)).abs().max()) < 0.35
-    assert not torch.equal(drawn[0, :200], drawn[0, 200:400])
+    assert not (drawn[:, :100] == drawn[:, 200:300]).any()
 
 
 def test_a_slope_is_exact_for_a_quadratic() -> None:
@@ -99,6 +101,12 @@ def test_slopes_that_are_not_finite_are_left_out() -> None:
         assert torch.equal(one, other)
     with pytest.raises(ValueError, match="expected a finite slope"):
         estimated(parameters, found[1:3])
+
+
+def test_the_rounding_of_sums_is_no_slope() -> None:
+    values = iter([0.1 + 0.2, 0.3, 0.3 + 1e-9, 0.3])
+    first, second = slopes(lambda: next(values), [torch.zeros(3)], seeds(2), 1e-3)
+    assert first.plus != first.minus and first.value == 0 and second.value > 0
 
 
 @pytest.mark.parametrize("error", [False, True])
@@ -142,6 +150,13 @@ def test_reseeding_restores_within_its_bound() -> None:
         move(5, 0.01)
         raise RuntimeError("stopped")
     assert bool(((parameter - before).abs() <= 2.5 * unit).all())
+
+
+def test_directions_of_half_precision_weights_are_those_of_float32() -> None:
+    (drawn,), (expected,) = (
+        direction_blocks(torch.zeros(9, dtype=one), 3, 0) for one in (torch.bfloat16, torch.float32)
+    )
+    assert torch.equal(drawn, expected)
 
 
 def test_pieces_and_strides_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +206,14 @@ def test_the_optimizer_equals_torchs_with_the_same_gradient(kind: str, monkeypat
     assert len(ours.state) == (0 if kind == "plain" else 2)
 
 
+def test_a_rate_of_zero_is_no_step() -> None:
+    """Warm-up and decay: there is nothing to warn of."""
+    optimizer = DirectionOptimizer([nn.Parameter(torch.ones(3))], 0.0, momentum=0.9)
+    optimizer.directions = [(1, 1.0)]
+    optimizer.step()
+    assert optimizer.moved is None and not optimizer.directions and not optimizer.state
+
+
 class _StopAt(TrainerCallback):
     def __init__(self, step: int) -> None:
         self.step = step
@@ -237,6 +260,47 @@ def test_accumulated_batches(kind: str, plain: dict[str, torch.Tensor], tmp_path
     trainer = trainer_of(kind, tmp_path, model, batch=2, accumulated=4)
     trainer.train()
     torch.testing.assert_close(torch.tensor(weights(trainer)), plain[kind], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_devices_of_one_process(
+    kind: str, plain: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `nn.DataParallel`, the objective sees the logits of all devices."""
+    monkeypatch.setattr(nn, "DataParallel", Halves)
+    model = Network()
+    model.dropout.p = 0.0
+    trainer = trainer_of(kind, tmp_path, model, batch=4, devices=2)
+    trainer.train()
+    assert isinstance(trainer.model_wrapped, Halves)
+    torch.testing.assert_close(torch.tensor(weights(trainer)), plain[kind], rtol=1e-4, atol=1e-5)
+
+
+class Half(Network):
+    """With weights of half precision."""
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        return super().forward(x.to(self.encoder.weight.dtype), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["loss", "momentum", "adam", "alternating"])
+def test_a_resumed_run_in_half_precision(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    """The state of momentum and Adam is float32, also after a checkpoint."""
+    whole = trainer_of(kind, tmp_path / "whole", Half().to(dtype))
+    whole.train()
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    stopped = trainer_of(kind, tmp_path / "stopped", Half().to(dtype), **saving)
+    stopped.add_callback(_StopAt(3))
+    stopped.train()
+    resumed = trainer_of(kind, tmp_path / "stopped", Half().to(dtype), **saving)
+    resumed.resume()
+    assert resumed.first_step == 3 and resumed.model.encoder.weight.dtype == dtype
+    if kind in ("momentum", "adam"):
+        kept = [one["mean"].dtype for one in resumed.optimizer.state.values()]
+        assert kept and set(kept) == {torch.float32}
+    assert weights(resumed) == weights(whole)
+    assert weights(stopped) != weights(whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -316,6 +380,67 @@ def test_without_normalizing_a_step_is_the_estimated_gradient(tmp_path: Path) ->
     torch.testing.assert_close(
         torch.tensor(weights(trainer)), torch.cat([one.detach().flatten() for one in parameters])
     )
+
+
+def test_the_default_epsilon(tmp_path: Path) -> None:
+    for model, expected in ((Network(), 0.03), (nn.Linear(200, 100), 20_100**-0.5)):
+        trainer = with_options(tmp_path, model)
+        trainer.create_optimizer()
+        assert trainer._epsilon() == pytest.approx(expected)
+    assert with_options(tmp_path, epsilon=0.5)._epsilon() == 0.5
+
+
+def test_the_default_learning_rate(tmp_path: Path) -> None:
+    for options, expected in (({}, 0.1), ({"adam": True}, 1e-3), ({"learning_rate": 0.5}, 0.5)):
+        assert with_options(tmp_path, **options).create_optimizer().param_groups[0]["lr"] == expected
+
+
+def test_modules_keep_their_modes(tmp_path: Path) -> None:
+    trainer = with_options(tmp_path, steps=2)
+    seen = []
+
+    class Modes(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            trainer.model.train().dropout.eval()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seen.append((trainer.model.training, trainer.model.dropout.training))
+
+    trainer.add_callback(Modes())
+    trainer.train()
+    assert seen == [(True, False)] * 2
+
+
+def test_alternating_logs_the_loss_of_the_whole_gradient_step(tmp_path: Path) -> None:
+    logged = []
+    for batch in (8, 2):
+        model = Network()
+        model.dropout.p = 0.0
+        trainer = trainer_of("alternating", tmp_path, model, batch=batch, accumulated=8 // batch, steps=2)
+        trainer.train()
+        logged.append(trainer.state.log_history[0]["loss"])
+    assert logged[1] == pytest.approx(logged[0], rel=1e-5)
+
+
+def test_adam_gets_the_estimated_gradient(tmp_path: Path) -> None:
+    """Not a normalized one: Adam averages the gradients of several steps."""
+    trainer = with_options(tmp_path, adam=True)
+    trainer.create_optimizer()
+    found = trainer._coefficients([Slope(1, 2.0, 1.0, 0.0), Slope(2, -4.0, 0.0, 1.0), Slope(3, 0.0, 1.0, 1.0)])
+    assert found == [(1, 2 / 3), (2, -4 / 3)]
+
+
+def test_each_step_takes_new_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def recorded(function: Any, parameters: Any, named: list[int], *others: Any) -> Any:
+        seen.append(named)
+        return slopes(function, parameters, named, *others)
+
+    monkeypatch.setattr(zeroth_order, "slopes", recorded)
+    with_options(tmp_path, directions=3, steps=4).train()
+    assert seen == [[direction_seed(3, step, number) for number in range(3)] for step in range(4)]
+    assert len({one for named in seen for one in named}) == 12
 
 
 def test_without_momentum_there_is_no_state(tmp_path: Path) -> None:
@@ -439,6 +564,38 @@ def test_nan_is_skipped_and_many_are_an_error(tmp_path: Path) -> None:
         always.train()
     assert always.skipped_steps == 20
     torch.testing.assert_close(torch.tensor(weights(always)), torch.tensor(before), rtol=1e-4, atol=1e-5)
+
+
+def test_many_steps_without_a_slope_are_no_error_if_others_are_between(tmp_path: Path) -> None:
+    trainer = with_options(tmp_path, steps=60)
+
+    def every_other(outputs: Any, labels: torch.Tensor) -> float:
+        return math.nan if trainer.state.global_step % 2 else float(outputs["logits"].mean())
+
+    trainer.objective = every_other
+    trainer.train()
+    assert trainer.skipped_steps == 30
+
+
+def test_parts_without_labels_count_for_nothing(tmp_path: Path) -> None:
+    data = rows()
+    for number, row in enumerate(data):
+        if number % 8 < 4:
+            row["labels"] = torch.tensor(-100)
+    found = []
+    for batch in (8, 4):
+        trainer = trainer_of("loss", tmp_path, batch=batch, accumulated=8 // batch)
+        trainer.train_dataset = data
+        trainer.train()
+        assert not trainer.skipped_directions
+        found.append(torch.tensor(weights(trainer)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    trainer = with_options(tmp_path, restore="copy")
+    trainer.train_dataset = [{**row, "labels": torch.tensor(-100)} for row in data]
+    before = weights(trainer)
+    trainer.train()
+    assert weights(trainer) == before and not trainer.skipped_directions
+    assert trainer.state.log_history[0]["loss"] == 0
 
 
 def warned(trainer: ZerothOrderTrainer) -> list[str]:

@@ -82,11 +82,15 @@ def arguments_of(folder: Path, batch: int = 8, accumulated: int = 1, steps: int 
     return TrainingArguments(str(folder), **{**options, **more})
 
 
-def trainer_of(kind: str, folder: Path, model: nn.Module | None = None, **more: Any) -> ZerothOrderTrainer:
+def trainer_of(
+    kind: str, folder: Path, model: nn.Module | None = None, devices: int = 1, **more: Any
+) -> ZerothOrderTrainer:
     objective, options = KINDS[kind]
+    arguments = arguments_of(folder, **more)
+    arguments._n_gpu = devices
     return ZerothOrderTrainer(
         Network() if model is None else model,
-        arguments_of(folder, **more),
+        arguments,
         train_dataset=rows(),
         objective=objective,
         options=ZerothOrderOptions(**{"learning_rate": 0.3, **options}),
