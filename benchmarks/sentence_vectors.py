@@ -44,8 +44,8 @@ COMMON = [
     "--text_column", "text", "--max_length=48", "--train_sampling_strategy=group_by_length",
 ]  # fmt: skip
 ABLATION = [
-    "--batch_size=64", "--max_steps=400", "--learning_rate=1e-3", "--warmup_steps=0.1", "--dropout=0.1",
-    "--collapse_steps=20",
+    "--batch_size=64", "--max_steps=200", "--learning_rate=1e-3", "--warmup_steps=0.1", "--dropout=0.1",
+    "--collapse_steps=10",
 ]  # fmt: skip
 VARIANTS = {
     "SimSiam": ["--method=simsiam"],

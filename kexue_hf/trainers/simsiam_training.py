@@ -63,8 +63,6 @@ def simsiam_optimizer(
         raise InputError("expected a model with a predictor, got one without: leave the predictor's learning rate out")
     if not predictor_learning_rate > 0:
         raise InputError(f"the predictor's learning rate must be above 0, got {predictor_learning_rate}")
-    helper = Trainer(model=model, args=arguments)
-    decayed = set(helper.get_decay_parameter_names(model))
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     own = {id(weight) for weight in predictor.parameters()}
     groups = []
@@ -72,8 +70,9 @@ def simsiam_optimizer(
         for decay in (True, False):
             weights = [
                 weight
-                for name, weight in model.named_parameters()
-                if weight.requires_grad and (id(weight) in own) == fast and (name in decayed) == decay
+                for weight in model.parameters()
+                # Biases, and scales and shifts of norms, are not decayed.
+                if weight.requires_grad and (id(weight) in own) == fast and (weight.dim() > 1) == decay
             ]
             rate = {"lr": predictor_learning_rate} if fast else {}
             if weights:
