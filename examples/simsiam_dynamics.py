@@ -3,9 +3,10 @@
     python examples/simsiam_dynamics.py --picture simsiam_dynamics.svg
 
 One number theta stands for the encoder and one, phi, for the predictor: l = (phi theta - theta)^2 / 2. Both follow the
-negative gradient. theta = 0 is the collapse. With the stop-gradient, theta' = phi (1 - phi) theta grows until the
-predictor reaches 1, and theta^2 - phi^2 stays constant. Without it, theta' = -(1 - phi)^2 theta can only fall, and
-theta^2 - (1 - phi)^2 stays constant. The script integrates both with scipy and draws the phase portraits.
+negative gradient. theta = 0 is the collapse. With the stop-gradient, theta' = phi (1 - phi) theta: from a phi between
+0 and 1, theta grows until phi reaches 1, and theta^2 - phi^2 stays constant. Without it, theta' = -(1 - phi)^2 theta
+can only fall, and theta^2 - (1 - phi)^2 stays constant. The script integrates both with scipy and draws the phase
+portraits.
 """
 
 import argparse

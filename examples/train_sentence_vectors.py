@@ -15,6 +15,7 @@ OUTPUT_DIR/encoder is an ordinary model with its tokenizer, for `kexue_hf.senten
 transformers' TrainingArguments are options.
 """
 
+import math
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +51,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "view_mean": {"target": "view_mean"},
 }
 
+METHOD_FIELDS = (
+    "norm", "projector_layers", "predictor", "stop_gradient", "target", "negatives", "momentum", "temperature",
+)  # fmt: skip
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+
 
 @dataclass
 class Options:
@@ -71,10 +77,15 @@ class Options:
     projection_size: int | None = field(default=None, metadata={"help": "default: the encoder's hidden size"})
     predictor_hidden_size: int | None = field(default=None, metadata={"help": "default: a quarter of that"})
     predictor_learning_rate: float | None = field(default=None, metadata={"help": "default: --learning_rate"})
-    momentum: float = field(default=0.996, metadata={"help": "of BYOL's moving average, at the first step"})
-    temperature: float = field(default=0.05, metadata={"help": "of SimCSE"})
+    momentum: float | None = field(default=None, metadata={"help": "of BYOL's average at the first step, or 0.996"})
+    temperature: float | None = field(default=None, metadata={"help": "of SimCSE, or 0.05"})
     dropout: float | None = field(default=None, metadata={"help": "default: that of the model"})
-    passage: float = field(default=1.0, metadata={"help": "below 1: views are passages of this fraction of a text"})
+    passage: float = field(
+        default=1.0,
+        metadata={
+            "help": "below 1: views are passages of this fraction of up to max_length / passage tokens of a text"
+        },
+    )
     deletion: float = field(default=0.0, metadata={"help": "fraction of the words that a view leaves out"})
     shuffle: int = field(default=0, metadata={"help": "words that a word may move by"})
     masking: float = field(default=0.0, metadata={"help": "fraction of the words that become [MASK]"})
@@ -105,7 +116,9 @@ def read_pairs(path: str) -> list[tuple[str, str, float]]:
         try:
             score = float(row["score"])
         except (TypeError, ValueError):
-            raise InputError(f"{place}: score must be a number, got {row['score']!r:.40}") from None
+            score = math.nan
+        if not math.isfinite(score):
+            raise InputError(f"{place}: score must be a number, got {row['score']!r:.40}")
         pairs.append((text_of(row, "text1", place), text_of(row, "text2", place), score))
     if len(pairs) < 2:
         raise InputError(f"{path} holds {len(pairs)} pairs; expected at least 2")
@@ -144,6 +157,11 @@ def check(options: Options, arguments: TrainingArguments) -> None:
     check_range(
         {"collapse_steps": options.collapse_steps, "preprocessing_num_proc": options.preprocessing_num_proc}, 1
     )
+    for name, method in (("momentum", "byol"), ("temperature", "simcse")):
+        if getattr(options, name) is not None and options.method != method:
+            raise InputError(f"--{name} belongs to --method {method}, got --method {options.method}: leave it out")
+    if not 0 < options.passage <= 1:
+        raise InputError(f"--passage must be above 0 and at most 1, got {options.passage}")
     if options.pairs_file is None and arguments.eval_strategy != "no":
         raise InputError("--eval_strategy needs pairs to evaluate on: add --pairs_file")
     if options.pairs_file is not None and find_spec("scipy") is None:
@@ -151,7 +169,7 @@ def check(options: Options, arguments: TrainingArguments) -> None:
 
 
 def build_model(options: Options, tokenizer: Any) -> SimSiamModel:
-    """Return the encoder with what trains it."""
+    """Return the encoder with its projector and predictor."""
     changes = {**METHODS[options.method]}
     if options.no_predictor:
         changes["predictor"] = False
@@ -160,10 +178,10 @@ def build_model(options: Options, tokenizer: Any) -> SimSiamModel:
     if options.projector_layers is not None:
         changes["projector_layers"] = options.projector_layers
     names = ("norm", "projection_size", "predictor_hidden_size", "momentum", "temperature")
-    fields = {name: getattr(options, name) for name in names}
-    dropout = {}
-    if options.dropout is not None:
-        dropout = {"hidden_dropout_prob": options.dropout, "attention_probs_dropout_prob": options.dropout}
+    fields = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    config = AutoConfig.from_pretrained(options.model)
+    # BERT's names and DistilBERT's.
+    dropout = {name: options.dropout for name in DROPOUTS if options.dropout is not None and hasattr(config, name)}
     return SimSiamModel.from_encoder(options.model, tokenizer=tokenizer, model_kwargs=dropout, **{**fields, **changes})
 
 
@@ -180,16 +198,19 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         texts = concatenate_datasets(columns)
         set_seed(arguments.seed)
         with one_line_errors(f"--model {options.model} cannot be used"):
-            AutoConfig.from_pretrained(options.model)
             tokenizer = AutoTokenizer.from_pretrained(options.model)
             model = build_model(options, tokenizer)
         with one_line_errors("wrong options"):
             names = ("passage", "deletion", "shuffle", "masking", "cutoff")
             collator = TextViewsCollator(
-                tokenizer, seed=arguments.seed, **{name: getattr(options, name) for name in names}
+                tokenizer,
+                seed=arguments.seed,
+                max_length=options.max_length,
+                **{name: getattr(options, name) for name in names},
             )
+            # Rows are longer than passages, so that two passages of a document differ.
             rows = texts.map(
-                Segments(tokenizer, options.max_length, None),
+                Segments(tokenizer, math.ceil(options.max_length / options.passage), None),
                 batched=True,
                 remove_columns=texts.column_names,
                 num_proc=workers,
@@ -206,7 +227,11 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         data_collator=collator,
         processing_class=tokenizer,
         optimizers=(optimizer, None),
-        facts={"script": "train_sentence_vectors", "max_length": options.max_length, "views": repr(vars(collator))},
+        facts={
+            "script": "train_sentence_vectors",
+            **{name: getattr(options, name) for name in (*names, "max_length", "predictor_learning_rate")},
+            "method": {name: getattr(model.config, name) for name in sorted(METHOD_FIELDS)},
+        },
     )
     if options.method == "byol":
         trainer.add_callback(TargetAverageCallback())

@@ -17,10 +17,12 @@ from kexue_hf.evaluation.reliability_picture import check_picture
 from kexue_hf.evaluation.vector_figures import alignment, vector_figures
 from kexue_hf.pipelines.evaluation_mode import evaluating
 from kexue_hf.pipelines.sentence_vectors import sentence_vectors
+from kexue_hf.pipelines.text_windows import default_max_length
 
 logger = logging.getLogger(__name__)
 
 _DRAWING_INTERVAL = 30  # seconds
+_BATCH = 64
 
 
 class CollapseMonitor(TrainerCallback):
@@ -29,9 +31,9 @@ class CollapseMonitor(TrainerCallback):
     The figures are those of [`vector_figures`], and `alignment`, the mean squared distance of each vector from that of
     a text that means the same. They go to the Trainer's loggers under `collapse_...`.
 
-    It works with any trainer of transformers and any model that gives vectors: a SimSiamModel, an encoder with or
-    without a head (its vectors are those of `sentence_vectors`), or a SentenceTransformer in its
-    SentenceTransformerTrainer.
+    It works with any trainer of transformers and any model that gives vectors: a SimSiamModel, for which the spread of
+    its projections is measured too (`projection_spread`), an encoder with or without a head (its vectors are those of
+    `sentence_vectors`), or a SentenceTransformer in its SentenceTransformerTrainer.
 
     Args:
         texts: texts of the kind that the model is for, a few hundred, all different.
@@ -42,8 +44,9 @@ class CollapseMonitor(TrainerCallback):
         every: steps between two measurements; there is one before the first step and one after the last.
         encode: function of the model and a list of texts that returns their vectors [texts, size], for other models.
         picture: .png, .svg or .pdf to draw, at the end and at most every 30 seconds before; needs matplotlib.
-        stop_below: stop the training when the spread falls below this fraction of its first value, such as 0.1.
-        max_length: tokens per text; longer ones are read in windows.
+        stop_below: stop the training when the spread or the effective rank falls below this fraction of its first
+            value, such as 0.1.
+        max_length: tokens per text. A SimSiamModel reads the beginning of longer ones, an encoder windows.
 
     Attributes:
         history: one dictionary per measurement: `step` and the figures.
@@ -69,6 +72,8 @@ class CollapseMonitor(TrainerCallback):
         stop_below: float | None = None,
         max_length: int | None = None,
     ) -> None:
+        if isinstance(texts, str):
+            raise InputError(f"expected a list of texts, got the string {texts!r:.40}")
         self.texts = list(texts)
         if len(self.texts) < 2 or len(set(self.texts)) < len(self.texts):
             raise InputError(
@@ -109,7 +114,13 @@ class CollapseMonitor(TrainerCallback):
     def measure(self, model: Any) -> dict[str, float]:
         """Return the figures of a model now. The mode of each of its modules is restored."""
         vectors, others = (self._vectors(model, texts) for texts in (self.texts, self.positives))
-        return {**vector_figures(vectors), "alignment": alignment(vectors, others)}
+        figures = {**vector_figures(vectors), "alignment": alignment(vectors, others)}
+        if _is_simsiam(model) and self.encode is None:
+            with torch.no_grad(), evaluating(model):
+                given = torch.from_numpy(vectors).to(model.device, model.dtype)
+                projections = model.projector(given).float().cpu().numpy()
+            figures["projection_spread"] = vector_figures(projections)["spread"]
+        return figures
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if self._trainer is None:
@@ -155,16 +166,28 @@ class CollapseMonitor(TrainerCallback):
         control.should_log = loss_is_due
         if time.monotonic() - self._drawn > _DRAWING_INTERVAL:
             self._draw(state)
-        first = self.history[0]["spread"]
-        if self.stop_below is not None and figures["spread"] < self.stop_below * first:
+        fallen = self._fallen(figures)
+        if fallen:
             control.should_training_stop = True
+            name = fallen.replace("_", " ")
             logger.warning(
-                f"training stopped at step {state.global_step}: the sentence vectors collapse. Their spread fell from "
-                f"{first:.3f} to {figures['spread']:.3f}, below {self.stop_below:g} of its first value, and their "
-                f"mean cosine is {figures['mean_cosine']:.3f}. Keep the predictor and stop_gradient=True, give the "
-                "predictor a higher learning rate, lower that of the encoder, use larger batches or norm='batch', or "
-                "negatives='in_batch'"
+                f"training stopped at step {state.global_step}: the sentence vectors collapse to "
+                f"{'one point' if fallen == 'spread' else 'few dimensions'}. Their {name} fell from "
+                f"{self.history[0][fallen]:.3g} to {figures[fallen]:.3g}, below {self.stop_below:g} of its first "
+                f"value. {_advice(model)}"
             )
+
+    def _fallen(self, figures: dict[str, float]) -> str | None:
+        """Return the name of a figure below its limit, the same in all processes."""
+        if self.stop_below is None:
+            return None
+        first = self.history[0]
+        names = [name for name in ("spread", "effective_rank") if figures[name] < self.stop_below * first[name]]
+        decision = [names[0] if names else None]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # Rounding may differ between processes, and one that stops alone would leave the others waiting.
+            torch.distributed.broadcast_object_list(decision)
+        return decision[0]
 
     def _vectors(self, model: Any, texts: list[str]) -> np.ndarray:
         with torch.no_grad(), evaluating(model):
@@ -172,9 +195,42 @@ class CollapseMonitor(TrainerCallback):
                 found = self.encode(model, texts)
             elif hasattr(model, "encode"):
                 found = model.encode(texts, show_progress_bar=False, convert_to_numpy=True)
+            elif _is_simsiam(model):
+                found = torch.cat([self._simsiam_vectors(model, texts[start : start + _BATCH])
+                                   for start in range(0, len(texts), _BATCH)])  # fmt: skip
             else:
                 found = sentence_vectors(model, self.tokenizer, texts, max_length=self.max_length)
         return np.asarray(found.float().cpu() if isinstance(found, torch.Tensor) else found, dtype=np.float64)
+
+    def _simsiam_vectors(self, model: Any, texts: list[str]) -> torch.Tensor:
+        limit = default_max_length(model, self.tokenizer) if self.max_length is None else self.max_length
+        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        vectors: torch.Tensor = model(**inputs).sentence_vectors
+        return vectors
+
+
+def _is_simsiam(model: Any) -> bool:
+    return getattr(getattr(model, "config", None), "model_type", None) == "simsiam"
+
+
+def _advice(model: Any) -> str:
+    """Return what to change in the training of a collapsing model."""
+    if not _is_simsiam(model):
+        return "Lower the learning rate, or train with negatives"
+    config = model.config
+    advice = []
+    if not config.predictor and config.negatives == "none":
+        advice.append("set predictor=True")
+    if not config.stop_gradient and config.negatives == "none":
+        advice.append("set stop_gradient=True")
+    if config.predictor:
+        advice.append("give the predictor a higher learning rate (simsiam_optimizer)")
+    if config.norm != "batch":
+        advice.append("set norm='batch'")
+    if config.negatives == "none":
+        advice.append("set negatives='in_batch'")
+    return f"One of these helps: {', '.join([*advice, 'lower the learning rate', 'use larger batches'])}"
 
 
 def _shortened(text: str) -> str:

@@ -19,7 +19,7 @@ def vector_figures(vectors: np.ndarray) -> dict[str, float]:
         `effective_rank`: exponential of the entropy of the normalised singular values of the centred vectors (Roy and
             Vetterli 2007), from 1 to min(texts - 1, size); 0 if they are equal. A low rank is dimensional collapse.
         `mean_cosine`: over all pairs of different texts.
-        `uniformity`: log of the mean of exp(-2 distance^2) over all pairs, from -4 ... 0; lower is more uniform (arXiv
+        `uniformity`: log of the mean of exp(-2 distance^2) over all pairs, from -8 to 0; lower is more uniform (arXiv
             2005.10242).
 
     Raises:
@@ -34,8 +34,8 @@ def vector_figures(vectors: np.ndarray) -> dict[str, float]:
     pairs = np.triu_indices(count, 1)
     distances = np.maximum(own[:, None] + own[None] - 2 * products, 0)[pairs]
     singular = np.linalg.svd(vectors - vectors.mean(0), compute_uv=False)
-    # Rounding leaves equal vectors with singular values around 1e-16.
-    singular = singular[singular > 1e-9 * max(1.0, count**0.5)]
+    # Rounding to float32 leaves equal vectors with small singular values.
+    singular = singular[singular > 1e-6 * count**0.5]
     shares = singular / singular.sum() if len(singular) else singular
     return {
         "spread": float(vectors.std(0).mean() * size**0.5),

@@ -1,9 +1,10 @@
-"""What SimSiam and BYOL need beyond transformers' Trainer: the moving average, and the predictor's learning rate."""
+"""Train SimSiam and BYOL with transformers' Trainer: the moving average, and the predictor's learning rate."""
 
 import math
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, DistributedType
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from kexue_hf.errors import InputError
@@ -18,7 +19,8 @@ class TargetAverageCallback(TrainerCallback):
     contain it, and a resumed run equals an uninterrupted one.
 
     Raises:
-        InputError: when the training starts: the model has no moving average, or its weights are sharded.
+        InputError: when the training starts: the model has no moving average, or its weights are sharded, adapters or
+            in half precision, which loses small updates; later: a second such callback updates the average again.
     """
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -27,14 +29,26 @@ class TargetAverageCallback(TrainerCallback):
                 f"expected a SimSiamModel with target='ema', got {type(model).__name__} without: leave the callback "
                 "out, or set the target"
             )
-        if args.fsdp_plugin_args is not None or args.deepspeed is not None:
+        # The launcher may have asked for them too, so the arguments do not tell.
+        if AcceleratorState().distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise InputError("a moving average needs all weights in each process: leave FSDP or DeepSpeed out")
+        if hasattr(model, "peft_config"):
+            raise InputError("the average of adapters is not the adapter of the average: train the whole model")
+        if any(weight.dtype in (torch.float16, torch.bfloat16) for weight in model.parameters()):
+            raise InputError(
+                "a moving average in half precision stands still: load the model with dtype='float32'; --bf16 still "
+                "computes in bfloat16"
+            )
+        model._averaged_in_step = None
 
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
         if getattr(optimizer, "step_was_skipped", False):
             return
+        if model._averaged_in_step == state.global_step:
+            raise InputError("the moving average was updated twice in a step: add one TargetAverageCallback only")
+        model._averaged_in_step = state.global_step
         momentum = model.config.momentum
         if model.config.momentum_schedule == "cosine":
             progress = state.global_step / max(1, state.max_steps)

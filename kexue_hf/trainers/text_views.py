@@ -15,16 +15,17 @@ class TextViewsCollator:
 
     Without options, the views are equal: dropout makes them differ, as in SimCSE (arXiv 2104.08821). The options
     change words: a token with the ## tokens after it, or the tokens of equal number in the column `word_ids`. Tokens
-    around the text ([CLS], [SEP]) stay, and so does at least one word of a text that has any. Applied in this order:
+    around the text ([CLS], [SEP]) stay, and at least one word stays visible and unmasked. Applied in this order:
 
     * `passage`: a contiguous part at a random place, so that the views of a document are different passages of it;
     * `deletion`: a fraction of the words is removed;
-    * `shuffle`: words change places, each by at most that many;
+    * `shuffle`: words change places, each by at most that many; then a view that is too long is cut;
     * `masking`: a fraction of the words becomes [MASK];
     * `cutoff`: a fraction of the words is hidden by the attention mask, and so is left out of the mean.
 
     If a text has `row` and `epoch` (as in `OrderedTrainer`), its views are a function of these and the seed: they do
     not depend on batch, process, worker or resumption. Otherwise they are a function of the seed and the whole batch.
+    transformers' Trainer removes these columns and `word_ids` unless `remove_unused_columns=False`.
 
     Args:
         tokenizer: any tokenizer with a padding token, and for `masking` a mask token; only its token ids are kept.
@@ -38,7 +39,8 @@ class TextViewsCollator:
         pad_to_multiple_of: rounds the padded length up.
 
     Raises:
-        ValueError: the tokenizer lacks a token, or an option is out of range; when called: a text with two segments.
+        ValueError: the tokenizer lacks a token, or an option is out of range; when called: a text with two segments,
+            or with `row` and no `epoch`, whose views would be the same in each epoch.
 
     Example:
         >>> collator = TextViewsCollator(tokenizer, deletion=0.1, shuffle=2)
@@ -91,8 +93,9 @@ class TextViewsCollator:
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Convert texts to `input_ids` and `attention_mask`, int64 [batch, views, length].
 
-        Each text is a dict with `input_ids` and optionally `word_ids` (None or -1 for tokens outside words), `row` and
-        `epoch`; `token_type_ids` must be 0. Other entries are ignored.
+        Each text is a dict with `input_ids` and optionally `attention_mask` (0 at padding, which is dropped),
+        `word_ids` (None or -1 for tokens outside words), `row` and `epoch`; `token_type_ids` must be 0. Other entries
+        are ignored.
         """
         made = []
         for feature, random in zip(features, self._generators(features), strict=True):
@@ -112,9 +115,11 @@ class TextViewsCollator:
     def _generators(self, features: Sequence[dict[str, Any]]) -> Iterator[np.random.Generator]:
         """Yield a random generator for each text."""
         if "row" in features[0]:
+            if "epoch" not in features[0]:
+                raise ValueError("expected texts with `row` and `epoch`, or with neither, got `row` alone")
             for feature in features:
                 # The 3 separates these numbers from those that order rows and mask words.
-                yield random_generator(self.seed, int(feature.get("epoch", 0)), 3, int(feature["row"]))
+                yield random_generator(self.seed, int(feature["epoch"]), 3, int(feature["row"]))
         else:
             content = np.concatenate([np.asarray(feature["input_ids"], dtype=np.int64) for feature in features])
             random = np.random.default_rng([self.seed, zlib.crc32(content.tobytes())])
@@ -126,18 +131,24 @@ class TextViewsCollator:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and the attention mask of a view."""
         ids = np.asarray(feature["input_ids"], dtype=np.int64)
+        numbers = feature.get("word_ids")
+        if "attention_mask" in feature:
+            kept = np.asarray(feature["attention_mask"], dtype=bool)
+            ids = ids[kept]
+            numbers = None if numbers is None else [number for number, keep in zip(numbers, kept, strict=True) if keep]
         inner = np.flatnonzero(~self.is_special[ids])
         start, end = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(ids), len(ids))
         before, after = ids[:start], ids[end:]
-        words = self._words(ids[start:end], feature.get("word_ids"), start, end)
-        attended = [np.ones(len(word), dtype=np.int64) for word in words]
+        words = self._words(ids[start:end], numbers, start, end)
+        room = None if self.max_length is None else max(1, self.max_length - len(before) - len(after))
         if words and not (self.keep_first and number == 0):
-            words, attended = self._changed(words, random)
+            words = _cut(self._moved(words, random), room)
+            words, attended = self._hidden(words, random)
+        else:
+            words = _cut(words, room)
+            attended = [np.ones(len(word), dtype=np.int64) for word in words]
         text = np.concatenate([*words, ids[:0]])
         visible = np.concatenate([*attended, ids[:0]])
-        if self.max_length is not None:
-            room = max(1, self.max_length - len(before) - len(after))
-            text, visible = text[:room], visible[:room]
         around = np.ones(len(before), dtype=np.int64), np.ones(len(after), dtype=np.int64)
         return np.concatenate([before, text, after]), np.concatenate([around[0], visible, around[1]])
 
@@ -153,39 +164,46 @@ class TextViewsCollator:
         first[0] = True
         return np.split(ids, np.flatnonzero(first)[1:])
 
-    def _changed(
-        self, words: list[np.ndarray], random: np.random.Generator
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the changed words and their attention masks."""
+    def _moved(self, words: list[np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+        """Return the words of a passage, without the deleted ones, in their new order."""
         if self.passage < 1:
             size = max(1, round(self.passage * len(words)))
             start = int(random.integers(len(words) - size + 1))
             words = words[start : start + size]
         if self.deletion:
-            words = [
-                word for word, drop in zip(words, self._chosen(self.deletion, words, random), strict=True) if not drop
-            ]
+            kept = random.random(len(words)) >= self.deletion
+            kept[random.integers(len(words))] = True
+            words = [word for word, keep in zip(words, kept, strict=True) if keep]
         if self.shuffle:
             # Sorting by place plus noise below k + 1 moves no word by more than k.
             places = np.arange(len(words)) + random.random(len(words)) * (self.shuffle + 1)
             words = [words[place] for place in np.argsort(places, kind="stable")]
-        if self.masking:
-            masked = self._chosen(self.masking, words, random)
-            words = [
-                np.full_like(word, self.mask_token_id) if hit else word
-                for word, hit in zip(words, masked, strict=True)
-            ]
-        hidden = self._chosen(self.cutoff, words, random) if self.cutoff else np.zeros(len(words), dtype=bool)
-        return words, [
-            np.full(len(word), 0 if hit else 1, dtype=np.int64) for word, hit in zip(words, hidden, strict=True)
-        ]
+        return words
 
-    def _chosen(self, share: float, words: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-        """Return which words are chosen, each with probability `share`, but never all."""
-        draws = random.random(len(words))
-        chosen: np.ndarray = draws < share
-        chosen[draws.argmax()] = False
-        return chosen
+    def _hidden(
+        self, words: list[np.ndarray], random: np.random.Generator
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the words, some of them masked, and their attention masks."""
+        masked, cut = random.random((2, len(words))) < [[self.masking], [self.cutoff]]
+        survivor = random.integers(len(words))
+        masked[survivor] = cut[survivor] = False
+        shown = [
+            np.full_like(word, self.mask_token_id) if hit else word for word, hit in zip(words, masked, strict=True)
+        ]
+        return shown, [np.full_like(word, 0 if hit else 1) for word, hit in zip(words, cut, strict=True)]
+
+
+def _cut(words: list[np.ndarray], room: int | None) -> list[np.ndarray]:
+    """Return the words of the first `room` tokens; a word that does not fit is cut."""
+    if room is None:
+        return words
+    cut = []
+    for word in words:
+        if room <= 0:
+            break
+        cut.append(word[:room])
+        room -= len(word)
+    return cut
 
 
 __all__ = ["TextViewsCollator"]

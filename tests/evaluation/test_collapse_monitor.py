@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
-from kexue_hf import CollapseMonitor, SimSiamModel
+from kexue_hf import CollapseMonitor, SimSiamModel, sentence_vectors
 from kexue_hf.errors import InputError
+from kexue_hf.evaluation.collapse_monitor import _advice
 from kexue_hf.evaluation.collapse_picture import draw_collapse
 from kexue_hf.evaluation.vector_figures import alignment, vector_figures
 from tests.hub.hub_types import TOKENS, word_tokenizer
@@ -104,7 +105,42 @@ def test_a_collapsing_run_stops_and_says_why(tmp_path: Path, caplog: Any) -> Non
     trainer.train()
     assert trainer.state.global_step < 10
     assert monitor.history[-1]["spread"] < 0.2 * monitor.history[0]["spread"]
-    assert "the sentence vectors collapse" in caplog.text and "negatives='in_batch'" in caplog.text
+    assert "the sentence vectors collapse to one point. Their spread fell from" in caplog.text
+    assert "Lower the learning rate, or train with negatives" in caplog.text
+
+
+def test_few_dimensions_stop_a_run_too(tmp_path: Path, caplog: Any) -> None:
+    """All vectors come to lie on a line through 0, in both directions: their spread stays large."""
+
+    def encode(model: Any, texts: list[str]) -> torch.Tensor:
+        steps = trainer.state.global_step
+        vectors = torch.randn(len(texts), 6, generator=torch.Generator().manual_seed(0))
+        return vectors if steps < 2 else vectors[:, :1].sign() * torch.ones(6)
+
+    trainer = trainer_of(tmp_path, bert(), steps=9)
+    monitor = CollapseMonitor(TEXTS, every=1, stop_below=0.5, encode=encode).attach(trainer)
+    trainer.train()
+    assert trainer.state.global_step == 2 and monitor.history[-1]["spread"] > 0.5
+    assert "collapse to few dimensions. Their effective rank fell from" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"predictor": False}, "set predictor=True"),
+        ({"stop_gradient": False}, "set stop_gradient=True"),
+        ({"norm": "layer"}, "set norm='batch'"),
+        ({}, "give the predictor a higher learning rate"),
+    ],
+)
+def test_the_advice_fits_the_model(options: dict[str, Any], advice: str) -> None:
+    model = SimSiamModel.from_encoder(bert().bert, tokenizer=TOKENIZER, **options)
+    assert advice in _advice(model) and "negatives='in_batch'" in _advice(model)
+
+
+def test_rounding_is_no_dimension() -> None:
+    noise = 1e-7 * np.random.default_rng(0).standard_normal((300, 120))
+    assert vector_figures(np.ones((300, 120)) + noise)["effective_rank"] == 0
 
 
 def test_other_models_give_vectors_by_a_function_or_their_own_encode(tmp_path: Path) -> None:
@@ -126,9 +162,14 @@ def test_other_models_give_vectors_by_a_function_or_their_own_encode(tmp_path: P
     assert found == pytest.approx(plain, abs=1e-4)
 
 
-def test_a_simsiam_model_is_measured_by_its_encoder() -> None:
-    model = SimSiamModel.from_encoder(bert().bert, tokenizer=TOKENIZER, projector_hidden_size=4, projection_size=4)
-    assert CollapseMonitor(TEXTS, TOKENIZER).measure(model) == CollapseMonitor(TEXTS, TOKENIZER).measure(model.encoder)
+def test_a_simsiam_model_is_measured_by_its_own_vectors() -> None:
+    model = SimSiamModel.from_encoder(bert().bert, tokenizer=TOKENIZER, projection_size=4)
+    found = CollapseMonitor(TEXTS, TOKENIZER).measure(model)
+    projections = model.projector(torch.from_numpy(sentence_vectors(model, TOKENIZER, TEXTS))).detach().numpy()
+    assert found.pop("projection_spread") == pytest.approx(vector_figures(projections)["spread"], abs=1e-4)
+    assert found == pytest.approx(CollapseMonitor(TEXTS, TOKENIZER).measure(model.encoder), abs=1e-4)
+    model.config.pooling = "cls"
+    assert CollapseMonitor(TEXTS, TOKENIZER).measure(model)["spread"] != pytest.approx(found["spread"], abs=1e-3)
 
 
 def test_several_runs_share_a_picture(tmp_path: Path) -> None:
@@ -142,6 +183,7 @@ def test_several_runs_share_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"texts": "今天"}, "expected a list of texts, got the string"),
         ({"texts": ["a"]}, "at least 2 texts, all different, got 1"),
         ({"texts": ["a", "a"]}, "got 2, 1 of them different"),
         ({"positives": ["a"]}, "expected 6 positives"),

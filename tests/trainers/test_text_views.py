@@ -54,7 +54,7 @@ def test_masking_hides_whole_words() -> None:
 
 
 def test_word_numbers_of_the_rows_take_precedence() -> None:
-    rows = [{"input_ids": [CLS, 7, 8, 9, SEP], "word_ids": [-1, 0, 0, 1, -1], "row": 0}]
+    rows = [{"input_ids": [CLS, 7, 8, 9, SEP], "word_ids": [-1, 0, 0, 1, -1]}]
     views = TextViewsCollator(TOKENIZER, views=60, masking=0.5)(rows)["input_ids"][0]
     assert ((views[:, 1] == MASK) == (views[:, 2] == MASK)).all() and (views[:, 1] == MASK).any()
 
@@ -89,6 +89,28 @@ def test_short_and_empty_texts_stay(ids: list[int]) -> None:
     assert made(ids, deletion=0.9, masking=0.9, cutoff=0.9, shuffle=3, passage=0.1) == [ids] * 2
 
 
+def test_padding_is_dropped() -> None:
+    row = {"input_ids": [CLS, 7, SEP, 0, 0], "attention_mask": [1, 1, 1, 0, 0], "word_ids": [-1, 0, -1, -1, -1]}
+    batch = TextViewsCollator(TOKENIZER)([row])
+    assert batch["input_ids"].tolist() == [[[CLS, 7, SEP]] * 2] and batch["attention_mask"].all()
+
+
+@pytest.mark.parametrize("options", [{"cutoff": 0.9}, {"cutoff": 0.9, "masking": 0.9}])
+def test_a_word_stays_visible_and_unmasked_in_short_views_too(options: dict[str, Any]) -> None:
+    for view in made(LONG, views=50, max_length=5, **options):
+        assert any(token not in (CLS, SEP, MASK) for token in view)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_make_the_same_views(workers: int) -> None:
+    rows = [{"input_ids": LONG, "row": row, "epoch": 2} for row in range(6)]
+    collator = TextViewsCollator(TOKENIZER, deletion=0.3, shuffle=3)
+    loader = torch.utils.data.DataLoader(rows, batch_size=2, collate_fn=collator, num_workers=workers)
+    for number, batch in enumerate(loader):
+        expected = collator(rows[2 * number : 2 * number + 2])
+        assert torch.equal(batch["input_ids"], expected["input_ids"])
+
+
 def test_views_depend_on_seed_epoch_and_row_alone() -> None:
     options: dict[str, Any] = {"deletion": 0.3, "shuffle": 2, "masking": 0.2}
     rows = [{"input_ids": LONG, "row": row, "epoch": 0} for row in range(4)]
@@ -120,6 +142,8 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         TextViewsCollator(TOKENIZER, **options)
 
 
-def test_pairs_are_refused() -> None:
+def test_pairs_and_rows_without_epoch_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected texts with `row` and `epoch`"):
+        TextViewsCollator(TOKENIZER)([{"input_ids": [CLS, 7, SEP], "row": 1}])
     with pytest.raises(ValueError, match="expected single texts"):
         TextViewsCollator(TOKENIZER)([{"input_ids": [CLS, 7, SEP, 8, SEP], "token_type_ids": [0, 0, 0, 1, 1]}])

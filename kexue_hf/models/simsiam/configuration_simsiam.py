@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from .auto_map_simsiam import AUTO_MAP
-from .encoder_code_simsiam import encoder_class
+from .encoder_code_simsiam import config_class_of
 
 _CHOICES = {
     "pooling": ("mean", "cls"),
@@ -15,6 +15,7 @@ _CHOICES = {
     "momentum_schedule": ("cosine", "constant"),
     "negatives": ("none", "in_batch"),
 }
+_HUB_OPTIONS = ("cache_dir", "code_revision", "force_download", "local_files_only", "proxies", "revision", "token")
 _COUNTS = ("projection_size", "projector_hidden_size", "predictor_hidden_size")
 
 
@@ -29,8 +30,9 @@ class SimSiamConfig(PreTrainedConfig):
     |---|---|
     | SimSiam | the defaults |
     | BYOL (arXiv 2006.07733) | `target="ema"` |
-    | SimCSE (arXiv 2104.08821) | `negatives="in_batch", predictor=False, stop_gradient=False` |
+    | SimCSE (arXiv 2104.08821), both ways | `negatives="in_batch", predictor=False, stop_gradient=False` |
     | prediction of the mean view (kexue.fm 7980) | `target="view_mean"` |
+    | SimCSE without projector | as before, `projector_layers=0` |
     | ablations that collapse | `predictor=False`, or `stop_gradient=False` |
 
     Args:
@@ -56,12 +58,13 @@ class SimSiamConfig(PreTrainedConfig):
             Width of the predictor's hidden layer. Defaults to a quarter of `projection_size`, as in the paper.
         norm (`str`, *optional*, defaults to `"batch"`):
             Norm after each layer of projector and predictor but the predictor's last: `"batch"`, whose statistics
-            cover the batches of all processes; `"layer"` or `"none"`, with which accumulated batches train exactly
-            like one batch.
+            cover the batches of all processes; `"layer"` or `"none"`, with which accumulated batches without
+            negatives train exactly like one batch.
         target (`str`, *optional*, defaults to `"stop_gradient"`):
             What the prediction for a view is compared with. `"stop_gradient"`: the projection of another view.
             `"ema"`: the same by a moving average of encoder and projector, which `TargetAverageCallback` updates.
-            `"view_mean"`: the projection of the mean of all views' input embeddings, without dropout.
+            `"view_mean"`: the projection of the mean of all views' input embeddings, without dropout. Views that move
+            words to other places have no such mean; masking, cutoff and dropout do not.
         stop_gradient (`bool`, *optional*, defaults to `True`):
             Whether targets are constants.
         momentum (`float`, *optional*, defaults to 0.996):
@@ -113,10 +116,14 @@ class SimSiamConfig(PreTrainedConfig):
                 key: value for key, value in (self.encoder_config or {}).items() if key != "transformers_version"
             }
             values.setdefault("model_type", "bert")
-            kind = encoder_class(values, "AutoConfig")
+            kind = config_class_of(values)
             given = {name: kwargs.pop(name) for name in list(kwargs) if _of_encoder(name, kind)}
             if self.hidden_size is not None:
                 given["hidden_size"] = self.hidden_size
+            if twice := [name for name in given if values.get(name, given[name]) != given[name]]:
+                raise ValueError(
+                    f"{twice[0]} is {values[twice[0]]} in encoder_config and {given[twice[0]]} next to it: give one"
+                )
             self.encoder_config = kind(**{**given, **values})
         elif wrong := [name for name in kwargs if _of_encoder(name, type(self.encoder_config))]:
             raise ValueError(f"expected {wrong[0]} in encoder_config, got it next to encoder_config: set it there")
@@ -162,7 +169,7 @@ class SimSiamConfig(PreTrainedConfig):
         if self.target == "ema" and not self.stop_gradient:
             raise ValueError("a target that is a moving average has no gradient: leave stop_gradient=True")
         encoder: Any = self.encoder_config
-        if encoder.is_encoder_decoder or getattr(encoder, "is_decoder", False):
+        if encoder.is_encoder_decoder or getattr(encoder, "is_decoder", False) or _only_generates(encoder):
             raise ValueError(f"expected an encoder, got a decoder of type {encoder.model_type!r}")
 
     @property
@@ -200,14 +207,23 @@ class SimSiamConfig(PreTrainedConfig):
         values = config_dict.get("encoder_config")
         if isinstance(values, dict):
             folder = str(kwargs.get("pretrained_model_name_or_path", args[0] if args else ""))
-            kind = encoder_class(values, "AutoConfig", folder)
+            hub = {name: kwargs[name] for name in _HUB_OPTIONS if kwargs.get(name) is not None}
+            kind = config_class_of(values, folder, **hub)
             config_dict = {**config_dict, "encoder_config": kind(**values)}
         return config_dict, rest
 
 
+def _only_generates(config: Any) -> bool:
+    """Return whether transformers has the model as a causal language model only."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+
+
 def _of_encoder(name: str, kind: Any) -> bool:
     """Return whether a field belongs to the encoder's configuration."""
-    own = SimSiamConfig.__dataclass_fields__
+    # Trainer sets `use_cache` on the configuration of every model.
+    own = {*SimSiamConfig.__dataclass_fields__, "use_cache"}
     return name == "vocab_fingerprint" or (name in kind.__dataclass_fields__ and name not in own)
 
 

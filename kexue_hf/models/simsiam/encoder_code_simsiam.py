@@ -5,55 +5,67 @@ example WoBERT's where kexue_hf is not installed, is in the same folder as SimSi
 """
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
+# configuration class -> model class, both from code in a folder
+_LOADED: dict[type, type] = {}
 
-def encoder_class(config: Any, auto_class: str, folder: str = "") -> Any:
-    """Return the encoder's class that `auto_class` ("AutoConfig" or "AutoModel") would load.
+
+def config_class_of(values: dict[str, Any], folder: str = "", **hub: Any) -> Any:
+    """Return the class of an encoder's configuration.
 
     Args:
-        config: the encoder's configuration, or its dictionary.
-        folder: SimSiam's folder or its name on the Hub.
+        values: the configuration as a dictionary.
+        folder: SimSiam's folder or its name on the Hub, in which unknown code is looked up.
+        hub: options of the download, such as `revision` and `token`.
 
     Raises:
         ValueError: the model type is unknown, and this module is not itself code of a folder that the user trusts.
     """
-    known = _known(config, auto_class)
-    if known is not None:
-        return known
-    model_type, references = (
-        (config.get("model_type"), config.get("auto_map"))
-        if isinstance(config, dict)
-        else (config.model_type, getattr(config, "auto_map", None))
-    )
-    # Where this package is installed, the user has not agreed to run code of the folder.
+    model_type, references = values.get("model_type"), values.get("auto_map") or {}
+    if model_type in CONFIG_MAPPING:
+        return CONFIG_MAPPING[model_type]
+    # Where this package is installed, nobody has agreed to run code of the folder.
     trusted = __name__.startswith("transformers_modules.")
-    if not (trusted and folder and references and auto_class in references):
-        raise ValueError(
-            f"expected an encoder of transformers or of an imported package, got the model type {model_type!r}: "
-            "import the package that defines it"
-        )
+    if not (trusted and folder and {"AutoConfig", "AutoModel"} <= references.keys()):
+        raise _unknown(model_type)
     # Only code of this folder, where `save_encoder_code` has put it.
-    return get_class_from_dynamic_module(references[auto_class].split("--")[-1], folder)
+    config_class, model_class = (
+        get_class_from_dynamic_module(references[name].split("--")[-1], folder, **hub)
+        for name in ("AutoConfig", "AutoModel")
+    )
+    _LOADED[config_class] = model_class
+    return config_class
 
 
-def _known(config: Any, auto_class: str) -> Any:
-    if auto_class == "AutoModel":
-        return MODEL_MAPPING.get(type(config), None)
-    # Not `get`, which a lazy mapping of transformers does not treat as an optional lookup.
-    model_type = config.get("model_type")
-    return CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401
+def model_class_of(config: Any) -> Any:
+    """Return the class of the encoder with this configuration.
+
+    Raises:
+        ValueError: it is unknown.
+    """
+    found = MODEL_MAPPING.get(type(config), None) or _LOADED.get(type(config))
+    # Some model types have several base classes, the first of which is the usual one.
+    found = found[0] if isinstance(found, list | tuple) else found
+    if found is None:
+        raise _unknown(config.model_type)
+    return found
+
+
+def _unknown(model_type: Any) -> ValueError:
+    return ValueError(
+        f"expected an encoder of transformers or of an imported package, got the model type {model_type!r}: import "
+        "the package that defines it, or register its classes with AutoConfig and AutoModel"
+    )
 
 
 def save_encoder_code(encoder: Any, folder: str | PathLike[str]) -> None:
-    """Copy the encoder's Python files into the folder, unless transformers has its class."""
+    """Copy the encoder's Python files into an existing folder, unless transformers has its class."""
     if not type(encoder).__module__.startswith("transformers."):
-        Path(folder).mkdir(parents=True, exist_ok=True)
         custom_object_save(encoder, folder)
 
 
-__all__ = ["encoder_class", "save_encoder_code"]
+__all__ = ["config_class_of", "model_class_of", "save_encoder_code"]

@@ -11,7 +11,9 @@ needed; the predictor and the constant target keep the vectors from collapsing t
   the training only.
 """
 
+import copy
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +29,15 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_simsiam import SimSiamConfig
-from .encoder_code_simsiam import encoder_class, save_encoder_code
+from .encoder_code_simsiam import model_class_of, save_encoder_code
 from .heads_simsiam import SimSiamLinear, SimSiamPredictor, SimSiamProjector, mean_of_tokens, spread
 from .keywords_simsiam import refuse_unknown
 from .objectives_simsiam import compare, compare_in_batch
 
+logger = logging.getLogger(__name__)
+
+# A moving average that has not been updated for this many batches has been forgotten.
+_FORGOTTEN = 500
 _HUB_OPTIONS = ("cache_dir", "local_files_only", "proxies", "revision", "subfolder", "token")
 _FIELDS = SimSiamConfig.__dataclass_fields__.keys() - PreTrainedConfig.__dataclass_fields__.keys()
 
@@ -110,7 +116,7 @@ class SimSiamPreTrainedModel(PreTrainedModel):
 
 
 class SimSiamModel(SimSiamPreTrainedModel):
-    """An encoder with what trains its sentence vectors without labels.
+    """An encoder, and the projector and predictor that train its sentence vectors without labels.
 
     Example:
         >>> model = SimSiamModel.from_encoder("wobert", target="ema")
@@ -129,6 +135,7 @@ class SimSiamModel(SimSiamPreTrainedModel):
         if config.target == "ema":
             self.target_encoder = _build_encoder(config)
             self.target_projector = SimSiamProjector(config)
+        self._batches_since_update = 0
         self.post_init()
         self.reset_target()
 
@@ -140,32 +147,41 @@ class SimSiamModel(SimSiamPreTrainedModel):
 
         Args:
             encoder: an encoder, which then belongs to the new model, or its folder or name on the Hub. A head is left
-                out, and so is a pooler.
+                out. A pooler is kept but not trained.
             tokenizer: the encoder's tokenizer, whose tokens around a text the mean then leaves out. By default it is
                 loaded from the folder, if there is one.
             model_kwargs: arguments of `AutoModel.from_pretrained`. Weights are loaded in float32 by default.
             options: fields of [`SimSiamConfig`].
 
         Raises:
-            ValueError: an option is invalid, or the model is not an encoder.
+            ValueError: an option is unknown or invalid, or the model is not an encoder.
         """
-        from transformers import AutoModel, AutoTokenizer
+        if unknown := sorted(options.keys() - _FIELDS):
+            raise ValueError(f"SimSiamConfig has no field {unknown[0]!r}: check the name")
+        from transformers import AutoModel
 
         if isinstance(encoder, PreTrainedModel):
             encoder = encoder.base_model
+        elif isinstance(encoder, nn.Module):
+            raise ValueError(f"expected an encoder of transformers or its folder, got {type(encoder).__name__}")
         else:
+            arguments = {"dtype": "float32", **(model_kwargs or {})}
             if tokenizer is None:
-                try:
-                    tokenizer = AutoTokenizer.from_pretrained(encoder)
-                except (OSError, ValueError):
-                    tokenizer = None
-            encoder = AutoModel.from_pretrained(encoder, **{"dtype": "float32", **(model_kwargs or {})})
+                hub = {key: arguments[key] for key in (*_HUB_OPTIONS, "trust_remote_code") if key in arguments}
+                tokenizer = _tokenizer_of(encoder, hub)
+            encoder = AutoModel.from_pretrained(encoder, **arguments)
         if tokenizer is not None and "excluded_token_ids" not in options:
             options["excluded_token_ids"] = sorted(set(tokenizer("")["input_ids"]))
-        model = cls(SimSiamConfig(encoder_config=encoder.config, **options))
-        model.encoder = _without_pooler(encoder)
+        attention = encoder.config._attn_implementation
+        model = cls(SimSiamConfig(encoder_config=encoder.config, attn_implementation=attention, **options))
+        model.to(device=encoder.device, dtype=encoder.dtype)
+        model.encoder = encoder
+        if model.config.target == "ema":
+            # Not rebuilt from the configuration: the encoder may be of a subclass.
+            model.target_encoder = copy.deepcopy(encoder)
         model.reset_target()
-        return model
+        model._freeze()
+        return model.eval()
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
@@ -188,7 +204,7 @@ class SimSiamModel(SimSiamPreTrainedModel):
         model, info = super().from_pretrained(*arguments, output_loading_info=True, **options)
         if any(name.startswith("target_") for name in info["missing_keys"]):
             model.reset_target()
-        model._freeze_target()
+        model._freeze()
         return (model, info) if wanted else model
 
     def get_input_embeddings(self) -> nn.Module:
@@ -196,6 +212,18 @@ class SimSiamModel(SimSiamPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, *arguments: Any, **options: Any) -> nn.Embedding:
+        """Resize as transformers does, the moving average too, whose new rows are the encoder's."""
+        resized = super().resize_token_embeddings(*arguments, **options)
+        if self.config.target == "ema":
+            old, new = self.target_encoder.get_input_embeddings().weight, copy.deepcopy(resized)
+            rows = min(len(old), len(new.weight))
+            with torch.no_grad():
+                new.weight[:rows] = old[:rows]
+            self.target_encoder.set_input_embeddings(new)
+            self._freeze()
+        return resized
 
     @can_return_tuple
     def forward(
@@ -215,12 +243,12 @@ class SimSiamModel(SimSiamPreTrainedModel):
                 dimension.
             attention_mask: the shape of `input_ids`; 0 for padding.
             token_type_ids, position_ids: the shape of `input_ids`, for encoders that take them.
-            return_loss: False leaves out the loss and what only it needs.
+            return_loss: False leaves out the loss, the projections and the predictions.
 
         Raises:
-            ValueError: both or neither of `input_ids` and `inputs_embeds`; the encoder returns no states; a keyword
-                that would be ignored; or, with several views, a batch without another text where batch norm or
-                negatives need one.
+            ValueError: both or neither of `input_ids` and `inputs_embeds`; a mask of another shape; the encoder
+                returns no states; a keyword that would be ignored; one view where several are expected; or a batch of
+                one text, where batch norm or negatives need another.
         """
         known = inspect.signature(self.encoder.forward).parameters
         refuse_unknown("SimSiam", kwargs, known=known)
@@ -253,7 +281,9 @@ class SimSiamModel(SimSiamPreTrainedModel):
         found: dict[str, Any] = {}
         if return_loss:
             if views < 2:
-                raise ValueError(f"expected at least 2 views of each text, got {views}: pass them one after another")
+                raise ValueError(
+                    f"expected at least 2 views of each text, got {views}: pass input_ids [batch, length] for one view"
+                )
             found = self._compare(vectors, inputs, rows, kwargs)
         return SimSiamOutput(
             **found,
@@ -271,13 +301,13 @@ class SimSiamModel(SimSiamPreTrainedModel):
         predictions = [self.predictor(one) for one in projections] if self.config.predictor else projections
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.stop_gradient):
             targets = self._targets(projections, inputs, rows, kwargs)
-        # The mean of all views is compared with each view; another view with every other.
-        only = self.config.target == "view_mean"
+        # Each view is compared with the mean of all views, or with every other view.
+        target_is_shared = self.config.target == "view_mean"
         pairs = [
             (prediction, target)
             for own, prediction in enumerate(predictions)
             for other, target in enumerate(targets)
-            if only or own != other
+            if target_is_shared or own != other
         ]
         if self.config.negatives == "in_batch":
             losses = [compare_in_batch(*pair, self.config.temperature) for pair in pairs]
@@ -296,12 +326,21 @@ class SimSiamModel(SimSiamPreTrainedModel):
         """Return the targets, each [batch, projection]: one for each view, or one for all."""
         batch, views = projections[0].shape[0], len(projections)
         if self.config.target == "ema":
+            self._count_batch()
             states = self._encode(self.target_encoder, rows, kwargs).last_hidden_state
             vectors = self._pool(states, rows).unflatten(0, (batch, views))
             return [self.target_projector(view) for view in vectors.unbind(1)]
         if self.config.target == "view_mean":
             return [self.projector(self._mean_view(inputs, kwargs))]
         return [one.detach() if self.config.stop_gradient else one for one in projections]
+
+    def _count_batch(self) -> None:
+        self._batches_since_update += self.training
+        if self._batches_since_update == _FORGOTTEN:
+            logger.warning(
+                f"the moving average has not been updated for {_FORGOTTEN} batches: add TargetAverageCallback() to "
+                "the trainer, or call model.update_target(momentum) after each optimizer step"
+            )
 
     def _mean_view(self, inputs: dict[str, Any], kwargs: Any) -> torch.Tensor:
         """Return the sentence vectors [batch, hidden] of the mean of the views' embeddings, without dropout."""
@@ -343,7 +382,12 @@ class SimSiamModel(SimSiamPreTrainedModel):
         """Return which tokens count, boolean, in the shape of the ids."""
         counted = torch.ones(shape, dtype=torch.bool, device=device)
         mask = inputs.get("attention_mask")
-        if mask is not None and mask.shape == counted.shape:
+        if mask is not None:
+            if mask.shape != counted.shape:
+                raise ValueError(
+                    f"expected an attention mask of shape {tuple(counted.shape)}, that of the tokens, got "
+                    f"{tuple(mask.shape)}"
+                )
             counted = mask != 0
         if "input_ids" in inputs and self.config.excluded_token_ids:
             excluded = torch.tensor(self.config.excluded_token_ids, device=device)
@@ -355,7 +399,7 @@ class SimSiamModel(SimSiamPreTrainedModel):
         """Set the moving average, if there is one, to the present encoder and projector."""
         for own, target in self._averaged():
             target.load_state_dict(own.state_dict())
-        self._freeze_target()
+        self._freeze()
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
@@ -371,30 +415,43 @@ class SimSiamModel(SimSiamPreTrainedModel):
         for own, target in self._averaged():
             weights = [weight.detach() for weight in own.parameters()]
             torch._foreach_lerp_(list(target.parameters()), weights, 1 - momentum)
+        self._batches_since_update = 0
 
     def _averaged(self) -> Iterator[tuple[nn.Module, nn.Module]]:
         if self.config.target == "ema":
             yield self.encoder, self.target_encoder
             yield self.projector, self.target_projector
 
-    def _freeze_target(self) -> None:
+    def _freeze(self) -> None:
+        """Freeze the moving average, and a pooler, which gets no gradient: DDP would wait for it."""
         for _, target in self._averaged():
             target.requires_grad_(False)
+        pooler = getattr(self.encoder, "pooler", None)
+        if isinstance(pooler, nn.Module):
+            pooler.requires_grad_(False)
+
+
+def _tokenizer_of(folder: Any, hub: dict[str, Any]) -> Any:
+    """Return the tokenizer of an encoder's folder, or None with a warning."""
+    from transformers import AutoTokenizer
+
+    reason = "it has only special tokens"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **hub)
+        # For a folder without tokenizer files, transformers may return an empty tokenizer.
+        if len(tokenizer) > len(tokenizer.all_special_ids):
+            return tokenizer
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    logger.warning(
+        f"no tokenizer could be loaded from {folder} ({reason}): the mean will include [CLS] and [SEP]; pass "
+        "tokenizer=... to leave them out"
+    )
+    return None
 
 
 def _build_encoder(config: SimSiamConfig) -> Any:
-    encoder_config: Any = config.encoder_config
-    kind = encoder_class(encoder_config, "AutoModel", str(config.name_or_path or ""))
-    return _without_pooler(kind(encoder_config))
-
-
-def _without_pooler(encoder: Any) -> Any:
-    """Remove BERT's pooler, which no sentence vector uses: DDP would wait for its gradients."""
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-        if getattr(encoder.config, "add_pooling_layer", False):
-            encoder.config.add_pooling_layer = False
-    return encoder
+    return model_class_of(config.encoder_config)(config.encoder_config)
 
 
 @contextmanager

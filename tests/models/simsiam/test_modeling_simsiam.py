@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import BertConfig, BertModel, T5Config
+from transformers import BertConfig, BertModel, GPT2Config, PreTrainedConfig, T5Config
 
 from kexue_hf import SimSiamConfig, SimSiamModel
 from kexue_hf.models.simsiam.heads_simsiam import spread
+from tests.hub.hub_types import word_tokenizer
 from tests.models.tiny_models import SIZES
 
 SMALL = {"projector_hidden_size": 12, "projection_size": 6, "predictor_hidden_size": 4}
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+class SimpleConfig(PreTrainedConfig):
+    model_type = "simple"
 
 
 def model_of(dropout: float = 0.0, **changes: Any) -> SimSiamModel:
@@ -88,6 +92,22 @@ def test_equal_views_without_dropout_have_themselves_as_their_mean() -> None:
     torch.testing.assert_close(
         model(**batch).loss, -cosine(model.predictor(projection), projection), rtol=0, atol=1e-5
     )
+
+
+def test_the_mean_of_different_views_is_that_of_their_embeddings() -> None:
+    model, batch = model_of(target="view_mean", norm="none"), views()
+    table = model.get_input_embeddings().weight
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    rows = []
+    for first, second, seen in zip(ids[:, 0], ids[:, 1], mask[:, 0], strict=True):
+        embeddings = torch.stack(
+            [(table[a] + table[b]) / 2 if both else table[b] for a, b, both in zip(first, second, seen, strict=True)]
+        )
+        rows.append(model.encoder(inputs_embeds=embeddings[None]).last_hidden_state.mean(1))
+    target = model.projector(torch.cat(rows)).detach()
+    predictions = [model.predictor(model.projector(sentence_vectors(model, batch, view))) for view in (0, 1)]
+    wanted = -(cosine(predictions[0], target) + cosine(predictions[1], target)) / 2
+    torch.testing.assert_close(model(**batch).loss, wanted, rtol=0, atol=1e-5)
 
 
 def test_the_mean_view_is_seen_without_dropout_and_the_modes_return() -> None:
@@ -187,7 +207,8 @@ def test_a_saved_average_is_loaded_and_stays_frozen(tmp_path: Any) -> None:
     loaded = SimSiamModel.from_pretrained(tmp_path)
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
     assert not any(weight.requires_grad for weight in loaded.target_encoder.parameters())
-    assert all(weight.requires_grad for weight in loaded.encoder.parameters())
+    names = [name for name, weight in loaded.named_parameters() if not weight.requires_grad]
+    assert all(name.startswith(("target_", "encoder.pooler.")) for name in names)
 
 
 def test_a_single_view_gives_the_vectors_of_the_same_view_among_several() -> None:
@@ -233,20 +254,88 @@ def test_the_spread_is_one_for_random_directions_and_zero_for_one() -> None:
     assert float(spread(vectors[:1].expand(5, -1))) < 1e-6 and float(spread(vectors[:1])) == 0
 
 
-def test_an_encoder_is_taken_over_with_its_weights_and_without_its_pooler(tmp_path: Any) -> None:
+def test_an_encoder_is_taken_over_with_its_weights_and_a_frozen_pooler(tmp_path: Any) -> None:
     torch.manual_seed(0)
     encoder = BertModel(BertConfig(**SIZES))
     encoder.save_pretrained(tmp_path / "bert")
     model = SimSiamModel.from_encoder(tmp_path / "bert", **SMALL, target="ema")
     for name, value in encoder.state_dict().items():
-        if not name.startswith("pooler"):
-            assert torch.equal(model.state_dict()[f"encoder.{name}"], value)
-            assert torch.equal(model.state_dict()[f"target_encoder.{name}"], value)
-    assert not any("pooler" in name for name in model.state_dict())
+        assert torch.equal(model.state_dict()[f"encoder.{name}"], value)
+        assert torch.equal(model.state_dict()[f"target_encoder.{name}"], value)
+    model.save_pretrained(tmp_path / "simsiam")
+    for one in (model, SimSiamModel.from_pretrained(tmp_path / "simsiam")):
+        frozen = {name for name, weight in one.named_parameters() if not weight.requires_grad}
+        assert frozen == {name for name in frozen if name.startswith(("encoder.pooler.", "target_"))}
+        assert {"encoder.pooler.dense.weight", "target_projector.0.weight"} <= frozen
     model.encoder.save_pretrained(tmp_path / "out")
-    again = BertModel.from_pretrained(tmp_path / "out", add_pooling_layer=False)
+    again, found = BertModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
     ids = torch.arange(5, 12)[None]
-    torch.testing.assert_close(again.eval()(ids).last_hidden_state, encoder.eval()(ids).last_hidden_state)
+    torch.testing.assert_close(again.eval()(ids).pooler_output, encoder.eval()(ids).pooler_output)
+
+
+def test_an_encoders_folder_keeps_type_attention_and_mode(tmp_path: Any) -> None:
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    options: dict[str, Any] = {"dtype": torch.bfloat16, "attn_implementation": "eager"}
+    model, info = SimSiamModel.from_pretrained(
+        tmp_path, target="ema", predictor_hidden_size=3, **options, output_loading_info=True
+    )
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    assert model.config._attn_implementation == model.encoder.config._attn_implementation == "eager"
+    assert not any(module.training for module in model.modules())
+    assert model.config.predictor_hidden_size == 3
+    assert {name.split(".")[0] for name in info["missing_keys"]} == {
+        "projector", "predictor", "target_encoder", "target_projector",
+    }  # fmt: skip
+    assert torch.isfinite(model.train()(**views()).loss)
+
+
+def test_a_tokenizer_says_which_tokens_the_mean_leaves_out(tmp_path: Any, caplog: Any) -> None:
+    BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
+    assert SimSiamModel.from_encoder(tmp_path).config.excluded_token_ids is None
+    assert "no tokenizer could be loaded" in caplog.text and "the mean will include [CLS] and [SEP]" in caplog.text
+    tokenizer = word_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    expected = sorted([tokenizer.cls_token_id, tokenizer.sep_token_id])
+    assert SimSiamModel.from_encoder(tmp_path).config.excluded_token_ids == expected
+
+
+def test_the_average_has_the_encoders_own_class() -> None:
+    class Doubled(BertModel):
+        def forward(self, *arguments: Any, **options: Any) -> Any:
+            found = super().forward(*arguments, **options)
+            found["last_hidden_state"] = 2 * found.last_hidden_state
+            return found
+
+    model = SimSiamModel.from_encoder(Doubled(BertConfig(**SIZES)), target="ema")
+    assert type(model.target_encoder) is Doubled
+
+
+def test_resized_embeddings_are_resized_in_the_average_too() -> None:
+    model = model_of(target="ema")
+    with torch.no_grad():
+        model.encoder.embeddings.word_embeddings.weight += 1
+    old = model.target_encoder.get_input_embeddings().weight.clone()
+    model.resize_token_embeddings(40)
+    new = model.target_encoder.get_input_embeddings().weight
+    assert torch.equal(new[:30], old) and torch.equal(new[30:], model.get_input_embeddings().weight[30:])
+    assert not new.requires_grad
+    model(input_ids=torch.full((2, 2, 4), 39))
+    model.update_target(0.9)
+
+
+def test_a_forgotten_average_is_reported_once(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kexue_hf.models.simsiam.modeling_simsiam._FORGOTTEN", 3)
+    model, batch = model_of(target="ema"), views()
+    for _ in range(2):
+        model(**batch)
+    model.update_target(0.9)
+    for _ in range(2):
+        model(**batch)
+    assert not caplog.text
+    for _ in range(5):
+        model(**batch)
+    assert caplog.text.count("add TargetAverageCallback()") == 1
 
 
 @pytest.mark.parametrize(
@@ -266,6 +355,13 @@ def test_an_encoder_is_taken_over_with_its_weights_and_without_its_pooler(tmp_pa
         ({"hidden_size": 16}, "hidden_size is the encoder's, 8; got 16"),
         ({"encoder_config": BertConfig(is_decoder=True)}, "expected an encoder, got a decoder of type 'bert'"),
         ({"encoder_config": T5Config()}, "expected an encoder"),
+        ({"encoder_config": GPT2Config()}, "expected an encoder, got a decoder of type 'gpt2'"),
+        (
+            {"encoder_config": BertConfig(**SIZES), "num_hidden_layers": 3},
+            "expected num_hidden_layers in encoder_config",
+        ),
+        ({"encoder_config": {"vocab_size": 9}, "vocab_size": 8}, "vocab_size is 9 in encoder_config and 8 next to it"),
+        ({"encoder_config": SimpleConfig()}, "expected an encoder whose configuration has hidden_size"),
         ({"encoder_config": {"model_type": "unheard-of"}}, "import the package that defines it"),
     ],
 )
@@ -284,6 +380,12 @@ def test_what_a_batch_lacks_is_said() -> None:
         model_of(negatives="in_batch", norm="layer")(input_ids=torch.full((1, 2, 4), 7))
     with pytest.raises(ValueError, match="expected either input_ids or inputs_embeds, got neither"):
         model()
+    with pytest.raises(ValueError, match="expected an attention mask of shape"):
+        model(input_ids=torch.full((2, 4), 7), attention_mask=torch.ones(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="SimSiamConfig has no field 'stop_grad'"):
+        SimSiamModel.from_encoder(model.encoder, stop_grad=False)
+    with pytest.raises(ValueError, match="expected an encoder of transformers or its folder, got Linear"):
+        SimSiamModel.from_encoder(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="SimSiam takes no labels"):
         model(input_ids=torch.full((2, 4), 7), labels=torch.zeros(2))
     model.encoder.forward = lambda **inputs: {"logits": torch.zeros(1)}  # type: ignore[method-assign]
