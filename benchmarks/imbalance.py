@@ -30,7 +30,9 @@ TASKS: dict[str, tuple[str, int, int, int, int | None]] = {
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    # Not splitlines: texts contain other line separators.
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def cut(rows: list[dict[str, str]], ratio: int, seed: int = 0) -> list[dict[str, str]]:

@@ -10,9 +10,6 @@ from typing import Any
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.dynamic_module_utils import custom_object_save, get_class_from_dynamic_module
 
-# configuration class -> model class, both from code in a folder
-_LOADED: dict[type, type] = {}
-
 
 def config_class_of(values: dict[str, Any], folder: str = "", **hub: Any) -> Any:
     """Return the class of an encoder's configuration.
@@ -32,12 +29,16 @@ def config_class_of(values: dict[str, Any], folder: str = "", **hub: Any) -> Any
     trusted = __name__.startswith("transformers_modules.")
     if not (trusted and folder and {"AutoConfig", "AutoModel"} <= references.keys()):
         raise _unknown(model_type)
+    from transformers import AutoModel
+
     # Only code of this folder, where `save_encoder_code` has put it.
     config_class, model_class = (
         get_class_from_dynamic_module(references[name].split("--")[-1], folder, **hub)
         for name in ("AutoConfig", "AutoModel")
     )
-    _LOADED[config_class] = model_class
+    # As AutoModel itself does with code from a folder. A table of our own would not do: transformers loads this module
+    # twice, once for the configuration and once for the model.
+    AutoModel.register(config_class, model_class, exist_ok=True)
     return config_class
 
 
@@ -47,7 +48,7 @@ def model_class_of(config: Any) -> Any:
     Raises:
         ValueError: it is unknown.
     """
-    found = MODEL_MAPPING.get(type(config), None) or _LOADED.get(type(config))
+    found = MODEL_MAPPING.get(type(config), None)
     # Some model types have several base classes, the first of which is the usual one.
     found = found[0] if isinstance(found, list | tuple) else found
     if found is None:
