@@ -17,7 +17,6 @@ docs/finetuning.svg.
 import argparse
 import contextlib
 import io
-import json
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from drawing import picture_of
-from measuring import ROOT, machine, mean_and_error, read_result, write_result
+from measuring import ROOT, json_lines, machine, mean_and_error, read_result, write_result
 
 BAG, RANDOM, PACKAGED, ADAPTED = "bag of words", "random weights", "packaged", "packaged, adapted"
 RATES = (5e-4, 1e-3)
@@ -157,7 +156,7 @@ def measure(model: Path, data: Data, task: Task, scratch: bool, rate: float | No
 
 
 def read(path: Path) -> tuple[list[str], list[Any]]:
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    rows = json_lines(path)
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
 

@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, machine, read_result, write_result
+from measuring import ROOT, json_lines, machine, read_result, write_result
 
 RATE, BATCH = 1e-3, 32
 # data set, training rows (by a seed), epochs, tokens per text, ratio of largest to smallest class (None: unchanged)
@@ -30,9 +30,7 @@ TASKS: dict[str, tuple[str, int, int, int, int | None]] = {
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    # Not splitlines: texts contain other line separators.
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return json_lines(path)
 
 
 def cut(rows: list[dict[str, str]], ratio: int, seed: int = 0) -> list[dict[str, str]]:

@@ -23,6 +23,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from measuring import json_lines
+
 CLAUSE = re.compile(r"[^，。！？；：,!?;:]+[，。！？；：,!?;:]*")
 SIZES = (16, 28, 45, 60)  # tokens of a passage
 MASKED = 0.15
@@ -36,7 +38,7 @@ KEPT = 200  # held-out texts
 def texts_of(files: list[Path], data: list[str]) -> list[str]:
     from kexue_hf.corpora.matching_rows import read_matching_rows
 
-    texts = [json.loads(line)["text"] for file in files for line in file.read_text("utf-8").splitlines()]
+    texts = [row["text"] for file in files for row in json_lines(file)]
     if data:
         texts += [text for row in read_matching_rows(data, "train") for text in (row.text_a, row.text_b)]
     return list(dict.fromkeys(texts))

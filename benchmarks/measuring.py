@@ -44,6 +44,12 @@ def machine(*packages: str) -> dict[str, Any]:
     }
 
 
+def json_lines(path: Path) -> list[Any]:
+    """Return the JSON values of a file's lines. Texts may hold line separators other than the line feed."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import machine, mean_and_error, read_result, write_result
+from measuring import json_lines, machine, mean_and_error, read_result, write_result
 
 SEEDS, CHOOSING_SEED = 5, 100
 KEPT_OUT = 1000
@@ -41,7 +41,7 @@ METRICS = ("accuracy", "macro_f1")
 
 
 def load_rows(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return json_lines(path)
 
 
 def trained(model: Any, rows: Any, name: str, rate: float, seed: int, tokenizer: Any, folder: str) -> Any:

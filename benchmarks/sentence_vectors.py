@@ -25,13 +25,12 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
-from measuring import ROOT, machine, read_result, write_result
+from measuring import ROOT, json_lines, machine, read_result, write_result
 from similarity import (
     WHITENED_ON,
     bags_of_characters,
     cosines,
     rarity,
-    read_pairs,
     spearman,
     static_vectors,
     weighted,
@@ -125,10 +124,10 @@ def baselines(folder: Path) -> dict[str, float]:
 
     from kexue_hf import sentence_vectors
 
-    pairs = read_pairs(folder / "pairs.jsonl")
+    pairs = json_lines(folder / "pairs.jsonl")
     texts = [text for pair in pairs for text in (pair["text1"], pair["text2"])]
     scores = np.array([pair["score"] for pair in pairs])
-    train_texts = [row["text"] for row in read_pairs(folder / "texts.jsonl")]
+    train_texts = [row["text"] for row in json_lines(folder / "texts.jsonl")]
     own = train_texts[: int((folder / "own").read_text())]
     sample = np.random.default_rng(0).permutation(own)[:WHITENED_ON].tolist()
     tokenizer, model = (kind.from_pretrained(folder / "model") for kind in (AutoTokenizer, AutoModel))
@@ -146,10 +145,10 @@ def baselines(folder: Path) -> dict[str, float]:
 
 def write_texts(data: Path, folder: Path) -> None:
     """Write the distinct training texts, those of stsb_zh first, and the held-out pairs."""
-    held_out = {row[side] for row in read_pairs(data / "stsb_zh" / "dev.jsonl") for side in ("text1", "text2")}
+    held_out = {row[side] for row in json_lines(data / "stsb_zh" / "dev.jsonl") for side in ("text1", "text2")}
     texts: dict[str, None] = {}
     for name in SETS:
-        rows = read_pairs(data / name / "train.jsonl")
+        rows = json_lines(data / name / "train.jsonl")
         found = (row[side] for row in rows for side in ("text1", "text2"))
         texts |= dict.fromkeys(text for text in found if text not in held_out)
         if name == "stsb_zh":

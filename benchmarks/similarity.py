@@ -1,10 +1,8 @@
 """Similarity of sentences for the benchmarks: vectors without training, whitening, and correlations."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +11,6 @@ import numpy as np
 WHITENED_ON = 4000
 # Directions with a smaller share of the largest eigenvalue are dropped: layer normalisation leaves one such.
 NO_VARIANCE = 1e-6
-
-
-def read_pairs(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file's lines."""
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def rarity(documents: list[str]) -> dict[str, float]:

@@ -27,7 +27,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, machine, write_result
+from measuring import ROOT, json_lines, machine, write_result
 from transformers import AutoModelForCausalLM
 
 from examples import finetune_title
@@ -52,7 +52,7 @@ def runs(text: str, length: int) -> set[str]:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return json_lines(path)
 
 
 def without_held_out(texts: list[str], held_out: list[dict[str, Any]]) -> list[str]:

@@ -34,7 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from drawing import picture_of
-from measuring import ROOT, machine, write_result
+from measuring import ROOT, json_lines, machine, write_result
 
 from kexue_hf import Confusion, CorrectionMetrics
 from kexue_hf.pipelines.confusion import COSTS, is_han
@@ -197,7 +197,7 @@ def rounded(value: Any) -> Any:
 
 
 def read_rows(path: Path) -> list[tuple[str, str]]:
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    rows = json_lines(path)
     return [(row["source"], row["target"]) for row in rows]
 
 

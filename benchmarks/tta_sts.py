@@ -22,14 +22,13 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
-from measuring import machine, write_result
+from measuring import json_lines, machine, write_result
 from similarity import (
     WHITENED_ON,
     bags_of_characters,
     cosines,
     pearson,
     rarity,
-    read_pairs,
     spearman,
     static_vectors,
     weighted,
@@ -56,10 +55,10 @@ def main() -> None:
     transformers.logging.set_verbosity_error()  # it would warn that the encoder does not use the head's weights
     torch.set_num_threads(options.threads)
     started = time.process_time()
-    pairs = read_pairs(options.data / "dev.jsonl")
+    pairs = json_lines(options.data / "dev.jsonl")
     texts = [text for pair in pairs for text in (pair["text1"], pair["text2"])]
     scores = np.array([pair["score"] for pair in pairs])
-    train = sorted({pair[side] for pair in read_pairs(options.data / "train.jsonl") for side in ("text1", "text2")})
+    train = sorted({pair[side] for pair in json_lines(options.data / "train.jsonl") for side in ("text1", "text2")})
 
     similarities, details = _contenders(options, texts, train)
     samples = np.random.default_rng(0).integers(0, len(pairs), (RESAMPLES, len(pairs)))

@@ -14,7 +14,6 @@ results/wobert_speed.json and docs/wobert_speed.svg.
 
 import argparse
 import itertools
-import json
 import random
 import re
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from drawing import picture_of
-from measuring import ROOT, interleave, machine, summary, write_result
+from measuring import ROOT, interleave, json_lines, machine, summary, write_result
 
 LENGTHS = (128, 256, 512)
 ORDERS = ("as they come", "sorted by length")
@@ -68,7 +67,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    texts = [json.loads(line)["text"] for line in arguments.reviews.read_text("utf-8").splitlines()]
+    texts = [row["text"] for row in json_lines(arguments.reviews)]
     words = WoBertTokenizer(str(arguments.vocab))
     characters = BertTokenizer(
         vocab={token: number for number, token in enumerate(t for t in words.get_vocab() if not is_word(t))}

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import BASE_SIZES, machine, mean_and_error, read_result, summary, write_result
+from measuring import BASE_SIZES, json_lines, machine, mean_and_error, read_result, summary, write_result
 
 PARTS = ("slope", "memory", "drift", "metric")
 DIRECTIONS, REPETITIONS = (16, 64, 256, 1024, 4096), 5
@@ -169,10 +169,7 @@ def encoded(data: Path, folder: Path, seed: int) -> tuple[Any, dict[str, tuple[A
     if not model_folder.exists():
         with resources.as_file(resources.files("kexue_hf") / "assets") as assets:
             convert(assets / "wobert_tiny", model_folder, dtype="float32")
-    rows = {
-        part: [json.loads(line) for line in (data / f"{part}.jsonl").read_text("utf-8").splitlines()]
-        for part in ("train", "dev")
-    }
+    rows = {part: json_lines(data / f"{part}.jsonl") for part in ("train", "dev")}
     names = sorted({row["label"] for row in rows["train"]})
     order = np.random.default_rng(seed).permutation(len(rows["train"]))
     rows["train"] = [rows["train"][number] for number in order]

@@ -28,7 +28,9 @@ NGRAM = 20
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Not splitlines: texts may hold other line separators.
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
