@@ -91,7 +91,8 @@ def fine_tune(
 
 
 def _read_samples(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _progress(explain: Print, epochs: int) -> Any:
