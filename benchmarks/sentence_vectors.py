@@ -47,6 +47,7 @@ ABLATION = [
     "--batch_size=32", f"--max_steps={STEPS}", "--learning_rate=3e-4", "--warmup_steps=0.1", "--dropout=0.1",
     "--deletion=0.2", "--collapse_steps=15",
 ]  # fmt: skip
+CURVES = ("spread", "projection_spread", "effective_rank")
 VARIANTS = {
     "SimSiam": ["--method=simsiam"],
     "BYOL": ["--method=byol", "--momentum=0.99"],
@@ -90,12 +91,18 @@ def ablation(folder: Path, seeds: int) -> dict[str, Any]:
             "spearman": summary([run["figures"]["spearman"] for run in runs]),
             **{
                 figure: summary([run["history"][-1][figure] for run in runs])
-                for figure in ("spread", "effective_rank", "mean_cosine", "uniformity", "alignment")
+                for figure in (
+                    "spread",
+                    "effective_rank",
+                    "mean_cosine",
+                    "uniformity",
+                    "alignment",
+                    "projection_spread",
+                )
             },
             "steps": [line["step"] for line in runs[0]["history"]],
             "curves": {
-                figure: [[round(line[figure], 4) for line in run["history"]] for run in runs]
-                for figure in ("spread", "effective_rank")
+                figure: [[round(line[figure], 4) for line in run["history"]] for run in runs] for figure in CURVES
             },
         }
         print(name, found[name]["spread"], found[name]["spearman"])
@@ -105,18 +112,17 @@ def ablation(folder: Path, seeds: int) -> dict[str, Any]:
 def draw(found: dict[str, Any]) -> None:
     from kexue_hf.evaluation.collapse_picture import draw_collapse
 
-    figures = ("spread", "effective_rank")
     runs = {
         name: [
             {
                 "step": step,
-                **{figure: float(np.mean([run[place] for run in row["curves"][figure]])) for figure in figures},
+                **{figure: float(np.mean([run[place] for run in row["curves"][figure]])) for figure in CURVES},
             }
             for place, step in enumerate(row["steps"])
         ]
         for name, row in found.items()
     }
-    draw_collapse(runs, ROOT / "docs" / "sentence_vectors.svg", figures)
+    draw_collapse(runs, ROOT / "docs" / "sentence_vectors.svg", CURVES)
 
 
 def baselines(folder: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ from kexue_hf.files.whole_file import whole_binary_file
 # name of the figure -> title of its plot
 _PLOTS = {
     "spread": "spread (1: all directions, 0: one point)",
+    "projection_spread": "spread of the projections",
     "effective_rank": "effective rank",
     "mean_cosine": "mean cosine of different texts",
     "alignment": "alignment (lower: equal meanings closer)",
@@ -20,14 +21,14 @@ _PLOTS = {
 def draw_collapse(
     histories: Sequence[Mapping[str, float]] | Mapping[str, Sequence[Mapping[str, float]]],
     path: str | Path,
-    figures: Sequence[str] = tuple(_PLOTS),
+    figures: Sequence[str] | None = None,
 ) -> None:
     """Draw one plot per figure against the step, with one curve per run, completely or not at all.
 
     Args:
         histories: `CollapseMonitor.history` of a run, or those of several runs by name.
         path: .png, .svg or .pdf; an existing file is replaced.
-        figures: names of the figures to draw.
+        figures: names of the figures to draw; by default all that the runs have.
 
     Raises:
         InputError: matplotlib is missing.
@@ -38,6 +39,8 @@ def draw_collapse(
     from matplotlib.figure import Figure
 
     runs = histories if isinstance(histories, Mapping) else {"": histories}
+    if figures is None:
+        figures = [name for name in _PLOTS if any(name in line for history in runs.values() for line in history)]
     suffix = Path(path).suffix.lower().removeprefix(".")
     # The salt makes the file reproducible.
     with rc_context({"svg.hashsalt": "kexue", "font.size": 8}):
@@ -49,7 +52,7 @@ def draw_collapse(
             axes.set_title(_PLOTS.get(name, name), fontsize=8)
             axes.set_xlabel("step")
             axes.spines[["top", "right"]].set_visible(False)
-            if name in ("spread", "effective_rank"):
+            if name in ("spread", "projection_spread", "effective_rank"):
                 axes.set_ylim(bottom=0)
         if len(runs) > 1:
             handles, labels = axes.get_legend_handles_labels()
