@@ -8,8 +8,11 @@ from kexue_hf.integrations.hook_table import HOOKS
 
 # Methods that our classes override: module, class, method -> the parameters that our override passes on or reads.
 OVERRIDDEN: dict[str, str] = {
+    "configuration_utils.PreTrainedConfig.__init__": "",
     "configuration_utils.PreTrainedConfig.from_dict": "config_dict",
     "configuration_utils.PreTrainedConfig.get_config_dict": "pretrained_model_name_or_path",
+    "configuration_utils.PreTrainedConfig.get_text_config": "decoder encoder",
+    "configuration_utils.PreTrainedConfig.validate": "",
     "generation.continuous_batching.continuous_api.ContinuousMixin.generate_batch": "",
     "generation.continuous_batching.continuous_api.ContinuousMixin.init_continuous_batching": "",
     "generation.logits_process.LogitsProcessor.__call__": "input_ids scores",
@@ -30,6 +33,7 @@ OVERRIDDEN: dict[str, str] = {
     "modeling_utils.PreTrainedModel._init_weights": "module",
     "modeling_utils.PreTrainedModel.from_pretrained": "pretrained_model_name_or_path config",
     "modeling_utils.PreTrainedModel.post_init": "",
+    "modeling_utils.PreTrainedModel.resize_token_embeddings": "",
     "modeling_utils.PreTrainedModel.save_pretrained": "save_directory",
     "models.bert.configuration_bert.BertConfig.__init__": "",
     "models.bert.configuration_bert.BertConfig.validate": "",
