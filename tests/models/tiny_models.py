@@ -75,6 +75,8 @@ TYPES = {
     "simsiam": TinyType(
         "SimSiamModel", {"byol": {"target": "ema"}, "layer_norm": {"norm": "layer"}}, ("pooling", ("mean", "cls"))
     ),
+    # Its classifier reads the last real token.
+    "xiangqi_gpt": TinyType("XiangqiGptForCausalLM", pooling=("", ())),
 }
 
 
