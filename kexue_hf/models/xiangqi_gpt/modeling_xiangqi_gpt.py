@@ -320,7 +320,8 @@ class XiangqiGptForSequenceClassification(XiangqiGptPreTrainedModel):
         states = outputs.last_hidden_state
         real = real_tokens(states, input_ids, attention_mask, self.config.pad_token_id)
         last = real.shape[1] - 1 - real.int().flip(-1).argmax(-1)
-        logits = self.classifier(self.dropout(states[torch.arange(len(states), device=states.device), last]))
+        last_states = states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1]))[:, 0]
+        logits = self.classifier(self.dropout(last_states))
         loss = None
         if labels is not None:
             loss = text_classification_loss(logits, labels.to(logits.device), self.config, num_items_in_batch)
