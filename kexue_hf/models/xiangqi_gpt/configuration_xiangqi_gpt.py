@@ -40,10 +40,10 @@ class XiangqiGptConfig(BertConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.check()
-        if self.id2label is None and kwargs.get("num_labels") is None:
-            self.id2label = dict(RESULTS)
-            if self.label2id is None:
-                self.label2id = {label: index for index, label in RESULTS.items()}
+        own: Any = self
+        if own.id2label is None and kwargs.get("num_labels") is None:
+            own.id2label = dict(RESULTS)
+            own.label2id = own.label2id or {label: index for index, label in RESULTS.items()}
         # As in WoBERT: with all classes in the file, every Auto class loads the folder without this package.
         kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
         super().__post_init__(**kwargs)
