@@ -38,6 +38,8 @@ def test_the_network_is_berts_decoder() -> None:
     bert.load_state_dict(model.state_dict())
     batch = tokenizer(GAMES, padding=True, padding_side="right", return_tensors="pt")
     torch.testing.assert_close(model(**batch).logits, bert(**batch).logits)
+    others = {"position_ids": torch.arange(13).flip(0)[None], "token_type_ids": torch.ones_like(batch["input_ids"])}
+    torch.testing.assert_close(model(**batch, **others).logits, bert(**batch, **others).logits)
     # The loss is their shifted one too; [PAD] has none.
     labels = DataCollatorForLanguageModeling(tokenizer, mlm=False)([tokenizer(game) for game in GAMES])["labels"]
     assert (labels >= 0).sum() == 16
@@ -68,13 +70,15 @@ def test_the_classifier_reads_the_last_real_token() -> None:
     torch.testing.assert_close(model(batch["input_ids"]).logits, expected)
     wide = batch["attention_mask"][:, None, None].bool().expand(-1, 1, 13, -1) & torch.ones(13, 13).tril().bool()
     torch.testing.assert_close(model(**{**batch, "attention_mask": wide}).logits, expected)
-    # A history in the cache, shared by the moves that may follow.
-    past = model(**tokenizer("h2e2", return_tensors="pt"), use_cache=True)
-    after = model(batch["input_ids"][:1, 5:], cache=past.past_key_values)
-    torch.testing.assert_close(after.logits, expected[:1])
+    # A history in the cache, and a mask that covers it.
+    batch = tokenizer(["h2e2h9g7h0g2", "h2e2h9g7"], padding=True, padding_side="right", return_tensors="pt")
+    past = model(batch["input_ids"][:, :5], use_cache=True)
+    after = model(batch["input_ids"][:, 5:], batch["attention_mask"], cache=past.past_key_values)
+    torch.testing.assert_close(after.logits, model(**batch).logits)
 
 
 def test_the_number_of_labels_is_the_users() -> None:
+    assert XiangqiGptConfig(num_labels=3).id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
     assert XiangqiGptConfig(num_labels=2).id2label == {0: "LABEL_0", 1: "LABEL_1"}
     named = XiangqiGptConfig(id2label={0: "red", 1: "black"})
     assert named.num_labels == 2 and XiangqiGptConfig.from_dict(named.to_dict()).id2label == named.id2label
@@ -100,7 +104,14 @@ def test_generate_starts_a_game_and_ends_it_by_pad() -> None:
     assert model.generate(max_new_tokens=3, min_new_tokens=3).shape == (1, 4)
     with torch.no_grad():
         model.cls.predictions.bias[0] = 1e4
-    assert model.generate(**tokenizer("h2e2", return_tensors="pt"))[0].tolist() == [0, 18, 3, 15, 3, 0]
+    assert model.generate(**tokenizer("h2e2", return_tensors="pt"), max_new_tokens=9)[0].tolist() == [
+        0,
+        18,
+        3,
+        15,
+        3,
+        0,
+    ]
 
 
 def test_a_cache_is_returned_only_if_asked_for() -> None:

@@ -101,6 +101,9 @@ def test_it_is_saved_with_its_vocabulary(vocab: str, tmp_path: Path) -> None:
         assert type(other) is XiangqiTokenizer and other.vocab_name == vocab
         assert other("h2e2 h9g7") == expected and other.padding_side == "left"
     assert (tmp_path / "vocab.txt").read_text("utf-8").split() == list(VOCABULARIES[vocab])
+    other = next(name for name in VOCABULARIES if name != vocab)
+    with pytest.raises(ValueError, match=f"vocabulary {other}, got those of {vocab}"):
+        XiangqiTokenizer(other, tmp_path / "vocab.txt")
     # Without the setting, as in a converted folder, the file decides.
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert settings.pop("vocab") == vocab
