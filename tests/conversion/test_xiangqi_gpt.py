@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kexue_hf import ConversionError, XiangqiTokenizer, convert, export, verify
+from kexue_hf.conversion.formats.keras import KerasWeights
 from kexue_hf.models.xiangqi_gpt.vocabulary_xiangqi_gpt import VOCABULARIES
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 from tests.models.tiny_models import trained_model
@@ -97,6 +98,10 @@ def test_exported_and_converted_back(to: str, tmp_path: Path) -> None:
     convert(CASE, tmp_path / "out")
     report = export(tmp_path / "out", tmp_path / "original", to=to)
     assert 'application="lm", with_mlm=True' in report.usage
+    if to == "keras":
+        # Keras reads layers by place.
+        with KerasWeights(CASE / "best_model.weights") as first, KerasWeights(report.checkpoint) as again:
+            assert [name for name, _ in again.layers] == [name for name, weights in first.layers if weights]
     convert(tmp_path / "original", tmp_path / "again")
     assert_same_weights(tmp_path / "out", tmp_path / "again")
     assert (tmp_path / "out" / "config.json").read_bytes() == (tmp_path / "again" / "config.json").read_bytes()

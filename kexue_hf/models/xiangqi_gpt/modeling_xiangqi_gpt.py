@@ -245,26 +245,17 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         )
 
     def generate(self, *arguments: Any, **options: Any) -> Any:
-        """Generate as everywhere in transformers; the cache may be named `cache` or `past_key_values`."""
-        return super().generate(*arguments, **under_installed_name(options))
-
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, *args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Prepare the inputs of a generation step as transformers does.
+        """Generate as everywhere in transformers; the cache may be named `cache` or `past_key_values`.
 
         Raises:
             ValueError: a prompt has padding on the right, after which it cannot be continued.
         """
-        if (
-            kwargs.get("is_first_iteration")
-            and attention_mask is not None
-            and bool((attention_mask[:, -1] == 0).any())
-        ):
+        mask = options.get("attention_mask")
+        if mask is not None and mask.dim() == 2 and bool((mask[:, -1] == 0).any()):
             raise ValueError(
                 "expected a prompt padded on the left, got padding at its end: set tokenizer.padding_side = 'left'"
             )
-        return super().prepare_inputs_for_generation(input_ids, *args, attention_mask=attention_mask, **kwargs)
+        return super().generate(*arguments, **under_installed_name(options))
 
 
 class XiangqiGptForSequenceClassification(XiangqiGptPreTrainedModel):

@@ -95,8 +95,8 @@ def test_generate_is_step_by_step_the_best_token(vocab: str) -> None:
         for _ in range(6):
             ids = torch.cat([ids, model(ids).logits[:, -1, 1:].argmax(-1, keepdim=True) + 1], -1)
         assert found[row, -6:].tolist() == ids[0, -6:].tolist()
-    uncached = model.generate(**batch, max_new_tokens=6, min_new_tokens=6, use_cache=False)
-    assert torch.equal(found, uncached)
+    for options in ({"use_cache": False}, {"cache_implementation": "static"}, {"prefill_chunk_size": 3}):
+        assert torch.equal(found, model.generate(**batch, max_new_tokens=6, min_new_tokens=6, **options)), options
 
 
 def test_generate_starts_a_game_and_ends_it_by_pad() -> None:
