@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from measuring import machine, write_result
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
@@ -31,6 +32,7 @@ CASES = {
     "roformer_tf_ckpt": AutoModelForMaskedLM,
     "tta_tf_ckpt": AutoModelForMaskedLM,
     "sohu_matcher_keras_h5": AutoModelForSequenceClassification,
+    "cchess_lm_keras_h5": AutoModelForCausalLM,
 }
 # transformers' RoFormer only has its own attention.
 EAGER_ONLY = ("roformer_tf_ckpt",)
@@ -92,7 +94,26 @@ def matcher_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> d
     return found
 
 
-OUTPUTS = {"tta_tf_ckpt": tta_outputs, "sohu_matcher_keras_h5": matcher_outputs}
+def game_outputs(model: PreTrainedModel, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return states and scores of games; or the scores of moves, the last four tokens, where there is no mask."""
+    output = model(given["token_ids"], attention_mask=given.get("mask"), output_hidden_states=True)
+    probabilities = output.logits.softmax(-1)
+    if "mask" not in given:
+        moves = probabilities[:, -5:-1].gather(-1, given["token_ids"][:, -4:, None])
+        return {"move_scores": (moves + 1e-8).log().sum((1, 2))}
+    return {
+        "hidden_0": output.hidden_states[0],
+        "hidden_2": output.hidden_states[2],
+        "logits": output.logits,
+        "next_token_probs": probabilities,
+    }
+
+
+OUTPUTS = {
+    "tta_tf_ckpt": tta_outputs,
+    "sohu_matcher_keras_h5": matcher_outputs,
+    "cchess_lm_keras_h5": game_outputs,
+}
 
 
 def deviations(case: str, attention: str) -> dict[str, float]:

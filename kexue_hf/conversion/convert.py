@@ -316,7 +316,7 @@ def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> li
         tokenizer = opened.weight_map.TOKENIZERS["characters"]
         advice = "is this a character BERT?" if "/" in tokenizer else f"its tokenizer is {tokenizer}"
         notes.append(f"the vocabulary has no Chinese word of two or more characters: {advice}")
-    if opened.vocabulary.special["mask_token"] is None:
+    if opened.vocabulary.special.get("mask_token", "") is None:
         notes.append("the vocabulary has no [MASK]: the tokenizer has no mask token")
     for token, index in opened.weight_map.NETWORK_IDS.items():
         found = next((other for other, number in opened.vocabulary.ids.items() if number == index), None)

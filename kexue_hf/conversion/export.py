@@ -154,7 +154,8 @@ def _usage(output: Path, to: str, parts: frozenset[str], weight_map: WeightMap) 
             )
         )
     switches = {"pooler": "with_pool", "nsp": "with_nsp", "mlm": "with_mlm"}
-    heads = "".join(f", {switch}=True" for part, switch in switches.items() if part in parts)
+    task = ', application="lm"' if weight_map.CONFIG_FIXED.get("is_decoder") else ""
+    heads = task + "".join(f", {switch}=True" for part, switch in switches.items() if part in parts)
     lines = ["  from bert4keras.models import build_transformer_model"]
     arguments = f'"{output}/bert_config.json"'
     if to == "tf":

@@ -1,7 +1,6 @@
 """Recognise a checkpoint's family by the names and shapes of its tensors.
 
-A family that can be converted has a weight map. A family without one is recognised and refused by name, because with
-the wrong map its tensors might fit and mean something else.
+With the wrong family's weight map, tensors might fit and mean something else.
 """
 
 import importlib
@@ -14,8 +13,8 @@ from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.conversion.weight_plan import foreign_layout
 from kexue_hf.errors import ConversionError, InputError
 
-# family: (description, module of its weight map; None: recognised, but not converted)
-FAMILIES: dict[str, tuple[str, str | None]] = {
+# family: (description, module of its weight map)
+FAMILIES: dict[str, tuple[str, str]] = {
     "wobert": ("BERT layout (WoBERT, WoBERT+)", "kexue_hf.models.wobert.weight_map_wobert"),
     "nezha": ("NEZHA, relative positions (WoNEZHA)", "kexue_hf.models.nezha.weight_map_nezha"),
     "roformer": ("RoFormer, rotary positions", "kexue_hf.models.roformer.weight_map_roformer"),
@@ -24,7 +23,7 @@ FAMILIES: dict[str, tuple[str, str | None]] = {
         "a matcher with conditional layer normalization",
         "kexue_hf.models.cln_matcher.weight_map_cln_matcher",
     ),
-    "xiangqi_gpt": ("a Chinese-chess language model", None),
+    "xiangqi_gpt": ("a Chinese-chess language model", "kexue_hf.models.xiangqi_gpt.weight_map_xiangqi_gpt"),
 }
 
 _WORD = ("bert/embeddings/word_embeddings", "Embedding-Token/embeddings:0")
@@ -32,7 +31,16 @@ _LAYERS = ("bert/encoder/layer_0/...", "Transformer-0-MultiHeadSelfAttention")
 _LAYER = re.compile(r"bert/encoder/layer_\d+/|Transformer-\d+-(MultiHeadSelfAttention|FeedForward)")
 _SEGMENT = ("bert/embeddings/token_type_embeddings", "Embedding-Segment/embeddings:0")
 _POSITION = ("bert/embeddings/position_embeddings", "Embedding-Position/embeddings:0")
-_XIANGQI_TOKENS = 20
+# With 20 characters or 91 squares.
+_XIANGQI_TOKENS = (20, 91)
+# (recognised family, requested family)
+_ACCEPTED = (
+    # bert4keras does not read use_relative_position, so a NEZHA's configuration may lack it.
+    ("roformer", "nezha"),
+    # A Chinese-chess model can start from a BERT; any small BERT may have as many tokens as a Chinese-chess model.
+    ("wobert", "xiangqi_gpt"),
+    ("xiangqi_gpt", "wobert"),
+)
 
 
 class OtherFamilyError(ConversionError):
@@ -47,16 +55,11 @@ def load_weight_map(family: str) -> WeightMap:
     """Return the weight map of a family.
 
     Raises:
-        InputError: there is no such family, or it cannot be converted.
+        InputError: there is no such family.
     """
     if family not in FAMILIES:
         raise InputError(f"unknown family {family!r}; choose one of auto, {', '.join(convertible())}")
-    module = FAMILIES[family][1]
-    if module is None:
-        raise InputError(
-            f"family {family} cannot be converted by this version; it converts {', '.join(convertible())}"
-        )
-    return cast(WeightMap, importlib.import_module(module))
+    return cast(WeightMap, importlib.import_module(FAMILIES[family][1]))
 
 
 def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> str:
@@ -70,8 +73,8 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
     Raises:
         ConversionError: the family is unknown.
     """
-    word = next((tensors[name] for name in _WORD if name in tensors), None)
-    if word is None:
+    tokens = number_of_tokens(tensors)
+    if not tokens:
         if any(name.endswith("/.ATTRIBUTES/VARIABLE_VALUE") for name in tensors):
             raise ConversionError(
                 "the checkpoint holds tf.keras objects, whose tensors have no layer names; load it in tf.keras and "
@@ -90,13 +93,19 @@ def recognise(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) ->
     positions = any(name in tensors for name in _POSITION)
     if sum(name.startswith("Embedding-Norm/") for name in tensors) > 2:
         return "cln_matcher"
-    if word.shape[:1] == (_XIANGQI_TOKENS,):
+    if tokens in _XIANGQI_TOKENS:
         return "xiangqi_gpt"
     if positions and segments:
         return "nezha" if config.get("use_relative_position") else "wobert"
     if positions:
         return "tta"
     return "nezha" if config.get("use_relative_position") else "roformer"
+
+
+def number_of_tokens(tensors: Mapping[str, StoredTensor]) -> int:
+    """Return the number of word embeddings of a checkpoint; 0 if it has none."""
+    shape = next((tensors[name].shape for name in _WORD if name in tensors), ())
+    return shape[0] if shape else 0
 
 
 def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> WeightMap:
@@ -108,19 +117,12 @@ def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str
     if family != "auto":
         weight_map = load_weight_map(family)
         found = recognise(tensors, config)
-        # bert4keras does not read use_relative_position, so a NEZHA's configuration may lack it.
-        if found != family and (found, family) != ("roformer", "nezha"):
+        if found != family and (found, family) not in _ACCEPTED:
             raise OtherFamilyError(family, found)
         return weight_map
-    found = recognise(tensors, config)
-    if FAMILIES[found][1] is None:
-        raise ConversionError(
-            f"the checkpoint is a {found} ({FAMILIES[found][0]}), which this version does not convert; "
-            f"it converts {', '.join(convertible())}"
-        )
-    return load_weight_map(found)
+    return load_weight_map(recognise(tensors, config))
 
 
 def convertible() -> list[str]:
     """Return the families that this version converts."""
-    return [family for family, (_, module) in FAMILIES.items() if module]
+    return list(FAMILIES)

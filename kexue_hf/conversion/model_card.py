@@ -17,6 +17,7 @@ _PLAIN = re.compile(r"(?!(y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9
 _PIPELINES = {
     "ForPreTraining": "fill-mask",
     "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
@@ -121,6 +122,8 @@ _UNITS = {
     "words": "Use the tokenizer of this folder: its unit is the word, and a character tokenizer would give the model "
     "ids of other tokens.",
     "characters": "Use the tokenizer of this folder: its unit is the character.",
+    "moves": 'Use the tokenizer of this folder, on games as ICCS moves: `tokenizer("h2e2 h9g7")`. '
+    "`kexue_hf.LegalMoves(tokenizer)` is a logits processor that lets `generate` write legal moves only.",
     "pieces": "Use the tokenizer of this folder: it makes word pieces, with [SOS] before a text and [EOS] after it.",
 }
 

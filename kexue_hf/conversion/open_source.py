@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.derived_weights import add_derived_weights
-from kexue_hf.conversion.families import FAMILIES, choose, convertible, load_weight_map
+from kexue_hf.conversion.families import FAMILIES, choose, convertible, load_weight_map, number_of_tokens
+from kexue_hf.conversion.fixed_vocabulary import fixed_tokens, keep_rows
 from kexue_hf.conversion.formats.pytorch import PyTorchWeights
 from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
 from kexue_hf.conversion.formats.weight_source import WeightSource
@@ -136,16 +137,21 @@ def open_original(
         if task_names is not None and "num_tasks" not in weight_map.CONFIG_READ_OFF:
             raise InputError(f"--task-names: leave it out; {source} is a {weight_map.FAMILY}, which has no tasks")
         settings = read_config(files.config, weight_map, task_names)
-        kept: list[str] | None = None
-        if keep_tokens is not None:
-            kept = kept_vocabulary(keep_tokens, read_tokens(files.vocab, weight_map))
-            settings = replace(settings, fields=settings.fields | {"vocab_size": len(kept)})
-        plan = _plan(weights, weight_map, settings.sizes, head)
+        lines = read_tokens(files.vocab, weight_map)
+        kept = None if keep_tokens is None else kept_vocabulary(keep_tokens, lines)
+        rows: list[int] | None = None
+        if weight_map.FIXED_VOCABULARIES:
+            kept, rows = fixed_tokens(files.vocab, weight_map, number_of_tokens(weights.tensors), lines, kept)
+        own_size = {} if kept is None else {"vocab_size": len(kept)}
+        plan = _plan(weights, weight_map, settings.sizes | (own_size if rows is None else {}), head)
+        if rows is not None:
+            plan, weights = keep_rows(weight_map, plan, weights, rows)
+        settings = replace(settings, fields=settings.fields | own_size)
         if head not in ("auto", "none") and "classifier" not in plan.parts:
             raise InputError(f"--head {head}: {source} has no classifier")
         if kept is None:
             vocabulary = read_vocabulary(files.vocab, settings.fields["vocab_size"], weight_map=weight_map)
-            tokens = read_tokens(files.vocab, weight_map)
+            tokens = lines
         else:
             vocabulary = source_vocabulary(
                 files.vocab, {token: index for index, token in enumerate(kept)}, weight_map=weight_map
@@ -292,7 +298,7 @@ def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:
     config = folder / "config.json"
     kind = raw.get("model_type")
     family = _FAMILY_OF.get(kind, kind) if isinstance(kind, str) else None
-    if family not in FAMILIES or FAMILIES[family][1] is None:
+    if family not in FAMILIES:
         known = sorted({*_FAMILY_OF, *(name for name in convertible() if "words" in load_weight_map(name).TOKENIZERS)})
         raise InputError(f"{config}: model_type is {kind!r:.60}, expected one of {', '.join(known)}")
     if raw.get("position_embedding_type", "absolute") not in (None, "absolute"):

@@ -16,6 +16,7 @@ class WeightMap(Protocol):
     TOKENIZER_FIELDS: dict[str, Any]
     SPECIAL_TOKENS: dict[str, tuple[str, bool]]
     NETWORK_IDS: dict[str, int]
+    FIXED_VOCABULARIES: dict[int, tuple[str, ...]]
     PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]]
     TENSORFLOW: dict[str, tuple[str, bool]]
     KERAS: dict[str, tuple[Slot, ...]]

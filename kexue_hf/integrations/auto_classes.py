@@ -9,7 +9,7 @@ from typing import Any
 from kexue_hf.integrations.hooks import Losses
 
 # Each has models/<model_type>/auto_map_<model_type>.py.
-MODEL_TYPES = ("wobert", "nezha", "tta", "performer_bert", "cln_matcher", "simsiam")
+MODEL_TYPES = ("wobert", "nezha", "tta", "performer_bert", "cln_matcher", "simsiam", "xiangqi_gpt")
 
 # All that the auto maps name, but for AutoConfig and AutoTokenizer.
 AUTO_CLASSES = (

@@ -34,6 +34,7 @@ TINY = {
     "roformer": ("roformer_tf_ckpt", 347, 48431),
     "tta": ("tta_tf_ckpt", 213, 76437),
     "cln_matcher": ("sohu_matcher_keras_h5", 347, 162938),
+    "xiangqi_gpt": ("cchess_lm_keras_h5", 103, 36076),
 }
 
 

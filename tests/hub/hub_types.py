@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import BertTokenizer
 
-from kexue_hf import TtaTokenizer, WoBertTokenizer
+from kexue_hf import TtaTokenizer, WoBertTokenizer, XiangqiTokenizer
 from tests.hub.loading import Texts
 from tests.models.tta.tokenizer_oracle import make_vocabulary
 
@@ -82,5 +82,10 @@ TYPES = {
         word_tokenizer,
         [[WORD_TEXTS]],
         lambda number: {"encoder_config": {"model_type": "wobert"}, "target": "ema"},
+    ),
+    "xiangqi_gpt": HubType(
+        lambda: XiangqiTokenizer(vocab="squares"),
+        [[["h2e2 h9g7", "H2-E2", ""]]],
+        checkpoint=("AutoModelForCausalLM", "cchess_lm_keras_h5"),
     ),
 }

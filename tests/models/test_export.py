@@ -20,7 +20,7 @@ def changes_for(name: str) -> dict[str, Any]:
 
 
 ENCODERS = [name for name in class_names() if name.endswith("Model")]
-POOLED = heads("SequenceClassification", "MultipleChoice")
+POOLED = [name for name in heads("SequenceClassification", "MultipleChoice") if "mean" in type_of(name).pooling[1]]
 CASES = [(name, {}) for name in ENCODERS + heads("CausalLM")]
 CASES += [
     (name, changes)
@@ -30,7 +30,11 @@ CASES += [
 ]
 CASES += [("NezhaModel", {"attn_implementation": "eager"})]
 CASES += [
-    (name, {"num_hidden_layers": 0} | ({type_of(name).pooling[0]: "mean"} if name in POOLED else {}))
+    (
+        name,
+        {"num_hidden_layers": 0}
+        | ({type_of(name).pooling[0]: "mean"} if name in POOLED and "mean" in type_of(name).pooling[1] else {}),
+    )
     for name in heads()
     if "CausalLM" not in name
 ]

@@ -14,6 +14,7 @@ FULL = {
     "PerformerBert": "PerformerBertForMaskedLM",
     "ClnMatcher": "ClnMatcherForSequenceClassification",
     "SimSiam": "SimSiamModel",
+    "XiangqiGpt": "XiangqiGptForCausalLM",
 }
 
 

@@ -72,6 +72,18 @@ def matcher_outputs(model: Any, inputs: Outputs) -> Outputs:
     return found
 
 
+def game_outputs(model: Any, inputs: Outputs) -> Outputs:
+    """Of games, or of a history with each of several moves, which are scored by their four characters."""
+    result = model(**inputs, output_hidden_states=True)
+    probabilities = result.logits.softmax(-1)
+    if "attention_mask" in inputs:
+        states = result.hidden_states
+        found = {"hidden_0": states[0], "hidden_2": states[2], "logits": result.logits}
+        return found | {"next_token_probs": probabilities}
+    moves = inputs["input_ids"][:, -4:, None]
+    return {"move_scores": (probabilities[:, -5:-1].gather(-1, moves) + 1e-8).log().sum((1, 2))}
+
+
 # Mistakes that any encoder can have.
 
 
@@ -167,6 +179,14 @@ def segments_left_out(model: Any) -> None:
     model.bert.embeddings.token_type_embeddings.weight.zero_()
 
 
+def sees_what_follows(model: Any) -> None:
+    model.config.is_decoder = False
+
+
+def bias_left_out(model: Any) -> None:
+    model.cls.predictions.bias.zero_()
+
+
 class Case(NamedTuple):
     auto: str
     outputs: Callable[[Any, Outputs], Outputs]
@@ -202,6 +222,7 @@ CASES = {
             segments_left_out,
         ),
     ),
+    "cchess_lm_keras_h5": Case("AutoModelForCausalLM", game_outputs, 16, (sees_what_follows, bias_left_out)),
 }
 
 

@@ -69,11 +69,11 @@ class TestSeveralLabels:
     ROWS = torch.tensor([[1, 0], [1, 1]])
 
     def test_whole_numbers_need_a_problem_type(self, name: str) -> None:
-        model = tiny_model(name)
+        model = tiny_model(name, num_labels=2)
         ids = torch.full((2, 3), 7)
         with pytest.raises(ValueError, match=r"\[2, 2\], one for each class.*multi_label_classification"):
             model(ids, labels=self.ROWS)
-        expected = tiny_model(name)
+        expected = tiny_model(name, num_labels=2)
         expected.load_state_dict(model.state_dict())
         model.config.problem_type = "multi_label_classification"
         torch.testing.assert_close(

@@ -36,6 +36,7 @@ class TinyType:
         tolerance: the largest difference in float64 between equal ways to compute.
         extra_inputs: inputs of a batch of this number of rows that only this type takes.
         position_ids: whether `forward` takes them.
+        causal: whether every class, not only its language model, looks back only.
     """
 
     full: str
@@ -44,6 +45,7 @@ class TinyType:
     tolerance: float = 1e-11
     extra_inputs: Callable[[Any, int], dict[str, Any]] = lambda config, rows: {}
     position_ids: bool = True
+    causal: bool = False
 
 
 TYPES = {
@@ -75,6 +77,8 @@ TYPES = {
     "simsiam": TinyType(
         "SimSiamModel", {"byol": {"target": "ema"}, "layer_norm": {"norm": "layer"}}, ("pooling", ("mean", "cls"))
     ),
+    # Its classifier reads the last real token.
+    "xiangqi_gpt": TinyType("XiangqiGptForCausalLM", pooling=("", ()), causal=True),
 }
 
 
@@ -91,6 +95,10 @@ def class_names(model_type: str | None = None) -> list[str]:
 
 def type_of(name: str) -> TinyType:
     return TYPES[getattr(kexue_hf, name).config_class.model_type]
+
+
+def is_causal(name: str) -> bool:
+    return type_of(name).causal or "CausalLM" in name
 
 
 def heads(*kinds: str) -> list[str]:

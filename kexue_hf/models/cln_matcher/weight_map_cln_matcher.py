@@ -19,6 +19,7 @@ TOKENIZERS = roformer.TOKENIZERS
 TOKENIZER_FIELDS = bert.TOKENIZER_FIELDS
 SPECIAL_TOKENS = bert.SPECIAL_TOKENS
 NETWORK_IDS = bert.NETWORK_IDS
+FIXED_VOCABULARIES = bert.FIXED_VOCABULARIES
 
 _TASKS = "bert.task_embeddings.weight"
 _POSITIONS = "bert.embeddings.position_embeddings.weight"

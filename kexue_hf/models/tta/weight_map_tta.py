@@ -27,6 +27,7 @@ SPECIAL_TOKENS: dict[str, tuple[str, bool]] = {
 }
 # "dummy" in modeling.py is 4 * input_mask, regardless of the vocabulary.
 NETWORK_IDS: dict[str, int] = {"[MASK]": 4}
+FIXED_VOCABULARIES = bert.FIXED_VOCABULARIES
 
 _PARTS = ("encoder", "mlm", "classifier")
 _SEGMENTS = "bert.embeddings.token_type_embeddings.weight"

@@ -31,6 +31,8 @@ SPECIAL_TOKENS: dict[str, tuple[str, bool]] = {
 }
 # Ids that the original's network hard-codes, by their tokens.
 NETWORK_IDS: dict[str, int] = {}
+# Number of embeddings: their tokens, for families whose vocabularies are known.
+FIXED_VOCABULARIES: dict[int, tuple[str, ...]] = {}
 
 # name in the model: (part of the model, shape in terms of the configuration)
 PARAMETERS: dict[str, tuple[str, tuple[str | int, ...]]] = {

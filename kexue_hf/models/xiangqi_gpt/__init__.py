@@ -1,0 +1,1 @@
+"""A GPT that plays Chinese chess (https://kexue.fm/archives/7877)."""

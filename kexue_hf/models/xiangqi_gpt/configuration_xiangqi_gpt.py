@@ -1,0 +1,61 @@
+"""Configuration of Xiangqi GPT: BERT's, with a causal mask and the vocabulary of games."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig
+
+from .auto_map_xiangqi_gpt import AUTO_MAP
+
+
+@strict
+class XiangqiGptConfig(BertConfig):
+    r"""Configuration of the Xiangqi GPT models; all of [`BertConfig`]'s fields, and:
+
+    Args:
+        vocab_size (`int`, *optional*, defaults to 20):
+            20 for the characters of ICCS moves, 91 for squares: see [`XiangqiTokenizer`].
+        bos_token_id, eos_token_id, pad_token_id (`int`, *optional*, defaults to 0):
+            [PAD] stands before the first move and after the last, as in the original.
+        id2label (`dict[int, str]`, *optional*):
+            The classes of `XiangqiGptForSequenceClassification`. By default the results of a game: 0 is `"1-0"` (Red
+            wins), 1 is `"1/2-1/2"`, 2 is `"0-1"`.
+        vocab_fingerprint (`str`, *optional*):
+            Hash of the vocabulary that the weights belong to. A tokenizer with a different one causes a warning.
+
+    Raises:
+        ValueError: `is_decoder` is off, or `add_cross_attention` is on.
+    """
+
+    model_type = "xiangqi_gpt"
+    _auto_class = "AutoConfig"
+
+    vocab_size: int = 20
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 0
+    # With it, transformers' BERT has a causal mask and a cache.
+    is_decoder: bool = True
+    vocab_fingerprint: str | None = None
+    tokenizer_class: str | None = "XiangqiTokenizer"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.check()
+        own: Any = self
+        if own.id2label is None and kwargs.get("num_labels") is None:
+            own.id2label = dict(RESULTS)
+            own.label2id = own.label2id or {label: index for index, label in RESULTS.items()}
+        # As in WoBERT: with all classes in the file, every Auto class loads the folder without this package.
+        kwargs["auto_map"] = {**AUTO_MAP, **(kwargs.get("auto_map") or {})}
+        super().__post_init__(**kwargs)
+
+    def check(self) -> None:
+        """Raise the errors named above. The models call it again, since `from_pretrained` sets fields afterwards."""
+        if not self.is_decoder:
+            raise ValueError("Xiangqi GPT reads games from left to right: leave is_decoder=True")
+        if self.add_cross_attention:
+            raise ValueError("Xiangqi GPT has no encoder to attend to: leave add_cross_attention=False")
+
+
+RESULTS = {0: "1-0", 1: "1/2-1/2", 2: "0-1"}
+
+__all__ = ["RESULTS", "XiangqiGptConfig"]
