@@ -88,6 +88,7 @@ OVERRIDDEN: dict[str, str] = {
     "trainer_callback.TrainerCallback.on_step_end": "args state control",
     "trainer_callback.TrainerCallback.on_train_begin": "args state control",
     "trainer_callback.TrainerCallback.on_train_end": "args state control",
+    "utils.generic.ModelOutput.__init__": "",
 }
 
 # What our hooks bind, in the modules of transformers.
@@ -102,7 +103,10 @@ BOUND: dict[str, str] = {
 USED: dict[str, str] = {
     **BOUND,
     "configuration_utils.PreTrainedConfig._attn_implementation": "",
+    "dynamic_module_utils.custom_object_save": "obj folder",
+    "dynamic_module_utils.get_class_from_dynamic_module": "class_reference pretrained_model_name_or_path revision token",
     "initialization.copy_": "tensor other",
+    "initialization.uniform_": "tensor a b",
     "masking_utils.create_bidirectional_mask": "config inputs_embeds attention_mask and_mask_function",
     "masking_utils.create_causal_mask": "config inputs_embeds attention_mask block_sequence_ids allow_is_causal_skip",
     "modeling_utils.ALL_ATTENTION_FUNCTIONS.get_interface": "",
