@@ -93,7 +93,7 @@ class _PostImportFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        watched = fullname.startswith(("transformers.", "kexue_hf.models.", "kexue_hf.pipelines."))
+        watched = fullname.startswith(("transformers.", "kexue_hf."))
         if not watched and fullname not in _hooks:
             return None
         try:
