@@ -11,10 +11,10 @@ portraits.
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
 PHI, THETA = 0.6, 0.1
 
@@ -31,6 +31,8 @@ def trajectory(
     phi: float, theta: float, stop_gradient: bool, time: float = 200.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Integrate from a start: times, phi and theta, each [points]."""
+    from scipy.integrate import solve_ivp
+
     found = solve_ivp(
         lambda _, state: velocity(state, stop_gradient), (0, time), (phi, theta), rtol=1e-10, atol=1e-12, max_step=1.0
     )
@@ -67,6 +69,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--picture", type=Path, help=".svg, .png or .pdf to draw; needs matplotlib")
     options = parser.parse_args(arguments)
+    if find_spec("scipy") is None:
+        print("simsiam_dynamics: error: scipy is needed, which is not installed: pip install scipy", file=sys.stderr)
+        sys.exit(2)
     for stopped in (True, False):
         _, phi, theta = trajectory(PHI, THETA, stopped)
         print(f"{'with' if stopped else 'without'} stop-gradient: phi {PHI} -> {phi[-1]:.4f}, ", end="")

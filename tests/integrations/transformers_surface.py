@@ -104,7 +104,7 @@ USED: dict[str, str] = {
     **BOUND,
     "configuration_utils.PreTrainedConfig._attn_implementation": "",
     "dynamic_module_utils.custom_object_save": "obj folder",
-    "dynamic_module_utils.get_class_from_dynamic_module": "class_reference pretrained_model_name_or_path revision token",
+    "dynamic_module_utils.get_class_from_dynamic_module": "class_reference pretrained_model_name_or_path revision",
     "initialization.copy_": "tensor other",
     "initialization.uniform_": "tensor a b",
     "masking_utils.create_bidirectional_mask": "config inputs_embeds attention_mask and_mask_function",
