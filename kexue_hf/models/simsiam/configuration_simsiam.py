@@ -125,7 +125,10 @@ class SimSiamConfig(PreTrainedConfig):
                     f"{twice[0]} is {values[twice[0]]} in encoder_config and {given[twice[0]]} next to it: give one"
                 )
             self.encoder_config = kind(**{**given, **values})
-        elif wrong := [name for name in kwargs if _of_encoder(name, type(self.encoder_config))]:
+        # A configuration read from a file, which has a version, may hold attributes that were set on it later.
+        elif not self.transformers_version and (
+            wrong := [name for name in kwargs if _of_encoder(name, type(self.encoder_config))]
+        ):
             raise ValueError(f"expected {wrong[0]} in encoder_config, got it next to encoder_config: set it there")
         size = getattr(self.encoder_config, "hidden_size", None)
         if size is None:
