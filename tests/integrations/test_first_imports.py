@@ -7,12 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Modules that hooks import too, and that import transformers themselves.
-FIRST = (
-    "kexue_hf.performer.swap",
-    "kexue_hf.performer.attention_modules",
-    "kexue_hf.vocabulary.tokenizer_check",
-    "kexue_hf.models.simsiam.configuration_simsiam",
-)
+FIRST = ("kexue_hf.performer.swap", "kexue_hf.performer.attention_modules")
 # Each import in a fork, because torch takes longest to import and none of this concerns it.
 SCRIPT = """
 import importlib, os, sys, warnings
