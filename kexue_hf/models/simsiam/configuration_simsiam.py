@@ -182,7 +182,8 @@ class SimSiamConfig(PreTrainedConfig):
 
     @vocab_size.setter
     def vocab_size(self, value: int) -> None:
-        self.encoder_config.vocab_size = value  # type: ignore[union-attr]
+        encoder: Any = self.encoder_config
+        encoder.vocab_size = value
 
     @property
     def vocab_fingerprint(self) -> str | None:

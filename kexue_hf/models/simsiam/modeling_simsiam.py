@@ -11,11 +11,11 @@ needed; the predictor and the constant target keep the vectors from collapsing t
   the training only.
 """
 
+import contextlib
 import copy
 import inspect
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -356,7 +356,7 @@ class SimSiamModel(SimSiamPreTrainedModel):
             name: inputs[name][:, 0] for name in ("token_type_ids", "position_ids") if name in inputs
         }
         row |= {"inputs_embeds": mean, "attention_mask": (attended != 0).any(1).long()}
-        with _evaluating(self.encoder):
+        with evaluating(self.encoder):
             states = self._encode(self.encoder, row, kwargs).last_hidden_state
         if self.config.pooling == "cls":
             return states[:, 0]
@@ -454,16 +454,22 @@ def _build_encoder(config: SimSiamConfig) -> Any:
     return model_class_of(config.encoder_config)(config.encoder_config)
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put the module into evaluation mode within the block, and then each part back into its own mode."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
+# Copied from evaluation_mode.evaluating
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode within the block, then restore the mode of each module.
+
+    `model.eval()` followed by `model.train(before)` would set all modules alike. A part that its owner had frozen in
+    evaluation mode would then train with dropout.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        for module, mode in modes:
+            module.training = mode
 
 
 __all__ = ["SimSiamModel", "SimSiamOutput", "SimSiamPreTrainedModel"]

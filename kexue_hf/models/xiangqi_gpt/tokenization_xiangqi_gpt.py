@@ -36,7 +36,7 @@ class XiangqiTokenizer(PythonBackend):
     """
 
     vocab_files_names = {"vocab_file": _FILE_NAME}  # noqa: RUF012 (transformers' own form)
-    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
+    model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012 (transformers' own form)
     padding_side = "left"
     _auto_class = "AutoTokenizer"
 
@@ -96,13 +96,13 @@ class XiangqiTokenizer(PythonBackend):
         while start < len(text):
             move = _MOVE.match(text, start)
             if move is None:
-                found = _WORD.match(text, start)[0]  # type: ignore[index]
+                found = _WORD.match(text, start)[0]  # type: ignore[index]  # it also matches nothing
                 raise ValueError(
                     f"ply {len(squares) // 2 + 1}: expected an ICCS move such as h2e2 (files a to i, ranks 0 to 9), "
                     f"got {found if len(found) <= 12 else found[:12] + '...'!r}"
                 )
             squares += move.groups()
-            start = _BETWEEN.match(text, move.end()).end()  # type: ignore[union-attr]
+            start = _BETWEEN.match(text, move.end()).end()  # type: ignore[union-attr]  # as above
         game = [square.lower() for square in squares]
         return game if self.vocab_name == "squares" else list("".join(game))
 
