@@ -18,19 +18,20 @@ from kexue_hf.xiangqi.games import Game
 from kexue_hf.xiangqi.outcome import BLACK_WINS, RED_WINS
 from kexue_hf.xiangqi.squares import FILES
 
-_MIRRORED = str.maketrans("abcdefghi", "ihgfedcba")
-_FLIPPED = str.maketrans("abcdefghi0123456789", "ihgfedcba9876543210")
+# For str.translate, of whole moves and of single squares, files and ranks.
+MIRRORED = str.maketrans("abcdefghi", "ihgfedcba")
+FLIPPED = str.maketrans("abcdefghi0123456789", "ihgfedcba9876543210")
 _OTHER_RESULT = {RED_WINS: BLACK_WINS, BLACK_WINS: RED_WINS}
 
 
 def mirror_move(iccs: str) -> str:
     """Return a move with left and right exchanged: "h2e2" becomes "b2e2"."""
-    return parse_iccs(iccs).translate(_MIRRORED)
+    return parse_iccs(iccs).translate(MIRRORED)
 
 
 def flip_move(iccs: str) -> str:
     """Return a move as the other side would make it: "h2e2" becomes "b7e7"."""
-    return parse_iccs(iccs).translate(_FLIPPED)
+    return parse_iccs(iccs).translate(FLIPPED)
 
 
 def mirror_fen(fen: str) -> str:

@@ -20,11 +20,15 @@ class XiangqiGptConfig(BertConfig):
         id2label (`dict[int, str]`, *optional*):
             The classes of `XiangqiGptForSequenceClassification`. By default the results of a game: 0 is `"1-0"` (Red
             wins), 1 is `"1/2-1/2"`, 2 is `"0-1"`.
+        value_head (`bool`, *optional*, defaults to `False`):
+            Give `XiangqiGptForCausalLM` the classifier of `XiangqiGptForSequenceClassification` too, at every token.
+        value_loss_weight (`float`, *optional*, defaults to 0.1):
+            Weight of the classifier's loss in the sum of both.
         vocab_fingerprint (`str`, *optional*):
             Hash of the vocabulary that the weights belong to. A tokenizer with a different one causes a warning.
 
     Raises:
-        ValueError: `is_decoder` is off, or `add_cross_attention` is on.
+        ValueError: `is_decoder` is off, `add_cross_attention` is on, or `value_loss_weight` is negative.
     """
 
     model_type = "xiangqi_gpt"
@@ -35,6 +39,8 @@ class XiangqiGptConfig(BertConfig):
     eos_token_id: int | list[int] | None = 0
     # With it, transformers' BERT has a causal mask and a cache.
     is_decoder: bool = True
+    value_head: bool = False
+    value_loss_weight: float = 0.1
     vocab_fingerprint: str | None = None
     tokenizer_class: str | None = "XiangqiTokenizer"
 
@@ -54,6 +60,8 @@ class XiangqiGptConfig(BertConfig):
             raise ValueError("Xiangqi GPT reads games from left to right: leave is_decoder=True")
         if self.add_cross_attention:
             raise ValueError("Xiangqi GPT has no encoder to attend to: leave add_cross_attention=False")
+        if not self.value_loss_weight >= 0:
+            raise ValueError(f"value_loss_weight must be 0 or more, got {self.value_loss_weight}")
 
 
 RESULTS = {0: "1-0", 1: "1/2-1/2", 2: "0-1"}

@@ -13,6 +13,7 @@ also loads there. Differences:
 * An untied output layer keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -158,11 +159,26 @@ def replace_decoder(predictions: Any, decoder: nn.Linear, tied: bool) -> None:
     predictions.decoder, predictions.bias = decoder, bias
 
 
+@dataclass
+class XiangqiGptCausalLMOutput(CausalLMOutputWithPast):
+    """transformers' output, and:
+
+    Attributes:
+        value_logits: scores of the game's result after each token, [batch, length, num_labels]; None without a value
+            head.
+    """
+
+    value_logits: torch.Tensor | None = None
+
+
 class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
     """Xiangqi GPT that continues a game; the output layer is tied to the embeddings.
 
     `logits` [batch, length, vocabulary] score the token after each token; `labels` ids [batch, length] are shifted
     inside. `generate` stops at [PAD]; `kexue_hf.LegalMoves` restricts it to legal moves.
+
+    With `config.value_head` it also has the classifier of `XiangqiGptForSequenceClassification`, applied after every
+    token, and `results` trains it. A saved folder then loads as either class.
     """
 
     _auto_class = "AutoModelForCausalLM"
@@ -172,6 +188,7 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.bert = XiangqiGptModel(config)
         self.cls = BertOnlyMLMHead(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.value_head else None
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -194,8 +211,9 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         num_items_in_batch: torch.Tensor | int | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         cache: Any = None,
+        results: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> CausalLMOutputWithPast:
+    ) -> XiangqiGptCausalLMOutput:
         """Return the scores of the token after each token; other arguments and errors as in `XiangqiGptModel`.
 
         Args:
@@ -204,6 +222,8 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
             num_items_in_batch: labels (not -100) in the whole accumulated batch; the loss is then their sum divided by
                 this number.
             logits_to_keep: score only this many last tokens (0: all), or those at these indices (1-D).
+            results: class of each game's result, [batch], -100 if it is unknown. At every token with a label,
+                `config.value_loss_weight` times the value head's loss is added. It needs `labels`.
             shift_labels (in `kwargs`, since `Trainer` requires every named label): instead of `labels`, the id to
                 predict at each of the `logits`.
         """
@@ -214,6 +234,8 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
                 "labels belong to all tokens, but logits_to_keep drops some: give shift_labels instead, the ids to "
                 "predict at the kept tokens"
             )
+        if results is not None and (labels is None or self.classifier is None):
+            raise ValueError("results train the value head: set config.value_head=True, and give labels too")
         outputs = self.bert(
             input_ids,
             attention_mask,
@@ -231,14 +253,21 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         elif logits_to_keep:
             states = states[:, -logits_to_keep:]
         logits = self.cls(states)
+        value_logits = None if self.classifier is None else self.classifier(states)
         loss = None
         if shift_labels is not None:
             loss = cross_entropy(logits, shift_labels, num_items_in_batch)
         elif labels is not None:
             loss = cross_entropy(logits[:, :-1], labels[:, 1:], num_items_in_batch)
-        return CausalLMOutputWithPast(
+        if results is not None and labels is not None and value_logits is not None and loss is not None:
+            classes = torch.where(labels[:, 1:] == -100, -100, results.to(labels.device)[:, None])
+            value_loss = cross_entropy(value_logits[:, :-1], classes, num_items_in_batch)
+            # The mean over no known result is NaN.
+            loss = loss + self.config.value_loss_weight * value_loss.nan_to_num(0.0)
+        return XiangqiGptCausalLMOutput(
             loss=loss,
             logits=logits,
+            value_logits=value_logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             **{CACHE: getattr(outputs, CACHE)},
