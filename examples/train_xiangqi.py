@@ -219,6 +219,7 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             tokenizer,
             mirror=options.mirror,
             flip=options.flip,
+            results=model.config.value_head,
             winner_only=options.winner_only,
             seed=arguments.seed,
         ),

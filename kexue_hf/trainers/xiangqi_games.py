@@ -42,6 +42,7 @@ class GamesCollator:
         tokenizer: a XiangqiTokenizer.
         mirror: fraction of the games with left and right exchanged.
         flip: fraction of the games with the colours exchanged: Black then begins, and the result changes sides.
+        results: return `results`, for a model with a value head.
         winner_only: only the moves of the winner are labels; both sides' in a draw, and none if the result is unknown.
         seed: seed of the choice.
 
@@ -50,12 +51,20 @@ class GamesCollator:
     """
 
     def __init__(
-        self, tokenizer: Any, *, mirror: float = 0.5, flip: float = 0.0, winner_only: bool = False, seed: int = 0
+        self,
+        tokenizer: Any,
+        *,
+        mirror: float = 0.5,
+        flip: float = 0.0,
+        results: bool = True,
+        winner_only: bool = False,
+        seed: int = 0,
     ) -> None:
         for name, share in (("mirror", mirror), ("flip", flip)):
             if not 0 <= share <= 1:
                 raise InputError(f"{name} must be from 0 to 1, got {share}")
         self.mirror, self.flip, self.winner_only, self.seed = mirror, flip, winner_only, seed
+        self.results = results
         self.pad_token_id: int = tokenizer.pad_token_id
         self.ids_per_move: int = tokenizer.ids_per_move
         tokens = tokenizer.convert_ids_to_tokens(range(tokenizer.vocab_size))
@@ -66,7 +75,7 @@ class GamesCollator:
         )
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `attention_mask` and `labels` [batch, length] and `results` [batch], all int64."""
+        """Return `input_ids`, `attention_mask` and `labels` [batch, length] and `results` [batch] (0, 1, 2 or -100), all int64."""
         longest = max(len(feature["input_ids"]) for feature in features)
         ids = np.full((len(features), longest), self.pad_token_id, dtype=np.int64)
         labels, mask = np.full_like(ids, _IGNORED), np.zeros_like(ids)
@@ -85,7 +94,9 @@ class GamesCollator:
                 result = 2 - result if result >= 0 else result
             ids[row, : len(game)], mask[row, : len(game)], results[row] = game, 1, result
             labels[row, : len(game)] = np.where(is_label, game, _IGNORED)
-        arrays = {"input_ids": ids, "attention_mask": mask, "labels": labels, "results": results}
+        arrays = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        if self.results:
+            arrays["results"] = results
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _is_label(self, length: int, result: int) -> np.ndarray:

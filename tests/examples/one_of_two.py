@@ -2,7 +2,7 @@
 
 import json
 
-from examples import finetune_matcher, pretrain_mlm, pretrain_tta, train_sentence_vectors
+from examples import finetune_matcher, pretrain_mlm, pretrain_tta, train_sentence_vectors, train_xiangqi
 from kexue_hf.trainers.training_script import leave_process_group
 from tests import fsdp_on_cpus
 
@@ -11,6 +11,7 @@ SCRIPTS = {
     "pretrain_mlm": pretrain_mlm,
     "pretrain_tta": pretrain_tta,
     "train_sentence_vectors": train_sentence_vectors,
+    "train_xiangqi": train_xiangqi,
 }
 
 

@@ -215,3 +215,44 @@ def test_a_copy_without_the_package_plays_the_same_moves(tmp_path: Path) -> None
     ids = model.generate(**tokenizer(GAMES, padding=True, return_tensors="pt"), max_new_tokens=8, min_new_tokens=8)
     found = json.loads((tmp_path / "played.json").read_text())
     assert found == ["transformers_modules", tokenizer.batch_decode(ids)]
+
+
+class TestValueHead:
+    def test_it_is_the_classifier_at_every_token(self, tmp_path: Path) -> None:
+        model, tokenizer = model_for(value_head=True)
+        model.save_pretrained(tmp_path)
+        value = XiangqiGptForSequenceClassification.from_pretrained(tmp_path)
+        batch = tokenizer("h2e2h9g7", return_tensors="pt")
+        logits = model(**batch).value_logits
+        assert logits.shape == (1, 9, 3)
+        for length in (1, 5, 9):
+            torch.testing.assert_close(logits[:, length - 1], value(batch["input_ids"][:, :length]).logits)
+        assert model(**batch, logits_to_keep=1).value_logits.shape == (1, 1, 3)
+        assert model_for()[0](**batch).value_logits is None
+
+    def test_its_loss_is_a_mean_over_the_labels_of_known_games(self) -> None:
+        model, tokenizer = model_for(value_head=True, value_loss_weight=0.5)
+        batch = tokenizer(["h2e2", "b2e2"], return_tensors="pt")
+        labels = batch["input_ids"].clone()
+        labels[1, 3:] = -100
+        outputs = model(**batch, labels=labels, results=torch.tensor([2, -100]))
+        policy = model(**batch, labels=labels).loss
+        own = torch.nn.functional.cross_entropy(outputs.value_logits[0, :4], torch.full((4,), 2))
+        torch.testing.assert_close(outputs.loss, policy + 0.5 * own)
+        # Under accumulation both are divided by the number of labels of the whole batch.
+        counted = model(**batch, labels=labels, results=torch.tensor([2, -100]), num_items_in_batch=12).loss
+        torch.testing.assert_close(counted, policy * 6 / 12 + 0.5 * own * 4 / 12)
+        assert model(**batch, labels=labels, results=torch.tensor([-100, -100])).loss == policy
+
+    @pytest.mark.parametrize(
+        ("changes", "given"), [({}, {"labels"}), ({"value_head": True}, set())], ids=["no head", "no labels"]
+    )
+    def test_results_that_would_have_no_effect_are_refused(self, changes: dict[str, Any], given: set[str]) -> None:
+        model, tokenizer = model_for(**changes)
+        ids = tokenizer("h2e2", return_tensors="pt")["input_ids"]
+        with pytest.raises(ValueError, match=r"set config.value_head=True, and give labels too"):
+            model(ids, results=torch.tensor([0]), **dict.fromkeys(given, ids))
+
+    def test_a_negative_weight_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="value_loss_weight must be 0 or more, got -1"):
+            XiangqiGptConfig(value_loss_weight=-1.0)
