@@ -82,10 +82,11 @@ def serve_page(
         from kexue_hf.play.web import server
         from kexue_hf.play.web.application import build_application
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("starlette", "uvicorn", "anyio"):
+        package = (error.name or "").split(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
         raise InputError(
-            f'--web needs the package {error.name}, which is not installed: pip install "kexue-hf[web]"'
+            f'--web needs the package {package}, which is not installed: pip install "kexue-hf[web]"'
         ) from None
     host, port = host or _DEFAULT_HOST, _DEFAULT_PORT if port is None else port
     with server.bind(host, port) as listener:

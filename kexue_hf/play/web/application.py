@@ -46,7 +46,7 @@ _LONGEST_FEN = 200
 def build_application(
     player: Player, *, name: str, host: str = "127.0.0.1", store: GameStore | None = None
 ) -> Starlette:
-    """Return the application.
+    """Return the application. Its `state.stop_thinking` ends all searches.
 
     Args:
         name: the model's name, for the page.
@@ -70,12 +70,14 @@ def build_application(
         Route(f"{game}/undo", requests.undo, methods=["POST"]),
         Route(f"{game}/strength", requests.strength, methods=["POST"]),
     ]
-    return Starlette(
+    application = Starlette(
         routes=routes,
         middleware=[Middleware(RequestChecks, host=host)],
         exception_handlers={RequestError: requests.refusal, HTTPException: requests.http_error},
         lifespan=requests.lifespan,
     )
+    application.state.stop_thinking = requests.stop_thinking
+    return application
 
 
 class _Requests:
@@ -88,8 +90,11 @@ class _Requests:
         try:
             yield
         finally:
-            self._store.stop_thinking()
+            self.stop_thinking()
             self._thinker.close()
+
+    def stop_thinking(self) -> None:
+        self._store.stop_thinking()
 
     async def settings(self, request: Request) -> Response:
         return _json({"model": self._name, "strengths": list(STRENGTHS), "default_strength": DEFAULT_STRENGTH})

@@ -7,14 +7,15 @@ import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from kexue_hf.errors import InputError
 
-# Searches that are still running when the server ends get as many seconds to stop.
-_GRACE_SECONDS = 2
+# Requests that are still running when the server ends get as many seconds.
+_GRACE_SECONDS = 10
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -58,34 +59,50 @@ def address_of(listener: socket.socket, host: str) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}/"
 
 
-def make_server(application: ASGIApp) -> uvicorn.Server:
-    """Return a server for `run(sockets=[...])`, which prints warnings and errors only."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            application,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+class Server(uvicorn.Server):
+    """A server for `run(sockets=[...])`, which prints warnings and errors only.
+
+    When it ends, the searches end first, because their requests would keep it waiting.
+    """
+
+    def __init__(self, application: Starlette) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
         )
-    )
+        self._stop_thinking: Callable[[], None] = application.state.stop_thinking
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop_thinking()
+        await super().shutdown(sockets)
 
 
-def run(application: ASGIApp, listener: socket.socket) -> None:
+def run(application: Starlette, listener: socket.socket) -> None:
     """Serve until Ctrl-C, and close the socket."""
     with listener, contextlib.suppress(KeyboardInterrupt):
-        make_server(application).run(sockets=[listener])
+        Server(application).run(sockets=[listener])
 
 
-def open_browser(url: str) -> None:
-    """Open a page, without waiting for the browser and without an error if there is none."""
+def open_browser(url: str) -> threading.Thread | None:
+    """Open a page without waiting for the browser, and without an error if there is none.
+
+    Returns:
+        The thread that opens it, or None where there is no screen.
+    """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         # A browser for the terminal would take the terminal, and could not show the page.
-        return
+        return None
 
     def open_quietly() -> None:
         with contextlib.suppress(webbrowser.Error, OSError):
             webbrowser.open(url)
 
-    threading.Thread(target=open_quietly, daemon=True).start()
+    thread = threading.Thread(target=open_quietly, daemon=True)
+    thread.start()
+    return thread

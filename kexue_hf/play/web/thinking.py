@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from kexue_hf.errors import quoted
 from kexue_hf.play.web.game import Thought, WebGame
 from kexue_hf.play.web.player_protocol import Choice, Player
 from kexue_hf.play.web.request_errors import RequestError
@@ -67,7 +68,11 @@ class Thinker:
                 thought.stop.set()
             choice = await _answer(future)
             game.check_revision(revision)
-            return None if thought.stop.is_set() else choice
+            if choice is None or thought.stop.is_set():
+                return None
+            if not board.is_legal(choice.move):
+                raise RequestError(500, "model", f"the model chose {quoted(choice.move)}, which is not legal")
+            return choice
         finally:
             thought.stop.set()
             watcher.cancel()
