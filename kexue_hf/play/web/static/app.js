@@ -12,7 +12,7 @@ const page = { settings: null, analysis: null, hint: null, announced: "", closed
 
 const board = new Board(find("board"), { onMove: (move) => session.move(move), describe: describeSquare });
 const session = new Session({ onState, onAnalysis, onHint, onBusy, onError });
-const dialog = new NewGameDialog((fields) => session.begin(fields));
+const dialog = new NewGameDialog({ onStart: (fields) => session.begin(fields), onStarted: () => board.focus() });
 
 function describeSquare(square, isReachable) {
   const letter = session.state?.pieces[square];

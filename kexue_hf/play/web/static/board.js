@@ -64,7 +64,7 @@ export class Board {
 
   /** Put the keyboard on the board. */
   focus() {
-    this.cells.get(this.cursor).focus();
+    this.cells.get(this.cursor).focus({ preventScroll: true });
   }
 
   #draw(under = null) {

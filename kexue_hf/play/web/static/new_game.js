@@ -10,11 +10,11 @@ export function fillStrengths(select, strengths, chosen) {
 }
 
 export class NewGameDialog {
-  /** onStart: an async function of the fields of a new game; what it throws is shown. */
-  constructor(onStart) {
+  /** onStart: an async function of the fields of a new game; what it throws is shown. onStarted: called after it. */
+  constructor({ onStart, onStarted }) {
     this.dialog = find("new-game");
     this.error = find("new-error");
-    this.onStart = onStart;
+    Object.assign(this, { onStart, onStarted });
     find("new-cancel").addEventListener("click", () => this.dialog.close());
     find("new-start").addEventListener("click", () => this.#start());
     this.dialog.addEventListener("keydown", (event) => {
@@ -37,6 +37,7 @@ export class NewGameDialog {
     try {
       await this.onStart({ side, strength: find("new-strength").value, ...(fen && { fen }) });
       this.dialog.close();
+      this.onStarted();
     } catch (error) {
       this.error.textContent = error.message;
       this.error.hidden = false;

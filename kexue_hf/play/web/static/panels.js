@@ -60,7 +60,7 @@ export function showMoves(body, state) {
   const cells = state.moves.map(({ iccs, chinese }, index) => {
     const cell = element("td", index === state.moves.length - 1 ? "last" : "", chinese);
     cell.lang = "zh";
-    if (!isChinese()) cell.append(element("small", "", `${iccs.slice(0, 2)}-${iccs.slice(2)}`));
+    if (!isChinese()) cell.append(" ", element("small", "", `${iccs.slice(0, 2)}-${iccs.slice(2)}`));
     return cell;
   });
   if (state.first.turn === "b" && cells.length) cells.unshift(element("td", "", "…"));
