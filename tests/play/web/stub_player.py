@@ -31,12 +31,13 @@ class StubPlayer:
 
     Attributes:
         answers: the moves to prefer.
-        hold: while it is not set, `choose` waits for it or for `stop`.
+        hold: while it is not set, `choose` waits for it or for `stop`, and `evaluate` for it.
         started: set when `choose` begins to wait.
         stopped: set when it was stopped.
         forced: returned whatever the position.
         fault: raised by all methods, if it is not None.
         calls: the limits of each call of `choose`.
+        boards: the boards that it got.
     """
 
     answers: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class StubPlayer:
     fault: Exception | None = None
     forced: str | None = None
     calls: list[tuple[int | None, float | None]] = field(default_factory=list)
+    boards: list[Board] = field(default_factory=list)
 
     def move_probabilities(self, board: Board) -> dict[str, float]:
         if self.fault is not None:
@@ -57,6 +59,9 @@ class StubPlayer:
     def evaluate(self, board: Board) -> tuple[float, float, float]:
         if self.fault is not None:
             raise self.fault
+        if self.hold is not None:
+            self.started.set()
+            self.hold.wait(20)
         red = 0.3 + 0.3 * int(_digest(board, "")[:4], 16) / 0xFFFF
         return red, 0.25, 0.75 - red
 
@@ -69,6 +74,7 @@ class StubPlayer:
         stop: threading.Event | None = None,
     ) -> StubChoice:
         self.calls.append((nodes, seconds))
+        self.boards.append(board)
         probabilities = self.move_probabilities(board)
         self.started.set()
         while self.hold is not None and not self.hold.wait(0.01):

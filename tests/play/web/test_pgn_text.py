@@ -41,6 +41,7 @@ def test_the_number_of_a_first_move_of_black() -> None:
 
 @pytest.mark.parametrize("name", ['a "b"', "back\\slash", "two\nlines", "\x00"])
 def test_names_cannot_break_the_header(name: str, tmp_path: Path) -> None:
+    assert '[Black "a \\"b\\""]' in text_of(Board(), 'a "b"')
     (tmp_path / "game.pgn").write_text(text_of(played(["h2e2"]), name), "utf-8")
     (game,) = read_games(tmp_path / "game.pgn")
     assert game.tags["Black"] == name.replace("\n", " ").replace("\x00", " ") and game.moves == ("h2e2",)

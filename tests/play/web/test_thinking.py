@@ -105,6 +105,8 @@ def test_undo_ends_a_search_and_drops_its_move(player: StubPlayer) -> None:
         answer = await thinking
         assert (answer.status, answer.code) == (409, "stale") and player.stopped.is_set()
         assert answer.json()["state"]["moves"] == []
+        # The search had a board of its own.
+        assert player.boards[0].moves == ["h2e2"]
 
     client.run(work())
 
@@ -140,6 +142,21 @@ def test_a_cancelled_request_stops_its_search(player: StubPlayer) -> None:
         held(player).set()
         answer = await client.request("POST", path_of(state, "reply"), {"revision": 0})
         assert len(answer.json()["moves"]) == 1
+
+    client.run(work())
+
+
+def test_an_analysis_is_computed_for_all_who_wait_even_if_the_first_goes(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client)
+
+    async def work() -> None:
+        first, second = (asyncio.ensure_future(client.request("GET", path_of(state, "analysis"))) for _ in range(2))
+        await until(player.started)
+        first.cancel()
+        await asyncio.sleep(0)
+        held(player).set()
+        assert (await second).status == 200 and first.cancelled()
 
     client.run(work())
 
