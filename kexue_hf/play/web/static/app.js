@@ -44,13 +44,17 @@ function showState() {
       kind: note === "thinking" ? "busy" : note === "check" ? "alarm" : "" });
   });
   showMoves(find("moves"), state);
-  find("moves-scroll").scrollTop = find("moves-scroll").scrollHeight;
+  scrollToLastMove();
   find("undo").disabled = !state.can_undo;
   find("hint").disabled = !session.isPersonsTurn;
   find("save").href = api.pgnAddress(state.id);
   fillStrengths(find("strength"), page.settings.strengths, state.strength);
   showBanner(state);
   showThoughts();
+}
+
+function scrollToLastMove() {
+  find("moves-scroll").scrollTop = find("moves-scroll").scrollHeight;
 }
 
 function showBanner(state) {
@@ -159,6 +163,8 @@ find("language").addEventListener("click", () => {
   switchLanguage();
   writeAll();
 });
+// The list of moves gets what room the panels above it leave.
+new ResizeObserver(scrollToLastMove).observe(find("moves-scroll"));
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") session.refresh();
 });
