@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,7 +56,7 @@ def play_command(
         loaded: Player = player.XiangqiPlayer.from_pretrained(model, device=device)
         return loaded
 
-    serve_page(load_player, model or "kexue-hf", host, port, no_open)
+    serve_page(load_player, model, host, port, no_open)
 
 
 def check_web_options(web: bool, host: str | None, port: int | None, no_open: bool) -> None:
@@ -67,13 +68,13 @@ def check_web_options(web: bool, host: str | None, port: int | None, no_open: bo
 
 
 def serve_page(
-    load_player: "Callable[[], Player]", name: str, host: str | None, port: int | None, no_open: bool
+    load_player: "Callable[[], Player]", model: str | None, host: str | None, port: int | None, no_open: bool
 ) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
         load_player: called once the port is open, because loading takes seconds.
-        name: the model's name, for the page.
+        model: what the user calls the model: a folder, a name on the Hub, or None for the packaged one.
 
     Raises:
         InputError: Starlette or uvicorn is missing, or the port cannot be opened.
@@ -92,9 +93,17 @@ def serve_page(
     with server.bind(host, port) as listener:
         url = server.address_of(listener, host)
         typer.echo("loading the model ...", err=True)
-        application = build_application(load_player(), name=name, host=host)
+        application = build_application(load_player(), name=_shown_name(model), host=host)
         typer.echo(f"{url}  (Ctrl-C ends)")
         if not no_open:
             server.open_browser(url)
         server.run(application, listener)
     typer.echo("stopped", err=True)
+
+
+def _shown_name(model: str | None) -> str:
+    """Return the name on the page: of a folder the last part."""
+    if model is None:
+        return "kexue-hf"
+    folder = Path(model)
+    return folder.resolve().name if folder.is_dir() else model

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,23 @@ def test_the_port_is_opened_before_the_model_is_loaded() -> None:
 
     with server.bind("127.0.0.1", 0) as taken, pytest.raises(InputError, match="is taken by another program"):
         play_web.serve_page(load, "model", "127.0.0.1", taken.getsockname()[1], True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [(None, "kexue-hf"), ("owner/name", "owner/name"), ("saved/model", "model"), (".", "cwd")]
+)
+def test_the_page_shows_a_short_name(
+    model: str | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    (tmp_path / "cwd" / "saved" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr(server, "run", lambda application, listener: None)
+    monkeypatch.setattr(
+        "kexue_hf.play.web.application.build_application", lambda player, name, host: names.append(name)
+    )
+    play_web.serve_page(lambda: None, model, None, 0, True)  # type: ignore[arg-type, return-value]
+    assert names == [name]
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])

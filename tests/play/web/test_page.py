@@ -180,6 +180,7 @@ def test_bars_arrows_and_a_hint(site: Site) -> None:
     page.locator("#hint").click()
     page.locator(".arrow.hint").wait_for()
     assert page.locator("#candidates-title").inner_text().startswith("Hint: 200 nodes")
+    assert page.locator("#candidates .bar.best").count() == 1
     assert "Hint:" in page.locator("#announcer").inner_text()
     assert page.locator("#evaluation").get_attribute("aria-label").startswith("Red wins ")
     page.locator("#show-candidates").uncheck()

@@ -103,7 +103,7 @@ PROGRAM = """
 import threading
 from kexue_hf.cli import play_web
 from tests.play.web.stub_player import StubPlayer
-play_web.serve_page(lambda: StubPlayer(hold=threading.Event()), "stub", None, 0, True)
+play_web.serve_page(lambda: StubPlayer(hold=threading.Event()), None, None, 0, True)
 """
 
 
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_the_server_with_code_0(is_thinking: bool) -> None:
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         address = process.stdout.readline().split()[0]
-        assert ask(address, "GET", "/api/settings")[1]["model"] == "stub"
+        assert ask(address, "GET", "/api/settings")[1]["model"] == "kexue-hf"
         thinking, answers = [], []
         if is_thinking:
             _, state = ask(address, "POST", "/api/games", {"side": "b", "strength": "policy"})

@@ -75,7 +75,7 @@ function showThoughts() {
   find("candidates-title").textContent = hint
     ? hint.nodes > 1 ? text("hint_title")(hint.nodes, hint.seconds.toFixed(1)) : text("hint_policy")
     : text(isShown ? "candidates_now" : "candidates_hidden");
-  if (candidates?.length) showCandidates(find("candidates"), candidates, pointAt);
+  if (candidates?.length) showCandidates(find("candidates"), candidates, hint?.move ?? null, pointAt);
   else if (!find("candidates").childElementCount || session.state?.outcome) {
     showRemark(find("candidates"), session.state?.outcome ? "—" : text("no_candidates"));
   }

@@ -27,15 +27,16 @@ export function showEvaluation(bar, shares) {
 /**
  * List candidates with bars.
  * candidates: of an analysis or of a hint, whose order is that of the search.
+ * best: the move to mark, or null.
  * onPoint: called with a move while it is pointed at or focused, then with null.
  */
-export function showCandidates(list, candidates, onPoint) {
+export function showCandidates(list, candidates, best, onPoint) {
   const most = Math.max(...candidates.map(({ probability }) => probability), 1e-9);
   const rows = candidates.map((candidate) => {
     const share = candidate.probability;
     const name = element("span", "name", candidate.chinese);
     name.lang = "zh";
-    const bar = element("div", "bar");
+    const bar = element("div", candidate.move === best ? "bar best" : "bar");
     bar.style.width = `${(100 * share) / most}%`;
     const button = element("button", "", name, element("div", "track", bar), element("span", "share", percent(share)));
     button.type = "button";
