@@ -105,7 +105,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_nothing_inline(path: Path) ->
     text = path.read_text("utf-8")
     assert set(re.findall(r"https?://[^\s\"'<>]+", text)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"@import|url\((?!#)|<style|<script(?![^>]+src=)|\son\w+=|\sstyle=|innerHTML|eval\(", text)
-    assert len(text.splitlines()) <= 400
+    assert len(text.splitlines()) <= 250
 
 
 def test_imports_and_links_name_files_that_are_there() -> None:
