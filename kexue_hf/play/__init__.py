@@ -1,0 +1,1 @@
+"""Play xiangqi against a model."""

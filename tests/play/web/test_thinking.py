@@ -1,0 +1,219 @@
+"""Searches that take their time: other requests meanwhile, clients that go away, many games at once."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.play.web.asgi_client import Answer, Client, begin, client_of, path_of
+from tests.play.web.stub_player import StubPlayer
+
+
+@pytest.fixture
+def player() -> Iterator[StubPlayer]:
+    """A player that thinks until `hold` is set."""
+    player = StubPlayer(hold=threading.Event())
+    yield player
+    assert player.hold is not None
+    player.hold.set()
+
+
+async def until(event: threading.Event) -> None:
+    while not event.is_set():
+        await asyncio.sleep(0.005)
+
+
+def held(player: StubPlayer) -> threading.Event:
+    assert player.hold is not None
+    return player.hold
+
+
+def asking(client: Client, path: str, revision: int = 0, leave: asyncio.Event | None = None) -> "asyncio.Task[Answer]":
+    return asyncio.ensure_future(client.request("POST", path, {"revision": revision}, disconnect=leave))
+
+
+def test_the_server_answers_while_the_model_thinks(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client, "b")
+
+    async def work() -> None:
+        thinking = asking(client, path_of(state, "reply"))
+        await until(player.started)
+        seen = (await client.request("GET", path_of(state))).json()
+        assert seen["thinking"] and seen["moves"] == []
+        again = await client.request("POST", path_of(state, "reply"), {"revision": 0})
+        assert (again.status, again.code) == (409, "thinking")
+        assert not thinking.done()
+        held(player).set()
+        assert len((await thinking).json()["moves"]) == 1
+        assert not (await client.request("GET", path_of(state))).json()["thinking"]
+
+    client.run(work())
+
+
+def test_a_client_that_goes_away_stops_the_search(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client, "b")
+
+    async def work() -> None:
+        leave = asyncio.Event()
+        thinking = asking(client, path_of(state, "reply"), leave=leave)
+        await until(player.started)
+        leave.set()
+        await thinking
+        assert player.stopped.is_set()
+        seen = (await client.request("GET", path_of(state))).json()
+        assert seen == state
+        held(player).set()
+        answer = await client.request("POST", path_of(state, "reply"), {"revision": 0})
+        assert len(answer.json()["moves"]) == 1
+
+    client.run(work())
+
+
+def test_a_page_that_is_loaded_again_waits_for_the_stopped_search(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client, "b")
+
+    async def work() -> None:
+        leave = asyncio.Event()
+        thinking = asking(client, path_of(state, "reply"), leave=leave)
+        await until(player.started)
+        leave.set()
+        await asyncio.sleep(0)
+        again = asking(client, path_of(state, "reply"))
+        held(player).set()
+        await thinking
+        answer = await again
+        # The second search may have come before the server noticed that the first client had gone.
+        assert answer.status == 200 or answer.code == "thinking"
+
+    client.run(work())
+
+
+def test_undo_ends_a_search_and_drops_its_move(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client)
+
+    async def work() -> None:
+        moved = (await client.request("POST", path_of(state, "move"), {"move": "h2e2", "revision": 0})).json()
+        thinking = asking(client, path_of(state, "reply"), moved["revision"])
+        await until(player.started)
+        undone = (await client.request("POST", path_of(state, "undo"), {"revision": moved["revision"]})).json()
+        assert undone["moves"] == [] and not undone["thinking"]
+        answer = await thinking
+        assert (answer.status, answer.code) == (409, "stale") and player.stopped.is_set()
+        assert answer.json()["state"]["moves"] == []
+        # The search had a board of its own.
+        assert player.boards[0].moves == ["h2e2"]
+
+    client.run(work())
+
+
+def test_a_move_ends_a_hint(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client)
+
+    async def work() -> None:
+        hint = asking(client, path_of(state, "hint"))
+        await until(player.started)
+        moved = (await client.request("POST", path_of(state, "move"), {"move": "h2e2", "revision": 0})).json()
+        assert len(moved["moves"]) == 1
+        assert (await hint).code == "stale"
+        held(player).set()
+        answer = await client.request("POST", path_of(state, "reply"), {"revision": moved["revision"]})
+        assert len(answer.json()["moves"]) == 2
+
+    client.run(work())
+
+
+def test_a_cancelled_request_stops_its_search(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client, "b")
+
+    async def work() -> None:
+        thinking = asking(client, path_of(state, "reply"))
+        await until(player.started)
+        thinking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await thinking
+        await until(player.stopped)
+        held(player).set()
+        answer = await client.request("POST", path_of(state, "reply"), {"revision": 0})
+        assert len(answer.json()["moves"]) == 1
+
+    client.run(work())
+
+
+def test_an_analysis_is_computed_for_all_who_wait_even_if_the_first_goes(player: StubPlayer) -> None:
+    client = client_of(player)
+    state = begin(client)
+
+    async def work() -> None:
+        first, second = (asyncio.ensure_future(client.request("GET", path_of(state, "analysis"))) for _ in range(2))
+        await until(player.started)
+        first.cancel()
+        await asyncio.sleep(0)
+        held(player).set()
+        assert (await second).status == 200 and first.cancelled()
+
+    client.run(work())
+
+
+def test_fifty_games_at_once() -> None:
+    client = client_of()
+    states = [begin(client, "b" if number % 2 else "w") for number in range(50)]
+
+    async def play(index: int) -> int:
+        state = states[index]
+        for _ in range(6):
+            if state["turn"] == state["side"]:
+                origin, targets = next(iter(state["targets"].items()))
+                fields = {"move": origin + targets[0], "revision": state["revision"]}
+                answer = await client.request("POST", path_of(state, "move"), fields)
+            else:
+                answer = await client.request("POST", path_of(state, "reply"), {"revision": state["revision"]})
+            assert answer.status == 200, answer.body
+            state = answer.json()
+        return len(state["moves"])
+
+    async def work() -> list[int]:
+        return await asyncio.gather(*map(play, range(50)))
+
+    assert client.run(work()) == [6] * 50
+
+
+def test_waiting_games_are_thought_about_in_turn(player: StubPlayer) -> None:
+    client = client_of(player)
+    states = [begin(client, "b") for _ in range(50)]
+
+    async def work() -> list[int]:
+        tasks = [asking(client, path_of(state, "reply")) for state in states]
+        await until(player.started)
+        extra = await client.request("POST", "/api/games", {"side": "w", "strength": "policy"})
+        assert extra.status == 201 and not any(task.done() for task in tasks)
+        held(player).set()
+        return [(await task).status for task in tasks]
+
+    assert client.run(work()) == [200] * 50
+
+
+def test_a_client_that_goes_away_before_its_turn_costs_no_search(player: StubPlayer) -> None:
+    client = client_of(player)
+    states = [begin(client, "b") for _ in range(20)]
+
+    async def work() -> None:
+        leave = asyncio.Event()
+        stay = [asking(client, path_of(state, "reply")) for state in states[:10]]
+        gone = [asking(client, path_of(state, "reply"), leave=leave) for state in states[10:]]
+        await until(player.started)
+        leave.set()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        held(player).set()
+        assert [(await task).status for task in stay] == [200] * 10
+        await asyncio.gather(*gone)
+        assert len(player.calls) == 10
+
+    client.run(work())
