@@ -42,10 +42,10 @@ COMMON = [
     "--use_cpu", "--report_to=none", "--disable_tqdm=True", "--logging_strategy=no", "--save_strategy=no",
     "--text_column", "text", "--max_length=48", "--train_sampling_strategy=group_by_length",
 ]  # fmt: skip
-STEPS = 150
+STEPS = 300
 ABLATION = [
-    "--batch_size=32", f"--max_steps={STEPS}", "--learning_rate=3e-4", "--warmup_steps=0.1", "--dropout=0.1",
-    "--deletion=0.2", "--collapse_steps=15",
+    "--batch_size=32", f"--max_steps={STEPS}", "--learning_rate=5e-4", "--warmup_steps=0.1", "--dropout=0.1",
+    "--deletion=0.2", "--collapse_steps=30",
 ]  # fmt: skip
 CURVES = ("spread", "projection_spread", "effective_rank")
 VARIANTS = {
