@@ -1,0 +1,1 @@
+"""Playing xiangqi: the policy of a model, a search, a game in the terminal, and an engine for UCI and UCCI."""
