@@ -83,9 +83,9 @@ class AlphaBeta:
         first = None
         if entry is not None:
             known, bound, score, first = entry
-            if known >= depth and abs(score) < MATE_BOUND - LONGEST_LINE:
-                if bound == _EXACT or (bound == _LOWER and score >= beta) or (bound == _UPPER and score <= alpha):
-                    return score
+            decides = bound == _EXACT or (bound == _LOWER and score >= beta) or (bound == _UPPER and score <= alpha)
+            if decides and known >= depth and abs(score) < MATE_BOUND - LONGEST_LINE:
+                return score
         static = position.score * side
         narrow = beta - alpha == 1
         if not attacked and narrow and abs(beta) < MATE_BOUND:

@@ -1,7 +1,7 @@
 """Values of the pieces on each square in centipawns, for the search.
 
-`VALUES[piece][square]` is what a piece adds to the score, which counts for Red: positive for Red's pieces, negative for
-Black's. Black's pieces have negative codes, so the list is indexed from its end for them.
+`VALUES[piece][square]` is what a piece adds to Red's score: positive for Red's pieces, negative for Black's. Black's
+pieces have negative codes, so the list is indexed from its end for them.
 """
 
 from kexue_hf.xiangqi.pieces import ADVISOR, CANNON, ELEPHANT, KING, KNIGHT, PAWN, ROOK
