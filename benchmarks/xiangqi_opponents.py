@@ -9,11 +9,10 @@ import queue
 import random
 import subprocess
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 from kexue_hf.errors import InputError
 from kexue_hf.xiangqi import Board, from_uci, to_uci
-from kexue_hf.xiangqi.coordinates import squares_of
 
 # What the greedy player takes first; a knight and a cannon count alike.
 _VALUES = {"k": 100, "r": 9, "c": 4, "n": 4, "a": 2, "b": 2, "p": 1, None: 0}
@@ -60,7 +59,7 @@ class ModelPlayer:
 
     def __init__(self, folder: str | None, limit: str) -> None:
         name, _, number = limit.partition(":")
-        self._limits: dict[str, float | int] = {"policy": {"nodes": 0}}.get(name, {})
+        self._limits: dict[str, Any] = {"nodes": 0}
         if name == "nodes":
             self._limits = {"nodes": int(number)}
         elif name == "seconds":
@@ -68,14 +67,14 @@ class ModelPlayer:
         self._player = _loaded(folder)
 
     def move(self, board: Board) -> str:
-        return self._player.choose(board, **self._limits).move  # type: ignore[arg-type]  # either int or float by name
+        return self._player.choose(board, **self._limits).move
 
     def close(self) -> None:
         pass
 
 
 @functools.cache
-def _loaded(folder: str | None):  # noqa: ANN202 (the class is imported late, in the process that plays)
+def _loaded(folder: str | None) -> Any:
     import torch
 
     from kexue_hf import XiangqiPlayer
@@ -154,8 +153,3 @@ def make_player(name: str, folder: str | None, engine: str, engine_seconds: floa
     raise InputError(
         f"expected policy, nodes:N, seconds:S, FOLDER@one of these, random, greedy, fairy or fairy:ELO, got {name!r}"
     )
-
-
-def is_capture(board: Board, move: str) -> bool:
-    """Return whether a move captures."""
-    return bool(board.squares[squares_of(move)[1]])

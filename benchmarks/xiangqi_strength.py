@@ -120,9 +120,7 @@ def play(game: dict[str, Any], engine: str) -> dict[str, Any]:
     """Play one game; the score is 1 if the first player wins, 0.5 for a draw."""
     seed = 1000 * game["round"] + 2 * game["opening"] + game["red"]
     seconds = game["engine_seconds"] or 0.0
-    players = [
-        make_player(game[role], game["model"], engine, seconds, seed) for role in ("player", "opponent")
-    ]
+    players = [make_player(game[role], game["model"], engine, seconds, seed) for role in ("player", "opponent")]
     board = Board()
     for move in OPENINGS[game["opening"]]:
         board.push(move)

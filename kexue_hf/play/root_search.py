@@ -124,7 +124,7 @@ class RootSearch:
 
     def _finished(self, depth: int) -> bool:
         best = self.moves[0]
-        if len(self.moves) == 1 and self._limits.stop is None:
+        if len(self.moves) == 1 and self._limits.depth is None:
             return True
         if best.score >= MATE - (depth + 1) * MATE_STEP or all(entry.settled for entry in self.moves):
             return True
