@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,34 +68,33 @@ def play(
         Board(fen)
     if seconds is None and nodes is None:
         seconds = _SECONDS
-    player = load_player(
-        model,
-        device,
-        nodes=nodes or 0,
-        temperature=temperature,
-        opening_plies=_OPENING_PLIES if opening_variety else 0,
-        opening_temperature=opening_variety,
-        seed=seed,
-    )
+    options: dict[str, Any] = {
+        "nodes": nodes or 0,
+        "temperature": temperature,
+        "opening_plies": _OPENING_PLIES if opening_variety else 0,
+        "opening_temperature": opening_variety,
+        "seed": seed,
+    }
+
+    def load() -> "XiangqiPlayer":
+        from kexue_hf.play.player import XiangqiPlayer
+
+        return XiangqiPlayer.from_pretrained(model, device=device, **options)
+
     if uci or ucci:
-        run_engine(player, ucci, seconds)
+        run_engine(load, ucci, seconds, options)
     else:
-        run_terminal(player, side, fen, seconds, nodes)
+        run_terminal(load(), side, fen, seconds, nodes)
 
 
-def load_player(model: str | None, device: str, **options: Any) -> "XiangqiPlayer":
-    """Return a player that leaves the other cores alone: a small model is fastest on one."""
-    from kexue_hf.play.player import XiangqiPlayer
-
-    return XiangqiPlayer.from_pretrained(model, device=device, **options)
-
-
-def run_engine(player: "XiangqiPlayer", ucci: bool, seconds: float | None) -> None:
+def run_engine(
+    load: Callable[[], "XiangqiPlayer"], ucci: bool, seconds: float | None, options: dict[str, Any]
+) -> None:
     """Speak UCI or UCCI on stdin and stdout."""
     from kexue_hf.play.engine import Engine
     from kexue_hf.play.engine_dialects import UCCI, UCI
 
-    Engine(player, UCCI if ucci else UCI, sys.stdout, seconds).run(sys.stdin.buffer)
+    Engine(load, UCCI if ucci else UCI, sys.stdout, seconds, options).run(sys.stdin.buffer)
 
 
 def run_terminal(
@@ -121,4 +121,4 @@ def _check_limits(nodes: int | None, seconds: float | None) -> None:
         raise InputError(f"--seconds: expected more than 0 and less than 86400, got {seconds:g}")
 
 
-__all__ = ["load_player", "run_engine", "run_terminal"]
+__all__ = ["run_engine", "run_terminal"]

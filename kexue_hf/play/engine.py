@@ -5,32 +5,46 @@ meanwhile. A line that it does not understand gets `info string error: ...`, and
 """
 
 import threading
-from collections.abc import Callable
-from typing import Any, BinaryIO, TextIO
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from kexue_hf.errors import InputError, KexueError, printable_message, quoted
 from kexue_hf.play.alpha_beta import LONGEST_LINE as DEEPEST
 from kexue_hf.play.bounded_lines import LONGEST_LINE, bounded_lines
 from kexue_hf.play.engine_dialects import Dialect
 from kexue_hf.play.engine_limits import GoLimits, read_limits
-from kexue_hf.play.player import XiangqiPlayer
 from kexue_hf.xiangqi import START, Board, text_board
 from kexue_hf.xiangqi.games import MOST_PLIES
+
+if TYPE_CHECKING:
+    from kexue_hf.play.player import XiangqiPlayer
 
 
 class Engine:
     """The state of a connection.
 
     Args:
-        player: chooses the moves.
+        load: returns the player that chooses the moves. It runs in a thread, so that a program which starts the engine
+            gets its first answer at once.
         dialect: UCI or UCCI.
         output: where the answers go, one line each.
         seconds: time for a `go` without limits; by default the player's nodes count.
+        defaults: the player's `nodes`, `temperature` and `opening_plies`, for the list of options.
     """
 
-    def __init__(self, player: XiangqiPlayer, dialect: Dialect, output: TextIO, seconds: float | None = None) -> None:
-        self._player, self._dialect, self._output = player, dialect, output
-        self._seconds = seconds
+    def __init__(
+        self,
+        load: Callable[[], "XiangqiPlayer"],
+        dialect: Dialect,
+        output: TextIO,
+        seconds: float | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._dialect, self._output, self._seconds = dialect, output, seconds
+        self._defaults = {"nodes": 0, "temperature": 0.0, "opening_plies": 0, **(defaults or {})}
+        self._loaded: Future[XiangqiPlayer] = Future()
+        threading.Thread(target=self._load, args=(load,), daemon=True).start()
         self._board = Board()
         self._banned: frozenset[str] = frozenset()
         self._unit = 1.0 if dialect.hello == "ucci" else 0.001
@@ -42,7 +56,7 @@ class Engine:
         self._pondered: float | None = None
         self._commands: dict[str, Callable[[list[str]], object]] = {
             dialect.hello: self._greet,
-            "isready": lambda words: self._say("readyok"),
+            "isready": self._get_ready,
             f"{dialect.hello}newgame": self._new_game,
             "setoption": self._set_option,
             "position": self._set_position,
@@ -56,7 +70,11 @@ class Engine:
         }
 
     def run(self, stream: BinaryIO) -> None:
-        """Obey the commands of a stream until `quit` or its end. A search with limits is finished at the end."""
+        """Obey the commands of a stream until `quit` or its end. A search with limits is finished at the end.
+
+        Raises:
+            KexueError: the player cannot be loaded; other errors of `load` too.
+        """
         try:
             for line in bounded_lines(stream):
                 if line == "quit":
@@ -65,6 +83,8 @@ class Engine:
                         self._say(self._dialect.farewell)
                     return
                 self.obey(line)
+                if self._loaded.done():
+                    self._loaded.result()
             if self._waits:
                 self._stop.set()
             self._finish_thinking()
@@ -89,6 +109,16 @@ class Engine:
         except KexueError as error:
             self._say(f"info string error: {' '.join(str(error).split())}")
 
+    def _load(self, load: Callable[[], "XiangqiPlayer"]) -> None:
+        try:
+            self._loaded.set_result(load())
+        except BaseException as error:  # raised again in the thread of `run`
+            self._loaded.set_exception(error)
+
+    def _get_ready(self, words: list[str]) -> None:
+        self._loaded.result()
+        self._say("readyok")
+
     def _say(self, line: str) -> None:
         with self._lock:
             self._output.write(line + "\n")
@@ -97,11 +127,8 @@ class Engine:
     def _greet(self, words: list[str]) -> None:
         self._say("id name kexue-hf xiangqi")
         self._say("id author the authors of kexue-hf")
-        player = self._player
         for option in self._dialect.options:
-            self._say(
-                option.format(nodes=player.nodes, temperature=player.temperature, opening_plies=player.opening_plies)
-            )
+            self._say(option.format(**self._defaults))
         self._say(f"{self._dialect.hello}ok")
 
     def _new_game(self, words: list[str]) -> None:
@@ -115,13 +142,14 @@ class Engine:
             name, value = " ".join(words[1:middle]), " ".join(words[middle + 1 :])
         else:
             name, value = " ".join(words[:1]), " ".join(words[1:])
+        player = self._loaded.result()
         setters: dict[str, Callable[[str], object]] = {
             "uci_variant": self._set_variant,
             "ponder": lambda text: None,
             "usemillisec": self._set_unit,
-            "nodes": lambda text: setattr(self._player, "nodes", _whole(name, text)),
-            "openingplies": lambda text: setattr(self._player, "opening_plies", _whole(name, text)),
-            "temperature": lambda text: setattr(self._player, "temperature", _number(name, text)),
+            "nodes": lambda text: setattr(player, "nodes", _whole(name, text)),
+            "openingplies": lambda text: setattr(player, "opening_plies", _whole(name, text)),
+            "temperature": lambda text: setattr(player, "temperature", _number(name, text)),
         }
         setter = setters.get(name.lower())
         if setter is None:
@@ -175,7 +203,7 @@ class Engine:
         answer = self._dialect.no_move
         try:
             if set(board.legal_moves()) - excluded:
-                choice = self._player.choose(
+                choice = self._loaded.result().choose(
                     board,
                     **self._search_limits(limits),
                     exclude=excluded,

@@ -127,9 +127,11 @@ class TerminalGame:
         self._push(parse_iccs(text) if words else from_chinese(self._board, text))
 
     def _push(self, move: str) -> None:
+        """Make a move; show the board unless the player answers at once."""
         self._board.push(move)
-        self._show()
         outcome = self._board.outcome()
+        if outcome is not None or not self._options.sides or self._board.side in self._options.sides:
+            self._show()
         if outcome is not None:
             self._print(describe(outcome))
 
@@ -141,8 +143,8 @@ class TerminalGame:
         text = f"{_SIDES[board.side]}: {to_chinese(board, choice.move)} ({choice.move}), probability {probability:.1%}"
         if choice.nodes:
             text += f", value {choice.value:+.2f}, {choice.nodes:,} positions in {choice.seconds:.1f} s"
-        self._push(choice.move)
         self._print(text)
+        self._push(choice.move)
 
     def _undo(self, rest: str) -> None:
         """Take back moves until you are to move again."""
