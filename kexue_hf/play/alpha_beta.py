@@ -28,6 +28,8 @@ _FUTILITY = {1: 180, 2: 360}
 _FULL_CAPTURES = 4
 _MOST_CAPTURES = 16
 _MOST_EVASIONS = 3
+# Half-moves to search deeper for each check.
+_EXTENSION = 1
 
 
 class Stopped(Exception):
@@ -72,7 +74,7 @@ class AlphaBeta:
             if position.limit is not None and quiet >= position.limit:
                 self._count()
                 return 0
-        depth += attacked
+        depth += _EXTENSION * attacked
         if depth <= 0 or ply >= LONGEST_LINE:
             return self._captures(alpha, beta, ply, 0, -1, (attacked, risky_origins, risky_targets))
         self._count()

@@ -166,12 +166,12 @@ class RootSearch:
                 if not entry.settled:
                     self._search_move(entry, depth, in_check, best)
                 finished.append(entry)
-                if best is None or entry.total > best.total:
+                if best is None or (entry.exact and entry.total > best.total):
                     best = entry
         finally:
             rest = order[len(finished) :]
             # Bounds of earlier depths are not compared with scores of this one.
-            finished.sort(key=lambda entry: -entry.total)
+            finished.sort(key=lambda entry: (entry is not best, -entry.total))
             self.moves = finished + rest
         self.depth = depth
         self.line = self._expected_line()
@@ -182,7 +182,9 @@ class RootSearch:
         engine, position = self._engine, self._position
         before = engine.nodes
         quiet = len(position.hashes) + 1
-        floor = -MATE if best is None else max(-MATE, best.total - self._margin - entry.bonus)
+        floor = -MATE
+        if best is not None:
+            floor = best.total if abs(best.total) >= _FORBIDDEN else best.total - self._margin - entry.bonus
         captured = position.push(entry.move, in_check)
         after = 0 if captured else quiet
         try:
@@ -204,7 +206,9 @@ class RootSearch:
         move: Move | None = self.moves[0].move
         line: list[str] = []
         seen: set[int] = set()
-        while move is not None and len(line) < self.depth and position.hash not in seen:
+        score = abs(self.moves[0].score)
+        longest = max(self.depth, _half_moves(score)) if score >= MATE_BOUND else self.depth
+        while move is not None and len(line) < longest and position.hash not in seen:
             if not is_legal(position.squares, position.side, move):
                 break
             seen.add(position.hash)
@@ -217,9 +221,13 @@ class RootSearch:
         score = self.moves[0].score
         mate = None
         if abs(score) >= MATE_BOUND:
-            half_moves = -(-(MATE - abs(score)) // MATE_STEP)
-            mate = (half_moves + 1) // 2 * (1 if score > 0 else -1)
+            mate = (_half_moves(abs(score)) + 1) // 2 * (1 if score > 0 else -1)
         return Progress(self.depth, self.nodes, time.perf_counter() - self._started, score, mate, self.line)
+
+
+def _half_moves(score: int) -> int:
+    """Return how many half-moves away the mate of a score is."""
+    return -(-(MATE - score) // MATE_STEP)
 
 
 __all__ = ["Limits", "Progress", "RootMove", "RootSearch"]
