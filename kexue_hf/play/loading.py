@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from transformers.utils import logging
 
 from kexue_hf.errors import InputError
-from kexue_hf.files.hub_names import check_model_name
-from kexue_hf.files.regular_file import check_folder
+from kexue_hf.play.model_place import model_place
 from kexue_hf.vocabulary.tokenizer_check import check_pairing
-
-PACKAGED = Path(__file__).parents[1] / "assets" / "xiangqi_small"
 
 
 def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn.Module | None]:
@@ -27,9 +26,7 @@ def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn
         InputError: the model cannot be loaded or is no Xiangqi GPT, the tokenizer belongs to another model, or the
             device does not exist.
     """
-    place = _place(name)
-    import transformers
-
+    place = model_place(name)
     target = _device(device)
     with _quiet_libraries():
         try:
@@ -55,25 +52,6 @@ def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn
         return model.to(target).eval(), tokenizer, None if value_head is None else value_head.to(target).eval()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device}: {_first_line(error)}") from error
-
-
-def _place(name: str | Path | None) -> str:
-    """Return the folder or the name on the Hub, checked before transformers is imported."""
-    if name is None:
-        if not (PACKAGED / "config.json").exists():
-            raise InputError("this installation has no packaged model of xiangqi; name the folder of one")
-        return str(PACKAGED)
-    text = str(name)
-    if not text.strip():
-        raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
-    path = Path(text)
-    if path.is_file():
-        raise InputError(f"{text} is a file; expected the folder of a transformers model")
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise InputError(f"{text}: no config.json here; expected the folder of a transformers model")
-        check_folder(text)
-    return check_model_name(text)
 
 
 def _load(auto_class: Any, place: str, config: Any) -> tuple[Any, list[str]]:
@@ -108,8 +86,6 @@ def _device(name: str) -> torch.device:
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Silence transformers' progress bars, log messages and warnings inside the block."""
-    from transformers.utils import logging
-
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -128,4 +104,4 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-__all__ = ["PACKAGED", "load_parts"]
+__all__ = ["load_parts"]

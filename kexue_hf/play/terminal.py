@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from kexue_hf.errors import InputError, KexueError, quoted
+from kexue_hf.errors import InputError, KexueError, printable, quoted
 from kexue_hf.files.whole_file import whole_file
 from kexue_hf.play.game_record import pgn_text
 from kexue_hf.play.player import XiangqiPlayer
@@ -79,7 +79,7 @@ class TerminalGame:
     def run(self) -> None:
         """Play until `quit` or the end of the input."""
         self._print("help lists the commands.")
-        self._show()
+        self._show_to_you()
         while True:
             ended = self._ended()
             if not ended and self._board.side not in self._options.sides:
@@ -101,6 +101,8 @@ class TerminalGame:
         if not line:
             self._print("")
             return None
+        if not self._input.isatty():
+            self._print(printable(line.strip()))
         return line.strip()
 
     def _obey(self, line: str) -> None:
@@ -130,9 +132,10 @@ class TerminalGame:
         """Make a move; show the board unless the player answers at once."""
         self._board.push(move)
         outcome = self._board.outcome()
-        if outcome is not None or not self._options.sides or self._board.side in self._options.sides:
+        if outcome is None:
+            self._show_to_you()
+        else:
             self._show()
-        if outcome is not None:
             self._print(describe(outcome))
 
     def _answer(self) -> None:
@@ -203,7 +206,7 @@ class TerminalGame:
 
     def _new(self, rest: str) -> None:
         self._board, self._resigned = Board(self._options.fen), None
-        self._show()
+        self._show_to_you()
 
     def _ended(self) -> bool:
         return self._resigned is not None or self._board.outcome() is not None
@@ -213,6 +216,11 @@ class TerminalGame:
             return "0-1" if self._resigned > 0 else "1-0"
         outcome = self._board.outcome()
         return UNKNOWN if outcome is None else outcome.result
+
+    def _show_to_you(self) -> None:
+        """Show the board unless the player is to move, which shows it after its move."""
+        if not self._options.sides or self._board.side in self._options.sides:
+            self._show()
 
     def _show(self) -> None:
         self._print(text_board(self._board, colour=self._options.colour, flip=self._flipped).rstrip("\n"))
