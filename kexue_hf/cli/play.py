@@ -62,13 +62,14 @@ def play(
     if (uci or ucci) and (fen is not None or side != "red"):
         raise InputError("--side and --fen have no effect on an engine, which is told the position; leave them out")
     _check_limits(nodes, seconds)
-    from kexue_hf.play.model_place import model_place
-
-    model_place(model)
     if fen is not None:
         from kexue_hf.xiangqi import Board
 
         Board(fen)
+    from kexue_hf.play.model_place import model_place
+
+    model_place(model)
+
     if seconds is None and nodes is None:
         seconds = _SECONDS
     options: dict[str, Any] = {
