@@ -39,7 +39,7 @@ OPENINGS = tuple(
         "c3c4 g6g5 b0c2 h9g7",
         "c3c4 c9e7 b0c2 b9d8",
         "h0g2 c6c5 g3g4 b9c7",
-        "b0c2 g6g5 c3c4 h9g7",
+        "b0c2 c6c5 g3g4 h9g7",
         "c0e2 h7e7 b0c2 h9g7",
         "c0e2 b7d7 b0c2 b9c7",
         "g0e2 h7f7 h0g2 h9g7",
@@ -47,7 +47,7 @@ OPENINGS = tuple(
         "h2f2 b9c7 h0g2 h9g7",
         "b2e2 b9c7 b0c2 a9b9",
         "b2e2 h9g7 b0c2 b9c7",
-        "g3g4 c6c5 h0g2 b9c7",
+        "g3g4 c6c5 g0e2 b9c7",
         "c3c4 h7e7 h0g2 h9g7",
     )
 )
