@@ -17,8 +17,9 @@ class Candidate:
         move: as ICCS.
         probability: by the policy of the model, over all legal moves.
         visits: positions that the search visited after it; 0 without a search.
-        value: expected result for the side to move, from -1 (loses) to 1 (wins). With a search, moves that are not the
-            best are at most worth this. Without one, it is that of the value head after the move, or of the position.
+        value: expected result for the side to move, from -1 (loses) to 1 (wins): with a search, the mean of its score
+            and of the value head after the move, at most this for moves that are not the best; without a search, that
+            of the position.
     """
 
     move: str

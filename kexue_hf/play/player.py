@@ -6,20 +6,20 @@ choice = player.choose(board, seconds=1)
 board.push(choice.move)
 """
 
-import itertools
 import math
-import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import InputError
 from kexue_hf.play.choice import Candidate, Choice, results_of_score, value_of_score
+from kexue_hf.play.draws import drawn_index
 from kexue_hf.play.loading import load_parts
-from kexue_hf.play.piece_values import PIECE_VALUE, material
-from kexue_hf.play.policy import Policy
+from kexue_hf.play.option_checks import number_from_0, whole_number
+from kexue_hf.play.piece_values import PIECE_VALUE
+from kexue_hf.play.policy import Policy, View
 from kexue_hf.play.quiet_score import quiet_score
 from kexue_hf.play.root_search import Limits, Progress, RootMove, RootSearch
 from kexue_hf.xiangqi import Board
@@ -31,7 +31,6 @@ _POLICY_WEIGHT, _VALUE_WEIGHT = 10.0, 60.0
 _LEAST_LOG_PROBABILITY = -7.0
 # When moves are drawn: how much worse than the best one a move may be, and the centipawns of a nat.
 _DRAW_MARGIN, _DRAW_SCALE = 60, 20.0
-_Views = tuple[dict[str, float], list[tuple[float, float, float]] | None]
 
 
 class XiangqiPlayer:
@@ -70,10 +69,10 @@ class XiangqiPlayer:
         opening_temperature: float = 1.0,
         seed: int | None = None,
     ) -> None:
-        self.nodes = _whole("nodes", nodes)
-        self.temperature = _not_negative("temperature", temperature)
-        self.opening_plies = _whole("opening_plies", opening_plies)
-        self.opening_temperature = _not_negative("opening_temperature", opening_temperature)
+        self.nodes = whole_number("nodes", nodes)
+        self.temperature = number_from_0("temperature", temperature)
+        self.opening_plies = whole_number("opening_plies", opening_plies)
+        self.opening_temperature = number_from_0("opening_temperature", opening_temperature)
         self.seed = seed
         self._policy = Policy(model, tokenizer, value_head)
 
@@ -105,8 +104,9 @@ class XiangqiPlayer:
 
         Moves of equal probability stand in the order of `Board.legal_moves`. After mate or stalemate there are none.
         """
-        probabilities, _ = self._views(board, with_results=False)
-        return dict(sorted(probabilities.items(), key=lambda item: -item[1]))
+        view = self._view(board, with_results=False)
+        known = dict(zip(view.moves, map(math.exp, view.log_probabilities), strict=True))
+        return dict(sorted(known.items(), key=lambda item: -item[1]))
 
     def evaluate(self, board: Board) -> tuple[float, float, float]:
         """Return the probabilities of a win of Red, a draw and a win of Black.
@@ -152,122 +152,92 @@ class XiangqiPlayer:
         """
         started = time.perf_counter()
         limited = seconds is not None or depth is not None
-        nodes = _whole("nodes", (0 if limited else self.nodes) if nodes is None else nodes)
+        nodes = whole_number("nodes", (0 if limited else self.nodes) if nodes is None else nodes)
         if seconds is not None:
-            _not_negative("seconds", seconds)
-        if depth is not None and _whole("depth", depth) < 1:
+            number_from_0("seconds", seconds)
+        if depth is not None and whole_number("depth", depth) < 1:
             raise InputError(f"depth: expected a whole number from 1, got {depth!r}")
         if temperature is None:
             in_opening = len(board.moves) < self.opening_plies
             temperature = self.opening_temperature if in_opening else self.temperature
-        _not_negative("temperature", temperature)
-        probabilities, results = self._views(board, with_results=bool(nodes or limited))
-        allowed = [move for move in probabilities if move not in exclude]
+        number_from_0("temperature", temperature)
+        view = self._view(board, with_results=bool(nodes or limited))
+        allowed = [move for move in view.moves if move not in exclude]
         if not allowed:
             raise InputError(
                 "expected a legal move to choose, but every one is excluded"
-                if probabilities
+                if view.moves
                 else f"the game is over: {'Red' if board.side > 0 else 'Black'} has no legal move; take a move back"
             )
         if not (nodes or limited):
-            return self._by_policy(board, probabilities, allowed, temperature, started)
-        bonuses = self._bonuses(board.side, probabilities, results)
-        search = RootSearch(
-            board,
-            {squares_of(move): bonuses[move] for move in allowed},
-            Limits(nodes, seconds, depth, stop),
-            _DRAW_MARGIN if temperature else 0,
-            report,
-        )
-        found = search.run()
-        chosen = self._draw_entry(board, found, temperature)
-        candidates = [
-            Candidate(iccs_of(entry.move), probabilities[iccs_of(entry.move)], entry.nodes, _value(entry))
-            for entry in found
-        ]
-        line = search.line if search.line[:1] == [iccs_of(chosen.move)] else [iccs_of(chosen.move)]
-        seconds_taken = time.perf_counter() - started
-        return Choice(
-            iccs_of(chosen.move),
-            candidates,
-            _value(chosen),
-            line,
-            search.nodes,
-            seconds_taken,
-            chosen.score,
-            search.depth,
-        )
+            return self._by_policy(board, view, allowed, temperature, started)
+        left = None if seconds is None else max(0.0, seconds - (time.perf_counter() - started))
+        return self._by_search(board, view, allowed, temperature, Limits(nodes, left, depth, stop), report, started)
 
-    def _by_policy(
-        self, board: Board, probabilities: Mapping[str, float], allowed: list[str], temperature: float, started: float
-    ) -> Choice:
+    def _by_policy(self, board: Board, view: View, allowed: list[str], temperature: float, started: float) -> Choice:
         """Choose by the policy alone."""
-        red, _, black = self.evaluate(board)
-        value = (red - black) * board.side
-        order = sorted(allowed, key=lambda move: -probabilities[move])
-        logits = [math.log(max(probabilities[move], 1e-300)) for move in order]
-        move = order[self._draw(board, logits, temperature)]
-        candidates = [Candidate(other, probabilities[other], 0, value) for other in order]
-        score = material(board.squares) * board.side
+        known = dict(zip(view.moves, view.log_probabilities, strict=True))
+        order = sorted(allowed, key=lambda move: -known[move])
+        move = order[drawn_index(board, [known[other] for other in order], temperature, self.seed)]
+        score = quiet_score(board)
+        value = value_of_score(score) if view.result is None else (view.result[0] - view.result[2]) * board.side
+        candidates = [Candidate(other, math.exp(known[other]), 0, value) for other in order]
         return Choice(move, candidates, value, [move], 0, time.perf_counter() - started, score)
 
-    def _views(self, board: Board, with_results: bool) -> _Views:
-        """Return the probability of each legal move and, if asked for and known, the results after each."""
-        if self._policy.can_read(board):
-            view = self._policy.view(board, with_results)
-            return dict(zip(view.moves, map(math.exp, view.log_probabilities), strict=True)), view.results
-        squares = board.squares
-        weights = {move: 1.0 + PIECE_VALUE[abs(squares[squares_of(move)[1]])] / 100 for move in board.legal_moves()}
-        total = sum(weights.values())
-        return {move: weight / total for move, weight in weights.items()}, None
-
-    def _bonuses(
+    def _by_search(
         self,
-        side: int,
-        probabilities: Mapping[str, float],
-        results: list[tuple[float, float, float]] | None,
-    ) -> dict[str, int]:
-        """Return the centipawns that the model adds to each move's score."""
-        values = [(red - black) * side for red, _, black in results] if results else itertools.repeat(0.0)
-        return {
-            move: round(
-                _POLICY_WEIGHT * max(_LEAST_LOG_PROBABILITY, math.log(max(probability, 1e-300)))
-                + _VALUE_WEIGHT * value
-            )
-            for (move, probability), value in zip(probabilities.items(), values, strict=False)
-        }
+        board: Board,
+        view: View,
+        allowed: list[str],
+        temperature: float,
+        limits: Limits,
+        report: Callable[[Progress], object] | None,
+        started: float,
+    ) -> Choice:
+        """Choose by a search, to which the model adds."""
+        known = dict(zip(view.moves, view.log_probabilities, strict=True))
+        results = [] if view.results is None else view.results
+        # Without a value head there are none.
+        after = {move: (red - black) * board.side for move, (red, _, black) in zip(view.moves, results, strict=False)}
+        bonuses = {squares_of(move): _bonus(known[move], after.get(move, 0.0)) for move in allowed}
+        search = RootSearch(board, bonuses, limits, _DRAW_MARGIN if temperature else 0, report)
+        found = {iccs_of(entry.move): entry for entry in search.run()}
+        near = _nearly_best(list(found.values()))
+        totals = [entry.total / _DRAW_SCALE for entry in near]
+        chosen = near[drawn_index(board, totals, temperature, self.seed)]
+        values = {move: _value(entry, after.get(move)) for move, entry in found.items()}
+        candidates = [
+            Candidate(move, math.exp(known[move]), entry.nodes, values[move]) for move, entry in found.items()
+        ]
+        move = iccs_of(chosen.move)
+        line = search.line if search.line[:1] == [move] else [move]
+        taken = time.perf_counter() - started
+        return Choice(move, candidates, values[move], line, search.nodes, taken, chosen.score, search.depth)
 
-    def _draw_entry(self, board: Board, found: list[RootMove], temperature: float) -> RootMove:
-        """Return the best move of a search or, at a temperature, one nearly as good."""
-        best = found[0].total
-        near = [entry for entry in found if entry is found[0] or (entry.exact and entry.total >= best - _DRAW_MARGIN)]
-        return near[self._draw(board, [entry.total / _DRAW_SCALE for entry in near], temperature)]
-
-    def _draw(self, board: Board, logits: list[float], temperature: float) -> int:
-        """Return the first index at temperature 0, else a drawn one, which depends on the game and the seed only."""
-        if temperature == 0 or len(logits) == 1:
-            return 0
-        source: random.Random = random.SystemRandom()
-        if self.seed is not None:
-            source = random.Random(f"{self.seed} {board.start_fen} {' '.join(board.moves)}")
-        weights = [math.exp(max(-700.0, (logit - max(logits)) / temperature)) for logit in logits]
-        return source.choices(range(len(logits)), weights)[0]
-
-
-def _value(entry: RootMove) -> float:
-    return value_of_score(entry.score)
-
-
-def _whole(name: str, number: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-        raise InputError(f"{name}: expected a whole number from 0, got {number!r}")
-    return number
+    def _view(self, board: Board, with_results: bool) -> View:
+        """Return the model's view, or one by captures in a position that it cannot read."""
+        if self._policy.can_read(board):
+            return self._policy.view(board, with_results)
+        squares, moves = board.squares, board.legal_moves()
+        weights = [1.0 + PIECE_VALUE[abs(squares[squares_of(move)[1]])] / 100 for move in moves]
+        return View(moves, [math.log(weight / sum(weights)) for weight in weights], None, None)
 
 
-def _not_negative(name: str, number: Any) -> float:
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
-        raise InputError(f"{name}: expected a number from 0, got {number!r}")
-    return float(number)
+def _nearly_best(found: list[RootMove]) -> list[RootMove]:
+    """Return the moves of which one may be drawn: the best, and those that are known to be nearly as good."""
+    least = found[0].total - _DRAW_MARGIN
+    return [entry for entry in found if entry is found[0] or (entry.exact and entry.total >= least)]
+
+
+def _bonus(log_probability: float, value: float) -> int:
+    """Return the centipawns that the model adds to a move's score."""
+    return round(_POLICY_WEIGHT * max(_LEAST_LOG_PROBABILITY, log_probability) + _VALUE_WEIGHT * value)
+
+
+def _value(entry: RootMove, by_model: float | None) -> float:
+    """Return the expected result of a searched move: the mean of the search's and the value head's."""
+    value = value_of_score(entry.score)
+    return value if by_model is None or abs(value) == 1 else (value + by_model) / 2
 
 
 __all__ = ["Candidate", "Choice", "XiangqiPlayer"]

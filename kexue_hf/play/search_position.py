@@ -2,7 +2,7 @@
 
 import random
 
-from kexue_hf.play.piece_values import VALUES, material
+from kexue_hf.play.piece_values import table_for
 from kexue_hf.xiangqi import Board
 from kexue_hf.xiangqi.attacks import is_attacked
 from kexue_hf.xiangqi.coordinates import squares_of
@@ -12,7 +12,7 @@ from kexue_hf.xiangqi.repetition import Ply, judge_repetition
 from kexue_hf.xiangqi.squares import ALL
 
 _random = random.Random(7877)
-# As VALUES: by piece, from the end of the list for Black's, and square.
+# By piece, from the end of the list for Black's, and square.
 _HASHES = [[_random.getrandbits(62) for _ in ALL] for _ in range(15)]
 _HASHES[0] = [0] * len(ALL)
 SIDE_HASH = _random.getrandbits(62)
@@ -31,6 +31,8 @@ class SearchPosition:
 
     def __init__(self, board: Board) -> None:
         board = board.copy()
+        # One table for the whole search, so that all its scores can be compared.
+        self._values = table_for(board.squares)
         self._occurrences = board.occurrences
         half_moves = int(board.fen().split()[4])
         moves = board.moves[max(0, len(board.moves) - half_moves) :]
@@ -39,10 +41,11 @@ class SearchPosition:
             board.pop()
         self.squares = list(board.squares)
         self.side = board.side
-        self.score = material(self.squares)
+        self.score = 0
         self.hash = SIDE_HASH if self.side < 0 else 0
         for square, piece in enumerate(self.squares):
             self.hash ^= _HASHES[piece][square]
+            self.score += self._values[piece][square]
         self.hashes: list[int] = []
         self.checked: list[bool] = []
         self.kings = {side: self.squares.index(KING * side) for side in (1, -1)}
@@ -60,10 +63,11 @@ class SearchPosition:
         origin, target = move
         squares = self.squares
         piece, captured = squares[origin], squares[target]
-        values, hashes = VALUES[piece], _HASHES[piece]
+        table, hashes = self._values, _HASHES[piece]
+        values = table[piece]
         self.hashes.append(self.hash)
         self.checked.append(in_check)
-        self.score += values[target] - values[origin] - VALUES[captured][target]
+        self.score += values[target] - values[origin] - table[captured][target]
         self.hash ^= hashes[origin] ^ hashes[target] ^ _HASHES[captured][target] ^ SIDE_HASH
         squares[target], squares[origin] = piece, 0
         if piece in (KING, -KING):
@@ -77,8 +81,8 @@ class SearchPosition:
         squares = self.squares
         piece = squares[target]
         squares[origin], squares[target] = piece, captured
-        values = VALUES[piece]
-        self.score += values[origin] - values[target] + VALUES[captured][target]
+        values = self._values[piece]
+        self.score += values[origin] - values[target] + self._values[captured][target]
         self.hash = self.hashes.pop()
         self.checked.pop()
         self.side = -self.side

@@ -12,7 +12,7 @@ from kexue_hf import InputError
 from kexue_hf.play.alpha_beta import MATE, MATE_BOUND, MATE_STEP, AlphaBeta
 from kexue_hf.play.captures import pseudo_legal_captures
 from kexue_hf.play.choice import results_of_score, value_of_score
-from kexue_hf.play.piece_values import VALUES, material
+from kexue_hf.play.piece_values import material, table_for, value_table
 from kexue_hf.play.quiet_score import quiet_score
 from kexue_hf.play.root_search import Limits, Progress, RootSearch
 from kexue_hf.play.search_position import SearchPosition
@@ -44,12 +44,14 @@ def test_the_position_follows_the_board(board: Board) -> None:
     position = SearchPosition(board)
     before = (position.hash, position.score, dict(position.kings), list(position.squares), list(position.hashes))
     assert position.squares == list(board.squares) and position.score == material(board.squares)
+    table = table_for(board.squares)
     for move in legal_moves(list(position.squares), position.side):
         captured = position.push(move, False)
         after = board.copy()
         after.push(iccs_of(move))
         fresh = SearchPosition(after)
-        assert (position.squares, position.side, position.score) == (fresh.squares, fresh.side, fresh.score)
+        assert (position.squares, position.side) == (fresh.squares, fresh.side)
+        assert position.score == sum(table[piece][square] for square, piece in enumerate(position.squares))
         assert position.hash == fresh.hash and position.kings == fresh.kings
         position.pop(move, captured)
         assert (position.hash, position.score, position.kings, position.squares, position.hashes) == before
@@ -69,7 +71,10 @@ def test_values_are_symmetric() -> None:
         assert material(flip_board(board).squares) == -material(board.squares)
         assert material(mirror_board(board).squares) == material(board.squares)
     assert material(Board(START).squares) == 0
-    assert all(VALUES[0][square] == 0 for square in range(90))
+    for hunting in ((False, False), (True, False), (False, True)):
+        table, other = value_table(*hunting), value_table(*reversed(hunting))
+        assert table[0] == [0] * 90
+        assert all(table[kind][square] == -other[-kind][89 - square] for kind in range(1, 8) for square in range(90))
 
 
 def plain_minimax(board: Board, depth: int) -> int:
