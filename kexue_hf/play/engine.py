@@ -29,7 +29,7 @@ class Engine:
             gets its first answer at once.
         dialect: UCI or UCCI.
         output: where the answers go, one line each.
-        seconds: time for a `go` without limits; by default the player's nodes count.
+        seconds: time for a `go` without limits if the player has no nodes; None for its policy alone.
         defaults: the player's `nodes`, `temperature` and `opening_plies`, for the list of options.
     """
 
@@ -225,7 +225,8 @@ class Engine:
         if limits.waits:
             return {"depth": DEEPEST}
         if not limits.limited:
-            return {"seconds": self._seconds} if self._seconds is not None else {}
+            # The option Nodes, once set, comes before the time.
+            return {"seconds": self._seconds} if self._seconds is not None and not self._loaded.result().nodes else {}
         return {"depth": limits.depth, "nodes": limits.nodes, "seconds": limits.seconds}
 
     def _try_to_say(self, line: str) -> None:
