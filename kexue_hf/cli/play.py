@@ -110,6 +110,8 @@ def run_terminal(
 
     limits = {name: value for name, value in {"nodes": nodes, "seconds": seconds}.items() if value is not None}
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if hasattr(sys.stdin, "reconfigure"):  # a replaced one may lack it
+        sys.stdin.reconfigure(errors="replace")
     options = TerminalOptions(frozenset(_SIDES[side]), limits, fen or START, colour)
     try:
         TerminalGame(player, options, sys.stdin, sys.stdout).run()

@@ -11,19 +11,17 @@ import pytest
 from tests.play.tiny_players import tiny_folder
 
 
-def start(*arguments: object) -> "subprocess.Popen[str]":
+def start(*arguments: object) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "kexue_hf.cli.main", "play", *map(str, arguments)]
     pipe = subprocess.PIPE
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", env=environment
-    )
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
 
 
 def run(*arguments: object, lines: str = "") -> tuple[int, str, str]:
     process = start(*arguments)
-    out, error = process.communicate(lines, timeout=120)
-    return process.returncode, out, error
+    out, error = process.communicate(lines.encode("utf-8", "surrogateescape"), timeout=120)
+    return process.returncode, out.decode("utf-8"), error.decode("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +30,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_game(folder: Path) -> None:
-    code, out, error = run(folder, "--nodes", 50, lines="炮二平五\nquit\n")
+    """Bytes that are no UTF-8 are a wrong entry like any other."""
+    code, out, error = run(folder, "--nodes", 50, lines="炮二平五\n\udcff\nquit\n")
     assert (code, error) == (0, "") and "Black: " in out and "\x1b" not in out
+    assert out.count("expected a move") == 1
 
 
 def test_an_engine(folder: Path) -> None:
@@ -65,9 +65,9 @@ def test_errors_are_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None
 def test_ctrl_c_ends_the_game_cleanly(folder: Path) -> None:
     process = start(folder, "--nodes", 50)
     assert process.stdout is not None
-    seen = ""
-    while not seen.endswith("Red> "):
+    seen = b""
+    while not seen.endswith(b"Red> "):
         seen += process.stdout.read(1)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
-    assert process.returncode == 0 and "Traceback" not in out + error
+    assert process.returncode == 0 and b"Traceback" not in out + error
