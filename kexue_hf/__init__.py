@@ -99,6 +99,7 @@ _LOCATIONS: dict[str, str] = {
     "score_texts": "kexue_hf.pipelines.text_scoring",
     "score_stream": "kexue_hf.pipelines.text_scoring",
     "LegalMoves": "kexue_hf.generation.legal_moves",
+    "XiangqiPlayer": "kexue_hf.play.player",
     "rerank": "kexue_hf.generation.reranking",
     "rerank_lists": "kexue_hf.generation.reranking",
     "KexueError": "kexue_hf.errors",

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kexue_hf import __version__
-from kexue_hf.cli import convert, correct, demo, doctor, embed, extend, match, performer_report, play_web, score
+from kexue_hf.cli import convert, correct, demo, doctor, embed, extend, match, performer_report, play, score
 from kexue_hf.errors import KexueError, printable_message
 
 app = typer.Typer(
@@ -42,8 +42,8 @@ score.add_commands(app)
 correct.add_commands(app)
 embed.add_commands(app)
 match.add_commands(app)
+play.add_commands(app)
 performer_report.add_commands(app)
-play_web.add_commands(app)
 doctor.add_commands(app)
 
 

@@ -1,13 +1,11 @@
 """`kexue-hf play --web`: the options of the page in the browser, and the function that serves it."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kexue_hf.cli.options import Device
 from kexue_hf.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,35 +26,6 @@ Port = Annotated[
     typer.Option(min=0, max=65535, help="With --web: 0 takes any free port.", show_default=str(_DEFAULT_PORT)),
 ]
 NoOpen = Annotated[bool, typer.Option("--no-open", help="With --web: print the address only, open no browser.")]
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("play")(play_command)
-
-
-def play_command(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="The model: a folder, or a name on the Hub.", show_default="the packaged model"),
-    ] = None,
-    web: Web = False,
-    host: Host = None,
-    port: Port = None,
-    no_open: NoOpen = False,
-    device: Device = "auto",
-) -> None:
-    """Play xiangqi against a model."""
-    check_web_options(web, host, port, no_open)
-    if not web:
-        raise InputError("expected --web; a model can be played in the browser only")
-
-    def load_player() -> "Player":
-        player: Any = importlib.import_module("kexue_hf.play.player")
-        loaded: Player = player.XiangqiPlayer.from_pretrained(model, device=device)
-        return loaded
-
-    serve_page(load_player, model, host, port, no_open)
 
 
 def check_web_options(web: bool, host: str | None, port: int | None, no_open: bool) -> None:

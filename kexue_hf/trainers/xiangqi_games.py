@@ -75,7 +75,10 @@ class GamesCollator:
         )
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `attention_mask` and `labels` [batch, length] and `results` [batch] (0, 1, 2 or -100), all int64."""
+        """Return `input_ids`, `attention_mask`, `labels` [batch, length] and `results` [batch] as int64.
+
+        A result is 0, 1, 2, or -100 if it is unknown.
+        """
         longest = max(len(feature["input_ids"]) for feature in features)
         ids = np.full((len(features), longest), self.pad_token_id, dtype=np.int64)
         labels, mask = np.full_like(ids, _IGNORED), np.zeros_like(ids)
@@ -94,7 +97,7 @@ class GamesCollator:
                 result = 2 - result if result >= 0 else result
             ids[row, : len(game)], mask[row, : len(game)], results[row] = game, 1, result
             labels[row, : len(game)] = np.where(is_label, game, _IGNORED)
-        arrays = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        arrays: dict[str, np.ndarray] = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         if self.results:
             arrays["results"] = results
         return {name: torch.from_numpy(array) for name, array in arrays.items()}

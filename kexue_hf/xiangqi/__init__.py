@@ -14,6 +14,7 @@ from kexue_hf.xiangqi.coordinates import from_uci, parse_iccs, to_uci
 from kexue_hf.xiangqi.fen import START
 from kexue_hf.xiangqi.games import Game, GameError
 from kexue_hf.xiangqi.outcome import Outcome
+from kexue_hf.xiangqi.pgn_writing import pgn_text
 from kexue_hf.xiangqi.reading import read_games
 from kexue_hf.xiangqi.svg_board import svg_board
 from kexue_hf.xiangqi.symmetry import (
@@ -46,6 +47,7 @@ __all__ = [
     "mirror_game",
     "mirror_move",
     "parse_iccs",
+    "pgn_text",
     "read_games",
     "svg_board",
     "text_board",

@@ -11,6 +11,7 @@ from kexue_hf.xiangqi.moves import count_leaves, is_legal, is_safe, legal_moves,
 from kexue_hf.xiangqi.outcome import DRAW, Outcome, win_for
 from kexue_hf.xiangqi.pieces import BLACK, CANNON, KNIGHT, LETTER_OF, PAWN, ROOK, SIDE_LETTERS, SIDE_NAMES, describe
 from kexue_hf.xiangqi.repetition import Ply, judge_repetition
+from kexue_hf.xiangqi.text_board import text_board
 
 _ATTACKERS = (ROOK, KNIGHT, CANNON, PAWN)
 
@@ -45,6 +46,10 @@ class Board:
 
     def __repr__(self) -> str:
         return f"Board({self.fen()!r})"
+
+    def __str__(self) -> str:
+        """Return the board as text, as `text_board` does."""
+        return text_board(self)
 
     @property
     def turn(self) -> str:

@@ -76,6 +76,9 @@ def to_chinese(board: Board, iccs: str) -> str:
 def from_chinese(board: Board, text: str) -> str:
     """Return the legal move of the board, as ICCS, that a text in Chinese notation names.
 
+    Digits of any kind are read for either side, so 车1平2 is 车一平二 for Red and 车１平２ for Black: the side to move
+    decides from which side files are counted.
+
     Raises:
         InputError: the text is not in Chinese notation, or it names no legal move, or several.
     """

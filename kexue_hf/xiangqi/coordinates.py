@@ -13,6 +13,7 @@ ICCS = tuple(first + second for first in SQUARE_NAMES for second in SQUARE_NAMES
 _MOVE_OF_ICCS = {ICCS[origin * len(ALL) + target]: (origin, target) for origin in ALL for target in ALL}
 
 _ICCS_TEXT = re.compile(r"([a-i][0-9])-?([a-i][0-9])", re.ASCII | re.IGNORECASE)
+_CHINESE_ACTIONS = "进進退平"
 _UCI_TEXT = re.compile(r"([a-i])(10|[1-9])([a-i])(10|[1-9])", re.ASCII | re.IGNORECASE)
 
 
@@ -35,7 +36,12 @@ def parse_iccs(text: str) -> str:
     """
     match = _ICCS_TEXT.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise InputError(f"expected an ICCS move such as h2e2 (files a to i, ranks 0 to 9), got {quoted(str(text))}")
+        advice = ""
+        if isinstance(text, str) and any(char in _CHINESE_ACTIONS for char in text):
+            advice = "; this is Chinese notation, which from_chinese(board, text) converts to ICCS"
+        raise InputError(
+            f"expected an ICCS move such as h2e2 (files a to i, ranks 0 to 9), got {quoted(str(text))}{advice}"
+        )
     return (match[1] + match[2]).lower()
 
 

@@ -38,6 +38,8 @@ START = "rnbakabnr/9/1c5c1/p1p1p1p1p/9/9/P1P1P1P1P/1C5C1/9/RNBAKABNR w - - 0 1"
 
 _SIDES = {"w": RED, "r": RED, "b": BLACK}
 _LONGEST_NUMBER = 6
+# Of those after the first in a message.
+_MOST_FAULTS = 2
 
 
 class Position(NamedTuple):
@@ -92,7 +94,7 @@ def _fault(fen: str, fault: str) -> InputError:
 def _read_squares(fen: str, text: str) -> list[int]:
     rows = text.split("/")
     if len(rows) != RANKS:
-        raise _fault(fen, f"expected {RANKS} ranks separated by /, got {len(rows)}")
+        raise _fault(fen, f"expected {RANKS} ranks separated by /, got {len(rows)}{_other_faults(rows)}")
     squares: list[int] = []
     for rank, row in zip(range(RANKS), reversed(rows), strict=True):
         pieces: list[int] = []
@@ -107,6 +109,27 @@ def _read_squares(fen: str, text: str) -> list[int]:
             raise _fault(fen, f"expected {FILES} files in rank {rank}, got {len(pieces)}")
         squares.extend(pieces)
     return squares
+
+
+def _other_faults(rows: list[str]) -> str:
+    """Return what else is wrong with a wrong number of ranks, as the end of a message."""
+    if len(rows) == 1:
+        return f"; a position looks like {START}"
+    widths = [sum(int(char) if char in "123456789" else 1 for char in row) for row in rows]
+    if len(rows) == 8 and set(widths) == {8}:
+        return "; this is a position of Western chess"
+    faults = [
+        f"{quoted(char)} is no piece (letters of KABNRCP)"
+        for char in dict.fromkeys("".join(rows))
+        if char not in PIECE_OF_LETTER and char not in "123456789"
+    ]
+    faults += [
+        f"{quoted(row)} has {width} files instead of {FILES}"
+        for row, width in zip(rows, widths, strict=True)
+        if width != FILES
+    ]
+    more = f"; and {len(faults) - _MOST_FAULTS} more faults" if len(faults) > _MOST_FAULTS else ""
+    return "".join(f"; {fault}" for fault in faults[:_MOST_FAULTS]) + more
 
 
 def _read_number(fen: str, fields: list[str], index: int, meaning: str, default: int) -> int:

@@ -1,9 +1,13 @@
 """Boards as text, for terminals and logs."""
 
-from kexue_hf.xiangqi.board import Board
+from typing import TYPE_CHECKING
+
 from kexue_hf.xiangqi.coordinates import squares_of
 from kexue_hf.xiangqi.pieces import GLYPHS, KING, LETTER_OF
 from kexue_hf.xiangqi.squares import FILE_LETTERS, FILES, RANKS
+
+if TYPE_CHECKING:
+    from kexue_hf.xiangqi.board import Board
 
 _RED, _BLACK, _DIM, _LAST, _CHECK, _RESET = "\x1b[1;31m", "\x1b[1m", "\x1b[2m", "\x1b[7m", "\x1b[4m", "\x1b[0m"
 # Two columns wide, as a Chinese character is in a terminal.
@@ -11,7 +15,7 @@ _EMPTY_POINT = "＋"
 _RIVER = "楚河　　　　漢界"
 
 
-def text_board(board: Board, *, colour: bool = False, ascii: bool = False, flip: bool = False) -> str:
+def text_board(board: "Board", *, colour: bool = False, ascii: bool = False, flip: bool = False) -> str:
     """Return a board as lines of text, ranks from the top, with ICCS coordinates.
 
     Args:
@@ -38,7 +42,7 @@ def text_board(board: Board, *, colour: bool = False, ascii: bool = False, flip:
     return "\n".join([*lines, header]) + "\n"
 
 
-def _point(board: Board, square: int, colour: bool, ascii: bool) -> str:
+def _point(board: "Board", square: int, colour: bool, ascii: bool) -> str:
     piece = board.squares[square]
     text = LETTER_OF[piece] if ascii else GLYPHS.get(piece, _EMPTY_POINT)
     if not colour:

@@ -76,6 +76,8 @@ ILLEGAL = {
     ("b0d1", None): "the Red knight on b0 cannot go there; push one of b0",
     ("a0b0", None): "the Red rook on a0 cannot go there; push one of a0a1, a0a2",
     ("e1g2", PINNED): "it leaves the Red king attacked; push a move of another piece",
+    ("炮二平五", None): "got '炮二平五'; this is Chinese notation, which from_chinese(board, text) converts to ICCS",
+    ("馬8進7", None): "this is Chinese notation, which from_chinese(board, text) converts to ICCS",
     ("h2", None): "expected an ICCS move such as h2e2 (files a to i, ranks 0 to 9), got 'h2'",
     ("j2e2", None): "expected an ICCS move",
     ("h2e10", None): "expected an ICCS move",

@@ -107,6 +107,10 @@ def test_how_moves_are_written(position: str, move: str, text: str) -> None:
 READ = [
     ("", "炮２平５", "h2e2"),
     ("", "炮2平5", "h2e2"),
+    # Files count from the right of the side to move, whatever the digits.
+    ("i0i1", "车1平2", None),
+    ("a0a1 a9a8 i0i1 i9i8", "车1平2", "i1h1"),
+    ("a0a1 a9a8 i0i1", "车1平2", "a8b8"),
     ("", "砲二平五", "h2e2"),
     ("", "包二平五", "h2e2"),
     ("", "炮 二 平　五", "h2e2"),

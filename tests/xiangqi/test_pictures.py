@@ -21,6 +21,12 @@ def test_the_start_as_text() -> None:
     assert len(lines) == 13
 
 
+def test_str_shows_the_board_and_repr_the_fen() -> None:
+    board = played(["h2e2"])
+    assert str(board) == text_board(board)
+    assert repr(board) == f"Board('{board.fen()}')"
+
+
 def test_ascii_and_flip() -> None:
     lines = text_board(played(["h2e2"]), ascii=True, flip=True).splitlines()
     assert lines[0] == "   i h g f e d c b a"

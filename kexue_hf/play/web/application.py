@@ -30,14 +30,13 @@ from kexue_hf.errors import InputError, quoted
 from kexue_hf.play.web.game import SIDE_NAMES, WebGame
 from kexue_hf.play.web.game_store import GameStore
 from kexue_hf.play.web.json_body import read_fields
-from kexue_hf.play.web.pgn_text import pgn_text
 from kexue_hf.play.web.player_protocol import Player
 from kexue_hf.play.web.request_checks import RequestChecks
 from kexue_hf.play.web.request_errors import RequestError
 from kexue_hf.play.web.static_files import StaticFiles
 from kexue_hf.play.web.strengths import DEFAULT_STRENGTH, STRENGTHS
 from kexue_hf.play.web.thinking import Thinker, choice_facts
-from kexue_hf.xiangqi import START, Board
+from kexue_hf.xiangqi import START, Board, pgn_text
 
 # The longest FEN has about 110 characters.
 _LONGEST_FEN = 200
@@ -148,9 +147,13 @@ class _Requests:
     async def pgn(self, request: Request) -> Response:
         game = self._game(request)
         names = {game.side: "Player", {"w": "b", "b": "w"}[game.side]: self._name}
-        text = pgn_text(
-            game.board, red=names["w"], black=names["b"], date=game.started, event="Game against a model, kexue-hf"
-        )
+        tags = {
+            "Event": "Game against a model, kexue-hf",
+            "Date": game.started.strftime("%Y.%m.%d"),
+            "Red": names["w"],
+            "Black": names["b"],
+        }
+        text = pgn_text(game.board, tags=tags)
         headers = {"Content-Disposition": f'attachment; filename="xiangqi-{game.started}.pgn"'}
         return Response(text, 200, {**headers, "Cache-Control": "no-store"}, "application/x-chess-pgn; charset=utf-8")
 

@@ -1,0 +1,99 @@
+"""The limits of a `go` command: depth, nodes, or time of a move or of the clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kexue_hf.errors import InputError, quoted
+from kexue_hf.play.alpha_beta import LONGEST_LINE
+
+# Of the clock's time: moves to think of if the clock does not tell, and what the connection may cost.
+_MOVES_TO_GO, _OVERHEAD, _LEAST = 30, 0.05, 0.01
+_NUMBERS = (
+    *("depth", "nodes", "mate", "movetime", "wtime", "btime", "winc", "binc", "movestogo"),
+    *("time", "increment", "opptime", "oppincrement", "oppmovestogo"),
+)
+_FLAGS = ("infinite", "ponder", "draw")
+
+
+@dataclass(frozen=True)
+class GoLimits:
+    """What a `go` command asks for.
+
+    Attributes:
+        searched: the only moves to consider, as ICCS; None for all.
+        waits: search until `stop` or, when pondering, `ponderhit`.
+        ponders: the opponent has not moved yet; the limits hold from `ponderhit` on.
+        limited: whether the command names a limit at all.
+    """
+
+    depth: int | None
+    nodes: int | None
+    seconds: float | None
+    searched: frozenset[str] | None
+    waits: bool
+    ponders: bool
+
+    @property
+    def limited(self) -> bool:
+        return self.waits or any(limit is not None for limit in (self.depth, self.nodes, self.seconds))
+
+
+def read_limits(words: list[str], side: int, from_text: Callable[[str], str], unit: float) -> GoLimits:
+    """Parse the words after `go`.
+
+    Args:
+        side: the side to move, whose clock counts.
+        unit: seconds of a unit of time.
+
+    Raises:
+        InputError: an unknown word, or no number where one is expected.
+    """
+    given: dict[str, int] = {}
+    flags: set[str] = set()
+    searched: set[str] | None = None
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word in _FLAGS:
+            flags.add(word)
+        elif word in _NUMBERS:
+            given[word] = _number(word, rest.pop(0) if rest else "")
+        elif word == "searchmoves":
+            searched = set()
+            while rest and rest[0] not in (*_FLAGS, *_NUMBERS):
+                searched.add(from_text(rest.pop(0)))
+        else:
+            raise InputError(f"go: expected one of {', '.join((*_FLAGS, *_NUMBERS))}, got {quoted(word)}")
+    mine = ("wtime", "winc") if side > 0 else ("btime", "binc")
+    clock = given.get("time", given.get(mine[0]))
+    seconds = None if "movetime" not in given else max(_LEAST, given["movetime"] * unit)
+    if seconds is None and clock is not None:
+        increment = given.get("increment", given.get(mine[1], 0)) * unit
+        seconds = _share(clock * unit, increment, given.get("movestogo", _MOVES_TO_GO))
+    depth = 2 * given["mate"] if "mate" in given else given.get("depth")
+    waits = "infinite" in flags or "ponder" in flags
+    return GoLimits(
+        None if depth is None else max(1, min(depth, LONGEST_LINE)),
+        given.get("nodes"),
+        seconds,
+        None if searched is None else frozenset(searched),
+        waits,
+        "ponder" in flags,
+    )
+
+
+def _share(remaining: float, increment: float, moves_to_go: int) -> float:
+    """Return the seconds for one move of a clock."""
+    wanted = remaining / max(1, min(moves_to_go, 2 * _MOVES_TO_GO)) + 0.8 * increment
+    return max(_LEAST, min(wanted, 0.5 * remaining) - _OVERHEAD)
+
+
+def _number(name: str, text: str) -> int:
+    """Return a number; negative ones, which clocks of some programs show, count as 0."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
+        raise InputError(f"go: expected a whole number after {name}, got {quoted(text)}")
+    return 0 if text.startswith("-") else int(text)
+
+
+__all__ = ["GoLimits", "read_limits"]
