@@ -44,7 +44,7 @@ COMMON = [
 ]  # fmt: skip
 STEPS = 300
 ABLATION = [
-    "--batch_size=32", f"--max_steps={STEPS}", "--learning_rate=5e-4", "--warmup_steps=0.1", "--dropout=0.1",
+    "--batch_size=32", f"--max_steps={STEPS}", "--learning_rate=3e-4", "--warmup_steps=0.1", "--dropout=0.1",
     "--deletion=0.2", "--collapse_steps=30",
 ]  # fmt: skip
 CURVES = ("spread", "projection_spread", "effective_rank")
