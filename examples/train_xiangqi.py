@@ -179,6 +179,7 @@ def load(options: Options) -> tuple[Any, Any]:
         intermediate_size=options.intermediate_size,
         max_position_embeddings=options.max_length,
         type_vocab_size=1,
+        board_input=options.board_input,
         **dropout_fields(options.dropout or 0.0),
         **value,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from kexue_hf.generation.move_trie import MoveTrie
+from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
 
 
 @torch.no_grad()
@@ -42,11 +43,19 @@ def score_moves(
             seen[start + number, [start + above for above in trie.ancestors(number)]] = True
     mask = torch.zeros(1, 1, total, total, dtype=model.dtype, device=device)
     mask.masked_fill_(~seen.to(device), torch.finfo(model.dtype).min)
+    input_ids = torch.tensor([ids], device=device)
+    reads_boards = {}
+    if model.config.board_input:
+        # No node completes a move.
+        after = boards_of(input_ids[:, :length], model.config.vocab_size)
+        lasts = [last for last, trie in tries for _ in trie.nodes]
+        reads_boards["boards"] = torch.cat([after, after[:, lasts]], dim=1)
     logits = model(
-        input_ids=torch.tensor([ids], device=device),
+        input_ids=input_ids,
         attention_mask=mask,
         position_ids=torch.tensor([places], device=device),
         use_cache=False,
+        **reads_boards,
     ).logits
     scores = logits[0].float().log_softmax(-1).cpu()
     found = []

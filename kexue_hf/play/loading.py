@@ -40,7 +40,9 @@ def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn
             raise InputError(
                 f"{place} lacks weights of a causal language model ({missing[0]}): use a model that was trained as one"
             )
-        value_head = _value_head(transformers.AutoModelForSequenceClassification, place, config)
+        value_head = model.classifier
+        if value_head is None:
+            value_head = _value_head(transformers.AutoModelForSequenceClassification, place, config)
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
@@ -58,7 +60,7 @@ def _load(auto_class: Any, place: str, config: Any) -> tuple[Any, list[str]]:
     """Return a model, and the names of its weights that the file lacks."""
     try:
         model, found = auto_class.from_pretrained(
-            place, config=config, output_loading_info=True, trust_remote_code=False
+            place, config=config, output_loading_info=True, trust_remote_code=False, dtype="float32"
         )
     except Exception as error:
         raise InputError(f"{place} cannot be loaded ({_first_line(error)})") from error

@@ -13,10 +13,12 @@ import torch
 
 from kexue_hf.errors import InputError
 from kexue_hf.generation.move_trie import MoveTrie
+from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
 from kexue_hf.models.xiangqi_gpt.cache_name_xiangqi_gpt import CACHE
 from kexue_hf.models.xiangqi_gpt.configuration_xiangqi_gpt import RESULTS
 from kexue_hf.play.history_caches import HistoryCaches
 from kexue_hf.xiangqi import START, Board
+from kexue_hf.xiangqi.coordinates import squares_of
 from kexue_hf.xiangqi.squares import SQUARE_NAMES
 
 _START_FIELDS = START.split()[:2]
@@ -87,7 +89,7 @@ class Policy:
         game = [self._bos, *itertools.chain.from_iterable(map(self._move_ids, board.moves))]
         with_results = with_results and self._value_head is not None
         trie = MoveTrie(map(self._move_ids, moves), with_results)
-        states = self._states(game, trie)
+        states = self._states(game, trie, moves)
         with torch.inference_mode():
             # State 0 belongs to the last token of the history, so node i has the index i + 1.
             scores = self._model.cls(states[: 1 + len(trie.nodes)]).float().log_softmax(-1).double().cpu()
@@ -106,7 +108,7 @@ class Policy:
     def _move_ids(self, move: str) -> tuple[int, ...]:
         return self._ids[move[:2]] + self._ids[move[2:]]
 
-    def _states(self, game: list[int], trie: MoveTrie) -> torch.Tensor:
+    def _states(self, game: list[int], trie: MoveTrie, moves: list[str]) -> torch.Tensor:
         """Return the states [1 + nodes, hidden] of the game's last token and of the nodes."""
         history = self._caches.take(game)
         # The last token is always read again, since its state is not kept.
@@ -115,18 +117,32 @@ class Policy:
         device = self._model.device
         ids = [*game[past:], *(node.token for node in trie.nodes)]
         positions = [*range(past, len(game)), *(len(game) + node.depth for node in trie.nodes)]
+        boards = {}
+        if self._model.config.board_input:
+            boards["boards"] = self._boards(game, past, trie, moves).to(device)
         with torch.inference_mode():
             outputs = self._model.bert(
                 torch.tensor([ids], device=device),
                 attention_mask=_tree_mask(past, new, trie, self._model.dtype).to(device),
                 position_ids=torch.tensor([positions], device=device),
                 use_cache=True,
+                **boards,
                 **{CACHE: history.cache},
             )
         history.ids = [*game, *ids[new:]]
         history.crop(len(game))
         self._caches.give_back(history)
         return outputs.last_hidden_state[0, new - 1 :]
+
+    def _boards(self, game: list[int], past: int, trie: MoveTrie, moves: list[str]) -> torch.Tensor:
+        """Return the boards after the new tokens of the game and after the nodes, [1, new + nodes, 90]."""
+        after = boards_of(torch.tensor([game]), self._model.config.vocab_size)
+        nodes = after[0, -1].repeat(len(trie.nodes), 1)
+        for move, end in zip(moves, trie.ends, strict=True):
+            if end >= 0:
+                origin, target = squares_of(move)
+                nodes[end, target], nodes[end, origin] = nodes[end, origin].clone(), 0
+        return torch.cat([after[:, past:], nodes[None]], dim=1)
 
 
 def _tree_mask(past: int, new: int, trie: MoveTrie, dtype: torch.dtype) -> torch.Tensor:

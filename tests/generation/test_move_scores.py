@@ -15,9 +15,10 @@ from tests.xiangqi.sample_games import GAMES
 MOVES = GAMES[0][0].split()
 
 
-def model_for(vocab: str, positions: int = 512) -> tuple[Any, XiangqiTokenizer]:
+def model_for(vocab: str, positions: int = 512, **changes: Any) -> tuple[Any, XiangqiTokenizer]:
     tokenizer = XiangqiTokenizer(vocab=vocab)
-    model = trained_model("XiangqiGptForCausalLM", vocab_size=len(tokenizer), max_position_embeddings=positions)
+    fields = {"vocab_size": len(tokenizer), "max_position_embeddings": positions, **changes}
+    model = trained_model("XiangqiGptForCausalLM", **fields)
     return model.eval(), tokenizer
 
 
@@ -31,10 +32,11 @@ def one_by_one(model: Any, tokenizer: XiangqiTokenizer, played: list[str], legal
     return torch.stack(found)
 
 
+@pytest.mark.parametrize("board_input", [False, True])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("vocab", ["squares", "characters"])
-def test_scores_are_those_of_whole_sequences(vocab: str, attention: str) -> None:
-    model, tokenizer = model_for(vocab)
+def test_scores_are_those_of_whole_sequences(vocab: str, attention: str, board_input: bool) -> None:
+    model, tokenizer = model_for(vocab, board_input=board_input)
     model.set_attn_implementation(attention)
     board, ids, positions, expected = Board(), [0], [], []
     for ply, move in enumerate(MOVES[:12]):

@@ -33,9 +33,10 @@ def naive(model: Any, tokenizer: Any, head: Any, board: Board) -> tuple[torch.Te
 
 
 @BOTH
+@pytest.mark.parametrize("board_input", [False, True])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_equal_to_whole_sequences(vocab: str, attention: str) -> None:
-    model, tokenizer, head = tiny_parts(vocab)
+def test_equal_to_whole_sequences(vocab: str, attention: str, board_input: bool) -> None:
+    model, tokenizer, head = tiny_parts(vocab, board_input=board_input)
     model.set_attn_implementation(attention)
     policy = Policy(model, tokenizer, head)
     board = Board()
@@ -54,9 +55,10 @@ def test_equal_to_whole_sequences(vocab: str, attention: str) -> None:
 
 
 @BOTH
-def test_the_cache_follows_any_order_of_games(vocab: str) -> None:
+@pytest.mark.parametrize("board_input", [False, True])
+def test_the_cache_follows_any_order_of_games(vocab: str, board_input: bool) -> None:
     """Continued, shortened, another game, the start: as with a fresh policy."""
-    model, tokenizer, head = tiny_parts(vocab)
+    model, tokenizer, head = tiny_parts(vocab, board_input=board_input)
     policy = Policy(model, tokenizer, head)
     other = ["h2e2", "h9g7", "c3c4", "b9c7"]
     for moves in (SOME_GAME, SOME_GAME[:3], other, [], SOME_GAME[:7], SOME_GAME, SOME_GAME):

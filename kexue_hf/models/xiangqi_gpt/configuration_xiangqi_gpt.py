@@ -20,6 +20,9 @@ class XiangqiGptConfig(BertConfig):
         id2label (`dict[int, str]`, *optional*):
             The classes of `XiangqiGptForSequenceClassification`. By default the results of a game: 0 is `"1-0"` (Red
             wins), 1 is `"1/2-1/2"`, 2 is `"0-1"`.
+        board_input (`bool`, *optional*, defaults to `False`):
+            Add to every token the embeddings of the pieces on the board, one for each square and piece. The model
+            works the boards out from the moves. The original has no such input.
         value_head (`bool`, *optional*, defaults to `False`):
             Give `XiangqiGptForCausalLM` the classifier of `XiangqiGptForSequenceClassification` too, at every token.
         value_loss_weight (`float`, *optional*, defaults to 0.1):
@@ -39,6 +42,7 @@ class XiangqiGptConfig(BertConfig):
     eos_token_id: int | list[int] | None = 0
     # With it, transformers' BERT has a causal mask and a cache.
     is_decoder: bool = True
+    board_input: bool = False
     value_head: bool = False
     value_loss_weight: float = 0.1
     vocab_fingerprint: str | None = None

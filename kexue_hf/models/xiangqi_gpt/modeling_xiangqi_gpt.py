@@ -10,6 +10,7 @@ also loads there. Differences:
   micro-batches gives the loss of one batch.
 * Keywords that carry data which the model would ignore are refused, and so are games longer than the table of
   positions.
+* With `config.board_input`, embeddings of the pieces on the board are added to those of the tokens.
 * An untied output layer keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
@@ -28,6 +29,7 @@ from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
+from .boards_xiangqi_gpt import PIECES, SQUARES, boards_of
 from .cache_name_xiangqi_gpt import CACHE, CACHE_NAMES, given_cache, under_installed_name
 from .configuration_xiangqi_gpt import XiangqiGptConfig
 from .keywords_xiangqi_gpt import REASONS, refuse_unknown
@@ -61,6 +63,8 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
 
     def __init__(self, config: XiangqiGptConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
+        self.board_embeddings = nn.Embedding(SQUARES * PIECES, config.hidden_size) if config.board_input else None
+        self.post_init()
 
     def forward(
         self,
@@ -72,6 +76,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         past_key_values: Any = None,
         use_cache: bool | None = None,
         cache: Any = None,
+        boards: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Return the states of all tokens.
@@ -85,10 +90,13 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
             past_key_values: a cache of the tokens before these, to which these are added.
             use_cache: whether to return a cache; by default only if one was given.
             cache: transformers' name for `past_key_values` from 5.24 on.
+            boards: for a model with `board_input`, the board after each token, [batch, length, 90] (see
+                `boards_xiangqi_gpt.py`). By default they are worked out from `input_ids`, if these are whole games.
 
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`, more tokens than positions, a mask that
-                does not cover past and new tokens, or a keyword that would have no effect.
+                does not cover past and new tokens, boards that are missing after a cache or would have no effect, or a
+                keyword that would have no effect.
         """
         cache = given_cache(cache, past_key_values)
         keywords: dict[str, Any] = {**kwargs}
@@ -105,6 +113,11 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         # A static cache's length is a tensor, and `generate` gives such a cache a mask of 4 dimensions.
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_tensor(past)):
             self._check_lengths(length, past, attention_mask, position_ids)
+        if self.board_embeddings is not None:
+            inputs_embeds = self._with_boards(input_ids, inputs_embeds, boards, cache)
+            input_ids = None
+        elif boards is not None:
+            raise ValueError("this model takes no boards: they need config.board_input=True")
         return super().forward(
             input_ids,
             attention_mask=attention_mask,
@@ -115,6 +128,29 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
             **{CACHE: cache},
             **keywords,
         )
+
+    def _with_boards(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        boards: torch.Tensor | None,
+        cache: Any,
+    ) -> torch.Tensor:
+        """Return the embeddings of the tokens plus those of their boards, [batch, length, hidden]."""
+        if boards is None:
+            if input_ids is None or (cache is not None and cache.get_seq_length()):
+                raise ValueError(
+                    "expected boards [batch, length, 90] beside inputs_embeds or a cache, whose moves the ids do not "
+                    "tell; or give input_ids of whole games"
+                )
+            boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
+        if inputs_embeds is None:
+            inputs_embeds = self.embeddings.word_embeddings(input_ids)
+        table: Any = self.board_embeddings
+        # [batch, length, 90, 14]; class 0, an empty point, has no column.
+        pieces = boards[..., None] == torch.arange(1, PIECES + 1, dtype=boards.dtype, device=boards.device)
+        # A board of 32 pieces then adds about as much as a token does.
+        return inputs_embeds + pieces.flatten(-2).to(table.weight.dtype) @ table.weight * 32**-0.5
 
     def _check_lengths(
         self, length: int, past: int, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
@@ -272,6 +308,17 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
             **{CACHE: getattr(outputs, CACHE)},
         )
+
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, *arguments: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the inputs of the next pass, with the boards after its tokens if the model reads boards."""
+        # `generate` looks for the name kwargs to know that other inputs are allowed.
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
+        if self.config.board_input:
+            boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
+            given = inputs.get("input_ids")
+            length = (inputs["inputs_embeds"] if given is None else given).shape[1]
+            inputs["boards"] = boards[:, -length:]
+        return inputs
 
     def generate(self, *arguments: Any, **options: Any) -> Any:
         """Generate as everywhere in transformers; the cache may be named `cache` or `past_key_values`.

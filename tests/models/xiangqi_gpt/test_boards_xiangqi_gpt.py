@@ -1,0 +1,117 @@
+"""The boards that a model works out from moves, and the model that reads them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from kexue_hf import LegalMoves, XiangqiTokenizer
+from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
+from kexue_hf.xiangqi import Board
+from tests.fresh_process import run_elsewhere
+from tests.models.tiny_models import trained_model
+from tests.xiangqi.sample_games import GAMES
+
+VOCABS = ("squares", "characters")
+GAME = GAMES[0][0].split()
+
+
+def classes_of(board: Board) -> list[int]:
+    return [piece if piece >= 0 else 7 - piece for piece in board.squares]
+
+
+def model_for(vocab: str, **changes: Any) -> tuple[Any, XiangqiTokenizer]:
+    tokenizer = XiangqiTokenizer(vocab=vocab)
+    fields = {"vocab_size": len(tokenizer), "max_position_embeddings": 200, "board_input": True, **changes}
+    return trained_model("XiangqiGptForCausalLM", **fields).eval(), tokenizer
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("vocab", VOCABS)
+def test_boards_are_those_of_the_rules(vocab: str, side: str) -> None:
+    tokenizer = XiangqiTokenizer(vocab=vocab)
+    games = [GAME, GAMES[1][0].split()[:5], []]
+    batch = tokenizer([" ".join(game) for game in games], padding=True, padding_side=side, return_tensors="pt")
+    boards = boards_of(batch["input_ids"], len(tokenizer))
+    assert boards.shape == (*batch["input_ids"].shape, 90) and boards.dtype == torch.uint8
+    for row, game in enumerate(games):
+        real = boards[row][batch["attention_mask"][row].bool()]
+        board = Board()
+        for place in range(len(real)):
+            if place and place % tokenizer.ids_per_move == 0:
+                board.push(game[place // tokenizer.ids_per_move - 1])
+            assert real[place].tolist() == classes_of(board), place
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+def test_any_ids_have_boards(vocab: str) -> None:
+    """Moves that cannot be made, and half moves, are no error."""
+    size = len(XiangqiTokenizer(vocab=vocab))
+    ids = torch.randint(0, size, (8, 40), generator=torch.Generator().manual_seed(0))
+    assert boards_of(ids, size).max() <= 14
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+def test_the_board_counts_and_the_cache_continues_it(vocab: str) -> None:
+    model, tokenizer = model_for(vocab)
+    ids = tokenizer(" ".join(GAME[:6]), return_tensors="pt")["input_ids"]
+    boards = boards_of(ids, len(tokenizer))
+    whole = model(ids).logits
+    torch.testing.assert_close(model(ids, boards=boards).logits, whole)
+    assert (model(ids, boards=torch.zeros_like(boards)).logits - whole).abs().max() > 1e-3
+    embedded = model.get_input_embeddings()(ids)
+    torch.testing.assert_close(model(inputs_embeds=embedded, boards=boards).logits, whole)
+    cache = DynamicCache(config=model.config)
+    model(ids[:, :7], cache=cache)
+    torch.testing.assert_close(model(ids[:, 7:], cache=cache, boards=boards[:, 7:]).logits, whole[:, 7:])
+
+
+@pytest.mark.parametrize("search", [{}, {"num_beams": 2}, {"do_sample": True}], ids=lambda search: "+".join(search))
+@pytest.mark.parametrize("vocab", VOCABS)
+def test_generation_reads_the_boards_of_its_own_moves(vocab: str, search: dict[str, Any]) -> None:
+    model, tokenizer = model_for(vocab)
+    batch = tokenizer([" ".join(GAME[:2]), ""], padding=True, return_tensors="pt")
+    options = {"max_new_tokens": 4 * tokenizer.ids_per_move, **search}
+    found = []
+    for use_cache in (True, False):
+        torch.manual_seed(0)
+        moves = LegalMoves(tokenizer)
+        found.append(model.generate(**batch, logits_processor=[moves], use_cache=use_cache, **options))
+    torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inputs_embeds": torch.zeros(1, 3, 16)}, "expected boards"),
+        ({"input_ids": torch.ones(1, 3, dtype=torch.long), "cached": True}, "expected boards"),
+        ({"input_ids": torch.ones(1, 3, dtype=torch.long), "boards": torch.zeros(1, 3, 90), "off": True}, "no boards"),
+    ],
+)
+def test_missing_and_needless_boards_are_refused(given: dict[str, Any], message: str) -> None:
+    off = given.pop("off", False)
+    model, tokenizer = model_for("squares", board_input=not off)
+    if given.pop("cached", False):
+        given["cache"] = model(tokenizer("h2e2", return_tensors="pt")["input_ids"], use_cache=True).past_key_values
+    if "inputs_embeds" in given:
+        given["inputs_embeds"] = torch.zeros(1, 3, model.config.hidden_size)
+    with pytest.raises(ValueError, match=message):
+        model(**given)
+
+
+def test_a_copy_without_the_package_plays_the_same_moves(tmp_path: Path) -> None:
+    model, tokenizer = model_for("squares", value_head=True)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    batch = tokenizer([" ".join(GAME[:4])], return_tensors="pt")
+    expected = model.generate(**batch, max_new_tokens=8, do_sample=False)[0].tolist()
+    code = f"""
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r}, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained({str(tmp_path)!r}, trust_remote_code=True)
+batch = tokenizer([{" ".join(GAME[:4])!r}], return_tensors="pt")
+print(model.generate(**batch, max_new_tokens=8, do_sample=False)[0].tolist())
+"""
+    assert run_elsewhere(code, tmp_path).strip().splitlines()[-1] == str(expected)
