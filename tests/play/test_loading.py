@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 import kexue_hf
 from kexue_hf import InputError, XiangqiPlayer
 from kexue_hf.play import model_place
-from tests.play.tiny_players import SOME_GAME, tiny_folder
+from tests.play.tiny_players import SOME_GAME, tiny_folder, tiny_parts
 from tests.xiangqi.positions import played
 
 
@@ -32,6 +32,19 @@ def test_without_a_classifier_there_is_no_value_head(tmp_path: Path) -> None:
     player = XiangqiPlayer.from_pretrained(tiny_folder(tmp_path, value=False))
     assert not player.has_value_head
     assert player.choose(played(SOME_GAME), nodes=200).move
+
+
+def test_weights_in_half_precision_compute_in_float32(tmp_path: Path) -> None:
+    """A file in float16, with the value head in the model itself."""
+    model, tokenizer, _ = tiny_parts(value_head=True)
+    model.half().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    player = XiangqiPlayer.from_pretrained(tmp_path)
+    assert player.has_value_head
+    board = played(SOME_GAME)
+    expected = XiangqiPlayer(model.float(), tokenizer, value_head=model.classifier)
+    assert player.move_probabilities(board) == pytest.approx(expected.move_probabilities(board), abs=1e-6)
+    assert player.evaluate(board) == pytest.approx(expected.evaluate(board), abs=1e-6)
 
 
 def test_no_packaged_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
