@@ -1,14 +1,15 @@
 """SimSiam, BYOL, SimCSE and ablations on unlabelled Chinese sentences: what collapses, and what ranks pairs well.
 
-    python benchmarks/sentence_vectors.py --data FOLDER [--parts ablation baselines]
+    python benchmarks/sentence_vectors.py --data FOLDER [--parts ablation baselines recipes]
 
 FOLDER has stsb_zh/, lcqmc/ and afqmc/, each with train.jsonl (objects with `text1` and `text2`), and stsb_zh/dev.jsonl
-with `score`. Labels of the training parts are not read, and sentences of the dev part are left out of them. All runs
-start from the packaged tiny WoBERT.
+with `score`. Nothing is trained on labels, and sentences of the dev part are left out of the texts.
 
-ablation: equal steps, batches and views (dropout 0.1, a fifth of the words deleted), three seeds; the spread of the
+ablation: from the packaged tiny WoBERT, equal steps, batches and views (dropout 0.1, a fifth of the words deleted), three seeds; the spread of the
     sentence vectors on the way, and Spearman's correlation with people's scores on stsb_zh dev before and after.
 baselines: the untrained encoder, bags of characters, tf-idf, and whitening, on the same pairs.
+recipes: settings chosen by the scores of the last 1,200 training pairs, whose sentences are left out of the texts too:
+    from the packaged encoder, and from one that starts as tf-idf (rarity_encoder.py), trained on the texts of stsb_zh.
 
 Writes results/sentence_vectors.json after each part, and docs/sentence_vectors.svg.
 """
@@ -26,6 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 from measuring import ROOT, json_lines, machine, read_result, write_result
+from rarity_encoder import write_rarity_encoder
 from similarity import (
     WHITENED_ON,
     bags_of_characters,
@@ -56,9 +58,26 @@ VARIANTS = {
     "mean of the views": ["--method=view_mean"],
     "SimCSE": ["--method=simcse"],
 }
+# The last training pairs of stsb_zh, by which recipes are chosen.
+CHOSEN_BY = 1200
+RARITY_SIZE = 2048
+RECIPES = {
+    "packaged encoder, SimCSE": ("model", [
+        "--method=simcse", "--learning_rate=1e-4", "--batch_size=64", "--max_steps=150", "--deletion=0.2",
+    ]),
+    "packaged encoder, SimSiam": ("model", [
+        "--method=simsiam", "--learning_rate=1e-4", "--predictor_learning_rate=1e-3", "--batch_size=64",
+        "--max_steps=150", "--deletion=0.2",
+    ]),
+    "tf-idf encoder, SimCSE": ("rarity", [
+        "--method=simcse", "--learning_rate=1e-3", "--batch_size=128", "--max_steps=300", "--deletion=0.3",
+    ]),
+}  # fmt: skip
 
 
-def train(options: list[str], folder: Path) -> dict[str, Any]:
+def train(
+    options: list[str], folder: Path, model: str = "model", texts: str = "texts.jsonl", pairs: str = "pairs.jsonl"
+) -> dict[str, Any]:
     """Run the example and return its figures and the measurements of the spread."""
     from transformers import HfArgumentParser, TrainingArguments
 
@@ -66,8 +85,8 @@ def train(options: list[str], folder: Path) -> dict[str, Any]:
 
     parser: Any = HfArgumentParser((script.Options, TrainingArguments))
     arguments = parser.parse_args_into_dataclasses([
-        f"--model={folder / 'model'}", f"--train_file={folder / 'texts.jsonl'}",
-        f"--pairs_file={folder / 'pairs.jsonl'}", f"--output_dir={folder / 'out'}", "--overwrite", *COMMON, *options,
+        f"--model={folder / model}", f"--train_file={folder / texts}", f"--pairs_file={folder / pairs}",
+        f"--output_dir={folder / 'out'}", "--overwrite", *COMMON, *options,
     ])  # fmt: skip
     figures = script.run(*arguments)
     return {"figures": figures, "history": json.loads((folder / "out" / "collapse.json").read_text())}
@@ -106,6 +125,39 @@ def ablation(folder: Path, seeds: int) -> dict[str, Any]:
             },
         }
         print(name, found[name]["spread"], found[name]["spearman"])
+    return found
+
+
+def recipes(data: Path, folder: Path) -> dict[str, Any]:
+    """Return the correlations of each recipe, before and after, on the pairs that chose it and on dev."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from examples.train_sentence_vectors import rank_correlation, read_pairs
+
+    chosen_by = json_lines(data / "stsb_zh" / "train.jsonl")[-CHOSEN_BY:]
+    hidden = {row[side] for row in chosen_by for side in ("text1", "text2")}
+    texts = [row["text"] for row in json_lines(folder / "texts.jsonl")]
+    own = [text for text in texts[: int((folder / "own").read_text())] if text not in hidden]
+    write_lines(folder / "own.jsonl", [{"text": text} for text in own])
+    write_lines(folder / "choice.jsonl", chosen_by)
+    write_rarity_encoder(folder / "rarity", texts, own, RARITY_SIZE, dropout=0.1)
+    dev = read_pairs(str(folder / "pairs.jsonl"))
+    found = {}
+    for name, (start, options) in RECIPES.items():
+        figures = train(
+            [*options, "--warmup_steps=0.1", "--dropout=0.1", "--collapse_steps=50", "--seed=0"],
+            folder, start, "own.jsonl", "choice.jsonl",
+        )["figures"]  # fmt: skip
+        before, after = (
+            rank_correlation(AutoModel.from_pretrained(place), AutoTokenizer.from_pretrained(place), dev)
+            for place in (folder / start, folder / "out" / "encoder")
+        )
+        found[name] = {
+            "chosen by": {"before": round(figures["spearman_before"], 4), "after": round(figures["spearman"], 4)},
+            "dev": {"before": round(before, 4), "after": round(after, 4)},
+            "seconds": round(figures["seconds"]),
+        }
+        print(name, found[name])
     return found
 
 
@@ -159,14 +211,17 @@ def write_texts(data: Path, folder: Path) -> None:
         texts |= dict.fromkeys(text for text in found if text not in held_out)
         if name == "stsb_zh":
             (folder / "own").write_text(str(len(texts)))
-    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
-    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_lines(folder / "texts.jsonl", [{"text": text} for text in texts])
     (folder / "pairs.jsonl").write_text((data / "stsb_zh" / "dev.jsonl").read_text("utf-8"), encoding="utf-8")
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("ablation", "baselines")
+    parts = ("ablation", "baselines", "recipes")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--parts", nargs="*", choices=parts, default=parts)
     parser.add_argument("--seeds", type=int, default=3)
@@ -179,6 +234,7 @@ def main() -> None:
         "setting": {
             "ablation": ABLATION,
             "variants": VARIANTS,
+            "recipes": RECIPES,
             "seeds": options.seeds,
             "model": "wobert_tiny",
             "steps": STEPS,
@@ -192,8 +248,10 @@ def main() -> None:
             if part == "ablation":
                 result[part] = ablation(folder, options.seeds)
                 draw(result[part])
-            else:
+            elif part == "baselines":
                 result[part] = baselines(folder)
+            else:
+                result[part] = recipes(options.data, folder)
             write_result("sentence_vectors", result)
 
 
