@@ -5,8 +5,9 @@
 FOLDER has stsb_zh/, lcqmc/ and afqmc/, each with train.jsonl (objects with `text1` and `text2`), and stsb_zh/dev.jsonl
 with `score`. Nothing is trained on labels, and sentences of the dev part are left out of the texts.
 
-ablation: from the packaged tiny WoBERT, equal steps, batches and views (dropout 0.1, a fifth of the words deleted), three seeds; the spread of the
-    sentence vectors on the way, and Spearman's correlation with people's scores on stsb_zh dev before and after.
+ablation: from the packaged tiny WoBERT, equal steps, batches and views (dropout 0.1, a fifth of the words deleted),
+    three seeds; the spread of the vectors on the way, and Spearman's correlation with people's scores on stsb_zh dev
+    before and after.
 baselines: the untrained encoder, bags of characters, tf-idf, and whitening, on the same pairs.
 recipes: settings chosen by the scores of the last 1,200 training pairs, whose sentences are left out of the texts too:
     from the packaged encoder, and from one that starts as tf-idf (rarity_encoder.py), trained on the texts of stsb_zh.

@@ -58,6 +58,9 @@ class Options:
     num_attention_heads: int = field(default=4, metadata={"help": "attention heads of a new model"})
     intermediate_size: int = field(default=768, metadata={"help": "inner size of a new model's feed-forward layers"})
     dropout: float | None = field(default=None, metadata={"help": "default: 0 for a new model, else that of --model"})
+    board_input: bool = field(
+        default=False, metadata={"help": "let a new model read the board after each token, which it works out itself"}
+    )
     max_length: int = field(
         default=512, metadata={"help": "greatest number of tokens, and of a new model's positions"}
     )

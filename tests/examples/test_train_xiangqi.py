@@ -90,6 +90,12 @@ def test_without_a_value_head_and_from_a_folder(folder: Path) -> None:
     assert len(again) == 2
 
 
+def test_a_model_that_reads_the_board(folder: Path) -> None:
+    output = folder / "boards"
+    train(folder, output, "--batch_size=8", "--board_input", "--mirror=0.5", "--flip=0.5")
+    assert AutoModelForCausalLM.from_pretrained(output).board_embeddings is not None
+
+
 def test_other_games_are_kept_when_one_is_wrong(folder: Path, capsys: pytest.CaptureFixture) -> None:
     games = folder / "some.jsonl"
     lines = (folder / "games.jsonl").read_text().splitlines()
