@@ -194,6 +194,68 @@ def matcher(found: Result) -> Result:
     return {"goals": rows, "device": devices, "times": {"group_by_length": gain["median"]}}
 
 
+def xiangqi(found: Result) -> Result:
+    """Return how many times faster than whole sequences each way is, and whether the goal was met."""
+    medians = {name: row["median"] for name, row in found["ms"].items()}
+    verdict = "reached || 达到" if found["reached"] else "missed || 未达到"
+    return {"times": {name: medians["whole sequences"] / ms for name, ms in medians.items()}, "verdict": verdict}
+
+
+def xiangqi_accuracy(found: Result) -> Result:
+    """Return the simple players and the model in one."""
+    return {"players": found["baselines"] | {"model": found["model"]}}
+
+
+def xiangqi_strength(found: Result) -> Result:
+    """Return a row for each match, by opponent and player. Where one side won all games, the Elo is a bound only."""
+    rows = []
+    for name, match in found["matches"].items():
+        if not match["games"]:
+            continue
+        player, opponent = name.split(" against ")
+        low, high = match["95 % interval"]
+        elo, interval = f"{match['Elo difference']:+d}", f"{low:+d} to {high:+d} || {low:+d} 至 {high:+d}"
+        if match["games"] == match["wins"]:
+            elo, interval = "won all || 全胜", f"above {low:+d} || 高于 {low:+d}"
+        elif match["games"] == match["losses"]:
+            elo, interval = "lost all || 全负", f"below {high:+d} || 低于 {high:+d}"
+        shown = {
+            "player": player_text(player), "opponent": player_text(opponent, match.get("engine seconds a move")),
+            "elo": elo, "interval": interval,
+        }  # fmt: skip
+        rows.append(match | shown | {"order": (player_order(opponent), player_order(player))})
+    return {"rows": sorted(rows, key=lambda row: row["order"])}
+
+
+def player_text(name: str, seconds: float | None = None) -> str:
+    """Return a player of xiangqi_opponents.py in words; `seconds` are the engine's for a move."""
+    folder, _, plain = name.rpartition("@")
+    kind, _, text = plain.partition(":")
+    number = f"{float(text):,.10g}" if text else ""
+    english, chinese = {
+        "random": ("random legal moves", "随机着法"),
+        "greedy": ("mate in one, else the greatest capture", "能一步杀则杀，否则吃最大的子"),
+        "policy": ("the policy alone", "仅策略"),
+        "nodes": (f"{number} positions a move", f"每步 {number} 个局面"),
+        "seconds": (f"{number} s a move", f"每步 {number} 秒"),
+        "fairy": (f"Fairy-Stockfish, {f'Elo {number}' if number else 'full strength'}",
+                  f"Fairy-Stockfish，{f'Elo {number}' if number else '全力'}"),
+    }[kind]  # fmt: skip
+    if kind == "fairy" and seconds is not None:
+        english, chinese = f"{english}, {seconds:g} s a move", f"{chinese}，每步 {seconds:g} 秒"
+    if folder:
+        model = folder.rstrip("/").rpartition("/")[2]
+        english, chinese = f"{model}, {english}", f"{model}，{chinese}"
+    return f"{english} || {chinese}"
+
+
+def player_order(name: str) -> tuple[int, float, str]:
+    """Return what sorts players: weaker kinds first, then by the number of the kind."""
+    kind, _, number = name.rpartition("@")[2].partition(":")
+    kinds = ("random", "greedy", "policy", "nodes", "seconds", "fairy")
+    return kinds.index(kind), float(number or "inf"), name
+
+
 DERIVED: dict[str, Callable[[Result], Result]] = {
     function.__name__: function
     for function in (
@@ -206,5 +268,8 @@ DERIVED: dict[str, Callable[[Result], Result]] = {
         favor_error,
         matcher_tasks,
         matcher,
+        xiangqi,
+        xiangqi_accuracy,
+        xiangqi_strength,
     )
 }

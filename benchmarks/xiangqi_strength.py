@@ -6,7 +6,8 @@
 Opponents: see `xiangqi_opponents.py`. Each opening is played twice, with both colours; a game ends by `Board.outcome`,
 or as a draw after 300 half-moves. Games run in `--processes` processes with one thread each. Every finished game is
 added to --log, and a run with the same log plays only what is missing. The interval is that of the mean score of the
-games, carried over to Elo. Writes results/xiangqi_strength.json.
+games, carried over to Elo. Writes results/xiangqi_strength.json and, from the matches of `policy` and `nodes:N`
+against `fairy:ELO`, docs/xiangqi_strength.svg.
 """
 
 import argparse
@@ -14,18 +15,22 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import json_lines, machine, read_result, write_result
+from drawing import picture_of
+from measuring import ROOT, json_lines, machine, read_result, write_result
 from xiangqi_opponents import make_player
 
 from kexue_hf.xiangqi import Board
 
 MOST_PLIES = 300
+MEASURED = re.compile(r"(?:policy|nodes:(\d+)) against fairy:(\d+)")
 OPENINGS = tuple(
     line.split()
     for line in (
@@ -95,6 +100,7 @@ def main() -> None:
         "matches": matches,
     }
     write_result("xiangqi_strength", result)
+    draw(points_of(matches), ROOT / "docs" / "xiangqi_strength.svg")
     print(json.dumps(matches, indent=2))
 
 
@@ -160,6 +166,74 @@ def _elo(score: float, games: int) -> int:
     least = 0.5 / games
     score = min(1 - least, max(least, score))
     return round(-400 * math.log10(1 / score - 1))
+
+
+@dataclass(frozen=True)
+class Point:
+    """The Elo of a player that a match against an engine of a known Elo shows.
+
+    Attributes:
+        nodes: positions that the player searches for a move; 0 for the policy alone.
+        opponent: Elo of the engine.
+        elo, low, high: Elo of the player, and the ends of its 95 % interval.
+        is_bound: one player won all games, so the Elo is a bound only.
+    """
+
+    nodes: int
+    opponent: int
+    elo: int
+    low: int
+    high: int
+    is_bound: bool
+
+
+def points_of(matches: Mapping[str, Mapping[str, Any]]) -> list[Point]:
+    """Return the points of the picture, by opponent and nodes."""
+    points = []
+    for name, match in matches.items():
+        found = MEASURED.fullmatch(name)
+        if found is not None and match["games"]:
+            opponent, (low, high) = int(found[2]), match["95 % interval"]
+            is_bound = match["games"] in (match["wins"], match["losses"])
+            elo = opponent + match["Elo difference"]
+            points.append(Point(int(found[1] or 0), opponent, elo, opponent + low, opponent + high, is_bound))
+    return sorted(points, key=lambda point: (point.opponent, point.nodes))
+
+
+def draw(points: list[Point], path: Path) -> None:
+    """Draw Elo against nodes, a colour for each opponent; nothing without points."""
+    if not points:
+        return
+    from matplotlib.transforms import offset_copy
+
+    nodes = sorted({point.nodes for point in points})
+    opponents = sorted({point.opponent for point in points})
+    # The policy stands at 0, which a plain logarithm lacks.
+    least, most = min((number for number in nodes if number), default=1), max(nodes)
+    lowest, highest = min(point.low for point in points), max(point.high for point in points)
+    with picture_of(path, (6.5, 3.6)) as (axis,):
+        axis.set_xscale("symlog", linthresh=least)
+        for place, opponent in enumerate(opponents):
+            mine = [point for point in points if point.opponent == opponent]
+            errors = [[point.elo - point.low for point in mine], [point.high - point.elo for point in mine]]
+            # Points of several opponents stand side by side.
+            beside = offset_copy(axis.transData, axis.figure, 5 * (place - (len(opponents) - 1) / 2), units="points")
+            places, heights = [point.nodes for point in mine], [point.elo for point in mine]
+            bars = axis.errorbar(
+                places, heights, errors, fmt="o", label=f"against Elo {opponent:,}", transform=beside, capsize=3
+            )
+            axis.scatter(
+                places, heights, transform=beside, zorder=3, edgecolors=bars[0].get_color(),
+                facecolors=["white" if point.is_bound else bars[0].get_color() for point in mine],
+            )  # fmt: skip
+        axis.set_xticks(nodes, [f"{number:,}" if number else "policy" for number in nodes])
+        axis.minorticks_off()
+        # Shifted points do not count when matplotlib chooses the limits.
+        axis.set(
+            xlabel="positions searched for a move", ylabel="Elo on the engine's scale",
+            xlim=(-0.3 * least, max(1.5 * most, least)), ylim=(lowest - 50, highest + 50),
+        )  # fmt: skip
+        axis.legend(frameon=False)
 
 
 def print_line(entry: dict[str, Any], done: list[dict[str, Any]]) -> None:

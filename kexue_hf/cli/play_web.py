@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_HOST, _DEFAULT_PORT = "127.0.0.1", 8910
 
-Web = Annotated[bool, typer.Option("--web", help="Play in the browser. Needs kexue-hf[web].")]
+Web = Annotated[bool, typer.Option("--web", help="Play in the browser. Needs the extra 'web' of the package.")]
 Host = Annotated[
     str | None,
     typer.Option(

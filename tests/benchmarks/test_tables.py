@@ -131,6 +131,30 @@ def test_a_format_that_does_not_fit_is_named() -> None:
         Table("speed", ["Texts | {texts:f2}"]).render("en", RESULT)
 
 
+def test_matches_of_xiangqi_are_sorted_and_one_sided_ones_are_bounds() -> None:
+    scores = {
+        "nodes:2000 against fairy:1350": (2, 1, 1, 89, [-10, 200], 0.1),
+        "policy against fairy:1350": (0, 0, 4, -338, [-338, -100], 0.1),
+        "policy against games/old@seconds:1.0": (1, 0, 1, 0, [-50, 50], None),
+        "policy against random": (4, 0, 0, 338, [100, 338], None),
+    }
+    names = ("wins", "draws", "losses", "Elo difference", "95 % interval", "engine seconds a move")
+    matches = {
+        name: {**dict(zip(names, row, strict=True)), "games": sum(row[:3]), "score": (row[0] + row[1] / 2) / 4}
+        for name, row in scores.items()
+    }
+    table = tables.TABLES["xiangqi_strength"]
+    rows = table.render("en", {"matches": {**matches, "policy against greedy": {"games": 0}}}).splitlines()[2:6]
+    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows] == [
+        ["the policy alone", "random legal moves", "4", "4", "0", "0", "100.0%", "won all", "above +100"],
+        ["the policy alone", "old, 1 s a move", "2", "1", "0", "1", "25.0%", "+0", "-50 to +50"],
+        ["the policy alone", "Fairy-Stockfish, Elo 1,350, 0.1 s a move", "4", "0", "0", "4", "0.0%", "lost all",
+         "below -100"],
+        ["2,000 positions a move", "Fairy-Stockfish, Elo 1,350, 0.1 s a move", "4", "2", "1", "1", "62.5%", "+89",
+         "-10 to +200"],
+    ]  # fmt: skip
+
+
 def test_every_declared_table_is_in_a_document() -> None:
     text = "".join(path.read_text("utf-8") for folder in tables.FOLDERS for path in folder.glob("*.md"))
     assert set(re.findall(r"<!-- table:(\w+) -->", text)) == tables.TABLES.keys()

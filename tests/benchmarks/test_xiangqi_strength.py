@@ -3,6 +3,8 @@
 import importlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,56 @@ def test_figures(strength: Any, scores: list[float], elo: int, interval: tuple[i
     found = strength.figures(scores)
     assert found["wins"] + found["draws"] + found["losses"] == found["games"] == len(scores)
     assert found["Elo difference"] == elo and tuple(found["95 % interval"]) == pytest.approx(interval, abs=1)
+
+
+def match(wins: int, draws: int, losses: int, difference: int, low: int, high: int) -> dict[str, Any]:
+    return {"games": wins + draws + losses, "wins": wins, "draws": draws, "losses": losses,
+            "Elo difference": difference, "95 % interval": [low, high]}  # fmt: skip
+
+
+MATCHES = {
+    "nodes:2000 against fairy:1350": match(20, 10, 10, 89, -10, 200),
+    "policy against fairy:1350": match(0, 0, 40, -760, -760, -440),
+    "nodes:800 against fairy:1350": {"games": 0},
+    "nodes:200 against fairy:1000": match(10, 20, 10, 0, -80, 80),
+    "seconds:1.0 against fairy:1350": match(20, 10, 10, 89, -10, 200),
+    "nodes:2000 against fairy": match(0, 10, 30, -338, -500, -200),
+    "nodes:2000 against policy": match(40, 0, 0, 760, 440, 760),
+}
+
+
+def test_points_of_the_picture(strength: Any) -> None:
+    assert strength.points_of(MATCHES) == [
+        strength.Point(200, 1000, 1000, 920, 1080, False),
+        strength.Point(0, 1350, 590, 590, 910, True),
+        strength.Point(2000, 1350, 1439, 1340, 1550, False),
+    ]
+
+
+def test_the_picture_depends_on_its_points_alone(strength: Any, tmp_path: Path) -> None:
+    points = strength.points_of(MATCHES)
+    pictures = [tmp_path / name for name in ("first.svg", "second.svg", "other.svg", "none.svg")]
+    for path, drawn in zip(pictures, (points, points, points[:2], []), strict=True):
+        strength.draw(drawn, path)
+    first, second, other = (path.read_bytes() for path in pictures[:3])
+    assert first == second != other and not pictures[3].exists()
+
+
+def test_the_picture_shows_all_intervals(strength: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, tuple[float, float]] = {}
+
+    @contextmanager
+    def watched(*arguments: Any) -> Iterator[list[Any]]:
+        with picture_of(*arguments) as axes:
+            yield axes
+            seen.update(x=axes[0].get_xlim(), y=axes[0].get_ylim())
+
+    picture_of = strength.picture_of
+    monkeypatch.setattr(strength, "picture_of", watched)
+    points = strength.points_of(MATCHES)
+    strength.draw(points, tmp_path / "picture.svg")
+    assert all(seen["y"][0] < point.low <= point.elo <= point.high < seen["y"][1] for point in points)
+    assert all(seen["x"][0] < point.nodes < seen["x"][1] for point in points)
 
 
 def a_game(**changes: Any) -> dict[str, Any]:
