@@ -78,6 +78,9 @@ class Options:
     winner_only: bool = field(default=False, metadata={"help": "train on the winner's moves, and on both in a draw"})
     evaluated_games: int = field(default=40, metadata={"help": "games for the accuracy of the next move; 0 for all"})
     batch_size: int | None = field(default=None, metadata={"help": "short for --per_device_train_batch_size"})
+    save_dtype: Literal["float32", "float16"] = field(
+        default="float32", metadata={"help": "of the weights in --output_dir; checkpoints are in float32"}
+    )
     resume: bool = field(default=False, metadata={"help": "continue from the last checkpoint in --output_dir, if any"})
     overwrite: bool = field(default=False, metadata={"help": "replace an earlier training in --output_dir"})
     report: str | None = field(default=None, metadata={"help": "write the final figures to this JSON file"})
@@ -251,6 +254,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     }
     if evaluation is not None:
         figures |= {name: value for name, value in trainer.evaluate().items() if "per_second" not in name}
+    if options.save_dtype == "float16":
+        model.half()
     trainer.save_model()
     if trainer.is_world_process_zero():
         print_figures(figures)

@@ -84,7 +84,8 @@ def play(
         "nodes": nodes or 0,
         "temperature": temperature,
         "opening_plies": _OPENING_PLIES if opening_variety else 0,
-        "opening_temperature": opening_variety,
+        # An engine may get its number of half-moves later.
+        "opening_temperature": opening_variety or 1.0,
         "seed": seed,
     }
 

@@ -22,12 +22,13 @@ def test_options_without_effect_are_refused(options: tuple[str | None, int | Non
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
-def test_a_missing_package_is_one_line_that_names_the_extra(missing: str) -> None:
+def test_a_missing_package_is_one_line_that_names_the_extra(missing: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     code = f"""
 import sys
 sys.modules[{missing!r}] = None
 from kexue_hf.cli import main
-main.main(["play", "--web", "--no-open"])
+main.main(["play", {str(tmp_path)!r}, "--web", "--no-open"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2

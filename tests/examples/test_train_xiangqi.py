@@ -92,8 +92,9 @@ def test_without_a_value_head_and_from_a_folder(folder: Path) -> None:
 
 def test_a_model_that_reads_the_board(folder: Path) -> None:
     output = folder / "boards"
-    train(folder, output, "--batch_size=8", "--board_input", "--mirror=0.5", "--flip=0.5")
-    assert AutoModelForCausalLM.from_pretrained(output).board_embeddings is not None
+    train(folder, output, "--batch_size=8", "--board_input", "--mirror=0.5", "--flip=0.5", "--save_dtype=float16")
+    model = AutoModelForCausalLM.from_pretrained(output)
+    assert model.bert.board_embeddings is not None and model.dtype == torch.float16
 
 
 def test_other_games_are_kept_when_one_is_wrong(folder: Path, capsys: pytest.CaptureFixture) -> None:
