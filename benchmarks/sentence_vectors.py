@@ -2,8 +2,9 @@
 
     python benchmarks/sentence_vectors.py --data FOLDER [--parts ablation baselines recipes]
 
-FOLDER has stsb_zh/, lcqmc/ and afqmc/, each with train.jsonl (objects with `text1` and `text2`), stsb_zh/dev.jsonl with
-`score`, and zh_text/train.jsonl (objects with `text`). Nothing is trained on labels, and sentences of the dev part are left out of the texts.
+FOLDER has stsb_zh/, lcqmc/ and afqmc/, each with train.jsonl (objects with `text1` and `text2`), stsb_zh/dev.jsonl
+with `score`, and zh_text/train.jsonl (objects with `text`). Nothing is trained on labels, and sentences of the dev
+part are left out of the texts.
 
 ablation: from the packaged tiny WoBERT, equal steps, batches and views (dropout 0.1, a fifth of the words deleted),
     three seeds; the spread of the vectors on the way, and Spearman's correlation with people's scores on stsb_zh dev
@@ -151,7 +152,10 @@ def recipes(data: Path, folder: Path) -> dict[str, Any]:
     for name, (start, options) in RECIPES.items():
         figures = train(
             [*options, "--warmup_steps=0.1", "--dropout=0.1", "--collapse_steps=50", "--seed=0"],
-            folder, start, str(data / "zh_text" / "train.jsonl") if "passages" in name else "own.jsonl", "choice.jsonl",
+            folder,
+            start,
+            str(data / "zh_text" / "train.jsonl") if "passages" in name else "own.jsonl",
+            "choice.jsonl",
         )["figures"]  # fmt: skip
         before, after = (
             rank_correlation(AutoModel.from_pretrained(place), AutoTokenizer.from_pretrained(place), dev)
