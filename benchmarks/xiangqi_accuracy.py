@@ -32,10 +32,10 @@ BIN = 10
 LAST_PLY = 120
 # What a capture is worth to the greedy player.
 WORTH = {"r": 9, "c": 4.5, "n": 4, "b": 2, "a": 2, "p": 1, "k": 0}
-STEPS = 1500
+STEPS = 600
 SMALL = [
     "--hidden_size=128", "--num_hidden_layers=3", "--intermediate_size=512", "--num_attention_heads=2",
-    f"--max_steps={STEPS}", "--batch_size=16", "--learning_rate=2e-3", "--warmup_steps=150", "--adam_beta2=0.98",
+    f"--max_steps={STEPS}", "--batch_size=16", "--learning_rate=2e-3", "--warmup_steps=60", "--adam_beta2=0.98",
     "--weight_decay=0.01", "--train_sampling_strategy=group_by_length", "--use_cpu", "--report_to=none",
     "--disable_tqdm=True", "--save_strategy=no", "--logging_strategy=no", "--overwrite", "--evaluated_games=1",
 ]  # fmt: skip
@@ -46,7 +46,7 @@ VARIANTS = {
     ],
     "squares, winner's moves only": ["--vocab=squares", "--winner_only"],
 }  # fmt: skip
-VARIANT_GAMES = 150
+VARIANT_GAMES = 100
 
 # A judged move as (ply, probability that it is the first guess, probability that it is among the first five).
 Judged = tuple[int, float, float]
