@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import printable
-from kexue_hf.hub.saved_model import NATIVE
+from kexue_hf.hub.saved_model import NATIVE, json_fields
 
 _SECONDS = 300
 
@@ -50,7 +50,7 @@ def references_of(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     auto_map = config.get("auto_map")
     if isinstance(auto_map, dict):
         found |= {str(auto): str(reference) for auto, reference in auto_map.items()}
-    tokenizer = _fields(folder / "tokenizer_config.json").get("auto_map")
+    tokenizer = json_fields(folder / "tokenizer_config.json").get("auto_map")
     if isinstance(tokenizer, dict):
         names = tokenizer.get("AutoTokenizer")
         for reference in names if isinstance(names, list) else [names]:
@@ -167,15 +167,6 @@ def _defined(tree: ast.Module) -> set[str]:
         elif isinstance(node, (ast.If, ast.Try)):
             names |= _defined(ast.Module(node.body, []))
     return names
-
-
-def _fields(path: Path) -> dict[str, Any]:
-    from kexue_hf.conversion.source import load_json_object
-
-    try:
-        return load_json_object(path) if path.is_file() else {}
-    except (OSError, ValueError):
-        return {}
 
 
 __all__ = ["code_problems", "import_problems", "references_of"]

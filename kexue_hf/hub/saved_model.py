@@ -5,6 +5,7 @@ Reads headers only: imports neither torch nor transformers, and runs no code of 
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
 from kexue_hf.files.regular_file import check_folder
@@ -41,6 +42,7 @@ def examine_folder(folder: Path) -> list[str]:
 
 
 def read_saved_config(folder: Path) -> dict[str, object]:
+    """Return the content of config.json. Errors as `examine_folder`, for a missing or unreadable file."""
     path = folder / "config.json"
     if not path.exists():
         what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
@@ -51,6 +53,16 @@ def read_saved_config(folder: Path) -> dict[str, object]:
         return load_json_object(path)
     except ConversionError as error:
         raise InputError(str(error)) from None
+
+
+def json_fields(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file; an empty one for a file that is missing or cannot be read."""
+    from kexue_hf.conversion.source import load_json_object
+
+    try:
+        return load_json_object(path) if path.is_file() else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _code_problems(folder: Path, config: dict[str, object]) -> list[str]:
@@ -190,4 +202,4 @@ def _json_vocabulary(folder: Path) -> dict[str, int]:
     return read_folder_vocabulary(folder, None, 1 << 31).base
 
 
-__all__ = ["NATIVE", "examine_folder", "our_types", "read_saved_config"]
+__all__ = ["NATIVE", "examine_folder", "json_fields", "our_types", "read_saved_config"]

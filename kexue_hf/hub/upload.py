@@ -6,6 +6,7 @@ token is found and used by huggingface_hub alone.
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,8 +93,8 @@ def _reason(error: Exception) -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-    # An error of one file of several is wrapped.
-    while not isinstance(error, HfHubHTTPError) and isinstance(error.__cause__, Exception):
+    # An error in the upload of a file is wrapped.
+    while type(error) is RuntimeError and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, LocalTokenNotFoundError):
         return "no access token: run `hf auth login`, or set HF_TOKEN"
@@ -122,16 +123,23 @@ def _is_network_error(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the log lines of each retry and the Hub's remarks on the card; keep the progress bars."""
+    """Silence the log lines of each retry and the Hub's remarks on the card; show progress on a terminal only."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
     logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    level, bars = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    hide = bars and not sys.stderr.isatty()
     try:
+        if hide:
+            disable_progress_bars()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        if hide:
+            enable_progress_bars()
 
 
 __all__ = ["check_repository_name", "upload_folder"]
