@@ -53,7 +53,8 @@ def card(
     else:
         there = parse_card(old).data
         for field, value in (("license", license), ("language", language), ("base_model", base_model)):
-            if value and not overwrite and there.get(field) not in (None, value, *value[:1]):
+            one = value[0] if isinstance(value, list) and len(value) == 1 else value
+            if value and not overwrite and there.get(field) not in (None, value, one):
                 raise InputError(
                     f"{folder / CARD} already has {field} {printable(str(there.get(field)))}; --overwrite replaces it"
                 )

@@ -49,6 +49,7 @@ PERFORMER = Post(7921, "Performer：用随机投影将Attention的复杂度线�
 MATCHER = Post(8337, "搜狐文本匹配：基于条件LayerNorm的多任务baseline", 2021)
 SIMSIAM = Post(7980, "从动力学角度看优化算法（六）：为什么SimSiam不退化？", 2020)
 XIANGQI = Post(7877, "当GPT遇上中国象棋：写过文章解过题，要不再来下盘棋？", 2020)
+UNILM = Post(6933, "从语言模型到Seq2Seq：Transformer如戏，全靠Mask", 2019)
 ROFORMER = Post(8265, "Transformer升级之路：2、博采众长的旋转式位置编码", 2021)
 
 FACTS: dict[str, ModelFacts] = {
@@ -118,4 +119,4 @@ def facts_of(model_type: str) -> ModelFacts:
     return FACTS.get(model_type, ModelFacts(f"A model of type {model_type}."))
 
 
-__all__ = ["FACTS", "PERFORMER", "ModelFacts", "Post", "facts_of"]
+__all__ = ["FACTS", "PERFORMER", "SIMSIAM", "UNILM", "ModelFacts", "Post", "facts_of"]

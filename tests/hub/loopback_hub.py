@@ -134,15 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         self.query = parse_qs(address.query)
         path = unquote(address.path)
-        for name, (methods, pattern) in _ROUTES.items():
-            # Branches may contain encoded slashes.
-            found = re.fullmatch(pattern, address.path)
-            if found and self.command in methods.split("|"):
-                values = {key: unquote(value) for key, value in found.groupdict().items() if value is not None}
-                break
-        else:
+        # Branches may contain encoded slashes, so the values are decoded after the match.
+        routes = ((name, re.fullmatch(pattern, address.path)) for name, (methods, pattern) in _ROUTES.items()
+                  if self.command in methods.split("|"))  # fmt: skip
+        name, found = next(((name, found) for name, found in routes if found), ("", None))
+        if found is None:
             self._body()
             return self._error(404, f"no route for {self.command} {path}")
+        values = {key: unquote(value) for key, value in found.groupdict().items() if value is not None}
         self.hub.requests.append(f"{self.command} {name}")
         if "Authorization" in self.headers:
             self.hub.tokens.add(self.headers["Authorization"])
