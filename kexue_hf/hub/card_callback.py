@@ -55,7 +55,7 @@ class ModelCardCallback(TrainerCallback):
     ) -> None:
         self.base_model, self.script, self.post = base_model, script, post
         self.files = _listed(trained_on), _listed(evaluated_on)
-        self.stated = {"license": license, "language": list(language), "datasets": list(datasets)}
+        self.license, self.language, self.datasets = license, list(language), list(datasets)
         self.training = dict(training or {})
         self.figures: dict[str, float] = {}
         self._ended: dict[str, Any] | None = None
@@ -115,7 +115,9 @@ class ModelCardCallback(TrainerCallback):
         facts = replace(
             facts,
             figures=[
-                Figure(name, value, _METRICS.get(name, name)) for name, value in values.items() if _finite(value)
+                Figure(name, float(value), _METRICS.get(name, name))
+                for name, value in values.items()
+                if math.isfinite(value)
             ],
             training={**self._run, **self.training, **(training or {})},
             summary=summary,
@@ -130,7 +132,8 @@ class ModelCardCallback(TrainerCallback):
     def facts(self, folder: Path, model: Any, tokenizer: Any) -> CardFacts:
         """Return what is known about the model beyond its training and its figures."""
         trained_on, evaluated_on = (tuple(dict.fromkeys(base_name(file) for file in files)) for files in self.files)
-        facts = with_options(facts_of_model(folder.resolve().name, model, tokenizer), **self.stated)
+        known = facts_of_model(folder.resolve().name, model, tokenizer)
+        facts = with_options(known, self.license, self.language, datasets=self.datasets)
         rule = card_section(model.config).partition("## Decision rule\n\n")[2]
         return replace(
             with_base_model(facts, self.base_model),
@@ -178,10 +181,6 @@ def _facts_of_run(args: Any, state: Any) -> dict[str, Any]:
         **({"training loss": f"{loss:.4f}"} if loss is not None else {}),
         "versions": f"transformers {transformers.__version__}, torch {torch.__version__}",
     }
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 __all__ = ["ModelCardCallback", "base_name", "command_line"]

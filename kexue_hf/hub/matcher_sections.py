@@ -65,7 +65,8 @@ def matcher_sections(
     summary = (
         f"Predicts whether two texts match{'' if single_task else ', by several standards'}. A matcher of "
         f"{len(task_names)} {'task' if single_task else 'tasks'} with conditional layer norms "
-        "([post](https://kexue.fm/archives/8337), [layer norms](https://kexue.fm/archives/7124)), trained with kexue-hf."
+        "([post](https://kexue.fm/archives/8337), [layer norms](https://kexue.fm/archives/7124)), trained with "
+        "kexue-hf."
     )
     task = task_names[0]
     limits = [*facts_of("cln_matcher").limits]

@@ -105,6 +105,7 @@ def folder(tmp_path: Path) -> Path:
     saved = tmp_path / "saved"
     WoBertModel(config).save_pretrained(saved)
     WoBertTokenizer(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(saved)
+    (saved / "README.md").write_text("---\nlicense: mit\n---\n# A model\n", encoding="utf-8")
     return saved
 
 
