@@ -1,6 +1,7 @@
 """Every registered model, tokenizer and pipeline is pushed to a Hub and pulled again, with this package and without.
 
-Of each model type the base model and one with a head; `test_hub_copy` loads every class from a folder. Oracle: outputs and encodings of the local folder in this process.
+Of each model type the base model and one with a head; `test_hub_copy` loads every class from a folder. Oracle: outputs
+and encodings of the local folder in this process.
 """
 
 import json
