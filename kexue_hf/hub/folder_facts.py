@@ -96,15 +96,15 @@ def with_options(
 
 
 def with_card(facts: CardFacts, text: str) -> CardFacts:
-    """Return the facts, with those that a card has and the facts lack. Errors as `parse_card`."""
+    """Return the facts, with those that a card states in place of them. Errors as `parse_card`."""
     data = parse_card(text).data
     license = data.get("license")
     return replace(
         facts,
-        license=facts.license or (license if isinstance(license, str) else None),
-        language=facts.language or _texts(data.get("language")),
-        base_model=facts.base_model or _texts(data.get("base_model")),
-        datasets=facts.datasets or _texts(data.get("datasets")),
+        license=license if isinstance(license, str) and license else facts.license,
+        language=_texts(data.get("language")) or facts.language,
+        base_model=_texts(data.get("base_model")) or facts.base_model,
+        datasets=tuple(dict.fromkeys([*_texts(data.get("datasets")), *facts.datasets])),
     )
 
 

@@ -35,7 +35,21 @@ FACTS_OF_ONE = CardFacts(
     figures=[Figure("accuracy", 0.51234, "accuracy"), Figure("majority", 0.5)],
     command="python examples/finetune_classification.py --model b",
 )
-OWN = "---\n# my comment\nlicense: mit  # mine\ntags: [own]\n---\n# Hello\n\n## Usage\n\nMine.\n\n## Limitations\n\nMine.\n"
+OWN = """---
+# my comment
+license: mit  # mine
+tags: [own]
+---
+# Hello
+
+## Usage
+
+Mine.
+
+## Limitations
+
+Mine.
+"""
 
 
 @pytest.fixture
