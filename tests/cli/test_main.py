@@ -21,7 +21,9 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--help",), ("convert", "--help"), ("play", "--help"), ("doctor",)], ids=" ".join
+    "arguments",
+    [(), ("--help",), ("convert", "--help"), ("play", "--help"), ("push", "--help"), ("card", "--help"), ("doctor",)],
+    ids=" ".join,
 )
 def test_help_and_doctor_import_no_heavy_library(arguments: tuple[str, ...]) -> None:
     code = f"""

@@ -149,7 +149,8 @@ def test_the_code_is_imported_in_a_fresh_process(folder: Path) -> None:
     """One process for each folder: an undamaged one, and one whose faults only an import shows."""
     config = json.loads((folder / "config.json").read_text())
     assert import_problems(folder, config) == []
-    (folder / "losses_wobert.py").write_text("import kexue_hf\n")
+    path = folder / "losses_wobert.py"
+    path.write_text(f"{path.read_text('utf-8')}\nimport kexue_hf\n", encoding="utf-8")
     problems = import_problems(folder, config)
     assert len(problems) == len({*config["auto_map"].values()}) - 1  # the configuration alone still loads
     assert all("cannot be loaded without kexue_hf: " in problem for problem in problems)
