@@ -259,7 +259,7 @@ def prepare(folder: Path) -> None:
     golden_copy("wobert_tf_ckpt", folder / "tf")
     golden_copy("wobert_keras_h5", folder / "h5")
     golden_copy("sohu_matcher_keras_h5", folder / "matcher")
-    convert(GOLDEN / "wobert_mlm_only_tf_ckpt", folder / "folder")
+    convert(GOLDEN / "wobert_mlm_only_tf_ckpt", folder / "folder", license="apache-2.0")
     shutil.copytree(folder / "folder", folder / "bert")
     bert = folder / "bert"
     tokens = (bert / "vocab.txt").read_text(encoding="utf-8").split("\n")[:-1]

@@ -41,6 +41,8 @@ import kexue_hf  # registers our models with the Auto classes
 from kexue_hf.corpora.text_files import TABLES, read_objects, suffix_of, text_of
 from kexue_hf.errors import InputError
 from kexue_hf.evaluation.classification import classification_figures
+from kexue_hf.files.hub_names import is_hub_name
+from kexue_hf.hub.card_callback import ModelCardCallback
 from kexue_hf.losses import ClassPrior, DecisionRule, WeightedCrossEntropy, make_loss
 from kexue_hf.losses.registry import LOSSES
 from kexue_hf.pipelines.text_windows import position_limit
@@ -295,6 +297,17 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         compute_metrics=lambda p: measures(p.predictions, p.label_ids, rule.shift(config)),
         facts=facts,
     )
+    card = ModelCardCallback(
+        options.model,
+        options.train_file,
+        options.eval_file,
+        datasets=[options.dataset]
+        if options.dataset and is_hub_name(options.dataset) and not Path(options.dataset).exists()
+        else (),
+        training={"loss": facts["loss"], "labels": ", ".join(map(str, names))},
+        script="finetune_classification",
+    )
+    trainer.add_callback(card)
     remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(restart_reason(arguments.output_dir))
@@ -317,7 +330,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
             figures[name] = measured[f"eval_{name}"]
     trainer.save_model()
     if trainer.is_world_process_zero():
-        trainer.create_model_card(tasks="text-classification", tags=[config.model_type])
+        shown = ("accuracy", "balanced_accuracy", "macro_f1", "worst_recall", "majority_accuracy")
+        card.write(arguments.output_dir, figures={name: figures[name] for name in shown if name in figures})
         print_figures(figures)
         print(f"saved to {arguments.output_dir}")
         write_report(options.report, figures)

@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -48,12 +47,11 @@ from kexue_hf import ClnMatcherConfig, ClnMatcherForSequenceClassification, EmaC
 from kexue_hf.corpora.matching_rows import MatchingRow, read_matching_rows, tasks_of
 from kexue_hf.corpora.row_order import Table
 from kexue_hf.errors import InputError, KexueError
-from kexue_hf.evaluation.matcher_card import matcher_card
 from kexue_hf.evaluation.matching import Reliability, matching_figures, probability_figures, reliability
 from kexue_hf.evaluation.reliability_picture import check_picture, draw_reliability
-from kexue_hf.files.whole_file import whole_file
+from kexue_hf.hub.card_callback import ModelCardCallback
+from kexue_hf.hub.matcher_sections import matcher_sections
 from kexue_hf.losses import ClassPrior, make_loss
-from kexue_hf.losses.decision_rule import card_section
 from kexue_hf.losses.registry import LOSSES
 from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 from kexue_hf.pipelines.text_pairs import PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length
@@ -369,10 +367,14 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
         )
         if options.ema_decay:
             EmaCallback(options.ema_decay).attach(trainer)
-    return train(options, trainer, rows)
+    card = ModelCardCallback(options.model, options.train_file, options.eval_file or (), script="finetune_matcher")
+    trainer.add_callback(card)
+    return train(options, trainer, rows, card)
 
 
-def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]]) -> dict[str, Any]:
+def train(
+    options: Options, trainer: OrderedTrainer, rows: dict[str, list[MatchingRow]], card: ModelCardCallback
+) -> dict[str, Any]:
     first, folder = trainer.is_world_process_zero(), Path(trainer.args.output_dir)
     if options.resume and last_whole_checkpoint(folder) is None and first:
         print(restart_reason(folder))
@@ -406,7 +408,7 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
         if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
             figures["best_step"] = trainer.state.best_global_step
     if first:
-        write_card(folder, options, trainer, rows, figures)
+        write_card(card, folder, options, trainer, rows, figures)
         print_figures(figures)
         print(f"saved to {folder}")
         write_report(options.report, figures)
@@ -414,6 +416,7 @@ def train(options: Options, trainer: OrderedTrainer, rows: dict[str, list[Matchi
 
 
 def write_card(
+    card: ModelCardCallback,
     folder: Path,
     options: Options,
     trainer: OrderedTrainer,
@@ -422,7 +425,7 @@ def write_card(
 ) -> None:
     """Write the model card and, with held-out rows, the reliability diagram."""
     held_out: Any = trainer.compute_metrics
-    arguments, facts, names = trainer.args, trainer.facts, held_out.names
+    facts, names = trainer.facts, held_out.names
     tasks: dict[str, Reliability] = {}
     found: dict[str, float] = {}
     drawn = False
@@ -440,40 +443,24 @@ def write_card(
             print(f"no {PICTURE}: {error}")
     if not drawn:
         (folder / PICTURE).unlink(missing_ok=True)  # left by an earlier training
-    local = Path(options.model).is_dir()
-    training = {
-        "begun from": Path(options.model).resolve().name if local else options.model,
-        "trained on": ", ".join(Path(name).resolve().name for name in options.train_file),
-        "measured on": ", ".join(Path(name).resolve().name for name in options.eval_file or ["nothing"]),
-        "parameters": f"{figures['parameters']:,}",
-        "epochs": f"{trainer.state.epoch or 0:g}",
-        "steps": f"{figures['steps']:,}",
-        "of which the best": f"{figures['best_step']:,}" if "best_step" in figures else "not looked for",
-        "rows of a step": facts["rows of a step"],
-        "learning rate": f"{arguments.learning_rate:g}, {arguments.lr_scheduler_type.value}",
-        "loss": facts["loss"],
-        "averaged weights": f"decay {options.ema_decay}" if options.ema_decay else "none",
-        "pooling": facts["pooling"],
-        "dropout": facts["hidden_dropout_prob"],
-        "precision": "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32",
-        "seed": arguments.seed,
-        "versions": f"transformers {transformers.__version__}, torch {torch.__version__}",
-    }
-    card = matcher_card(
-        folder.resolve().name,
-        names,
-        rows,
-        found,
-        tasks,
-        training,
-        max_length=facts["max_length"],
-        base_model=None if local else options.model,
-        picture=PICTURE if drawn else None,
+    name = folder.resolve().name
+    summary, sections = matcher_sections(
+        name, names, rows, found, tasks, max_length=facts["max_length"], picture=PICTURE if drawn else None
     )
-    # The initial model may be a classifier with a rule.
-    card += card_section(trainer.model.config)
-    with whole_file(folder / "README.md", overwrite=True) as file:
-        file.write(card)
+    card.write(
+        folder,
+        figures={figure: value for figure, value in figures.items() if figure.startswith("f1")},
+        training={
+            "parameters": f"{figures['parameters']:,}",
+            "of which the best": f"{figures['best_step']:,}" if "best_step" in figures else "not looked for",
+            "loss": facts["loss"],
+            "averaged weights": f"decay {options.ema_decay}" if options.ema_decay else "none",
+            "pooling": facts["pooling"],
+            "dropout": facts["hidden_dropout_prob"],
+        },
+        summary=summary,
+        sections=sections,
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -33,6 +33,8 @@ from kexue_hf import WoBertConfig
 from kexue_hf.corpora.text_files import read_objects
 from kexue_hf.errors import InputError
 from kexue_hf.generation.logits_processors import ContinuationOnly, PromptWordsOnly
+from kexue_hf.hub.card_callback import ModelCardCallback
+from kexue_hf.hub.model_facts import UNILM
 from kexue_hf.pipelines.text_windows import position_limit
 from kexue_hf.trainers.checked_options import (
     check_model,
@@ -217,6 +219,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             processing_class=tokenizer,
             facts=facts,
         )
+    card = ModelCardCallback(options.model, options.train_file, options.eval_file, script="finetune_title", post=UNILM)
+    trainer.add_callback(card)
     remove_checkpoints(options, arguments)
     if options.resume and last_whole_checkpoint(arguments.output_dir) is None and trainer.is_world_process_zero():
         print(restart_reason(arguments.output_dir))
@@ -240,6 +244,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, Any]:
             figures["lead_rouge_l"] = sum(lead_scores) / len(lead_scores)
             figures["rouge_l"] = sum(scores) / len(scores)
             figures["writing_seconds"] = time.perf_counter() - started
+        shown = ("rouge_l", "lead_rouge_l")
+        card.write(arguments.output_dir, figures={name: figures[name] for name in shown if name in figures})
         print_figures(figures)
         print(f"saved to {arguments.output_dir}")
         if "held-out" in pairs:

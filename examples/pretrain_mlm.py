@@ -26,11 +26,13 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoTokenizer,
+    TrainerCallback,
     TrainingArguments,
 )
 
 from kexue_hf import WoBertConfig, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
 from kexue_hf.errors import InputError
+from kexue_hf.hub.card_callback import ModelCardCallback
 from kexue_hf.trainers.checked_options import check_range
 from kexue_hf.trainers.collators import NextSegmentCollator, WordMaskingCollator
 from kexue_hf.trainers.pretraining import Pretraining
@@ -78,6 +80,10 @@ class MaskedWords(Pretraining):
                 changes["add_pooling_layer"] = True
         # Not the folder's dtype: float16 would lose the optimizer's small steps.
         return auto_class.from_pretrained(self.options.model, dtype="float32", **changes), tokenizer
+
+    def callbacks(self) -> list[TrainerCallback]:
+        options = self.options
+        return [ModelCardCallback(options.model, options.train_file, options.validation_file, script=self.script)]
 
     def collator(self, tokenizer: Any) -> Any:
         kind = NextSegmentCollator if self.options.next_segment else WordMaskingCollator

@@ -20,11 +20,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, TrainingArguments
+from transformers import AutoConfig, AutoTokenizer, TrainerCallback, TrainingArguments
 
 from kexue_hf import TtaConfig, TtaForMaskedLM, TtaTokenizer
 from kexue_hf.corpora.packing import tokens_around
 from kexue_hf.errors import InputError
+from kexue_hf.hub.card_callback import ModelCardCallback
 from kexue_hf.trainers.chunked_loss import use_chunked_loss
 from kexue_hf.trainers.collators import LanguageAutoencodingCollator
 from kexue_hf.trainers.pretraining import Pretraining
@@ -102,6 +103,10 @@ class Autoencoding(Pretraining):
 
     def facts(self, model: Any) -> dict[str, Any]:
         return {**super().facts(model), "query_source": model.config.query_source}
+
+    def callbacks(self) -> list[TrainerCallback]:
+        options = self.options
+        return [ModelCardCallback(options.model, options.train_file, options.validation_file, script=self.script)]
 
     def collator(self, tokenizer: Any) -> Any:
         return LanguageAutoencodingCollator(tokenizer)

@@ -21,6 +21,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,13 @@ from kexue_hf.corpora.text_files import read_texts
 from kexue_hf.errors import InputError, KexueError
 from kexue_hf.files.hub_names import check_model_name
 from kexue_hf.files.whole_file import whole_binary_file, whole_file
-from kexue_hf.losses.decision_rule import card_section
+from kexue_hf.hub.card_callback import ModelCardCallback
+from kexue_hf.hub.card_completion import write_card
+from kexue_hf.hub.model_card import render_card
+from kexue_hf.hub.model_facts import PERFORMER
+from kexue_hf.hub.recovery_sections import recovery_sections
 from kexue_hf.performer.attention_modules import refuse_several_tasks, row_length
 from kexue_hf.performer.distillation import collator, has_masked_head
-from kexue_hf.performer.recovery_card import recovery_card
 from kexue_hf.performer.recovery_figures import HeldOut
 from kexue_hf.pipelines.text_windows import frame_of, window_capacity
 from kexue_hf.trainers.checked_options import one_line_errors
@@ -284,8 +288,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         name, source = (Path(place).absolute().name for place in (options.output, options.model))
-        card = recovery_card(name, source, auto_class_of(type(model).__name__).__name__, options.feature_map, report)
-        (Path(folder) / "README.md").write_text(card + card_section(model.config), encoding="utf-8")
+        summary, sections = recovery_sections(
+            name, source, auto_class_of(type(model).__name__).__name__, options.feature_map, report
+        )
+        card = ModelCardCallback(options.model, options.text, script="recover_performer", post=PERFORMER)
+        facts = card.facts(Path(options.output), model, tokenizer)
+        facts = replace(
+            facts,
+            tags=(*facts.tags, "performer", "linear-attention"),
+            summary=summary,
+            sections={**facts.sections, **sections},
+        )
+        write_card(Path(folder), render_card(facts))
     if options.report is not None:
         with whole_file(options.report) as file:
             json.dump(report, file, indent=1)

@@ -35,6 +35,8 @@ from kexue_hf.corpora.reading import load_corpus
 from kexue_hf.corpora.row_order import Table
 from kexue_hf.corpora.text_files import read_objects, text_of
 from kexue_hf.errors import InputError
+from kexue_hf.hub.card_callback import ModelCardCallback
+from kexue_hf.hub.model_facts import SIMSIAM
 from kexue_hf.pipelines.sentence_vectors import sentence_vectors
 from kexue_hf.trainers.checked_options import (
     check_model,
@@ -244,6 +246,8 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
     )
     if options.method == "byol":
         trainer.add_callback(TargetAverageCallback())
+    card = ModelCardCallback(options.model, options.train_file, options.pairs_file, script="train_sentence_vectors")
+    trainer.add_callback(card)
     sample = list(dict.fromkeys(text for text in texts["text"][:2000] if text.strip()))[:256]
     picture = folder / "collapse.svg" if find_spec("matplotlib") else None
     monitor = CollapseMonitor(
@@ -270,6 +274,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         write_report(str(folder / "collapse.json"), monitor.history)
         trainer.model.encoder.save_pretrained(folder / "encoder")
         tokenizer.save_pretrained(folder / "encoder")
+        shown = {name: figures[name] for name in ("spearman", "spearman_before") if name in figures}
+        card.write(folder, figures=shown)
+        card.write(folder / "encoder", model=trainer.model.encoder, figures=shown, post=SIMSIAM)
         print_figures(figures)
         write_report(options.report, figures)
     return figures

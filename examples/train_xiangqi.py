@@ -29,6 +29,7 @@ from kexue_hf import XiangqiGptConfig, XiangqiGptForCausalLM, XiangqiTokenizer
 from kexue_hf.corpora.row_order import Table
 from kexue_hf.errors import InputError
 from kexue_hf.evaluation.next_moves import next_move_figures
+from kexue_hf.hub.card_callback import ModelCardCallback
 from kexue_hf.trainers.checked_options import (
     check_model,
     check_output_folder,
@@ -241,6 +242,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
                 for name in ("mirror", "flip", "winner_only", "value_loss_weight", "max_length")
             },
         },
+    )
+    trainer.add_callback(
+        ModelCardCallback(options.model, options.train_file, options.validation_file, script="train_xiangqi")
     )
     if options.resume and last_whole_checkpoint(folder) is None and first:
         print(restart_reason(folder))

@@ -67,6 +67,7 @@ _LOCATIONS: dict[str, str] = {
     "remove_performer": "kexue_hf.performer.swap",
     "count_performer_step": "kexue_hf.models.performer_bert.redraws_performer_bert",
     "CollapseMonitor": "kexue_hf.evaluation.collapse_monitor",
+    "ModelCardCallback": "kexue_hf.hub.card_callback",
     "TargetAverageCallback": "kexue_hf.trainers.simsiam_training",
     "TextViewsCollator": "kexue_hf.trainers.text_views",
     "simsiam_optimizer": "kexue_hf.trainers.simsiam_training",

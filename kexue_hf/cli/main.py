@@ -10,7 +10,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from kexue_hf import __version__
-from kexue_hf.cli import convert, correct, demo, doctor, embed, extend, match, performer_report, play, score
+from kexue_hf.cli import (
+    card,
+    convert,
+    correct,
+    demo,
+    doctor,
+    embed,
+    extend,
+    match,
+    performer_report,
+    play,
+    push,
+    score,
+)
 from kexue_hf.errors import KexueError, printable_message
 
 app = typer.Typer(
@@ -45,6 +58,8 @@ match.add_commands(app)
 play.add_commands(app)
 performer_report.add_commands(app)
 doctor.add_commands(app)
+card.add_commands(app)
+push.add_commands(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -60,7 +60,7 @@ def model_card(
     # A folder name may hold bytes that are not UTF-8.
     name, origin = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, origin))
     call = json.dumps(name, ensure_ascii=False)
-    task = next((task for ending, task in _PIPELINES.items() if architecture.endswith(ending)), "feature-extraction")
+    task = pipeline_tag(architecture)
     auto = auto_class(architecture)
     front = ["---", "library_name: transformers"]
     if language:
@@ -187,6 +187,11 @@ def cast_of(plan: Plan, dtype: ElementType | None) -> str:
         return ""
     others = sorted({move.type.name for move in plan.moves} - {dtype.name})
     return f"cast from {' and '.join(others)} to {dtype.name}"
+
+
+def pipeline_tag(architecture: str) -> str:
+    """Return the Hub's name of the task that a class is for."""
+    return next((task for ending, task in _PIPELINES.items() if architecture.endswith(ending)), "feature-extraction")
 
 
 def auto_class(architecture: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from kexue_hf.corpora.packing import FullRows, Segments
 from kexue_hf.corpora.reading import load_corpus, stream_corpus
@@ -92,6 +92,10 @@ class Pretraining:
         """
         names = ("pack", "max_length", "segment_characters")
         return {"script": self.script, **{name: getattr(self.options, name) for name in names}}
+
+    def callbacks(self) -> list[TrainerCallback]:
+        """Return callbacks to add to the Trainer."""
+        return []
 
     def extra_figures(self, measured: dict[str, float]) -> dict[str, float]:
         """Return figures beyond loss, perplexity and accuracy from the evaluation's results."""
@@ -224,6 +228,7 @@ class Pretraining:
                 preprocess_logits_for_metrics=guesses_and_losses,
                 compute_metrics=held_out_figures,
                 facts=facts,
+                callbacks=self.callbacks(),
             )
         return self._train(trainer)
 

@@ -21,7 +21,9 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--help",), ("convert", "--help"), ("play", "--help"), ("doctor",)], ids=" ".join
+    "arguments",
+    [(), ("--help",), ("convert", "--help"), ("play", "--help"), ("push", "--help"), ("card", "--help"), ("doctor",)],
+    ids=" ".join,
 )
 def test_help_and_doctor_import_no_heavy_library(arguments: tuple[str, ...]) -> None:
     code = f"""
@@ -105,6 +107,7 @@ def folder(tmp_path: Path) -> Path:
     saved = tmp_path / "saved"
     WoBertModel(config).save_pretrained(saved)
     WoBertTokenizer(vocab_file=str(tmp_path / "vocab.txt")).save_pretrained(saved)
+    (saved / "README.md").write_text("---\nlicense: mit\n---\n# A model\n", encoding="utf-8")
     return saved
 
 

@@ -1,18 +1,12 @@
-"""The model card of a recovered model with linear attention: its source, its accuracy and its use."""
+"""The sections of the card of a model with recovered linear attention: its source, its accuracy and its use."""
 
 import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-_FRONT = """---
-library_name: transformers
-tags:
-- performer
-- linear-attention
-- kexue-hf
----
-"""
+from kexue_hf.hub.markdown import code, table
+
 _FIGURES = {
     "cosine": "Cosine of the pooled vector, mean",
     "least_cosine": "minimum",
@@ -25,9 +19,7 @@ _STAGES = {
     "transferred": "after attention transfer",
     "distilled": "after distillation",
 }
-_USE = """## Use
-
-```python
+_USE = """```python
 import kexue_hf  # provides the linear attention; without it, the model is not the one that was measured
 from transformers import {kind}, AutoTokenizer
 
@@ -41,8 +33,10 @@ kexue-hf performer-report {folder} --file texts.jsonl   # accuracy and speed on 
 """
 
 
-def recovery_card(name: str, source: str, kind: str, feature_map: str, report: Mapping[str, Any]) -> str:
-    """Return the card as Markdown.
+def recovery_sections(
+    name: str, source: str, kind: str, feature_map: str, report: Mapping[str, Any]
+) -> tuple[str, dict[str, str]]:
+    """Return the summary and the sections, {heading: Markdown}.
 
     Args:
         name: name of the model's folder.
@@ -62,30 +56,16 @@ def recovery_card(name: str, source: str, kind: str, feature_map: str, report: M
     if "softmax" in report:
         softmax = {"cosine": 1.0, "least_cosine": 1.0, "rank_agreement": 1.0, **report["softmax"]}
         lines.append(["softmax", *(f"{softmax[figure]:.4f}" for figure in shown)])
-    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join(
-        [
-            _FRONT,
-            f"# {_code(name)}\n",
-            f"{_code(source)} with linear attention in place of softmax (feature maps: {', '.join(maps)}), brought "
-            "closer to the original by kexue-hf's `examples/recover_performer.py`. The licence is that of the "
-            "original model.\n",
-            "## Accuracy\n",
-            f"Compared with the softmax model on {report['held_out_texts']:,} held-out texts of at most "
-            f"{report['max_length']:,} tokens; {report['texts']:,} other texts were used for training.\n",
-            head,
-            "| --- |" + " --: |" * len(shown),
-            *rest,
-            "",
-            _USE.format(kind=kind, name=json.dumps(name, ensure_ascii=False), folder=shlex.quote(name)),
-        ]
+    summary = (
+        f"{code(source)} with linear attention in place of softmax (feature maps: {', '.join(maps)}), brought closer "
+        "to the original by kexue-hf's `examples/recover_performer.py`. The licence is that of the original model."
     )
+    accuracy = (
+        f"Compared with the softmax model on {report['held_out_texts']:,} held-out texts of at most "
+        f"{report['max_length']:,} tokens; {report['texts']:,} other texts were used for training.\n\n{table(lines)}"
+    )
+    use = _USE.format(kind=kind, name=json.dumps(name, ensure_ascii=False), folder=shlex.quote(name))
+    return summary, {"Accuracy": accuracy, "Use": use}
 
 
-def _code(text: str) -> str:
-    """Format a name as code, so that Markdown does not interpret it."""
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{' '.join(text.split())}{fence}"
-
-
-__all__ = ["recovery_card"]
+__all__ = ["recovery_sections"]

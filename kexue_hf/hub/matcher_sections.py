@@ -1,30 +1,15 @@
-"""Model card of a trained matcher: its tasks, training data, figures for each task, and usage.
-
-Trainer's card would list one figure per line, lower-case the task names, and leave blanks to fill in.
-"""
+"""The sections of a trained matcher's card: its tasks, rows and figures for each task, and its use."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kexue_hf.corpora.matching_rows import MatchingRow
 from kexue_hf.evaluation.matching import Reliability
+from kexue_hf.hub.markdown import plain, table
+from kexue_hf.hub.model_facts import facts_of
 
-_FRONT = """---
-library_name: transformers
-pipeline_tag: text-classification
-tags:
-- cln_matcher
-- text-matching
-- kexue-hf
-{more}---
-"""
-
-_USE = """## Use
-
-```python
+_USE = """```python
 import kexue_hf
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -55,19 +40,17 @@ print(model(**inputs, task_ids={task}).logits.softmax(-1)[0, 1].item())
 """
 
 
-def matcher_card(
+def matcher_sections(
     name: str,
     task_names: Sequence[str],
     rows: Mapping[str, Sequence[MatchingRow]],
     figures: Mapping[str, float],
     tasks: Mapping[str, Reliability],
-    training: Mapping[str, Any],
     *,
     max_length: int,
-    base_model: str | None = None,
     picture: str | None = None,
-) -> str:
-    """Return the card, in Markdown.
+) -> tuple[str, dict[str, str]]:
+    """Return the summary and the sections, {heading: Markdown}.
 
     Args:
         name: name of the model's folder.
@@ -75,53 +58,39 @@ def matcher_card(
         rows: the rows of "train" and optionally of "held-out".
         figures: figures of the held-out rows, named as by `probability_figures`; may be empty.
         tasks: reliability of the probabilities, for the tasks that occur in the held-out rows.
-        training: further facts about the training, by name.
         max_length: maximum tokens of a pair.
-        base_model: the initial model, if it is on the Hub.
         picture: file name of the reliability picture beside the card.
     """
-    more = f"base_model: {_quoted(base_model)}\n" if base_model else ""
     single_task = len(task_names) == 1
-    parts = [
-        _FRONT.format(more=more),
-        f"# {_plain(name)}\n",
+    summary = (
         f"Predicts whether two texts match{'' if single_task else ', by several standards'}. A matcher of "
         f"{len(task_names)} {'task' if single_task else 'tasks'} with conditional layer norms "
         "([post](https://kexue.fm/archives/8337), [layer norms](https://kexue.fm/archives/7124)), trained with "
-        "kexue-hf. Its licence depends on the initial weights and on the data.\n",
-        "## Tasks\n",
-        _tasks(task_names, rows, figures, tasks),
-    ]
-    if figures:
-        parts.append(_overall(figures))
-    folder, task = shlex.quote(name), task_names[0]
-    parts.append(
-        _USE.format(
-            name=_quoted(name), task=_quoted(task), folder=folder, quoted=shlex.quote(task), length=f"{max_length:,}"
-        )
+        "kexue-hf."
     )
+    task = task_names[0]
+    limits = [*facts_of("cln_matcher").limits]
+    if not single_task:
+        limits.append(
+            "The tasks share all weights except their task vectors: further training on one task changes the others, "
+            "unless the training data includes their rows."
+        )
+    sections = {
+        "Tasks": _tasks(task_names, rows, figures, tasks) + (f"\n{_overall(figures)}" if figures else ""),
+        "Use": _USE.format(
+            name=_quoted(name), task=_quoted(task), folder=shlex.quote(name), quoted=shlex.quote(task),
+            length=f"{max_length:,}",
+        ),
+        "Limits": "\n".join(f"- {limit}" for limit in limits),
+    }  # fmt: skip
     if picture:
-        parts.append(
-            f"## Reliability\n\n![Reliability diagram of each task]({picture})\n\n"
+        sections["Reliability"] = (
+            f"![Reliability diagram of each task]({picture})\n\n"
             "Of the held-out pairs with a probability of 0.8, do 80 % match? Points on the dashed line mean yes; bars "
             "are 95 % confidence intervals. Below: the distribution of the probabilities, separately for pairs that "
-            "match and pairs that do not.\n"
+            "match and pairs that do not."
         )
-    parts.append("## Training\n")
-    parts.append(_table([["", ""], *([name, _plain(str(value))] for name, value in training.items())]))
-    parts.append(
-        "## Limits\n\n"
-        "- One half is not the threshold with the best F1, especially if matches are rare: choose a threshold for "
-        "each task on pairs that were not trained on.\n"
-        "- Each pair takes one forward pass: to search many texts, use sentence vectors first.\n"
-        + (
-            ""
-            if single_task
-            else "- The tasks share all weights except their task vectors: further training on one task changes the "
-            "others, unless the training data includes their rows.\n"
-        )
-    )
-    return "\n".join(parts)
+    return summary, sections
 
 
 def _tasks(
@@ -130,10 +99,10 @@ def _tasks(
     figures: Mapping[str, float],
     tasks: Mapping[str, Reliability],
 ) -> str:
-    table = [["Id", "Task"]]
+    lines = [["Id", "Task"]]
     for part, title in (("train", "Rows trained on"), ("held-out", "Held-out rows")):
         if part in rows:
-            table[0] += [title, "matches"]
+            lines[0] += [title, "matches"]
     columns = {
         "F1": "f1 of",
         "Best F1": "best f1 of",
@@ -141,9 +110,9 @@ def _tasks(
         "Average precision": "average precision of",
     }
     if figures:
-        table[0] += [*columns, "Calibration error"]
+        lines[0] += [*columns, "Calibration error"]
     for number, name in enumerate(names):
-        line = [str(number), _plain(name)]
+        line = [str(number), plain(name)]
         for part in ("train", "held-out"):
             if part in rows:
                 labels = [row.label for row in rows[part] if row.task == name]
@@ -151,8 +120,8 @@ def _tasks(
         if figures:
             line += [_number(figures.get(f"{figure} {name}")) for figure in columns.values()]
             line.append(_number(tasks[name].calibration_error if name in tasks else None))
-        table.append(line)
-    return _table(table)
+        lines.append(line)
+    return table(lines)
 
 
 def _overall(figures: Mapping[str, float]) -> str:
@@ -168,22 +137,12 @@ def _overall(figures: Mapping[str, float]) -> str:
     )
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, "|---" * len(lines[0]) + "|", *rest]) + "\n"
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _plain(text: str) -> str:
-    """Return a text with Markdown's special characters escaped."""
-    return re.sub(r"([\\`*<>\[\]|])", r"\\\1", " ".join(text.split()))
 
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-__all__ = ["matcher_card"]
+__all__ = ["matcher_sections"]

@@ -1,0 +1,72 @@
+"""`kexue-hf push`: check a folder, then upload it to the Hub in one commit."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kexue_hf.cli.doctor import examine_folder, not_ready
+from kexue_hf.errors import InputError, printable
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add `push` to the command line."""
+    app.command("push")(push)
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(help="A saved model folder.")],
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hub, or a NAME of yours.")],
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Visibility of a new repository.", show_default="yours")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to; created if it is missing.", show_default="main")
+    ] = None,
+    message: Annotated[str, typer.Option(help="Commit message.")] = "Upload model",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and list the files, and stop. Needs no network.")
+    ] = False,
+    load: Annotated[
+        bool,
+        typer.Option("--load/--no-load", help="Import the folder's code in a fresh process without kexue_hf first."),
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Upload despite errors of the check.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report and the commit as JSON.")] = False,
+) -> None:
+    """Check FOLDER as `doctor` does, and upload it to REPO in one commit.
+
+    The token is that of `hf auth login`, or HF_TOKEN. Checkpoints, optimizer state, pickles and hidden files are left
+    out.
+    """
+    from kexue_hf.hub.folder_files import readable_size
+    from kexue_hf.hub.folder_report import folder_report
+    from kexue_hf.hub.upload import check_repository_name, upload_folder
+
+    if not message.strip():
+        raise InputError("--message must not be empty")
+    check_repository_name(repository)
+    report = folder_report(folder, load=load, model_problems=examine_folder(folder))
+    if not as_json:
+        for file in report.files:
+            print(f"{readable_size(file.size):>10}  {printable(file.path)}")
+        for file in report.left_out:
+            print(f"{readable_size(file.size):>10}  {printable(file.path)}  left out: {file.reason}")
+        print("\n".join(report.lines()))
+    if report.all_errors and not force:
+        if as_json:
+            print(json.dumps({**report.to_dict(), "commit": None}, ensure_ascii=False))
+        raise InputError(f"{not_ready(report)}; nothing was uploaded")
+    commit = None
+    if not dry_run:
+        sys.stdout.flush()
+        commit = upload_folder(folder, report.files, repository, private=private, revision=revision, message=message)
+    if as_json:
+        print(json.dumps({**report.to_dict(), "commit": commit}, ensure_ascii=False))
+    else:
+        print(f"uploaded: {commit}" if commit else "dry run: nothing was uploaded")
+
+
+__all__ = ["add_commands"]

@@ -1,0 +1,186 @@
+"""A Trainer callback that writes the model card of a training."""
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+import transformers
+from transformers import TrainerCallback
+
+from kexue_hf.hub.card_completion import NEW_CARD, write_card
+from kexue_hf.hub.folder_facts import facts_of_model, with_base_model, with_options
+from kexue_hf.hub.model_card import CardFacts, Figure, render_card
+from kexue_hf.hub.model_facts import Post
+from kexue_hf.losses.decision_rule import card_section
+
+# Results of an evaluation that are no property of the model.
+_UNINTERESTING = ("runtime", "per_second", "epoch", "compilation_time", "mem_")
+# Names of figures -> the Hub's names of metrics; of other figures, the metric is the name.
+_METRICS = {"spearman": "spearmanr", "rouge_l": "rouge", "macro_f1": "f1"}
+
+
+class ModelCardCallback(TrainerCallback):
+    """Write README.md into `output_dir` when a training ends, and again after each later evaluation.
+
+    A card that was edited by hand is kept; the new one is then README.new.md.
+
+    Args:
+        base_model: the folder or the name on the Hub that the training started from; None for a new model.
+        trained_on: the training files; only their names are written.
+        evaluated_on: the files of the evaluation.
+        license, language, datasets: metadata of the Hub, if they are known.
+        training: further facts about the training, by name.
+        script: the name of the training script. If it is the running one, its command line is in the card, without
+            folders of this machine.
+        post: the post that describes the training, if it is not that of the model type.
+    """
+
+    def __init__(
+        self,
+        base_model: str | None = None,
+        trained_on: str | Sequence[str] | None = None,
+        evaluated_on: str | Sequence[str] | None = None,
+        *,
+        license: str | None = None,
+        language: Sequence[str] = (),
+        datasets: Sequence[str] = (),
+        training: Mapping[str, Any] | None = None,
+        script: str | None = None,
+        post: Post | None = None,
+    ) -> None:
+        self.base_model, self.script, self.post = base_model, script, post
+        self.files = _listed(trained_on), _listed(evaluated_on)
+        self.license, self.language, self.datasets = license, list(language), list(datasets)
+        self.training = dict(training or {})
+        self.figures: dict[str, float] = {}
+        self._ended: dict[str, Any] | None = None
+        self._run: dict[str, Any] = {}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """Write the card."""
+        self._ended = {"model": parts.get("model"), "tokenizer": parts.get("processing_class")}
+        self._run = _facts_of_run(args, state)
+        self._write_in(args, state)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **parts: Any
+    ) -> None:
+        """Take the figures; after the training, write the card again."""
+        for name, value in (metrics or {}).items():
+            short = name.removeprefix("eval_")
+            if not any(word in short for word in _UNINTERESTING) and isinstance(value, (int, float)):
+                self.figures[short] = float(value)
+        if self._ended is not None:
+            self._write_in(args, state)
+
+    def _write_in(self, args: Any, state: Any) -> None:
+        if state.is_world_process_zero and self._ended is not None:
+            folder = Path(args.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.write(folder)
+
+    def write(
+        self,
+        folder: str | Path,
+        *,
+        model: Any = None,
+        tokenizer: Any = None,
+        figures: Mapping[str, float] | None = None,
+        training: Mapping[str, Any] | None = None,
+        summary: str = "",
+        sections: Mapping[str, str] | None = None,
+        post: Post | None = None,
+    ) -> Path:
+        """Write the card into a folder; for scripts that know more than Trainer does.
+
+        Args:
+            model, tokenizer: what is saved there; by default what was trained.
+            figures: values to list in place of the evaluation's.
+            training: facts that replace those of Trainer with the same names, and further ones.
+            summary: the paragraph under the title.
+            sections: further sections {heading: Markdown}, or replacements of the usual ones.
+            post: the post to cite, if it is another one.
+
+        Returns:
+            The file.
+        """
+        ended = self._ended or {}
+        facts = self.facts(Path(folder), model or ended["model"], tokenizer or ended.get("tokenizer"))
+        values = self.figures if figures is None else figures
+        facts = replace(
+            facts,
+            figures=[
+                Figure(name, float(value), _METRICS.get(name, name))
+                for name, value in values.items()
+                if math.isfinite(value)
+            ],
+            training={**self._run, **self.training, **(training or {})},
+            summary=summary,
+            sections={**facts.sections, **(sections or {})},
+            post=post or facts.post,
+        )
+        path = write_card(Path(folder), render_card(facts))
+        if path.name == NEW_CARD:
+            print(f"README.md in {folder} was edited by hand and is kept; the card of this training is {NEW_CARD}")
+        return path
+
+    def facts(self, folder: Path, model: Any, tokenizer: Any) -> CardFacts:
+        """Return what is known about the model beyond its training and its figures."""
+        trained_on, evaluated_on = (tuple(dict.fromkeys(base_name(file) for file in files)) for files in self.files)
+        known = facts_of_model(folder.resolve().name, model, tokenizer)
+        facts = with_options(known, self.license, self.language, datasets=self.datasets)
+        rule = card_section(model.config).partition("## Decision rule\n\n")[2]
+        return replace(
+            with_base_model(facts, self.base_model),
+            trained_on=trained_on,
+            evaluated_on=evaluated_on,
+            command=command_line(self.script),
+            post=self.post,
+            sections={"Decision rule": rule} if rule else {},
+        )
+
+
+def command_line(script: str | None) -> str | None:
+    """Return the command line of the running script, with names instead of absolute paths; None for another script."""
+    path = PurePath(sys.argv[0])
+    if script is None or path.stem != script or path.suffix != ".py":
+        return None
+    return shlex.join(["python", f"examples/{path.name}", *map(_without_folders, sys.argv[1:])])
+
+
+def base_name(path: str) -> str:
+    """Return the name of a file or folder without its parents."""
+    return Path(path).resolve().name if Path(path).exists() else PurePath(path).name
+
+
+def _listed(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _without_folders(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else argument
+
+
+def _facts_of_run(args: Any, state: Any) -> dict[str, Any]:
+    scheduler = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
+    rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    loss = next((entry["train_loss"] for entry in reversed(state.log_history) if "train_loss" in entry), None)
+    return {
+        "steps": f"{state.global_step:,}",
+        "epochs": f"{state.epoch or 0:.4g}",
+        "rows of a step": rows,
+        "learning rate": f"{args.learning_rate:g}, {scheduler}",
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "seed": args.seed,
+        **({"training loss": f"{loss:.4f}"} if loss is not None else {}),
+        "versions": f"transformers {transformers.__version__}, torch {torch.__version__}",
+    }
+
+
+__all__ = ["ModelCardCallback", "base_name", "command_line"]

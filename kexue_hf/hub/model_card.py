@@ -1,0 +1,200 @@
+"""Render the model card of what is known about a model. `card_completion` completes cards that people wrote."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kexue_hf.conversion.model_card import auto_class, pipeline_tag
+from kexue_hf.hub.card_seal import seal
+from kexue_hf.hub.markdown import code, plain, table
+from kexue_hf.hub.model_facts import Post, facts_of
+
+# Sections in their order; others come before the last ones.
+_ORDER = ("Tasks", "Accuracy", "Use", "Reliability", "Data and licence", "Training", "Figures")
+UNKNOWN_LICENSE = "The licence of the weights depends on the initial weights and on the training data."
+_LAST = ("Limits", "Decision rule", "Citation")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value.
+
+    Attributes:
+        name: what readers see.
+        value: the number.
+        metric: the Hub's name of the metric, like accuracy or f1; None leaves it out of the metadata.
+    """
+
+    name: str
+    value: float
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is known about a model; what is not known is left out of the card.
+
+    Attributes:
+        name: the folder's name.
+        architecture: the class that was saved.
+        license: the Hub's id of the licence.
+        language: the Hub's codes of the languages.
+        base_model: names on the Hub of the models that it started from.
+        datasets: names on the Hub of the data sets that it was trained on.
+        tags: beyond those of the model type.
+        summary: the paragraph under the title; by default that of the model type.
+        trained_on: names of the training files.
+        evaluated_on: names of the files of the figures.
+        training: further facts about the training, by name.
+        figures: measured values.
+        command: the command that gives them.
+        sections: further sections, or replacements of the usual ones: {heading: Markdown}.
+    """
+
+    name: str
+    model_type: str
+    architecture: str
+    license: str | None = None
+    language: tuple[str, ...] = ()
+    base_model: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    task: str | None = None
+    word_tokenizer: bool = False
+    own_code: bool = True
+    summary: str = ""
+    trained_on: tuple[str, ...] = ()
+    evaluated_on: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    figures: Sequence[Figure] = ()
+    command: str | None = None
+    sections: Mapping[str, str] = field(default_factory=dict)
+    post: Post | None = None
+
+
+def card_data(facts: CardFacts) -> Any:
+    """Return the metadata as `huggingface_hub.ModelCardData`."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    known, task = facts_of(facts.model_type), facts.task or pipeline_tag(facts.architecture)
+    language = facts.language or ((known.language,) if known.language else ())
+    evaluated_on = ", ".join(facts.evaluated_on) or "held-out rows"
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=re.sub(r"[^\w.-]+", "-", evaluated_on).strip("-") or "held-out",
+            dataset_name=evaluated_on,
+            metric_type=figure.metric,
+            metric_name=figure.name,
+            metric_value=round(figure.value, 4),
+        )
+        for figure in facts.figures
+        if figure.metric
+    ]
+    return ModelCardData(
+        library_name="transformers",
+        license=facts.license,
+        language=_one_or_list(language),
+        base_model=_one_or_list(facts.base_model),
+        datasets=list(facts.datasets) or None,
+        pipeline_tag=task,
+        tags=[facts.model_type, *known.tags, *facts.tags, "kexue-hf"],
+        # Results are listed under the model's name.
+        model_name=facts.name if results else None,
+        eval_results=results or None,
+    )
+
+
+def render_card(facts: CardFacts) -> str:
+    """Return a whole card with its checksum."""
+    from huggingface_hub import ModelCard
+
+    parts = [f"# {plain(facts.name)}", _summary(facts)]
+    parts += [f"## {heading}\n\n{text.strip()}" for heading, text in card_sections(facts).items()]
+    return seal(str(ModelCard(f"---\n{card_data(facts).to_yaml()}\n---\n" + "\n\n".join(parts) + "\n")))
+
+
+def card_sections(facts: CardFacts) -> dict[str, str]:
+    """Return the sections, {heading: Markdown}, in their order."""
+    known = facts_of(facts.model_type)
+    post = facts.post or known.post
+    usual = {
+        "Use": _use(facts),
+        "Data and licence": _data(facts),
+        "Training": table([["", ""], *([name, plain(str(value))] for name, value in facts.training.items())])
+        if facts.training
+        else "",
+        "Figures": _figures(facts),
+        "Limits": "\n".join(f"- {limit}" for limit in known.limits),
+        "Citation": f"The method is described in [a post of kexue.fm]({post.address}).\n\n"
+        f"```bibtex\n{post.bibtex()}\n```"
+        if post
+        else "",
+    }
+    found = {heading: text for heading, text in {**usual, **facts.sections}.items() if text.strip()}
+    middle = [heading for heading in found if heading not in (*_ORDER, *_LAST)]
+    return {heading: found[heading] for heading in (*_ORDER, *middle, *_LAST) if heading in found}
+
+
+def _one_or_list(values: Sequence[str]) -> Any:
+    return None if not values else values[0] if len(values) == 1 else list(values)
+
+
+def _summary(facts: CardFacts) -> str:
+    known = facts_of(facts.model_type)
+    post = f" ([post]({known.post.address}))" if known.post and not facts.summary else ""
+    return facts.summary or f"{known.summary.rstrip('.')}{post}."
+
+
+def _use(facts: CardFacts) -> str:
+    name, auto = json.dumps(facts.name, ensure_ascii=False), auto_class(facts.architecture)
+
+    def block(first: str, trust: str) -> str:
+        return (
+            f"```python\n{first}from transformers import AutoTokenizer, {auto}\n\n"
+            f"tokenizer = AutoTokenizer.from_pretrained({name}{trust})\n"
+            f"model = {auto}.from_pretrained({name}{trust})\n```"
+        )
+
+    if not facts.own_code:
+        return block("", "")
+    needs = " (needs `pip install rjieba` or `jieba`)" if facts.word_tokenizer else ""
+    return (
+        f"{block('import kexue_hf  # pip install kexue-hf' + chr(10), '')}\n\n"
+        f"Without the package, with the code in this folder, if you trust it{needs}:\n\n"
+        f"{block('', ', trust_remote_code=True')}"
+    )
+
+
+def _data(facts: CardFacts) -> str:
+    lines = []
+    if facts.trained_on:
+        lines.append(f"Trained on {', '.join(code(name) for name in facts.trained_on)}.")
+    if facts.datasets:
+        names = (f"[{plain(name)}](https://huggingface.co/datasets/{name})" for name in facts.datasets)
+        lines.append(f"Data sets: {', '.join(names)}.")
+    if facts.base_model:
+        lines.append(
+            f"Started from {', '.join(f'[{name}](https://huggingface.co/{name})' for name in facts.base_model)}."
+        )
+    lines.append(license_sentence(facts.license) if facts.license else UNKNOWN_LICENSE)
+    return " ".join(lines)
+
+
+def license_sentence(license: str) -> str:
+    """Return the sentence of the card on its licence."""
+    return f"The licence of the weights is {code(license)}."
+
+
+def _figures(facts: CardFacts) -> str:
+    if not facts.figures:
+        return ""
+    measured = f"Measured on {', '.join(code(name) for name in facts.evaluated_on)}.\n\n" if facts.evaluated_on else ""
+    rows = table([["Figure", "Value"], *([plain(figure.name), f"{figure.value:.4f}"] for figure in facts.figures)])
+    command = f"\nThe command that gives them:\n\n```bash\n{facts.command}\n```" if facts.command else ""
+    return f"{measured}{rows}{command}"
+
+
+__all__ = ["UNKNOWN_LICENSE", "CardFacts", "Figure", "card_data", "card_sections", "license_sentence", "render_card"]

@@ -1,0 +1,164 @@
+"""`kexue-hf doctor FOLDER` as the check before an upload: each fault is one line, and the exit code says it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kexue_hf.hub.folder_report import folder_report
+from kexue_hf.hub.remote_code import import_problems
+from kexue_hf.integrations.auto_classes import MODEL_TYPES
+from tests.hub.hub_types import TOKENS, TYPES, word_tokenizer
+from tests.hub.test_hub_copy import auto_classes
+from tests.models.tiny_models import tiny_model
+
+Command = Callable[..., tuple[int, str, str]]
+CARD = "---\nlicense: mit\nlanguage: zh\nbase_model: a/b\ndatasets:\n- a/c\n---\n# A model\n"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS)).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    shutil.copytree(saved, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def without_entry(folder: Path, auto: str) -> dict[str, str]:
+    auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
+    return {name: reference for name, reference in auto_map.items() if name != auto}
+
+
+def rename_class(folder: Path) -> None:
+    path = folder / "modeling_wobert.py"
+    path.write_text(path.read_text("utf-8").replace("class WoBertForCausalLM", "class Other"), encoding="utf-8")
+
+
+def card(folder: Path, front: str) -> None:
+    (folder / "README.md").write_text(f"---\n{front}\n---\n# A model\n", encoding="utf-8")
+
+
+def test_a_ready_folder(folder: Path, command: Command) -> None:
+    code, out, error = command("doctor", folder)
+    assert (code, error) == (0, "") and "error: " not in out and "warning: " not in out
+    assert " files to publish, " in out and "configuration, weights, vocabulary and code fit together" in out
+
+
+FAULTS = [
+    (lambda f: (f / "layers.py").write_text("x") and edit_json(
+        f / "config.json", auto_map={**without_entry(f, ""), "AutoModel": "layers.Missing"}),
+     "AutoModel names Missing, which layers.py does not define"),
+    (rename_class, "AutoModelForCausalLM names WoBertForCausalLM, which modeling_wobert.py does not define"),
+    (lambda f: edit_json(f / "config.json", auto_map=without_entry(f, "AutoModelForMaskedLM")),
+     "auto_map of config.json lacks AutoModelForMaskedLM"),
+    (lambda f: edit_json(f / "config.json", auto_map={**without_entry(f, ""), "AutoModel": "a/b--modeling.X"}),
+     "AutoModel uses code of another repository, a/b--modeling.X"),
+    (lambda f: edit_json(f / "config.json", auto_map={**without_entry(f, ""), "AutoModel": "WoBertModel"}),
+     "AutoModel should name MODULE.CLASS, got 'WoBertModel'"),
+    (lambda f: edit_json(f / "config.json", custom_pipelines={"x": {"impl": "score.Pipe"}}) or
+     (f / "score.py").write_text("class Other: pass\n"), "pipeline x names Pipe, which score.py does not define"),
+    (lambda f: (f / "losses_wobert.py").unlink(), "imports losses_wobert.py, which is not in the folder"),
+    (lambda f: (f / "losses_wobert.py").write_text("def ("), "losses_wobert.py is not valid Python"),
+    (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    (lambda f: (f / "tokenizer_config.json").unlink(), "no tokenizer_config.json: save the tokenizer"),
+    (lambda f: (f / "vocab.txt").write_text("a\nb\n"), "vocab.txt is not the vocabulary that the weights"),
+    (lambda f: (f / "README.md").unlink(), "no README.md: kexue-hf card"),
+    (lambda f: card(f, "language: zh"), "README.md names no license: kexue-hf card"),
+    (lambda f: card(f, "license: [mit, x]"), "README.md should name one license as a text, got ['mit', 'x']"),
+    (lambda f: card(f, "license: mit\nbase_model: /data/x"), "base_model should be a name on the Hub, got '/data/x'"),
+    (lambda f: card(f, "license: : mit"), "the metadata at the top of README.md cannot be read"),
+    (lambda f: card(f, "- mit"), "the metadata at the top of README.md cannot be read"),
+    (lambda f: card(f, "license: mit\nmodel-index: 5"), "the metadata at the top of README.md cannot be read"),
+    (lambda f: (f / "README.md").write_bytes(b"\xff"), "README.md is not UTF-8"),
+    (lambda f: edit_json(f / "config.json", _name_or_path="/home/me/runs/1"),
+     "config.json names a path of this machine, /home/me/runs/1"),
+    (lambda f: edit_json(f / "tokenizer_config.json", name_or_path=str(f)),
+     "tokenizer_config.json names a path of this machine"),
+    (lambda f: (f / "notes.md").write_text("C:\\Users\\me\\x"),
+     "notes.md names a path of this machine, C:\\Users\\me\\x"),
+    (lambda f: (f / "notes.md").write_text("token hf_" + "a" * 34), "notes.md holds an access token of the Hub"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "message"), FAULTS, ids=lambda value: value[:40] if isinstance(value, str) else "")
+def test_a_fault_is_one_line_and_exit_code_2(
+    damage: Callable[[Path], object], message: str, folder: Path, command: Command
+) -> None:
+    damage(folder)
+    code, out, error = command("doctor", folder)
+    (line,) = (line for line in out.splitlines() if line.startswith("error: ") and message in line)
+    assert code == 2 and error.count("\n") == 1 and f"{folder} is not ready for the Hub: " in error
+    code, out, _ = command("doctor", folder, "--json")
+    assert code == 2 and line.removeprefix("error: ") in json.loads(out)["errors"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: card(f, "license: mit\nbase_model: a/b\ndatasets: [c]"), "README.md names no language"),
+        (lambda f: card(f, "license: mit\nlanguage: zh\ndatasets: [c]"), "README.md names no base_model"),
+        (lambda f: card(f, "license: mit\nlanguage: zh\nbase_model: a/b"), "README.md names no datasets"),
+        (lambda f: card(f, "license: other"), "README.md: license other needs license_name and license_link"),
+        (lambda f: (f / "optimizer.pt").write_bytes(b"x"), "optimizer.pt (1 B) is of use for training only"),
+        (lambda f: (f / "training_args.bin").write_bytes(b"x"), "training_args.bin (1 B) is of use for training only"),
+        (lambda f: (f / "old.pkl").write_bytes(b"x"), "old.pkl (1 B) is a pickle"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_warning_does_not_fail(
+    damage: Callable[[Path], object], message: str, folder: Path, command: Command
+) -> None:
+    damage(folder)
+    code, out, error = command("doctor", folder)
+    assert (code, error) == (0, "") and any(line.startswith(f"warning: {message}") for line in out.splitlines())
+
+
+def test_urls_and_common_paths_are_no_traces(folder: Path) -> None:
+    text = "https://kexue.fm/archives/7758 and/or </a/b> `/usr/bin/python` a/b/c ![x](docs/x.svg)\n"
+    (folder / "notes.md").write_text(text)
+    assert folder_report(folder).all_errors == []
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_every_saved_model_is_complete(model_type: str, tmp_path: Path) -> None:
+    kind = TYPES[model_type]
+    tokenizer, name = kind.tokenizer(), list(auto_classes(model_type).values())[-1]
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 32}
+    tiny_model(name, **sizes, **kind.options(0)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text(CARD)
+    report = folder_report(tmp_path)
+    assert report.all_errors == [] == report.warnings == report.left_out
+
+
+def test_the_code_is_imported_in_a_fresh_process(folder: Path) -> None:
+    """One process for each folder: an undamaged one, and one whose faults only an import shows."""
+    config = json.loads((folder / "config.json").read_text())
+    assert import_problems(folder, config) == []
+    path = folder / "losses_wobert.py"
+    path.write_text(f"{path.read_text('utf-8')}\nimport kexue_hf\n", encoding="utf-8")
+    problems = import_problems(folder, config)
+    assert len(problems) == len({*config["auto_map"].values()}) - 1  # the configuration alone still loads
+    assert all("cannot be loaded without kexue_hf: " in problem for problem in problems)
+
+
+def test_load_reports_what_reading_does_not_show(folder: Path, command: Command) -> None:
+    path = folder / "configuration_wobert.py"
+    path.write_text(path.read_text("utf-8") + "\nraise RuntimeError('at import')\n", encoding="utf-8")
+    assert command("doctor", folder)[0] == 0
+    code, out, _ = command("doctor", folder, "--load")
+    assert code == 2 and "cannot be loaded without kexue_hf: RuntimeError: at import" in out

@@ -1,0 +1,203 @@
+"""`kexue-hf push`: what is uploaded, and one line and no commit where it fails."""
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from tests.hub.hub_types import TOKENS, word_tokenizer
+from tests.hub.loopback_hub import OWNER, TOKEN, LoopbackHub
+from tests.models.tiny_models import tiny_model
+
+Command = Callable[..., tuple[int, str, str]]
+CARD = "---\nlicense: mit\nlanguage: zh\nbase_model: a/b\ndatasets:\n- a/c\n---\n# A model\n"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS)).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder; the Hub is empty and works, and nobody waits between two tries."""
+    hub.repositories.clear()
+    hub.objects.clear()
+    hub.tokens.clear()
+    hub.repair()
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    shutil.copytree(saved, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def published(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_one_commit_of_all_files(folder: Path, hub: LoopbackHub, command: Command) -> None:
+    expected = published(folder)
+    code, out, error = command("push", folder, "model", "--no-load", "--message", "First", "--private")
+    assert (code, error) == (0, "") and f"uploaded: {hub.address}/{OWNER}/model/commit/" in out
+    assert hub.files(f"{OWNER}/model") == expected
+    assert hub.commits(f"{OWNER}/model") == ["First"] and hub.repositories[f"{OWNER}/model"].private
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+
+
+def test_training_state_pickles_and_hidden_files_are_left_out(
+    folder: Path, hub: LoopbackHub, command: Command
+) -> None:
+    expected = published(folder)
+    left_out = ("checkpoint-3/optimizer.pt", "checkpoint-3/model.safetensors", "optimizer.pt", "scheduler.pt",
+                "training_args.bin", "pytorch_model.bin", "rng_state.pth", ".git/config", ".cache/x", ".env",
+                "__pycache__/a.pyc", "runs/events.out.tfevents.1", "trainer_state.json", "sub/rng_state_0.pth",
+                "README.new.md")  # fmt: skip
+    for name in left_out:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x" * 1500)
+    (folder / "sub" / "notes.txt").write_text("kept")
+    code, out, _ = command("push", folder, "model", "--no-load")
+    assert code == 0
+    assert hub.files(f"{OWNER}/model") == {**expected, "sub/notes.txt": b"kept"}
+    assert "3.0 kB  checkpoint-3/  left out: training state\n" in out and ".git/  left out: hidden" in out
+    assert "warning: optimizer.pt (1.5 kB) is of use for training only; kexue-hf push leaves it out\n" in out
+    assert "warning: pytorch_model.bin (1.5 kB) is a pickle, which can run any code when it is loaded" in out
+
+
+def test_a_dry_run_needs_no_network(folder: Path, hub: LoopbackHub, command: Command, monkeypatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    code, out, _ = command("push", folder, "model", "--no-load", "--dry-run")
+    assert code == 0 and "model.safetensors\n" in out and out.endswith("dry run: nothing was uploaded\n")
+    code, out, _ = command("push", folder, "model", "--no-load", "--dry-run", "--json")
+    report = json.loads(out)
+    assert report["commit"] is None and report["errors"] == [] == report["left_out"]
+    assert {file["path"]: file["bytes"] for file in report["files"]} == {
+        name: len(content) for name, content in published(folder).items()
+    }
+    assert hub.requests == []
+
+
+def test_a_branch_and_a_second_push(folder: Path, hub: LoopbackHub, command: Command) -> None:
+    assert command("push", folder, "model", "--no-load")[0] == 0
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    code, out, _ = command("push", folder, f"{OWNER}/model", "--no-load", "--revision", "next/one", "--json")
+    assert code == 0 and json.loads(out)["commit"].startswith(hub.address)
+    assert hub.commits(f"{OWNER}/model") == ["Upload model"]
+    assert len(hub.commits(f"{OWNER}/model", "next/one")) == 2
+    assert hub.files(f"{OWNER}/model", "next/one") == published(folder)
+    # Nothing has changed: no empty commit.
+    assert command("push", folder, f"{OWNER}/model", "--no-load", "--revision", "next/one")[0] == 0
+    assert len(hub.commits(f"{OWNER}/model", "next/one")) == 2
+
+
+# Route, status (0: the connection breaks half-way), what the line says.
+FAILURES = [
+    ("whoami", 401, "401: the token is missing or no longer valid: run `hf auth login`, or set HF_TOKEN"),
+    ("whoami", 500, "500 (as asked by the test): the Hub has a problem: try again later"),
+    ("create", 403, "403 (as asked by the test): the token may not write there"),
+    ("create", 429, "429 (as asked by the test): too many requests"),
+    ("validate", 500, "500"),
+    ("validate", 0, "cannot be reached, or the connection broke"),
+    ("preupload", 500, "500 (as asked by the test)"),
+    ("preupload", 404, "404 (as asked by the test): there is no such repository or revision"),
+    ("batch", 0, "cannot be reached, or the connection broke"),
+    ("put", 500, "500 (as asked by the test)"),
+    ("put", 0, "cannot be reached, or the connection broke"),
+    ("commit", 0, "cannot be reached, or the connection broke"),
+    ("commit", 401, "401 (as asked by the test): the token is missing or no longer valid"),
+    ("commit", 409, "409 (as asked by the test): another change of the repository was in progress: try again"),
+    ("commit", 412, "412 (as asked by the test): the repository changed meanwhile: try again"),
+    ("commit", 500, "500 (as asked by the test)"),
+]
+
+
+@pytest.mark.parametrize(("route", "status", "message"), FAILURES, ids=lambda value: str(value).split(":")[0][:20])
+def test_a_failure_is_one_line_and_no_commit(
+    route: str, status: int, message: str, folder: Path, hub: LoopbackHub, command: Command
+) -> None:
+    hub.fail(route, status)
+    code, out, error = command("push", folder, "model", "--no-load")
+    assert code == 2 and error.count("\n") == 1 and error.startswith("kexue-hf: error: model: ")
+    assert message in error and error.endswith("no commit was made\n") and "uploaded" not in out
+    assert hub.commits(f"{OWNER}/model") == [] == list(hub.files(f"{OWNER}/model"))
+    # The same command succeeds once the Hub works.
+    hub.repair()
+    assert command("push", folder, "model", "--no-load")[0] == 0
+    assert hub.files(f"{OWNER}/model") == published(folder) and len(hub.commits(f"{OWNER}/model")) == 1
+
+
+def test_a_short_failure_is_tried_again(folder: Path, hub: LoopbackHub, command: Command) -> None:
+    hub.fail("put", 500, times=2)
+    code, _, error = command("push", folder, "model", "--no-load")
+    assert (code, error) == (0, "") and len(hub.commits(f"{OWNER}/model")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a--b", "a--b cannot be a repository's name: Cannot have -- or .. in repo_id"),
+        ("a/b/c", "a/b/c cannot be a repository's name"),
+        ("", "cannot be a repository's name"),
+        ("模型", "cannot be a repository's name"),
+        ("models", "the Hub answered 400 (Invalid name: models is reserved); no commit was made"),
+        ("else/model", "You don't have the rights to create a model under else): the token may not write there"),
+    ],
+)
+def test_a_name_that_is_refused(name: str, message: str, folder: Path, hub: LoopbackHub, command: Command) -> None:
+    code, _, error = command("push", folder, name, "--no-load")
+    assert code == 2 and message in error and error.count("\n") == 1 and not hub.repositories
+
+
+def test_no_token(folder: Path, hub: LoopbackHub, command: Command, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    code, _, error = command("push", folder, "model", "--no-load")
+    assert code == 2 and "no access token: run `hf auth login`, or set HF_TOKEN; no commit was made" in error
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("kind", ["closed port", "offline"])
+def test_no_network(kind: str, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", kind == "offline")
+    code, _, error = command("push", folder, "model", "--no-load")
+    assert code == 2 and error.count("\n") == 1 and error.endswith("no commit was made\n")
+    assert ("HF_HUB_OFFLINE is set" if kind == "offline" else f"{constants.ENDPOINT} cannot be reached") in error
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_errors_stop_the_push_unless_forced(force: bool, folder: Path, hub: LoopbackHub, command: Command) -> None:
+    (folder / "README.md").write_text("# no metadata\n")
+    code, out, error = command("push", folder, "model", "--no-load", *(["--force"] if force else []))
+    assert "error: README.md names no license" in out
+    if force:
+        assert (code, error) == (0, "") and len(hub.commits(f"{OWNER}/model")) == 1
+    else:
+        assert code == 2 and "README.md names no license" in error and error.endswith("nothing was uploaded\n")
+        assert hub.requests == []
+
+
+def test_the_hubs_refusal_of_a_card(folder: Path, hub: LoopbackHub, command: Command) -> None:
+    (folder / "README.md").write_text("---\nlicense: 5\n---\n# x\n")
+    code, _, error = command("push", folder, "model", "--no-load", "--force")
+    assert code == 2 and 'the Hub refuses the card: Invalid metadata in README.md. - "license" must be' in error
+    assert hub.commits(f"{OWNER}/model") == []
+
+
+def test_a_broken_download_is_completed_by_the_next(folder: Path, hub: LoopbackHub, command: Command) -> None:
+    from kexue_hf.files.hub_names import local_source
+
+    command("push", folder, "model", "--no-load")
+    hub.fail("resolve", 0, times=1)
+    found = Path(local_source(f"{OWNER}/model"))
+    assert (found / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
