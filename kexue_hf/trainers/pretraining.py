@@ -228,8 +228,9 @@ class Pretraining:
                 preprocess_logits_for_metrics=guesses_and_losses,
                 compute_metrics=held_out_figures,
                 facts=facts,
-                callbacks=self.callbacks(),
             )
+        for callback in self.callbacks():
+            trainer.add_callback(callback)
         return self._train(trainer)
 
     def _train(self, trainer: OrderedTrainer) -> dict[str, float]:
