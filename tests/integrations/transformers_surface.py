@@ -23,6 +23,8 @@ OVERRIDDEN: dict[str, str] = {
     "generation.utils.GenerationMixin.generate": "inputs generation_config",
     "generation.utils.GenerationMixin.prepare_inputs_for_generation": "input_ids attention_mask is_first_iteration",
     "hf_argparser.HfArgumentParser.__init__": "",
+    # The constructor of a dataclass.
+    "modeling_outputs.CausalLMOutputWithPast.__init__": "loss logits hidden_states attentions",
     "modeling_utils.EmbeddingAccessMixin.get_input_embeddings": "",
     "modeling_utils.EmbeddingAccessMixin.get_output_embeddings": "",
     "modeling_utils.EmbeddingAccessMixin.set_input_embeddings": "value",
@@ -82,6 +84,7 @@ OVERRIDDEN: dict[str, str] = {
     "trainer.Trainer.get_train_dataloader": "",
     "trainer.Trainer.log": "logs",
     "trainer.Trainer.training_step": "model inputs num_items_in_batch",
+    "trainer_callback.TrainerCallback.on_evaluate": "args state control",
     "trainer_callback.TrainerCallback.on_log": "args state control",
     "trainer_callback.TrainerCallback.on_optimizer_step": "args state control",
     "trainer_callback.TrainerCallback.on_pre_optimizer_step": "args state control",
