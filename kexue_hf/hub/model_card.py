@@ -34,7 +34,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What is known about a model; what is not known is left out of the card.
+    """What is known about a model. The card leaves out the rest.
 
     Attributes:
         name: the folder's name.

@@ -23,7 +23,7 @@ def pgn_text(
         chinese: write the moves in Chinese notation instead of ICCS.
 
     Raises:
-        InputError: the result is none.
+        InputError: the result is not one of these.
     """
     outcome = board.outcome()
     if result is None:

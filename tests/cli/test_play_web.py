@@ -58,7 +58,7 @@ def test_the_port_is_opened_before_the_model_is_loaded() -> None:
         raise AssertionError("loaded")
 
     with server.bind("127.0.0.1", 0) as taken, pytest.raises(InputError, match="is taken by another program"):
-        play_web.serve_page(load, "model", "127.0.0.1", taken.getsockname()[1], True)  # type: ignore[arg-type]
+        play_web.serve_page(load, "model", "127.0.0.1", taken.getsockname()[1], True)  # type: ignore[arg-type]  # it is never called
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_page_shows_a_short_name(
     monkeypatch.setattr(
         "kexue_hf.play.web.application.build_application", lambda player, name, host: names.append(name)
     )
-    play_web.serve_page(lambda: None, model, None, 0, True)  # type: ignore[arg-type, return-value]
+    play_web.serve_page(lambda: None, model, None, 0, True)  # type: ignore[arg-type, return-value]  # no player is needed
     assert names == [name]
 
 

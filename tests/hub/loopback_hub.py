@@ -81,7 +81,7 @@ class LoopbackHub:
         return failure[0]
 
     def files(self, repository: str, revision: str = "main") -> dict[str, bytes]:
-        """Return what a branch holds, but for what a new repository holds; {} if there is none."""
+        """Return the files of a branch without those of a new repository; {} if there is no such branch."""
         head = self.repositories[repository].head(revision) if repository in self.repositories else None
         return {} if head is None else {path: data for path, data in head.files.items() if path != ".gitattributes"}
 

@@ -105,7 +105,7 @@ class WebGame:
             RequestError: the person has not moved yet.
         """
         if not self.can_undo():
-            raise RequestError(409, "nothing_to_undo", "expected a move of the person to take back, there is none")
+            raise RequestError(409, "nothing_to_undo", "there is no move of yours to take back")
         for _ in range(self._plies_to_undo()):
             self.board.pop()
             self._chinese.pop()

@@ -90,7 +90,7 @@ def run(application: Starlette, listener: socket.socket) -> None:
 
 
 def open_browser(url: str) -> threading.Thread | None:
-    """Open a page without waiting for the browser, and without an error if there is none.
+    """Open a page without waiting for the browser. If there is no browser, do nothing.
 
     Returns:
         The thread that opens it, or None where there is no screen.
