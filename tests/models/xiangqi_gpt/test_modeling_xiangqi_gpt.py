@@ -234,14 +234,14 @@ class TestValueHead:
         model, tokenizer = model_for(value_head=True, value_loss_weight=0.5)
         batch = tokenizer(["h2e2", "b2e2"], return_tensors="pt")
         labels = batch["input_ids"].clone()
-        labels[1, 3:] = -100
+        labels[0, 3:] = -100
         outputs = model(**batch, labels=labels, results=torch.tensor([2, -100]))
         policy = model(**batch, labels=labels).loss
-        own = torch.nn.functional.cross_entropy(outputs.value_logits[0, :4], torch.full((4,), 2))
+        own = torch.nn.functional.cross_entropy(outputs.value_logits[0, :2], torch.full((2,), 2))
         torch.testing.assert_close(outputs.loss, policy + 0.5 * own)
         # Under accumulation both are divided by the number of labels of the whole batch.
         counted = model(**batch, labels=labels, results=torch.tensor([2, -100]), num_items_in_batch=12).loss
-        torch.testing.assert_close(counted, policy * 6 / 12 + 0.5 * own * 4 / 12)
+        torch.testing.assert_close(counted, policy * 6 / 12 + 0.5 * own * 2 / 12)
         assert model(**batch, labels=labels, results=torch.tensor([-100, -100])).loss == policy
 
     @pytest.mark.parametrize(
