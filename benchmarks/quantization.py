@@ -4,7 +4,7 @@
     python benchmarks/quantization.py
 
 Quality is that of the demo's classifier (tiny WoBERT, four fields of papers) on its held-out texts. Size and speed are
-those of a WoBERT of base size with random weights, on texts of 128 tokens. int8 is onnxruntime's dynamic quantization:
+those of a WoBERT of base size with random weights, on texts of --length tokens. int8 is onnxruntime's dynamic form:
 weights are stored in 8 bits, and activations are quantized as they come, so no calibration data is needed. All ways of
 one size take turns in one process with --threads threads. Writes results/quantization.json.
 """

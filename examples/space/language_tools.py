@@ -58,18 +58,24 @@ class LanguageTools:
         masks = text.count(mask)
         if not 1 <= masks <= MOST_MASKS:
             raise InputError(f"expected 1 to {MOST_MASKS} [MASK] where words are missing, got {masks}")
+        length, limit = len(self._tokenizer(text)["input_ids"]), self._model.config.max_position_embeddings
+        if length > limit:
+            raise InputError(f"expected a text of at most {limit} tokens, as the model reads, got {length}")
         found = self._fill(text)
         rows = found if masks > 1 else [found]
         return [{choice["token_str"].replace(" ", ""): choice["score"] for choice in row} for row in rows]
 
-    def score(self, text: str) -> tuple[list[tuple[str, float]], float | None]:
+    def score(self, text: str) -> tuple[list[tuple[str, float]], float]:
         """Return the tokens with log p(token | all others), and the perplexity."""
         score = score_texts(self._model, self._tokenizer, checked(text))[0]
+        if not score.tokens:
+            raise InputError("expected a text of words, got one without any")
         places = score.offsets or [None] * len(score.tokens)
         names = [
             token if place is None else score.text[slice(*place)]
             for token, place in zip(score.tokens, places, strict=True)
         ]
+        assert score.perplexity is not None  # there are tokens
         return list(zip(names, score.log_probs, strict=True)), score.perplexity
 
     def correct(self, text: str) -> tuple[str, list[tuple[str, str, float]]]:

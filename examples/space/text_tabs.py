@@ -45,16 +45,15 @@ def score_tab(tools: LanguageTools) -> None:
         label="log p(词 | 其余) · of each word given all others", combine_adjacent=False, show_legend=False
     )
     summary = gr.Markdown()
+    table = gr.Dataframe(headers=["词 Token", "log p"], show_label=False, interactive=False)
 
-    def run(sentence: str) -> tuple[list[tuple[str, float]], str]:
+    def run(sentence: str) -> tuple[list[tuple[str, float]], str, list[list[Any]]]:
         tokens, perplexity = tools.score(sentence)
         # Highlights go from -1, improbable, to 0.
         shown = [(token, round(max(log_prob, -10) / 10, 3)) for token, log_prob in tokens]
-        lines = [f"| {token} | {log_prob:.2f} |" for token, log_prob in tokens]
-        table = "\n".join(["| 词 token | log p |", "| --- | --: |", *lines])
-        return shown, f"perplexity **{perplexity:.1f}**\n\n{table}"
+        return shown, f"perplexity **{perplexity:.1f}**", [[token, round(log_prob, 2)] for token, log_prob in tokens]
 
-    answered(button, text, run, [answer, summary])
+    answered(button, text, run, [answer, summary, table])
     gr.Examples([["实验结果表明，该方法是有效的。"], ["实验结果表明，该方法是有笑的。"]], text)
 
 

@@ -34,9 +34,11 @@ def play_tab(player: XiangqiPlayer) -> None:
             )
             record = gr.Textbox(label="棋谱 Record", lines=4, interactive=False)
 
-    def shown(played: list[str], note: str = "") -> tuple[Any, ...]:
+    def shown(played: list[str]) -> tuple[Any, ...]:
         board = board_of(played)
-        return played, svg_board(board, coordinates="chinese"), note or state_of(board), record_of(played)
+        # The hint was for the position before.
+        no_hint = gr.update(visible=False)
+        return played, svg_board(board, coordinates="chinese"), state_of(board), record_of(played), no_hint
 
     def play(played: list[str], text: str, thinking: str) -> tuple[Any, ...]:
         board = board_of(played)
@@ -46,7 +48,7 @@ def play_tab(player: XiangqiPlayer) -> None:
         if board.outcome() is None:
             seconds = LEVELS[thinking]
             board.push(player.choose(board, seconds=seconds or None).move)
-        return (*shown(board.moves), "", gr.update(visible=False))
+        return (*shown(board.moves), "")
 
     def advise(played: list[str]) -> Any:
         board = board_of(played)
@@ -54,8 +56,8 @@ def play_tab(player: XiangqiPlayer) -> None:
         best = {to_chinese(board, iccs): p for iccs, p in list(found.items())[:SHOWN]}
         return gr.update(value=best, visible=bool(best))
 
-    views = [moves, picture, status, record]
-    move.submit(told(play), [moves, move, level], [*views, move, chances])
+    views = [moves, picture, status, record, chances]
+    move.submit(told(play), [moves, move, level], [*views, move])
     again.click(lambda: shown([]), None, views)
     # The visitor is Red: with the answer, two half-moves go.
     back.click(lambda played: shown(played[: max(len(played) - 2 + len(played) % 2, 0)]), moves, views)

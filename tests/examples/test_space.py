@@ -62,6 +62,8 @@ def test_related_texts_are_nearer(tools: Any) -> None:
     [
         ("fill", ("没有空缺。",), "expected 1 to 5"),
         ("score", (" ",), "got 0"),
+        ("fill", ("长" * 200 + "[MASK]",), "at most 128 tokens"),
+        ("score", ("\u200b",), "without any"),
         ("correct", ("长" * 501,), "got 501"),
         ("compare", ("甲", ""), "got 0"),
     ],
@@ -88,19 +90,21 @@ def site() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"needs a browser, {CHROMIUM}")
     process = start()
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    else:
-        raise AssertionError("".join(lines))
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_ARGUMENTS)
-        yield SimpleNamespace(browser=browser, address=address[0])
-        browser.close()
-    process.terminate()
-    process.wait(timeout=20)
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+                break
+        else:
+            raise AssertionError("".join(lines))
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_ARGUMENTS)
+            yield SimpleNamespace(browser=browser, address=address[0])
+            browser.close()
+    finally:
+        process.kill()
+        process.wait(timeout=20)
 
 
 def open_page(site: Any, width: int) -> tuple[Any, list[str]]:
