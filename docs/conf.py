@@ -3,14 +3,9 @@
 The source folder is the repository, so that a link between any two of its Markdown files works here and there.
 """
 
-import logging
 import sys
 from pathlib import Path
 
-import jieba
-
-# Sphinx cuts Chinese with it for the search.
-jieba.setLogLevel(logging.WARNING)
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "kexue_hf"
@@ -18,6 +13,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "chinese_search",
     "folder_links",
     "notebook_pages",
     "public_names",
@@ -55,8 +51,8 @@ html_theme = "furo"
 html_title = "kexue_hf"
 html_extra_path = ["start"]
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
-# Chinese words, and English ones as usual.
-html_search_language = "zh"
+html_show_copyright = False
+html_search_language = "en-zh"

@@ -2,37 +2,58 @@
 
 from sphinx.application import Sphinx
 
-START_PAGES = ("docs/index", "docs/index.zh")
-# Caption -> documents, as paths from the repository's root.
+# Caption -> documents, as paths from the repository's root, with a short title where the page's is long.
 NAVIGATION = {
-    "Start": ["docs/index.zh", "README", "docs/checkpoints", "docs/training", "docs/notebooks/index"],
-    "Models": ["docs/wobert", "docs/tta", "docs/matcher", "docs/performer", "docs/sentence_vectors", "docs/xiangqi"],
-    "Train": ["docs/pretraining", "docs/losses", "docs/metric_training", "docs/zeroth_order", "docs/generation"],
-    "Convert, publish, deploy": ["docs/conversion", "docs/publishing", "docs/deployment"],
+    "Start": [
+        "中文 </docs/index.zh>",
+        "A tour: README </README>",
+        "I have a checkpoint </docs/checkpoints>",
+        "Training on one GPU, many, CPUs </docs/training>",
+        "/docs/notebooks/index",
+    ],
+    "Models": [
+        "WoBERT </docs/wobert>",
+        "T-TA </docs/tta>",
+        "Matcher </docs/matcher>",
+        "Performer </docs/performer>",
+        "SimSiam: sentence vectors </docs/sentence_vectors>",
+        "Xiangqi GPT </docs/xiangqi>",
+    ],
+    "Train": [
+        "Pre-training </docs/pretraining>",
+        "Losses </docs/losses>",
+        "On the metric </docs/metric_training>",
+        "Without a gradient </docs/zeroth_order>",
+        "/docs/generation",
+    ],
+    "Convert, publish, deploy": [
+        "/docs/conversion",
+        "Publishing </docs/publishing>",
+        "Deployment </docs/deployment>",
+    ],
     "Reference": [
-        "docs/api/index",
-        "docs/cards",
-        "docs/measurements",
-        "docs/compatibility",
-        "CONTRIBUTING",
-        "CHANGELOG",
+        "/docs/api/index",
+        "/docs/cards",
+        "/docs/measurements",
+        "/docs/compatibility",
+        "/CONTRIBUTING",
+        "/CHANGELOG",
     ],
 }
 # Pages below another page.
 CHILDREN = {
-    "README": ["README.zh"],
+    "docs/index.zh": ["README 中文版 </README.zh>"],
     "docs/notebooks/index": [
-        f"docs/notebooks/{name}" for name in ("first_steps", "old_checkpoint", "scoring", "matching", "xiangqi")
+        f"/docs/notebooks/{name}" for name in ("first_steps", "old_checkpoint", "scoring", "matching", "xiangqi")
     ],
-    "docs/conversion": ["conversion/README"],
-    "docs/api/index": [f"docs/api/{name}" for name in ("models", "texts", "training", "performer", "xiangqi")],
-    "docs/cards": ["model_cards/*", "kexue_hf/assets/README"],
+    "docs/conversion": ["/conversion/README"],
+    "docs/api/index": [f"/docs/api/{name}" for name in ("models", "texts", "training", "performer", "xiangqi")],
+    "docs/cards": ["/model_cards/*", "The packaged models and samples </kexue_hf/assets/README>"],
 }
 
 
 def _toctree(documents: list[str], option: str = "") -> str:
-    entries = "\n".join(f"/{document}" for document in documents)
-    return f"\n\n```{{toctree}}\n:hidden:\n:glob:\n{option}\n\n{entries}\n```\n"
+    return "\n".join(["", "", "```{toctree}", ":hidden:", ":glob:", option, "", *documents, "```", ""])
 
 
 def add_navigation(app: Sphinx, document: str, source: list[str]) -> None:

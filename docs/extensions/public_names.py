@@ -9,6 +9,7 @@ import re
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from transformers import PreTrainedConfig
 
 import kexue_hf
 
@@ -54,6 +55,12 @@ def plain_references(app: Sphinx, kind: str, name: str, value: object, options: 
     lines[:] = [re.sub(r"\[(`[~\w.]+`)\]", r"\1", line) for line in lines]
 
 
+def short_signature(app: Sphinx, kind: str, name: str, value: object, *rest: object) -> tuple[str, None] | None:
+    """A configuration takes the fields of all configurations of transformers; its docstring lists its own."""
+    is_configuration = isinstance(value, type) and issubclass(value, PreTrainedConfig)
+    return ("(**fields)", None) if is_configuration else None
+
+
 def check_all(app: Sphinx, env: object) -> None:
     """Raise if a name that `kexue_hf` exports is on no page, or on two."""
     documented = [name for fields in app.env.metadata.values() for name in fields.get("public_names", ())]
@@ -67,5 +74,6 @@ def check_all(app: Sphinx, env: object) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", document_names)
     app.connect("autodoc-process-docstring", plain_references)
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("env-updated", check_all)
     return {"parallel_read_safe": True}

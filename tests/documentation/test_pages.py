@@ -1,7 +1,7 @@
 """The code blocks of the documentation run, in order, one page after the other in one process.
 
-Commands of `kexue-hf` run. Of scripts, whose runs take long, the options are parsed: their own tests run them. A block that
-cannot run says why in a comment before it.
+Commands of `kexue-hf` run. Of scripts, whose runs take long, the options are parsed: their own tests run them. A block
+that cannot run says why in a comment before it.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def parsing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         parse_args(parser, arguments, namespace)
         raise Parsed
 
-    def script(name: str, text: str, options: type, run: Any, arguments: Any, training: type = None) -> None:
+    def script(name: str, text: str, options: type, run: Any, arguments: Any, training: type | None = None) -> None:
         classes = (options, training or training_script.TrainingArguments)
         parser = training_script.ScriptParser(name, text, classes)
         # A line that goes on from another one does not repeat what is required.
