@@ -1,8 +1,8 @@
 """Search for English words and for Chinese strings of any length.
 
-Sphinx's own Chinese search indexes the words of a segmenter, but the browser has none, so a query finds only what happens
-to be one word (and in Sphinx 9.0.4 its script stops with an error). Here both sides cut Chinese into pairs of neighbouring
-characters; a page is found if it has all the pairs of the query.
+Sphinx's own Chinese search indexes the words of a segmenter, but the browser has none, so a query finds only what
+happens to be one word (and in Sphinx 9.0.4 its script stops with an error). Here both sides cut Chinese into pairs of
+neighbouring characters; a page is found if it has all the pairs of the query.
 """
 
 import re

@@ -16,9 +16,8 @@ ASSETS = Path(str(files("kexue_hf") / "assets"))
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXTS = ["今天天气不错", "实验结果表明该方法是有效的。", "本文提出了一种新的方法。", "研究了温度对产量的影响。"]
 # As many as a calibration needs.
-OPENINGS = [json.loads(line)["text"][:12] for line in (ASSETS / "samples" / "train.jsonl").open(encoding="utf-8")][
-    :110
-]
+SAMPLES = (ASSETS / "samples" / "train.jsonl").read_text("utf-8").splitlines()
+OPENINGS = [json.loads(line)["text"][:12] for line in SAMPLES[:110]]
 PAIRS = [{"text_a": one, "text_b": other, "task": task, "label": int(one == other)}
          for task in ("loose", "strict") for one in TEXTS[:2] for other in TEXTS[:2]]  # fmt: skip
 
