@@ -9,10 +9,12 @@ import re
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx.util.logging import getLogger
 from transformers import PreTrainedConfig
 
 import kexue_hf
 
+logger = getLogger(__name__)
 MARK = re.compile(r"<!-- public names: (.+?) -->")
 
 
@@ -62,13 +64,11 @@ def short_signature(app: Sphinx, kind: str, name: str, value: object, *rest: obj
 
 
 def check_all(app: Sphinx, env: object) -> None:
-    """Raise if a name that `kexue_hf` exports is on no page, or on two."""
+    """Warn of a name that `kexue_hf` exports and that is on no page, or on two."""
     documented = [name for fields in app.env.metadata.values() for name in fields.get("public_names", ())]
     for name in kexue_hf._LOCATIONS:
-        if documented.count(f"kexue_hf.{name}") != 1:
-            raise ExtensionError(
-                f"kexue_hf.{name} is {documented.count(f'kexue_hf.{name}')} times in docs/api, not once"
-            )
+        if (times := documented.count(f"kexue_hf.{name}")) != 1:
+            logger.warning("expected kexue_hf.%s once in docs/api, found it %s times", name, times)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -85,6 +85,9 @@ def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         elif "--calibrate" in rest:
             # It finds the packaged model too weak, and later commands would refuse it: calibrate a copy.
             rest[1] = str(shutil.copytree(rest[1], f"calibrated-{rest[1]}"))
+        elif "--resume" in rest:
+            # On the page, the run before was stopped; here it has finished.
+            Path(rest[rest.index("--output") + 1]).unlink()
         with pytest.raises(SystemExit) as stop:
             main(rest)
             raise SystemExit(0)
