@@ -62,7 +62,7 @@ def blocks(name: str) -> list[tuple[str, str]]:
 
 def test_both_languages_have_the_same_blocks_and_tables() -> None:
     assert blocks("README.md") == blocks("README.zh.md")
-    english, chinese = ((ROOT / name).read_text("utf-8") for name in READMES)
+    english, chinese = ((ROOT / name).read_text("utf-8").replace("/index.zh.md", "/index.md") for name in READMES)
     for pattern in (r"<!-- table:\w+ -->", r"`kexue-hf [^`]+`", r"docs/\w+\.\w+", r"`[\w.]+\.from_pretrained[^`]+`"):
         assert re.findall(pattern, english) == re.findall(pattern, chinese)
 

@@ -38,14 +38,15 @@ from .text_windows import EncodedText, Frame, encode_texts, frame_of, window_cap
 class TextScore:
     """The score of one text; lists have one entry per scored token, in the order of the text.
 
-    text: the original text.
-    tokens: the tokenizer's tokens.
-    offsets: [start, end) of each token in the text, None for a special token around it; None if the tokenizer returns
-        no offsets.
-    log_probs: natural logarithms of p(token | all others).
-    unknown: whether the vocabulary lacks this part of the text.
-    windows: number of windows; 1 if the text fits into the model, 0 if there was nothing to score.
-    method: one_pass or masking.
+    Args:
+        text: the original text.
+        tokens: the tokenizer's tokens.
+        offsets: [start, end) of each token in the text, None for a special token around it; None if the tokenizer
+            returns no offsets.
+        log_probs: natural logarithms of p(token | all others).
+        unknown: whether the vocabulary lacks this part of the text.
+        windows: number of windows; 1 if the text fits into the model, 0 if there was nothing to score.
+        method: one_pass or masking.
     """
 
     text: str

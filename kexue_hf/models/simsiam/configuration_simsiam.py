@@ -26,14 +26,12 @@ class SimSiamConfig(PreTrainedConfig):
     SimSiam compares the prediction for one view of a text with the projection of another view, through which no
     gradient flows. Other methods are changes of a field or two:
 
-    | method | fields |
-    |---|---|
-    | SimSiam | the defaults |
-    | BYOL (arXiv 2006.07733) | `target="ema"` |
-    | SimCSE (arXiv 2104.08821), both ways | `negatives="in_batch", predictor=False, stop_gradient=False` |
-    | prediction of the mean view (kexue.fm 7980) | `target="view_mean"` |
-    | SimCSE without projector | as before, `projector_layers=0` |
-    | ablations that collapse | `predictor=False`, or `stop_gradient=False` |
+    - SimSiam: the defaults
+    - BYOL (arXiv 2006.07733): `target="ema"`
+    - SimCSE (arXiv 2104.08821), both ways: `negatives="in_batch", predictor=False, stop_gradient=False`
+    - SimCSE without projector: the same, and `projector_layers=0`
+    - prediction of the mean view (kexue.fm 7980): `target="view_mean"`
+    - ablations that collapse: `predictor=False`, or `stop_gradient=False`
 
     Args:
         encoder_config (`PreTrainedConfig` or `dict`, *optional*):

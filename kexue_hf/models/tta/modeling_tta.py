@@ -296,7 +296,7 @@ class TtaForMaskedLM(_TtaHead):
 
     @property
     def predicts_all_tokens_at_once(self) -> bool:
-        """Whether `logits[:, i]` are p(token i | all others) without masking the text."""
+        """Whether the logits at position i are p(token i | all others) without masking the text."""
         return self.config.mask_diagonal
 
     def get_output_embeddings(self) -> nn.Linear:
