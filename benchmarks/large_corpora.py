@@ -100,7 +100,9 @@ def speed(folder: Path, texts: list[str], repetitions: int) -> dict[str, Any]:
     for way in (SORTED, AS_THEY_COME):
         ways[way]()
     seconds = interleave({name: lambda way=way: cpu_seconds(way) for name, way in ways.items()}, repetitions)
-    return {name: summary([len(texts) / each for each in found], 1) for name, found in seconds.items()}
+    rates = {name: summary([len(texts) / each for each in found], 1) for name, found in seconds.items()}
+    gains = {name: round(rates[SORTED]["median"] / rates[name]["median"], 2) for name in (AS_THEY_COME, PEER)}
+    return {"sentences": len(texts), **rates, "times faster than": gains}
 
 
 def write_shards(folder: Path, shards: int, rows: int, texts: list[str]) -> list[Path]:
@@ -251,36 +253,36 @@ def main() -> None:
     parser.add_argument("--memory_rows", type=int, default=1_000_000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result = read_result("large_corpora")
-    result["machine"] = machine("torch", "transformers", "ray", "datasets", "pyarrow", "sentence-transformers")
+    versions = machine("torch", "transformers", "ray", "datasets", "pyarrow", "sentence-transformers")
+
+    def keep(**figures: Any) -> None:
+        """Write the figures of a part at once; those of other parts stay."""
+        write_result("large_corpora", {**read_result("large_corpora"), "machine": versions, **figures})
+
     with tempfile.TemporaryDirectory() as made:
         place = Path(made)
         tiny = place / "tiny"
         convert(ROOT / "kexue_hf" / "assets" / "wobert_tiny", tiny, dtype="float32")
         if "memory" in options.parts:
             small = save_model(place / "small", tiny, {**SMALL, "max_position_embeddings": 64})
-            result["memory"] = memory(small, place, options.memory_rows)
-            write_result("large_corpora", result)
+            keep(memory=memory(small, place, options.memory_rows))
         if "speed" in options.parts:
             base = save_model(place / "base", tiny, BASE_SIZES)
-            result["speed"] = {
+            speeds = {
                 "tiny": speed(tiny, sentences(options.texts), options.repetitions),
                 "base": speed(base, sentences(options.base_texts), options.repetitions),
             }
-            result["cost"] = cost(result["speed"])
-            write_result("large_corpora", result)
+            keep(speed=speeds, cost=cost(speeds))
         if {"workers", "killed"} & {*options.parts}:
             sources = write_shards(place / "corpus", options.shards, options.shard_rows, sentences(options.shard_rows))
             embed = EmbedTexts(tiny)
             for source in sources:
                 embed_shard(embed, source, place / "alone" / source.name, 4096)
-            result["corpus"] = {"shards": options.shards, "rows of a shard": options.shard_rows}
+            keep(corpus={"shards": options.shards, "rows of a shard": options.shard_rows})
         if "workers" in options.parts:
-            result["workers"] = workers(tiny, place / "corpus", place, options.shard_rows)
-            write_result("large_corpora", result)
+            keep(workers=workers(tiny, place / "corpus", place, options.shard_rows))
         if "killed" in options.parts:
-            result["killed"] = killed(tiny, place / "corpus", place)
-            write_result("large_corpora", result)
+            keep(killed=killed(tiny, place / "corpus", place))
 
 
 if __name__ == "__main__":
