@@ -221,7 +221,6 @@ def memory(model: Path, place: Path, rows: int) -> dict[str, Any]:
         "MB after each 50,000 rows": used,
         "MB after the first": used[0],
         "most MB": max(used),
-        "last less second MB": round(used[-1] - used[min(1, len(used) - 1)], 1),
     }
 
 

@@ -69,8 +69,9 @@ def _corrector(options: CorrectTexts) -> Any:
     """Return the corrector of this process; building its candidates takes longer than a batch."""
     from kexue_hf.pipelines.text_correction import Corrector
 
-    names = ("candidates", "threshold", "protect", "known_words", "rounds", "method", "max_length", "batch_tokens")
-    return Corrector(*options._loaded(), **{name: getattr(options, name) for name in names})
+    model, tokenizer = options._loaded()
+    names = ("candidates", "threshold", "protect", "known_words", "rounds", "method", "max_length")
+    return Corrector(model, tokenizer, **options._options(model, *names))
 
 
 __all__ = ["CorrectTexts"]

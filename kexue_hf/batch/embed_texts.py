@@ -24,7 +24,8 @@ class EmbedTexts(TextBatches):
         prefix: text before the names of the new columns.
         device: a torch device; `auto` takes a GPU if there is one.
         dtype: `auto` (that of the file), float32, float16 or bfloat16.
-        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row); None for 1,024 on a CPU
+            and 8,192 on a GPU.
         threads: number of torch's threads; None for 1 in a process of `num_proc`, else that of the engine.
 
     Raises:
@@ -46,7 +47,7 @@ class EmbedTexts(TextBatches):
         from kexue_hf.pipelines.sentence_vectors import sentence_vectors
 
         model, tokenizer = self._loaded()
-        options = {name: getattr(self, name) for name in ("normalize", "max_length", "layer", "batch_tokens")}
+        options = self._options(model, "normalize", "max_length", "layer")
         empty = np.zeros((0, model.config.hidden_size), dtype=np.float32)
         parts = (sentence_vectors(model, tokenizer, chunk, **options) for chunk in row_chunks(filled(columns[0])))
         return {"vector": np.concatenate([empty, *parts])}

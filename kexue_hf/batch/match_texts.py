@@ -58,14 +58,12 @@ class MatchTexts(TextBatches):
             if first is not None and second is not None and not (is_blank(first) or is_blank(second)):
                 places.append(place)
                 pairs.append((first, second))
+        options = self._options(model, "max_length")
         results = (
             result
             for chunk in row_chunks(pairs, lambda pair: len(pair[0]) + len(pair[1]))
-            for result in match_texts(
-                model, tokenizer, chunk, tasks, max_length=self.max_length, batch_tokens=self.batch_tokens,
-                pairs_done=len(chunk),
-            )
-        )  # fmt: skip
+            for result in match_texts(model, tokenizer, chunk, tasks, pairs_done=len(chunk), **options)
+        )
         for place, result in zip(places, results, strict=True):
             for task in tasks:
                 found[task][place] = result[task]

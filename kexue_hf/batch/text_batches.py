@@ -17,6 +17,8 @@ from kexue_hf.pipelines.chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
 _Row = TypeVar("_Row")
 # These change where and how fast the results are computed, not what they are.
 _WITHOUT_EFFECT = ("model", "device", "threads", "batch_tokens")
+# A core gains nothing from more rows in a pass, and loses time to their padding; a GPU needs them.
+_TOKENS_ON_A_CPU, _TOKENS_ON_A_GPU = 1024, 8192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class TextBatches(abc.ABC):
     prefix: str = ""
     device: str = "auto"
     dtype: str = "auto"
-    batch_tokens: int = 8192
+    batch_tokens: int | None = None
     threads: int | None = None
     model_digest: str = dataclasses.field(init=False, repr=False)
 
@@ -97,6 +99,11 @@ class TextBatches(abc.ABC):
 
     def _loaded(self) -> tuple[Any, Any]:
         return loaded_model(self._loader, os.fspath(self.model), self.model_digest, self.device, self.dtype)
+
+    def _options(self, model: Any, *names: str) -> dict[str, Any]:
+        """Return the named options and `batch_tokens`, as the functions take them."""
+        tokens = _TOKENS_ON_A_CPU if model.device.type == "cpu" else _TOKENS_ON_A_GPU
+        return {"batch_tokens": self.batch_tokens or tokens, **{name: getattr(self, name) for name in names}}
 
 
 def row_chunks(rows: Iterable[_Row], size: Any = len) -> Iterator[list[_Row]]:
