@@ -371,7 +371,7 @@ def warm_torch() -> None:
     import torch
     from transformers import AutoModelForMaskedLM, AutoTokenizer  # noqa: F401 (imported once, before the forks)
 
-    import kexue_hf.cli.model_loading
+    import kexue_hf.batch.model_loading
     import kexue_hf.pipelines.sentence_vectors
     import kexue_hf.pipelines.text_correction
     import kexue_hf.pipelines.text_scoring  # noqa: F401 (imported once, before the forks)

@@ -336,7 +336,7 @@ def warm(jobs: list[str]) -> None:
     import torch
     from tqdm import tqdm
 
-    import kexue_hf.cli.model_loading
+    import kexue_hf.batch.model_loading
     import kexue_hf.pipelines.sentence_vectors
     import kexue_hf.pipelines.text_matching
     import kexue_hf.pipelines.text_scoring

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "kexue_hf"
 # A room may import those before it in this list, never those behind it.
 ROOMS = (
     "errors", "xiangqi", "files", "models", "pipelines", "corpora", "vocabulary", "losses", "generation", "play",
-    "trainers", "evaluation", "performer", "conversion", "hub", "integrations", "cli",
+    "trainers", "evaluation", "performer", "conversion", "hub", "integrations", "batch", "cli",
 )  # fmt: skip
 # Rooms whose files are copied to the Hub.
 TRAVELLING = ("models", "pipelines")

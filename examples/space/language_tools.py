@@ -8,7 +8,7 @@ from typing import Any
 from transformers import pipeline
 
 from kexue_hf import Corrector, convert, match_texts, score_texts, sentence_vectors
-from kexue_hf.cli.model_loading import load_masked_lm, load_text_matcher
+from kexue_hf.batch.model_loading import load_masked_lm, load_text_matcher
 from kexue_hf.errors import InputError
 from kexue_hf.pipelines.text_correction import DEFAULT_THRESHOLD
 

@@ -125,7 +125,7 @@ def correct_command(
         stack.enter_context(readable_errors(output))
         sink = stack.enter_context(text_sink(output, overwrite))
 
-        from kexue_hf.cli.model_loading import load_masked_lm, quiet_libraries
+        from kexue_hf.batch.model_loading import load_masked_lm, quiet_libraries
         from kexue_hf.evaluation.correction import CorrectionMetrics
         from kexue_hf.pipelines.text_correction import Corrector
 

@@ -102,7 +102,7 @@ def performer_report_command(
 
         import sys
 
-        from kexue_hf.cli.model_loading import load_with_head, quiet_libraries
+        from kexue_hf.batch.model_loading import load_with_head, quiet_libraries
         from kexue_hf.performer.report.report import performer_report
 
         network, tokenizer = load_with_head(model, device, dtype)

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from kexue_hf import WoBertTokenizer
+from kexue_hf.batch import model_loading
 from kexue_hf.cli import embed as cli_embed
 from kexue_hf.cli import match as cli_match
-from kexue_hf.cli import model_loading, run_facts, text_input
+from kexue_hf.cli import run_facts, text_input
 from kexue_hf.cli import score as cli_score
 from kexue_hf.cli.main import main
 from kexue_hf.files.resumable_results import ResumableResults

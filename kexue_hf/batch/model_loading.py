@@ -1,4 +1,4 @@
-"""Loaders for the commands: a model with its tokenizer, checked before the command uses them."""
+"""Load a model with its tokenizer, and check them before they are used: for the commands and for batches."""
 
 import contextlib
 import warnings
