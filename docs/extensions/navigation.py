@@ -29,6 +29,7 @@ NAVIGATION = {
     "Convert, publish, deploy": [
         "/docs/conversion",
         "Publishing </docs/publishing>",
+        "Large corpora </docs/large_corpora>",
         "Deployment </docs/deployment>",
     ],
     "Reference": [
