@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 HIDDEN, TRAINING, PICKLE, CACHE = "hidden", "training state", "pickle", "cache"
-_KEPT_HIDDEN = (".gitattributes", ".gitignore")
+# Not .gitignore, which says what does not belong into a repository of code.
+_KEPT_HIDDEN = (".gitattributes",)
 _CACHES = ("__pycache__", "*.pyc", "*.tmp", "*.part", "*.lock", "README.new.md")
 _TRAINING = (
     "checkpoint-*", "global_step*", "optimizer.*", "optimizer_*", "scheduler.pt", "scaler.pt", "rng_state*",
