@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli.doctor import examine_folder, not_ready
+from kexue_hf.cli.doctor import not_ready
 from kexue_hf.errors import InputError, printable
 
 
@@ -53,7 +53,7 @@ def push(
     if not message.strip():
         raise InputError("--message must not be empty")
     check_repository_name(repository)
-    report = folder_report(folder, load=load, model_problems=examine_folder(folder))
+    report = folder_report(folder, load=load)
     if not as_json:
         for file in report.files:
             print(f"{readable_size(file.size):>10}  {printable(file.path)}")
