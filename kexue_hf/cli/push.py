@@ -74,6 +74,8 @@ def push(
     elif done is None:
         print("dry run: nothing was uploaded")
     else:
+        if done.is_renamed:
+            print("the code in the uploaded README.md loads the repository, not the folder")
         print(f"uploaded: {done.commit}" if done.is_new else f"no new commit, all files are in {done.commit}")
 
 

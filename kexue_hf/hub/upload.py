@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from kexue_hf.errors import InputError, KexueError, OutputError, printable
 from kexue_hf.hub.card_fields import CARD, parse_card, read_card
+from kexue_hf.hub.card_names import published_card
 from kexue_hf.hub.folder_files import FolderFile
 
 _ADVICE = {
@@ -37,10 +38,12 @@ class Uploaded(NamedTuple):
     Attributes:
         commit: the address of the commit.
         is_new: whether it was made by this upload. It was not if the branch had all files already.
+        is_renamed: whether the code of the card there loads the repository, and that of the card here the folder.
     """
 
     commit: str
     is_new: bool
+    is_renamed: bool
 
 
 def check_repository_name(name: str) -> None:
@@ -90,8 +93,15 @@ def upload_folder(
         if revision not in (None, "main"):
             api.create_branch(name, branch=str(revision), exist_ok=True)
             before = api.repo_info(name, revision=revision)
-        additions = [CommitOperationAdd(file.path, str(folder / file.path)) for file in files]
-        _check_card(folder, files)
+        text = read_card(folder) if any(file.path == CARD for file in files) else None
+        card = None if text is None else published_card(text, name)
+        _check_card(card)
+        additions = [
+            CommitOperationAdd(
+                file.path, str(folder / file.path) if file.path != CARD or card in (None, text) else str(card).encode()
+            )
+            for file in files
+        ]
         # `create_commit` would apply the .gitignore of the repository and leave files out without an error.
         api.preupload_lfs_files(
             name, additions, revision=revision, gitignore_content=_IGNORE_NOTHING, free_memory=False
@@ -103,9 +113,9 @@ def upload_folder(
             commit = branch.commit_despite(error, before.sha, additions)
             if commit is None:
                 raise OutputError(f"{repository}: {_reason(error)}; {branch.outcome}") from None
-            return Uploaded(commit, True)
+            return Uploaded(commit, True, card != text)
         branch.check(made.oid, additions)
-        return Uploaded(str(made.commit_url), made.oid != before.sha)
+        return Uploaded(str(made.commit_url), made.oid != before.sha, card != text)
 
 
 def _check_visibility(name: str, asked: bool | None, is_private: bool | None) -> None:
@@ -118,9 +128,8 @@ def _check_visibility(name: str, asked: bool | None, is_private: bool | None) ->
     )
 
 
-def _check_card(folder: Path, files: Sequence[FolderFile]) -> None:
+def _check_card(text: str | None) -> None:
     """Let the Hub check the card before large files are uploaded."""
-    text = read_card(folder) if any(file.path == CARD for file in files) else None
     if text is None:
         return
     try:

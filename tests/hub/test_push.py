@@ -212,6 +212,29 @@ def test_an_existing_repository_of_the_other_visibility(
     assert command("push", folder, "model", "--no-load", there)[0] == 0
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_code_of_the_card_loads_the_repository(
+    edited: bool, folder: Path, hub: LoopbackHub, command: Command
+) -> None:
+    readme = folder / "README.md"
+    readme.unlink()
+    command("card", folder, "--license", "mit")
+    local = readme.read_text("utf-8") + ("\nMine.\n" if edited else "")
+    readme.write_text(local, "utf-8")
+    assert f'from_pretrained("{folder.name}"' in local and folder.name == "model"
+    assert "warning: the code in README.md loads 'model', which only you have" in command("doctor", folder)[1]
+    out = command("push", folder, "model", "--no-load")[1]
+    there = hub.files(f"{OWNER}/model")["README.md"].decode()
+    assert readme.read_text("utf-8") == local
+    if edited:
+        assert there == local
+    else:
+        assert "the code in the uploaded README.md loads the repository" in out
+        assert there.count(f'from_pretrained("{OWNER}/model"') == 4 and 'from_pretrained("model"' not in there
+        # The same push changes nothing.
+        assert "no new commit" in command("push", folder, "model", "--no-load")[1]
+
+
 def test_a_short_failure_is_tried_again(folder: Path, hub: LoopbackHub, command: Command) -> None:
     hub.fail("put", 500, times=2)
     code, _, error = command("push", folder, "model", "--no-load")
