@@ -136,7 +136,7 @@ def _check_card(text: str | None) -> None:
         parse_card(text).validate(repo_type="model")
     except ValueError as error:
         if isinstance(error, KexueError):
-            raise
+            raise InputError(f"{error}; {_NO_COMMIT}") from None
         try:
             reasons = [item["message"] for item in json.loads(str(error))["errors"]]
         except (ValueError, LookupError, TypeError):

@@ -15,6 +15,7 @@ import kexue_hf.trainers.whole_checkpoints
 from kexue_hf.errors import InputError
 from kexue_hf.files.card_seal import is_untouched, unsealed
 from kexue_hf.hub.card_completion import complete_card
+from kexue_hf.hub.card_names import bare_names, published_card
 from kexue_hf.hub.folder_facts import facts_of_folder, facts_of_model
 from kexue_hf.hub.model_card import CardFacts, Figure, render_card
 from kexue_hf.hub.model_facts import FACTS
@@ -139,6 +140,21 @@ def test_an_edit_breaks_the_seal() -> None:
     assert is_untouched(text) and is_untouched(text.replace("\n", "\r\n"))
     assert not is_untouched(text.replace("steps", "stages")) and not is_untouched(OWN)
     assert is_untouched(complete_card(text, replace(FACTS_OF_ONE, tags=("more",))))
+
+
+@pytest.mark.parametrize("name", ["my model's", "模型", "m"])
+def test_the_code_loads_the_repository(name: str) -> None:
+    from kexue_hf.hub.recovery_sections import recovery_sections
+
+    report = {"stages": {}, "held_out_texts": 1, "max_length": 8, "texts": 2}
+    summary, sections = recovery_sections(name, "base", "AutoModel", "relu", report)
+    text = render_card(replace(FACTS_OF_ONE, name=name, summary=summary, sections=sections))
+    for given in (text, text.replace("\n", "\r\n")):
+        found = published_card(given, "own/er")
+        assert is_untouched(found) and bare_names(found) == [] and found.count("kexue-hf card, checksum") == 1
+        assert found.count('from_pretrained("own/er")') == 2 and "kexue-hf performer-report own/er --file" in found
+    assert f"\n# {name}\n" in found and published_card(found, "own/er") == found
+    assert published_card(text + "Mine.", "own/er") == text + "Mine."
 
 
 def test_the_command_writes_completes_and_refuses(folder: Path, command: Command) -> None:
