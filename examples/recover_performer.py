@@ -48,7 +48,6 @@ from kexue_hf.files.hub_names import check_model_name
 from kexue_hf.files.whole_file import whole_binary_file, whole_file
 from kexue_hf.hub.card_callback import ModelCardCallback
 from kexue_hf.hub.card_completion import write_card
-from kexue_hf.hub.model_card import render_card
 from kexue_hf.hub.model_facts import PERFORMER
 from kexue_hf.hub.recovery_sections import recovery_sections
 from kexue_hf.performer.attention_modules import refuse_several_tasks, row_length
@@ -299,7 +298,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             summary=summary,
             sections={**facts.sections, **sections},
         )
-        write_card(Path(folder), render_card(facts))
+        write_card(Path(folder), facts)
     if options.report is not None:
         with whole_file(options.report) as file:
             json.dump(report, file, indent=1)

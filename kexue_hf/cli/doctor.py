@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kexue_hf.errors import InputError
-from kexue_hf.hub.saved_model import examine_folder
 
 if TYPE_CHECKING:
     from kexue_hf.hub.folder_report import FolderReport
@@ -49,12 +48,12 @@ def doctor(
     from kexue_hf.hub.folder_report import folder_report
 
     # Before the versions, so that a wrong argument fails without printing them.
-    report = folder_report(folder, load=load, model_problems=examine_folder(folder))
+    report = folder_report(folder, load=load)
     if as_json:
         print(json.dumps({**report.to_dict(), "versions": installed_versions()}, ensure_ascii=False))
     else:
         print("\n".join([*_version_lines(), *report.lines()]))
-        if not report.model_problems:
+        if not report.model_problems and not report.is_foreign:
             print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
     if report.all_errors:
         raise InputError(not_ready(report))
@@ -98,4 +97,4 @@ def _unread(folder: Path) -> str:
     return "" if (folder / "model.safetensors").is_file() else " (the weights are in shards, which were not read)"
 
 
-__all__ = ["add_commands", "doctor", "examine_folder", "installed_versions", "not_ready"]
+__all__ = ["add_commands", "doctor", "installed_versions", "not_ready"]

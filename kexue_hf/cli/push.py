@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli.doctor import examine_folder, not_ready
+from kexue_hf.cli.doctor import not_ready
 from kexue_hf.errors import InputError, printable
 
 
@@ -20,7 +20,12 @@ def push(
     folder: Annotated[Path, typer.Argument(help="A saved model folder.")],
     repository: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the Hub, or a NAME of yours.")],
     private: Annotated[
-        bool | None, typer.Option("--private/--public", help="Visibility of a new repository.", show_default="yours")
+        bool | None,
+        typer.Option(
+            "--private/--public",
+            help="Visibility of the repository; an existing one must have it.",
+            show_default="yours",
+        ),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch to commit to; created if it is missing.", show_default="main")
@@ -48,7 +53,7 @@ def push(
     if not message.strip():
         raise InputError("--message must not be empty")
     check_repository_name(repository)
-    report = folder_report(folder, load=load, model_problems=examine_folder(folder))
+    report = folder_report(folder, load=load)
     if not as_json:
         for file in report.files:
             print(f"{readable_size(file.size):>10}  {printable(file.path)}")
@@ -57,16 +62,21 @@ def push(
         print("\n".join(report.lines()))
     if report.all_errors and not force:
         if as_json:
-            print(json.dumps({**report.to_dict(), "commit": None}, ensure_ascii=False))
+            print(json.dumps({**report.to_dict(), "commit": None, "new_commit": False}, ensure_ascii=False))
         raise InputError(f"{not_ready(report)}; nothing was uploaded")
-    commit = None
+    done = None
     if not dry_run:
         sys.stdout.flush()
-        commit = upload_folder(folder, report.files, repository, private=private, revision=revision, message=message)
+        done = upload_folder(folder, report.files, repository, private=private, revision=revision, message=message)
     if as_json:
-        print(json.dumps({**report.to_dict(), "commit": commit}, ensure_ascii=False))
+        commit, is_new = (done.commit, done.is_new) if done else (None, False)
+        print(json.dumps({**report.to_dict(), "commit": commit, "new_commit": is_new}, ensure_ascii=False))
+    elif done is None:
+        print("dry run: nothing was uploaded")
     else:
-        print(f"uploaded: {commit}" if commit else "dry run: nothing was uploaded")
+        if done.is_renamed:
+            print("the code in the uploaded README.md loads the repository, not the folder")
+        print(f"uploaded: {done.commit}" if done.is_new else f"no new commit, all files are in {done.commit}")
 
 
 __all__ = ["add_commands"]

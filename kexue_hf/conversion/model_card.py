@@ -102,12 +102,30 @@ def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
     """Return the section on loading. The folder carries our classes; transformers has its own."""
     weight_map = load_weight_map(family)
     own_model, own_tokenizer = "auto_map" in weight_map.CONFIG_DERIVED, "/" in weight_map.TOKENIZERS[vocabulary]
-    if not own_model and not own_tokenizer:
-        return [*_code(auto, call), "", _UNITS[vocabulary]]
-    lines = _code(auto, call, "import kexue_hf  # pip install kexue-hf")
     cuts_words = weight_map.TOKENIZERS[vocabulary].endswith("WoBertTokenizer")
-    needs = " (needs `pip install jieba` or `rjieba`)" if cuts_words else ""
-    lines += ["", f"Without the package, with the code in this folder{needs}:", ""]
+    lines = loading_code(auto, call, own_model=own_model, own_tokenizer=own_tokenizer, cuts_words=cuts_words)
+    return [*lines, "", _UNITS[vocabulary]]
+
+
+def loading_code(
+    auto: str, call: str, *, own_model: bool, own_tokenizer: bool, cuts_words: bool = False, has_code: bool = True
+) -> list[str]:
+    """Return the lines of a card on loading, with the package and without.
+
+    Args:
+        auto: the Auto class.
+        call: the name of the model, quoted.
+        own_model, own_tokenizer: whether the class is one of this package.
+        cuts_words: whether the tokenizer needs a word segmenter.
+        has_code: whether the folder has the code of these classes.
+    """
+    if not own_model and not own_tokenizer:
+        return _code(auto, call)
+    lines = _code(auto, call, "import kexue_hf  # pip install kexue-hf")
+    if not has_code:
+        return lines
+    needs = " (needs `pip install rjieba` or `jieba`)" if cuts_words else ""
+    lines += ["", f"Without the package, with the code in this folder, if you trust it{needs}:", ""]
     lines += _code(auto, call, tokenizer=own_tokenizer, model=own_model)
     if not own_model:
         lines += [
@@ -115,7 +133,7 @@ def _loading(family: str, vocabulary: str, auto: str, call: str) -> list[str]:
             "The model is a class of transformers and always loads. The tokenizer needs the package or "
             "`trust_remote_code=True`.",
         ]
-    return [*lines, "", _UNITS[vocabulary]]
+    return lines
 
 
 _UNITS = {

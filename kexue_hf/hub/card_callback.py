@@ -14,8 +14,9 @@ from transformers import TrainerCallback
 
 from kexue_hf.hub.card_completion import NEW_CARD, write_card
 from kexue_hf.hub.folder_facts import facts_of_model, with_base_model, with_options
-from kexue_hf.hub.model_card import CardFacts, Figure, render_card
+from kexue_hf.hub.model_card import CardFacts, Figure
 from kexue_hf.hub.model_facts import Post
+from kexue_hf.hub.secret_patterns import is_secret_name, secret_in
 from kexue_hf.losses.decision_rule import card_section
 
 # Results of an evaluation that are no property of the model.
@@ -60,21 +61,34 @@ class ModelCardCallback(TrainerCallback):
         self.figures: dict[str, float] = {}
         self._ended: dict[str, Any] | None = None
         self._run: dict[str, Any] = {}
+        self._repository: str | None = None
+        # The figures of each step of the training that is running; None before and after a training.
+        self._figures_at: dict[int, dict[str, float]] | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        """Forget an earlier training."""
+        self.figures, self._figures_at, self._ended = {}, {}, None
 
     def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
-        """Write the card."""
+        """Write the card, with the figures of the weights that the model has now."""
         self._ended = {"model": parts.get("model"), "tokenizer": parts.get("processing_class")}
-        self._run = _facts_of_run(args, state)
+        self._run = _facts_of_run(args, state, parts.get("model"))
+        if args.push_to_hub and "/" in str(args.hub_model_id):
+            self._repository = str(args.hub_model_id)
+        best = getattr(state, "best_global_step", None) if args.load_best_model_at_end else None
+        self.figures = (self._figures_at or {}).get(best or state.global_step, {})
+        self._figures_at = None
         self._write_in(args, state)
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **parts: Any
     ) -> None:
         """Take the figures; after the training, write the card again."""
+        figures = self.figures if self._figures_at is None else self._figures_at.setdefault(state.global_step, {})
         for name, value in (metrics or {}).items():
             short = name.removeprefix("eval_")
             if not any(word in short for word in _UNINTERESTING) and isinstance(value, (int, float)):
-                self.figures[short] = float(value)
+                figures[short] = float(value)
         if self._ended is not None:
             self._write_in(args, state)
 
@@ -124,9 +138,12 @@ class ModelCardCallback(TrainerCallback):
             sections={**facts.sections, **(sections or {})},
             post=post or facts.post,
         )
-        path = write_card(Path(folder), render_card(facts))
+        path = write_card(Path(folder), facts, self._repository)
         if path.name == NEW_CARD:
-            print(f"README.md in {folder} was edited by hand and is kept; the card of this training is {NEW_CARD}")
+            print(
+                f"README.md in {folder} is not the card of a training, or was edited, and is kept; the card of this "
+                f"training is {NEW_CARD}"
+            )
         return path
 
     def facts(self, folder: Path, model: Any, tokenizer: Any) -> CardFacts:
@@ -146,11 +163,15 @@ class ModelCardCallback(TrainerCallback):
 
 
 def command_line(script: str | None) -> str | None:
-    """Return the command line of the running script, with names instead of absolute paths; None for another script."""
+    """Return the command line of the running script, without folders and secrets; None for another script.
+
+    Absolute paths become names. Options that may hold a secret (--hub_token) are left out.
+    """
     path = PurePath(sys.argv[0])
     if script is None or path.stem != script or path.suffix != ".py":
         return None
-    return shlex.join(["python", f"examples/{path.name}", *map(_without_folders, sys.argv[1:])])
+    arguments = _without_secrets(sys.argv[1:])
+    return shlex.join(["python", f"examples/{path.name}", *map(_without_folders, arguments)])
 
 
 def base_name(path: str) -> str:
@@ -162,12 +183,27 @@ def _listed(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())
 
 
+def _without_secrets(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    after_secret = False
+    for argument in arguments:
+        is_option = argument.startswith("-")
+        dropped = after_secret and not is_option
+        after_secret = is_option and is_secret_name(argument.partition("=")[0]) and "=" not in argument
+        if not (dropped or after_secret or (is_option and is_secret_name(argument.partition("=")[0]))):
+            kept.append("..." if secret_in(argument) else argument)
+    return kept
+
+
 def _without_folders(argument: str) -> str:
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     return f"{option}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else argument
 
 
-def _facts_of_run(args: Any, state: Any) -> dict[str, Any]:
+def _facts_of_run(args: Any, state: Any, model: Any) -> dict[str, Any]:
+    # Without mixed precision, the model computes in the type that it was loaded in.
+    weights = next((value.dtype for value in model.parameters() if value.is_floating_point()), None) if model else None
+    loaded = str(weights or torch.float32).removeprefix("torch.")
     scheduler = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
     rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     loss = next((entry["train_loss"] for entry in reversed(state.log_history) if "train_loss" in entry), None)
@@ -176,7 +212,7 @@ def _facts_of_run(args: Any, state: Any) -> dict[str, Any]:
         "epochs": f"{state.epoch or 0:.4g}",
         "rows of a step": rows,
         "learning rate": f"{args.learning_rate:g}, {scheduler}",
-        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else loaded,
         "seed": args.seed,
         **({"training loss": f"{loss:.4f}"} if loss is not None else {}),
         "versions": f"transformers {transformers.__version__}, torch {torch.__version__}",

@@ -1,11 +1,13 @@
 """The fields of a model card that the Hub and its readers need, and what is wrong with a given card's."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import InputError, printable
+from kexue_hf.files.card_seal import is_untouched
+from kexue_hf.files.hub_names import is_hub_name
 from kexue_hf.files.regular_file import read_regular
+from kexue_hf.hub.card_names import bare_names
 
 CARD = "README.md"
 LARGEST_CARD = 1 << 22
@@ -15,7 +17,6 @@ _WANTED = {
     "base_model": "readers see what it was made from",
     "datasets": "readers see what it was trained on",
 }
-_REPOSITORY = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def read_card(folder: Path) -> str | None:
@@ -71,9 +72,15 @@ def card_problems(folder: Path) -> tuple[list[str], list[str]]:
     elif not isinstance(license, str):
         errors.append(f"{CARD} should name one license as a text, got {license!r:.60}")
     for name in base if isinstance(base, list) else [base] if base else []:
-        if not isinstance(name, str) or not _REPOSITORY.fullmatch(name):
+        if not isinstance(name, str) or not is_hub_name(name):
             errors.append(f"{CARD}: base_model should be a name on the Hub, got {name!r:.100}")
     warnings = [f"{CARD} names no {field}: {why}" for field, why in _WANTED.items() if not data.get(field)]
+    names = [name for name in bare_names(text) if is_untouched(text) or name == folder.resolve().name]
+    if names:
+        warnings.append(
+            f"the code in {CARD} loads {names[0]!r:.100}, which only you have: kexue-hf card {folder} --repository "
+            "OWNER/NAME replaces it (kexue-hf push does so too, in a card that nobody edited)"
+        )
     if license == "other" and not data.get("license_link"):
         warnings.append(f"{CARD}: license other needs license_name and license_link")
     return errors, warnings

@@ -27,6 +27,8 @@ def facts_of_folder(folder: Path) -> CardFacts:
         architecture=str(names[0]) if isinstance(names, list) and names else "Model",
         word_tokenizer=tokenizer.get("tokenizer_class") == "WoBertTokenizer",
         own_code="auto_map" in config,
+        own_tokenizer="auto_map" in tokenizer,
+        adapter=(folder / "adapter_config.json").is_file(),
     )
 
 
@@ -36,14 +38,22 @@ def facts_of_model(name: str, model: Any, tokenizer: Any) -> CardFacts:
     Args:
         name: name of the folder that they are saved to.
     """
-    config = model.config
+    adapter = hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+    base = model.get_base_model() if adapter else model
     return CardFacts(
         name=name,
-        model_type=str(config.model_type),
-        architecture=type(model).__name__,
+        model_type=str(base.config.model_type),
+        architecture=type(base).__name__,
         word_tokenizer=type(tokenizer).__name__ == "WoBertTokenizer",
-        own_code=type(model).__module__.split(".")[0] in ("kexue_hf", "transformers_modules"),
+        own_code=_is_own(base),
+        own_tokenizer=_is_own(tokenizer),
+        adapter=adapter,
     )
+
+
+def _is_own(part: Any) -> bool:
+    """Return whether a model or a tokenizer is of a class that this package, or a folder's code, defines."""
+    return type(part).__module__.split(".")[0] in ("kexue_hf", "transformers_modules")
 
 
 def with_base_model(facts: CardFacts, source: str | None) -> CardFacts:
@@ -108,9 +118,21 @@ def with_card(facts: CardFacts, text: str) -> CardFacts:
     )
 
 
+def filled_from_card(facts: CardFacts, text: str) -> CardFacts:
+    """Return the facts, with what a card states where the facts say nothing. Errors as `parse_card`."""
+    stated = with_card(facts, text)
+    return replace(
+        facts,
+        license=facts.license or stated.license,
+        language=facts.language or stated.language,
+        base_model=facts.base_model or stated.base_model,
+        datasets=facts.datasets or stated.datasets,
+    )
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     return tuple(item for item in values if isinstance(item, str) and item)
 
 
-__all__ = ["facts_of_folder", "facts_of_model", "with_base_model", "with_card", "with_options"]
+__all__ = ["facts_of_folder", "facts_of_model", "filled_from_card", "with_base_model", "with_card", "with_options"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-HIDDEN, TRAINING, PICKLE, CACHE = "hidden", "training state", "pickle", "cache"
-_KEPT_HIDDEN = (".gitattributes", ".gitignore")
+HIDDEN, TRAINING, PICKLE, CACHE, LINK = "hidden", "training state", "pickle", "cache", "link"
+# Not .gitignore, which says what does not belong into a repository of code.
+_KEPT_HIDDEN = (".gitattributes",)
 _CACHES = ("__pycache__", "*.pyc", "*.tmp", "*.part", "*.lock", "README.new.md")
 _TRAINING = (
     "checkpoint-*", "global_step*", "optimizer.*", "optimizer_*", "scheduler.pt", "scaler.pt", "rng_state*",
@@ -15,7 +16,7 @@ _TRAINING = (
     "events.out.tfevents*", "zero_to_fp32.py", "latest",
 )  # fmt: skip
 # Loading these can run any code.
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill", "*.npy.pkl")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.dill")
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,33 @@ class FolderFile:
 
 def published_and_left_out(folder: Path) -> tuple[list[FolderFile], list[FolderFile]]:
     """Return the files that are published and those that are not, each sorted by path."""
-    found = sorted(_walk(folder, ""), key=lambda file: file.path)
+    found = sorted(_walk(folder, "", folder.resolve()), key=lambda file: file.path)
     return [file for file in found if not file.reason], [file for file in found if file.reason]
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[FolderFile]:
+def _walk(folder: Path, prefix: str, root: Path) -> Iterator[FolderFile]:
     with os.scandir(folder) as entries:
         for entry in entries:
             reason, path = _reason(entry.name), prefix + entry.name
-            # A link to a folder could lead anywhere, or in a circle.
+            if entry.is_symlink():
+                reason = reason or ("" if _is_inside(Path(entry.path), root) else LINK)
             if entry.is_dir(follow_symlinks=False):
                 if reason:
                     yield FolderFile(f"{path}/", _size_of(Path(entry.path)), reason)
                 else:
-                    yield from _walk(Path(entry.path), f"{path}/")
+                    yield from _walk(Path(entry.path), f"{path}/", root)
             elif entry.is_file():
                 yield FolderFile(path, entry.stat().st_size, reason)
+            else:  # a link to a folder or to nothing, a socket, a pipe
+                yield FolderFile(path, 0, reason or LINK)
+
+
+def _is_inside(link: Path, root: Path) -> bool:
+    """Return whether a link leads to a published file of the folder, or into the same repository of HF's cache."""
+    target = link.resolve()
+    if root.parent.name == "snapshots" and target.parent == root.parents[1] / "blobs":
+        return target.is_file()
+    return target.is_file() and target.is_relative_to(root) and not any(map(_reason, target.relative_to(root).parts))
 
 
 def _reason(name: str) -> str:

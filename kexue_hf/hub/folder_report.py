@@ -1,6 +1,6 @@
 """What is wrong with a folder before it is published, and what would be published. `kexue-hf doctor` prints it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from kexue_hf.errors import printable
 from kexue_hf.hub.card_fields import card_problems
 from kexue_hf.hub.folder_files import (
+    LINK,
     PICKLE,
     TRAINING,
     FolderFile,
@@ -15,8 +16,14 @@ from kexue_hf.hub.folder_files import (
     readable_size,
 )
 from kexue_hf.hub.private_traces import private_traces
-from kexue_hf.hub.remote_code import code_problems, import_problems
-from kexue_hf.hub.saved_model import examine_folder, read_saved_config
+from kexue_hf.hub.remote_code import code_problems, import_problems, needed_code
+from kexue_hf.hub.saved_model import (
+    examine_folder,
+    foreign_type,
+    needed_shards,
+    read_saved_config,
+    word_problems,
+)
 
 _LARGEST_SHOWN = 3
 _UNWANTED = {
@@ -35,6 +42,7 @@ class FolderReport:
         warnings: what should be better, and what `kexue-hf push` leaves out.
         files: what is published.
         left_out: what is not.
+        is_foreign: whether the model is one of another library, whose weights and vocabulary were not examined.
     """
 
     folder: Path
@@ -43,6 +51,7 @@ class FolderReport:
     warnings: list[str] = field(default_factory=list)
     files: list[FolderFile] = field(default_factory=list)
     left_out: list[FolderFile] = field(default_factory=list)
+    is_foreign: bool = False
 
     @property
     def all_errors(self) -> list[str]:
@@ -76,32 +85,52 @@ class FolderReport:
         }
 
 
-def folder_report(folder: Path, *, load: bool = False, model_problems: Sequence[str] | None = None) -> FolderReport:
-    """Examine a folder.
+def folder_report(folder: Path, *, load: bool = False) -> FolderReport:
+    """Examine a folder. Of a model of another library, only files, card and code are examined.
 
     Args:
         load: also import the folder's code in a fresh process without this package. This runs the code.
-        model_problems: the result of `examine_folder`, if it is known.
 
     Raises:
-        InputError: the folder does not exist, or has no readable config.json of a known model.
+        InputError: the folder does not exist, or has no readable config.json with a model type.
     """
-    problems = list(examine_folder(folder) if model_problems is None else model_problems)
     config = read_saved_config(folder)
+    foreign = foreign_type(config)
+    problems = examine_folder(folder) if foreign is None else word_problems(folder, config)
     files, left_out = published_and_left_out(folder)
     code = code_problems(folder, config)
     errors, warnings = card_problems(folder)
+    if foreign is not None:
+        warnings.insert(0, f"{foreign!r:.60} is no model type of kexue_hf: weights and vocabulary were not examined")
+        if not any(file.path.endswith(".safetensors") for file in files):
+            errors.append("no file of weights (*.safetensors) would be published")
     if not (folder / "tokenizer_config.json").is_file() and not any("vocab" in problem for problem in problems):
         errors.append("no tokenizer_config.json: save the tokenizer into the folder (tokenizer.save_pretrained)")
+    errors += _lost_files(left_out, needed_code(folder, config) | needed_shards(folder))
     errors += private_traces(folder, files)
     warnings += [
-        f"{printable(file.path)} ({readable_size(file.size)}) {_UNWANTED[file.reason]}; kexue-hf push leaves it out"
+        f"{file.path} ({readable_size(file.size)}) {_UNWANTED[file.reason]}; kexue-hf push leaves it out"
         for file in left_out
         if file.reason in _UNWANTED
     ]
     if load and not problems and not code:
-        code = import_problems(folder, config)
-    return FolderReport(folder, problems + code, errors, warnings, files, left_out)
+        code = import_problems(folder, config, files)
+    # Names and texts from the folder may hold what a terminal obeys.
+    model, others, remarks = (
+        [printable(text, 1000) for text in found] for found in (problems + code, errors, warnings)
+    )
+    return FolderReport(folder, model, others, remarks, files, left_out, is_foreign=foreign is not None)
+
+
+def _lost_files(left_out: Sequence[FolderFile], needed: Collection[str]) -> list[str]:
+    """Return a line for each file that readers need or expect, and do not get."""
+    lost = []
+    for file in left_out:
+        if file.reason == LINK:
+            lost.append(f"{file.path} is a link, and not to a published file: replace it by the file, or remove it")
+        elif any(name == file.path or (file.path.endswith("/") and name.startswith(file.path)) for name in needed):
+            lost.append(f"{file.path} is needed, and is not published because of its name ({file.reason}): rename it")
+    return lost
 
 
 __all__ = ["FolderReport", "folder_report"]

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kexue_hf.conversion.model_card import auto_class, pipeline_tag
-from kexue_hf.hub.card_seal import seal
+from kexue_hf.conversion.model_card import auto_class, loading_code, pipeline_tag
+from kexue_hf.files.card_seal import seal
 from kexue_hf.hub.markdown import code, plain, table
 from kexue_hf.hub.model_facts import Post, facts_of
 
 # Sections in their order; others come before the last ones.
-_ORDER = ("Tasks", "Accuracy", "Use", "Reliability", "Data and licence", "Training", "Figures")
+DATA = "Data and licence"
+_ORDER = ("Tasks", "Accuracy", "Use", "Reliability", DATA, "Training", "Figures")
 UNKNOWN_LICENSE = "The licence of the weights depends on the initial weights and on the training data."
 _LAST = ("Limits", "Decision rule", "Citation")
 
@@ -49,6 +50,9 @@ class CardFacts:
         evaluated_on: names of the files of the figures.
         training: further facts about the training, by name.
         figures: measured values.
+        own_code: the model's class is not one of transformers.
+        own_tokenizer: the tokenizer's class is not one of transformers.
+        adapter: the folder holds an adapter of PEFT, and neither a whole model nor code.
         command: the command that gives them.
         sections: further sections, or replacements of the usual ones: {heading: Markdown}.
     """
@@ -64,6 +68,8 @@ class CardFacts:
     task: str | None = None
     word_tokenizer: bool = False
     own_code: bool = True
+    own_tokenizer: bool = True
+    adapter: bool = False
     summary: str = ""
     trained_on: tuple[str, ...] = ()
     evaluated_on: tuple[str, ...] = ()
@@ -94,7 +100,7 @@ def card_data(facts: CardFacts) -> Any:
         if figure.metric
     ]
     return ModelCardData(
-        library_name="transformers",
+        library_name="peft" if facts.adapter else "transformers",
         license=facts.license,
         language=_one_or_list(language),
         base_model=_one_or_list(facts.base_model),
@@ -122,7 +128,7 @@ def card_sections(facts: CardFacts) -> dict[str, str]:
     post = facts.post or known.post
     usual = {
         "Use": _use(facts),
-        "Data and licence": _data(facts),
+        DATA: _data(facts),
         "Training": table([["", ""], *([name, plain(str(value))] for name, value in facts.training.items())])
         if facts.training
         else "",
@@ -149,43 +155,34 @@ def _summary(facts: CardFacts) -> str:
 
 
 def _use(facts: CardFacts) -> str:
-    name, auto = json.dumps(facts.name, ensure_ascii=False), auto_class(facts.architecture)
-
-    def block(first: str, trust: str) -> str:
-        return (
-            f"```python\n{first}from transformers import AutoTokenizer, {auto}\n\n"
-            f"tokenizer = AutoTokenizer.from_pretrained({name}{trust})\n"
-            f"model = {auto}.from_pretrained({name}{trust})\n```"
-        )
-
-    if not facts.own_code:
-        return block("", "")
-    needs = " (needs `pip install rjieba` or `jieba`)" if facts.word_tokenizer else ""
-    return (
-        f"{block('import kexue_hf  # pip install kexue-hf' + chr(10), '')}\n\n"
-        f"Without the package, with the code in this folder, if you trust it{needs}:\n\n"
-        f"{block('', ', trust_remote_code=True')}"
+    name = json.dumps(facts.name, ensure_ascii=False)
+    lines = loading_code(
+        auto_class(facts.architecture),
+        name,
+        own_model=facts.own_code,
+        own_tokenizer=facts.own_tokenizer,
+        cuts_words=facts.word_tokenizer,
+        has_code=not facts.adapter,
     )
+    return "\n".join(lines)
 
 
 def _data(facts: CardFacts) -> str:
-    lines = []
-    if facts.trained_on:
-        lines.append(f"Trained on {', '.join(code(name) for name in facts.trained_on)}.")
+    trained_on = [f"Trained on {', '.join(code(name) for name in facts.trained_on)}."] if facts.trained_on else []
+    return " ".join([*trained_on, *data_sentences(facts).values()])
+
+
+def data_sentences(facts: CardFacts) -> dict[str, str]:
+    """Return the sentences on what the metadata has as well, {field: sentence}, in their order."""
+    found = {}
     if facts.datasets:
         names = (f"[{plain(name)}](https://huggingface.co/datasets/{name})" for name in facts.datasets)
-        lines.append(f"Data sets: {', '.join(names)}.")
+        found["datasets"] = f"Data sets: {', '.join(names)}."
     if facts.base_model:
-        lines.append(
-            f"Started from {', '.join(f'[{name}](https://huggingface.co/{name})' for name in facts.base_model)}."
-        )
-    lines.append(license_sentence(facts.license) if facts.license else UNKNOWN_LICENSE)
-    return " ".join(lines)
-
-
-def license_sentence(license: str) -> str:
-    """Return the sentence of the card on its licence."""
-    return f"The licence of the weights is {code(license)}."
+        models = (f"[{name}](https://huggingface.co/{name})" for name in facts.base_model)
+        found["base_model"] = f"Started from {', '.join(models)}."
+    found["license"] = f"The licence of the weights is {code(facts.license)}." if facts.license else UNKNOWN_LICENSE
+    return found
 
 
 def _figures(facts: CardFacts) -> str:
@@ -197,4 +194,13 @@ def _figures(facts: CardFacts) -> str:
     return f"{measured}{rows}{command}"
 
 
-__all__ = ["UNKNOWN_LICENSE", "CardFacts", "Figure", "card_data", "card_sections", "license_sentence", "render_card"]
+__all__ = [
+    "DATA",
+    "UNKNOWN_LICENSE",
+    "CardFacts",
+    "Figure",
+    "card_data",
+    "card_sections",
+    "data_sentences",
+    "render_card",
+]

@@ -1,19 +1,25 @@
-"""Traces of the machine and of its owner in a folder's text files: absolute paths and access tokens."""
+"""Traces of the machine and of its owner in a folder's text files: absolute paths and access tokens.
 
+Every published file whose beginning is text is read to its end. What is not text, like weights and pictures, is not.
+"""
+
+import codecs
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kexue_hf.errors import printable
 from kexue_hf.hub.folder_files import FolderFile
+from kexue_hf.hub.secret_patterns import secret_in
 
-_TEXTS = (".json", ".md", ".txt", ".py", ".yaml", ".yml", ".jinja", ".model", ".csv", ".tsv", ".svg", ".jsonl")
-# A vocabulary, or a large table, holds no settings.
-_LARGEST = 4 << 20
-_SKIPPED = ("vocab.txt", "tokenizer.json")
-_HOME = re.compile(r"(?<![\w/.:-])(?:/home/|/Users/|/root/|[A-Za-z]:\\+Users\\+)[\w.-]+(?:[/\\]+[\w.-]+)*")
-_ABSOLUTE = re.compile(r"(?<![\w/.:<-])/[\w.@+-]+(?:/[\w.@+-]+)+")
-_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
+# Tokens of a vocabulary may look like paths.
+_VOCABULARIES = ("vocab.txt", "tokenizer.json")
+_BLOCK, _OVERLAP, _BEFORE = 1 << 20, 2048, 8
+# A path may follow a colon or `file://`, but is no part of a word, of a relative path or of another URL.
+_START = r"(?<![\w.-])(?<!\w:/)"
+_HOME = re.compile(_START + r"(?:/home/|/Users/|/root/|[A-Za-z]:\\+Users\\+)[\w.-]+(?:[/\\]+[\w.-]+)*")
+_ABSOLUTE = re.compile(_START + r"(?<!<)/[\w.@+-]+(?:/[\w.@+-]+)+")
 # Paths that every Unix has say nothing about this one.
 _COMMON = ("/usr/", "/bin/", "/etc/", "/dev/", "/proc/", "/lib/", "/opt/")
 
@@ -22,24 +28,55 @@ def private_traces(folder: Path, files: Sequence[FolderFile]) -> list[str]:
     """Return a line for each text file that names a path of this machine, or that holds an access token."""
     found = []
     for file in files:
-        if not file.path.endswith(_TEXTS) or file.size > _LARGEST or Path(file.path).name in _SKIPPED:
-            continue
-        text = (folder / file.path).read_text("utf-8", errors="replace")
-        if _TOKEN.search(text):
-            found.append(f"{file.path} holds an access token of the Hub: remove it, and revoke it in your settings")
-        path = _local_path(text)
+        secret, path, checked = None, None, set[str]()
+        for text, start in _blocks(folder / file.path):
+            secret = secret or secret_in(text, start)
+            if path is None and Path(file.path).name not in _VOCABULARIES:
+                path = _local_path(text, start, checked)
+        if secret is not None:
+            found.append(f"{file.path} holds {secret}: remove it, and revoke it where it was made")
         if path is not None:
-            found.append(f"{file.path} names a path of this machine, {path}: remove it")
+            found.append(f"{file.path} names a path of this machine, {printable(path, 200)}: remove it")
     return found
 
 
-def _local_path(text: str) -> str | None:
-    """Return the first path that is in a home folder, or that exists here."""
-    if (home := _HOME.search(text)) is not None:
+def _blocks(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield overlapping parts of a text file, each with the place from which to search; none of another file."""
+    with path.open("rb") as file:
+        content = file.read(_BLOCK)
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            text = decoder.decode(content)
+        except UnicodeDecodeError:
+            return
+        if "\0" in text:
+            return
+        # Damage further on does not end the search.
+        decoder.errors = "replace"
+        start = 0
+        while True:
+            yield text, start
+            content = file.read(_BLOCK)
+            if not content:
+                return
+            start = min(len(text), _BEFORE)
+            text = text[-_OVERLAP - _BEFORE :] + decoder.decode(content)
+
+
+def _local_path(text: str, start: int, checked: set[str]) -> str | None:
+    """Return the first path that is in a home folder, or that exists here.
+
+    Args:
+        checked: paths that are known not to exist; new ones are added.
+    """
+    if (home := _HOME.search(text, start)) is not None:
         return home[0]
-    for match in _ABSOLUTE.finditer(text):
-        if not match[0].startswith(_COMMON) and os.path.exists(match[0]):
-            return match[0]
+    for match in _ABSOLUTE.finditer(text, start):
+        if match[0] not in checked and not match[0].startswith(_COMMON):
+            if os.path.exists(match[0]):
+                return match[0]
+            checked.add(match[0])
     return None
 
 

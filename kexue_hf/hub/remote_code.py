@@ -7,15 +7,18 @@ import ast
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import printable
-from kexue_hf.hub.saved_model import NATIVE, json_fields
+from kexue_hf.hub.folder_files import FolderFile, published_and_left_out
+from kexue_hf.hub.saved_model import json_fields, our_types
+from kexue_hf.hub.secret_patterns import is_secret_name
 
 _SECONDS = 300
 
@@ -75,42 +78,86 @@ def code_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
             problems.append(f"{auto} uses code of another repository, {printable(reference)}: save the folder again")
         elif not (module.isidentifier() and name.isidentifier()):
             problems.append(f"{auto} should name MODULE.CLASS, got {printable(reference)!r}")
+        elif auto.startswith("pipeline ") and not (folder / f"{module}.py").is_file():
+            problems.append(f"{auto} names {module}.py, which is not in the folder")
         elif isinstance(tree := _parse(folder, module, parsed), ast.Module) and name not in _defined(tree):
             problems.append(f"{auto} names {name}, which {module}.py does not define")
     for module in list(parsed):
-        problems += _import_problems(folder, module, parsed)
+        for importer, imported in _imports(folder, module, parsed):
+            if not (folder / f"{imported}.py").is_file():
+                problems.append(f"{importer}.py imports {imported}.py, which is not in the folder")
     problems += [text for text in parsed.values() if isinstance(text, str) and text]
     return list(dict.fromkeys(problems))
 
 
-def import_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
+def needed_code(folder: Path, config: Mapping[str, Any]) -> set[str]:
+    """Return the names of the files that the classes of the folder need, whether they exist or not."""
+    parsed: dict[str, ast.Module | str] = {}
+    needed = {reference.partition(".")[0] for reference in references_of(folder, config).values()}
+    needed |= {imported for start in list(needed) for _, imported in _imports(folder, start, parsed)}
+    return {f"{module}.py" for module in needed}
+
+
+def import_problems(folder: Path, config: Mapping[str, Any], files: Sequence[FolderFile] | None = None) -> list[str]:
     """Import every class that the folder names, in a process without this package; return one phrase for each failure.
 
-    This runs the folder's code. Takes the seconds in which torch and transformers are imported.
+    This runs the folder's code. The process has only the published files, and no access token in its environment.
+    Takes the seconds in which torch and transformers are imported.
+
+    Args:
+        files: what is published; by default found here.
     """
     references = sorted(set(references_of(folder, config).values()))
     tokenizer = "tokenizer" if (folder / "tokenizer_config.json").is_file() else "none"
     if not references:
         return []
     with tempfile.TemporaryDirectory() as place:
-        # From another folder, so that no file beside this process is imported instead.
-        done = subprocess.run(
-            [sys.executable, "-c", _IMPORT, str(folder.absolute()), json.dumps(references), tokenizer],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_SECONDS,
-            cwd=place,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": place, "TRANSFORMERS_VERBOSITY": "error"},
-        )
+        published = Path(place) / "published"
+        _link_files(folder, published_and_left_out(folder)[0] if files is None else files, published)
+        try:
+            # From another folder, so that no file beside this process is imported instead.
+            done = subprocess.run(
+                [sys.executable, "-c", _IMPORT, str(published), json.dumps(references), tokenizer],
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_SECONDS,
+                cwd=place,
+                env=_environment(place),
+            )
+        except subprocess.TimeoutExpired:
+            return [f"the code was not imported within {_SECONDS} seconds: something waits when it is imported"]
     try:
-        failed: dict[str, str] = json.loads(done.stdout)
+        failed = json.loads(done.stdout)
     except ValueError:
+        failed = None
+    if not isinstance(failed, dict):
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         return [f"the code cannot be imported without kexue_hf: {printable(last, 300)}"]
     return [
-        f"{name} cannot be loaded without kexue_hf: {printable(error, 300)}" for name, error in sorted(failed.items())
+        f"{name} cannot be loaded without kexue_hf: {printable(str(error).replace(str(published), str(folder)), 300)}"
+        for name, error in sorted(failed.items())
     ]
+
+
+def _environment(place: str) -> dict[str, str]:
+    """Return the environment of the process that imports: without secrets, with folders of its own."""
+    kept = {name: value for name, value in os.environ.items() if not is_secret_name(name)}
+    # huggingface_hub would find the token of `hf auth login` in the user's folder.
+    own = {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.path.join(place, "none")}
+    return {**kept, **own, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": place, "TRANSFORMERS_VERBOSITY": "error"}
+
+
+def _link_files(folder: Path, files: Sequence[FolderFile], target: Path) -> None:
+    """Make a folder with the given files alone, as links where the system has them."""
+    target.mkdir()
+    for file in files:
+        path = target / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.symlink_to((folder / file.path).absolute())
+        except OSError:  # Windows allows links to some users only
+            shutil.copyfile(folder / file.path, path)
 
 
 def _expected_classes(config: Mapping[str, Any]) -> set[str]:
@@ -118,12 +165,9 @@ def _expected_classes(config: Mapping[str, Any]) -> set[str]:
     model_type = config.get("model_type")
     # An auto_map without AutoModel is reported as a whole by `examine_folder`.
     auto_map = config.get("auto_map")
-    if model_type in NATIVE or not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
+    if model_type not in our_types() or not isinstance(auto_map, dict) or "AutoModel" not in auto_map:
         return set()
-    try:
-        module = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}")
-    except ImportError:
-        return set()
+    module = importlib.import_module(f"kexue_hf.models.{model_type}.auto_map_{model_type}")
     return set(module.AUTO_MAP)
 
 
@@ -135,11 +179,13 @@ def _parse(folder: Path, module: str, parsed: dict[str, ast.Module | str]) -> as
             parsed[module] = ast.parse(path.read_bytes()) if path.is_file() else ""
         except (SyntaxError, ValueError) as error:
             parsed[module] = f"{module}.py is not valid Python: {printable(str(error))}"
+        except (RecursionError, MemoryError):  # of deeply nested expressions
+            parsed[module] = f"{module}.py is too deeply nested for Python"
     return parsed[module]
 
 
-def _import_problems(folder: Path, start: str, parsed: dict[str, ast.Module | str]) -> Iterator[str]:
-    """Follow the relative imports, which alone are copied to a reader's machine."""
+def _imports(folder: Path, start: str, parsed: dict[str, ast.Module | str]) -> Iterator[tuple[str, str]]:
+    """Yield (importing, imported) of the relative imports, which alone are copied to a reader's machine."""
     waiting, seen = [start], {start}
     while waiting:
         module = waiting.pop()
@@ -149,10 +195,8 @@ def _import_problems(folder: Path, start: str, parsed: dict[str, ast.Module | st
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module and node.module not in seen:
                 seen.add(node.module)
-                if (folder / f"{node.module}.py").is_file():
-                    waiting.append(node.module)
-                else:
-                    yield f"{module}.py imports {node.module}.py, which is not in the folder"
+                waiting.append(node.module)
+                yield module, node.module
 
 
 def _defined(tree: ast.Module) -> set[str]:
@@ -169,4 +213,4 @@ def _defined(tree: ast.Module) -> set[str]:
     return names
 
 
-__all__ = ["code_problems", "import_problems", "references_of"]
+__all__ = ["code_problems", "import_problems", "needed_code", "references_of"]

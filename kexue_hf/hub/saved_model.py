@@ -21,6 +21,27 @@ def our_types() -> list[str]:
     return sorted(path.parent.name for path in found)
 
 
+def foreign_type(config: Mapping[str, object]) -> str | None:
+    """Return the model type if it is one of another library; None for ours, and for none at all."""
+    found = config.get("model_type")
+    return found if isinstance(found, str) and found and found not in (*our_types(), *NATIVE) else None
+
+
+def needed_shards(folder: Path) -> set[str]:
+    """Return the files that the index of sharded weights names; none if it is missing or damaged."""
+    names = json_fields(folder / "model.safetensors.index.json").get("weight_map")
+    return {file for file in names.values() if isinstance(file, str)} if isinstance(names, dict) else set()
+
+
+def word_problems(folder: Path, config: Mapping[str, object]) -> list[str]:
+    """Return the problem of a WoBERT that was saved as a BERT with a character tokenizer, if it is one."""
+    try:
+        problem = _words_without_a_segmenter(folder) if config.get("model_type") == "bert" else None
+    except ValueError:  # no vocabulary that we can read, so none of ours
+        return []
+    return [problem] if problem else []
+
+
 def examine_folder(folder: Path) -> list[str]:
     """Return the problems of a saved model folder, one phrase each; empty if there are none.
 
@@ -30,8 +51,8 @@ def examine_folder(folder: Path) -> list[str]:
     config = read_saved_config(folder)
     check_folder(folder)
     model_type = config.get("model_type")
-    if model_type == "bert" and (problem := _words_without_a_segmenter(folder)):
-        return [problem]
+    if problems := word_problems(folder, config):
+        return problems
     if model_type not in (known := (*our_types(), *NATIVE)):
         raise InputError(f"{folder}/config.json: model_type is {model_type!r}; expected one of {', '.join(known)}")
     return [
@@ -202,4 +223,12 @@ def _json_vocabulary(folder: Path) -> dict[str, int]:
     return read_folder_vocabulary(folder, None, 1 << 31).base
 
 
-__all__ = ["NATIVE", "examine_folder", "json_fields", "our_types", "read_saved_config"]
+__all__ = [
+    "examine_folder",
+    "foreign_type",
+    "json_fields",
+    "needed_shards",
+    "our_types",
+    "read_saved_config",
+    "word_problems",
+]

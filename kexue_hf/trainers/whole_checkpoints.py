@@ -17,6 +17,7 @@ import torch.distributed
 from transformers import Trainer
 
 from kexue_hf.errors import InputError
+from kexue_hf.files.card_seal import is_untouched
 from kexue_hf.losses.decision_rule import card_section
 
 PROGRESS = "progress.json"
@@ -97,11 +98,17 @@ class AtomicCheckpointTrainer(Trainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def create_model_card(self, *arguments: Any, **options: Any) -> None:
-        """Write Trainer's card; if the model predicts by another rule than argmax, the card says so."""
+        """Write Trainer's card, unless the folder has a card that `ModelCardCallback` wrote.
+
+        If the model predicts by another rule than argmax, the card says so.
+        """
+        card = Path(self.args.output_dir) / "README.md"
+        if card.is_file() and is_untouched(card.read_text("utf-8", errors="replace")):
+            return
         super().create_model_card(*arguments, **options)
         section = card_section(getattr(self.accelerator.unwrap_model(self.model), "config", None))
         if section and self.is_world_process_zero():
-            with open(Path(self.args.output_dir) / "README.md", "a", encoding="utf-8") as file:
+            with card.open("a", encoding="utf-8") as file:
                 file.write(section)
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:

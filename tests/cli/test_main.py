@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.cli.doctor import examine_folder, installed_versions
+from kexue_hf.cli.doctor import installed_versions
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.hub.saved_model import examine_folder
 from kexue_hf.models.wobert.vocabulary_wobert import vocabulary_fingerprint
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "天"]
@@ -66,9 +67,9 @@ def test_version() -> None:
 
 def test_ctrl_c_is_one_line_and_exit_code_2() -> None:
     code = """
-import kexue_hf.cli.doctor, kexue_hf.cli.main
-def interrupted(folder): raise KeyboardInterrupt
-kexue_hf.cli.doctor.examine_folder = interrupted
+import kexue_hf.cli.main, kexue_hf.hub.folder_report
+def interrupted(folder, load): raise KeyboardInterrupt
+kexue_hf.hub.folder_report.folder_report = interrupted
 kexue_hf.cli.main.main(["doctor", "x"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

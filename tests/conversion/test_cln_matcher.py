@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 import kexue_hf
 from kexue_hf import check_pairing
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.cli.main import app
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import KexueError
+from kexue_hf.hub.saved_model import examine_folder
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 from tests.models.cln_matcher.matchers import CLASSIFIER, ENCODER, randomize, tiny
 

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForPreTraining, AutoTokenizer, BertTokenizer
 
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.extend import extend
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import CheckpointError, InputError, KexueError
+from kexue_hf.hub.saved_model import examine_folder
 from kexue_hf.models.wobert.vocabulary_wobert import VocabularyMismatchWarning
 from kexue_hf.vocabulary import tokenizer_check
 from tests.conversion.checkpoints import GOLDEN, golden_copy

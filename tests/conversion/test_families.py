@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, RoFormerForMaskedLM
 
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.families import convertible, load_weight_map
@@ -19,6 +18,7 @@ from kexue_hf.conversion.formats.safetensors import SafetensorsFile
 from kexue_hf.conversion.verify import verify
 from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.errors import ConversionError, KexueError
+from kexue_hf.hub.saved_model import examine_folder
 from kexue_hf.models.nezha.attention_nezha import sinusoid_table
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError, safe_open
 
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.cli.main import main
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.formats.safetensors import SafetensorsFile
@@ -24,6 +23,7 @@ from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
 from kexue_hf.conversion.formats.tensorflow_index import MAGIC, BundleHeader, encode_header, read_table, write_varint
 from kexue_hf.errors import CheckpointError, ConversionError, InputError
 from kexue_hf.files.regular_file import check_folder
+from kexue_hf.hub.saved_model import examine_folder
 from kexue_hf.models.tta import vocabulary_tta
 from kexue_hf.models.wobert import vocabulary_wobert
 from kexue_hf.vocabulary.user_dictionary import read_user_dictionary

@@ -110,7 +110,7 @@ def test_doctor_fails_without_other_output(
     folder = tmp_path / "out"
     if damage == "model_type":
         folder.mkdir()
-        (folder / "config.json").write_text('{"model_type": "gpt2"}')
+        (folder / "config.json").write_text('{"model_type": ""}')
     elif damage:
         folder.mkdir()
     out, error = say(capsys, "doctor", folder)

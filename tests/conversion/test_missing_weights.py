@@ -10,11 +10,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import kexue_hf
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.missing_weights import missing_weights
 from kexue_hf.conversion.verify import verify
+from kexue_hf.hub.saved_model import examine_folder
 from tests.conversion.checkpoints import GOLDEN, golden_copy
 
 TINY = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 import kexue_hf
 from kexue_hf import TtaTokenizer, check_pairing
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.cli.main import app
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
@@ -27,6 +26,7 @@ from kexue_hf.conversion.source import language_of, source_vocabulary
 from kexue_hf.conversion.verify import verify
 from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.errors import InputError, KexueError
+from kexue_hf.hub.saved_model import examine_folder
 from kexue_hf.models.tta import weight_map_tta as weight_map
 from tests.conversion.checkpoints import GOLDEN, edit_bundle, golden_copy, read_all
 

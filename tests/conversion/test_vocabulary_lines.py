@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.cli.doctor import examine_folder
 from kexue_hf.conversion.convert import convert
 from kexue_hf.conversion.export import export
 from kexue_hf.conversion.verify import verify
 from kexue_hf.errors import ConversionError
+from kexue_hf.hub.saved_model import examine_folder
 from kexue_hf.models.wobert.tokenization_wobert import WoBertTokenizer
 from tests.conversion.checkpoints import golden_copy
 from tests.models.wobert import tokenizer_oracle as oracle

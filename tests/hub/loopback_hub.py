@@ -1,6 +1,7 @@
 """A Hub on this machine: the part of its HTTP interface that uploads and downloads of models use, and its failures.
 
-Repositories live in memory. A commit is applied as a whole, or not at all.
+Repositories live in memory. A commit is applied as a whole, or not at all. Large files go by LFS. On the real Hub they
+go by Xet, with servers and a binary client of its own, which cannot be imitated here: that path is not tested.
 """
 
 import base64
@@ -11,6 +12,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -63,14 +65,22 @@ class LoopbackHub:
         self.tokens: set[str] = set()
         self.lock = threading.Lock()
         self._failures: dict[str, list[int]] = {}
+        self.lost: set[str] = set()
 
-    def fail(self, route: str, status: int, times: int = 1000) -> None:
-        """Answer the next requests to a route with a status; 0 breaks the connection half-way."""
+    def fail(self, route: str, status: int, times: int = 1000, *, lost: bool = False) -> None:
+        """Answer the next requests to a route with a status; 0 breaks the connection half-way.
+
+        Args:
+            lost: do what was asked for first, so that only the answer is lost.
+        """
         self._failures[route] = [status, times]
+        if lost:
+            self.lost.add(route)
 
     def repair(self) -> None:
         """End all failures and forget the requests."""
         self._failures.clear()
+        self.lost.clear()
         self.requests.clear()
 
     def next_failure(self, route: str) -> int | None:
@@ -122,6 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     # Otherwise each answer waits 40 ms for the acknowledgement of its headers.
     disable_nagle_algorithm = True
     hub: LoopbackHub
+    lost_answer: int | None = None
 
     def log_message(self, *_: object) -> None:
         """Print nothing."""
@@ -148,14 +159,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.tokens.add(self.headers["Authorization"])
         # Only the content of a download breaks, not the question for its size.
         failure = None if self.command == "HEAD" else self.hub.next_failure(name)
-        if failure == 0:
+        lost = failure is not None and name in self.hub.lost
+        if failure == 0 and not lost:
             return self._break(name, values)
         body = self._body()
-        if failure is not None:
+        if failure is not None and not lost:
             return self._error(failure, "as asked by the test")
+        self.lost_answer = failure if lost else None
         repo = values.get("repo")
         may_write = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-        needs_token = self.command not in ("GET", "HEAD") and name not in ("put", "paths")
+        needs_token = self.command not in ("GET", "HEAD") and name not in ("put", "paths", "validate")
         if (needs_token or name == "whoami") and not may_write:
             return self._error(401, "Invalid username or password.")
         with self.hub.lock:
@@ -184,11 +197,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content[: len(content) // 2])
+        self._cut()
+
+    def _cut(self) -> None:
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.connection.shutdown(2)
 
     def _answer(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        failure, self.lost_answer = self.lost_answer, None
+        if failure is not None:
+            return self._cut() if failure == 0 else self._error(failure, "as asked by the test")
         content = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
         for name, header in {"Content-Type": "application/json", **(headers or {})}.items():
@@ -197,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+        return None
 
     def _error(self, status: int, message: str, code: str = "", **more: Any) -> None:
         headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
@@ -246,14 +266,16 @@ class _Handler(BaseHTTPRequestHandler):
         head = self.hub.repositories[repo].head(revision)
         if head is None:
             return self._error(404, "Invalid rev id", "RevisionNotFound")
+        asked = json.loads(body)
+        rules = asked.get("gitIgnore") or head.files.get(".gitignore", b"").decode()
         files = [
             {
                 "path": file["path"],
                 "uploadMode": "lfs" if file["path"].endswith(_LFS) else "regular",
-                "shouldIgnore": False,
+                "shouldIgnore": any(fnmatchcase(file["path"], rule) for rule in rules.splitlines()),
                 "oid": _etag(head, file["path"]) if file["path"] in head.files else None,
             }
-            for file in json.loads(body)["files"]
+            for file in asked["files"]
         ]
         return self._answer({"files": files})
 

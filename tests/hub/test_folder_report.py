@@ -1,13 +1,17 @@
 """`kexue-hf doctor FOLDER` as the check before an upload: each fault is one line, and the exit code says it."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 
+from kexue_hf.hub import private_traces
+from kexue_hf.hub.folder_files import FolderFile
 from kexue_hf.hub.folder_report import folder_report
 from kexue_hf.hub.remote_code import import_problems
 from kexue_hf.integrations.auto_classes import MODEL_TYPES
@@ -46,6 +50,27 @@ def without_entry(folder: Path, auto: str) -> dict[str, str]:
 def rename_class(folder: Path) -> None:
     path = folder / "modeling_wobert.py"
     path.write_text(path.read_text("utf-8").replace("class WoBertForCausalLM", "class Other"), encoding="utf-8")
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text("utf-8") + text, encoding="utf-8")
+
+
+def in_shards(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir()
+    names = safetensors.safe_open(folder / "model.safetensors", "np").keys()
+    (folder / "model.safetensors").rename(folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, name)}))
+
+
+def link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def secret_beside(folder: Path) -> Path:
+    path = folder.parent / "secret"
+    path.write_text("hf_secret")
+    return path
 
 
 def card(folder: Path, front: str) -> None:
@@ -91,15 +116,43 @@ FAULTS = [
     (lambda f: (f / "notes.md").write_text("C:\\Users\\me\\x"),
      "notes.md names a path of this machine, C:\\Users\\me\\x"),
     (lambda f: (f / "notes.md").write_text("token hf_" + "a" * 34), "notes.md holds an access token of the Hub"),
+    # Needed files whose names are those of training state.
+    (lambda f: append(f / "modeling_wobert.py", "from .optimizer_notes import x\n") or
+     (f / "optimizer_notes.py").write_text("x = 1\n"),
+     "optimizer_notes.py is needed, and is not published because of its name (training state): rename it"),
+    (lambda f: in_shards(f, "runs/part.safetensors"),
+     "runs/ is needed, and is not published because of its name (training state): rename it"),
+    (lambda f: edit_json(f / "config.json", custom_pipelines={"x": {"impl": "score.Pipe"}}),
+     "pipeline x names score.py, which is not in the folder"),
+    (lambda f: (f / "losses_wobert.py").write_text("-" * 500_000 + "1"), "losses_wobert.py is too deeply nested"),
+    # Links that leave the folder, lead nowhere, to a folder, or to what is not published.
+    (lambda f: link(f / "notes", secret_beside(f)), "notes is a link, and not to a published file"),
+    (lambda f: link(f / "broken", f / "nothing"), "broken is a link, and not to a published file"),
+    (lambda f: (f / "sub").mkdir() or link(f / "linked", f / "sub"), "linked is a link, and not to a published file"),
+    (lambda f: (f / ".env").write_text("x") and link(f / "env.txt", f / ".env"),
+     "env.txt is a link, and not to a published file"),
+    (lambda f: os.mkfifo(f / "pipe"), "pipe is a link, and not to a published file"),
+    (lambda f: edit_json(f / "config.json", auto_map={**without_entry(f, ""), "AutoModel\x1b]0;x\x07": "a.b.c"}),
+     r"AutoModel\x1b]0;x\x07 should name MODULE.CLASS"),
+    (lambda f: card(f, "license: mit\nbase_model: runs/model"), "base_model should be a name on the Hub"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("damage", "message"), FAULTS, ids=lambda value: value[:40] if isinstance(value, str) else "")
 def test_a_fault_is_one_line_and_exit_code_2(
-    damage: Callable[[Path], object], message: str, folder: Path, command: Command
+    damage: Callable[[Path], object],
+    message: str,
+    folder: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # `base_model: runs/model` names a local folder only where there is one.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
     damage(folder)
     code, out, error = command("doctor", folder)
+    assert out.replace("\n", "").isprintable()
     (line,) = (line for line in out.splitlines() if line.startswith("error: ") and message in line)
     assert code == 2 and error.count("\n") == 1 and f"{folder} is not ready for the Hub: " in error
     code, out, _ = command("doctor", folder, "--json")
@@ -128,9 +181,80 @@ def test_a_warning_does_not_fail(
 
 
 def test_urls_and_common_paths_are_no_traces(folder: Path) -> None:
-    text = "https://kexue.fm/archives/7758 and/or </a/b> `/usr/bin/python` a/b/c ![x](docs/x.svg)\n"
+    text = "https://kexue.fm/archives/7758 and/or </a/b> `/usr/bin/python` a/b/c ![x](docs/x.svg) s3://home/me/x\n"
+    text += "../home/me/x https://a.b/home/me hf_hub_download_with_a_long_name task-0123456789012345678901\n"
     (folder / "notes.md").write_text(text)
     assert folder_report(folder).all_errors == []
+
+
+TRACES = [
+    ("run.sh", "PYTHONPATH=/usr/lib:/home/me/x", "names a path of this machine, /home/me/x"),
+    ("a.ipynb", '{"a": "file:///home/me/x"}', "names a path of this machine, /home/me/x"),
+    ("a.toml", "x = '/Users/me/x'", "names a path of this machine, /Users/me/x"),
+    ("train.log", "saved to //home/me/x", "names a path of this machine, /home/me/x"),
+    ("Makefile", "hf_jwt_" + "aB3" * 12, "holds an access token of the Hub"),
+    ("a.ini", "hf_oauth_" + "aB3" * 12, "holds an access token of the Hub"),
+    ("a.cfg", "AKIA" + "Z7" * 8, "holds an access key of AWS"),
+    ("a.html", "ghp_" + "a1" * 18, "holds an access token of GitHub"),
+    ("a.env.txt", "OPENAI=sk-proj-" + "a1" * 18, "holds an API key (sk-...)"),
+    ("key", "-----BEGIN RSA PRIVATE KEY-----", "holds a private key"),
+    ("vocab.txt.old", "hf_" + "a" * 34, "holds an access token of the Hub"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), TRACES, ids=[name for name, _, _ in TRACES])
+def test_traces_are_found_in_any_text_file(
+    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also far into a large file, across the parts in which it is read, and in UTF-16."""
+    monkeypatch.setattr(private_traces, "_BLOCK", 1 << 12)
+    files = [FolderFile(name, 0)]
+    for before in (0, private_traces._BLOCK - 10, 3 * private_traces._BLOCK - 20):
+        (tmp_path / name).write_text("\n" * before + text + "\n", encoding="utf-8")
+        (line,) = private_traces.private_traces(tmp_path, files)
+        assert line.startswith(f"{name} {message}")
+    (tmp_path / name).write_text(text, encoding="utf-16")
+    assert private_traces.private_traces(tmp_path, files) == [line]
+    (tmp_path / name).write_bytes(b"\0\xff" + text.encode())
+    assert private_traces.private_traces(tmp_path, files) == []
+
+
+def test_the_edge_of_a_part_makes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path, or a part of a URL, at each place around the edges of the parts."""
+    monkeypatch.setattr(private_traces, "_BLOCK", 1 << 12)
+    block, overlap = private_traces._BLOCK, private_traces._OVERLAP
+    for text in ("x../home/me/x", "https://a.b/home/me/x", "s3://home/me/x"):
+        for place in (*range(block - 20, block + 4, 3), *range(block - overlap - 30, block - overlap + 4, 3)):
+            (tmp_path / "a").write_text(" " * place + text + " " * block)
+            assert private_traces.private_traces(tmp_path, [FolderFile("a", 0)]) == [], (text, place)
+
+
+def test_links_within_the_folder_and_in_the_cache_are_published(folder: Path, tmp_path: Path) -> None:
+    (folder / "notes.txt").symlink_to("README.md")
+    assert folder_report(folder).all_errors == []
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / ("1" * 40)
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for path in folder.iterdir():
+        shutil.copy(path, blobs / path.name)
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    report = folder_report(snapshot)
+    assert report.all_errors == [] == report.left_out and len(report.files) == len(list(folder.iterdir()))
+
+
+def test_a_model_of_another_library(folder: Path, command: Command) -> None:
+    """`recover_performer.py` saves a BERT as a BERT. Its files, card and traces are examined, not its weights."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["auto_map"]
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+    (folder / "notes.sh").write_text("cd /home/me/x\n")
+    code, out, error = command("doctor", folder)
+    assert code == 2 and "warning: 'gpt2' is no model type of kexue_hf: weights and vocabulary were not" in out
+    assert "is not ready for the Hub: notes.sh names a path of this machine" in error and "fit together" not in out
+    (folder / "notes.sh").unlink()
+    assert command("doctor", folder)[0] == 0
+    (folder / "model.safetensors").unlink()
+    assert "no file of weights" in command("doctor", folder)[2]
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -154,6 +278,30 @@ def test_the_code_is_imported_in_a_fresh_process(folder: Path) -> None:
     problems = import_problems(folder, config)
     assert len(problems) == len({*config["auto_map"].values()}) - 1  # the configuration alone still loads
     assert all("cannot be loaded without kexue_hf: " in problem for problem in problems)
+
+
+def test_the_import_has_the_published_files_and_no_token(folder: Path, command: Command, monkeypatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    (folder / "latest").write_text("x")
+    append(
+        folder / "configuration_wobert.py",
+        """
+import os, pathlib
+from huggingface_hub import get_token
+seen = [name for name in os.environ if "KEY" in name or name == "HF_TOKEN"], get_token()
+raise RuntimeError(f"{seen} {os.path.exists(os.path.join(sys.argv[1], 'latest'))} {os.listdir(sys.argv[1])[:0]}")
+""".replace("import os", "import os, sys"),
+    )
+    out = command("doctor", folder, "--load")[1]
+    assert "RuntimeError: ([], None) False []" in out
+
+
+def test_code_that_waits_is_one_line(folder: Path, command: Command, monkeypatch) -> None:
+    monkeypatch.setattr("kexue_hf.hub.remote_code._SECONDS", 1)
+    append(folder / "configuration_wobert.py", "\nimport time\ntime.sleep(60)\n")
+    code, out, error = command("doctor", folder, "--load")
+    assert code == 2 and error.count("\n") == 1 and "the code was not imported within 1 seconds" in out
 
 
 def test_load_reports_what_reading_does_not_show(folder: Path, command: Command) -> None:

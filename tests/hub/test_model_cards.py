@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 
 import kexue_hf
+import kexue_hf.trainers.whole_checkpoints
 from kexue_hf.errors import InputError
+from kexue_hf.files.card_seal import is_untouched, unsealed
 from kexue_hf.hub.card_completion import complete_card
-from kexue_hf.hub.card_seal import is_untouched
+from kexue_hf.hub.card_names import bare_names, published_card
+from kexue_hf.hub.folder_facts import facts_of_folder, facts_of_model
 from kexue_hf.hub.model_card import CardFacts, Figure, render_card
 from kexue_hf.hub.model_facts import FACTS
 from kexue_hf.integrations.auto_classes import MODEL_TYPES
@@ -138,17 +142,36 @@ def test_an_edit_breaks_the_seal() -> None:
     assert is_untouched(complete_card(text, replace(FACTS_OF_ONE, tags=("more",))))
 
 
+@pytest.mark.parametrize("name", ["my model's", "模型", "m"])
+def test_the_code_loads_the_repository(name: str) -> None:
+    from kexue_hf.hub.recovery_sections import recovery_sections
+
+    report = {"stages": {}, "held_out_texts": 1, "max_length": 8, "texts": 2}
+    summary, sections = recovery_sections(name, "base", "AutoModel", "relu", report)
+    text = render_card(replace(FACTS_OF_ONE, name=name, summary=summary, sections=sections))
+    for given in (text, text.replace("\n", "\r\n")):
+        found = published_card(given, "own/er")
+        assert is_untouched(found) and bare_names(found) == [] and found.count("kexue-hf card, checksum") == 1
+        assert found.count('from_pretrained("own/er")') == 2 and "kexue-hf performer-report own/er --file" in found
+    assert f"\n# {name}\n" in found and published_card(found, "own/er") == found
+    assert published_card(text + "Mine.", "own/er") == text + "Mine."
+
+
 def test_the_command_writes_completes_and_refuses(folder: Path, command: Command) -> None:
     readme = folder / "README.md"
     assert command("card", folder)[0] == 0 and "depends on the initial weights" in readme.read_text("utf-8")
     assert command("doctor", folder)[0] == 2
-    options = ("--license", "mit", "--dataset", "a/b", "--dataset", "c", "--base-model", "d/e", "--language", "zh")
+    options = ("--license", "mit", "--dataset", "a/b", "--dataset", "c", "--base-model", "d/e", "--language", "zh",
+               "--repository", "own/er")  # fmt: skip
     assert command("card", folder, *options)[0] == 0
     data = ModelCard.load(readme).data
     assert (data.license, data.datasets, data.base_model, data.language) == ("mit", ["a/b", "c"], "d/e", "zh")
     assert "The licence of the weights is `mit`." in readme.read_text("utf-8")
     code, out, _ = command("doctor", folder)
     assert code == 0 and "warning: " not in out
+    text = readme.read_text("utf-8")
+    assert 'from_pretrained("own/er"' in text and f'from_pretrained("{folder.name}"' not in text
+    assert is_untouched(text)
     before = readme.read_bytes()
     code, _, error = command("card", folder, "--license", "apache-2.0")
     assert code == 2 and "already has license mit; --overwrite replaces it" in error and readme.read_bytes() == before
@@ -162,6 +185,7 @@ def test_the_command_writes_completes_and_refuses(folder: Path, command: Command
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--repository", "model"), "--repository model: expected OWNER/NAME"),
         (("--license", "a b"), "--license 'a b': expected a licence identifier"),
         (("--language", "中文"), "--language '中文': expected a language code"),
         (("--base-model", "/data/x"), "--base-model '/data/x': expected a name on the Hub"),
@@ -173,13 +197,13 @@ def test_wrong_options(options: tuple[str, ...], message: str, folder: Path, com
     assert code == 2 and message in error and not (folder / "README.md").exists()
 
 
-def trainer_of(folder: Path, **options: object) -> Trainer:
+def trainer_of(folder: Path, kind: type[Trainer] = Trainer, **options: object) -> Trainer:
     rows = [{"input_ids": [2, 7, 3], "labels": [2, 7, 3]}] * 4
     arguments = TrainingArguments(
         str(folder), max_steps=2, per_device_train_batch_size=2, use_cpu=True, report_to=[], save_strategy="no",
         disable_tqdm=True, logging_steps=1,
     )  # fmt: skip
-    trainer = Trainer(
+    trainer = kind(
         tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS)),
         arguments,
         train_dataset=rows,
@@ -208,6 +232,112 @@ def test_a_training_writes_its_card(tmp_path: Path) -> None:
     assert (data.language, data.base_model, data.license) == ("en", "a/b", None) and is_untouched(text)
 
 
+def test_options_with_overwrite_change_their_fields_alone(folder: Path, command: Command) -> None:
+    """Of a card of a training, whose sections say more than the folder does."""
+    facts = replace(FACTS_OF_ONE, sections={"Use": "Of the task.", "Limits": "Of the task."})
+    readme = folder / "README.md"
+    readme.write_text(render_card(facts), encoding="utf-8")
+    assert command("card", folder, "--language", "en", "--overwrite")[0] == 0
+    assert readme.read_text("utf-8") == render_card(replace(facts, language=("en",)))
+    assert command("card", folder, "--license", "mit", "--dataset", "d/e", "--overwrite")[0] == 0
+    expected = render_card(replace(facts, language=("en",), license="mit", datasets=("d/e",)))
+    text = readme.read_text("utf-8")
+    assert ModelCard(text).data.to_dict() == ModelCard(expected).data.to_dict()
+    assert unsealed(text).split("---\n", 2)[2] == unsealed(expected).split("---\n", 2)[2]
+    # And a card of a person: no other field and no section.
+    readme.write_text(OWN + "\nThe licence of the weights is `mit`.\n", encoding="utf-8")
+    assert command("card", folder, "--license", "apache-2.0", "--overwrite")[0] == 0
+    text = readme.read_text("utf-8")
+    assert text.count("\nMine.\n") == 2 and "The licence of the weights is `apache-2.0`." in text
+    assert "`mit`" not in text and ModelCard(text).data.license == "apache-2.0"
+
+
+def test_overwriting_all_keeps_what_only_the_card_knows(folder: Path, command: Command) -> None:
+    readme = folder / "README.md"
+    readme.write_text(render_card(FACTS_OF_ONE), encoding="utf-8")
+    command("card", folder, "--overwrite")
+    text = readme.read_text("utf-8")
+    for fact in ("Trained on `rows.jsonl`.", "[a/b]", "[a/c]", "is `apache-2.0`.", "| majority | 0.5000 |"):
+        assert fact in text
+    assert "depends on the initial weights" not in text
+
+
+def test_the_next_training_keeps_what_a_person_stated(tmp_path: Path, command: Command) -> None:
+    trainer = trainer_of(tmp_path / "out", trained_on="rows.jsonl")
+    trainer.train()
+    trainer.save_model()
+    options = ("--license", "mit", "--dataset", "a/b", "--base-model", "d/e", "--language", "en", "--overwrite",
+               "--repository", "f/g")  # fmt: skip
+    assert command("card", tmp_path / "out", *options)[0] == 0
+    trainer.evaluate()
+    text = (tmp_path / "out" / "README.md").read_text("utf-8")
+    data = ModelCard(text).data
+    assert (data.license, data.datasets, data.base_model, data.language) == ("mit", ["a/b"], "d/e", "en")
+    assert "The licence of the weights is `mit`." in text and "## Figures" in text and is_untouched(text)
+    assert 'from_pretrained("f/g"' in text and not (tmp_path / "out" / "README.new.md").exists()
+
+
+def test_the_figures_are_those_of_the_weights(tmp_path: Path) -> None:
+    """Of the best step if that is loaded at the end, of the last step otherwise, of none before the end."""
+
+    def figures(best: int | None, steps: dict[int, float], last: int) -> dict[str, float]:
+        args = TrainingArguments(str(tmp_path), report_to=[], use_cpu=True)
+        args.load_best_model_at_end = best is not None
+        state = TrainerState(global_step=0, best_global_step=best, is_world_process_zero=False)
+        model = tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS)).to(torch.bfloat16)
+        callback.on_train_begin(args, state, None)
+        for step, value in steps.items():
+            state.global_step = step
+            callback.on_evaluate(args, state, None, {"eval_loss": value})
+        state.global_step = last
+        callback.on_train_end(args, state, None, model=model)
+        assert callback._run["precision"] == "bfloat16"
+        return callback.figures
+
+    callback = kexue_hf.ModelCardCallback()
+    assert figures(2, {2: 0.1, 4: 0.2, 6: 0.3}, 6) == {"loss": 0.1}
+    assert figures(None, {2: 0.1, 6: 0.3}, 6) == {"loss": 0.3}
+    assert figures(None, {2: 0.1}, 6) == {}
+
+
+def test_the_code_fits_model_and_tokenizer() -> None:
+    trusted = '.from_pretrained("x", trust_remote_code=True)'
+    text = render_card(CardFacts("x", "roformer", "RoFormerModel", own_code=False, own_tokenizer=True))
+    assert f"AutoTokenizer{trusted}" in text and f"AutoModel{trusted}" not in text and "import kexue_hf" in text
+    text = render_card(CardFacts("x", "bert", "BertModel", own_code=False, own_tokenizer=False))
+    assert trusted not in text and "import kexue_hf" not in text
+    text = render_card(CardFacts("x", "wobert", "WoBertModel", adapter=True))
+    assert trusted not in text and "import kexue_hf" in text and ModelCard(text).data.library_name == "peft"
+
+
+def test_facts_of_a_native_model_with_our_tokenizer_and_of_an_adapter(tmp_path: Path) -> None:
+    from transformers import RoFormerConfig, RoFormerModel
+
+    small = RoFormerConfig(vocab_size=len(TOKENS), hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                           intermediate_size=8, embedding_size=8)  # fmt: skip
+    model, tokenizer = RoFormerModel(small), word_tokenizer()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    for facts in (facts_of_model("x", model, tokenizer), facts_of_folder(tmp_path)):
+        assert (facts.own_code, facts.own_tokenizer, facts.adapter) == (False, True, False)
+    peft = pytest.importorskip("peft")
+    base = tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS))
+    adapted = peft.get_peft_model(base, peft.LoraConfig(target_modules=["query"]))
+    facts = facts_of_model("x", adapted, tokenizer)
+    assert (facts.architecture, facts.own_code, facts.adapter) == ("WoBertForMaskedLM", True, True)
+
+
+def test_trainers_card_does_not_replace_that_of_a_training(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, trained_on="rows", kind=kexue_hf.trainers.whole_checkpoints.AtomicCheckpointTrainer)
+    trainer.create_model_card()
+    assert "generated_from_trainer" in (tmp_path / "README.md").read_text("utf-8")
+    (tmp_path / "README.md").unlink()
+    trainer.train()
+    before = (tmp_path / "README.md").read_text("utf-8")
+    trainer.create_model_card()
+    assert (tmp_path / "README.md").read_text("utf-8") == before and is_untouched(before)
+
+
 def test_a_card_that_was_edited_is_kept_by_the_next_training(tmp_path: Path, capsys) -> None:
     trainer_of(tmp_path).train()
     readme = tmp_path / "README.md"
@@ -218,7 +348,8 @@ def test_a_card_that_was_edited_is_kept_by_the_next_training(tmp_path: Path, cap
     trainer_of(tmp_path, trained_on="third").train()
     assert readme.read_text("utf-8") == first + "\nMine.\n"
     assert "Trained on `third`." in (tmp_path / "README.new.md").read_text("utf-8")
-    assert "was edited by hand and is kept; the card of this training is README.new.md" in capsys.readouterr().out
+    said = "is not the card of a training, or was edited, and is kept; the card of this training is README.new.md"
+    assert said in capsys.readouterr().out
 
 
 def test_the_command_line_has_no_folders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +359,14 @@ def test_the_command_line_has_no_folders(monkeypatch: pytest.MonkeyPatch) -> Non
         "sys.argv", ["/home/me/x/pretrain_tta.py", "--model=/home/me/m", "--train_file", "/data/a b", "-x"]
     )
     assert command_line("pretrain_tta") == "python examples/pretrain_tta.py --model=m --train_file 'a b' -x"
+    monkeypatch.setattr(
+        "sys.argv",
+        ["pretrain_tta.py", "--push_to_hub", "--hub_token", "hf_secret", "--hub-private-key=x", "--tokenizer", "t",
+         "--max_tokens_of=3", "--note", "hf_" + "a" * 34, "--password", "--seed", "1"],
+    )  # fmt: skip
+    assert command_line("pretrain_tta") == (
+        "python examples/pretrain_tta.py --push_to_hub --tokenizer t --note ... --seed 1"
+    )
     assert command_line("pretrain_mlm") is None and command_line(None) is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.hub.hub_types import TOKENS, word_tokenizer
-from tests.hub.loopback_hub import OWNER, TOKEN, LoopbackHub
+from tests.hub.loopback_hub import OWNER, TOKEN, Commit, LoopbackHub
 from tests.models.tiny_models import tiny_model
 
 Command = Callable[..., tuple[int, str, str]]
@@ -93,8 +93,9 @@ def test_a_branch_and_a_second_push(folder: Path, hub: LoopbackHub, command: Com
     assert hub.commits(f"{OWNER}/model") == ["Upload model"]
     assert len(hub.commits(f"{OWNER}/model", "next/one")) == 2
     assert hub.files(f"{OWNER}/model", "next/one") == published(folder)
-    # Nothing has changed: no empty commit.
-    assert command("push", folder, f"{OWNER}/model", "--no-load", "--revision", "next/one")[0] == 0
+    # Nothing has changed: no empty commit, and no claim of one.
+    code, out, _ = command("push", folder, f"{OWNER}/model", "--no-load", "--revision", "next/one")
+    assert code == 0 and "\nno new commit, all files are in http" in out and "uploaded: " not in out
     assert len(hub.commits(f"{OWNER}/model", "next/one")) == 2
 
 
@@ -111,11 +112,9 @@ FAILURES = [
     ("batch", 0, "cannot be reached, or the connection broke"),
     ("put", 500, "500 (as asked by the test)"),
     ("put", 0, "cannot be reached, or the connection broke"),
-    ("commit", 0, "cannot be reached, or the connection broke"),
     ("commit", 401, "401 (as asked by the test): the token is missing or no longer valid"),
     ("commit", 409, "409 (as asked by the test): another change of the repository was in progress: try again"),
     ("commit", 412, "412 (as asked by the test): the repository changed meanwhile: try again"),
-    ("commit", 500, "500 (as asked by the test)"),
 ]
 
 
@@ -132,6 +131,108 @@ def test_a_failure_is_one_line_and_no_commit(
     hub.repair()
     assert command("push", folder, "model", "--no-load")[0] == 0
     assert hub.files(f"{OWNER}/model") == published(folder) and len(hub.commits(f"{OWNER}/model")) == 1
+
+
+@pytest.mark.parametrize("status", [0, 500, 504])
+@pytest.mark.parametrize("revision", ["main", "next"])
+def test_a_lost_answer_to_a_commit(
+    status: int, revision: str, folder: Path, hub: LoopbackHub, command: Command
+) -> None:
+    """The commit is made and the answer is lost: the branch shows that the files are there."""
+    hub.fail("commit", status, lost=True)
+    code, out, error = command("push", folder, "model", "--no-load", "--revision", revision)
+    head = hub.repositories[f"{OWNER}/model"].branches[revision][-1]
+    assert (code, error) == (0, "") and f"uploaded: {hub.address}/{OWNER}/model/commit/{head.oid}\n" in out
+    assert hub.files(f"{OWNER}/model", revision) == published(folder)
+
+
+@pytest.mark.parametrize("status", [0, 500])
+def test_a_commit_that_failed_without_a_refusal(status: int, folder: Path, hub: LoopbackHub, command: Command) -> None:
+    hub.fail("commit", status)
+    code, out, error = command("push", folder, "model", "--no-load")
+    assert code == 2 and error.count("\n") == 1 and "no commit is on the branch" in error and "uploaded" not in out
+    assert f"see {hub.address}/{OWNER}/model/commits/main)" in error
+    hub.repair()
+    assert command("push", folder, "model", "--no-load")[0] == 0 and len(hub.commits(f"{OWNER}/model")) == 1
+
+
+@pytest.mark.parametrize("kind", ["the Hub is gone", "another's commit"])
+def test_a_commit_that_cannot_be_confirmed(
+    kind: str, folder: Path, hub: LoopbackHub, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def create_commit(*_: object, **__: object) -> None:
+        if kind == "the Hub is gone":
+            hub.fail("info", 500)
+        else:
+            hub.repositories[f"{OWNER}/model"].branches["main"].append(Commit("9" * 40, "Upload model", {}, set()))
+        raise ConnectionError("lost")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", create_commit)
+    code, out, error = command("push", folder, "model", "--no-load")
+    assert code == 2 and error.count("\n") == 1 and "uploaded" not in out
+    assert f"whether a commit was made is not known: see {hub.address}/{OWNER}/model/commits/main\n" in error
+
+
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_a_gitignore_drops_no_file(place: str, folder: Path, hub: LoopbackHub, command: Command) -> None:
+    expected = published(folder)
+    if place == "folder":
+        (folder / ".gitignore").write_text("*.safetensors\nREADME.md\n")
+    else:
+        command("push", folder, "model", "--no-load")
+        rules = {".gitignore": b"*.safetensors\nREADME.md\n"}
+        head = Commit("8" * 40, "rules", rules, set())
+        hub.repositories[f"{OWNER}/model"].branches["main"].append(head)
+        expected |= rules
+    code, out, error = command("push", folder, "model", "--no-load")
+    assert (code, error) == (0, "") and "\nuploaded: " in out
+    assert hub.files(f"{OWNER}/model") == expected
+
+
+def test_a_commit_without_a_file_is_an_error(
+    folder: Path, hub: LoopbackHub, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexue_hf.hub.upload._IGNORE_NOTHING", "vocab.txt\n")
+    code, out, error = command("push", folder, "model", "--no-load")
+    assert code == 2 and "uploaded" not in out and "was made without 1 of " in error and ": vocab.txt\n" in error
+
+
+@pytest.mark.parametrize(("there", "asked"), [("--public", "--private"), ("--private", "--public")])
+def test_an_existing_repository_of_the_other_visibility(
+    there: str, asked: str, folder: Path, hub: LoopbackHub, command: Command
+) -> None:
+    command("push", folder, "model", "--no-load", there)
+    (folder / "notes.txt").write_text("new")
+    code, _, error = command("push", folder, "model", "--no-load", asked, "--revision", "next")
+    assert code == 2 and f"model exists and is {there[2:]}: change that in its settings" in error
+    assert f"leave out {asked}; no commit was made\n" in error
+    assert list(hub.repositories[f"{OWNER}/model"].branches) == ["main"]
+    assert command("push", folder, "model", "--no-load", there)[0] == 0
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_code_of_the_card_loads_the_repository(
+    edited: bool, folder: Path, hub: LoopbackHub, command: Command
+) -> None:
+    readme = folder / "README.md"
+    readme.unlink()
+    command("card", folder, "--license", "mit")
+    local = readme.read_text("utf-8") + ("\nMine.\n" if edited else "")
+    readme.write_text(local, "utf-8")
+    assert f'from_pretrained("{folder.name}"' in local and folder.name == "model"
+    assert "warning: the code in README.md loads 'model', which only you have" in command("doctor", folder)[1]
+    out = command("push", folder, "model", "--no-load")[1]
+    there = hub.files(f"{OWNER}/model")["README.md"].decode()
+    assert readme.read_text("utf-8") == local
+    if edited:
+        assert there == local
+    else:
+        assert "the code in the uploaded README.md loads the repository" in out
+        assert there.count(f'from_pretrained("{OWNER}/model"') == 4 and 'from_pretrained("model"' not in there
+        # The same push changes nothing.
+        assert "no new commit" in command("push", folder, "model", "--no-load")[1]
 
 
 def test_a_short_failure_is_tried_again(folder: Path, hub: LoopbackHub, command: Command) -> None:
@@ -190,8 +291,12 @@ def test_errors_stop_the_push_unless_forced(force: bool, folder: Path, hub: Loop
 def test_the_hubs_refusal_of_a_card(folder: Path, hub: LoopbackHub, command: Command) -> None:
     (folder / "README.md").write_text("---\nlicense: 5\n---\n# x\n")
     code, _, error = command("push", folder, "model", "--no-load", "--force")
-    assert code == 2 and 'the Hub refuses the card: Invalid metadata in README.md. - "license" must be' in error
-    assert hub.commits(f"{OWNER}/model") == []
+    assert (
+        code == 2
+        and 'the Hub refuses README.md: "license" must be a string; no commit was made\n' in error
+        and not hub.objects
+    )
+    assert hub.commits(f"{OWNER}/model") == [] and not hub.objects
 
 
 def test_a_broken_download_is_completed_by_the_next(folder: Path, hub: LoopbackHub, command: Command) -> None:

@@ -137,12 +137,19 @@ def test_pulled_with_the_package(model_type: str, hub: LoopbackHub, pushed: Push
     assert encoded == only(model_type, pushed.encoded)
 
 
-def numbers(value: Any) -> list[float]:
-    if isinstance(value, dict):
-        value = [value[name] for name in sorted(value)]
-    if isinstance(value, list):
-        return [number for item in value for number in numbers(item)]
-    return [float(value)] if isinstance(value, (int, float)) else []
+def parts(value: Any) -> tuple[list[float], list[str]]:
+    """The numbers of an output, and all else: names, texts, lengths of lists."""
+    if isinstance(value, (int, float)):
+        return [float(value)], [type(value).__name__]
+    if not isinstance(value, (dict, list)):
+        return [], [repr(value)]
+    items = sorted(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    numbers, others = [], [f"{type(value).__name__} of {len(value)}"]
+    for name, item in items:
+        found = parts(item)
+        numbers += found[0]
+        others += [repr(name), *found[1]]
+    return numbers, others
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -153,6 +160,7 @@ def test_pulled_pipelines(mode: str, task: str, hub: LoopbackHub, pushed: Pushed
         found = pulled([entry for entry in pushed.plan if entry.get("task") == task], with_package=True)[1]
     else:
         found = without_package.encoded
-    expected = numbers(pushed.encoded[repository])
-    assert expected or pushed.encoded[repository]
-    np.testing.assert_allclose(numbers(found[repository]), expected, rtol=1e-5, atol=1e-5)
+    numbers, others = parts(found[repository])
+    expected_numbers, expected_others = parts(pushed.encoded[repository])
+    assert expected_numbers and others == expected_others
+    np.testing.assert_allclose(numbers, expected_numbers, rtol=1e-5, atol=1e-5)

@@ -7,8 +7,8 @@ _SEAL = re.compile(r"\n<!-- kexue-hf card, checksum ([0-9a-f]{8}) -->\n*\Z")
 
 
 def seal(text: str) -> str:
-    """Return a text with its checksum at the end, in place of an older one."""
-    text = unsealed(text).rstrip("\n")
+    """Return a text with its checksum at the end, in place of an older one, and with Unix's line ends."""
+    text = unsealed(text.replace("\r\n", "\n")).rstrip("\n")
     return f"{text}\n\n<!-- kexue-hf card, checksum {_checksum(text)} -->\n"
 
 
