@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kexue_hf.generation.move_trie import MoveTrie
-from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
+from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_after, boards_of
 
 
 @torch.no_grad()
@@ -46,10 +46,10 @@ def score_moves(
     input_ids = torch.tensor([ids], device=device)
     reads_boards = {}
     if model.config.board_input:
-        # No node completes a move.
-        after = boards_of(input_ids[:, :length], model.config.vocab_size)
-        lasts = [last for last, trie in tries for _ in trie.nodes]
-        reads_boards["boards"] = torch.cat([after, after[:, lasts]], dim=1)
+        size = model.config.vocab_size
+        after = boards_of(input_ids[:, :length], size)
+        nodes = [boards_after(after[0, last], trie.beginnings, size) for last, trie in tries]
+        reads_boards["boards"] = torch.cat([after[0], *nodes])[None]
     logits = model(
         input_ids=input_ids,
         attention_mask=mask,

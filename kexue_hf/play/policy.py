@@ -13,12 +13,11 @@ import torch
 
 from kexue_hf.errors import InputError
 from kexue_hf.generation.move_trie import MoveTrie
-from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
+from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_after, boards_of
 from kexue_hf.models.xiangqi_gpt.cache_name_xiangqi_gpt import CACHE
 from kexue_hf.models.xiangqi_gpt.configuration_xiangqi_gpt import RESULTS
 from kexue_hf.play.history_caches import HistoryCaches
 from kexue_hf.xiangqi import START, Board
-from kexue_hf.xiangqi.coordinates import squares_of
 from kexue_hf.xiangqi.squares import SQUARE_NAMES
 
 _START_FIELDS = START.split()[:2]
@@ -89,7 +88,7 @@ class Policy:
         game = [self._bos, *itertools.chain.from_iterable(map(self._move_ids, board.moves))]
         with_results = with_results and self._value_head is not None
         trie = MoveTrie(map(self._move_ids, moves), with_results)
-        states = self._states(game, trie, moves)
+        states = self._states(game, trie)
         with torch.inference_mode():
             # State 0 belongs to the last token of the history, so node i has the index i + 1.
             scores = self._model.cls(states[: 1 + len(trie.nodes)]).float().log_softmax(-1).double().cpu()
@@ -108,7 +107,7 @@ class Policy:
     def _move_ids(self, move: str) -> tuple[int, ...]:
         return self._ids[move[:2]] + self._ids[move[2:]]
 
-    def _states(self, game: list[int], trie: MoveTrie, moves: list[str]) -> torch.Tensor:
+    def _states(self, game: list[int], trie: MoveTrie) -> torch.Tensor:
         """Return the states [1 + nodes, hidden] of the game's last token and of the nodes."""
         history = self._caches.take(game)
         # The last token is always read again, since its state is not kept.
@@ -119,7 +118,7 @@ class Policy:
         positions = [*range(past, len(game)), *(len(game) + node.depth for node in trie.nodes)]
         boards = {}
         if self._model.config.board_input:
-            boards["boards"] = self._boards(game, past, trie, moves).to(device)
+            boards["boards"] = self._boards(game, past, trie).to(device)
         with torch.inference_mode():
             outputs = self._model.bert(
                 torch.tensor([ids], device=device),
@@ -134,15 +133,11 @@ class Policy:
         self._caches.give_back(history)
         return outputs.last_hidden_state[0, new - 1 :]
 
-    def _boards(self, game: list[int], past: int, trie: MoveTrie, moves: list[str]) -> torch.Tensor:
+    def _boards(self, game: list[int], past: int, trie: MoveTrie) -> torch.Tensor:
         """Return the boards after the new tokens of the game and after the nodes, [1, new + nodes, 90]."""
         after = boards_of(torch.tensor([game]), self._model.config.vocab_size)
-        nodes = after[0, -1].repeat(len(trie.nodes), 1)
-        for move, end in zip(moves, trie.ends, strict=True):
-            if end >= 0:
-                origin, target = squares_of(move)
-                nodes[end, target], nodes[end, origin] = nodes[end, origin].clone(), 0
-        return torch.cat([after[:, past:], nodes[None]], dim=1)
+        nodes = boards_after(after[0, -1], trie.beginnings, self._model.config.vocab_size)
+        return torch.cat([after[0, past:], nodes])[None]
 
 
 def _tree_mask(past: int, new: int, trie: MoveTrie, dtype: torch.dtype) -> torch.Tensor:

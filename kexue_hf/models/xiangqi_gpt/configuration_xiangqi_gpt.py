@@ -21,8 +21,11 @@ class XiangqiGptConfig(BertConfig):
             The classes of `XiangqiGptForSequenceClassification`. By default the results of a game: 0 is `"1-0"` (Red
             wins), 1 is `"1/2-1/2"`, 2 is `"0-1"`.
         board_input (`bool`, *optional*, defaults to `False`):
-            Add to every token the embeddings of the pieces on the board, one for each square and piece. The model
-            works the boards out from the moves. The original has no such input.
+            Add to every token's embedding a vector that describes the board: the pieces, what is attacked and guarded,
+            and where the piece of a begun move can go. The model works the boards out from the moves. The original has
+            no such input.
+        board_hidden_size (`int`, *optional*, defaults to 64):
+            Width of the features' sum before a layer brings it to `hidden_size`.
         value_head (`bool`, *optional*, defaults to `False`):
             Give `XiangqiGptForCausalLM` the classifier of `XiangqiGptForSequenceClassification` too, at every token.
         value_loss_weight (`float`, *optional*, defaults to 0.1):
@@ -43,6 +46,7 @@ class XiangqiGptConfig(BertConfig):
     # With it, transformers' BERT has a causal mask and a cache.
     is_decoder: bool = True
     board_input: bool = False
+    board_hidden_size: int = 64
     value_head: bool = False
     value_loss_weight: float = 0.1
     vocab_fingerprint: str | None = None

@@ -10,7 +10,8 @@ also loads there. Differences:
   micro-batches gives the loss of one batch.
 * Keywords that carry data which the model would ignore are refused, and so are games longer than the table of
   positions.
-* With `config.board_input`, embeddings of the pieces on the board are added to those of the tokens.
+* With `config.board_input`, the board after each token is worked out, and a vector that describes it (what stands
+  where, what is attacked and guarded, where the chosen piece can go) is added to the token's embedding.
 * An untied output layer keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
@@ -29,7 +30,8 @@ from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .boards_xiangqi_gpt import PIECES, SQUARES, boards_of
+from .board_encoder_xiangqi_gpt import BoardEncoder
+from .boards_xiangqi_gpt import boards_of
 from .cache_name_xiangqi_gpt import CACHE, CACHE_NAMES, given_cache, under_installed_name
 from .configuration_xiangqi_gpt import XiangqiGptConfig
 from .keywords_xiangqi_gpt import REASONS, refuse_unknown
@@ -63,7 +65,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
 
     def __init__(self, config: XiangqiGptConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
-        self.board_embeddings = nn.Embedding(SQUARES * PIECES, config.hidden_size) if config.board_input else None
+        self.board_encoder = BoardEncoder(config) if config.board_input else None
         self.post_init()
 
     def forward(
@@ -113,7 +115,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         # A static cache's length is a tensor, and `generate` gives such a cache a mask of 4 dimensions.
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_tensor(past)):
             self._check_lengths(length, past, attention_mask, position_ids)
-        if self.board_embeddings is not None:
+        if self.board_encoder is not None:
             inputs_embeds = self._with_boards(input_ids, inputs_embeds, boards, cache)
             input_ids = None
         elif boards is not None:
@@ -146,11 +148,8 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
             boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
         if inputs_embeds is None:
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
-        table: Any = self.board_embeddings
-        # [batch, length, 90, 14]; class 0, an empty point, has no column.
-        pieces = boards[..., None] == torch.arange(1, PIECES + 1, dtype=boards.dtype, device=boards.device)
-        # A board of 32 pieces then adds about as much as a token does.
-        return inputs_embeds + pieces.flatten(-2).to(table.weight.dtype) @ table.weight * 32**-0.5
+        encoder: Any = self.board_encoder
+        return inputs_embeds + encoder(boards)
 
     def _check_lengths(
         self, length: int, past: int, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
