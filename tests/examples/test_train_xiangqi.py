@@ -94,7 +94,7 @@ def test_a_model_that_reads_the_board(folder: Path) -> None:
     output = folder / "boards"
     train(folder, output, "--batch_size=8", "--board_input", "--mirror=0.5", "--flip=0.5", "--save_dtype=float16")
     model = AutoModelForCausalLM.from_pretrained(output)
-    assert model.bert.board_embeddings is not None and model.dtype == torch.float16
+    assert model.bert.board_encoder is not None and model.dtype == torch.float16
 
 
 def test_other_games_are_kept_when_one_is_wrong(folder: Path, capsys: pytest.CaptureFixture) -> None:

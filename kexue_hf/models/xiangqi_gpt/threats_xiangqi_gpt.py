@@ -1,7 +1,7 @@
 """What stands, hangs and can move on a board, as rows of an embedding table; for whole batches, on any device.
 
-A batch of boards is one uint8 tensor [10 ranks, 9 files, N], so that a step over the board moves whole blocks of memory.
-Its bits are layers that move together: the pieces of Red and of Black, and the chosen piece alone, Red's or Black's.
+A batch of boards is one uint8 tensor [10 ranks, 9 files, N], so that a step over the board moves blocks of memory. Its
+bits are layers that move together: the pieces of Red and of Black, and the chosen piece alone, Red's or Black's.
 """
 
 import torch
@@ -77,12 +77,10 @@ def _seen(kind: int, plane: torch.Tensor, empty: torch.Tensor, backwards: bool =
     if kind == _PAWN:
         ahead = -1 if backwards else 1
         crossed = plane & _by_half(plane, _BLACK_LAYERS, _RED_LAYERS)
-        steps = [_shifted(crossed, (0, 1)), _shifted(crossed, (0, -1))]
-        return _union([_shifted(plane & _RED_LAYERS, (ahead, 0)), _shifted(plane & _BLACK_LAYERS, (-ahead, 0)), *steps])
-    steps = _STRAIGHT if kind == _KING else _DIAGONAL
-    found = _union([_shifted(plane, step) for step in steps])
-    palace = torch.cat([found[:3, 3:6], torch.zeros_like(found[3:7, 3:6]), found[7:, 3:6]])
-    return pad(palace, (0, 0, 3, 3))
+        forward = [_shifted(plane & _RED_LAYERS, (ahead, 0)), _shifted(plane & _BLACK_LAYERS, (-ahead, 0))]
+        return _union([*forward, _shifted(crossed, (0, 1)), _shifted(crossed, (0, -1))])
+    inside = _in_palaces(plane)
+    return _in_palaces(_union([_shifted(inside, step) for step in (_STRAIGHT if kind == _KING else _DIAGONAL)]))
 
 
 def _rays(plane: torch.Tensor, empty: torch.Tensor, behind: bool) -> torch.Tensor:
@@ -106,6 +104,11 @@ def _shifted(plane: torch.Tensor, step: tuple[int, int]) -> torch.Tensor:
 def _exchanged(plane: torch.Tensor) -> torch.Tensor:
     """Return the layers of Red and Black exchanged, without those of the chosen piece."""
     return (plane & _RED) << 1 | (plane & _BLACK) >> 1
+
+
+def _in_palaces(plane: torch.Tensor) -> torch.Tensor:
+    files = plane[:, 3:6]
+    return pad(torch.cat([files[:3], torch.zeros_like(files[3:7]), files[7:]]), (0, 0, 3, 3))
 
 
 def _union(planes: list[torch.Tensor]) -> torch.Tensor:
