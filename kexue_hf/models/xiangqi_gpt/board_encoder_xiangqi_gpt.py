@@ -21,7 +21,7 @@ class BoardEncoder(nn.Module):
         rows, table = features_of(boards), self.embeddings.weight
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             # Exporters know no embedding_bag, which uses a 270th of the memory.
-            summed = embedding(rows, table).sum(-2)
+            summed = (embedding(rows, table) * (rows > 0)[..., None]).sum(-2)
         else:
             summed = embedding_bag(rows.flatten(0, -2), table, mode="sum", padding_idx=0).unflatten(0, rows.shape[:-1])
         return self.dense(gelu(self.norm(summed)))

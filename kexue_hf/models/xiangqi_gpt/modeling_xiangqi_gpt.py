@@ -247,6 +247,7 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         cache: Any = None,
         results: torch.Tensor | None = None,
+        boards: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> XiangqiGptCausalLMOutput:
         """Return the scores of the token after each token; other arguments and errors as in `XiangqiGptModel`.
@@ -280,6 +281,7 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             cache=given_cache(cache, past_key_values),
             return_dict=True,
+            boards=boards,
             **keywords,
         )
         states = outputs.last_hidden_state
@@ -364,6 +366,7 @@ class XiangqiGptForSequenceClassification(XiangqiGptPreTrainedModel):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         cache: Any = None,
+        boards: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
         """Return the scores of the classes; other arguments and errors as in `XiangqiGptModel`.
@@ -381,6 +384,7 @@ class XiangqiGptForSequenceClassification(XiangqiGptPreTrainedModel):
             use_cache=use_cache,
             cache=given_cache(cache, past_key_values),
             return_dict=True,
+            boards=boards,
             **kwargs,
         )
         states = outputs.last_hidden_state

@@ -121,3 +121,14 @@ batch = tokenizer([{" ".join(GAME[:4])!r}], return_tensors="pt")
 print(model.generate(**batch, max_new_tokens=8, do_sample=False)[0].tolist())
 """
     assert run_elsewhere(code, tmp_path).strip().splitlines()[-1] == str(expected)
+
+
+def test_exported_with_the_boards_as_an_input() -> None:
+    model, tokenizer = model_for("squares", num_hidden_layers=1)
+    ids = tokenizer([" ".join(GAME[:6]), " ".join(GAME[1:7])], return_tensors="pt")["input_ids"]
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    given = {"input_ids": ids, "boards": boards_of(ids, len(tokenizer))}
+    program = torch.export.export(model, (), given, dynamic_shapes=dict.fromkeys(given, sizes), strict=False).module()
+    shorter = {name: tensor[:1, :7] for name, tensor in given.items()}
+    for batch in (given, shorter):
+        torch.testing.assert_close(program(**batch)["logits"], model(**batch).logits)
