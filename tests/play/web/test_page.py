@@ -9,18 +9,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from kexue_hf.xiangqi import START, read_games
+from tests.play.web.browser import BROWSER_ARGUMENTS, CHROMIUM
 from tests.play.web.running_server import running
 from tests.play.web.stub_player import StubPlayer
 
-CHROMIUM = Path("/usr/bin/chromium")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 if not CHROMIUM.exists():
     pytest.skip(f"needs a browser, {CHROMIUM}", allow_module_level=True)
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 # The shortest game that ends by mate: Red's moves, and Black's help.
 RED, BLACK = ("b2b4", "b4c4", "c4c9"), ("c6c5", "f9e8")
 
@@ -28,7 +24,7 @@ RED, BLACK = ("b2b4", "b4c4", "c4c9"), ("c6c5", "f9e8")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_ARGUMENTS)
         yield browser
         browser.close()
 
