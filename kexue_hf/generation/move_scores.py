@@ -46,7 +46,7 @@ def score_moves(
     input_ids = torch.tensor([ids], device=device)
     reads_boards = {}
     if model.config.board_input:
-        size = model.config.vocab_size
+        size = model.config.ids_per_square
         after = boards_of(input_ids[:, :length], size)
         nodes = [boards_after(after[0, last], trie.beginnings, size) for last, trie in tries]
         reads_boards["boards"] = torch.cat([after[0], *nodes])[None]

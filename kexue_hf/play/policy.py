@@ -17,10 +17,9 @@ from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_after, boards_
 from kexue_hf.models.xiangqi_gpt.cache_name_xiangqi_gpt import CACHE
 from kexue_hf.models.xiangqi_gpt.configuration_xiangqi_gpt import RESULTS
 from kexue_hf.play.history_caches import HistoryCaches
-from kexue_hf.xiangqi import START, Board
+from kexue_hf.xiangqi import Board
+from kexue_hf.xiangqi.fen import is_start
 from kexue_hf.xiangqi.squares import SQUARE_NAMES
-
-_START_FIELDS = START.split()[:2]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Policy:
         length = 1 + len(board.moves) * self._move_length
         if length + self._move_length > self._model.config.max_position_embeddings:
             return False
-        return board.start_fen.split()[:2] == _START_FIELDS
+        return is_start(board.start_fen)
 
     def view(self, board: Board, with_results: bool = False) -> View:
         """Return the probabilities of a position that the model can read.
@@ -91,7 +90,7 @@ class Policy:
         states = self._states(game, trie)
         with torch.inference_mode():
             # State 0 belongs to the last token of the history, so node i has the index i + 1.
-            scores = self._model.cls(states[: 1 + len(trie.nodes)]).float().log_softmax(-1).double().cpu()
+            scores = self._model.cls(states[: 1 + len(trie.nodes)]).float().log_softmax(-1).cpu().double()
             rows = torch.tensor([[node + 1 for node, _ in path] for path in trie.paths], dtype=torch.long)
             columns = torch.tensor([[token for _, token in path] for path in trie.paths], dtype=torch.long)
             sums = scores[rows, columns].sum(-1) if moves else torch.empty(0, dtype=torch.double)
@@ -135,8 +134,8 @@ class Policy:
 
     def _boards(self, game: list[int], past: int, trie: MoveTrie) -> torch.Tensor:
         """Return the boards after the new tokens of the game and after the nodes, [1, new + nodes, 90]."""
-        after = boards_of(torch.tensor([game]), self._model.config.vocab_size)
-        nodes = boards_after(after[0, -1], trie.beginnings, self._model.config.vocab_size)
+        after = boards_of(torch.tensor([game]), self._model.config.ids_per_square)
+        nodes = boards_after(after[0, -1], trie.beginnings, self._model.config.ids_per_square)
         return torch.cat([after[0, past:], nodes])[None]
 
 

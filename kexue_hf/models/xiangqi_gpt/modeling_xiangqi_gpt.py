@@ -1,7 +1,7 @@
 """Xiangqi GPT (https://kexue.fm/archives/7877): BERT with a causal mask, trained on games of Chinese chess.
 
 The network and its parameter names are those of transformers' `BertLMHeadModel` with `is_decoder=True`, so a folder
-also loads there. Differences:
+without `board_input` also loads there. Differences:
 
 * Positions count from a row's first real token, so padding on the left changes nothing. The original pads on the
   right, where both ways of counting agree.
@@ -31,7 +31,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .board_encoder_xiangqi_gpt import BoardEncoder
-from .boards_xiangqi_gpt import boards_of
+from .boards_xiangqi_gpt import SQUARES, boards_of
 from .cache_name_xiangqi_gpt import CACHE, CACHE_NAMES, given_cache, under_installed_name
 from .configuration_xiangqi_gpt import XiangqiGptConfig
 from .keywords_xiangqi_gpt import REASONS, refuse_unknown
@@ -43,7 +43,10 @@ _TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-_REFUSED = {name: reason for name, reason in REASONS.items() if name not in CACHE_NAMES}
+_REFUSED = {name: reason for name, reason in REASONS.items() if name not in CACHE_NAMES} | {
+    "board": "the name is boards",
+    "result": "the name is results",
+}
 
 
 class XiangqiGptPreTrainedModel(BertPreTrainedModel):
@@ -116,7 +119,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_tensor(past)):
             self._check_lengths(length, past, attention_mask, position_ids)
         if self.board_encoder is not None:
-            inputs_embeds = self._with_boards(input_ids, inputs_embeds, boards, cache)
+            inputs_embeds = self._with_boards(input_ids, inputs_embeds, attention_mask, boards, cache)
             input_ids = None
         elif boards is not None:
             raise ValueError("this model takes no boards: they need config.board_input=True")
@@ -135,6 +138,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         self,
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
         boards: torch.Tensor | None,
         cache: Any,
     ) -> torch.Tensor:
@@ -145,9 +149,15 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
                     "expected boards [batch, length, 90] beside inputs_embeds or a cache, whose moves the ids do not "
                     "tell; or give input_ids of whole games"
                 )
-            boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
+            mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+            boards = boards_of(input_ids, self.config.ids_per_square, mask)
         if inputs_embeds is None:
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
+        if boards.shape != (*inputs_embeds.shape[:2], SQUARES):
+            raise ValueError(
+                f"expected boards {[*inputs_embeds.shape[:2], SQUARES]}, one after each token, got "
+                f"{list(boards.shape)}"
+            )
         encoder: Any = self.board_encoder
         return inputs_embeds + encoder(boards)
 
@@ -315,18 +325,32 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         # `generate` looks for the name kwargs to know that other inputs are allowed.
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
         if self.config.board_input:
-            boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
+            mask, cache = kwargs.get("attention_mask"), kwargs.get("cache", kwargs.get("past_key_values"))
             given = inputs.get("input_ids")
             length = (inputs["inputs_embeds"] if given is None else given).shape[1]
-            inputs["boards"] = boards[:, -length:]
+            tokens = length + (0 if cache is None else int(cache.get_seq_length()))
+            if tokens != input_ids.shape[1]:
+                raise ValueError(
+                    f"expected the ids of whole games, whose boards the model works out, got {input_ids.shape[1]} of "
+                    f"{tokens} tokens: give the ids of the tokens in the cache too, and no prefill_chunk_size"
+                )
+            mask = mask if mask is not None and mask.dim() == 2 else None
+            inputs["boards"] = boards_of(input_ids, self.config.ids_per_square, mask)[:, -length:]
         return inputs
 
     def generate(self, *arguments: Any, **options: Any) -> Any:
         """Generate as everywhere in transformers; the cache may be named `cache` or `past_key_values`.
 
         Raises:
-            ValueError: a prompt has padding on the right, after which it cannot be continued.
+            ValueError: a prompt has padding on the right, after which it cannot be continued; or the model works out
+                boards, but gets them, embeddings, or a part of a game.
         """
+        for name in ("boards", "inputs_embeds") if self.config.board_input else ():
+            if options.get(name) is not None:
+                raise ValueError(
+                    f"generation takes no {name}: a model with board_input works the boards out from the ids of whole "
+                    "games"
+                )
         mask = options.get("attention_mask")
         if mask is not None and mask.dim() == 2 and bool((mask[:, -1] == 0).any()):
             raise ValueError(
