@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from transformers import DynamicCache
 
 from kexue_hf import LegalMoves, XiangqiTokenizer
@@ -158,6 +159,13 @@ def test_a_static_cache_generates_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     options = {"max_new_tokens": 6, "do_sample": False, "logits_processor": [LegalMoves(tokenizer)]}
     expected = model.generate(**batch, **options)
     torch.testing.assert_close(model.generate(**batch, **options, cache_implementation="static"), expected)
+
+
+def test_offloaded_it_computes_the_same() -> None:
+    model, tokenizer = model_for("squares")
+    ids = tokenizer(" ".join(GAME[:4]), return_tensors="pt")["input_ids"]
+    expected = model(ids).logits
+    torch.testing.assert_close(cpu_offload(model, torch.device("cpu"))(ids).logits, expected)
 
 
 def test_a_trace_needs_the_boards() -> None:
