@@ -36,6 +36,8 @@ _DRAW_MARGIN, _DRAW_SCALE = 60, 20.0
 class XiangqiPlayer:
     """A player of xiangqi. Several threads and games may use one; none affects another.
 
+    It keeps what the model computed for the games so far: after a change of the weights, make a new one.
+
     The policy is the probability of each legal move's ids after the moves of the game. The search is alpha-beta over
     material, in which the policy and the value head, if the model has one, add to the scores of the first moves.
 

@@ -41,6 +41,8 @@ class View:
 class Policy:
     """A causal language model of games, with or without a value head on its trunk. Several threads may use it.
 
+    It keeps what the model computed for the games so far: after a change of the weights, make a new one.
+
     Args:
         model: a `XiangqiGptForCausalLM`.
         tokenizer: its `XiangqiTokenizer`.

@@ -69,7 +69,9 @@ def test_the_cache_follows_any_order_of_games(vocab: str, board_input: bool) -> 
         assert sum(found.results, ()) == pytest.approx(sum(expected.results, ()), abs=1e-5)
 
 
-def test_a_continued_game_reads_its_new_moves_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def new_ids(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that counts the ids of the game that a policy reads for a position."""
     model, tokenizer, _ = tiny_parts(value=False)
     policy = Policy(model, tokenizer)
     widths: list[int] = []
@@ -80,12 +82,26 @@ def test_a_continued_game_reads_its_new_moves_only(monkeypatch: pytest.MonkeyPat
         return forward(ids, **arguments)
 
     monkeypatch.setattr(model.bert, "forward", counted)
-    board = played(SOME_GAME[:8])
-    policy.view(board)
-    board.push(SOME_GAME[8])
-    policy.view(board)
-    nodes = len(MoveTrie([tokenizer.move_ids(move) for move in board.legal_moves()], False).nodes)
-    assert len(widths) == 2 and widths[1] == 4 + nodes
+
+    def read(moves: list[str]) -> int:
+        board = played(moves)
+        policy.view(board)
+        return widths[-1] - len(MoveTrie([tokenizer.move_ids(move) for move in board.legal_moves()], False).nodes)
+
+    return read
+
+
+def test_a_continued_game_reads_its_new_moves_only(new_ids: Any) -> None:
+    assert [new_ids(SOME_GAME[:length]) for length in (8, 9, 10)] == [33, 4, 4]
+
+
+def test_games_that_begin_alike_in_turn_read_their_new_moves_only(new_ids: Any) -> None:
+    first = [*SOME_GAME, "h6h4", "h9h8"]
+    second = [*SOME_GAME[:2], "c3c4", "b9c7", "b0c2", "c9e7", "a0a1"]
+    assert [new_ids(first[:8]), new_ids(second[:3])] == [33, 4]
+    for length in range(4, 8):
+        assert (new_ids(first[: length + 5]), new_ids(second[:length])) == (4, 4)
+    assert (new_ids(second[:5]), new_ids(first[:10])) == (1, 1)  # moves taken back
 
 
 def test_moves_share_their_beginnings() -> None:
@@ -128,10 +144,13 @@ def test_fifty_games_at_once_are_as_alone() -> None:
 def test_the_number_of_caches_is_bounded() -> None:
     model, _tokenizer, _ = tiny_parts(value=False)
     caches = HistoryCaches(model.config)
-    taken = [caches.take([0]) for _ in range(100)]
-    for cache in taken:
+    for number in range(100):
+        game = [0, 1, 2, *[3 + number] * 40]
+        cache = caches.take(game)
+        assert cache.ids == ([0, 1, 2] if number else [])
+        cache.ids = game
         caches.give_back(cache)
-    assert len(caches._free) == 64
+    assert len(caches._free) == 64 and caches.take(game).ids == game
 
 
 @pytest.mark.parametrize("case", ["another start", "too long"])
