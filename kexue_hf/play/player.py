@@ -22,7 +22,7 @@ from kexue_hf.play.piece_values import PIECE_VALUE
 from kexue_hf.play.policy import Policy, View
 from kexue_hf.play.quiet_score import quiet_score
 from kexue_hf.play.root_search import Limits, Progress, RootMove, RootSearch
-from kexue_hf.xiangqi import Board
+from kexue_hf.xiangqi import Board, Outcome
 from kexue_hf.xiangqi.coordinates import iccs_of, squares_of
 
 # Centipawns for a nat of log-probability, and for an expected result of 1 by the value head.
@@ -106,9 +106,7 @@ class XiangqiPlayer:
 
         Moves of equal probability stand in the order of `Board.legal_moves`. After mate or stalemate there are none.
         """
-        view = self._view(board, with_results=False)
-        known = dict(zip(view.moves, map(math.exp, view.log_probabilities), strict=True))
-        return dict(sorted(known.items(), key=lambda item: -item[1]))
+        return _probabilities(self._view(board, with_results=False))
 
     def evaluate(self, board: Board) -> tuple[float, float, float]:
         """Return the probabilities of a win of Red, a draw and a win of Black.
@@ -117,14 +115,14 @@ class XiangqiPlayer:
         all captures. An ended game has its result.
         """
         outcome = board.outcome()
-        if outcome is not None:
-            return {"w": (1.0, 0.0, 0.0), "b": (0.0, 0.0, 1.0), None: (0.0, 1.0, 0.0)}[outcome.winner]
-        if self.has_value_head and self._policy.can_read(board):
-            result = self._policy.view(board).result
-            assert result is not None  # there is a value head
-            return result
-        own, draw, other = results_of_score(quiet_score(board))
-        return (own, draw, other) if board.side > 0 else (other, draw, own)
+        if outcome is None and self.has_value_head and self._policy.can_read(board):
+            return _results(board, outcome, self._policy.view(board))
+        return _results(board, outcome, None)
+
+    def assess(self, board: Board) -> tuple[dict[str, float], tuple[float, float, float]]:
+        """Return what `move_probabilities` and `evaluate` return, from one pass of the model."""
+        view = self._view(board, with_results=False)
+        return _probabilities(view), _results(board, board.outcome(), view)
 
     def choose(
         self,
@@ -223,6 +221,21 @@ class XiangqiPlayer:
         squares, moves = board.squares, board.legal_moves()
         weights = [1.0 + PIECE_VALUE[abs(squares[squares_of(move)[1]])] / 100 for move in moves]
         return View(moves, [math.log(weight / sum(weights)) for weight in weights], None, None)
+
+
+def _probabilities(view: View) -> dict[str, float]:
+    known = dict(zip(view.moves, map(math.exp, view.log_probabilities), strict=True))
+    return dict(sorted(known.items(), key=lambda item: -item[1]))
+
+
+def _results(board: Board, outcome: Outcome | None, view: View | None) -> tuple[float, float, float]:
+    """Return the result of an ended game, or that of the model's view, or else one by material."""
+    if outcome is not None:
+        return {"w": (1.0, 0.0, 0.0), "b": (0.0, 0.0, 1.0), None: (0.0, 1.0, 0.0)}[outcome.winner]
+    if view is not None and view.result is not None:
+        return view.result
+    own, draw, other = results_of_score(quiet_score(board))
+    return (own, draw, other) if board.side > 0 else (other, draw, own)
 
 
 def _nearly_best(found: list[RootMove]) -> list[RootMove]:

@@ -13,7 +13,7 @@ from kexue_hf.generation.move_trie import MoveTrie
 from kexue_hf.play.history_caches import HistoryCaches
 from kexue_hf.play.policy import Policy
 from kexue_hf.xiangqi import Board
-from tests.play.tiny_players import SOME_GAME, tiny_parts, tiny_player
+from tests.play.tiny_players import MATE_IN_ONE, SOME_GAME, tiny_parts, tiny_player
 from tests.xiangqi.positions import played
 
 BOTH = pytest.mark.parametrize("vocab", ["characters", "squares"])
@@ -119,6 +119,21 @@ def test_probabilities_sum_to_one_best_first(vocab: str) -> None:
     found = tiny_player(vocab).move_probabilities(board)
     assert set(found) == set(board.legal_moves())
     assert sum(found.values()) == pytest.approx(1) and list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize("value", [False, True])
+@pytest.mark.parametrize("ending", [False, True])
+def test_both_judgements_in_one_pass(value: bool, ending: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    player, passes = tiny_player(value=value), []
+    board = Board(MATE_IN_ONE) if ending else played(SOME_GAME)
+    if ending:
+        board.push("b0b9")
+    expected = player.move_probabilities(board), player.evaluate(board)
+    view = Policy.view
+    monkeypatch.setattr(Policy, "view", lambda *arguments: passes.append(1) or view(*arguments))
+    probabilities, results = player.assess(board)
+    assert probabilities == pytest.approx(expected[0]) and results == pytest.approx(expected[1])
+    assert list(probabilities) == list(expected[0]) and len(passes) == (0 if ending else 1)
 
 
 def test_fifty_games_at_once_are_as_alone() -> None:

@@ -3,11 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from kexue_hf.play.web.game_store import GameStore
+from kexue_hf.play.web.thinking import MOST_ANALYSES, MOST_SEARCHES
 from tests.play.web.asgi_client import Answer, Client, begin, client_of, path_of
 from tests.play.web.stub_player import StubPlayer
+
+POLICY = {"strength": "policy"}
 
 
 @pytest.fixture
@@ -157,6 +162,122 @@ def test_an_analysis_is_computed_for_all_who_wait_even_if_the_first_goes(player:
         await asyncio.sleep(0)
         held(player).set()
         assert (await second).status == 200 and first.cancelled()
+
+    client.run(work())
+
+
+def asking_for_analysis(client: Client, state: Any, leave: asyncio.Event | None = None) -> "asyncio.Task[Answer]":
+    return asyncio.ensure_future(client.request("GET", path_of(state, "analysis"), disconnect=leave))
+
+
+async def settle() -> None:
+    """Let every request go as far as it can."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+def test_analyses_that_nobody_waits_for_are_dropped(player: StubPlayer) -> None:
+    client = client_of(player, store=GameStore(most=10))
+    first, gone, cancelled, moved, evicted = (begin(client) for _ in range(5))
+
+    async def work() -> None:
+        running = asking_for_analysis(client, first)
+        await until(player.started)
+        leave = asyncio.Event()
+        waiting = {
+            "gone": asking_for_analysis(client, gone, leave),
+            "cancelled": asking_for_analysis(client, cancelled),
+            "moved": asking_for_analysis(client, moved),
+            "evicted": asking_for_analysis(client, evicted),
+        }
+        await settle()
+        leave.set()
+        waiting["cancelled"].cancel()
+        await client.request("POST", path_of(moved, "move"), {"move": "h2e2", "revision": 0})
+        for state in (first, moved):
+            await client.request("GET", path_of(state))
+        for _ in range(8):
+            await client.request("POST", "/api/games", {"side": "w", "strength": "policy"})
+        await settle()
+        held(player).set()
+        assert (await running).status == 200
+        assert (await waiting["moved"]).json()["revision"] == 1
+        assert (await waiting["evicted"]).code == "stopped"
+        assert [board.moves for board in player.assessed] == [[], ["h2e2"]]
+
+    client.run(work())
+
+
+def test_an_analysis_that_was_dropped_is_made_when_it_is_wanted_again(player: StubPlayer) -> None:
+    client = client_of(player)
+    first, state = begin(client), begin(client)
+
+    async def work() -> None:
+        running = asking_for_analysis(client, first)
+        await until(player.started)
+        leave = asyncio.Event()
+        left = asking_for_analysis(client, state, leave)
+        await settle()
+        leave.set()
+        await left
+        again = asking_for_analysis(client, state)
+        held(player).set()
+        assert ((await running).status, (await again).status) == (200, 200) and len(player.assessed) == 2
+
+    client.run(work())
+
+
+@pytest.mark.parametrize(("action", "most"), [("analysis", MOST_ANALYSES), ("reply", MOST_SEARCHES)])
+def test_the_number_of_waiting_requests_is_bounded(player: StubPlayer, action: str, most: int) -> None:
+    """Also of analyses whose game and client have gone, since they stay in the queue until their turn."""
+    client = client_of(player, store=GameStore(most=3 if action == "analysis" else 2 * most))
+
+    def ask(state: Any, leave: asyncio.Event | None = None) -> "asyncio.Task[Answer]":
+        if action == "analysis":
+            return asking_for_analysis(client, state, leave)
+        return asking(client, path_of(state, "reply"), leave=leave)
+
+    async def new() -> Any:
+        return (
+            await client.request("POST", "/api/games", {"side": "b" if action == "reply" else "w", **POLICY})
+        ).json()
+
+    async def work() -> None:
+        leave = asyncio.Event()
+        tasks = [ask(await new(), leave)]
+        await until(player.started)
+        for _ in range(most - 1):
+            tasks.append(ask(await new(), leave))
+            await settle()
+        if action == "analysis":
+            leave.set()
+        await settle()
+        state = await new()
+        refused = await ask(state)
+        assert (refused.status, refused.code) == (429, "busy")
+        held(player).set()
+        await asyncio.gather(*tasks)
+        while (answer := await ask(state)).status == 429:  # until the queue is empty
+            await asyncio.sleep(0.01)
+        assert answer.status == 200
+
+    client.run(work())
+
+
+def test_analyses_do_not_delay_replies(player: StubPlayer) -> None:
+    client = client_of(player)
+    states = [begin(client) for _ in range(10)]
+    mine = begin(client, "b")
+
+    async def work() -> None:
+        tasks = [asking_for_analysis(client, state) for state in states]
+        await until(player.started)
+        player.started.clear()
+        reply = asking(client, path_of(mine, "reply"))
+        await until(player.started)
+        assert player.calls
+        held(player).set()
+        await asyncio.gather(reply, *tasks)
 
     client.run(work())
 
