@@ -1,7 +1,8 @@
 """An engine of xiangqi for graphical programs: one loop for the protocols UCI and UCCI.
 
 It reads commands from a stream and answers on another. It thinks in a thread, so it answers `isready` and `stop`
-meanwhile. A line that it does not understand gets `info string error: ...`, and the loop goes on.
+meanwhile. A line that it does not understand gets `info string error: ...`, and the loop goes on; of a `go`, only the
+words that it does not understand count for nothing, since the program waits for the move.
 """
 
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from kexue_hf.errors import InputError, KexueError, printable_message, quoted
 from kexue_hf.play.alpha_beta import LONGEST_LINE as DEEPEST
 from kexue_hf.play.bounded_lines import LONGEST_LINE, bounded_lines
+from kexue_hf.play.continued_game import continued_game
 from kexue_hf.play.engine_dialects import Dialect
 from kexue_hf.play.engine_limits import GoLimits, read_limits
 from kexue_hf.xiangqi import START, Board, text_board
@@ -46,6 +48,8 @@ class Engine:
         self._loaded: Future[XiangqiPlayer] = Future()
         threading.Thread(target=self._load, args=(load,), daemon=True).start()
         self._board = Board()
+        # The move of the last `go`, if the position is still the same.
+        self._answer: str | None = None
         self._banned: frozenset[str] = frozenset()
         self._unit = 1.0 if dialect.hello == "ucci" else 0.001
         self._lock = threading.Lock()
@@ -133,7 +137,7 @@ class Engine:
 
     def _new_game(self, words: list[str]) -> None:
         self._end_thinking()
-        self._board, self._banned = Board(), frozenset()
+        self._board, self._answer, self._banned = Board(), None, frozenset()
 
     def _set_option(self, words: list[str]) -> None:
         self._end_thinking()
@@ -173,12 +177,13 @@ class Engine:
         if len(moves) > MOST_PLIES:
             raise InputError(f"position: expected at most {MOST_PLIES:,} moves, got {len(moves):,}")
         board = Board(START if kind == ["startpos"] else " ".join(words[1:middle]))
+        board = continued_game(board, self._board, self._answer)
         for number, move in enumerate(moves, 1):
             try:
                 board.push(self._dialect.from_text(move))
             except InputError as error:
                 raise InputError(f"position: move {number}: {error}") from None
-        self._board, self._banned = board, frozenset()
+        self._board, self._answer, self._banned = board, None, frozenset()
 
     def _ban(self, words: list[str]) -> None:
         self._end_thinking()
@@ -187,6 +192,8 @@ class Engine:
     def _go(self, words: list[str]) -> None:
         self._end_thinking()
         limits = read_limits(words, self._board.side, self._dialect.from_text, self._unit)
+        for problem in limits.problems:
+            self._say(f"info string error: {problem}; ignored")
         board = self._board.copy()
         excluded = set(self._banned)
         if limits.searched is not None:
@@ -212,6 +219,7 @@ class Engine:
                 )
                 if limits.waits:
                     stop.wait()
+                self._answer = choice.move
                 answer = f"bestmove {self._dialect.to_text(choice.move)}"
                 if len(choice.line) > 1:
                     answer += f" ponder {self._dialect.to_text(choice.line[1])}"
