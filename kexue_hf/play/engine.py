@@ -55,9 +55,9 @@ class Engine:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._waits = False
-        # While pondering: the seconds to think after the opponent has moved.
-        self._pondered: float | None = None
+        # Set by `ponderhit`, and by `stop`.
+        self._ponder_hit = threading.Event()
+        self._ponders = self._infinite = False
         self._commands: dict[str, Callable[[list[str]], object]] = {
             dialect.hello: self._greet,
             "isready": self._get_ready,
@@ -67,7 +67,7 @@ class Engine:
             "banmoves": self._ban,
             "go": self._go,
             "stop": lambda words: self._end_thinking(),
-            "ponderhit": self._ponder_hit,
+            "ponderhit": self._end_pondering,
             "d": self._display,
             "debug": lambda words: None,
             "register": lambda words: None,
@@ -89,8 +89,8 @@ class Engine:
                 self.obey(line)
                 if self._loaded.done():
                     self._loaded.result()
-            if self._waits:
-                self._stop.set()
+            if self._ponders or self._infinite:
+                self._stop_search()
             self._finish_thinking()
         except BrokenPipeError:  # nobody listens any more
             self._stop.set()
@@ -198,14 +198,15 @@ class Engine:
         excluded = set(self._banned)
         if limits.searched is not None:
             excluded |= set(board.legal_moves()) - limits.searched
-        self._stop = threading.Event()
-        self._waits = limits.waits
-        self._pondered = (limits.seconds or 0.0) if limits.ponders else None
-        arguments = (board, limits, excluded, self._stop)
+        self._stop, self._ponder_hit = threading.Event(), threading.Event()
+        self._ponders, self._infinite = limits.ponders, limits.infinite
+        arguments = (board, limits, excluded, self._stop, self._ponder_hit)
         self._thread = threading.Thread(target=self._think, args=arguments, daemon=True)
         self._thread.start()
 
-    def _think(self, board: Board, limits: GoLimits, excluded: set[str], stop: threading.Event) -> None:
+    def _think(
+        self, board: Board, limits: GoLimits, excluded: set[str], stop: threading.Event, ponder_hit: threading.Event
+    ) -> None:
         """Choose a move in a thread and say it; whatever happens, `go` gets its answer."""
         answer = self._dialect.no_move
         try:
@@ -215,9 +216,12 @@ class Engine:
                     **self._search_limits(limits),
                     exclude=excluded,
                     stop=stop,
+                    ponder_hit=ponder_hit if limits.ponders else None,
                     report=lambda progress: self._say(self._dialect.progress(progress)),
                 )
-                if limits.waits:
+                if limits.ponders:
+                    ponder_hit.wait()
+                if limits.infinite:
                     stop.wait()
                 self._answer = choice.move
                 answer = f"bestmove {self._dialect.to_text(choice.move)}"
@@ -230,7 +234,7 @@ class Engine:
         self._try_to_say(answer)
 
     def _search_limits(self, limits: GoLimits) -> dict[str, Any]:
-        if limits.waits:
+        if limits.infinite:
             return {"depth": DEEPEST}
         if not limits.limited:
             # The option Nodes, once set, comes before the time.
@@ -243,13 +247,11 @@ class Engine:
         except (BrokenPipeError, ValueError):  # the output is closed
             self._stop.set()
 
-    def _ponder_hit(self, words: list[str]) -> None:
-        if self._pondered is None or self._thread is None or not self._thread.is_alive():
+    def _end_pondering(self, words: list[str]) -> None:
+        if not self._ponders or self._thread is None or not self._thread.is_alive():
             raise InputError("ponderhit: expected after go ponder; nothing is pondered")
-        timer = threading.Timer(self._pondered, self._stop.set)
-        timer.daemon = True
-        timer.start()
-        self._pondered = None
+        self._ponders = False
+        self._ponder_hit.set()
 
     def _display(self, words: list[str]) -> None:
         for line in text_board(self._board, ascii=True).splitlines():
@@ -258,8 +260,12 @@ class Engine:
 
     def _end_thinking(self) -> None:
         """Stop the search, if one runs, and wait for its answer."""
-        self._stop.set()
+        self._stop_search()
         self._finish_thinking()
+
+    def _stop_search(self) -> None:
+        self._stop.set()
+        self._ponder_hit.set()
 
     def _finish_thinking(self) -> None:
         """Wait for the search; one without limits is stopped."""

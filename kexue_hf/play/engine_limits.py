@@ -22,7 +22,7 @@ class GoLimits:
 
     Attributes:
         searched: the only moves to consider, as ICCS; None for all.
-        waits: search until `stop` or, when pondering, `ponderhit`.
+        infinite: search until `stop`.
         ponders: the opponent has not moved yet; the limits hold from `ponderhit` on.
         problems: what was wrong with the words that were ignored, a line each.
         limited: whether the command names a limit at all.
@@ -32,13 +32,13 @@ class GoLimits:
     nodes: int | None
     seconds: float | None
     searched: frozenset[str] | None
-    waits: bool
+    infinite: bool
     ponders: bool
     problems: tuple[str, ...] = ()
 
     @property
     def limited(self) -> bool:
-        return self.waits or any(limit is not None for limit in (self.depth, self.nodes, self.seconds))
+        return self.infinite or any(limit is not None for limit in (self.depth, self.nodes, self.seconds))
 
 
 def read_limits(words: list[str], side: int, from_text: Callable[[str], str], unit: float) -> GoLimits:
@@ -80,13 +80,12 @@ def read_limits(words: list[str], side: int, from_text: Callable[[str], str], un
         increment = given.get("increment", given.get(mine[1], 0)) * unit
         seconds = _share(clock * unit, increment, given.get("movestogo", _MOVES_TO_GO))
     depth = 2 * given["mate"] if "mate" in given else given.get("depth")
-    waits = "infinite" in flags or "ponder" in flags
     return GoLimits(
         None if depth is None else max(1, min(depth, LONGEST_LINE)),
         given.get("nodes"),
         seconds,
         frozenset(searched) or None,
-        waits,
+        "infinite" in flags,
         "ponder" in flags,
         tuple(problems[:_MOST_PROBLEMS]),
     )

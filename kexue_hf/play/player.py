@@ -134,6 +134,7 @@ class XiangqiPlayer:
         temperature: float | None = None,
         exclude: Collection[str] = (),
         stop: threading.Event | None = None,
+        ponder_hit: threading.Event | None = None,
         report: Callable[[Progress], object] | None = None,
     ) -> Choice:
         """Choose a move. The board is unchanged; a game that has ended by a draw rule may go on.
@@ -145,6 +146,7 @@ class XiangqiPlayer:
             temperature: 0 for the best move; by default the player's, or that of the opening.
             exclude: moves not to consider.
             stop: end the search when it is set, with the best move so far.
+            ponder_hit: think until it is set, and then up to the limits, of which `seconds` begin then.
             report: called in this thread after each depth of the search.
 
         Raises:
@@ -171,8 +173,11 @@ class XiangqiPlayer:
             )
         if not (nodes or limited):
             return self._by_policy(board, view, allowed, temperature, started)
-        left = None if seconds is None else max(0.0, seconds - (time.perf_counter() - started))
-        return self._by_search(board, view, allowed, temperature, Limits(nodes, left, depth, stop), report, started)
+        left = seconds
+        if seconds is not None and ponder_hit is None:
+            left = max(0.0, seconds - (time.perf_counter() - started))
+        limits = Limits(nodes, left, depth, stop, ponder_hit)
+        return self._by_search(board, view, allowed, temperature, limits, report, started)
 
     def _by_policy(self, board: Board, view: View, allowed: list[str], temperature: float, started: float) -> Choice:
         """Choose by the policy alone."""

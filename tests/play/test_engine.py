@@ -158,6 +158,50 @@ def test_pondering(connect: Any) -> None:
     assert "nothing is pondered" in engine.until("info string error")[-1]
 
 
+def depths(answers: list[str]) -> list[int]:
+    return [int(line.split()[2]) for line in answers if line.startswith("info depth")]
+
+
+@pytest.mark.parametrize("limit", ["depth 3", "nodes 3000", "movetime 300", "depth 3 movetime 60000"])
+def test_the_limits_hold_from_ponderhit_on(connect: Any, limit: str) -> None:
+    """A limit that is reached late does not end the search at once; one that was reached before does."""
+    engine = connect()
+    engine.send("position startpos", f"go ponder {limit}", "ponderhit")
+    answers = engine.until("bestmove")
+    if "depth" in limit:
+        assert depths(answers)[-1] == 3
+    assert len(depths(answers)) > 1
+
+    engine.send("position startpos", f"go ponder {limit}")
+    engine.until("info depth 4")
+    engine.send("isready")
+    assert not any(line.startswith("bestmove") for line in engine.until("readyok"))
+    engine.send("ponderhit")
+    assert len(depths(engine.until("bestmove"))) <= 2
+
+
+def test_a_pondering_that_is_over_answers_ponderhit_at_once(connect: Any) -> None:
+    engine = connect()
+    engine.send(f"position fen {MATE_IN_ONE}", "go ponder movetime 600000")
+    engine.until("info depth 1")
+    engine.send("ponderhit")
+    assert engine.until("bestmove")[-1].split()[1] == "b1b10"
+
+
+def test_infinite_pondering_ends_by_stop_only(connect: Any) -> None:
+    engine = connect()
+    engine.send(f"position fen {MATE_IN_ONE}", "go infinite ponder", "ponderhit", "isready", "d")
+    assert not any(line.startswith("bestmove") for line in engine.until("Fen"))
+    engine.send("stop")
+    assert engine.until("bestmove")
+
+
+def test_pondering_without_limits_thinks_as_go_does(connect: Any) -> None:
+    engine = connect(nodes=2000)
+    engine.send("position startpos", "go ponder", "ponderhit")
+    assert len(depths(engine.until("bestmove"))) > 1
+
+
 class ListeningPlayer(XiangqiPlayer):
     """A player that keeps the games that it was asked about."""
 
@@ -218,7 +262,7 @@ def test_the_model_reads_the_game_that_ucci_cuts_at_captures() -> None:
 UNREADABLE = {
     "go depth": "expected a whole number after depth, got ''",
     "go depth 1.5": "expected a whole number after depth, got '1.5'",
-    "go nodes movetime 5": "expected a whole number after nodes, got ''",
+    "go nodes depth 1": "expected a whole number after nodes, got ''",
     "go nodes " + "9" * 400: "expected a whole number after nodes",
     "go sideways depth 1": "expected one of infinite, ponder, draw, depth",
     "go searchmoves e0e1x depth 1": "searchmoves: expected",
