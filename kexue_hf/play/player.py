@@ -48,7 +48,7 @@ class XiangqiPlayer:
         model: a `XiangqiGptForCausalLM`.
         tokenizer: its `XiangqiTokenizer`.
         value_head: a layer on the trunk's states, from hidden size to 3 classes (`XiangqiGptForSequenceClassification`
-            calls it `classifier`).
+            calls it `classifier`); by default the model's own, if `config.value_head` is set.
         nodes: positions to search for a move; 0 plays the policy alone. The first depth is always finished, so that
             mates in one and hanging pieces are seen.
         temperature: 0 plays the best move; above, moves are drawn, with a search only from those nearly as good.

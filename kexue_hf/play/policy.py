@@ -47,7 +47,7 @@ class Policy:
         model: a `XiangqiGptForCausalLM`.
         tokenizer: its `XiangqiTokenizer`.
         value_head: a layer that maps the last token's state [batch, hidden] to scores of the results, in the order of
-            the configuration's `id2label`.
+            the configuration's `id2label`; by default the model's own, if it has one.
 
     Raises:
         InputError: the tokenizer has another vocabulary than the model, or the labels are no results.
@@ -59,6 +59,8 @@ class Policy:
                 f"expected a tokenizer of {model.config.vocab_size} tokens, as the model has, got {len(tokenizer)}; "
                 "load both from the same folder"
             )
+        if value_head is None:
+            value_head = model.classifier
         self._model = model.eval()
         self._value_head = None if value_head is None else value_head.eval()
         self._columns = _result_columns(model.config) if value_head is not None else []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kexue_hf import InputError, XiangqiTokenizer
+from kexue_hf import InputError, XiangqiPlayer, XiangqiTokenizer
 from kexue_hf.generation.move_trie import MoveTrie
 from kexue_hf.play.history_caches import HistoryCaches
 from kexue_hf.play.policy import Policy
@@ -172,8 +172,6 @@ def test_the_number_of_caches_is_bounded() -> None:
 def test_positions_that_the_model_cannot_read(case: str) -> None:
     """Captures of greater pieces are more probable; values come from material."""
     model, tokenizer, head = tiny_parts(max_position_embeddings=12)
-    from kexue_hf import XiangqiPlayer
-
     player = XiangqiPlayer(model, tokenizer, value_head=head)
     board = Board("3k5/4r4/9/9/9/9/4R4/9/9/4K4 w") if case == "another start" else played(["h2h9", "i9h9"])
     found = player.move_probabilities(board)
@@ -201,6 +199,17 @@ def test_a_game_of_2000_plies_is_playable() -> None:
             assert player.choose(board, nodes=50).move in board.legal_moves()
         board.push(cycle[ply % 4])
     assert len(board.moves) == 2000
+
+
+def test_the_value_head_of_the_model_is_used() -> None:
+    model, tokenizer, _ = tiny_parts(value_head=True)
+    board = played(SOME_GAME)
+    player, expected = XiangqiPlayer(model, tokenizer), XiangqiPlayer(model, tokenizer, value_head=model.classifier)
+    assert player.has_value_head and not tiny_player(value=False).has_value_head
+    assert player.evaluate(board) == pytest.approx(expected.evaluate(board), abs=1e-6)
+    with torch.no_grad():
+        scores = model(**tokenizer("".join(board.moves), return_tensors="pt")).value_logits[0, -1]
+    assert player.evaluate(board) == pytest.approx(scores.softmax(-1).tolist(), abs=1e-5)
 
 
 def test_another_vocabulary_is_refused() -> None:
