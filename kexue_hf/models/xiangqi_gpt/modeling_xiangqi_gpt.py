@@ -114,7 +114,8 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         length = given.shape[1]
         past = 0 if cache is None else cache.get_seq_length()
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
-            position_ids = positions_from_first(attention_mask)[:, -length:]
+            limit = self.config.max_position_embeddings
+            position_ids = positions_from_first(attention_mask, limit)[:, -length:]
         # A static cache's length is a tensor, and `generate` gives such a cache a mask of 4 dimensions.
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_tensor(past)):
             self._check_lengths(length, past, attention_mask, position_ids)
@@ -181,10 +182,15 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
                 )
 
 
-def positions_from_first(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return positions [batch, length] that count from each row's first real token; 0 before it."""
-    first = (attention_mask != 0).int().argmax(-1, keepdim=True)
-    return (torch.arange(attention_mask.shape[1], device=first.device) - first).clamp(min=0)
+def positions_from_first(attention_mask: torch.Tensor, limit: int) -> torch.Tensor:
+    """Return positions [batch, length] that count from each row's first real token; 0 before it.
+
+    Padding on the right stays below `limit`, since it may be wider than the table of positions.
+    """
+    real = attention_mask != 0
+    first = real.int().argmax(-1, keepdim=True)
+    positions = (torch.arange(attention_mask.shape[1], device=first.device) - first).clamp(min=0)
+    return torch.where(real, positions, positions.clamp(max=limit - 1))
 
 
 # Copied from modeling_wobert.replace_decoder
