@@ -13,7 +13,7 @@ import torch
 
 from kexue_hf.errors import InputError
 from kexue_hf.generation.move_trie import MoveTrie
-from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_after, boards_of
+from kexue_hf.generation.tree_inputs import tree_inputs
 from kexue_hf.models.xiangqi_gpt.cache_name_xiangqi_gpt import CACHE
 from kexue_hf.models.xiangqi_gpt.configuration_xiangqi_gpt import RESULTS
 from kexue_hf.play.history_caches import HistoryCaches
@@ -116,45 +116,13 @@ class Policy:
         # The last token is always read again, since its state is not kept.
         history.crop(len(game) - 1)
         past, new = len(history.ids), len(game) - len(history.ids)
-        device = self._model.device
-        ids = [*game[past:], *(node.token for node in trie.nodes)]
-        positions = [*range(past, len(game)), *(len(game) + node.depth for node in trie.nodes)]
-        boards = {}
-        if self._model.config.board_input:
-            boards["boards"] = self._boards(game, past, trie).to(device)
+        inputs = tree_inputs(self._model, game, [(len(game) - 1, trie)], past)
         with torch.inference_mode():
-            outputs = self._model.bert(
-                torch.tensor([ids], device=device),
-                attention_mask=_tree_mask(past, new, trie, self._model.dtype).to(device),
-                position_ids=torch.tensor([positions], device=device),
-                use_cache=True,
-                **boards,
-                **{CACHE: history.cache},
-            )
-        history.ids = [*game, *ids[new:]]
+            outputs = self._model.bert(**inputs, use_cache=True, **{CACHE: history.cache})
+        history.ids = [*game, *(node.token for node in trie.nodes)]
         history.crop(len(game))
         self._caches.give_back(history)
         return outputs.last_hidden_state[0, new - 1 :]
-
-    def _boards(self, game: list[int], past: int, trie: MoveTrie) -> torch.Tensor:
-        """Return the boards after the new tokens of the game and after the nodes, [1, new + nodes, 90]."""
-        after = boards_of(torch.tensor([game]), self._model.config.ids_per_square)
-        nodes = boards_after(after[0, -1], trie.beginnings, self._model.config.ids_per_square)
-        return torch.cat([after[0, past:], nodes])[None]
-
-
-def _tree_mask(past: int, new: int, trie: MoveTrie, dtype: torch.dtype) -> torch.Tensor:
-    """Return the additive mask [1, 1, new + nodes, past + new + nodes]: 0 for what a token sees."""
-    nodes = len(trie.nodes)
-    seen = torch.zeros(new + nodes, past + new + nodes, dtype=torch.bool)
-    seen[:new, : past + new] = torch.ones(new, past + new, dtype=torch.bool).tril(past)
-    seen[new:, : past + new] = True
-    pairs = [(node, above) for node in range(nodes) for above in trie.ancestors(node)]
-    if pairs:
-        rows, columns = torch.tensor(pairs).T
-        seen[new + rows, past + new + columns] = True
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-    return mask[None, None]
 
 
 def _result_columns(config: Any) -> list[int]:

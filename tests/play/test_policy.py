@@ -77,9 +77,9 @@ def new_ids(monkeypatch: pytest.MonkeyPatch) -> Any:
     widths: list[int] = []
     forward = model.bert.forward
 
-    def counted(ids: torch.Tensor, **arguments: Any) -> Any:
-        widths.append(ids.shape[1])
-        return forward(ids, **arguments)
+    def counted(*, input_ids: torch.Tensor, **arguments: Any) -> Any:
+        widths.append(input_ids.shape[1])
+        return forward(input_ids, **arguments)
 
     monkeypatch.setattr(model.bert, "forward", counted)
 

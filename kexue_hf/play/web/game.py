@@ -68,14 +68,6 @@ class WebGame:
     def outcome(self) -> Outcome | None:
         return self._outcome
 
-    @property
-    def is_over(self) -> bool:
-        return self._outcome is not None
-
-    @property
-    def chinese_moves(self) -> list[str]:
-        return list(self._chinese)
-
     def check_revision(self, revision: int) -> None:
         """Raise RequestError (409) unless a request was made on the present state."""
         if revision != self.revision:
