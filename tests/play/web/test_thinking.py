@@ -9,8 +9,9 @@ import pytest
 
 from kexue_hf.play.web.game_store import GameStore
 from kexue_hf.play.web.thinking import MOST_ANALYSES, MOST_SEARCHES
+from kexue_hf.xiangqi import Board
 from tests.play.web.asgi_client import Answer, Client, begin, client_of, path_of
-from tests.play.web.stub_player import StubPlayer
+from tests.play.web.stub_player import StubChoice, StubPlayer
 
 POLICY = {"strength": "policy"}
 
@@ -27,6 +28,12 @@ def player() -> Iterator[StubPlayer]:
 async def until(event: threading.Event) -> None:
     while not event.is_set():
         await asyncio.sleep(0.005)
+
+
+async def settle() -> None:
+    """Let every request go as far as it can."""
+    for _ in range(12):
+        await asyncio.sleep(0)
 
 
 def held(player: StubPlayer) -> threading.Event:
@@ -77,7 +84,19 @@ def test_a_client_that_goes_away_stops_the_search(player: StubPlayer) -> None:
     client.run(work())
 
 
-def test_a_page_that_is_loaded_again_waits_for_the_stopped_search(player: StubPlayer) -> None:
+class SlowToStop(StubPlayer):
+    """A player that needs its time to end, until `released` is set."""
+
+    released = threading.Event()
+
+    def choose(self, board: Board, **options: Any) -> StubChoice:
+        choice = super().choose(board, **options)
+        self.released.wait(20)
+        return choice
+
+
+def test_a_page_that_is_loaded_again_waits_for_the_stopped_search() -> None:
+    player = SlowToStop(hold=threading.Event())
     client = client_of(player)
     state = begin(client, "b")
 
@@ -86,13 +105,13 @@ def test_a_page_that_is_loaded_again_waits_for_the_stopped_search(player: StubPl
         thinking = asking(client, path_of(state, "reply"), leave=leave)
         await until(player.started)
         leave.set()
-        await asyncio.sleep(0)
+        await until(player.stopped)
         again = asking(client, path_of(state, "reply"))
+        await settle()
+        assert not thinking.done() and not again.done() and len(player.calls) == 1
         held(player).set()
-        await thinking
-        answer = await again
-        # The second search may have come before the server noticed that the first client had gone.
-        assert answer.status == 200 or answer.code == "thinking"
+        player.released.set()
+        assert ((await thinking).code, (await again).status, len(player.calls)) == ("stopped", 200, 2)
 
     client.run(work())
 
@@ -168,12 +187,6 @@ def test_an_analysis_is_computed_for_all_who_wait_even_if_the_first_goes(player:
 
 def asking_for_analysis(client: Client, state: Any, leave: asyncio.Event | None = None) -> "asyncio.Task[Answer]":
     return asyncio.ensure_future(client.request("GET", path_of(state, "analysis"), disconnect=leave))
-
-
-async def settle() -> None:
-    """Let every request go as far as it can."""
-    for _ in range(12):
-        await asyncio.sleep(0)
 
 
 def test_analyses_that_nobody_waits_for_are_dropped(player: StubPlayer) -> None:
