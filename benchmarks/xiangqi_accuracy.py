@@ -8,7 +8,8 @@ guess is judged among the legal moves of the position.
 model: the model of --model, by ply; how often unrestricted sampling gives a legal move; the value head's accuracy.
 baselines: a random legal move; the most frequent move after the same moves in the training games (after unseen ones,
     the legal move that is most frequent in them); a player that takes the most valuable piece it can, else at random.
-variants: small models trained alike on two squares or four characters a move, and on all moves or the winner's alone.
+variants: small models trained alike on two squares or four characters a move, on all moves or the
+    winner's alone, and with the board as input or without.
 
 Writes results/xiangqi_accuracy.json after each part, and docs/xiangqi_accuracy.svg.
 """
@@ -45,6 +46,7 @@ VARIANTS = {
         "--vocab=characters", "--max_length=1024", "--curriculum", "0:128", "0.05:256", "0.25:512", "0.6:1024",
     ],
     "squares, winner's moves only": ["--vocab=squares", "--winner_only"],
+    "squares and the board": ["--vocab=squares", "--board_input"],
 }  # fmt: skip
 VARIANT_GAMES = 100
 

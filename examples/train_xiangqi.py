@@ -42,7 +42,9 @@ from kexue_hf.trainers.length_curriculum import CurriculumTrainer, LengthCurricu
 from kexue_hf.trainers.training_script import leave_process_group, print_figures, run_script, write_report
 from kexue_hf.trainers.whole_checkpoints import last_whole_checkpoint, restart_reason
 from kexue_hf.trainers.xiangqi_games import GamesCollator, game_rows
-from kexue_hf.xiangqi import Game, GameError, read_games
+from kexue_hf.xiangqi import Game, read_games
+from kexue_hf.xiangqi.fen import is_start
+from kexue_hf.xiangqi.outcome import UNKNOWN
 
 
 @dataclass
@@ -123,16 +125,19 @@ def curriculum(stages: list[str]) -> LengthCurriculum:
         raise InputError(f"--curriculum: {error}") from None
 
 
-def usable_games(paths: list[str], encoding: str, report: bool) -> Iterator[Game]:
-    """Yield the games of the files that can be used, and print one line for each of the others.
+def usable_games(paths: list[str], options: Options, report: bool) -> Iterator[Game]:
+    """Yield the games of the files that can be used, and print one line for each of the first others.
 
     Raises:
         InputError: a file cannot be read, or holds no game that can be used.
     """
     for path in paths:
-        faults: list[GameError] = []
+        faults: list[object] = []
         found = False
-        for game in read_games(path, encoding=encoding, on_error=faults.append):
+        for game in read_games(path, encoding=options.encoding, on_error=faults.append):
+            if fault := unusable(game, options):
+                faults.append(f"{path}: {fault}")
+                continue
             found = True
             yield game
         for fault in faults[:5] if report else ():
@@ -140,7 +145,18 @@ def usable_games(paths: list[str], encoding: str, report: bool) -> Iterator[Game
         if len(faults) > 5 and report:
             print(f"left out: {len(faults) - 5} more games of {path}")
         if not found:
-            raise InputError(f"{path} holds no game that can be used")
+            raise InputError(f"{path} holds no game that can be used{f' ({faults[0]})' if faults else ''}")
+
+
+def unusable(game: Game, options: Options) -> str | None:
+    """Return why a legal game cannot be trained on."""
+    if not game.moves:
+        return "a game without moves"
+    if not is_start(game.fen):
+        return f"a game from another position than the start, {game.fen}, which its moves do not tell"
+    if options.winner_only and game.result == UNKNOWN:
+        return "a game without a result, which --winner_only needs"
+    return None
 
 
 def check(options: Options, arguments: TrainingArguments) -> None:
@@ -210,13 +226,9 @@ def run(options: Options, arguments: TrainingArguments) -> dict[str, float]:
         longest = min(options.max_length, model.config.max_position_embeddings)
         first = arguments.process_index == 0
         train = Table(
-            Dataset.from_list(
-                list(game_rows(usable_games(options.train_file, options.encoding, first), tokenizer, longest))
-            )
+            Dataset.from_list(list(game_rows(usable_games(options.train_file, options, first), tokenizer, longest)))
         )
-        held_out = (
-            list(usable_games(options.validation_file, options.encoding, first)) if options.validation_file else []
-        )
+        held_out = list(usable_games(options.validation_file, options, first)) if options.validation_file else []
         evaluation = Table(Dataset.from_list(list(game_rows(held_out, tokenizer, longest)))) if held_out else None
     trainer = GamesTrainer(
         model=model,

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from kexue_hf.errors import InputError
 from kexue_hf.generation.move_scores import score_moves
+from kexue_hf.xiangqi.fen import is_start
 from kexue_hf.xiangqi.games import Game
 
 # Bounds the memory of a long game; the nodes of this many positions stand behind the moves at once.
@@ -38,7 +40,12 @@ def judge_game(model: Any, tokenizer: Any, game: Game) -> Iterator[JudgedMove]:
     Args:
         model: a XiangqiGptForCausalLM in evaluation mode.
         tokenizer: its XiangqiTokenizer.
+
+    Raises:
+        InputError: the game starts from another position, which its moves do not tell.
     """
+    if not is_start(game.fen):
+        raise InputError(f"expected a game from the usual start, got one from {game.fen}: leave it out")
     step = tokenizer.ids_per_move
     most = (model.config.max_position_embeddings - 1) // step
     ids: list[int] = [tokenizer.bos_token_id]
@@ -81,7 +88,8 @@ def next_move_figures(model: Any, tokenizer: Any, games: Iterable[Game]) -> dict
     Returns:
         `top_1`, `top_5`: fractions of moves that are the model's first, or among its first five; the same after ply 20
         and 40 (`top_1_after_20` ...), where there are any; `random`: the expected accuracy of a random legal move;
-        `legal_probability`: mean of what the unrestricted model gives to legal moves; `moves`: their number.
+        `loss_per_move`: mean of -log(probability among the legal moves); `legal_probability`: mean of what the
+        unrestricted model gives to legal moves; `moves`: their number.
     """
     judged = [move for game in games for move in judge_game(model, tokenizer, game)]
     figures: dict[str, float] = {"moves": len(judged)}

@@ -1,9 +1,8 @@
 """Exact scores of all legal moves of a game's positions, in one forward pass.
 
 The score of a move is the sum of the log-probabilities of its tokens, given the moves before it (kexue.fm 7877). Moves
-that begin alike share tokens: those of one position form a tree, whose inner nodes stand behind the game's tokens in
-the same sequence. A node attends to the game up to its position, to its ancestors and to itself, so the scores equal
-those of every game continued by every legal move as a sequence of its own.
+that begin alike share tokens: those of one position form a tree, see `tree_inputs`. The scores equal those of every
+game continued by every legal move as a sequence of its own.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from kexue_hf.generation.move_trie import MoveTrie
-from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
+from kexue_hf.generation.tree_inputs import tree_inputs
 
 
 @torch.no_grad()
@@ -27,36 +26,8 @@ def score_moves(
         positions: for each, the index in `game` of the last token before it, and the ids of the moves.
     """
     tries = [(last, MoveTrie(moves, with_ends=False)) for last, moves in positions]
-    length, device = len(game), model.device
-    total = length + sum(len(trie.nodes) for _, trie in tries)
-    ids, places = list(game), list(range(length))
-    seen = torch.zeros(total, total, dtype=torch.bool)
-    seen[:length, :length] = torch.ones(length, length, dtype=torch.bool).tril()
-    starts = []
-    for last, trie in tries:
-        start = len(ids)
-        starts.append(start)
-        seen[start : start + len(trie.nodes), : last + 1] = True
-        for number, node in enumerate(trie.nodes):
-            ids.append(node.token)
-            places.append(last + 1 + node.depth)
-            seen[start + number, [start + above for above in trie.ancestors(number)]] = True
-    mask = torch.zeros(1, 1, total, total, dtype=model.dtype, device=device)
-    mask.masked_fill_(~seen.to(device), torch.finfo(model.dtype).min)
-    input_ids = torch.tensor([ids], device=device)
-    reads_boards = {}
-    if model.config.board_input:
-        # No node completes a move.
-        after = boards_of(input_ids[:, :length], model.config.vocab_size)
-        lasts = [last for last, trie in tries for _ in trie.nodes]
-        reads_boards["boards"] = torch.cat([after, after[:, lasts]], dim=1)
-    logits = model(
-        input_ids=input_ids,
-        attention_mask=mask,
-        position_ids=torch.tensor([places], device=device),
-        use_cache=False,
-        **reads_boards,
-    ).logits
+    starts = [len(game) + sum(len(trie.nodes) for _, trie in tries[:number]) for number in range(len(tries))]
+    logits = model(**tree_inputs(model, game, tries), use_cache=False).logits
     scores = logits[0].float().log_softmax(-1).cpu()
     found = []
     for (last, trie), start in zip(tries, starts, strict=True):

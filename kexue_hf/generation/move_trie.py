@@ -17,6 +17,7 @@ class MoveTrie:
 
     Attributes:
         nodes: every token, parents first; those of the last ids are included only if asked for.
+        beginnings: for each node, the ids of the move up to it.
         paths: for each move, its steps (node that the id is predicted at, id); -1 is the last token of the history.
         ends: for each move, the node of its last token; -1 if those are not included.
     """
@@ -25,6 +26,7 @@ class MoveTrie:
         self.nodes: list[Node] = []
         self.paths: list[list[tuple[int, int]]] = []
         self.ends: list[int] = []
+        self.beginnings: list[tuple[int, ...]] = []
         index: dict[tuple[int, ...], int] = {(): -1}
         for ids in moves:
             path, node = [], -1
@@ -37,6 +39,7 @@ class MoveTrie:
                 if begun not in index:
                     index[begun] = len(self.nodes)
                     self.nodes.append(Node(token, node, place))
+                    self.beginnings.append(begun)
                 node = index[begun]
             self.paths.append(path)
             self.ends.append(node)

@@ -1,7 +1,8 @@
 """An engine of xiangqi for graphical programs: one loop for the protocols UCI and UCCI.
 
 It reads commands from a stream and answers on another. It thinks in a thread, so it answers `isready` and `stop`
-meanwhile. A line that it does not understand gets `info string error: ...`, and the loop goes on.
+meanwhile. A line that it does not understand gets `info string error: ...`, and the loop goes on; of a `go`, only the
+words that it does not understand count for nothing, since the program waits for the move.
 """
 
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from kexue_hf.errors import InputError, KexueError, printable_message, quoted
 from kexue_hf.play.alpha_beta import LONGEST_LINE as DEEPEST
 from kexue_hf.play.bounded_lines import LONGEST_LINE, bounded_lines
+from kexue_hf.play.continued_game import continued_game
 from kexue_hf.play.engine_dialects import Dialect
 from kexue_hf.play.engine_limits import GoLimits, read_limits
 from kexue_hf.xiangqi import START, Board, text_board
@@ -46,14 +48,16 @@ class Engine:
         self._loaded: Future[XiangqiPlayer] = Future()
         threading.Thread(target=self._load, args=(load,), daemon=True).start()
         self._board = Board()
+        # The move of the last `go`, if the position is still the same.
+        self._answer: str | None = None
         self._banned: frozenset[str] = frozenset()
         self._unit = 1.0 if dialect.hello == "ucci" else 0.001
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._waits = False
-        # While pondering: the seconds to think after the opponent has moved.
-        self._pondered: float | None = None
+        # Set by `ponderhit`, and by `stop`.
+        self._ponder_hit = threading.Event()
+        self._ponders = self._infinite = False
         self._commands: dict[str, Callable[[list[str]], object]] = {
             dialect.hello: self._greet,
             "isready": self._get_ready,
@@ -63,7 +67,7 @@ class Engine:
             "banmoves": self._ban,
             "go": self._go,
             "stop": lambda words: self._end_thinking(),
-            "ponderhit": self._ponder_hit,
+            "ponderhit": self._end_pondering,
             "d": self._display,
             "debug": lambda words: None,
             "register": lambda words: None,
@@ -85,8 +89,8 @@ class Engine:
                 self.obey(line)
                 if self._loaded.done():
                     self._loaded.result()
-            if self._waits:
-                self._stop.set()
+            if self._ponders or self._infinite:
+                self._stop_search()
             self._finish_thinking()
         except BrokenPipeError:  # nobody listens any more
             self._stop.set()
@@ -133,7 +137,7 @@ class Engine:
 
     def _new_game(self, words: list[str]) -> None:
         self._end_thinking()
-        self._board, self._banned = Board(), frozenset()
+        self._board, self._answer, self._banned = Board(), None, frozenset()
 
     def _set_option(self, words: list[str]) -> None:
         self._end_thinking()
@@ -173,12 +177,13 @@ class Engine:
         if len(moves) > MOST_PLIES:
             raise InputError(f"position: expected at most {MOST_PLIES:,} moves, got {len(moves):,}")
         board = Board(START if kind == ["startpos"] else " ".join(words[1:middle]))
+        board = continued_game(board, self._board, self._answer)
         for number, move in enumerate(moves, 1):
             try:
                 board.push(self._dialect.from_text(move))
             except InputError as error:
                 raise InputError(f"position: move {number}: {error}") from None
-        self._board, self._banned = board, frozenset()
+        self._board, self._answer, self._banned = board, None, frozenset()
 
     def _ban(self, words: list[str]) -> None:
         self._end_thinking()
@@ -187,18 +192,21 @@ class Engine:
     def _go(self, words: list[str]) -> None:
         self._end_thinking()
         limits = read_limits(words, self._board.side, self._dialect.from_text, self._unit)
+        for problem in limits.problems:
+            self._say(f"info string error: {problem}; ignored")
         board = self._board.copy()
         excluded = set(self._banned)
         if limits.searched is not None:
             excluded |= set(board.legal_moves()) - limits.searched
-        self._stop = threading.Event()
-        self._waits = limits.waits
-        self._pondered = (limits.seconds or 0.0) if limits.ponders else None
-        arguments = (board, limits, excluded, self._stop)
+        self._stop, self._ponder_hit = threading.Event(), threading.Event()
+        self._ponders, self._infinite = limits.ponders, limits.infinite
+        arguments = (board, limits, excluded, self._stop, self._ponder_hit)
         self._thread = threading.Thread(target=self._think, args=arguments, daemon=True)
         self._thread.start()
 
-    def _think(self, board: Board, limits: GoLimits, excluded: set[str], stop: threading.Event) -> None:
+    def _think(
+        self, board: Board, limits: GoLimits, excluded: set[str], stop: threading.Event, ponder_hit: threading.Event
+    ) -> None:
         """Choose a move in a thread and say it; whatever happens, `go` gets its answer."""
         answer = self._dialect.no_move
         try:
@@ -208,10 +216,14 @@ class Engine:
                     **self._search_limits(limits),
                     exclude=excluded,
                     stop=stop,
+                    ponder_hit=ponder_hit if limits.ponders else None,
                     report=lambda progress: self._say(self._dialect.progress(progress)),
                 )
-                if limits.waits:
+                if limits.ponders:
+                    ponder_hit.wait()
+                if limits.infinite:
                     stop.wait()
+                self._answer = choice.move
                 answer = f"bestmove {self._dialect.to_text(choice.move)}"
                 if len(choice.line) > 1:
                     answer += f" ponder {self._dialect.to_text(choice.line[1])}"
@@ -222,7 +234,7 @@ class Engine:
         self._try_to_say(answer)
 
     def _search_limits(self, limits: GoLimits) -> dict[str, Any]:
-        if limits.waits:
+        if limits.infinite:
             return {"depth": DEEPEST}
         if not limits.limited:
             # The option Nodes, once set, comes before the time.
@@ -235,13 +247,11 @@ class Engine:
         except (BrokenPipeError, ValueError):  # the output is closed
             self._stop.set()
 
-    def _ponder_hit(self, words: list[str]) -> None:
-        if self._pondered is None or self._thread is None or not self._thread.is_alive():
+    def _end_pondering(self, words: list[str]) -> None:
+        if not self._ponders or self._thread is None or not self._thread.is_alive():
             raise InputError("ponderhit: expected after go ponder; nothing is pondered")
-        timer = threading.Timer(self._pondered, self._stop.set)
-        timer.daemon = True
-        timer.start()
-        self._pondered = None
+        self._ponders = False
+        self._ponder_hit.set()
 
     def _display(self, words: list[str]) -> None:
         for line in text_board(self._board, ascii=True).splitlines():
@@ -250,8 +260,12 @@ class Engine:
 
     def _end_thinking(self) -> None:
         """Stop the search, if one runs, and wait for its answer."""
-        self._stop.set()
+        self._stop_search()
         self._finish_thinking()
+
+    def _stop_search(self) -> None:
+        self._stop.set()
+        self._ponder_hit.set()
 
     def _finish_thinking(self) -> None:
         """Wait for the search; one without limits is stopped."""

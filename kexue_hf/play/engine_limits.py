@@ -12,6 +12,7 @@ _NUMBERS = (
     *("depth", "nodes", "mate", "movetime", "wtime", "btime", "winc", "binc", "movestogo"),
     *("time", "increment", "opptime", "oppincrement", "oppmovestogo"),
 )
+_MOST_PROBLEMS = 3
 _FLAGS = ("infinite", "ponder", "draw")
 
 
@@ -21,8 +22,9 @@ class GoLimits:
 
     Attributes:
         searched: the only moves to consider, as ICCS; None for all.
-        waits: search until `stop` or, when pondering, `ponderhit`.
+        infinite: search until `stop`.
         ponders: the opponent has not moved yet; the limits hold from `ponderhit` on.
+        problems: what was wrong with the words that were ignored, a line each.
         limited: whether the command names a limit at all.
     """
 
@@ -30,40 +32,47 @@ class GoLimits:
     nodes: int | None
     seconds: float | None
     searched: frozenset[str] | None
-    waits: bool
+    infinite: bool
     ponders: bool
+    problems: tuple[str, ...] = ()
 
     @property
     def limited(self) -> bool:
-        return self.waits or any(limit is not None for limit in (self.depth, self.nodes, self.seconds))
+        return self.infinite or any(limit is not None for limit in (self.depth, self.nodes, self.seconds))
 
 
 def read_limits(words: list[str], side: int, from_text: Callable[[str], str], unit: float) -> GoLimits:
-    """Parse the words after `go`.
+    """Parse the words after `go`. Wrong ones are ignored, since the program waits for a move.
 
     Args:
         side: the side to move, whose clock counts.
         unit: seconds of a unit of time.
-
-    Raises:
-        InputError: an unknown word, or no number where one is expected.
     """
     given: dict[str, int] = {}
     flags: set[str] = set()
-    searched: set[str] | None = None
+    searched: set[str] = set()
+    problems: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word in _FLAGS:
             flags.add(word)
         elif word in _NUMBERS:
-            given[word] = _number(word, rest.pop(0) if rest else "")
+            # UCCI's `depth infinite` is no depth, and `infinite` follows.
+            text = rest.pop(0) if rest and rest[0] not in (*_FLAGS, *_NUMBERS) else ""
+            number = _number(text)
+            if number is not None:
+                given[word] = number
+            elif not (word == "depth" and rest[:1] == ["infinite"]):
+                problems.append(f"go: expected a whole number after {word}, got {quoted(text)}")
         elif word == "searchmoves":
-            searched = set()
             while rest and rest[0] not in (*_FLAGS, *_NUMBERS):
-                searched.add(from_text(rest.pop(0)))
+                try:
+                    searched.add(from_text(rest.pop(0)))
+                except InputError as error:
+                    problems.append(f"go: searchmoves: {error}")
         else:
-            raise InputError(f"go: expected one of {', '.join((*_FLAGS, *_NUMBERS))}, got {quoted(word)}")
+            problems.append(f"go: expected one of {', '.join((*_FLAGS, *_NUMBERS))}, got {quoted(word)}")
     mine = ("wtime", "winc") if side > 0 else ("btime", "binc")
     clock = given.get("time", given.get(mine[0]))
     seconds = None if "movetime" not in given else max(_LEAST, given["movetime"] * unit)
@@ -71,14 +80,14 @@ def read_limits(words: list[str], side: int, from_text: Callable[[str], str], un
         increment = given.get("increment", given.get(mine[1], 0)) * unit
         seconds = _share(clock * unit, increment, given.get("movestogo", _MOVES_TO_GO))
     depth = 2 * given["mate"] if "mate" in given else given.get("depth")
-    waits = "infinite" in flags or "ponder" in flags
     return GoLimits(
         None if depth is None else max(1, min(depth, LONGEST_LINE)),
         given.get("nodes"),
         seconds,
-        None if searched is None else frozenset(searched),
-        waits,
+        frozenset(searched) or None,
+        "infinite" in flags,
         "ponder" in flags,
+        tuple(problems[:_MOST_PROBLEMS]),
     )
 
 
@@ -88,11 +97,11 @@ def _share(remaining: float, increment: float, moves_to_go: int) -> float:
     return max(_LEAST, min(wanted, 0.5 * remaining) - _OVERHEAD)
 
 
-def _number(name: str, text: str) -> int:
-    """Return a number; negative ones, which clocks of some programs show, count as 0."""
+def _number(text: str) -> int | None:
+    """Return a number or None; negative ones, which clocks of some programs show, count as 0."""
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
-        raise InputError(f"go: expected a whole number after {name}, got {quoted(text)}")
+        return None
     return 0 if text.startswith("-") else int(text)
 
 

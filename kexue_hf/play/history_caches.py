@@ -6,6 +6,8 @@ from typing import Any
 from transformers import DynamicCache
 
 _MOST_BYTES = 64 << 20
+# Ids that a cache may lose to another game: some moves taken back.
+_MOST_CUT = 16
 
 
 class HistoryCache:
@@ -22,6 +24,14 @@ class HistoryCache:
             self.cache.crop(length - self.cache.get_seq_length())
             del self.ids[length:]
 
+    def beginning(self, length: int) -> "HistoryCache":
+        """Return a copy of the first tokens."""
+        copy = HistoryCache()
+        copy.ids = self.ids[:length]
+        for number, layer in enumerate(self.cache.layers):
+            copy.cache.update(layer.keys[:, :, :length], layer.values[:, :, :length], number)
+        return copy
+
 
 class HistoryCaches:
     """Caches of the games that were asked for last.
@@ -37,13 +47,20 @@ class HistoryCaches:
         self._lock = threading.Lock()
 
     def take(self, ids: list[int]) -> HistoryCache:
-        """Return the cache that shares the longest beginning with a game, or an empty one. Give it back afterwards."""
+        """Return a cache of the longest beginning of a game that is known, or an empty one. Give it back afterwards.
+
+        A game that goes another way than a known one gets a copy, so that both keep their caches.
+        """
         with self._lock:
             shared = [common_length(cache.ids, ids) for cache in self._free]
-            if not shared or max(shared) <= 1:
+            length = max(shared, default=0)
+            if length <= 1:
                 return HistoryCache()
-            cache = self._free.pop(shared.index(max(shared)))
-        cache.crop(max(shared))
+            cache = self._free[shared.index(length)]
+            if len(cache.ids) - length > _MOST_CUT:
+                return cache.beginning(length)
+            self._free.remove(cache)
+        cache.crop(length)
         return cache
 
     def give_back(self, cache: HistoryCache) -> None:

@@ -22,7 +22,7 @@ from kexue_hf.play.piece_values import PIECE_VALUE
 from kexue_hf.play.policy import Policy, View
 from kexue_hf.play.quiet_score import quiet_score
 from kexue_hf.play.root_search import Limits, Progress, RootMove, RootSearch
-from kexue_hf.xiangqi import Board
+from kexue_hf.xiangqi import Board, Outcome
 from kexue_hf.xiangqi.coordinates import iccs_of, squares_of
 
 # Centipawns for a nat of log-probability, and for an expected result of 1 by the value head.
@@ -36,6 +36,8 @@ _DRAW_MARGIN, _DRAW_SCALE = 60, 20.0
 class XiangqiPlayer:
     """A player of xiangqi. Several threads and games may use one; none affects another.
 
+    It keeps what the model computed for the games so far: after a change of the weights, make a new one.
+
     The policy is the probability of each legal move's ids after the moves of the game. The search is alpha-beta over
     material, in which the policy and the value head, if the model has one, add to the scores of the first moves.
 
@@ -46,7 +48,7 @@ class XiangqiPlayer:
         model: a `XiangqiGptForCausalLM`.
         tokenizer: its `XiangqiTokenizer`.
         value_head: a layer on the trunk's states, from hidden size to 3 classes (`XiangqiGptForSequenceClassification`
-            calls it `classifier`).
+            calls it `classifier`); by default the model's own, if `config.value_head` is set.
         nodes: positions to search for a move; 0 plays the policy alone. The first depth is always finished, so that
             mates in one and hanging pieces are seen.
         temperature: 0 plays the best move; above, moves are drawn, with a search only from those nearly as good.
@@ -104,9 +106,7 @@ class XiangqiPlayer:
 
         Moves of equal probability stand in the order of `Board.legal_moves`. After mate or stalemate there are none.
         """
-        view = self._view(board, with_results=False)
-        known = dict(zip(view.moves, map(math.exp, view.log_probabilities), strict=True))
-        return dict(sorted(known.items(), key=lambda item: -item[1]))
+        return _probabilities(self._view(board, with_results=False))
 
     def evaluate(self, board: Board) -> tuple[float, float, float]:
         """Return the probabilities of a win of Red, a draw and a win of Black.
@@ -115,14 +115,14 @@ class XiangqiPlayer:
         all captures. An ended game has its result.
         """
         outcome = board.outcome()
-        if outcome is not None:
-            return {"w": (1.0, 0.0, 0.0), "b": (0.0, 0.0, 1.0), None: (0.0, 1.0, 0.0)}[outcome.winner]
-        if self.has_value_head and self._policy.can_read(board):
-            result = self._policy.view(board).result
-            assert result is not None  # there is a value head
-            return result
-        own, draw, other = results_of_score(quiet_score(board))
-        return (own, draw, other) if board.side > 0 else (other, draw, own)
+        if outcome is None and self.has_value_head and self._policy.can_read(board):
+            return _results(board, outcome, self._policy.view(board))
+        return _results(board, outcome, None)
+
+    def assess(self, board: Board) -> tuple[dict[str, float], tuple[float, float, float]]:
+        """Return what `move_probabilities` and `evaluate` return, from one pass of the model."""
+        view = self._view(board, with_results=False)
+        return _probabilities(view), _results(board, board.outcome(), view)
 
     def choose(
         self,
@@ -134,6 +134,7 @@ class XiangqiPlayer:
         temperature: float | None = None,
         exclude: Collection[str] = (),
         stop: threading.Event | None = None,
+        ponder_hit: threading.Event | None = None,
         report: Callable[[Progress], object] | None = None,
     ) -> Choice:
         """Choose a move. The board is unchanged; a game that has ended by a draw rule may go on.
@@ -145,6 +146,7 @@ class XiangqiPlayer:
             temperature: 0 for the best move; by default the player's, or that of the opening.
             exclude: moves not to consider.
             stop: end the search when it is set, with the best move so far.
+            ponder_hit: think until it is set, and then up to the limits, of which `seconds` begin then.
             report: called in this thread after each depth of the search.
 
         Raises:
@@ -171,8 +173,11 @@ class XiangqiPlayer:
             )
         if not (nodes or limited):
             return self._by_policy(board, view, allowed, temperature, started)
-        left = None if seconds is None else max(0.0, seconds - (time.perf_counter() - started))
-        return self._by_search(board, view, allowed, temperature, Limits(nodes, left, depth, stop), report, started)
+        left = seconds
+        if seconds is not None and ponder_hit is None:
+            left = max(0.0, seconds - (time.perf_counter() - started))
+        limits = Limits(nodes, left, depth, stop, ponder_hit)
+        return self._by_search(board, view, allowed, temperature, limits, report, started)
 
     def _by_policy(self, board: Board, view: View, allowed: list[str], temperature: float, started: float) -> Choice:
         """Choose by the policy alone."""
@@ -221,6 +226,21 @@ class XiangqiPlayer:
         squares, moves = board.squares, board.legal_moves()
         weights = [1.0 + PIECE_VALUE[abs(squares[squares_of(move)[1]])] / 100 for move in moves]
         return View(moves, [math.log(weight / sum(weights)) for weight in weights], None, None)
+
+
+def _probabilities(view: View) -> dict[str, float]:
+    known = dict(zip(view.moves, map(math.exp, view.log_probabilities), strict=True))
+    return dict(sorted(known.items(), key=lambda item: -item[1]))
+
+
+def _results(board: Board, outcome: Outcome | None, view: View | None) -> tuple[float, float, float]:
+    """Return the result of an ended game, or that of the model's view, or else one by material."""
+    if outcome is not None:
+        return {"w": (1.0, 0.0, 0.0), "b": (0.0, 0.0, 1.0), None: (0.0, 1.0, 0.0)}[outcome.winner]
+    if view is not None and view.result is not None:
+        return view.result
+    own, draw, other = results_of_score(quiet_score(board))
+    return (own, draw, other) if board.side > 0 else (other, draw, own)
 
 
 def _nearly_best(found: list[RootMove]) -> list[RootMove]:

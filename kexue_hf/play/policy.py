@@ -13,15 +13,13 @@ import torch
 
 from kexue_hf.errors import InputError
 from kexue_hf.generation.move_trie import MoveTrie
-from kexue_hf.models.xiangqi_gpt.boards_xiangqi_gpt import boards_of
+from kexue_hf.generation.tree_inputs import tree_inputs
 from kexue_hf.models.xiangqi_gpt.cache_name_xiangqi_gpt import CACHE
 from kexue_hf.models.xiangqi_gpt.configuration_xiangqi_gpt import RESULTS
 from kexue_hf.play.history_caches import HistoryCaches
-from kexue_hf.xiangqi import START, Board
-from kexue_hf.xiangqi.coordinates import squares_of
+from kexue_hf.xiangqi import Board
+from kexue_hf.xiangqi.fen import is_start
 from kexue_hf.xiangqi.squares import SQUARE_NAMES
-
-_START_FIELDS = START.split()[:2]
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,13 @@ class View:
 class Policy:
     """A causal language model of games, with or without a value head on its trunk. Several threads may use it.
 
+    It keeps what the model computed for the games so far: after a change of the weights, make a new one.
+
     Args:
         model: a `XiangqiGptForCausalLM`.
         tokenizer: its `XiangqiTokenizer`.
         value_head: a layer that maps the last token's state [batch, hidden] to scores of the results, in the order of
-            the configuration's `id2label`.
+            the configuration's `id2label`; by default the model's own, if it has one.
 
     Raises:
         InputError: the tokenizer has another vocabulary than the model, or the labels are no results.
@@ -59,6 +59,8 @@ class Policy:
                 f"expected a tokenizer of {model.config.vocab_size} tokens, as the model has, got {len(tokenizer)}; "
                 "load both from the same folder"
             )
+        if value_head is None:
+            value_head = model.classifier
         self._model = model.eval()
         self._value_head = None if value_head is None else value_head.eval()
         self._columns = _result_columns(model.config) if value_head is not None else []
@@ -77,7 +79,7 @@ class Policy:
         length = 1 + len(board.moves) * self._move_length
         if length + self._move_length > self._model.config.max_position_embeddings:
             return False
-        return board.start_fen.split()[:2] == _START_FIELDS
+        return is_start(board.start_fen)
 
     def view(self, board: Board, with_results: bool = False) -> View:
         """Return the probabilities of a position that the model can read.
@@ -89,10 +91,10 @@ class Policy:
         game = [self._bos, *itertools.chain.from_iterable(map(self._move_ids, board.moves))]
         with_results = with_results and self._value_head is not None
         trie = MoveTrie(map(self._move_ids, moves), with_results)
-        states = self._states(game, trie, moves)
+        states = self._states(game, trie)
         with torch.inference_mode():
             # State 0 belongs to the last token of the history, so node i has the index i + 1.
-            scores = self._model.cls(states[: 1 + len(trie.nodes)]).float().log_softmax(-1).double().cpu()
+            scores = self._model.cls(states[: 1 + len(trie.nodes)]).float().log_softmax(-1).cpu().double()
             rows = torch.tensor([[node + 1 for node, _ in path] for path in trie.paths], dtype=torch.long)
             columns = torch.tensor([[token for _, token in path] for path in trie.paths], dtype=torch.long)
             sums = scores[rows, columns].sum(-1) if moves else torch.empty(0, dtype=torch.double)
@@ -108,55 +110,19 @@ class Policy:
     def _move_ids(self, move: str) -> tuple[int, ...]:
         return self._ids[move[:2]] + self._ids[move[2:]]
 
-    def _states(self, game: list[int], trie: MoveTrie, moves: list[str]) -> torch.Tensor:
+    def _states(self, game: list[int], trie: MoveTrie) -> torch.Tensor:
         """Return the states [1 + nodes, hidden] of the game's last token and of the nodes."""
         history = self._caches.take(game)
         # The last token is always read again, since its state is not kept.
         history.crop(len(game) - 1)
         past, new = len(history.ids), len(game) - len(history.ids)
-        device = self._model.device
-        ids = [*game[past:], *(node.token for node in trie.nodes)]
-        positions = [*range(past, len(game)), *(len(game) + node.depth for node in trie.nodes)]
-        boards = {}
-        if self._model.config.board_input:
-            boards["boards"] = self._boards(game, past, trie, moves).to(device)
+        inputs = tree_inputs(self._model, game, [(len(game) - 1, trie)], past)
         with torch.inference_mode():
-            outputs = self._model.bert(
-                torch.tensor([ids], device=device),
-                attention_mask=_tree_mask(past, new, trie, self._model.dtype).to(device),
-                position_ids=torch.tensor([positions], device=device),
-                use_cache=True,
-                **boards,
-                **{CACHE: history.cache},
-            )
-        history.ids = [*game, *ids[new:]]
+            outputs = self._model.bert(**inputs, use_cache=True, **{CACHE: history.cache})
+        history.ids = [*game, *(node.token for node in trie.nodes)]
         history.crop(len(game))
         self._caches.give_back(history)
         return outputs.last_hidden_state[0, new - 1 :]
-
-    def _boards(self, game: list[int], past: int, trie: MoveTrie, moves: list[str]) -> torch.Tensor:
-        """Return the boards after the new tokens of the game and after the nodes, [1, new + nodes, 90]."""
-        after = boards_of(torch.tensor([game]), self._model.config.vocab_size)
-        nodes = after[0, -1].repeat(len(trie.nodes), 1)
-        for move, end in zip(moves, trie.ends, strict=True):
-            if end >= 0:
-                origin, target = squares_of(move)
-                nodes[end, target], nodes[end, origin] = nodes[end, origin].clone(), 0
-        return torch.cat([after[:, past:], nodes[None]], dim=1)
-
-
-def _tree_mask(past: int, new: int, trie: MoveTrie, dtype: torch.dtype) -> torch.Tensor:
-    """Return the additive mask [1, 1, new + nodes, past + new + nodes]: 0 for what a token sees."""
-    nodes = len(trie.nodes)
-    seen = torch.zeros(new + nodes, past + new + nodes, dtype=torch.bool)
-    seen[:new, : past + new] = torch.ones(new, past + new, dtype=torch.bool).tril(past)
-    seen[new:, : past + new] = True
-    pairs = [(node, above) for node in range(nodes) for above in trie.ancestors(node)]
-    if pairs:
-        rows, columns = torch.tensor(pairs).T
-        seen[new + rows, past + new + columns] = True
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-    return mask[None, None]
 
 
 def _result_columns(config: Any) -> list[int]:

@@ -20,12 +20,17 @@ _LAST_START = 0.6
 
 @dataclass(frozen=True)
 class Limits:
-    """What ends a search; the first limit that is reached. Without any, it ends at `depth` 64 or by `stop`."""
+    """What ends a search; the first limit that is reached. Without any, it ends at `depth` 64 or by `stop`.
+
+    Attributes:
+        ponder_hit: until it is set, only `stop` ends the search; then `seconds` begin. Nodes and depths before count.
+    """
 
     nodes: int = 0
     seconds: float | None = None
     depth: int | None = None
     stop: threading.Event | None = None
+    ponder_hit: threading.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class RootSearch:
     ) -> None:
         self._board, self._limits, self._margin, self._report = board, limits, margin, report
         self._started = time.perf_counter()
-        self._deadline = None if limits.seconds is None else self._started + limits.seconds
+        # When the limits began to hold; None while pondering.
+        self._begun = self._started if limits.ponder_hit is None else None
         self._position = SearchPosition(board)
         self._first_depth = True
         self._engine = AlphaBeta(self._position, self._poll)
@@ -112,10 +118,11 @@ class RootSearch:
                 raise Stopped
             for entry in self.moves:
                 self._settle(entry)
-            for depth in range(1, min(limits.depth or LONGEST_LINE, LONGEST_LINE) + 1):
+            for depth in range(1, LONGEST_LINE + 1):
                 self._search_depth(depth)
                 self._first_depth = False
-                self._engine.most_nodes = limits.nodes
+                if self._holds():
+                    self._engine.most_nodes = limits.nodes
                 if self._finished(depth):
                     break
         except Stopped:
@@ -128,18 +135,31 @@ class RootSearch:
             return True
         if best.score >= MATE - (depth + 1) * MATE_STEP or all(entry.settled for entry in self.moves):
             return True
-        if self._limits.nodes and self.nodes >= self._limits.nodes:
-            return True
-        if self._limits.seconds is None:
-            return False
-        return time.perf_counter() - self._started >= _LAST_START * self._limits.seconds
+        return self._holds() and (0 < self._limits.nodes <= self.nodes or self._reached(_LAST_START))
 
     def _poll(self) -> None:
         if self._limits.stop is not None and self._limits.stop.is_set():
             raise Stopped
         # The first depth finds mates and hanging pieces and is always finished.
-        if self._deadline is not None and not self._first_depth and time.perf_counter() >= self._deadline:
-            raise Stopped
+        if not self._first_depth and self._holds():
+            self._engine.most_nodes = self._limits.nodes
+            if self._reached(1.0):
+                raise Stopped
+
+    def _holds(self) -> bool:
+        """Return whether the limits hold; note when they begin to."""
+        if self._begun is None and self._limits.ponder_hit is not None and self._limits.ponder_hit.is_set():
+            self._begun = time.perf_counter()
+        return self._begun is not None
+
+    def _reached(self, part: float) -> bool:
+        """Return whether the depth or a part of the time is reached."""
+        limits = self._limits
+        if limits.depth is not None and self.depth >= limits.depth:
+            return True
+        if limits.seconds is None or self._begun is None:
+            return False
+        return time.perf_counter() - self._begun >= part * limits.seconds
 
     def _settle(self, entry: RootMove) -> None:
         """Score a move whose result is known without a search."""

@@ -171,13 +171,12 @@ class TerminalGame:
         self._show()
 
     def _hint(self, rest: str) -> None:
-        probabilities = self._player.move_probabilities(self._board)
         texts = all_chinese(self._board)
         if not texts:
             raise InputError("the game is over; undo takes a move back")
+        probabilities, (red, draw, black) = self._player.assess(self._board)
         for move, probability in list(probabilities.items())[:_HINTS]:
             self._print(f"  {texts[move]}  {move}  {probability:6.1%}")
-        red, draw, black = self._player.evaluate(self._board)
         self._print(f"  Red wins {red:.0%}, draw {draw:.0%}, Black wins {black:.0%}")
 
     def _list_moves(self, rest: str) -> None:

@@ -8,13 +8,14 @@ import torch
 
 from kexue_hf.corpora.row_order import random_generator
 from kexue_hf.errors import InputError
-from kexue_hf.xiangqi.fen import START
+from kexue_hf.models.xiangqi_gpt.configuration_xiangqi_gpt import RESULTS
+from kexue_hf.xiangqi.fen import is_start
 from kexue_hf.xiangqi.games import Game
 from kexue_hf.xiangqi.outcome import RED_WINS
 from kexue_hf.xiangqi.symmetry import FLIPPED, MIRRORED
 
-# Class of each result, as in XiangqiGptConfig.
-CLASSES = {"1-0": 0, "1/2-1/2": 1, "0-1": 2}
+# Class of each result.
+CLASSES = {result: index for index, result in RESULTS.items()}
 _DRAW = 1
 _IGNORED = -100
 
@@ -26,7 +27,7 @@ def game_rows(games: Iterable[Game], tokenizer: Any, max_length: int) -> Iterato
     that start from another position are left out, as the moves do not tell it.
     """
     for game in games:
-        if game.fen == START and game.moves:
+        if game.moves and is_start(game.fen):
             ids = tokenizer(" ".join(game.moves), truncation=False)["input_ids"]
             ids = [*ids, tokenizer.eos_token_id][:max_length]
             yield {"input_ids": ids, "result": CLASSES.get(game.result, _IGNORED), "length": len(ids)}

@@ -76,6 +76,12 @@ def read_fen(fen: str) -> Position:
     return Position(squares, side, half_moves, move_number)
 
 
+def is_start(fen: str) -> bool:
+    """Return whether a FEN is the usual start, however it is spelt and whatever its numbers are."""
+    first, start = read_fen(fen), read_fen(START)
+    return (tuple(first.squares), first.side) == (tuple(start.squares), start.side)
+
+
 def write_fen(position: Position) -> str:
     """Return the FEN of a position, with all six fields."""
     rows = []

@@ -93,18 +93,23 @@ def test_without_a_value_head_and_from_a_folder(folder: Path) -> None:
 def test_a_model_that_reads_the_board(folder: Path) -> None:
     output = folder / "boards"
     train(folder, output, "--batch_size=8", "--board_input", "--mirror=0.5", "--flip=0.5", "--save_dtype=float16")
-    model = AutoModelForCausalLM.from_pretrained(output)
-    assert model.bert.board_embeddings is not None and model.dtype == torch.float16
+    model, report = AutoModelForCausalLM.from_pretrained(output, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and model.dtype == torch.float16
 
 
 def test_other_games_are_kept_when_one_is_wrong(folder: Path, capsys: pytest.CaptureFixture) -> None:
     games = folder / "some.jsonl"
     lines = (folder / "games.jsonl").read_text().splitlines()
-    games.write_text("\n".join([*lines[:8], '{"moves": "h2e2 h2e2", "result": "1-0"}', *lines[8:]]) + "\n")
-    options = [*arguments(folder, folder / "some", "--batch_size=24"), f"--train_file={games}"]
+    elsewhere = '{"moves": "e0e1", "result": "1-0", "fen": "3k5/9/9/9/9/9/9/9/9/4K4 w"}'
+    others = ['{"moves": "h2e2 h2e2", "result": "1-0"}', elsewhere, '{"moves": "h2e2 h9g7"}']
+    games.write_text("\n".join([*lines[:8], *others, *lines[8:]]) + "\n")
+    options = arguments(folder, folder / "some", "--batch_size=24", "--winner_only", f"--train_file={games}")
     train_xiangqi.main(options)
     printed = capsys.readouterr().out
-    assert f"left out: {games}, game 9, ply 2: h2e2 is not legal" in printed and "games: 24" in printed
+    assert f"left out: {games}, game 9, ply 2: h2e2 is not legal" in printed
+    assert f"left out: {games}: a game from another position" in printed
+    assert f"left out: {games}: a game without a result, which --winner_only needs" in printed
+    assert "games: 24" in printed
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from kexue_hf import XiangqiTokenizer
+from kexue_hf import InputError, XiangqiTokenizer
 from kexue_hf.evaluation.next_moves import judge_game, next_move_figures
 from kexue_hf.generation.move_scores import score_moves
 from kexue_hf.xiangqi import Board, Game
@@ -94,3 +94,10 @@ def test_figures_are_means_over_moves() -> None:
     assert figures["random"] == pytest.approx(sum(1 / move.legal for move in judged) / len(judged))
     assert "top_1_after_40" not in figures
     assert next_move_figures(model, tokenizer, []) == {"moves": 0}
+
+
+def test_a_game_from_another_position_is_refused() -> None:
+    model, tokenizer = model_for("squares")
+    game = Game(("e0e1",), fen="3k5/9/9/9/9/9/9/9/9/4K4 w - - 0 1")
+    with pytest.raises(InputError, match="from the usual start"):
+        list(judge_game(model, tokenizer, game))

@@ -78,7 +78,9 @@ TYPES = {
         "SimSiamModel", {"byol": {"target": "ema"}, "layer_norm": {"norm": "layer"}}, ("pooling", ("mean", "cls"))
     ),
     # Its classifier reads the last real token.
-    "xiangqi_gpt": TinyType("XiangqiGptForCausalLM", pooling=("", ()), causal=True),
+    "xiangqi_gpt": TinyType(
+        "XiangqiGptForCausalLM", {"board": {"board_input": True, "board_hidden_size": 4}}, ("", ()), causal=True
+    ),
 }
 
 

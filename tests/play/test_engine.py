@@ -15,7 +15,7 @@ from kexue_hf.play.engine import Engine
 from kexue_hf.play.engine_dialects import UCCI, UCI, Dialect
 from kexue_hf.play.engine_limits import read_limits
 from kexue_hf.xiangqi import Board, from_uci
-from tests.play.tiny_players import MATE_IN_ONE, tiny_player
+from tests.play.tiny_players import MATE_IN_ONE, tiny_parts, tiny_player
 
 PATIENCE = 60
 
@@ -158,6 +158,136 @@ def test_pondering(connect: Any) -> None:
     assert "nothing is pondered" in engine.until("info string error")[-1]
 
 
+def depths(answers: list[str]) -> list[int]:
+    return [int(line.split()[2]) for line in answers if line.startswith("info depth")]
+
+
+@pytest.mark.parametrize("limit", ["depth 3", "nodes 3000", "movetime 300", "depth 3 movetime 60000"])
+def test_the_limits_hold_from_ponderhit_on(connect: Any, limit: str) -> None:
+    """A limit that is reached late does not end the search at once; one that was reached before does."""
+    engine = connect()
+    engine.send("position startpos", f"go ponder {limit}", "ponderhit")
+    answers = engine.until("bestmove")
+    if "depth" in limit:
+        assert depths(answers)[-1] == 3
+    assert len(depths(answers)) > 1
+
+    engine.send("position startpos", f"go ponder {limit}")
+    engine.until("info depth 4")
+    engine.send("isready")
+    assert not any(line.startswith("bestmove") for line in engine.until("readyok"))
+    engine.send("ponderhit")
+    assert len(depths(engine.until("bestmove"))) <= 2
+
+
+def test_a_pondering_that_is_over_answers_ponderhit_at_once(connect: Any) -> None:
+    engine = connect()
+    engine.send(f"position fen {MATE_IN_ONE}", "go ponder movetime 600000")
+    engine.until("info depth 1")
+    engine.send("ponderhit")
+    assert engine.until("bestmove")[-1].split()[1] == "b1b10"
+
+
+def test_infinite_pondering_ends_by_stop_only(connect: Any) -> None:
+    engine = connect()
+    engine.send(f"position fen {MATE_IN_ONE}", "go infinite ponder", "ponderhit", "isready", "d")
+    assert not any(line.startswith("bestmove") for line in engine.until("Fen"))
+    engine.send("stop")
+    assert engine.until("bestmove")
+
+
+def test_pondering_without_limits_thinks_as_go_does(connect: Any) -> None:
+    engine = connect(nodes=2000)
+    engine.send("position startpos", "go ponder", "ponderhit")
+    assert len(depths(engine.until("bestmove"))) > 1
+
+
+class ListeningPlayer(XiangqiPlayer):
+    """A player that keeps the games that it was asked about."""
+
+    def choose(self, board: Board, **options: Any) -> Any:
+        self.__dict__.setdefault("games", []).append(board.moves)
+        return super().choose(board, **options)
+
+
+def opened_with(dialect: Dialect) -> tuple[ListeningPlayer, Connection]:
+    model, tokenizer, head = tiny_parts()
+    player = ListeningPlayer(model, tokenizer, value_head=head)
+    return player, Connection(player, dialect)
+
+
+def after_last_capture(moves: list[str]) -> str:
+    """Return what a UCCI program sends: the position after the last capture, and the moves since."""
+    board, since, fen = Board(), [], Board().fen()
+    for move in moves:
+        captures = board.piece_at(move[2:]) is not None
+        board.push(move)
+        since.append(move)
+        if captures:
+            fen, since = board.fen(), []
+    return f"position fen {fen}{' moves ' if since else ''}{' '.join(since)}"
+
+
+def test_the_model_reads_the_game_that_ucci_cuts_at_captures() -> None:
+    player, engine = opened_with(UCCI)
+    try:
+        played = Board()
+        expected = []
+        for opponent in ("h2h9", "h0g2", "b2b9", "g3g4", None):
+            expected.append(played.moves)
+            # The engine captures whenever it can.
+            captures = (
+                [move for move in played.legal_moves() if played.piece_at(move[2:])] if len(expected) > 1 else []
+            )
+            engine.send(after_last_capture(played.moves), f"go depth 1 searchmoves {' '.join(captures)}")
+            played.push(engine.until("bestmove")[-1].split()[1])
+            if opponent is not None:
+                reply = opponent if played.is_legal(opponent) else played.legal_moves()[0]
+                played.push(reply)
+        # Moves taken back.
+        expected += [played.moves[:5], []]
+        engine.send(after_last_capture(played.moves[:5]), "go depth 1")
+        engine.until("bestmove")
+        engine.send("position startpos", "go depth 1")
+        engine.until("bestmove")
+        assert player.games == expected
+        # A new game knows nothing of the old one.
+        engine.send(after_last_capture(played.moves), "go depth 1")
+        engine.until("bestmove")
+        assert "/" in after_last_capture(played.moves) and player.games[-1] != played.moves
+    finally:
+        engine.close()
+
+
+UNREADABLE = {
+    "go depth": "expected a whole number after depth, got ''",
+    "go depth 1.5": "expected a whole number after depth, got '1.5'",
+    "go nodes depth 1": "expected a whole number after nodes, got ''",
+    "go nodes " + "9" * 400: "expected a whole number after nodes",
+    "go sideways depth 1": "expected one of infinite, ponder, draw, depth",
+    "go searchmoves e0e1x depth 1": "searchmoves: expected",
+}
+
+
+@pytest.mark.parametrize("line", UNREADABLE, ids=lambda line: line[:30])
+@pytest.mark.parametrize("dialect", [UCI, UCCI], ids=["uci", "ucci"])
+def test_every_go_gets_a_move(connect: Any, dialect: Dialect, line: str) -> None:
+    engine = connect(dialect)
+    engine.send("position startpos", line)
+    answers = engine.until("bestmove")
+    errors = [answer for answer in answers if answer.startswith("info string error: ")]
+    assert len(errors) == 1 and UNREADABLE[line] in errors[0] and len(errors[0]) < 1000
+    assert answers[-1].split()[1] != "(none)"
+
+
+def test_depth_infinite_of_ucci(connect: Any) -> None:
+    engine = connect(UCCI)
+    engine.send("position startpos", "go depth infinite")
+    answers = engine.until("info depth 1")
+    engine.send("stop")
+    assert not any("error" in line for line in [*answers, *engine.until("bestmove")])
+
+
 def test_banned_and_searched_moves(connect: Any) -> None:
     engine = connect(UCCI)
     engine.send(f"position fen {MATE_IN_ONE}", "banmoves b0b9", "go depth 2")
@@ -181,10 +311,6 @@ BAD = {
     "position fen x w": "FEN 'x w': expected 10 ranks",
     "position startpos moves h3e3 h3e3": "move 2: h2e2 is not legal",
     "position startpos moves h2": "move 1: expected a UCI move such as h3e3",
-    "go depth": "expected a whole number after depth, got ''",
-    "go depth 1.5": "expected a whole number after depth, got '1.5'",
-    "go nodes " + "9" * 400: "expected a whole number after nodes",
-    "go sideways": "expected one of infinite, ponder, draw, depth",
     "setoption name Nodes value many": "Nodes: expected a whole number from 0, got 'many'",
     "setoption name Temperature value inf": "Temperature: expected a number from 0 to 100, got 'inf'",
     "setoption name UCI_Variant value chess": "expected xiangqi, got 'chess'",

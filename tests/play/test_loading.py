@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import kexue_hf
 from kexue_hf import InputError, XiangqiPlayer
@@ -45,6 +45,12 @@ def test_weights_in_half_precision_compute_in_float32(tmp_path: Path) -> None:
     expected = XiangqiPlayer(model.float(), tokenizer, value_head=model.classifier)
     assert player.move_probabilities(board) == pytest.approx(expected.move_probabilities(board), abs=1e-6)
     assert player.evaluate(board) == pytest.approx(expected.evaluate(board), abs=1e-6)
+
+
+def test_the_packaged_weights_are_those_of_the_code() -> None:
+    model, report = AutoModelForCausalLM.from_pretrained(model_place.PACKAGED, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+    assert model.config.board_input and model.config.value_head
 
 
 def test_no_packaged_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from kexue_hf import InputError, XiangqiTokenizer
+from kexue_hf import InputError, XiangqiPlayer, XiangqiTokenizer
 from kexue_hf.generation.move_trie import MoveTrie
 from kexue_hf.play.history_caches import HistoryCaches
 from kexue_hf.play.policy import Policy
 from kexue_hf.xiangqi import Board
-from tests.play.tiny_players import SOME_GAME, tiny_parts, tiny_player
+from tests.play.tiny_players import MATE_IN_ONE, SOME_GAME, tiny_parts, tiny_player
 from tests.xiangqi.positions import played
 
 BOTH = pytest.mark.parametrize("vocab", ["characters", "squares"])
@@ -69,23 +69,39 @@ def test_the_cache_follows_any_order_of_games(vocab: str, board_input: bool) -> 
         assert sum(found.results, ()) == pytest.approx(sum(expected.results, ()), abs=1e-5)
 
 
-def test_a_continued_game_reads_its_new_moves_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def new_ids(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that counts the ids of the game that a policy reads for a position."""
     model, tokenizer, _ = tiny_parts(value=False)
     policy = Policy(model, tokenizer)
     widths: list[int] = []
     forward = model.bert.forward
 
-    def counted(ids: torch.Tensor, **arguments: Any) -> Any:
-        widths.append(ids.shape[1])
-        return forward(ids, **arguments)
+    def counted(*, input_ids: torch.Tensor, **arguments: Any) -> Any:
+        widths.append(input_ids.shape[1])
+        return forward(input_ids, **arguments)
 
     monkeypatch.setattr(model.bert, "forward", counted)
-    board = played(SOME_GAME[:8])
-    policy.view(board)
-    board.push(SOME_GAME[8])
-    policy.view(board)
-    nodes = len(MoveTrie([tokenizer.move_ids(move) for move in board.legal_moves()], False).nodes)
-    assert len(widths) == 2 and widths[1] == 4 + nodes
+
+    def read(moves: list[str]) -> int:
+        board = played(moves)
+        policy.view(board)
+        return widths[-1] - len(MoveTrie([tokenizer.move_ids(move) for move in board.legal_moves()], False).nodes)
+
+    return read
+
+
+def test_a_continued_game_reads_its_new_moves_only(new_ids: Any) -> None:
+    assert [new_ids(SOME_GAME[:length]) for length in (8, 9, 10)] == [33, 4, 4]
+
+
+def test_games_that_begin_alike_in_turn_read_their_new_moves_only(new_ids: Any) -> None:
+    first = [*SOME_GAME, "h6h4", "h9h8"]
+    second = [*SOME_GAME[:2], "c3c4", "b9c7", "b0c2", "c9e7", "a0a1"]
+    assert [new_ids(first[:8]), new_ids(second[:3])] == [33, 4]
+    for length in range(4, 8):
+        assert (new_ids(first[: length + 5]), new_ids(second[:length])) == (4, 4)
+    assert (new_ids(second[:5]), new_ids(first[:10])) == (1, 1)  # moves taken back
 
 
 def test_moves_share_their_beginnings() -> None:
@@ -103,6 +119,21 @@ def test_probabilities_sum_to_one_best_first(vocab: str) -> None:
     found = tiny_player(vocab).move_probabilities(board)
     assert set(found) == set(board.legal_moves())
     assert sum(found.values()) == pytest.approx(1) and list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize("value", [False, True])
+@pytest.mark.parametrize("ending", [False, True])
+def test_both_judgements_in_one_pass(value: bool, ending: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    player, passes = tiny_player(value=value), []
+    board = Board(MATE_IN_ONE) if ending else played(SOME_GAME)
+    if ending:
+        board.push("b0b9")
+    expected = player.move_probabilities(board), player.evaluate(board)
+    view = Policy.view
+    monkeypatch.setattr(Policy, "view", lambda *arguments: passes.append(1) or view(*arguments))
+    probabilities, results = player.assess(board)
+    assert probabilities == pytest.approx(expected[0]) and results == pytest.approx(expected[1])
+    assert list(probabilities) == list(expected[0]) and len(passes) == (0 if ending else 1)
 
 
 def test_fifty_games_at_once_are_as_alone() -> None:
@@ -128,18 +159,19 @@ def test_fifty_games_at_once_are_as_alone() -> None:
 def test_the_number_of_caches_is_bounded() -> None:
     model, _tokenizer, _ = tiny_parts(value=False)
     caches = HistoryCaches(model.config)
-    taken = [caches.take([0]) for _ in range(100)]
-    for cache in taken:
+    for number in range(100):
+        game = [0, 1, 2, *[3 + number] * 40]
+        cache = caches.take(game)
+        assert cache.ids == ([0, 1, 2] if number else [])
+        cache.ids = game
         caches.give_back(cache)
-    assert len(caches._free) == 64
+    assert len(caches._free) == 64 and caches.take(game).ids == game
 
 
 @pytest.mark.parametrize("case", ["another start", "too long"])
 def test_positions_that_the_model_cannot_read(case: str) -> None:
     """Captures of greater pieces are more probable; values come from material."""
     model, tokenizer, head = tiny_parts(max_position_embeddings=12)
-    from kexue_hf import XiangqiPlayer
-
     player = XiangqiPlayer(model, tokenizer, value_head=head)
     board = Board("3k5/4r4/9/9/9/9/4R4/9/9/4K4 w") if case == "another start" else played(["h2h9", "i9h9"])
     found = player.move_probabilities(board)
@@ -167,6 +199,17 @@ def test_a_game_of_2000_plies_is_playable() -> None:
             assert player.choose(board, nodes=50).move in board.legal_moves()
         board.push(cycle[ply % 4])
     assert len(board.moves) == 2000
+
+
+def test_the_value_head_of_the_model_is_used() -> None:
+    model, tokenizer, _ = tiny_parts(value_head=True)
+    board = played(SOME_GAME)
+    player, expected = XiangqiPlayer(model, tokenizer), XiangqiPlayer(model, tokenizer, value_head=model.classifier)
+    assert player.has_value_head and not tiny_player(value=False).has_value_head
+    assert player.evaluate(board) == pytest.approx(expected.evaluate(board), abs=1e-6)
+    with torch.no_grad():
+        scores = model(**tokenizer("".join(board.moves), return_tensors="pt")).value_logits[0, -1]
+    assert player.evaluate(board) == pytest.approx(scores.softmax(-1).tolist(), abs=1e-5)
 
 
 def test_another_vocabulary_is_refused() -> None:

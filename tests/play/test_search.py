@@ -111,11 +111,15 @@ def test_a_mate_in_one_is_found_with_any_limit(nodes: int) -> None:
 
 
 def test_stalemate_is_a_win() -> None:
-    """The king on e9 has no move after e.g. c8c9 is no check: the search prefers it to a draw."""
-    board = Board("4k4/3P1P3/9/4P4/9/9/9/9/9/3K5 w")
-    moves = [move for move in board.legal_moves() if leaves_no_reply(board, move)]
-    assert moves
-    assert searched(board, depth=2).moves[0].score == MATE - MATE_STEP
+    """The king on d9 has no move after e0e1, which is no check, nor any other piece; no move mates."""
+    board = Board("3k5/9/3P5/9/9/9/9/9/9/4K4 w")
+    assert [move for move in board.legal_moves() if leaves_no_reply(board, move)] == ["e0e1"]
+    found = searched(board, depth=1).moves[0]
+    assert (iccs_of(found.move), found.score) == ("e0e1", MATE - MATE_STEP)
+    assert AlphaBeta(SearchPosition(board), lambda: None).search(2, -MATE, MATE, 0, 0) >= MATE_BOUND
+    board.push("e0e1")
+    outcome = board.outcome()
+    assert not board.is_check() and outcome is not None and outcome.result == "1-0"
 
 
 def leaves_no_reply(board: Board, move: str) -> bool:

@@ -7,7 +7,7 @@ from kexue_hf import XiangqiTokenizer
 from kexue_hf.errors import InputError
 from kexue_hf.trainers.length_curriculum import LengthCurriculum
 from kexue_hf.trainers.xiangqi_games import GamesCollator, game_rows
-from kexue_hf.xiangqi import Game
+from kexue_hf.xiangqi import START, Game
 from kexue_hf.xiangqi.symmetry import flip_game, mirror_game
 
 VOCABS = ("squares", "characters")
@@ -18,8 +18,10 @@ SHORT = Game(("b2e2",), "0-1")
 @pytest.mark.parametrize("vocab", VOCABS)
 def test_rows_begin_and_end_with_padding(vocab: str) -> None:
     tokenizer = XiangqiTokenizer(vocab=vocab)
-    other_start = Game((), fen="3k5/9/9/9/9/9/9/9/9/4K4 w - - 0 1")
-    rows = list(game_rows([GAME, other_start, SHORT, Game(("b2e2",))], tokenizer, 100))
+    other_start = Game(("e0e1",), fen="3k5/9/9/9/9/9/9/9/9/4K4 w - - 0 1")
+    # The usual start, as other programs write it.
+    start = START.replace(" w - - 0 1", " r")
+    rows = list(game_rows([GAME, other_start, SHORT, Game((), fen=start), Game(("b2e2",), fen=start)], tokenizer, 100))
     assert [row["result"] for row in rows] == [0, 2, -100]
     assert rows[0]["input_ids"] == [0, *(index for move in GAME.moves for index in tokenizer.move_ids(move)), 0]
     assert [row["length"] for row in rows] == [len(row["input_ids"]) for row in rows]

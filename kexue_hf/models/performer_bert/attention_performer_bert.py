@@ -34,6 +34,7 @@ from .exponential_performer_bert import (
     ExponentialSums,
     empty_exponential_sums,
     exponential_step,
+    is_exporting,
 )
 from .feature_maps_performer_bert import ExponentialMap, FeatureMap, LowOrderMap
 from .gradients_performer_bert import full_precision, recomputed
@@ -206,7 +207,7 @@ class LinearAttentionState:
         if not query.shape[-2]:
             # An empty output that still has a gradient.
             return value.to(query.dtype) + (query.sum() + key.sum())
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return self.feature_map(self._step, query, key, value, key_mask, scaling, query.shape[-2])
         return _run_uncompiled(self.feature_map, self._step, query, key, value, key_mask, scaling, self.chunk)
 
@@ -223,7 +224,7 @@ class LinearAttentionState:
         with full_precision(query.device):
             prepare = _Preparation(feature_map, query.dtype, scaling)
             outputs = []
-            exporting = torch.compiler.is_exporting()
+            exporting = is_exporting()
             sizes = [chunk] if exporting else _chunk_sizes(key.shape[-2], chunk, key.shape[0] * key.shape[1])
             # Not slices: the gradient of each slice would have the size of the whole.
             queries, keys, values = (

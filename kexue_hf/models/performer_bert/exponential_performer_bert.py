@@ -277,8 +277,13 @@ def running_tops(own: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, 
     return torch.maximum(within, before), before, last
 
 
+def is_exporting() -> bool:
+    # Older versions of torch lack this function.
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
+
+
 def _running_maximum(states: torch.Tensor) -> torch.Tensor:
-    if not torch.compiler.is_exporting():
+    if not is_exporting():
         return states.cummax(-1).values
     # ONNX has no cummax; an exported program forms all pairs anyway.
     earlier = torch.ones(states.shape[-1], states.shape[-1], dtype=torch.bool, device=states.device).tril()

@@ -7,45 +7,86 @@ import torch
 
 SQUARES, PIECES = 90, 14
 # Classes of a point, rank by rank from a0: 0 is empty; 1 to 7 are Red's king, advisor, elephant, knight, rook, cannon
-# and pawn, 8 to 14 are Black's.
+# and pawn, 8 to 14 are Black's;
+# 15 to 28 are these 14 for the piece that is about to move.
 _BACK_RANK = [5, 4, 3, 2, 1, 2, 3, 4, 5]
 _RED_HALF = [*_BACK_RANK, *[0] * 10, 6, *[0] * 5, 6, 0, *[7, 0] * 4, 7, *[0] * 9]
 START = np.array([*_RED_HALF, *(piece and piece + 7 for piece in reversed(_RED_HALF))], dtype=np.uint8)
 
 
-def boards_of(input_ids: torch.Tensor, vocab_size: int, pad_token_id: int = 0) -> torch.Tensor:
-    """Return the board after each token, uint8 [batch, length, 90]; it changes with the last token of a move.
+# Compilers would trace the loops over all ids.
+@torch.compiler.disable
+def boards_of(
+    input_ids: torch.Tensor, ids_per_square: int, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the board after each token, uint8 [batch, length, 90].
 
-    Moves are made without asking whether they are legal. A [PAD] changes nothing, and moves are counted from a row's
-    first other token, so padding on either side is allowed.
+    It changes with the token that completes a move's origin, where the piece is marked as chosen, and with the move's
+    last token. Moves are made without asking whether they are legal. Id 0, which stands before a game and after it,
+    and padding change nothing, and moves are counted from a row's first other token.
 
     Args:
         input_ids: [batch, length]; whole games, from the first move on.
-        vocab_size: 20 for characters, 91 for squares.
+        ids_per_square: `config.ids_per_square`.
+        attention_mask: [batch, length], 0 for padding.
+
+    Raises:
+        ValueError: inside a trace or an export, where the example's boards would become constants.
     """
+    if torch.jit.is_tracing() or is_exporting():
+        raise ValueError(
+            "a traced or exported model cannot make moves: call boards_of(input_ids, config.ids_per_square) outside, "
+            "and give the model its result as the input `boards`"
+        )
+    if attention_mask is not None:
+        input_ids = input_ids.masked_fill(attention_mask == 0, 0)
     rows = input_ids.tolist()
     boards = np.empty((len(rows), input_ids.shape[1], SQUARES), dtype=np.uint8)
     for row, ids in zip(boards, rows, strict=True):
-        _replay(ids, row, pad_token_id, ids_per_square=1 if vocab_size > 20 else 2)
+        _replay(ids, row, ids_per_square)
     return torch.from_numpy(boards).to(input_ids.device)
 
 
-def _replay(ids: Sequence[int], boards: np.ndarray, pad_token_id: int, ids_per_square: int) -> None:
+def is_exporting() -> bool:
+    # Older versions of torch lack this function.
+    return hasattr(torch.compiler, "is_exporting") and torch.compiler.is_exporting()
+
+
+def _replay(ids: Sequence[int], boards: np.ndarray, ids_per_square: int) -> None:
     """Write the board after each token to `boards`, [length, 90]."""
     board = START.copy()
     move: list[int] = []
     start = 0
     for place, index in enumerate(ids):
-        if index == pad_token_id:
+        if index == 0:
             continue
         move.append(index)
-        if len(move) == 2 * ids_per_square:
+        if len(move) % ids_per_square == 0:
             boards[start:place] = board
             start = place
-            origin, target = _square(move[:ids_per_square]), _square(move[ids_per_square:])
-            board[target], board[origin] = board[origin], 0
-            move = []
+            _make(move, board, ids_per_square)
+            move = move if len(move) == ids_per_square else []
     boards[start:] = board
+
+
+def boards_after(board: torch.Tensor, moves: Sequence[Sequence[int]], ids_per_square: int) -> torch.Tensor:
+    """Return the boards [moves, 90] after each of the begun or whole moves, from a board [90] between two moves."""
+    boards = board.cpu().numpy()[None].repeat(len(moves), axis=0)
+    for after, move in zip(boards, moves, strict=True):
+        for end in range(ids_per_square, len(move) + 1, ids_per_square):
+            _make(move[:end], after, ids_per_square)
+    return torch.from_numpy(boards).to(board.device)
+
+
+def _make(move: Sequence[int], board: np.ndarray, ids_per_square: int) -> None:
+    """Change a board [90] in place as a move's last id does: it completes the move, or its origin."""
+    origin = _square(move[:ids_per_square])
+    piece = board[origin]
+    if len(move) == ids_per_square:
+        board[origin] = piece + PIECES if 0 < piece <= PIECES else piece
+    else:
+        board[origin] = 0
+        board[_square(move[ids_per_square:])] = piece - PIECES if piece > PIECES else piece
 
 
 def _square(ids: Sequence[int]) -> int:
@@ -57,4 +98,4 @@ def _square(ids: Sequence[int]) -> int:
     return (rank - 1) % 10 * 9 + (file - 11) % 9
 
 
-__all__ = ["PIECES", "SQUARES", "START", "boards_of"]
+__all__ = ["PIECES", "SQUARES", "START", "boards_after", "boards_of", "is_exporting"]

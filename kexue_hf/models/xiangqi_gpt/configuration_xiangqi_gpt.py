@@ -21,8 +21,13 @@ class XiangqiGptConfig(BertConfig):
             The classes of `XiangqiGptForSequenceClassification`. By default the results of a game: 0 is `"1-0"` (Red
             wins), 1 is `"1/2-1/2"`, 2 is `"0-1"`.
         board_input (`bool`, *optional*, defaults to `False`):
-            Add to every token the embeddings of the pieces on the board, one for each square and piece. The model
-            works the boards out from the moves. The original has no such input.
+            Add to every token's embedding a vector that describes the board: the pieces, what is attacked and guarded,
+            and where the piece of a begun move can go. The model works the boards out from the moves. The original has
+            no such input.
+        board_hidden_size (`int`, *optional*, defaults to 64):
+            Width of the features' sum before a layer brings it to `hidden_size`.
+        ids_per_square (`int`, *optional*):
+            1 if an id is a square, 2 if it is a file or a rank. By default as in the vocabulary of this size.
         value_head (`bool`, *optional*, defaults to `False`):
             Give `XiangqiGptForCausalLM` the classifier of `XiangqiGptForSequenceClassification` too, at every token.
         value_loss_weight (`float`, *optional*, defaults to 0.1):
@@ -31,7 +36,8 @@ class XiangqiGptConfig(BertConfig):
             Hash of the vocabulary that the weights belong to. A tokenizer with a different one causes a warning.
 
     Raises:
-        ValueError: `is_decoder` is off, `add_cross_attention` is on, or `value_loss_weight` is negative.
+        ValueError: `is_decoder` is off, `add_cross_attention` is on, `ids_per_square` is neither 1 nor 2, or
+            `value_loss_weight` is negative.
     """
 
     model_type = "xiangqi_gpt"
@@ -43,12 +49,17 @@ class XiangqiGptConfig(BertConfig):
     # With it, transformers' BERT has a causal mask and a cache.
     is_decoder: bool = True
     board_input: bool = False
+    board_hidden_size: int = 64
+    ids_per_square: int | None = None
     value_head: bool = False
     value_loss_weight: float = 0.1
     vocab_fingerprint: str | None = None
     tokenizer_class: str | None = "XiangqiTokenizer"
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if self.ids_per_square is None:
+            # Stored, since resizing the vocabulary changes its size but not what the ids are.
+            self.ids_per_square = 1 if self.vocab_size > 20 else 2
         self.check()
         own: Any = self
         if own.id2label is None and kwargs.get("num_labels") is None:
@@ -64,6 +75,8 @@ class XiangqiGptConfig(BertConfig):
             raise ValueError("Xiangqi GPT reads games from left to right: leave is_decoder=True")
         if self.add_cross_attention:
             raise ValueError("Xiangqi GPT has no encoder to attend to: leave add_cross_attention=False")
+        if self.ids_per_square not in (1, 2):
+            raise ValueError(f"ids_per_square must be 1 or 2, got {self.ids_per_square}")
         if not self.value_loss_weight >= 0:
             raise ValueError(f"value_loss_weight must be 0 or more, got {self.value_loss_weight}")
 

@@ -1,7 +1,7 @@
 """Xiangqi GPT (https://kexue.fm/archives/7877): BERT with a causal mask, trained on games of Chinese chess.
 
 The network and its parameter names are those of transformers' `BertLMHeadModel` with `is_decoder=True`, so a folder
-also loads there. Differences:
+without `board_input` also loads there. Differences:
 
 * Positions count from a row's first real token, so padding on the left changes nothing. The original pads on the
   right, where both ways of counting agree.
@@ -10,7 +10,8 @@ also loads there. Differences:
   micro-batches gives the loss of one batch.
 * Keywords that carry data which the model would ignore are refused, and so are games longer than the table of
   positions.
-* With `config.board_input`, embeddings of the pieces on the board are added to those of the tokens.
+* With `config.board_input`, the board after each token is worked out, and a vector that describes it (what stands
+  where, what is attacked and guarded, where the chosen piece can go) is added to the token's embedding.
 * An untied output layer keeps its bias when the vocabulary is resized and saved: see `replace_decoder`.
 """
 
@@ -29,7 +30,8 @@ from transformers.models.bert.modeling_bert import BertOnlyMLMHead
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .boards_xiangqi_gpt import PIECES, SQUARES, boards_of
+from .board_encoder_xiangqi_gpt import BoardEncoder
+from .boards_xiangqi_gpt import SQUARES, boards_of
 from .cache_name_xiangqi_gpt import CACHE, CACHE_NAMES, given_cache, under_installed_name
 from .configuration_xiangqi_gpt import XiangqiGptConfig
 from .keywords_xiangqi_gpt import REASONS, refuse_unknown
@@ -41,7 +43,10 @@ _TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
-_REFUSED = {name: reason for name, reason in REASONS.items() if name not in CACHE_NAMES}
+_REFUSED = {name: reason for name, reason in REASONS.items() if name not in CACHE_NAMES} | {
+    "board": "the name is boards",
+    "result": "the name is results",
+}
 
 
 class XiangqiGptPreTrainedModel(BertPreTrainedModel):
@@ -63,7 +68,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
 
     def __init__(self, config: XiangqiGptConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
-        self.board_embeddings = nn.Embedding(SQUARES * PIECES, config.hidden_size) if config.board_input else None
+        self.board_encoder = BoardEncoder(config) if config.board_input else None
         self.post_init()
 
     def forward(
@@ -109,12 +114,13 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         length = given.shape[1]
         past = 0 if cache is None else cache.get_seq_length()
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
-            position_ids = positions_from_first(attention_mask)[:, -length:]
+            limit = self.config.max_position_embeddings
+            position_ids = positions_from_first(attention_mask, limit)[:, -length:]
         # A static cache's length is a tensor, and `generate` gives such a cache a mask of 4 dimensions.
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_tensor(past)):
             self._check_lengths(length, past, attention_mask, position_ids)
-        if self.board_embeddings is not None:
-            inputs_embeds = self._with_boards(input_ids, inputs_embeds, boards, cache)
+        if self.board_encoder is not None:
+            inputs_embeds = self._with_boards(input_ids, inputs_embeds, attention_mask, boards, cache)
             input_ids = None
         elif boards is not None:
             raise ValueError("this model takes no boards: they need config.board_input=True")
@@ -133,6 +139,7 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
         self,
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
         boards: torch.Tensor | None,
         cache: Any,
     ) -> torch.Tensor:
@@ -143,14 +150,17 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
                     "expected boards [batch, length, 90] beside inputs_embeds or a cache, whose moves the ids do not "
                     "tell; or give input_ids of whole games"
                 )
-            boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
+            mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+            boards = boards_of(input_ids, self.config.ids_per_square, mask)
         if inputs_embeds is None:
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
-        table: Any = self.board_embeddings
-        # [batch, length, 90, 14]; class 0, an empty point, has no column.
-        pieces = boards[..., None] == torch.arange(1, PIECES + 1, dtype=boards.dtype, device=boards.device)
-        # A board of 32 pieces then adds about as much as a token does.
-        return inputs_embeds + pieces.flatten(-2).to(table.weight.dtype) @ table.weight * 32**-0.5
+        if boards.shape != (*inputs_embeds.shape[:2], SQUARES):
+            raise ValueError(
+                f"expected boards {[*inputs_embeds.shape[:2], SQUARES]}, one after each token, got "
+                f"{list(boards.shape)}"
+            )
+        encoder: Any = self.board_encoder
+        return inputs_embeds + encoder(boards)
 
     def _check_lengths(
         self, length: int, past: int, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
@@ -172,10 +182,15 @@ class XiangqiGptModel(XiangqiGptPreTrainedModel, BertModel):
                 )
 
 
-def positions_from_first(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return positions [batch, length] that count from each row's first real token; 0 before it."""
-    first = (attention_mask != 0).int().argmax(-1, keepdim=True)
-    return (torch.arange(attention_mask.shape[1], device=first.device) - first).clamp(min=0)
+def positions_from_first(attention_mask: torch.Tensor, limit: int) -> torch.Tensor:
+    """Return positions [batch, length] that count from each row's first real token; 0 before it.
+
+    Padding on the right stays below `limit`, since it may be wider than the table of positions.
+    """
+    real = attention_mask != 0
+    first = real.int().argmax(-1, keepdim=True)
+    positions = (torch.arange(attention_mask.shape[1], device=first.device) - first).clamp(min=0)
+    return torch.where(real, positions, positions.clamp(max=limit - 1))
 
 
 # Copied from modeling_wobert.replace_decoder
@@ -248,6 +263,7 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         cache: Any = None,
         results: torch.Tensor | None = None,
+        boards: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> XiangqiGptCausalLMOutput:
         """Return the scores of the token after each token; other arguments and errors as in `XiangqiGptModel`.
@@ -281,6 +297,7 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             cache=given_cache(cache, past_key_values),
             return_dict=True,
+            boards=boards,
             **keywords,
         )
         states = outputs.last_hidden_state
@@ -314,18 +331,32 @@ class XiangqiGptForCausalLM(XiangqiGptPreTrainedModel, GenerationMixin):
         # `generate` looks for the name kwargs to know that other inputs are allowed.
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *arguments, **kwargs)
         if self.config.board_input:
-            boards = boards_of(input_ids, self.config.vocab_size, self.config.pad_token_id or 0)
+            mask, cache = kwargs.get("attention_mask"), kwargs.get("cache", kwargs.get("past_key_values"))
             given = inputs.get("input_ids")
             length = (inputs["inputs_embeds"] if given is None else given).shape[1]
-            inputs["boards"] = boards[:, -length:]
+            tokens = length + (0 if cache is None else int(cache.get_seq_length()))
+            if tokens != input_ids.shape[1]:
+                raise ValueError(
+                    f"expected the ids of whole games, whose boards the model works out, got {input_ids.shape[1]} of "
+                    f"{tokens} tokens: give the ids of the tokens in the cache too, and no prefill_chunk_size"
+                )
+            mask = mask if mask is not None and mask.dim() == 2 else None
+            inputs["boards"] = boards_of(input_ids, self.config.ids_per_square, mask)[:, -length:]
         return inputs
 
     def generate(self, *arguments: Any, **options: Any) -> Any:
         """Generate as everywhere in transformers; the cache may be named `cache` or `past_key_values`.
 
         Raises:
-            ValueError: a prompt has padding on the right, after which it cannot be continued.
+            ValueError: a prompt has padding on the right, after which it cannot be continued; or the model works out
+                boards, but gets them, embeddings, or a part of a game.
         """
+        for name in ("boards", "inputs_embeds") if self.config.board_input else ():
+            if options.get(name) is not None:
+                raise ValueError(
+                    f"generation takes no {name}: a model with board_input works the boards out from the ids of whole "
+                    "games"
+                )
         mask = options.get("attention_mask")
         if mask is not None and mask.dim() == 2 and bool((mask[:, -1] == 0).any()):
             raise ValueError(
@@ -365,6 +396,7 @@ class XiangqiGptForSequenceClassification(XiangqiGptPreTrainedModel):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         cache: Any = None,
+        boards: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> SequenceClassifierOutputWithPast:
         """Return the scores of the classes; other arguments and errors as in `XiangqiGptModel`.
@@ -382,6 +414,7 @@ class XiangqiGptForSequenceClassification(XiangqiGptPreTrainedModel):
             use_cache=use_cache,
             cache=given_cache(cache, past_key_values),
             return_dict=True,
+            boards=boards,
             **kwargs,
         )
         states = outputs.last_hidden_state

@@ -12,7 +12,7 @@
     POST /api/games/ID/strength strength           change how long the model thinks
 
 Every answer about a game is its state, also that of a request that could not be met because the state was another:
-`{"error": {"code", "message"}, "state": ...}`.
+`{"error": {"code", "message"}, "state": ...}`. Status 429 says that too many requests wait for the model.
 """
 
 import contextlib
@@ -142,7 +142,10 @@ class _Requests:
         return await self._think(request, of_person=True)
 
     async def analysis(self, request: Request) -> Response:
-        return _json(await self._thinker.analysis(self._game(request)))
+        found = await self._thinker.analysis(self._game(request), _disconnection(request))
+        if found is None:
+            raise RequestError(409, "stopped", "the analysis was stopped before it began; ask again")
+        return _json(found)
 
     async def pgn(self, request: Request) -> Response:
         game = self._game(request)

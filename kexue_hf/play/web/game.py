@@ -22,6 +22,22 @@ class Thought:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass
+class Analysis:
+    """A judgement of the position of a revision, in progress or done. `stop` drops it before it begins."""
+
+    revision: int
+    future: "asyncio.Future[dict[str, Any] | None]"
+    stop: threading.Event
+    waiting: int = 0
+
+    def is_usable(self) -> bool:
+        """Return whether there is a result, or will be one."""
+        if not self.future.done():
+            return not self.stop.is_set()
+        return not self.future.cancelled() and self.future.exception() is None and self.future.result() is not None
+
+
 class WebGame:
     """A game in memory.
 
@@ -34,7 +50,7 @@ class WebGame:
         revision: number of changes so far. A request names the revision that its page shows, so a page that has missed
             a change cannot move. Unlike the number of moves, it tells a move from another one made after an undo.
         thought: the search in progress.
-        analysis: a revision, and the analysis of its position.
+        analysis: the last analysis.
     """
 
     def __init__(self, side: str, strength: str, board: Board, now: float) -> None:
@@ -44,21 +60,13 @@ class WebGame:
         self.last_used = now
         self.started = datetime.date.today()
         self.thought: Thought | None = None
-        self.analysis: tuple[int, asyncio.Future[dict[str, Any]]] | None = None
+        self.analysis: Analysis | None = None
         self._chinese: list[str] = []
         self._outcome = board.outcome()
 
     @property
     def outcome(self) -> Outcome | None:
         return self._outcome
-
-    @property
-    def is_over(self) -> bool:
-        return self._outcome is not None
-
-    @property
-    def chinese_moves(self) -> list[str]:
-        return list(self._chinese)
 
     def check_revision(self, revision: int) -> None:
         """Raise RequestError (409) unless a request was made on the present state."""
@@ -142,8 +150,9 @@ class WebGame:
         }
 
     def stop_thinking(self) -> None:
-        if self.thought is not None:
-            self.thought.stop.set()
+        for work in (self.thought, self.analysis):
+            if work is not None:
+                work.stop.set()
 
     def _plies_to_undo(self) -> int:
         return 2 if self.board.turn == self.side else 1

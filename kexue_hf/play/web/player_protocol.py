@@ -46,12 +46,11 @@ class Choice(Protocol):
 class Player(Protocol):
     """A player whose methods may be called from several threads at once. Boards are not changed."""
 
-    def move_probabilities(self, board: Board) -> dict[str, float]:
-        """Return the probability of each legal move, the most probable first."""
-        ...
+    def assess(self, board: Board) -> tuple[dict[str, float], tuple[float, float, float]]:
+        """Return the probability of each legal move, the most probable first, and those of the results.
 
-    def evaluate(self, board: Board) -> tuple[float, float, float]:
-        """Return the probabilities that Red wins, that the game is drawn, and that Black wins."""
+        The results are that Red wins, that the game is drawn, and that Black wins.
+        """
         ...
 
     def choose(

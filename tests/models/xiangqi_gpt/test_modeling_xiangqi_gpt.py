@@ -129,9 +129,19 @@ def test_games_beyond_the_positions() -> None:
     long = tokenizer("h2e2" * 6, return_tensors="pt")
     with pytest.raises(ValueError, match=r"at most 24 tokens .*got 25: cut it"):
         model(**long)
-    # Padding needs no position.
-    batch = tokenizer(["h2e2" * 5, "h2e2"], padding="max_length", max_length=30, return_tensors="pt")
-    assert model(**batch).logits.isfinite().all()
+    # Padding needs no position, on either side.
+    games = ["h2e2" * 5, "h2e2"]
+    for side in ("left", "right"):
+        batch = tokenizer(games, padding="max_length", max_length=30, padding_side=side, return_tensors="pt")
+        logits = model(**batch).logits
+        for row, game in enumerate(games):
+            alone = model(**tokenizer(game, return_tensors="pt")).logits[0]
+            real = batch["attention_mask"][row] == 1
+            torch.testing.assert_close(logits[row, real], alone, atol=1e-5, rtol=0)
+        with pytest.raises(ValueError, match=r"at most 24 tokens .*got 25"):
+            model(
+                **tokenizer(["h2e2" * 6], padding="max_length", max_length=30, padding_side=side, return_tensors="pt")
+            )
     whole = tokenizer("h2e2" * 5, return_tensors="pt")
     with pytest.raises(ValueError, match=r"at most 24 tokens .*got 25"):
         model.generate(**whole, max_new_tokens=8, min_new_tokens=8)

@@ -31,13 +31,14 @@ class StubPlayer:
 
     Attributes:
         answers: the moves to prefer.
-        hold: while it is not set, `choose` waits for it or for `stop`, and `evaluate` for it.
-        started: set when `choose` begins to wait.
+        hold: while it is not set, `choose` waits for it or for `stop`, and `assess` for it.
+        started: set when `choose` or `assess` begins to wait.
         stopped: set when it was stopped.
         forced: returned whatever the position.
         fault: raised by all methods, if it is not None.
         calls: the limits of each call of `choose`.
         boards: the boards that it got.
+        assessed: those that `assess` got.
     """
 
     answers: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class StubPlayer:
     forced: str | None = None
     calls: list[tuple[int | None, float | None]] = field(default_factory=list)
     boards: list[Board] = field(default_factory=list)
+    assessed: list[Board] = field(default_factory=list)
 
     def move_probabilities(self, board: Board) -> dict[str, float]:
         if self.fault is not None:
@@ -57,13 +59,16 @@ class StubPlayer:
         return {move: weight / sum(weights.values()) for move, weight in weights.items()}
 
     def evaluate(self, board: Board) -> tuple[float, float, float]:
-        if self.fault is not None:
-            raise self.fault
+        red = 0.3 + 0.3 * int(_digest(board, "")[:4], 16) / 0xFFFF
+        return red, 0.25, 0.75 - red
+
+    def assess(self, board: Board) -> tuple[dict[str, float], tuple[float, float, float]]:
+        self.assessed.append(board)
+        probabilities = self.move_probabilities(board)
         if self.hold is not None:
             self.started.set()
             self.hold.wait(20)
-        red = 0.3 + 0.3 * int(_digest(board, "")[:4], 16) / 0xFFFF
-        return red, 0.25, 0.75 - red
+        return probabilities, self.evaluate(board)
 
     def choose(
         self,

@@ -3,11 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from kexue_hf.play.web.game_store import GameStore
+from kexue_hf.play.web.thinking import MOST_ANALYSES, MOST_SEARCHES
+from kexue_hf.xiangqi import Board
 from tests.play.web.asgi_client import Answer, Client, begin, client_of, path_of
-from tests.play.web.stub_player import StubPlayer
+from tests.play.web.stub_player import StubChoice, StubPlayer
+
+POLICY = {"strength": "policy"}
 
 
 @pytest.fixture
@@ -22,6 +28,12 @@ def player() -> Iterator[StubPlayer]:
 async def until(event: threading.Event) -> None:
     while not event.is_set():
         await asyncio.sleep(0.005)
+
+
+async def settle() -> None:
+    """Let every request go as far as it can."""
+    for _ in range(12):
+        await asyncio.sleep(0)
 
 
 def held(player: StubPlayer) -> threading.Event:
@@ -72,7 +84,19 @@ def test_a_client_that_goes_away_stops_the_search(player: StubPlayer) -> None:
     client.run(work())
 
 
-def test_a_page_that_is_loaded_again_waits_for_the_stopped_search(player: StubPlayer) -> None:
+class SlowToStop(StubPlayer):
+    """A player that needs its time to end, until `released` is set."""
+
+    released = threading.Event()
+
+    def choose(self, board: Board, **options: Any) -> StubChoice:
+        choice = super().choose(board, **options)
+        self.released.wait(20)
+        return choice
+
+
+def test_a_page_that_is_loaded_again_waits_for_the_stopped_search() -> None:
+    player = SlowToStop(hold=threading.Event())
     client = client_of(player)
     state = begin(client, "b")
 
@@ -81,13 +105,13 @@ def test_a_page_that_is_loaded_again_waits_for_the_stopped_search(player: StubPl
         thinking = asking(client, path_of(state, "reply"), leave=leave)
         await until(player.started)
         leave.set()
-        await asyncio.sleep(0)
+        await until(player.stopped)
         again = asking(client, path_of(state, "reply"))
+        await settle()
+        assert not thinking.done() and not again.done() and len(player.calls) == 1
         held(player).set()
-        await thinking
-        answer = await again
-        # The second search may have come before the server noticed that the first client had gone.
-        assert answer.status == 200 or answer.code == "thinking"
+        player.released.set()
+        assert ((await thinking).code, (await again).status, len(player.calls)) == ("stopped", 200, 2)
 
     client.run(work())
 
@@ -157,6 +181,116 @@ def test_an_analysis_is_computed_for_all_who_wait_even_if_the_first_goes(player:
         await asyncio.sleep(0)
         held(player).set()
         assert (await second).status == 200 and first.cancelled()
+
+    client.run(work())
+
+
+def asking_for_analysis(client: Client, state: Any, leave: asyncio.Event | None = None) -> "asyncio.Task[Answer]":
+    return asyncio.ensure_future(client.request("GET", path_of(state, "analysis"), disconnect=leave))
+
+
+def test_analyses_that_nobody_waits_for_are_dropped(player: StubPlayer) -> None:
+    client = client_of(player, store=GameStore(most=10))
+    first, gone, cancelled, moved, evicted = (begin(client) for _ in range(5))
+
+    async def work() -> None:
+        running = asking_for_analysis(client, first)
+        await until(player.started)
+        leave = asyncio.Event()
+        waiting = {
+            "gone": asking_for_analysis(client, gone, leave),
+            "cancelled": asking_for_analysis(client, cancelled),
+            "moved": asking_for_analysis(client, moved),
+            "evicted": asking_for_analysis(client, evicted),
+        }
+        await settle()
+        leave.set()
+        waiting["cancelled"].cancel()
+        await client.request("POST", path_of(moved, "move"), {"move": "h2e2", "revision": 0})
+        for state in (first, moved):
+            await client.request("GET", path_of(state))
+        for _ in range(8):
+            await client.request("POST", "/api/games", {"side": "w", "strength": "policy"})
+        await settle()
+        held(player).set()
+        assert (await running).status == 200
+        assert (await waiting["moved"]).json()["revision"] == 1
+        assert (await waiting["evicted"]).code == "stopped"
+        assert [board.moves for board in player.assessed] == [[], ["h2e2"]]
+
+    client.run(work())
+
+
+def test_an_analysis_that_was_dropped_is_made_when_it_is_wanted_again(player: StubPlayer) -> None:
+    client = client_of(player)
+    first, state = begin(client), begin(client)
+
+    async def work() -> None:
+        running = asking_for_analysis(client, first)
+        await until(player.started)
+        leave = asyncio.Event()
+        left = asking_for_analysis(client, state, leave)
+        await settle()
+        leave.set()
+        await left
+        again = asking_for_analysis(client, state)
+        held(player).set()
+        assert ((await running).status, (await again).status) == (200, 200) and len(player.assessed) == 2
+
+    client.run(work())
+
+
+@pytest.mark.parametrize(("action", "most"), [("analysis", MOST_ANALYSES), ("reply", MOST_SEARCHES)])
+def test_the_number_of_waiting_requests_is_bounded(player: StubPlayer, action: str, most: int) -> None:
+    """Also of analyses whose game and client have gone, since they stay in the queue until their turn."""
+    client = client_of(player, store=GameStore(most=3 if action == "analysis" else 2 * most))
+
+    def ask(state: Any, leave: asyncio.Event | None = None) -> "asyncio.Task[Answer]":
+        if action == "analysis":
+            return asking_for_analysis(client, state, leave)
+        return asking(client, path_of(state, "reply"), leave=leave)
+
+    async def new() -> Any:
+        return (
+            await client.request("POST", "/api/games", {"side": "b" if action == "reply" else "w", **POLICY})
+        ).json()
+
+    async def work() -> None:
+        leave = asyncio.Event()
+        tasks = [ask(await new(), leave)]
+        await until(player.started)
+        for _ in range(most - 1):
+            tasks.append(ask(await new(), leave))
+            await settle()
+        if action == "analysis":
+            leave.set()
+        await settle()
+        state = await new()
+        refused = await ask(state)
+        assert (refused.status, refused.code) == (429, "busy")
+        held(player).set()
+        await asyncio.gather(*tasks)
+        while (answer := await ask(state)).status == 429:  # until the queue is empty
+            await asyncio.sleep(0.01)
+        assert answer.status == 200
+
+    client.run(work())
+
+
+def test_analyses_do_not_delay_replies(player: StubPlayer) -> None:
+    client = client_of(player)
+    states = [begin(client) for _ in range(10)]
+    mine = begin(client, "b")
+
+    async def work() -> None:
+        tasks = [asking_for_analysis(client, state) for state in states]
+        await until(player.started)
+        player.started.clear()
+        reply = asking(client, path_of(mine, "reply"))
+        await until(player.started)
+        assert player.calls
+        held(player).set()
+        await asyncio.gather(reply, *tasks)
 
     client.run(work())
 

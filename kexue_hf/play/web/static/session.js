@@ -122,8 +122,8 @@ export class Session {
       this.#accept(state);
     } catch (error) {
       if (search.signal.aborted) return;
-      if (error.code === "thinking" || error.code === "stopped") {
-        // Another page has asked before, or this one before it was loaded again.
+      if (["thinking", "stopped", "busy"].includes(error.code)) {
+        // Another page has asked before, or this one before it was loaded again; or too many games wait.
         await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
         if (this.search === search) this.search = null;
         if (this.state.id === id) await this.refresh();
