@@ -41,12 +41,13 @@ SMALL = [
     "--disable_tqdm=True", "--save_strategy=no", "--logging_strategy=no", "--overwrite", "--evaluated_games=1",
 ]  # fmt: skip
 VARIANTS = {
-    "squares": ["--vocab=squares"],
+    "squares": ["--vocab=squares", "--no_board_input"],
     "characters": [
-        "--vocab=characters", "--max_length=1024", "--curriculum", "0:128", "0.05:256", "0.25:512", "0.6:1024",
+        "--vocab=characters", "--no_board_input", "--max_length=1024",
+        "--curriculum", "0:128", "0.05:256", "0.25:512", "0.6:1024",
     ],
-    "squares, winner's moves only": ["--vocab=squares", "--winner_only"],
-    "squares and the board": ["--vocab=squares", "--board_input"],
+    "squares, winner's moves only": ["--vocab=squares", "--no_board_input", "--winner_only"],
+    "squares and the board": ["--vocab=squares"],
 }  # fmt: skip
 VARIANT_GAMES = 100
 

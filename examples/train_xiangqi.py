@@ -3,8 +3,8 @@
     python examples/train_xiangqi.py --train_file games.train.jsonl --validation_file games.dev.jsonl \\
         --output_dir player --num_train_epochs 6 --learning_rate 1e-3 --batch_size 32
 
-    # as in kexue.fm 7877: four ids a move, of the winner's moves only
-    ... --vocab characters --winner_only
+    # as in kexue.fm 7877: four ids a move, of the winner's moves only, without the board
+    ... --vocab characters --winner_only --no_board_input
 
 Files are .pgn (ICCS or Chinese moves), .jsonl ({"moves": "h2e2 h9g7 ...", "result": "1-0"}) or .iccs (a game a line).
 A game that cannot be used is reported, and the others are trained on. Games are cut to --curriculum's length, mirrored
@@ -62,7 +62,10 @@ class Options:
     intermediate_size: int = field(default=768, metadata={"help": "inner size of a new model's feed-forward layers"})
     dropout: float | None = field(default=None, metadata={"help": "default: 0 for a new model, else that of --model"})
     board_input: bool = field(
-        default=False, metadata={"help": "let a new model read the board after each token, which it works out itself"}
+        default=True,
+        metadata={
+            "help": "let a new model see the board after each token, which it works out itself; the post's does not"
+        },
     )
     max_length: int = field(
         default=512, metadata={"help": "greatest number of tokens, and of a new model's positions"}
