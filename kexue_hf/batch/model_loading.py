@@ -1,13 +1,12 @@
 """Load a model with its tokenizer, and check them before they are used: for the commands and for batches."""
 
 import contextlib
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import InputError
 from kexue_hf.files.hub_names import check_model_name
+from kexue_hf.files.quiet_loading import chosen_device, first_line, quiet_libraries
 from kexue_hf.files.regular_file import check_folder
 from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
@@ -88,7 +87,7 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
 
     from kexue_hf.pipelines.own_tokenizer import check_tokenizer
 
-    target = _device(device)
+    target = chosen_device(device)
     with quiet_libraries():
         try:
             model, found = getattr(transformers, auto_class).from_pretrained(
@@ -104,7 +103,7 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
-            raise InputError(f"{name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+            raise InputError(f"{name}: its tokenizer cannot be loaded ({first_line(error)})") from error
         problems = check_pairing(model, tokenizer)
     # transformers initialises BERT's pooler if the file has none; no command uses it.
     if missing := sorted(key for key in found["missing_keys"] if "pooler." not in key):
@@ -120,7 +119,7 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
     try:
         return model.to(target).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device}: {_first_line(error)}") from error
+        raise InputError(f"device {device}: {first_line(error)}") from error
 
 
 def _check_name(name: str) -> str:
@@ -136,24 +135,6 @@ def _check_name(name: str) -> str:
     return check_model_name(name)
 
 
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence transformers' progress bars, log messages and all warnings inside the block."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _check_encoder(config: Any, name: str) -> None:
     kind = type(config).__name__
     if getattr(config, "is_encoder_decoder", False):
@@ -163,22 +144,8 @@ def _check_encoder(config: Any, name: str) -> None:
         raise InputError(f"{name} is not a text encoder ({kind} has no {missing[0]}); expected one, such as BERT")
 
 
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type == "meta":  # meta tensors have no values
-        raise InputError(f"no device {name!r}; expected auto, cpu, cuda, cuda:1 or another torch device")
-    return device
-
-
 def _no_model(name: str, kind: str, error: Exception) -> str:
-    reason = _first_line(error)
+    reason = first_line(error)
     if "Unrecognized configuration class" in reason:
         other = getattr(error, "args", [""])[0].split("<class '")[-1].split("'>")[0].rpartition(".")[2]
         return f"{name} is not {kind} ({other or 'another kind'})"
@@ -187,9 +154,4 @@ def _no_model(name: str, kind: str, error: Exception) -> str:
     return f"{name} cannot be loaded as {kind} ({reason})"
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "load_text_matcher", "load_with_head", "quiet_libraries"]
+__all__ = ["DTYPES", "load_encoder", "load_masked_lm", "load_text_matcher", "load_with_head"]

@@ -125,8 +125,9 @@ def correct_command(
         stack.enter_context(readable_errors(output))
         sink = stack.enter_context(text_sink(output, overwrite))
 
-        from kexue_hf.batch.model_loading import load_masked_lm, quiet_libraries
+        from kexue_hf.batch.model_loading import load_masked_lm
         from kexue_hf.evaluation.correction import CorrectionMetrics
+        from kexue_hf.files.quiet_loading import quiet_libraries
         from kexue_hf.pipelines.text_correction import Corrector
 
         network, tokenizer = load_masked_lm(model, device, dtype)

@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +19,7 @@ import typer
 
 from kexue_hf.cli.demo_training import Print, fine_tune
 from kexue_hf.errors import OutputError
+from kexue_hf.files.quiet_loading import quiet_libraries
 
 MASKED_SENTENCES = (
     "实验结果[MASK]，该方法是有效的。",
@@ -61,7 +61,7 @@ def run_demo(out: Path | None = None, *, quiet: bool = False, seed: int = 0, epo
     )
     model_folder, classifier_folder = folder / "wobert-tiny", folder / "wobert-tiny-papers"
     try:
-        with _quiet_libraries(), _one_thread(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
+        with _quiet_training(), _one_thread(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
             _convert(assets / "wobert_tiny", model_folder, explain)
             fills = _fill_masks(model_folder, explain)
             accuracy, majority = fine_tune(model_folder, classifier_folder, assets / "samples", explain, seed, epochs)
@@ -107,25 +107,17 @@ def _make_folder(out: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Silence transformers' and datasets' progress bars, log messages and all warnings inside the block."""
+def _quiet_training() -> Iterator[None]:
+    """Silence transformers, datasets' progress bars and all warnings inside the block."""
     import datasets
-    from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    dataset_bars = not datasets.are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             yield
     finally:
-        logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
-        if dataset_bars:
             datasets.enable_progress_bars()
 
 

@@ -76,7 +76,8 @@ def embed_command(
         stack.enter_context(readable_errors(output))
         sink = stack.enter_context(results_sink(output, overwrite, resume, facts, (".jsonl", ".npy")))
 
-        from kexue_hf.batch.model_loading import load_encoder, quiet_libraries
+        from kexue_hf.batch.model_loading import load_encoder
+        from kexue_hf.files.quiet_loading import quiet_libraries
         from kexue_hf.pipelines.chunks import chunks
         from kexue_hf.pipelines.sentence_vectors import sentence_vectors
 

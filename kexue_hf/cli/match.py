@@ -142,7 +142,8 @@ def match_command(
             text_sink(output, overwrite, (".jsonl",)) if evaluate else results_sink(output, overwrite, resume, facts)
         )
 
-        from kexue_hf.batch.model_loading import load_text_matcher, quiet_libraries
+        from kexue_hf.batch.model_loading import load_text_matcher
+        from kexue_hf.files.quiet_loading import quiet_libraries
         from kexue_hf.pipelines.text_matching import match_texts, task_names, task_numbers
         from kexue_hf.pipelines.text_pairs import TextPair, read_pair
 

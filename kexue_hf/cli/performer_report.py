@@ -102,7 +102,8 @@ def performer_report_command(
 
         import sys
 
-        from kexue_hf.batch.model_loading import load_with_head, quiet_libraries
+        from kexue_hf.batch.model_loading import load_with_head
+        from kexue_hf.files.quiet_loading import quiet_libraries
         from kexue_hf.performer.report.report import performer_report
 
         network, tokenizer = load_with_head(model, device, dtype)

@@ -110,7 +110,8 @@ def score_command(
         stack.enter_context(readable_errors(output))
         sink = stack.enter_context(results_sink(output, overwrite, resume, facts))
 
-        from kexue_hf.batch.model_loading import load_masked_lm, quiet_libraries
+        from kexue_hf.batch.model_loading import load_masked_lm
+        from kexue_hf.files.quiet_loading import quiet_libraries
 
         network, tokenizer = load_masked_lm(model, device, dtype)
         options: dict[str, Any] = {

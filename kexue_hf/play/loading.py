@@ -1,16 +1,13 @@
 """Load the model of a player: a policy and, if the file has one, a value head, on one trunk."""
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers.utils import logging
 
 from kexue_hf.errors import InputError
+from kexue_hf.files.quiet_loading import chosen_device, first_line, quiet_libraries
 from kexue_hf.play.model_place import model_place
 from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
@@ -27,12 +24,12 @@ def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn
             device does not exist.
     """
     place = model_place(name)
-    target = _device(device)
-    with _quiet_libraries():
+    target = chosen_device(device)
+    with quiet_libraries():
         try:
             config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
-            raise InputError(f"{place}: cannot be loaded ({_first_line(error)})") from error
+            raise InputError(f"{place}: cannot be loaded ({first_line(error)})") from error
         if config.model_type != "xiangqi_gpt":
             raise InputError(f"{place}: expected a model of type xiangqi_gpt, got {config.model_type}")
         model, missing = _load(transformers.AutoModelForCausalLM, place, config)
@@ -46,14 +43,14 @@ def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except Exception as error:
-            raise InputError(f"{place}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+            raise InputError(f"{place}: its tokenizer cannot be loaded ({first_line(error)})") from error
         problems = check_pairing(model, tokenizer)
     if problems:
         raise InputError(f"{place}: the tokenizer does not belong to the model: {'; '.join(problems)}")
     try:
         return model.to(target).eval(), tokenizer, None if value_head is None else value_head.to(target).eval()
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device}: {_first_line(error)}") from error
+        raise InputError(f"device {device}: {first_line(error)}") from error
 
 
 def _load(auto_class: Any, place: str, config: Any) -> tuple[Any, list[str]]:
@@ -63,7 +60,7 @@ def _load(auto_class: Any, place: str, config: Any) -> tuple[Any, list[str]]:
             place, config=config, output_loading_info=True, trust_remote_code=False, dtype="float32"
         )
     except Exception as error:
-        raise InputError(f"{place} cannot be loaded ({_first_line(error)})") from error
+        raise InputError(f"{place} cannot be loaded ({first_line(error)})") from error
     return model, sorted(found["missing_keys"])
 
 
@@ -71,39 +68,6 @@ def _value_head(auto_class: Any, place: str, config: Any) -> torch.nn.Module | N
     """Return the classifier alone: its trunk is that of the policy, so it is not kept twice."""
     model, missing = _load(auto_class, place, config)
     return None if missing else model.classifier
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type == "meta":  # meta tensors have no values
-        raise InputError(f"no device {name!r}; expected auto, cpu, cuda, cuda:1 or another torch device")
-    return device
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Silence transformers' progress bars, log messages and warnings inside the block."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 __all__ = ["load_parts"]
