@@ -260,7 +260,9 @@ def test_the_picture_is_drawn_of_the_result(tasks: dict[str, Any], tmp_path: Pat
     script.keep({name: part for name, part in tasks.items() if name != "reliability"})
     assert not script.PICTURE.exists()
     script.keep(json.loads(json.dumps(tasks)))
-    assert all(f">{name}<" in script.PICTURE.read_text("utf-8") for name in NAMES)
+    # As text, or in a comment beside the outlines of the letters: matplotlib's versions differ.
+    picture = script.PICTURE.read_text("utf-8")
+    assert all(name in picture for name in NAMES)
 
 
 def speed_settings(**changes: Any) -> SimpleNamespace:
