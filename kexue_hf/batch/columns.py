@@ -23,7 +23,9 @@ def text_column(batch: Any, name: str) -> list[str | None]:
         raise InputError(f"expected a batch of columns (a dictionary or a DataFrame), got {type(batch).__name__}")
     if name not in batch:
         found = printable(", ".join(map(str, batch)), 300) or "nothing"
-        raise InputError(f"the batch has no column {quoted(name)}, only {found}: name the column of the texts")
+        raise InputError(
+            f"the batch has no column {quoted(name)}, only {found}: name the column of the texts with column="
+        )
     values = batch[name]
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         kind = type(values).__name__

@@ -187,7 +187,7 @@ def _next_steps(result: DemoResult) -> str:
    Use it without kexue_hf (the folder contains the code; needs pip install rjieba)
      python -c "from transformers import pipeline; {classify}, trust_remote_code=True)('{text}'))"
    Upload it to the Hub
-     hf auth login && hf upload YOUR-NAME/{folder.name} "{folder}"
+     hf auth login && kexue-hf push "{folder}" YOUR-NAME/{folder.name}
    Convert the full-size original (WoBERT+, unpacked)
      kexue-hf convert chinese_wobert_plus_L-12_H-768_A-12 wobert-plus"""
 

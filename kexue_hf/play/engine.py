@@ -58,6 +58,8 @@ class Engine:
         # Set by `ponderhit`, and by `stop`.
         self._ponder_hit = threading.Event()
         self._ponders = self._infinite = False
+        # Whether the last `position` was wrong.
+        self._is_lost = False
         self._commands: dict[str, Callable[[list[str]], object]] = {
             dialect.hello: self._greet,
             "isready": self._get_ready,
@@ -136,11 +138,11 @@ class Engine:
         self._say(f"{self._dialect.hello}ok")
 
     def _new_game(self, words: list[str]) -> None:
-        self._end_thinking()
-        self._board, self._answer, self._banned = Board(), None, frozenset()
+        self._wait_for_answer()
+        self._board, self._answer, self._banned, self._is_lost = Board(), None, frozenset(), False
 
     def _set_option(self, words: list[str]) -> None:
-        self._end_thinking()
+        self._wait_for_answer()
         if words[:1] == ["name"]:
             middle = words.index("value") if "value" in words else len(words)
             name, value = " ".join(words[1:middle]), " ".join(words[middle + 1 :])
@@ -168,8 +170,9 @@ class Engine:
         self._unit = 0.001 if text.lower() in ("true", "on", "1", "yes") else 1.0
 
     def _set_position(self, words: list[str]) -> None:
-        """Set the position; if a word is wrong, the old one stays."""
-        self._end_thinking()
+        """Set the position; after a wrong one, `go` has none to search."""
+        self._wait_for_answer()
+        self._is_lost = True
         middle = words.index("moves") if "moves" in words else len(words)
         kind, moves = words[:1], words[middle + 1 :]
         if kind not in (["startpos"], ["fen"]):
@@ -183,14 +186,18 @@ class Engine:
                 board.push(self._dialect.from_text(move))
             except InputError as error:
                 raise InputError(f"position: move {number}: {error}") from None
-        self._board, self._answer, self._banned = board, None, frozenset()
+        self._board, self._answer, self._banned, self._is_lost = board, None, frozenset(), False
 
     def _ban(self, words: list[str]) -> None:
-        self._end_thinking()
+        self._wait_for_answer()
         self._banned = frozenset(map(self._dialect.from_text, words))
 
     def _go(self, words: list[str]) -> None:
-        self._end_thinking()
+        self._wait_for_answer()
+        if self._is_lost:
+            self._say("info string error: go: the last position was wrong; send another")
+            self._say(self._dialect.no_move)
+            return
         limits = read_limits(words, self._board.side, self._dialect.from_text, self._unit)
         for problem in limits.problems:
             self._say(f"info string error: {problem}; ignored")
@@ -257,6 +264,12 @@ class Engine:
         for line in text_board(self._board, ascii=True).splitlines():
             self._say(line)
         self._say(f"Fen: {self._board.fen()}")
+
+    def _wait_for_answer(self) -> None:
+        """Let a search with limits end by them, as a program expects that sends commands ahead; stop any other."""
+        if self._ponders or self._infinite:
+            self._stop_search()
+        self._finish_thinking()
 
     def _end_thinking(self) -> None:
         """Stop the search, if one runs, and wait for its answer."""

@@ -4,6 +4,7 @@ Lines are read from one stream and written to another, so that anything may stan
 line that says what to do, and the game goes on; the end of the input ends the game.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -36,7 +37,12 @@ Enter a move in ICCS (h2e2) or Chinese notation (炮二平五), or a command:
   new        begin a new game
   help       this text
   quit       leave
+Ctrl-C while the model thinks makes it move at once. In Chinese: 悔棋, 提示, 着法, 翻转, 存谱, 认输, 新局, 帮助, 退出.
 """
+_CHINESE_COMMANDS = {
+    "悔棋": "undo", "提示": "hint", "着法": "moves", "翻转": "flip", "存谱": "save", "认输": "resign", "新局": "new",
+    "帮助": "help", "退出": "quit",
+}  # fmt: skip
 _SIDES = {1: "Red", -1: "Black"}
 _RESULTS = {"w": "Red wins", "b": "Black wins", None: "a draw"}
 _HINTS = 5
@@ -97,7 +103,7 @@ class TerminalGame:
             if ended and not self._options.sides:
                 return
             line = self._ask(ended)
-            if line is None or line.lower() in ("quit", "exit", "q"):
+            if line is None or line.lower() in ("quit", "exit", "q", "退出"):
                 return
             if line:
                 self._obey(line)
@@ -116,7 +122,7 @@ class TerminalGame:
 
     def _obey(self, line: str) -> None:
         word, _, rest = line.partition(" ")
-        command = self._commands.get(word.lower())
+        command = self._commands.get(_CHINESE_COMMANDS.get(word, word.lower()))
         try:
             if command is not None:
                 command(rest.strip())
@@ -150,7 +156,14 @@ class TerminalGame:
     def _answer(self) -> None:
         """Make the player's move, and say it."""
         board = self._board
-        choice = self._player.choose(board, **self._options.limits)
+        try:
+            choice = self._player.choose(board, **self._options.limits)
+        except KeyboardInterrupt:
+            # A game without you ends by it.
+            if not self._options.sides:
+                raise
+            self._print("interrupted: the move is the model's first thought")
+            choice = self._player.choose(board, nodes=0)
         probability = next(entry.probability for entry in choice.candidates if entry.move == choice.move)
         text = f"{_SIDES[board.side]}: {to_chinese(board, choice.move)} ({choice.move}), probability {probability:.1%}"
         if choice.nodes:
@@ -195,6 +208,7 @@ class TerminalGame:
         """Write the game; a file that exists is not replaced."""
         if not rest:
             raise InputError("expected a file after save, such as save game.pgn")
+        rest = os.path.expanduser(rest)
         path = rest if rest.lower().endswith(".pgn") else f"{rest}.pgn"
         names = {side: "you" if side in self._options.sides else "kexue-hf" for side in (1, -1)}
         text = pgn_text(self._board, self._result(), {"Red": names[1], "Black": names[-1]})

@@ -399,3 +399,25 @@ def test_the_share_of_the_clock(command: str, side: int, seconds: float | None) 
 def test_the_clock_of_ucci() -> None:
     limits = read_limits(["draw", "time", "60", "increment", "1"], -1, str, 1.0)
     assert limits.seconds == pytest.approx(2.75)
+
+
+def test_commands_sent_ahead_wait_for_the_search(connect: Any) -> None:
+    """As programs expect that write several positions at once."""
+    engine = connect()
+    engine.send("isready")
+    engine.until("readyok")
+    engine.send("position startpos", "go nodes 3000", "position startpos moves h3e3", "go nodes 3000")
+    for side in ("Red", "Black"):
+        searched = [line for line in engine.until("bestmove") if line.startswith("info depth")]
+        assert len(searched) > 1, side
+
+
+@pytest.mark.parametrize("wrong", ["position startpos moves a1a9", "position fen garbage", "position"])
+@pytest.mark.parametrize("dialect", [UCI, UCCI], ids=["uci", "ucci"])
+def test_a_wrong_position_has_no_move(connect: Any, dialect: Dialect, wrong: str) -> None:
+    engine = connect(dialect)
+    engine.send("position startpos", wrong, "go nodes 50")
+    answers = engine.until(dialect.no_move)
+    assert answers[0].startswith("info string error: ") and "send another" in answers[-2]
+    engine.send("position startpos", "go nodes 50")
+    assert engine.until("bestmove")[-1] != dialect.no_move

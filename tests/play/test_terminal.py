@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kexue_hf import XiangqiPlayer
 from kexue_hf.play.terminal import TerminalGame, TerminalOptions
 from kexue_hf.xiangqi import START, Board, read_games
 from tests.play.tiny_players import MATE_IN_ONE, tiny_player
@@ -99,3 +100,30 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_colours_on_request() -> None:
     assert "\x1b[" in game("h2e2", colour=True) and "\x1b[" not in game("h2e2")
+
+
+def test_commands_in_chinese() -> None:
+    assert game("h2e2", "悔棋", "fen").splitlines()[-2].endswith(START)
+    assert "Red resigns" in game("认输") and game("退出", "h2e2").count("h2e2") == 0
+
+
+def test_an_interrupted_search_plays_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose = XiangqiPlayer.choose
+
+    def interrupted(player: XiangqiPlayer, board: Board, **limits: Any) -> Any:
+        if limits.get("nodes"):
+            raise KeyboardInterrupt
+        return choose(player, board, **limits)
+
+    monkeypatch.setattr(XiangqiPlayer, "choose", interrupted)
+    text = game("h2e2", "fen")
+    assert "interrupted" in text and " w - - 2 2" in text
+    with pytest.raises(KeyboardInterrupt):
+        game(sides=frozenset())
+
+
+def test_a_game_is_saved_in_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    game("save ~/mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.pgn"]
