@@ -1,6 +1,7 @@
 """The layout rules of CONTRIBUTING.md, each checked on the package and on a copy that breaks it."""
 
 import ast
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -31,24 +32,34 @@ def module_name(path: Path, package: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """Parse a text once, for all rules and all copies of the package."""
+    return ast.parse(text)
+
+
 def files(package: Path) -> Iterator[tuple[str, Path, ast.Module]]:
     for path in sorted(package.rglob("*.py")):
-        yield module_name(path, package), path, ast.parse(path.read_text("utf-8"))
+        yield module_name(path, package), path, parsed(path.read_text("utf-8"))
 
 
-def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk the tree, but not below `if TYPE_CHECKING:`, which never runs."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            continue
-        yield node
-        yield from run_time_nodes(node)
+@functools.cache
+def import_statements(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+    """Return the imports of a file, but not those below `if TYPE_CHECKING:`, which never run."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
+            waiting += reversed(list(ast.iter_child_nodes(node)))
+    return found
 
 
 def lazy_names(package: Path) -> dict[str, str]:
     """Return the modules of the names that `kexue_hf` loads on first use."""
-    tree = ast.parse((package / "__init__.py").read_text("utf-8"))
-    for node in tree.body:
+    for node in parsed((package / "__init__.py").read_text("utf-8")).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "_LOCATIONS" and node.value is not None:
             found: dict[str, str] = ast.literal_eval(node.value)
             return {name: module.removeprefix("kexue_hf.") for name, module in found.items()}
@@ -57,14 +68,14 @@ def lazy_names(package: Path) -> dict[str, str]:
 
 def imports(tree: ast.Module, path: Path, package: Path) -> Iterator[tuple[str, bool]]:
     """Yield each module of ours that a file imports, inside functions too, and whether by a relative import."""
-    for node in run_time_nodes(tree):
+    for node in import_statements(tree):
         if isinstance(node, ast.Import):
             names = [(alias.name.removeprefix("kexue_hf").strip(".") or "__init__", False) for alias in node.names
                      if alias.name.split(".")[0] == "kexue_hf"]  # fmt: skip
-        elif isinstance(node, ast.ImportFrom) and node.level:
+        elif node.level:
             folder = path.parents[node.level - 1].relative_to(package).parts
             names = [(".".join([*folder, *(node.module or "").split(".")]).strip("."), True)]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kexue_hf":
+        elif (node.module or "").split(".")[0] == "kexue_hf":
             base = (node.module or "").removeprefix("kexue_hf").strip(".")
             names = []
             for alias in node.names:
