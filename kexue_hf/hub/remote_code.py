@@ -4,6 +4,7 @@
 """
 
 import ast
+import functools
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def code_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
     references = references_of(folder, config)
     missing = sorted(_expected_classes(config) - references.keys())
     problems = [f"auto_map of config.json lacks {', '.join(missing)}"] if missing else []
-    parsed: dict[str, ast.Module | str] = {}
+    modules: dict[str, None] = {}
     for auto, reference in references.items():
         module, _, name = reference.partition(".")
         if "--" in reference:
@@ -80,21 +82,27 @@ def code_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
             problems.append(f"{auto} should name MODULE.CLASS, got {printable(reference)!r}")
         elif auto.startswith("pipeline ") and not (folder / f"{module}.py").is_file():
             problems.append(f"{auto} names {module}.py, which is not in the folder")
-        elif isinstance(tree := _parse(folder, module, parsed), ast.Module) and name not in _defined(tree):
-            problems.append(f"{auto} names {name}, which {module}.py does not define")
-    for module in list(parsed):
-        for importer, imported in _imports(folder, module, parsed):
+        else:
+            modules[module] = None
+            source = _source(folder, module)
+            if source is not None and not source.fault and name not in source.defined:
+                problems.append(f"{auto} names {name}, which {module}.py does not define")
+    for module in list(modules):
+        for importer, imported in _imports(folder, module):
+            modules[imported] = None
             if not (folder / f"{imported}.py").is_file():
                 problems.append(f"{importer}.py imports {imported}.py, which is not in the folder")
-    problems += [text for text in parsed.values() if isinstance(text, str) and text]
+    for module in modules:
+        source = _source(folder, module)
+        if source is not None and source.fault:
+            problems.append(f"{module}.py {source.fault}")
     return list(dict.fromkeys(problems))
 
 
 def needed_code(folder: Path, config: Mapping[str, Any]) -> set[str]:
     """Return the names of the files that the classes of the folder need, whether they exist or not."""
-    parsed: dict[str, ast.Module | str] = {}
     needed = {reference.partition(".")[0] for reference in references_of(folder, config).values()}
-    needed |= {imported for start in list(needed) for _, imported in _imports(folder, start, parsed)}
+    needed |= {imported for start in list(needed) for _, imported in _imports(folder, start)}
     return {f"{module}.py" for module in needed}
 
 
@@ -171,32 +179,45 @@ def _expected_classes(config: Mapping[str, Any]) -> set[str]:
     return set(module.AUTO_MAP)
 
 
-def _parse(folder: Path, module: str, parsed: dict[str, ast.Module | str]) -> ast.Module | str:
-    """Return the syntax tree of a module; a problem, or nothing for a missing file, which others report."""
-    if module not in parsed:
-        path = folder / f"{module}.py"
-        try:
-            parsed[module] = ast.parse(path.read_bytes()) if path.is_file() else ""
-        except (SyntaxError, ValueError) as error:
-            parsed[module] = f"{module}.py is not valid Python: {printable(str(error))}"
-        except (RecursionError, MemoryError):  # of deeply nested expressions
-            parsed[module] = f"{module}.py is too deeply nested for Python"
-    return parsed[module]
+@dataclass(frozen=True)
+class _Source:
+    """What a module defines at its top, and the siblings that it imports; or why it cannot be read."""
+
+    defined: frozenset[str] = frozenset()
+    imported: tuple[str, ...] = ()
+    fault: str = ""
 
 
-def _imports(folder: Path, start: str, parsed: dict[str, ast.Module | str]) -> Iterator[tuple[str, str]]:
+def _source(folder: Path, module: str) -> _Source | None:
+    """Return what a module of the folder holds; None for a missing file, which others report."""
+    path = folder / f"{module}.py"
+    return _read_source(path.read_bytes()) if path.is_file() else None
+
+
+# Several Auto classes name one module, and a report asks for it several times.
+@functools.lru_cache(maxsize=256)
+def _read_source(text: bytes) -> _Source:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        return _Source(fault=f"is not valid Python: {printable(str(error))}")
+    except (RecursionError, MemoryError):  # of deeply nested expressions
+        return _Source(fault="is too deeply nested for Python")
+    imported = (node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1)
+    return _Source(frozenset(_defined(tree)), tuple(dict.fromkeys(name for name in imported if name)))
+
+
+def _imports(folder: Path, start: str) -> Iterator[tuple[str, str]]:
     """Yield (importing, imported) of the relative imports, which alone are copied to a reader's machine."""
     waiting, seen = [start], {start}
     while waiting:
         module = waiting.pop()
-        tree = _parse(folder, module, parsed)
-        if not isinstance(tree, ast.Module):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module and node.module not in seen:
-                seen.add(node.module)
-                waiting.append(node.module)
-                yield module, node.module
+        source = _source(folder, module)
+        for imported in source.imported if source is not None else ():
+            if imported not in seen:
+                seen.add(imported)
+                waiting.append(imported)
+                yield module, imported
 
 
 def _defined(tree: ast.Module) -> set[str]:
