@@ -29,6 +29,7 @@ include_patterns = [
     "model_cards/*.md",
     "conversion/README.md",
     "kexue_hf/assets/README.md",
+    "examples/space/README.md",
 ]
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 root_doc = "docs/index"

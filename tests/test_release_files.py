@@ -15,9 +15,10 @@ def oldest(package: str) -> str:
     return re.search(rf'^  "{package}>=([0-9.]+)', PYPROJECT, re.MULTILINE)[1]
 
 
-def test_the_citation_has_this_version() -> None:
+def test_the_citation_has_this_version_and_licence() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == VERSION
+    assert re.search(r'^license = "(\S+) AND', PYPROJECT, re.MULTILINE)[1] == citation["license"]
     assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 

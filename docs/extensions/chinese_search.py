@@ -2,7 +2,8 @@
 
 Sphinx's own Chinese search indexes the words of a segmenter, but the browser has none, so a query finds only what
 happens to be one word (and in Sphinx 9.0.4 its script stops with an error). Here both sides cut Chinese into pairs of
-neighbouring characters; a page is found if it has all the pairs of the query.
+neighbouring characters, and the index also has the single ones. Sphinx's script finds the pages that have all pieces
+of a Chinese query; of a query with English words, it also finds those that have some of the pieces, further down.
 """
 
 import re
@@ -17,8 +18,10 @@ RUNS = re.compile(rf"[{CHINESE}]+|[^\W{CHINESE}]+")
 def pieces(text: str) -> list[str]:
     found = []
     for run in RUNS.findall(text):
-        pairs = len(run) > 1 and re.match(f"[{CHINESE}]", run)
-        found += [run[at : at + 2] for at in range(len(run) - 1)] if pairs else [run]
+        if re.match(f"[{CHINESE}]", run):
+            found += [*run, *(run[at : at + 2] for at in range(len(run) - 1))]
+        else:
+            found.append(run)
     return found
 
 

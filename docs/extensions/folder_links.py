@@ -11,7 +11,7 @@ class FolderLinks(SphinxPostTransform):
     default_priority = 8  # before MyST, which would report these links
 
     def run(self) -> None:
-        page = Path(self.env.doc2path(self.env.current_document.docname))
+        page = Path(self.env.doc2path(self.env.docname))
         for link in list(self.document.findall(pending_xref)):
             if link["reftype"] == "myst" and (page.parent / link["reftarget"]).is_dir():
                 link.replace_self(link.children)

@@ -48,6 +48,7 @@ CHILDREN = {
         f"/docs/notebooks/{name}" for name in ("first_steps", "old_checkpoint", "scoring", "matching", "xiangqi")
     ],
     "docs/conversion": ["/conversion/README"],
+    "docs/publishing": ["The Space </examples/space/README>"],
     "docs/api/index": [f"/docs/api/{name}" for name in ("models", "texts", "training", "performer", "xiangqi")],
     "docs/cards": ["/model_cards/*", "The packaged models and samples </kexue_hf/assets/README>"],
 }

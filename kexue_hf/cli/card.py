@@ -1,5 +1,6 @@
 """`kexue-hf card`: write the model card of a folder, or complete the one that it has."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,7 @@ def card(
     from kexue_hf.files.whole_file import whole_file
     from kexue_hf.hub.card_completion import complete_card
     from kexue_hf.hub.card_fields import CARD, parse_card, read_card
-    from kexue_hf.hub.card_names import with_repository
+    from kexue_hf.hub.card_names import other_repository, with_repository
     from kexue_hf.hub.folder_facts import facts_of_folder, with_options
     from kexue_hf.hub.model_card import render_card
     from kexue_hf.hub.upload import check_repository_name
@@ -80,6 +81,9 @@ def card(
     if repository is not None:
         named = with_repository(text, repository, None if is_untouched(text) else folder)
         text = seal(named) if is_untouched(text) else named
+        if (other := other_repository(text, repository)) is not None:
+            note = f"note: the code in {folder / CARD} loads {printable(other)}; the card was edited, so this stays"
+            print(note, file=sys.stderr)
     if dry_run:
         print(text, end="")
     elif text == old:

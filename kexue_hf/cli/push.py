@@ -46,6 +46,8 @@ def push(
     The token is that of `hf auth login`, or HF_TOKEN. Checkpoints, optimizer state, pickles and hidden files are left
     out.
     """
+    from kexue_hf.hub.card_fields import CARD, read_card
+    from kexue_hf.hub.card_names import other_repository
     from kexue_hf.hub.folder_files import readable_size
     from kexue_hf.hub.folder_report import folder_report
     from kexue_hf.hub.upload import check_repository_name, upload_folder
@@ -54,6 +56,9 @@ def push(
         raise InputError("--message must not be empty")
     check_repository_name(repository)
     report = folder_report(folder, load=load)
+    card = None if report.all_errors or "/" not in repository else read_card(folder)
+    if card is not None and (other := other_repository(card, repository)) is not None:
+        report.warnings.append(f"the code in {CARD} loads {printable(other)}; it was edited, so it stays")
     if not as_json:
         for file in report.files:
             print(f"{readable_size(file.size):>10}  {printable(file.path)}")

@@ -27,9 +27,13 @@ def with_repository(text: str, repository: str, folder: Path | None = None) -> s
     """Return a card whose code loads OWNER/NAME.
 
     Args:
-        folder: replace this folder's name only; None for any name without an owner.
+        folder: replace this folder's name only; None for any name without an owner, and the repository that the code
+            loads now.
     """
-    names = [name for name in bare_names(text) if folder is None or name == folder.resolve().name]
+    if folder is None:
+        names = [*bare_names(text), *filter(None, [full_name(text)])]
+    else:
+        names = [name for name in bare_names(text) if name == folder.resolve().name]
 
     def named(block: re.Match[str]) -> str:
         code = block[0]
@@ -54,6 +58,12 @@ def published_card(text: str, repository: str) -> str:
     return text if named == text else seal(named)
 
 
+def other_repository(text: str, repository: str) -> str | None:
+    """Return the OWNER/NAME that the code of the published card loads, if it is not this one; None if it is."""
+    found = full_name(published_card(text, repository))
+    return None if found == repository else found
+
+
 def _loaded(block: str) -> list[str]:
     names = []
     for found in _LOADED.findall(block):
@@ -64,4 +74,4 @@ def _loaded(block: str) -> list[str]:
     return names
 
 
-__all__ = ["bare_names", "full_name", "published_card", "with_repository"]
+__all__ = ["bare_names", "full_name", "other_repository", "published_card", "with_repository"]

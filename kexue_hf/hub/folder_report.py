@@ -101,7 +101,8 @@ def folder_report(folder: Path, *, load: bool = False) -> FolderReport:
     code = code_problems(folder, config)
     errors, warnings = card_problems(folder)
     if foreign is not None:
-        warnings.insert(0, f"{foreign!r:.60} is no model type of kexue_hf: weights and vocabulary were not examined")
+        what = f"{foreign!r:.60} is not a model type of kexue_hf"
+        warnings.insert(0, f"{what}: weights and vocabulary were not examined")
         if not any(file.path.endswith(".safetensors") for file in files):
             errors.append("no file of weights (*.safetensors) would be published")
     if not (folder / "tokenizer_config.json").is_file() and not any("vocab" in problem for problem in problems):

@@ -50,10 +50,10 @@ class CardFacts:
         evaluated_on: names of the files of the figures.
         training: further facts about the training, by name.
         figures: measured values.
+        command: the command that gives the figures.
         own_code: the model's class is not one of transformers.
         own_tokenizer: the tokenizer's class is not one of transformers.
         adapter: the folder holds an adapter of PEFT, and neither a whole model nor code.
-        command: the command that gives them.
         sections: further sections, or replacements of the usual ones: {heading: Markdown}.
     """
 

@@ -1,6 +1,7 @@
 """Traces of the machine and of its owner in a folder's text files: absolute paths and access tokens.
 
 Every published file whose beginning is text is read to its end. What is not text, like weights and pictures, is not.
+Text is UTF-8 or UTF-16, or any other encoding that keeps ASCII, such as GB18030: what is searched for is ASCII.
 """
 
 import codecs
@@ -49,7 +50,8 @@ def _blocks(path: Path) -> Iterator[tuple[str, int]]:
         try:
             text = decoder.decode(content)
         except UnicodeDecodeError:
-            return
+            decoder = codecs.getincrementaldecoder("latin-1")()
+            text = decoder.decode(content)
         if "\0" in text:
             return
         # Damage further on does not end the search.

@@ -67,6 +67,11 @@ def read_saved_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
     if not path.exists():
         what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"{folder}: an adapter of PEFT; expected a whole model: merge it (merge_and_unload) and save the "
+                "result, or publish the adapter with `hf upload`"
+            )
         raise InputError(f"{folder}: {what}; expected a folder written by save_pretrained or convert")
     from kexue_hf.conversion.source import load_json_object
 

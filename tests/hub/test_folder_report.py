@@ -206,15 +206,16 @@ TRACES = [
 def test_traces_are_found_in_any_text_file(
     name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also far into a large file, across the parts in which it is read, and in UTF-16."""
+    """Also far into a large file, across the parts in which it is read, in UTF-16 and in GB18030."""
     monkeypatch.setattr(private_traces, "_BLOCK", 1 << 12)
     files = [FolderFile(name, 0)]
     for before in (0, private_traces._BLOCK - 10, 3 * private_traces._BLOCK - 20):
         (tmp_path / name).write_text("\n" * before + text + "\n", encoding="utf-8")
         (line,) = private_traces.private_traces(tmp_path, files)
         assert line.startswith(f"{name} {message}")
-    (tmp_path / name).write_text(text, encoding="utf-16")
-    assert private_traces.private_traces(tmp_path, files) == [line]
+    for encoding in ("utf-16", "gb18030"):
+        (tmp_path / name).write_text(f"笔记 {text}", encoding=encoding)
+        assert private_traces.private_traces(tmp_path, files) == [line]
     (tmp_path / name).write_bytes(b"\0\xff" + text.encode())
     assert private_traces.private_traces(tmp_path, files) == []
 
@@ -249,12 +250,19 @@ def test_a_model_of_another_library(folder: Path, command: Command) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     (folder / "notes.sh").write_text("cd /home/me/x\n")
     code, out, error = command("doctor", folder)
-    assert code == 2 and "warning: 'gpt2' is no model type of kexue_hf: weights and vocabulary were not" in out
+    assert code == 2 and "warning: 'gpt2' is not a model type of kexue_hf: weights and vocabulary were not" in out
     assert "is not ready for the Hub: notes.sh names a path of this machine" in error and "fit together" not in out
     (folder / "notes.sh").unlink()
     assert command("doctor", folder)[0] == 0
     (folder / "model.safetensors").unlink()
     assert "no file of weights" in command("doctor", folder)[2]
+
+
+def test_an_adapter_is_named_as_what_it_is(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for name in ("doctor", "card"):
+        code, _, error = command(name, tmp_path)
+        assert code == 2 and "an adapter of PEFT; expected a whole model" in error
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)

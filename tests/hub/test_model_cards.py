@@ -15,7 +15,7 @@ import kexue_hf.trainers.whole_checkpoints
 from kexue_hf.errors import InputError
 from kexue_hf.files.card_seal import is_untouched, unsealed
 from kexue_hf.hub.card_completion import complete_card
-from kexue_hf.hub.card_names import bare_names, published_card
+from kexue_hf.hub.card_names import bare_names, other_repository, published_card
 from kexue_hf.hub.folder_facts import facts_of_folder, facts_of_model
 from kexue_hf.hub.model_card import CardFacts, Figure, render_card
 from kexue_hf.hub.model_facts import FACTS
@@ -155,6 +155,9 @@ def test_the_code_loads_the_repository(name: str) -> None:
         assert found.count('from_pretrained("own/er")') == 2 and "kexue-hf performer-report own/er --file" in found
     assert f"\n# {name}\n" in found and published_card(found, "own/er") == found
     assert published_card(text + "Mine.", "own/er") == text + "Mine."
+    assert published_card(found, "an/other") == published_card(text, "an/other")
+    assert other_repository(found, "an/other") is None
+    assert other_repository(found + "Mine.", "an/other") == "own/er"
 
 
 def test_the_command_writes_completes_and_refuses(folder: Path, command: Command) -> None:
@@ -176,6 +179,13 @@ def test_the_command_writes_completes_and_refuses(folder: Path, command: Command
     code, _, error = command("card", folder, "--license", "apache-2.0")
     assert code == 2 and "already has license mit; --overwrite replaces it" in error and readme.read_bytes() == before
     assert command("card", folder, *options)[1].endswith("is complete already\n")
+    assert 'from_pretrained("an/other"' in command("card", folder, "--repository", "an/other", "--dry-run")[1]
+    readme.write_text(text + "Mine.\n", "utf-8")
+    for arguments in (("card", folder, "--repository"), ("push", folder, "--no-load", "--dry-run")):
+        code, *printed = command(*arguments, "an/other")
+        assert code == 0 and f"the code in {'' if arguments[0] == 'push' else folder}" in "".join(printed)
+        assert "loads own/er" in "".join(printed)
+    readme.write_bytes(before)
     assert command("card", folder, "--license", "apache-2.0", "--overwrite", "--dry-run")[0] == 0
     assert readme.read_bytes() == before
     assert command("card", folder, "--license", "apache-2.0", "--overwrite")[0] == 0
