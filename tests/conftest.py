@@ -1,7 +1,7 @@
 import functools
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Objects that may pass each collection. Each `Trainer.train` collects, which took a second without this.
+_MOST_OBJECTS = 200_000
+
+
 def pytest_collection_finish() -> None:
-    """Exempt the imported libraries from garbage collection: each `Trainer.train` collects, which took 0.3 s."""
+    _exempt_from_collection()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects() -> Iterator[None]:
+    """Between the files of tests, exempt what imports and caches hold from garbage collection."""
+    yield
+    if len(gc.get_objects()) > _MOST_OBJECTS:
+        _exempt_from_collection()
+
+
+def _exempt_from_collection() -> None:
     gc.collect()
     gc.freeze()
 
