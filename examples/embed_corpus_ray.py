@@ -83,7 +83,9 @@ def embed_shard(embed: EmbedTexts, source: Path, target: Path, batch_size: int) 
     try:
         with pq.ParquetFile(source) as file, whole_binary_file(target, overwrite=True) as output:
             if name not in file.schema_arrow.names:
-                raise InputError(f"has no column '{name}', only {', '.join(file.schema_arrow.names)}; add --column")
+                raise InputError(
+                    f"has no column '{name}', only {', '.join(file.schema_arrow.names)}; add --text-column"
+                )
             # Without rows too, so that an empty shard has the same columns.
             first = with_vectors(embed, pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
             with pq.ParquetWriter(output, first.schema) as writer:
@@ -150,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     sources = shards(options.input, options.output)
     embed = EmbedTexts(
         options.model,
-        column=options.column,
+        column=options.text_column,
         normalize=options.normalize,
         max_length=options.max_length,
         device=options.device,
@@ -162,7 +164,7 @@ def run(options: argparse.Namespace) -> int:
     if not jobs:
         return 0
     # A wrong model or option is one error here, and an error for each shard in the workers.
-    dataclasses.replace(embed, device="cpu")({options.column: [""]})
+    dataclasses.replace(embed, device="cpu")({options.text_column: [""]})
     start, rows, failed = time.perf_counter(), 0, 0
     for number, (source, result) in enumerate(results(jobs, embed, options), 1):
         if isinstance(result, Exception):
@@ -182,12 +184,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="folder or Hub name of an encoder")
     parser.add_argument("--input", type=Path, required=True, help="folder of .parquet shards")
     parser.add_argument("--output", type=Path, required=True, help="folder for the shards with vectors")
-    parser.add_argument("--column", default="text", help="column of the texts (default: text)")
+    parser.add_argument("--text-column", default="text", help="column of the texts (default: text)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="local workers (default: one a core)")
     parser.add_argument("--address", help="a running Ray cluster, instead of local workers; auto finds it")
-    parser.add_argument("--gpus_per_worker", type=float, default=0, help="GPUs of a worker, such as 1 or 0.5")
-    parser.add_argument("--batch_size", type=int, default=4096, help="rows in memory at a time (default: 4096)")
-    parser.add_argument("--max_length", type=int, help="tokens per window (default: the model's limit)")
+    parser.add_argument("--gpus-per-worker", type=float, default=0, help="GPUs of a worker, such as 1 or 0.5")
+    parser.add_argument("--batch-size", type=int, default=4096, help="rows in memory at a time (default: 4096)")
+    parser.add_argument("--max-length", type=int, help="tokens per window (default: the model's limit)")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
@@ -195,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for name in ("workers", "batch_size"):
             if getattr(options, name) < 1:
-                raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
         failed = run(options)
         if failed:
             raise InputError(f"{failed} shards failed; the others are complete: correct these and run again")
