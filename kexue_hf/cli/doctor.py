@@ -37,7 +37,7 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Show the installed versions, for a report of a problem; with FOLDER, check that it is complete, consistent and ready for the Hub."""
+    """Show the installed versions; with FOLDER, check that it is complete, consistent and ready for the Hub."""
     if folder is None:
         if load:
             raise InputError("--load without FOLDER has no effect; leave it out")

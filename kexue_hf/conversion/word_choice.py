@@ -82,7 +82,7 @@ def choose(
                 counts = count_corpus(_texts(files, column, seen), lower=lower)
             if not "".join(counts.characters).strip():
                 raise InputError(
-                    f"{', '.join(map(str, corpus))}: no text to count words in; expected at least one line"
+                    f"{', '.join(map(str, corpus))}: no text to count words in; name other files"
                 )
             # The character vocabulary has the common numbers already.
             candidates = {word: count for word, count in counts.words.items() if not word.isdecimal()}

@@ -575,8 +575,8 @@ def test_bad_arguments_leave_nothing_behind(tmp_path):
     before = sorted(tmp_path.iterdir())
     empty = [tmp_path / name for name in ("empty.txt", "blank.txt", "blank.jsonl", "empty.parquet")]
     for arguments, error, problem in (
-        *(({"corpus": [file]}, InputError, f"{file.name}: no text to count words in; expected") for file in empty),
-        ({"corpus": empty}, InputError, "empty.txt, .*empty.parquet: no text to count words in; expected"),
+        *(({"corpus": [file]}, InputError, f"{file.name}: no text to count words in; name") for file in empty),
+        ({"corpus": empty}, InputError, "empty.txt, .*empty.parquet: no text to count words in; name"),
         ({"words": -1}, InputError, "--words -1: expected a number of words, at least 1"),
         ({"words": 0}, InputError, "at least 1 .or 0 and --user-dict"),
         ({"corpus": [corpus]}, InputError, r"corpus.txt, line 2: not UTF-8 \(byte 0xb5 at position 0"),
