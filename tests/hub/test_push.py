@@ -59,7 +59,7 @@ def test_training_state_pickles_and_hidden_files_are_left_out(
     left_out = ("checkpoint-3/optimizer.pt", "checkpoint-3/model.safetensors", "optimizer.pt", "scheduler.pt",
                 "training_args.bin", "pytorch_model.bin", "rng_state.pth", ".git/config", ".cache/x", ".env",
                 "__pycache__/a.pyc", "runs/events.out.tfevents.1", "trainer_state.json", "sub/rng_state_0.pth",
-                "README.new.md")  # fmt: skip
+                "_README.new.md")  # fmt: skip
     for name in left_out:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x" * 1500)
