@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kexue_hf import EmbedTexts, InputError, KexueError
+from kexue_hf.files.quiet_loading import first_line
 from kexue_hf.files.whole_file import whole_binary_file
 
 # Key of the fingerprint in a shard's metadata.
@@ -65,7 +66,7 @@ def is_finished(source: Path, target: Path, fingerprint: str) -> bool:
     try:
         rows, found = pq.read_metadata(source).num_rows, pq.read_metadata(target)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{source} or {target} cannot be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{source} or {target} cannot be read ({first_line(error)})") from None
     made_by = (found.metadata or {}).get(MADE_BY, b"").decode()
     if made_by != fingerprint or found.num_rows != rows:
         what = "of other rows" if made_by == fingerprint else "by another model or with other options"
@@ -93,7 +94,7 @@ def embed_shard(embed: EmbedTexts, source: Path, target: Path, batch_size: int) 
                     writer.write_batch(with_vectors(embed, batch))
             return int(file.metadata.num_rows)
     except (pa.ArrowException, InputError, FileNotFoundError) as error:
-        raise InputError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{source}: {first_line(error)}") from error
 
 
 def with_vectors(embed: EmbedTexts, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -142,7 +142,7 @@ def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> I
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number and the name of what was counted, which is given in the plural."""
+    """Return a number and its noun, which is given in the plural."""
     return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
 
 

@@ -81,9 +81,7 @@ def choose(
             with _counting(progress) as seen:
                 counts = count_corpus(_texts(files, column, seen), lower=lower)
             if not "".join(counts.characters).strip():
-                raise InputError(
-                    f"{', '.join(map(str, corpus))}: no text to count words in; name other files"
-                )
+                raise InputError(f"{', '.join(map(str, corpus))}: no text to count words in; name other files")
             # The character vocabulary has the common numbers already.
             candidates = {word: count for word, count in counts.words.items() if not word.isdecimal()}
             words = choose_words(candidates, number, ids, pieces_of, ids["[UNK]"], dictionary)
