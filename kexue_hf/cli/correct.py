@@ -167,7 +167,7 @@ def correct_command(
     if evaluate:
         _print_metrics(metrics.to_dict(), as_json)
     summary = f"{counted(corrections, 'corrections')} in {changed:,} of {counted(number, 'texts')}"
-    if output is not None and str(output) != "-":
+    if number and output is not None and str(output) != "-":
         print_summary(summary, output, started, quiet)
     elif file is not None and number and not quiet and not evaluate:
         print(summary, file=sys.stderr)

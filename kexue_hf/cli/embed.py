@@ -107,7 +107,8 @@ def embed_command(
             sink.rewrite_head(_head(sink.rows, width))
     if file is not None:
         note_if_empty(done, "texts", [file], quiet)
-    print_summary(counted(done, "vectors"), output, started, quiet)
+    if done:
+        print_summary(counted(done, "vectors"), output, started, quiet)
 
 
 def _line(text: str, vector: Any) -> str:

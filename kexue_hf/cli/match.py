@@ -198,7 +198,8 @@ def match_command(
             sink.write(to_text({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
     if file is not None or files is not None:
         note_if_empty(written, "pairs", files or [Path(str(file))], quiet)
-    print_summary(counted(written, "pairs"), output, started, quiet)
+    if written:
+        print_summary(counted(written, "pairs"), output, started, quiet)
     if evaluate:
         reliabilities = _print_figures(judged, names, as_json)
         if picture is not None:

@@ -139,7 +139,8 @@ def score_command(
             done += 1
     if file is not None:
         note_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
-    print_summary(counted(done, "lists" if nbest else "texts"), output, started, quiet)
+    if done:
+        print_summary(counted(done, "lists" if nbest else "texts"), output, started, quiet)
 
 
 def _score(
