@@ -407,6 +407,4 @@ def test_a_written_file_gets_one_line(folders: dict[str, Path], tmp_path: Path, 
             main(["match", str(folders["matcher"]), "天", "今", "--output", str(output), *quiet])
         said = capsys.readouterr()
         assert not stop.value.code and said.out == ""
-        assert (
-            said.err == "" if quiet else re.fullmatch(line, said.err)
-        )
+        assert said.err == "" if quiet else re.fullmatch(line, said.err)
