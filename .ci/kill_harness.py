@@ -52,7 +52,7 @@ TRAININGS = {
     "finetune_title": ["--model=encoder", "--train_file=titles.jsonl", "--max_length=16", "--max_target_length=4"],
     "finetune_matcher": ["--model=encoder", "--train_file=contest", "--eval_file=contest"],
     "recover_performer": [
-        "--model=encoder", "--text=text.jsonl", "--feature-map=low_order", "--finetune-steps=2", "--rank=all",
+        "--model=encoder", "--file=text.jsonl", "--feature-map=low_order", "--finetune-steps=2", "--rank=all",
         "--max-length=12", "--quiet",
     ],
 }  # fmt: skip

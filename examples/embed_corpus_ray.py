@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kexue_hf import EmbedTexts, InputError, KexueError
+from kexue_hf.files.quiet_loading import first_line
 from kexue_hf.files.whole_file import whole_binary_file
 
 # Key of the fingerprint in a shard's metadata.
@@ -65,7 +66,7 @@ def is_finished(source: Path, target: Path, fingerprint: str) -> bool:
     try:
         rows, found = pq.read_metadata(source).num_rows, pq.read_metadata(target)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{source} or {target} cannot be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{source} or {target} cannot be read ({first_line(error)})") from None
     made_by = (found.metadata or {}).get(MADE_BY, b"").decode()
     if made_by != fingerprint or found.num_rows != rows:
         what = "of other rows" if made_by == fingerprint else "by another model or with other options"
@@ -83,7 +84,9 @@ def embed_shard(embed: EmbedTexts, source: Path, target: Path, batch_size: int) 
     try:
         with pq.ParquetFile(source) as file, whole_binary_file(target, overwrite=True) as output:
             if name not in file.schema_arrow.names:
-                raise InputError(f"has no column '{name}', only {', '.join(file.schema_arrow.names)}; add --column")
+                raise InputError(
+                    f"has no column '{name}', only {', '.join(file.schema_arrow.names)}; add --text-column"
+                )
             # Without rows too, so that an empty shard has the same columns.
             first = with_vectors(embed, pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
             with pq.ParquetWriter(output, first.schema) as writer:
@@ -91,7 +94,7 @@ def embed_shard(embed: EmbedTexts, source: Path, target: Path, batch_size: int) 
                     writer.write_batch(with_vectors(embed, batch))
             return int(file.metadata.num_rows)
     except (pa.ArrowException, InputError, FileNotFoundError) as error:
-        raise InputError(f"{source}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{source}: {first_line(error)}") from error
 
 
 def with_vectors(embed: EmbedTexts, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -150,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
     sources = shards(options.input, options.output)
     embed = EmbedTexts(
         options.model,
-        column=options.column,
+        column=options.text_column,
         normalize=options.normalize,
         max_length=options.max_length,
         device=options.device,
@@ -162,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
     if not jobs:
         return 0
     # A wrong model or option is one error here, and an error for each shard in the workers.
-    dataclasses.replace(embed, device="cpu")({options.column: [""]})
+    dataclasses.replace(embed, device="cpu")({options.text_column: [""]})
     start, rows, failed = time.perf_counter(), 0, 0
     for number, (source, result) in enumerate(results(jobs, embed, options), 1):
         if isinstance(result, Exception):
@@ -182,12 +185,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="folder or Hub name of an encoder")
     parser.add_argument("--input", type=Path, required=True, help="folder of .parquet shards")
     parser.add_argument("--output", type=Path, required=True, help="folder for the shards with vectors")
-    parser.add_argument("--column", default="text", help="column of the texts (default: text)")
+    parser.add_argument("--text-column", default="text", help="column of the texts (default: text)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="local workers (default: one a core)")
     parser.add_argument("--address", help="a running Ray cluster, instead of local workers; auto finds it")
-    parser.add_argument("--gpus_per_worker", type=float, default=0, help="GPUs of a worker, such as 1 or 0.5")
-    parser.add_argument("--batch_size", type=int, default=4096, help="rows in memory at a time (default: 4096)")
-    parser.add_argument("--max_length", type=int, help="tokens per window (default: the model's limit)")
+    parser.add_argument("--gpus-per-worker", type=float, default=0, help="GPUs of a worker, such as 1 or 0.5")
+    parser.add_argument("--batch-size", type=int, default=4096, help="rows in memory at a time (default: 4096)")
+    parser.add_argument("--max-length", type=int, help="tokens per window (default: the model's limit)")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
@@ -195,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for name in ("workers", "batch_size"):
             if getattr(options, name) < 1:
-                raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
         failed = run(options)
         if failed:
             raise InputError(f"{failed} shards failed; the others are complete: correct these and run again")

@@ -1,6 +1,6 @@
 """Compare the zeroth-order gradient with the policy gradient (kexue.fm/archives/7737).
 
-    python examples/policy_gradient_vs_zeroth_order.py --figure comparison.svg
+    python examples/policy_gradient_vs_zeroth_order.py --picture comparison.svg
 
 Accuracy is the mean of r(y, argmax p(.|x)), which has no gradient. The policy gradient is that of the expected reward,
 the mean of sum_y' p(y'|x) r(y, y'). The zeroth-order gradient needs only values of the objective at random points. The
@@ -107,7 +107,7 @@ def draw(found: dict[str, list[float]], directions: Sequence[int], path: Path) -
     try:
         from matplotlib import pyplot
     except ImportError:
-        raise InputError("--figure needs matplotlib: pip install matplotlib") from None
+        raise InputError("--picture needs matplotlib: pip install matplotlib") from None
 
     pyplot.rcParams["svg.hashsalt"] = "kexue"
     figure, axes = pyplot.subplots(figsize=(6.5, 3.6))
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--directions", type=int, nargs="+", default=list(DIRECTIONS), help="numbers of directions")
     parser.add_argument("--repetitions", type=int, default=5, help="estimates whose cosines are averaged (default 5)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figure", type=Path, help="draw the cosines into this file")
+    parser.add_argument("--picture", type=Path, help="draw the cosines into this file")
     options = parser.parse_args(arguments)
     try:
         for name, low in (("rows", 1), ("features", 1), ("classes", 2), ("repetitions", 1)):
@@ -137,16 +137,16 @@ def main(arguments: list[str] | None = None) -> None:
                 raise InputError(f"--{name} must be {low} or more, got {getattr(options, name)}")
         if min(options.directions) < 1:
             raise InputError(f"--directions must be 1 or more, got {min(options.directions)}")
-        if options.figure is not None and not options.figure.absolute().parent.is_dir():
-            raise InputError(f"--figure must be a file in an existing folder, got {options.figure}")
+        if options.picture is not None and not options.picture.absolute().parent.is_dir():
+            raise InputError(f"--picture must be a file in an existing folder, got {options.picture}")
         directions = sorted(options.directions)
         found = compare(options.rows, options.features, options.classes, directions, options.repetitions, options.seed)
         width = max(map(len, found))
         print(f"{'cosine with the policy gradient; directions':<{width}}  " + "  ".join(f"{k:>6}" for k in directions))
         for name, values in found.items():
             print(f"{name:<{width}}  " + "  ".join(f"{value:6.3f}" for value in values))
-        if options.figure is not None:
-            draw(found, directions, options.figure)
+        if options.picture is not None:
+            draw(found, directions, options.picture)
     except KexueError as error:
         print(f"policy_gradient_vs_zeroth_order: error: {error}", file=sys.stderr)
         sys.exit(2)

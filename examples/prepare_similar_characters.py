@@ -1,6 +1,6 @@
 """Build kexue_hf/pipelines/similar_characters.py, tables of similar characters, from the Unihan database.
 
-    python examples/prepare_similar_characters.py UNIHAN --out kexue_hf/pipelines/similar_characters.py
+    python examples/prepare_similar_characters.py UNIHAN --output kexue_hf/pipelines/similar_characters.py
 
 UNIHAN is a folder with the Unihan_*.txt of the Unicode Character Database, optionally as .bz2 (Debian's package
 unicode-data installs them in /usr/share/unicode). The file in the repository comes from Unicode 15.0.
@@ -206,12 +206,12 @@ def written(chars: list[str], table: dict[str, dict[str, str]], neighbours: dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("unihan", type=Path, help="folder with Unihan_Readings.txt and the other tables")
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
     options = parser.parse_args()
     table, version, year = read_unihan(options.unihan)
     chars = common_characters(table)
     tables = written(chars, table, look_alikes(chars, table))
-    with whole_file(options.out, overwrite=True) as file:
+    with whole_file(options.output, overwrite=True) as file:
         file.write(HEAD % {"version": version, "year": year} + tables)
 
 

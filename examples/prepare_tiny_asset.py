@@ -1,7 +1,7 @@
 """Choose the demo's labelled samples from CSL, and the pre-training text of its tiny model.
 
     python examples/prepare_tiny_asset.py --csl data/csl --text data/zh_text/train.jsonl \\
-        --samples kexue_hf/assets/samples --text_out pretraining.jsonl
+        --samples kexue_hf/assets/samples --text-output pretraining.jsonl
 
 The samples are titles and openings of abstracts of Chinese papers (CSL, Li et al., COLING 2022, Apache-2.0), equally
 many from each of four fields. The pre-training corpus contains CSL abstracts too. Every text that shares 20
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--csl", type=Path, required=True, help="folder with CSL's train.jsonl and dev.jsonl")
     parser.add_argument("--text", type=Path, required=True, help="text for pre-training, .jsonl")
     parser.add_argument("--samples", type=Path, required=True, help="folder for train.jsonl and held_out.jsonl")
-    parser.add_argument("--text_out", type=Path, required=True, help="the text without the held-out documents")
+    parser.add_argument("--text-output", type=Path, required=True, help="the text without the held-out documents")
     options = parser.parse_args()
 
     documents: dict[str, list[dict[str, Any]]] = {field: [] for field in FIELDS.values()}
@@ -79,7 +79,7 @@ def main() -> None:
 
     text = read(options.text)
     kept = [row for row in text if not ngrams(row["text"]) & forbidden]
-    write(options.text_out, kept)
+    write(options.text_output, kept)
     print(f"{len(train)} + {len(held_out)} samples; {len(kept)} of {len(text)} paragraphs kept for pre-training")
 
 

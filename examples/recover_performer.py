@@ -1,13 +1,13 @@
 """Convert a trained encoder to linear attention and recover its quality.
 
-    python examples/recover_performer.py --model all-MiniLM-L6-v2 --text corpus.jsonl --output recovered \\
-        --figure recovery.svg --report recovery.json
+    python examples/recover_performer.py --model all-MiniLM-L6-v2 --file corpus.jsonl --output recovered \\
+        --picture recovery.svg --report recovery.json
 
 The recovery has two steps. Attention transfer trains feature maps, layer by layer, to reproduce softmax attention
 (Hedgehog, arXiv 2402.04347; LoLCATs, arXiv 2410.10254). A short distillation then trains the maps and low-rank
 adapters against the whole softmax model, and merges the adapters (needs peft: pip install 'kexue-hf[recovery]').
 
---text is .jsonl, .csv, .tsv, .txt or .parquet, one passage per row. Duplicates are removed and a part is held out, on
+--file is .jsonl, .csv, .tsv, .txt or .parquet, one passage per row. Duplicates are removed and a part is held out, on
 which all printed figures are measured: the cosine between the mean-pooled vectors of the new and the softmax model,
 the rank correlation of the similarities of pairs, and the masked-word loss if the model has a head for it.
 
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--model", required=True, help="folder or Hub name of an encoder")
     add(
-        "--text",
+        "--file",
         required=True,
         nargs="+",
         help=".jsonl, .json, .csv, .tsv, .txt or .parquet files, optionally .gz; one passage per row",
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, help="time limit for both trainings together")
     add("--seed", type=int, default=0, help="seed of the order of texts, masks and adapters")
     add("--report", help="write the figures to this JSON file")
-    add("--figure", help="draw the curves to this .svg or .png file (needs matplotlib)")
+    add("--picture", help="draw the curves to this .svg or .png file (needs matplotlib)")
     add("--resume", action="store_true", help="not supported: a stopped recovery leaves nothing to resume")
     add("--quiet", action="store_true", help="show no progress")
     return result
@@ -216,19 +216,19 @@ def check(options: argparse.Namespace) -> int | None:
             f"--rank 0 trains only the maps, and {options.feature_map} has no weights: use --feature-map learned"
         )
     check_output(options.output, overwrite=False)
-    for name in ("report", "figure"):
+    for name in ("report", "picture"):
         path = getattr(options, name)
         if path is not None and Path(path).exists():
             raise InputError(f"--{name} must be a new file, {path} exists: use another name")
         if path is not None and next(place for place in Path(path).absolute().parents if place.exists()).is_file():
             raise InputError(f"--{name} must be in a folder, {path} is in a file: use another name")
-    if options.figure is not None:
-        if Path(options.figure).suffix not in (".svg", ".png"):
-            raise InputError(f"--figure must end in .svg or .png, got {options.figure!r}")
+    if options.picture is not None:
+        if Path(options.picture).suffix not in (".svg", ".png"):
+            raise InputError(f"--picture must end in .svg or .png, got {options.picture!r}")
         try:
             import matplotlib  # noqa: F401  # checks that it is installed
         except ImportError:
-            raise InputError("--figure needs the package matplotlib: pip install matplotlib") from None
+            raise InputError("--picture needs the package matplotlib: pip install matplotlib") from None
     return None if options.rank == "all" else int(options.rank)
 
 
@@ -237,7 +237,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.quiet:
         disable_progress_bar()
     rank = check(options)
-    texts, held_out = split(read_texts(options.text, options.text_column))
+    texts, held_out = split(read_texts(options.file, options.text_column))
     model, tokenizer = load(options)
     # A Performer BERT is measured with linear attention at every length, and saved with its own switch length.
     switch = getattr(model.config, "attention_switch_length", None)
@@ -290,7 +290,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         summary, sections = recovery_sections(
             name, source, auto_class_of(type(model).__name__).__name__, options.feature_map, report
         )
-        card = ModelCardCallback(options.model, options.text, script="recover_performer", post=PERFORMER)
+        card = ModelCardCallback(options.model, options.file, script="recover_performer", post=PERFORMER)
         facts = card.facts(Path(options.output), model, tokenizer)
         facts = replace(
             facts,
@@ -303,8 +303,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         with whole_file(options.report) as file:
             json.dump(report, file, indent=1)
             file.write("\n")
-    if options.figure is not None:
-        draw(report, options.figure)
+    if options.picture is not None:
+        draw(report, options.picture)
     print(f"saved to {options.output}")
     return report
 

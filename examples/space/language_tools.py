@@ -28,7 +28,7 @@ class LanguageTools:
         too_weak_to_correct: whether the language model's calibration found that its changes are mostly wrong.
 
     Raises:
-        InputError: a model cannot be loaded, or is none of its kind.
+        InputError: a model cannot be loaded, or is not of the expected kind.
     """
 
     def __init__(self, language_model: str | None, matcher: str | None) -> None:

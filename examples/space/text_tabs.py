@@ -1,5 +1,6 @@
 """The tabs for texts: one input, one button, one answer."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ SENTENCE = "本文[MASK]了一种新的图像分割方法。"
 def told(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with bad input shown on the page, in one line."""
 
+    @functools.wraps(call)  # its parameters are those of the API
     def run(*given: Any) -> Any:
         try:
             return call(*given)
@@ -34,7 +36,7 @@ def fill_tab(tools: LanguageTools) -> None:
         found = tools.fill(sentence)
         return [[place, word, f"{p:.1%}"] for place, row in enumerate(found, 1) for word, p in row.items()]
 
-    answered(button, text, run, answer)
+    answered(button, text, run, answer, "fill")
     gr.Examples([[SENTENCE], ["实验结果[MASK]，该方法是[MASK]的。"], ["宝玉[MASK]道：“你来了。”"]], text)
 
 
@@ -53,7 +55,7 @@ def score_tab(tools: LanguageTools) -> None:
         shown = [(token, round(max(log_prob, -10) / 10, 3)) for token, log_prob in tokens]
         return shown, f"perplexity **{perplexity:.1f}**", [[token, round(log_prob, 2)] for token, log_prob in tokens]
 
-    answered(button, text, run, [answer, summary, table])
+    answered(button, text, run, [answer, summary, table], "score")
     gr.Examples([["实验结果表明，该方法是有效的。"], ["实验结果表明，该方法是有笑的。"]], text)
 
 
@@ -71,7 +73,7 @@ def correct_tab(tools: LanguageTools) -> None:
         corrected, found = tools.correct(sentence)
         return corrected, [[was, becomes, round(gain, 2)] for was, becomes, gain in found]
 
-    answered(button, text, run, [answer, changes])
+    answered(button, text, run, [answer, changes], "correct")
 
 
 def compare_tab(tools: LanguageTools) -> None:
@@ -82,10 +84,10 @@ def compare_tab(tools: LanguageTools) -> None:
         label="匹配的概率；没有匹配模型时为句向量的余弦 · probability of a match; without a matcher the cosine"
     )
 
-    answered(button, [first, second], tools.compare, answer)
+    answered(button, [first, second], tools.compare, answer, "match")
 
 
-def answered(button: gr.Button, given: Any, run: Callable[..., Any], answer: Any) -> None:
-    """Answer when the button is pressed, and when Enter is pressed in a text."""
+def answered(button: gr.Button, given: Any, run: Callable[..., Any], answer: Any, name: str) -> None:
+    """Answer when the button is pressed, when Enter is pressed in a text, and as the endpoint `name` of the API."""
     boxes = given if isinstance(given, list) else [given]
-    gr.on([button.click, *(box.submit for box in boxes)], told(run), given, answer)
+    gr.on([button.click, *(box.submit for box in boxes)], told(run), given, answer, api_name=name)

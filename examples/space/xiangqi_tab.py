@@ -57,11 +57,13 @@ def play_tab(player: XiangqiPlayer) -> None:
         return gr.update(value=best, visible=bool(best))
 
     views = [moves, picture, status, record, chances]
-    move.submit(told(play), [moves, move, level], [*views, move])
-    again.click(lambda: shown([]), None, views)
+    move.submit(told(play), [moves, move, level], [*views, move], api_name="play")
+    again.click(lambda: shown([]), None, views, api_name="new_game")
     # The visitor is Red: with the answer, two half-moves go.
-    back.click(lambda played: shown(played[: max(len(played) - 2 + len(played) % 2, 0)]), moves, views)
-    hint.click(told(advise), moves, chances)
+    back.click(
+        lambda played: shown(played[: max(len(played) - 2 + len(played) % 2, 0)]), moves, views, api_name="undo"
+    )
+    hint.click(told(advise), moves, chances, api_name="hint")
 
 
 def board_of(played: list[str]) -> Board:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +18,8 @@ from typing import Annotated, Any
 import typer
 
 from kexue_hf.cli.error_messages import readable_errors
-from kexue_hf.cli.options import BatchTokens, Device, Dtype, Method, Overwrite
-from kexue_hf.cli.result_output import text_sink, with_progress
+from kexue_hf.cli.options import BatchTokens, Device, Dtype, Method, NoProgress, Overwrite
+from kexue_hf.cli.result_output import counted, print_summary, text_sink, with_progress
 from kexue_hf.cli.text_input import input_suffix, note_if_empty, places_and_lines, places_and_rows, texts_per_chunk
 from kexue_hf.corpora.text_files import suffix_of
 from kexue_hf.errors import InputError
@@ -106,9 +107,10 @@ def correct_command(
     dtype: Dtype = "auto",
     batch_tokens: BatchTokens = 8192,
     overwrite: Overwrite = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")] = False,
+    quiet: NoProgress = False,
 ) -> None:
     """Correct Chinese spelling: replace characters that are improbable in context by similar ones that fit."""
+    started = time.perf_counter()
     if (not texts) == (file is None):
         raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
@@ -148,22 +150,27 @@ def correct_command(
         to_text = _formatter(output, evaluate, None if file is None else str(file))
         metrics = CorrectionMetrics()
         number = changed = corrections = 0
+        has_text = False
         results = corrector.stream(rows, texts_at_once=texts_per_chunk(network, method))
         for number, found in enumerate(with_progress(results, len(texts) if texts else None, quiet, network), 1):
+            has_text = has_text or bool(found.text.strip())
             changed += bool(found.corrections)
             corrections += len(found.corrections)
             if evaluate:
                 metrics.add(found.text, targets.popleft(), found.corrected)
             sink.write(to_text(number, found.to_dict()))
-        if evaluate and not number:
+        if evaluate and not has_text:
             # Inside the block, so that no empty OUTPUT is created.
             raise InputError(f"{file} has no rows to evaluate; expected source and target in each line")
     if file is not None:
         note_if_empty(number, "texts", [file], quiet)
     if evaluate:
         _print_metrics(metrics.to_dict(), as_json)
-    elif file is not None and number and not quiet:
-        print(f"{corrections} corrections in {changed} of {number} texts", file=sys.stderr)
+    summary = f"{counted(corrections, 'corrections')} in {changed:,} of {counted(number, 'texts')}"
+    if number and output is not None and str(output) != "-":
+        print_summary(summary, output, started, quiet)
+    elif file is not None and number and not quiet and not evaluate:
+        print(summary, file=sys.stderr)
 
 
 def _words(file: Path) -> list[str]:

@@ -95,13 +95,13 @@ def _make_folder(out: Path | None) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
-            raise OutputError(f"{out} exists and is not empty: name another folder with --out, or remove it")
+            raise OutputError(f"{out} exists and is not empty: name another folder with --output, or remove it")
         tempfile.TemporaryFile(dir=out).close()
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
-            f"cannot write to {out} ({error.strerror or error}): name a writable folder with --out"
+            f"cannot write to {out} ({error.strerror or error}): name a writable folder with --output"
         ) from None
     return out
 
@@ -198,14 +198,14 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write; by default ./kexue-demo, numbered if that exists.")
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write.", show_default="./kexue-demo, numbered if that exists")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the results only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the results only.")] = False,
     seed: Annotated[int, typer.Option("--seed", help="Random seed of the fine-tuning.")] = 0,
 ) -> None:
     """Convert a small TensorFlow checkpoint and fine-tune it to a classifier for the Hub, offline."""
-    run_demo(out, quiet=quiet, seed=seed)
+    run_demo(output, quiet=quiet, seed=seed)
 
 
 __all__ = ["DemoResult", "run_demo"]

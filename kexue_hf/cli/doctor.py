@@ -1,4 +1,4 @@
-"""`kexue-hf doctor`: installed versions, and checks of a saved folder. Imports neither torch nor transformers."""
+"""`kexue-hf doctor`: installed versions, or checks of a saved folder. Imports neither torch nor transformers."""
 
 import importlib.metadata
 import importlib.util
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kexue_hf.cli.result_output import counted
 from kexue_hf.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,12 +48,11 @@ def doctor(
         return
     from kexue_hf.hub.folder_report import folder_report
 
-    # Before the versions, so that a wrong argument fails without printing them.
     report = folder_report(folder, load=load)
     if as_json:
         print(json.dumps({**report.to_dict(), "versions": installed_versions()}, ensure_ascii=False))
     else:
-        print("\n".join([*_version_lines(), *report.lines()]))
+        print("\n".join(report.lines()))
         if not report.model_problems and not report.is_foreign:
             print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
     if report.all_errors:
@@ -60,10 +60,8 @@ def doctor(
 
 
 def not_ready(report: "FolderReport") -> str:
-    """Return the message that a folder should not be published."""
-    first, *others = report.all_errors
-    more = f" (and {len(others)} more {'error' if len(others) == 1 else 'errors'}, listed above)" if others else ""
-    return f"{report.folder} is not ready for the Hub: {first}{more}"
+    """Return the message that a folder should not be published. The errors themselves are in the printed report."""
+    return f"{report.folder} is not ready for the Hub: {counted(len(report.all_errors), 'errors')}, listed above"
 
 
 def _version_lines() -> list[str]:

@@ -7,6 +7,7 @@ vector of line n; zeros for an empty line.
 import contextlib
 import io
 import json
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 
 from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, Overwrite, Resume, TextColumn
-from kexue_hf.cli.result_output import results_sink, unfinished_rows, with_progress
+from kexue_hf.cli.result_output import counted, print_summary, results_sink, unfinished_rows, with_progress
 from kexue_hf.cli.run_facts import resume_facts
 from kexue_hf.cli.text_input import input_texts, note_if_empty
 from kexue_hf.errors import InputError
@@ -63,6 +64,7 @@ def embed_command(
     quiet: NoProgress = False,
 ) -> None:
     """Compute sentence vectors: the mean of the hidden states of a text's tokens, without special tokens."""
+    started = time.perf_counter()
     if (not texts) == (file is None):
         raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     if text_column is not None and file is None:
@@ -105,6 +107,8 @@ def embed_command(
             sink.rewrite_head(_head(sink.rows, width))
     if file is not None:
         note_if_empty(done, "texts", [file], quiet)
+    if done:
+        print_summary(counted(done, "vectors"), output, started, quiet)
 
 
 def _line(text: str, vector: Any) -> str:

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,16 @@ import typer
 from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.match_rows import FIELDS, Row, labelled_pairs, pairs_of_lines, pairs_of_objects
 from kexue_hf.cli.options import BatchTokens, Device, Dtype, NoProgress, ResultFile, Resume
-from kexue_hf.cli.result_output import one_line, results_sink, text_sink, unfinished_rows, with_progress
+from kexue_hf.cli.result_output import (
+    counted,
+    one_line,
+    print_summary,
+    print_wrote,
+    results_sink,
+    text_sink,
+    unfinished_rows,
+    with_progress,
+)
 from kexue_hf.cli.run_facts import resume_facts
 from kexue_hf.cli.text_input import input_suffix, note_if_empty
 from kexue_hf.errors import InputError, printable
@@ -99,6 +109,7 @@ def match_command(
     quiet: NoProgress = False,
 ) -> None:
     """Print the probability that two texts match, by one task of a matcher or by all."""
+    started = time.perf_counter()
     if files is not None and any(_is_not_a_file_name(path) for path in files):
         raise InputError(f"expected {_TWO_FILES}; got {files[0]} and {files[1]}")
     inputs = [text_a is not None, file is not None, files is not None]
@@ -187,12 +198,15 @@ def match_command(
             sink.write(to_text({"text_a": pair.text_a, "text_b": pair.text_b, "probabilities": probabilities}))
     if file is not None or files is not None:
         note_if_empty(written, "pairs", files or [Path(str(file))], quiet)
+    if written:
+        print_summary(counted(written, "pairs"), output, started, quiet)
     if evaluate:
         reliabilities = _print_figures(judged, names, as_json)
         if picture is not None:
             from kexue_hf.evaluation.reliability_picture import draw_reliability
 
             draw_reliability(reliabilities, picture, overwrite=overwrite)
+            print_wrote(picture, quiet)
 
 
 def _is_not_a_file_name(path: Path) -> bool:

@@ -23,7 +23,7 @@ Resume = Annotated[
         help="Continue an interrupted run of the same command. OUTPUT is identical to that of a single run.",
     ),
 ]
-NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+NoProgress = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")]
 
 # Options of the commands that write a model folder.
 Family = Annotated[str, typer.Option(help="Family of the checkpoint; auto recognises it by its tensors.")]

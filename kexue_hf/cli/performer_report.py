@@ -10,12 +10,13 @@ import typer
 
 from kexue_hf.cli.error_messages import readable_errors
 from kexue_hf.cli.options import Device, Dtype, NoProgress, TextColumn
+from kexue_hf.cli.result_output import print_wrote
 from kexue_hf.cli.text_input import input_suffix, input_texts
 from kexue_hf.errors import InputError, OutputError
 
 # Characters to read of a file: some thousand passages, of which the report uses a few.
 _CHARACTERS = 1 << 21
-_FIGURES = (".png", ".svg", ".pdf")
+_PICTURES = (".png", ".svg", ".pdf")
 # Longest range of layers or of lengths.
 _LONGEST_RANGE = 10_000
 
@@ -29,11 +30,9 @@ def performer_report_command(
     model: Annotated[
         str, typer.Argument(help="A BERT, RoBERTa, GPT-2, performer_bert, ...: a folder, or a name on the Hub.")
     ],
-    text: Annotated[
+    file: Annotated[
         Path,
         typer.Option(
-            "--file",
-            "--text",
             help="Text like the model's usual input: .txt (one text), .jsonl, .csv, .tsv or .parquet (`text` of each "
             "row); - for stdin. Only the first two million characters are read.",
             show_default=False,
@@ -67,10 +66,8 @@ def performer_report_command(
         str, typer.Option(help="Sequence lengths, in tokens, at which to measure the speed.")
     ] = "512,1024,2048,4096,8192,16384",
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Do not measure the speed.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="JSON file to write all figures to.", show_default=False)
-    ] = None,
-    figure: Annotated[
+    output: Annotated[Path | None, typer.Option(help="JSON file to write all figures to.", show_default=False)] = None,
+    picture: Annotated[
         Path | None,
         typer.Option(help="Plot to write: NAME.png, .svg or .pdf. Needs matplotlib.", show_default=False),
     ] = None,
@@ -78,7 +75,7 @@ def performer_report_command(
     device: Device = "auto",
     dtype: Dtype = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the files of --json and --figure if they exist.")
+        bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once the new files are complete.")
     ] = False,
     quiet: NoProgress = False,
 ) -> None:
@@ -89,16 +86,16 @@ def performer_report_command(
     """
     layer_numbers = None if layers is None else _numbers(layers, "--layers")
     speed_lengths = None if no_speed else _numbers(lengths, "--lengths")
-    for output in (json_file, figure):
-        if output is not None and output.exists() and not overwrite:
-            raise OutputError(f"{output} exists; name another file, or pass --overwrite")
-        if output is not None and next(place for place in output.absolute().parents if place.exists()).is_file():
-            raise OutputError(f"{output}: its parent is a file, not a folder; name another path")
-    if figure is not None:
-        _check_figure(figure)
+    for path in (output, picture):
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(f"{path} exists; name another file, or pass --overwrite")
+        if path is not None and next(place for place in path.absolute().parents if place.exists()).is_file():
+            raise OutputError(f"{path}: its parent is a file, not a folder; name another path")
+    if picture is not None:
+        _check_picture(picture)
     with contextlib.ExitStack() as stack:
         stack.enter_context(readable_errors(None))
-        texts = _texts(text, text_column)
+        texts = _texts(file, text_column)
 
         import sys
 
@@ -120,15 +117,17 @@ def performer_report_command(
                 raise InputError("not enough memory; lower --max-length or --pieces") from error
             raise
         typer.echo(str(report))
-        if json_file is not None:
+        if output is not None:
             from kexue_hf.files.whole_file import whole_file
 
-            with whole_file(json_file, overwrite=overwrite) as opened:
+            with whole_file(output, overwrite=overwrite) as opened:
                 opened.write(json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        if figure is not None:
+            print_wrote(output, quiet)
+        if picture is not None:
             from kexue_hf.performer.report.drawing import draw_report
 
-            draw_report(report, figure, overwrite=overwrite)
+            draw_report(report, picture, overwrite=overwrite)
+            print_wrote(picture, quiet)
 
 
 def _numbers(given: str, option: str) -> list[int]:
@@ -150,13 +149,13 @@ def _numbers(given: str, option: str) -> list[int]:
     return numbers
 
 
-def _check_figure(figure: Path) -> None:
-    if figure.suffix.lower() not in _FIGURES:
-        raise OutputError(f"{figure}: expected a name that ends in {', '.join(_FIGURES)}")
+def _check_picture(picture: Path) -> None:
+    if picture.suffix.lower() not in _PICTURES:
+        raise OutputError(f"{picture}: expected a name that ends in {', '.join(_PICTURES)}")
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise InputError("--figure needs matplotlib, which is not installed: pip install matplotlib")
+        raise InputError("--picture needs matplotlib, which is not installed: pip install matplotlib")
 
 
 def _texts(file: Path, column: str | None) -> list[str]:

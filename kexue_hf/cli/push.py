@@ -77,11 +77,18 @@ def push(
         commit, is_new = (done.commit, done.is_new) if done else (None, False)
         print(json.dumps({**report.to_dict(), "commit": commit, "new_commit": is_new}, ensure_ascii=False))
     elif done is None:
-        print("dry run: nothing was uploaded")
+        print(f"dry run: nothing was uploaded; without --dry-run, it goes to {_target(repository)}")
     else:
         if done.is_renamed:
             print("the code in the uploaded README.md loads the repository, not the folder")
         print(f"uploaded: {done.commit}" if done.is_new else f"no new commit, all files are in {done.commit}")
+
+
+def _target(repository: str) -> str:
+    """Return where a push goes. Who owns a repository without an owner is known to the Hub only."""
+    if "/" in repository:
+        return repository
+    return f"OWNER/{repository}, where OWNER is the account of your token (name it as OWNER/{repository} to be sure)"
 
 
 __all__ = ["add_commands"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -114,8 +115,6 @@ def with_progress(results: Iterable[Any], total: int | None, quiet: bool, model:
 
 
 def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> Iterator[Any]:
-    import time
-
     from tqdm import tqdm
 
     batches, shown, due = 0, False, time.monotonic() + _BAR_AFTER
@@ -142,10 +141,40 @@ def _between_batches(results: Iterable[Any], total: int | None, model: Any) -> I
             hook.remove()
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number and its noun, which is given in the plural."""
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+
+
+def print_summary(content: str, output: Path | None, started: float, quiet: bool) -> None:
+    """Print a line on stderr about a result file: its content, the seconds since `started`, its name.
+
+    Args:
+        started: value of `time.perf_counter` when the command started.
+    """
+    if not quiet and output is not None and str(output) != "-":
+        print(f"{content} in {time.perf_counter() - started:.2f} s, wrote {output}", file=sys.stderr)
+
+
+def print_wrote(path: Path, quiet: bool) -> None:
+    """Print on stderr that a report or a picture was written."""
+    if not quiet:
+        print(f"wrote {path}", file=sys.stderr)
+
+
 def one_line(text: str) -> str:
     """Return a text on one line, shortened to 60 characters."""
     text = " ".join(text.split())
     return printable(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-__all__ = ["one_line", "results_sink", "text_sink", "unfinished_rows", "with_progress"]
+__all__ = [
+    "counted",
+    "one_line",
+    "print_summary",
+    "print_wrote",
+    "results_sink",
+    "text_sink",
+    "unfinished_rows",
+    "with_progress",
+]

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from kexue_hf.cli.options import (
     Resume,
     TextColumn,
 )
-from kexue_hf.cli.result_output import one_line, results_sink, unfinished_rows, with_progress
+from kexue_hf.cli.result_output import counted, one_line, print_summary, results_sink, unfinished_rows, with_progress
 from kexue_hf.cli.run_facts import resume_facts
 from kexue_hf.cli.text_input import input_suffix, input_texts, note_if_empty, places_and_lines, texts_per_chunk
 from kexue_hf.errors import InputError
@@ -89,6 +90,7 @@ def score_command(
     quiet: NoProgress = False,
 ) -> None:
     """Score texts by the log-probability of each token given all others."""
+    started = time.perf_counter()
     if (not texts) == (file is None):
         raise InputError("expected either texts or --file FILE (--file - reads stdin)")
     without_effect = {
@@ -137,6 +139,8 @@ def score_command(
             done += 1
     if file is not None:
         note_if_empty(done, "candidates" if nbest else "texts", [file], quiet)
+    if done:
+        print_summary(counted(done, "lists" if nbest else "texts"), output, started, quiet)
 
 
 def _score(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kexue_hf.conversion.source import SourceVocabulary
+from kexue_hf.errors import InputError
 from kexue_hf.models.wobert.normalization_wobert import Normalizer
 from kexue_hf.models.wobert.segmentation_wobert import Segmenter
 from kexue_hf.vocabulary.corpus_counts import count_corpus, dictionary_frequencies
@@ -79,6 +80,8 @@ def choose(
         if files:
             with _counting(progress) as seen:
                 counts = count_corpus(_texts(files, column, seen), lower=lower)
+            if not "".join(counts.characters).strip():
+                raise InputError(f"{', '.join(map(str, corpus))}: no text to count words in; name other files")
             # The character vocabulary has the common numbers already.
             candidates = {word: count for word, count in counts.words.items() if not word.isdecimal()}
             words = choose_words(candidates, number, ids, pieces_of, ids["[UNK]"], dictionary)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kexue_hf.errors import InputError, KexueError, printable
+from kexue_hf.files.quiet_loading import first_line
 from kexue_hf.files.regular_file import open_regular
 
 # Suffix -> delimiter; the first row names the columns.
@@ -247,7 +248,7 @@ def _parquet(path: str | Path, column: str) -> Iterator[str]:
     except UnicodeDecodeError:
         raise InputError(f"{path}, row {number}: not UTF-8") from None
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}, after row {number}: cannot be read ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}, after row {number}: cannot be read ({first_line(error)})") from error
 
 
 __all__ = [

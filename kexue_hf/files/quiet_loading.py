@@ -1,6 +1,7 @@
-"""What loading a model takes beside its files: silence, a device, and the error of a library in one line."""
+"""Helpers for loading a model: silence the libraries, choose the device, shorten an error to one line."""
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -9,25 +10,52 @@ from kexue_hf.errors import InputError
 
 
 @contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence transformers' progress bars, log messages and all warnings inside the block."""
-    from transformers.utils import logging
+def quiet_hub(*, bars: bool = False) -> Iterator[None]:
+    """Silence huggingface_hub's log messages and all warnings inside the block.
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    Args:
+        bars: leave huggingface_hub's progress bars as they are.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    level, shown = logger.level, not are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        if not bars:
+            disable_progress_bars()
+        try:
             yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+        finally:
+            logger.setLevel(level)
+            if shown:
+                enable_progress_bars()
+            else:
+                disable_progress_bars()
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the progress bars and log messages of transformers and huggingface_hub, and all warnings."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    # transformers switches the bars of huggingface_hub too, so `quiet_hub` restores them last.
+    with quiet_hub():
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()
 
 
 def chosen_device(name: str) -> Any:
-    """Return the torch device of a name; `auto` is a GPU if there is one.
+    """Return the torch device of a name; `auto` is a GPU if there is one, else the CPU.
 
     Raises:
         InputError: there is no such device.
@@ -46,9 +74,9 @@ def chosen_device(name: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text; its type if there is none."""
+    """Return the first line of an error's text, or the name of its class if the text is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-__all__ = ["chosen_device", "first_line", "quiet_libraries"]
+__all__ = ["chosen_device", "first_line", "quiet_hub", "quiet_libraries"]

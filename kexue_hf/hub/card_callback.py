@@ -28,7 +28,7 @@ _METRICS = {"spearman": "spearmanr", "rouge_l": "rouge", "macro_f1": "f1"}
 class ModelCardCallback(TrainerCallback):
     """Write README.md into `output_dir` when a training ends, and again after each later evaluation.
 
-    A card that was edited by hand is kept; the new one is then README.new.md.
+    A card that was edited by hand is kept; the new one is then _README.new.md.
 
     Args:
         base_model: the folder or the name on the Hub that the training started from; None for a new model.

@@ -26,7 +26,8 @@ from kexue_hf.hub.model_card import (
     render_card,
 )
 
-NEW_CARD = "README.new.md"
+# Trainer uploads the whole output folder except names with this first character.
+NEW_CARD = "_README.new.md"
 # Headings of other writers for the same content.
 _SAME = {"Use": ("use", "usage", "use it", "load it", "how to use", "uses"), "Limits": ("limits", "limitations"),
          "Data and licence": ("data and licence", "training data", "licence", "license")}  # fmt: skip

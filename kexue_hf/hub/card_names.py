@@ -19,7 +19,7 @@ def bare_names(text: str) -> list[str]:
 
 
 def full_name(text: str) -> str | None:
-    """Return the first OWNER/NAME that the code of a card loads; None if there is none."""
+    """Return the first OWNER/NAME that the code of a card loads, or None."""
     return next((name for block in _BLOCK.findall(text) for name in _loaded(block) if name.count("/") == 1), None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 HIDDEN, TRAINING, PICKLE, CACHE, LINK = "hidden", "training state", "pickle", "cache", "link"
 # Not .gitignore, which says what does not belong into a repository of code.
 _KEPT_HIDDEN = (".gitattributes",)
-_CACHES = ("__pycache__", "*.pyc", "*.tmp", "*.part", "*.lock", "README.new.md")
+_CACHES = ("__pycache__", "*.pyc", "*.tmp", "*.part", "*.lock", "_README.new.md")
 _TRAINING = (
     "checkpoint-*", "global_step*", "optimizer.*", "optimizer_*", "scheduler.pt", "scaler.pt", "rng_state*",
     "trainer_state.json", "progress.json", "training_args.bin", "pytorch_model_fsdp*", "runs", "wandb", "mlruns",

@@ -1,4 +1,4 @@
-"""Render the model card of what is known about a model. `card_completion` completes cards that people wrote."""
+"""Render a model card from what is known about a model. `card_completion` completes cards that people wrote."""
 
 import json
 import re

@@ -43,7 +43,7 @@ def word_problems(folder: Path, config: Mapping[str, object]) -> list[str]:
 
 
 def examine_folder(folder: Path) -> list[str]:
-    """Return the problems of a saved model folder, one phrase each; empty if there are none.
+    """Return the problems of a saved model folder, one phrase each; an empty list if it has none.
 
     Raises:
         InputError: the folder does not exist, or has no readable config.json of a known model.

@@ -6,14 +6,13 @@ its answer is lost, the branch shows whether the commit was made. Only huggingfa
 
 import contextlib
 import json
-import logging
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kexue_hf.errors import InputError, KexueError, OutputError, printable
+from kexue_hf.files.quiet_loading import quiet_hub
 from kexue_hf.hub.card_fields import CARD, parse_card, read_card
 from kexue_hf.hub.card_names import published_card
 from kexue_hf.hub.folder_files import FolderFile
@@ -66,7 +65,7 @@ def upload_folder(
     revision: str | None = None,
     message: str = "Upload model",
 ) -> Uploaded:
-    """Upload the files in one commit; create the repository and the branch if there are none.
+    """Upload the files in one commit; create the repository and the branch if they do not exist.
 
     Args:
         files: paths relative to `folder`.
@@ -82,7 +81,7 @@ def upload_folder(
     check_repository_name(repository)
     if not files:
         raise InputError(f"{folder} has no files to upload")
-    with _one_line_errors(repository), _quiet():
+    with _one_line_errors(repository), quiet_hub(bars=sys.stderr.isatty()):
         from huggingface_hub import CommitOperationAdd, HfApi
 
         api = HfApi()
@@ -247,27 +246,6 @@ def _is_network_error(error: Exception) -> bool:
     return any(kind.__name__ in ("TransportError", "RequestException") for kind in type(error).__mro__) or isinstance(
         error, (ConnectionError, TimeoutError)
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the log lines of each retry and the Hub's remarks on the card; show progress on a terminal only."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    logger = logging.getLogger("huggingface_hub")
-    level, bars = logger.level, not are_progress_bars_disabled()
-    logger.setLevel(logging.ERROR)
-    hide = bars and not sys.stderr.isatty()
-    try:
-        if hide:
-            disable_progress_bars()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-        if hide:
-            enable_progress_bars()
 
 
 __all__ = ["Uploaded", "check_repository_name", "upload_folder"]

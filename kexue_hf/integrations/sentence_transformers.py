@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
 from kexue_hf.errors import InputError
+from kexue_hf.files.quiet_loading import first_line
 from kexue_hf.pipelines.sentence_vectors import excluded_ids
 from kexue_hf.pipelines.text_windows import default_max_length, frame_of, window_capacity
 
@@ -54,7 +55,7 @@ def build_sentence_transformer(
     try:
         encoder = Transformer(fspath(folder), max_seq_length=max_length, model_kwargs=dict(model_kwargs or {}))
     except OSError as error:
-        raise InputError(f"{fspath(folder)} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"{fspath(folder)} cannot be loaded: {first_line(error)}") from error
     tokenizer = encoder.tokenizer
     if max_length is None:
         # sentence-transformers overwrote the tokenizer's limit with the size of the position table.

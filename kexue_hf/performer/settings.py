@@ -28,7 +28,7 @@ _DEFAULTS: dict[str, Any] = {"num_features": 256, "norm": "chi", "seed": 0, "red
 
 
 def settings_of(config: Any) -> dict[str, Any] | None:
-    """Return the settings in a configuration, with defaults; None if there are none of ours.
+    """Return the settings in a configuration, with defaults; None if it has no settings of this package.
 
     Raises:
         ValueError: an invalid value.

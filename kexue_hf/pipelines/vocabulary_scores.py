@@ -9,7 +9,7 @@ from .model_facts import cached_fact
 
 
 def scores_of(outputs: Any) -> torch.Tensor | None:
-    """Return the vocabulary scores [batch, length, vocabulary] in a model's outputs; None if there are none."""
+    """Return the vocabulary scores [batch, length, vocabulary] in outputs of a model; None if they lack them."""
     scores = getattr(outputs, "logits", None)
     found: torch.Tensor | None = getattr(outputs, "prediction_logits", None) if scores is None else scores
     return found

@@ -101,7 +101,7 @@ class Engine:
             raise
 
     def obey(self, line: str | None) -> None:
-        """Obey one command; None is a line that was too long."""
+        """Obey one command; None stands for a line that was too long."""
         try:
             if line is None:
                 raise InputError(f"expected at most {LONGEST_LINE:,} bytes in a line")

@@ -35,7 +35,7 @@ class LengthCurriculum:
         self.stages = [(float(begin), int(length)) for begin, length in stages]
 
     def length_at(self, step: int, steps: int) -> int:
-        """Return the maximum length in a step, counted from 0, of a training of so many steps."""
+        """Return the maximum length in a step, counted from 0, of a training of that many steps."""
         progress = step / max(1, steps)
         return [length for begin, length in self.stages if progress >= begin][-1]
 

@@ -43,7 +43,7 @@ class PolicyGradientOptions:
             trainer keeps a frozen copy of the model: as much memory again as the weights, whole on each device, and
             one more forward pass a step.
         mix: weight of the ordinary loss: `compute_loss_func` if given, else cross entropy.
-        max_new_tokens: for language models: write texts of at most so many tokens, and reward these. None: reward the
+        max_new_tokens: for language models: write texts of at most this length and reward these. None: reward the
             class that is predicted at each label.
     """
 

@@ -44,7 +44,7 @@ class AtomicCheckpointTrainer(Trainer):
         self.first_step = 0
 
     def resume(self) -> Any:
-        """Train from the last complete checkpoint in `output_dir`, or from the beginning if there is none.
+        """Train from the last complete checkpoint in `output_dir`, or from the beginning if no checkpoint is complete.
 
         If the run is finished, only load the checkpoint.
 

@@ -407,7 +407,7 @@ def _rows(part: dict[str, Any]) -> int:
 
 
 def _items(part: dict[str, Any]) -> int:
-    """Return the number of labels, over which a loss is a mean; of rows if there are none."""
+    """Return the number of labels, over which a loss is a mean; without labels, the number of rows."""
     labels = part.get("labels")
     return int((labels != IGNORED).sum()) if isinstance(labels, torch.Tensor) else _rows(part)
 

@@ -31,7 +31,7 @@ def check_pairing(model: Any, tokenizer: Any) -> list[str]:
         tokenizer: any tokenizer of transformers.
 
     Returns:
-        The differences, one sentence each; empty if there is none. They are issued as one
+        The differences, one sentence each; an empty list if they fit. They are issued as one
         `VocabularyMismatchWarning`, too.
     """
     config = getattr(model, "config", model)

@@ -161,6 +161,7 @@ def test_evaluation_equals_the_metrics(folder: Path, capsys, tmp_path: Path, mon
         (["--file", "good.jsonl", "--evaluate", "--text-column", "text"], "no column 'target', which --evaluate"),
         (["--file", "none.jsonl", "--evaluate"], "none.jsonl does not exist"),
         (["--file", "empty.jsonl", "--evaluate"], "empty.jsonl has no rows to evaluate; expected source and"),
+        (["--file", "blank.jsonl", "--evaluate"], "blank.jsonl has no rows to evaluate; expected source and"),
         (["--file", "texts.txt", "--json"], "--json without --evaluate or --calibrate has no effect"),
         (["天", "--text-column", "b"], "--text-column without --file has no effect"),
         (["--file", "texts.txt", "--text-column", "b"], "no effect on lines of text"),
@@ -184,6 +185,7 @@ def test_errors_are_one_line(
     Path("good.jsonl").write_text('{"text": "天"}\n', encoding="utf-8")
     Path("null.jsonl").write_text('{"text": null}\n', encoding="utf-8")
     Path("empty.jsonl").write_text("", encoding="utf-8")
+    Path("blank.jsonl").write_text("\n\n", encoding="utf-8")
     Path("bad.jsonl").write_text('{"text": "天"}\n{\n', encoding="utf-8")
     Path("gb.txt").write_bytes("天\n".encode("gb18030"))
     Path("uneven.jsonl").write_text('{"source": "天气", "target": "天"}\n', encoding="utf-8")

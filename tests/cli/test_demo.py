@@ -68,7 +68,7 @@ def test_further_default_folders_are_numbered(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match=r"exists and is not empty: name another folder with --out"):
+    with pytest.raises(OutputError, match=r"exists and is not empty: name another folder with --output"):
         run_demo(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -76,10 +76,10 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path):
 def test_an_unwritable_folder_is_one_line_and_exit_code_2(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as exit_:
-        main(["demo", "--out", str(tmp_path / "file" / "below")])
+        main(["demo", "--output", str(tmp_path / "file" / "below")])
     assert exit_.value.code == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "cannot write to" in error and "--out" in error
+    assert error.count("\n") == 1 and "cannot write to" in error and "--output" in error
 
 
 def test_an_interrupted_demo_leaves_no_files(tmp_path, monkeypatch):

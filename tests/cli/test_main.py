@@ -87,6 +87,25 @@ def test_our_errors_are_also_builtin_errors() -> None:
 def test_doctor_finds_installed_versions() -> None:
     versions = installed_versions()
     assert versions["torch"] and versions["kexue-hf"]
+    assert f"torch            {versions['torch']}\n" in run("doctor").stdout
+
+
+def test_an_option_is_alike_in_all_commands() -> None:
+    """The same name takes a value, or none, in every command; short names belong to one long name."""
+    from typer.main import get_command
+
+    from kexue_hf.cli.main import app
+
+    kinds: dict[str, set[object]] = {}
+    for command in get_command(app).commands.values():
+        for option in command.params:
+            for name in (*option.opts, *option.secondary_opts):
+                if name.startswith("--"):
+                    shorts = tuple(short for short in option.opts if not short.startswith("--"))
+                    kinds.setdefault(name, set()).add((bool(getattr(option, "is_flag", False)), shorts))
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+    # Other names for --output, --file and --picture.
+    assert not {"--out", "--input", "--text", "--figure"} & set(kinds)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -396,3 +397,14 @@ def test_pairs_of_a_table(folders, expected, capsys, tmp_path: Path) -> None:
     assert_rows(run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", "--columns", "a", "b"), expected)
     error = run(capsys, folders["matcher"], "--file", tmp_path / "pairs.csv", code=2)
     assert "pairs.csv, line 2: no column 'text_a', only b, a; name both: --columns FIRST SECOND" in error
+
+
+def test_a_written_file_gets_one_line(folders: dict[str, Path], tmp_path: Path, capsys) -> None:
+    output = tmp_path / "out.jsonl"
+    line = rf"1 pair in .* s, wrote {re.escape(str(output))}\n"
+    for quiet in ([], ["--quiet", "--overwrite"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["match", str(folders["matcher"]), "天", "今", "--output", str(output), *quiet])
+        said = capsys.readouterr()
+        assert not stop.value.code and said.out == ""
+        assert said.err == "" if quiet else re.fullmatch(line, said.err)

@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -
 def test_a_report(folder: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in folder.iterdir()}
     made = tmp_path / "report.json"
-    arguments = (folder, "--text", text, "--lengths", "8,16", "--pieces", 4, "--max-length", 20, "--json", made)
+    arguments = (folder, "--file", text, "--lengths", "8,16", "--pieces", 4, "--max-length", 20, "--output", made)
     shown = run(capsys, *arguments, "--features", 32, "--layers", "0-1", "--feature-map", "favor+", "--quiet")
     found = json.loads(made.read_text("utf-8"))
     assert f"{folder.name} (BertForMaskedLM)" in shown and "Verdict" in shown
@@ -66,7 +66,7 @@ def test_rows_of_json_without_speed(
     shown = run(capsys, folder, "--file", file, "--text-column", "body", "--no-speed")
     assert "8 pieces of up to 32 tokens" in shown and "times faster" not in shown
     monkeypatch.setattr("kexue_hf.cli.performer_report._CHARACTERS", len(TEXTS[0]) + 1)
-    assert "4 pieces of up to 32 tokens" in run(capsys, folder, "--text", file, "--text-column", "body", "--no-speed")
+    assert "4 pieces of up to 32 tokens" in run(capsys, folder, "--file", file, "--text-column", "body", "--no-speed")
 
 
 def test_a_causal_model(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_a_causal_model(text: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     torch.manual_seed(0)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt")
     tokenizer_of_words().save_pretrained(tmp_path / "gpt")
-    assert "next-word loss" in run(capsys, tmp_path / "gpt", "--text", text, "--no-speed", "--pieces", 2)
+    assert "next-word loss" in run(capsys, tmp_path / "gpt", "--file", text, "--no-speed", "--pieces", 2)
 
 
 def test_a_swapped_model_keeps_its_settings(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,17 +82,17 @@ def test_a_swapped_model_keeps_its_settings(text: Path, tmp_path: Path, capsys: 
 
     use_performer(tiny(), "favor++", 24, layers=[0]).save_pretrained(tmp_path)
     tokenizer_of_words().save_pretrained(tmp_path)
-    shown = run(capsys, tmp_path, "--text", text, "--no-speed")
+    shown = run(capsys, tmp_path, "--file", text, "--no-speed")
     assert "map favor++, 24 features" in shown and "as saved" in shown and "uncalibrated" not in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--text", "none.txt"), "does not exist"),
-        (("--text", "empty.txt"), "is empty"),
-        (("--text", "short.txt"), "too few for two pieces"),
-        (("--text", "short.txt", "--text-column", "text"), "no effect"),
+        (("--file", "none.txt"), "does not exist"),
+        (("--file", "empty.txt"), "is empty"),
+        (("--file", "short.txt"), "too few for two pieces"),
+        (("--file", "short.txt", "--text-column", "text"), "no effect"),
         (("--layers", "7"), "3 attention layers"),
         (("--layers", "a"), "--layers"),
         (("--layers", "0-99999999"), "is too large"),
@@ -102,8 +102,8 @@ def test_a_swapped_model_keeps_its_settings(text: Path, tmp_path: Path, capsys: 
         (("--features", "0"), "at least 1"),
         (("--max-length", "100"), "from 3 to 32"),
         (("--feature-map", "best"), "low_order"),
-        (("--figure", "picture.txt"), ".png"),
-        (("--figure", "short.txt/picture.png"), "its parent is a file"),
+        (("--picture", "picture.txt"), ".png"),
+        (("--picture", "short.txt/picture.png"), "its parent is a file"),
         (("--device", "abacus"), "no device"),
     ],
     ids=lambda value: "-".join(value).replace("--", "") if isinstance(value, tuple) else "",
@@ -120,9 +120,9 @@ def test_errors_are_one_line(
     monkeypatch.chdir(tmp_path)
     Path("empty.txt").write_text(" \n\n", encoding="utf-8")
     Path("short.txt").write_text("w1 w2 w3", encoding="utf-8")
-    given = () if "--text" in arguments else ("--text", text)
+    given = () if "--file" in arguments else ("--file", text)
     speed = () if "--lengths" in arguments else ("--no-speed",)
-    assert message in run(capsys, folder, *given, *speed, "--json", "made.json", *arguments, code=2)
+    assert message in run(capsys, folder, *given, *speed, "--output", "made.json", *arguments, code=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "short.txt"]
 
 
@@ -138,24 +138,24 @@ def test_a_matcher_of_several_tasks_is_refused_in_one_line(
     config = kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"])
     kexue_hf.ClnMatcherForSequenceClassification(config).save_pretrained(tmp_path)
     tokenizer_of_words().save_pretrained(tmp_path)
-    assert "model.fold_task('a')" in run(capsys, tmp_path, "--text", text, "--no-speed", code=2)
+    assert "model.fold_task('a')" in run(capsys, tmp_path, "--file", text, "--no-speed", code=2)
 
 
 def test_models_that_cannot_be_reported_on(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is not a folder" in run(capsys, tmp_path / "none", "--text", text, code=2)
+    assert "is not a folder" in run(capsys, tmp_path / "none", "--file", text, code=2)
     tiny().save_pretrained(tmp_path / "bare")
-    assert "tokenizer" in run(capsys, tmp_path / "bare", "--text", text, code=2)
+    assert "tokenizer" in run(capsys, tmp_path / "bare", "--file", text, code=2)
     config = transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, vocab_size=50)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer_of_words().save_pretrained(tmp_path)
-    assert "decoder" in run(capsys, tmp_path, "--text", text, code=2)
+    assert "decoder" in run(capsys, tmp_path, "--file", text, code=2)
 
 
 def test_missing_matplotlib_is_reported_at_once(
     folder: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    message = run(capsys, folder, "--text", text, "--figure", tmp_path / "picture.png", code=2)
+    message = run(capsys, folder, "--file", text, "--picture", tmp_path / "picture.png", code=2)
     assert "pip install matplotlib" in message
 
 
@@ -166,4 +166,4 @@ def test_out_of_memory_is_one_line_that_names_the_right_options(
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr("kexue_hf.performer.report.report.compare_variants", fails)
-    assert "lower --max-length or --pieces" in run(capsys, folder, "--text", text, "--no-speed", code=2)
+    assert "lower --max-length or --pieces" in run(capsys, folder, "--file", text, "--no-speed", code=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
@@ -568,8 +569,14 @@ def test_bad_arguments_leave_nothing_behind(tmp_path):
     words.write_text("好\n机器 学习\n", encoding="utf-8")
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "state.json").write_text("{}")
+    for name, content in (("empty.txt", ""), ("blank.txt", "\n\n  \n"), ("blank.jsonl", '\n{"text": " "}\n')):
+        (tmp_path / name).write_text(content)
+    Dataset.from_dict({"text": []}).to_parquet(tmp_path / "empty.parquet")
     before = sorted(tmp_path.iterdir())
+    empty = [tmp_path / name for name in ("empty.txt", "blank.txt", "blank.jsonl", "empty.parquet")]
     for arguments, error, problem in (
+        *(({"corpus": [file]}, InputError, f"{file.name}: no text to count words in; name") for file in empty),
+        ({"corpus": empty}, InputError, "empty.txt, .*empty.parquet: no text to count words in; name"),
         ({"words": -1}, InputError, "--words -1: expected a number of words, at least 1"),
         ({"words": 0}, InputError, "at least 1 .or 0 and --user-dict"),
         ({"corpus": [corpus]}, InputError, r"corpus.txt, line 2: not UTF-8 \(byte 0xb5 at position 0"),

@@ -140,7 +140,7 @@ def test_a_saved_folder_with_a_special_file(
     KINDS[kind][0](folder / name)
     text = folder.with_name("text.txt")
     text.write_text("文" * 99, encoding="utf-8")
-    more: dict[str, list[object]] = {"score": ["文"], "doctor": [], "performer-report": ["--text", text]}
+    more: dict[str, list[object]] = {"score": ["文"], "doctor": [], "performer-report": ["--file", text]}
     arguments = more.get(command, [folder.with_name("out")])
     with pytest.raises(SystemExit) as stop:
         main([command, *map(str, [folder, *arguments])])

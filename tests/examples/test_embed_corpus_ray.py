@@ -69,7 +69,7 @@ def test_a_wrong_cell_names_the_shard_and_leaves_nothing(folder: Path, tmp_path:
     pq.write_table(pa.table({"text": [1, 2]}), source)
     with pytest.raises(InputError, match=r"bad.parquet: column 'text', row 0 of the batch: expected a text, got int"):
         embed_shard(EmbedTexts(folder), source, target, 10)
-    with pytest.raises(InputError, match=r"bad.parquet: has no column 'body', only text; add --column"):
+    with pytest.raises(InputError, match=r"bad.parquet: has no column 'body', only text; add --text-column"):
         embed_shard(EmbedTexts(folder, column="body"), source, target, 10)
     source.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"bad.parquet: "):
@@ -96,7 +96,7 @@ def test_only_the_same_result_counts_as_finished(folder: Path, tmp_path: Path) -
         ({"--input": "none"}, "no .parquet files here"),
         ({"--output": "in"}, "--output must be another folder than --input"),
         ({"--model": "none/at/all"}, "is not a folder"),
-        ({"--max_length": "1000000"}, "max_length must be from"),
+        ({"--max-length": "1000000"}, "max_length must be from"),
         ({"--workers": "0"}, "--workers must be at least 1, got 0"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path) -> None:
     sources = write_shards(tmp_path / "in", 3, 400)
     pq.write_table(pa.table({"text": [1, 2]}), sources[2])
     output = tmp_path / "out"
-    arguments = ["--model", folder, "--input", tmp_path / "in", "--output", output, "--batch_size", 10]
+    arguments = ["--model", folder, "--input", tmp_path / "in", "--output", output, "--batch-size", 10]
     command = [sys.executable, embed_corpus_ray.__file__, *map(str, arguments), "--workers", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(

@@ -31,13 +31,13 @@ def test_the_two_gradients_agree() -> None:
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     short = ["--rows", "40", "--features", "3", "--classes", "2", "--directions", "8", "2", "--repetitions", "1"]
-    script.main([*short, "--figure", str(tmp_path / "a.svg")])
+    script.main([*short, "--picture", str(tmp_path / "a.svg")])
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 6 and printed[0].split()[-2:] == ["2", "8"]
     first = (tmp_path / "a.svg").read_bytes()
-    script.main([*short, "--figure", str(tmp_path / "a.svg")])
+    script.main([*short, "--picture", str(tmp_path / "a.svg")])
     assert (tmp_path / "a.svg").read_bytes() == first
-    for wrong in (["--classes", "1"], ["--directions", "0"], ["--figure", str(tmp_path / "missing" / "a.svg")]):
+    for wrong in (["--classes", "1"], ["--directions", "0"], ["--picture", str(tmp_path / "missing" / "a.svg")]):
         with pytest.raises(SystemExit) as caught:
             script.main([*short, *wrong])
         assert caught.value.code == 2

@@ -62,7 +62,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         else:
             path.write_text(content, encoding="utf-8")
     monkeypatch.setattr(script, "NEIGHBOURS", 1)
-    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), "--out", str(tmp_path / "made.py")])
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path), "--output", str(tmp_path / "made.py")])
     script.main()
     namespace: dict[str, str] = {}
     exec((tmp_path / "made.py").read_text("utf-8"), namespace)

@@ -58,7 +58,7 @@ def recovered(folders: Path) -> Path:
     pytest.importorskip("peft")
     out = folders / "out"
     script.main(
-        ["--model", str(folders / "masked"), "--text", str(folders / "text.jsonl"), "--output", str(out / "model"),
+        ["--model", str(folders / "masked"), "--file", str(folders / "text.jsonl"), "--output", str(out / "model"),
          "--report", str(out / "report.json"), "--rank", "2", *SHORT]
     )  # fmt: skip
     return out
@@ -98,11 +98,11 @@ def test_the_default_length_is_the_models(folders: Path, tmp_path: Path) -> None
     BertModel(BertConfig(**SIZES, max_position_embeddings=8)).save_pretrained(tmp_path / "short")
     BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / "short")
     script.main(
-        ["--model", str(tmp_path / "short"), "--text", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
+        ["--model", str(tmp_path / "short"), "--file", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
          "--report", str(tmp_path / "report.json"), *SHORT, "--transfer-steps", "0", "--finetune-steps", "0"]
     )  # fmt: skip
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["max_length"] == 8
-    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(folders / "bert")])
+    options = script.parser().parse_args(["--file", "", "--output", "", "--model", str(folders / "bert")])
     script.load(options)
     assert options.max_length == 256
 
@@ -111,7 +111,7 @@ def test_a_matcher_with_several_tasks_is_refused(folders: Path, tmp_path: Path) 
     config = kexue_hf.ClnMatcherConfig(**SIZES, task_names=["a", "b"])
     kexue_hf.ClnMatcherForSequenceClassification(config).save_pretrained(tmp_path)
     BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path)
-    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path)])
+    options = script.parser().parse_args(["--file", "", "--output", "", "--model", str(tmp_path)])
     with pytest.raises(InputError, match=r"2 tasks.*model.fold_task\('a'\)"):
         script.load(options)
 
@@ -127,8 +127,8 @@ def test_the_curves_are_in_the_report(recovered: Path) -> None:
 def test_calibration_of_some_layers_with_a_figure(folders: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     script.main(
-        ["--model", str(folders / "bert"), "--text", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
-         "--layers", "1", "--figure", str(tmp_path / "curve.svg"), *SHORT, "--finetune-steps", "0"]
+        ["--model", str(folders / "bert"), "--file", str(folders / "text.jsonl"), "--output", str(tmp_path / "out"),
+         "--layers", "1", "--picture", str(tmp_path / "curve.svg"), *SHORT, "--finetune-steps", "0"]
     )  # fmt: skip
     assert (tmp_path / "curve.svg").read_text("utf-8").rstrip().endswith("</svg>")
     model = AutoModel.from_pretrained(tmp_path / "out")
@@ -139,7 +139,7 @@ def test_performer_bert_keeps_its_switch(folders: Path, tmp_path: Path) -> None:
     kexue_hf.PerformerBertModel.from_pretrained(folders / "bert").save_pretrained(tmp_path / "performer")
     BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / "performer")
     script.main(
-        ["--model", str(tmp_path / "performer"), "--text", str(folders / "text.jsonl"), "--output",
+        ["--model", str(tmp_path / "performer"), "--file", str(folders / "text.jsonl"), "--output",
          str(tmp_path / "out"), *SHORT, "--rank", "all", "--finetune-steps", "1"]
     )  # fmt: skip
     model = AutoModel.from_pretrained(tmp_path / "out")
@@ -170,7 +170,7 @@ def test_memory_of_a_large_corpus_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     """transformers creates one without words."""
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path)
-    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path)])
+    options = script.parser().parse_args(["--file", "", "--output", "", "--model", str(tmp_path)])
     with pytest.raises(InputError, match="expected a tokenizer with words"):
         script.load(options)
 
@@ -179,7 +179,7 @@ def test_heads_are_kept_or_refused(folders: Path, tmp_path: Path) -> None:
     for name in ("BertForQuestionAnswering", "BertForMultipleChoice"):
         getattr(transformers, name)(BertConfig(**SIZES)).save_pretrained(tmp_path / name)
         BertTokenizer.from_pretrained(folders / "bert").save_pretrained(tmp_path / name)
-    options = script.parser().parse_args(["--text", "", "--output", "", "--model", str(tmp_path / name)])
+    options = script.parser().parse_args(["--file", "", "--output", "", "--model", str(tmp_path / name)])
     with pytest.raises(InputError, match="got a BertForMultipleChoice, which would lose its head"):
         script.load(options)
     options.model = str(tmp_path / "BertForQuestionAnswering")
@@ -191,7 +191,7 @@ def test_adapters_without_peft_are_refused_before_loading(
 ) -> None:
     monkeypatch.setattr(script, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
-        script.main(["--model", "none", "--text", "none.txt", "--output", str(tmp_path / "out")])
+        script.main(["--model", "none", "--file", "none.txt", "--output", str(tmp_path / "out")])
     assert "pip install 'kexue-hf[recovery]'" in capsys.readouterr().err
 
 
@@ -199,7 +199,7 @@ def test_adapters_without_peft_are_refused_before_loading(
     ("changes", "message"),
     [
         (["--resume"], "--resume is not supported"),
-        (["--text", "nowhere.txt"], "nowhere.txt does not exist"),
+        (["--file", "nowhere.txt"], "nowhere.txt does not exist"),
         (["--report", "short.txt/report.json"], "short.txt/report.json is in a file"),
         (["--rank", "few"], "--rank must be a number or all, got 'few'"),
         (["--layers", "1,b"], "--layers must be numbers separated by commas, got '1,b'"),
@@ -209,8 +209,8 @@ def test_adapters_without_peft_are_refused_before_loading(
         (["--feature-map", "relu"], "feature map must be one of"),
         (["--max-length", "600"], "max_length must be from 3 to 512 for this model, got 600"),
         (["--rank", "0", "--feature-map", "favor+"], "--rank 0 trains only the maps"),
-        (["--text", "short.txt", "--feature-map", "low_order"], "calibration: calibration needs at least 16 queries"),
-        (["--figure", "a.pdf"], "--figure must end in .svg or .png, got 'a.pdf'"),
+        (["--file", "short.txt", "--feature-map", "low_order"], "calibration: calibration needs at least 16 queries"),
+        (["--picture", "a.pdf"], "--picture must end in .svg or .png, got 'a.pdf'"),
         (["--model", "nothing-there"], "nothing-there"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -221,7 +221,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("short.txt").write_text("w1\nw2\n", encoding="utf-8")
-    arguments = ["--model", str(folders / "bert"), "--text", str(folders / "text.jsonl"), "--output", "out", *changes]
+    arguments = ["--model", str(folders / "bert"), "--file", str(folders / "text.jsonl"), "--output", "out", *changes]
     with pytest.raises(SystemExit) as error:
         script.main([*arguments, "--quiet"])
     assert error.value.code == 2
@@ -238,6 +238,6 @@ def test_ctrl_c_is_one_line(
 
     monkeypatch.setattr(script, "run", interrupted)
     with pytest.raises(SystemExit) as error:
-        script.main(["--model", "none", "--text", "none.txt", "--output", str(tmp_path / "out")])
+        script.main(["--model", "none", "--file", "none.txt", "--output", str(tmp_path / "out")])
     assert error.value.code == 2
     assert capsys.readouterr().err == "\nrecover_performer: interrupted; nothing was written\n"

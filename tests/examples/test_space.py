@@ -84,27 +84,51 @@ def start(*arguments: str, **environment: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Any]:
+def address() -> Iterator[str]:
     pytest.importorskip("gradio", reason="needs the package gradio")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser, {CHROMIUM}")
     process = start()
     try:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
                 break
         else:
             raise AssertionError("".join(lines))
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_ARGUMENTS)
-            yield SimpleNamespace(browser=browser, address=address[0])
-            browser.close()
+        yield found[0]
     finally:
         process.kill()
         process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def site(address: str) -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser, {CHROMIUM}")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_ARGUMENTS)
+        yield SimpleNamespace(browser=browser, address=address)
+        browser.close()
+
+
+def test_programs_call_the_tabs_by_name(address: str) -> None:
+    client = pytest.importorskip("gradio_client", reason="needs the package gradio").Client(address, verbose=False)
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert endpoints["unnamed_endpoints"] == {}
+    assert {
+        name: [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+        for name, endpoint in endpoints["named_endpoints"].items()
+    } == {
+        "/fill": ["sentence"], "/score": ["sentence"], "/correct": ["sentence"], "/match": ["first", "second"],
+        "/play": ["text", "thinking"], "/new_game": [], "/undo": [], "/hint": [],
+    }  # fmt: skip
+    assert client.predict(sentence="本文[MASK]了一种方法。", api_name="/fill")["data"][0][1] == "提出"
+    assert client.predict(first="甲", second="甲", api_name="/match")["label"] == "cosine"
+    # The game is that of the client's session.
+    record = client.predict(text="炮二平五", thinking="直觉 policy alone", api_name="/play")[2]
+    assert record.startswith("1. 炮二平五  ")
+    assert client.predict(api_name="/undo")[2] == ""
 
 
 def open_page(site: Any, width: int) -> tuple[Any, list[str]]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,7 @@ def card(folder: Path, front: str) -> None:
 def test_a_ready_folder(folder: Path, command: Command) -> None:
     code, out, error = command("doctor", folder)
     assert (code, error) == (0, "") and "error: " not in out and "warning: " not in out
+    assert "transformers" not in out and json.loads(command("doctor", folder, "--json")[1])["versions"]["transformers"]
     assert " files to publish, " in out and "configuration, weights, vocabulary and code fit together" in out
 
 
@@ -154,7 +156,8 @@ def test_a_fault_is_one_line_and_exit_code_2(
     code, out, error = command("doctor", folder)
     assert out.replace("\n", "").isprintable()
     (line,) = (line for line in out.splitlines() if line.startswith("error: ") and message in line)
-    assert code == 2 and error.count("\n") == 1 and f"{folder} is not ready for the Hub: " in error
+    assert code == 2 and error.count("\n") == 1 and line.removeprefix("error: ") not in error
+    assert re.search(rf"{re.escape(str(folder))} is not ready for the Hub: \d+ errors?, listed above$", error)
     code, out, _ = command("doctor", folder, "--json")
     assert code == 2 and line.removeprefix("error: ") in json.loads(out)["errors"]
 
@@ -251,11 +254,12 @@ def test_a_model_of_another_library(folder: Path, command: Command) -> None:
     (folder / "notes.sh").write_text("cd /home/me/x\n")
     code, out, error = command("doctor", folder)
     assert code == 2 and "warning: 'gpt2' is not a model type of kexue_hf: weights and vocabulary were not" in out
-    assert "is not ready for the Hub: notes.sh names a path of this machine" in error and "fit together" not in out
+    assert "is not ready for the Hub: 1 error, listed above" in error and "error: notes.sh names a path of this" in out
+    assert "fit together" not in out
     (folder / "notes.sh").unlink()
     assert command("doctor", folder)[0] == 0
     (folder / "model.safetensors").unlink()
-    assert "no file of weights" in command("doctor", folder)[2]
+    assert "no file of weights" in command("doctor", folder)[1]
 
 
 def test_an_adapter_is_named_as_what_it_is(tmp_path: Path, command: Command) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
 from transformers import Trainer, TrainerState, TrainingArguments
 
 import kexue_hf
@@ -284,7 +285,7 @@ def test_the_next_training_keeps_what_a_person_stated(tmp_path: Path, command: C
     data = ModelCard(text).data
     assert (data.license, data.datasets, data.base_model, data.language) == ("mit", ["a/b"], "d/e", "en")
     assert "The licence of the weights is `mit`." in text and "## Figures" in text and is_untouched(text)
-    assert 'from_pretrained("f/g"' in text and not (tmp_path / "out" / "README.new.md").exists()
+    assert 'from_pretrained("f/g"' in text and not (tmp_path / "out" / "_README.new.md").exists()
 
 
 def test_the_figures_are_those_of_the_weights(tmp_path: Path) -> None:
@@ -353,13 +354,30 @@ def test_a_card_that_was_edited_is_kept_by_the_next_training(tmp_path: Path, cap
     readme = tmp_path / "README.md"
     first = readme.read_text("utf-8")
     trainer_of(tmp_path, trained_on="other").train()
-    assert "Trained on `other`." in readme.read_text("utf-8") and not (tmp_path / "README.new.md").exists()
+    assert "Trained on `other`." in readme.read_text("utf-8") and not (tmp_path / "_README.new.md").exists()
     readme.write_text(first + "\nMine.\n", encoding="utf-8")
     trainer_of(tmp_path, trained_on="third").train()
     assert readme.read_text("utf-8") == first + "\nMine.\n"
-    assert "Trained on `third`." in (tmp_path / "README.new.md").read_text("utf-8")
-    said = "is not the card of a training, or was edited, and is kept; the card of this training is README.new.md"
+    assert "Trained on `third`." in (tmp_path / "_README.new.md").read_text("utf-8")
+    said = "is not the card of a training, or was edited, and is kept; the card of this training is _README.new.md"
     assert said in capsys.readouterr().out
+
+
+def test_trainers_push_leaves_the_new_card_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("# Mine\n", encoding="utf-8")
+    trainer = trainer_of(tmp_path)
+    trainer.train()
+    uploaded: list[str] = []
+
+    def upload_folder(self: object, *, folder_path: str, ignore_patterns: list[str], **options: object) -> None:
+        names = [str(path.relative_to(folder_path)) for path in Path(folder_path).rglob("*") if path.is_file()]
+        assert any(name.endswith("README.new.md") for name in names)
+        uploaded.extend(filter_repo_objects(names, ignore_patterns=ignore_patterns))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload_folder)
+    trainer.hub_model_id = "owner/model"
+    trainer.push_to_hub()
+    assert "config.json" in uploaded and [name for name in uploaded if "README" in name] == ["README.md"]
 
 
 def test_the_command_line_has_no_folders(monkeypatch: pytest.MonkeyPatch) -> None:

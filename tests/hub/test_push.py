@@ -59,7 +59,7 @@ def test_training_state_pickles_and_hidden_files_are_left_out(
     left_out = ("checkpoint-3/optimizer.pt", "checkpoint-3/model.safetensors", "optimizer.pt", "scheduler.pt",
                 "training_args.bin", "pytorch_model.bin", "rng_state.pth", ".git/config", ".cache/x", ".env",
                 "__pycache__/a.pyc", "runs/events.out.tfevents.1", "trainer_state.json", "sub/rng_state_0.pth",
-                "README.new.md")  # fmt: skip
+                "_README.new.md")  # fmt: skip
     for name in left_out:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"x" * 1500)
@@ -75,7 +75,10 @@ def test_training_state_pickles_and_hidden_files_are_left_out(
 def test_a_dry_run_needs_no_network(folder: Path, hub: LoopbackHub, command: Command, monkeypatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     code, out, _ = command("push", folder, "model", "--no-load", "--dry-run")
-    assert code == 0 and "model.safetensors\n" in out and out.endswith("dry run: nothing was uploaded\n")
+    assert code == 0 and "model.safetensors\n" in out and "error" not in out
+    assert "nothing was uploaded; without --dry-run, it goes to OWNER/model, where OWNER is the account of your" in out
+    code, out, _ = command("push", folder, "a/model", "--no-load", "--dry-run")
+    assert code == 0 and out.endswith("nothing was uploaded; without --dry-run, it goes to a/model\n")
     code, out, _ = command("push", folder, "model", "--no-load", "--dry-run", "--json")
     report = json.loads(out)
     assert report["commit"] is None and report["errors"] == [] == report["left_out"]
@@ -284,7 +287,7 @@ def test_errors_stop_the_push_unless_forced(force: bool, folder: Path, hub: Loop
     if force:
         assert (code, error) == (0, "") and len(hub.commits(f"{OWNER}/model")) == 1
     else:
-        assert code == 2 and "README.md names no license" in error and error.endswith("nothing was uploaded\n")
+        assert code == 2 and error.endswith("not ready for the Hub: 1 error, listed above; nothing was uploaded\n")
         assert hub.requests == []
 
 

@@ -30,6 +30,7 @@ from kexue_hf.conversion.formats.weight_source import (
     WeightSource,
 )
 from kexue_hf.errors import CheckpointError, printable, quoted
+from kexue_hf.files.quiet_loading import first_line
 
 # An HDF5 object header holds at most 64 KB of attributes. Keras splits longer ones.
 _ATTRIBUTE_LIMIT = 64_512
@@ -181,14 +182,14 @@ class KerasWeights(WeightSource):
         try:
             self._file = h5py.File(path, "r")
         except _FAILURES as error:
-            raise CheckpointError(f"{path}: not a readable HDF5 file: {_first_line(error)}") from None
+            raise CheckpointError(f"{path}: not a readable HDF5 file: {_text_of(error)}") from None
         try:
             super().__init__(path, self._scan(path))
         except _FAILURES as error:
             self.close()
             if isinstance(error, CheckpointError):
                 raise
-            raise CheckpointError(f"{path}: not a readable Keras weight file: {_first_line(error)}") from None
+            raise CheckpointError(f"{path}: not a readable Keras weight file: {_text_of(error)}") from None
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
         kind, data = self.stored_type(name), self._sets[name]
@@ -219,7 +220,7 @@ class KerasWeights(WeightSource):
         try:
             data.read_direct(values, source_sel=selection)
         except _FAILURES as error:
-            raise CheckpointError(f"{self.path}: tensor {quoted(name)} cannot be read: {_first_line(error)}") from None
+            raise CheckpointError(f"{self.path}: tensor {quoted(name)} cannot be read: {_text_of(error)}") from None
 
     def _scan(self, path: str) -> dict[str, StoredTensor]:
         tensors: dict[str, StoredTensor] = {}
@@ -315,5 +316,5 @@ def _data_sets(group: Any, prefix: str) -> list[str]:
     return found
 
 
-def _first_line(error: BaseException) -> str:
-    return printable((str(error).splitlines() or [type(error).__name__])[0], 300)
+def _text_of(error: BaseException) -> str:
+    return printable(first_line(error), 300)

@@ -34,7 +34,7 @@ class NezhaConfig(BertConfig):
             Hash of the vocabulary that the weights belong to. A tokenizer with a different one causes a warning.
 
     Raises:
-        ValueError: `classifier_pooling` is none of the three, `max_relative_position` is below 1, or a decoder is
+        ValueError: `classifier_pooling` is not one of the three, `max_relative_position` is below 1, or a decoder is
             requested.
     """
 

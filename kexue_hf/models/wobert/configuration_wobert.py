@@ -31,7 +31,7 @@ class WoBertConfig(BertConfig):
             different vocabulary causes a warning when it meets the model.
 
     Raises:
-        ValueError: `classifier_pooling` is none of the three.
+        ValueError: `classifier_pooling` is not one of the three.
     """
 
     model_type = "wobert"

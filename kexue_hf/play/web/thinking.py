@@ -114,7 +114,7 @@ class Thinker:
             watcher.cancel()
 
     def _present_analysis(self, game: WebGame) -> Analysis:
-        """Return the analysis of the present position, begun if there is none."""
+        """Return the analysis of the present position; start one if none is running or finished."""
         known = game.analysis
         if known is not None and known.revision == game.revision and known.is_usable():
             return known

@@ -5,7 +5,7 @@ const RETRY_MILLISECONDS = 500;
 
 export class Session {
   /**
-   * onState: called with each new state. onAnalysis: with the model's judgement of it, or null while there is none.
+   * onState: called with each new state. onAnalysis: with the model's judgement of it, or null until it is known.
    * onHint: with a search for the person. onBusy: with whether a hint is being looked for.
    * onError: with an error, or null when a request has succeeded.
    */
