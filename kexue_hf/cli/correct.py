@@ -105,7 +105,7 @@ def correct_command(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_tokens: BatchTokens = 8192,
+    batch_tokens: BatchTokens = None,
     overwrite: Overwrite = False,
     quiet: NoProgress = False,
 ) -> None:

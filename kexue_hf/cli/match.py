@@ -100,7 +100,7 @@ def match_command(
     ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_tokens: BatchTokens = 8192,
+    batch_tokens: BatchTokens = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --evaluate: print the figures as JSON.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUTPUT and PICTURE once the new files are complete.")

@@ -7,7 +7,10 @@ import typer
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32, float16 or bfloat16; auto keeps the type in the file.")]
-BatchTokens = Annotated[int, typer.Option(help="Maximum tokens per batch; lower it to save memory.")]
+BatchTokens = Annotated[
+    int | None,
+    typer.Option(help="Maximum tokens per batch; lower it to save memory.", show_default="1024 on a CPU, else 8192"),
+]
 Method = Annotated[
     str, typer.Option(help="one_pass (T-TA only), masking (one pass per token), or auto: one_pass if possible.")
 ]

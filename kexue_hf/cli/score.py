@@ -84,7 +84,7 @@ def score_command(
     text_column: TextColumn = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_tokens: BatchTokens = 8192,
+    batch_tokens: BatchTokens = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
     quiet: NoProgress = False,

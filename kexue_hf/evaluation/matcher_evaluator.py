@@ -59,7 +59,7 @@ class MatcherEvaluator:
         *,
         task_names: Sequence[str] | None = None,
         max_length: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
         show_progress_bar: bool = False,
         write_csv: bool = True,
     ) -> None:

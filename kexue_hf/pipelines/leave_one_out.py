@@ -20,6 +20,7 @@ from .evaluation_mode import evaluating
 from .finite_results import check_finite
 from .masked_lm_parts import Head, trunk_and_head
 from .padding_leaks import padding_leaks
+from .pass_size import tokens_per_pass
 from .vocabulary_scores import check_masked_language_model, scores_of
 
 METHODS = ("auto", "one_pass", "masking")
@@ -63,7 +64,7 @@ def leave_one_out(
     mask_token_id: int | None = None,
     token_type_ids: torch.Tensor | None = None,
     method: str = "auto",
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     scores_at_once: int | None = None,
 ) -> list[Any]:
     """Call `reduce` with the log-probabilities of the whole vocabulary at the wanted positions, in chunks.
@@ -82,7 +83,8 @@ def leave_one_out(
         mask_token_id: the id of [MASK]; only masking needs it.
         token_type_ids: [batch, length], for models that have them.
         method: `one_pass`, `masking`, or `auto`: one pass if the model `predicts_all_tokens_at_once`.
-        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row); by default 1,024 on a
+            CPU, 8,192 elsewhere.
         scores_at_once: maximum number of log-probabilities in memory (but always at least one position's); by default
             4 million, on a GPU 64 million.
 
@@ -97,6 +99,7 @@ def leave_one_out(
     chosen = chosen_method(model, method)
     if chosen == "masking" and mask_token_id is None:
         raise ValueError("masking needs a tokenizer with a mask token, got one without")
+    batch_tokens = tokens_per_pass(model, batch_tokens)
     device = next(model.parameters()).device
     attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     same_shape = {"attention_mask": attention_mask, "positions": positions, "token_type_ids": token_type_ids}

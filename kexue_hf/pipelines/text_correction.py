@@ -40,6 +40,7 @@ from .confusion import KINDS, Confusion, is_han
 from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
+from .pass_size import tokens_per_pass
 from .protected_text import Protection
 from .text_windows import EncodedText, encode_texts, frame_of, window_capacity, windows
 
@@ -139,7 +140,8 @@ class Corrector:
         method: `one_pass` (T-TA only), `masking`, or `auto`: one pass if the model supports it.
         max_length: tokens per window, special tokens included; by default the model's limit.
         overlap: tokens shared by neighbouring windows of a long text; by default half of a window.
-        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row); by default 1,024 on a
+            CPU, 8,192 elsewhere.
 
     Raises:
         ValueError: an option does not fit the model, the source of candidates is unknown, its file is invalid, or
@@ -162,16 +164,16 @@ class Corrector:
         method: str = "auto",
         max_length: int | None = None,
         overlap: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
     ) -> None:
-        for name, number in (("rounds", rounds), ("shown", shown), ("batch_tokens", batch_tokens)):
+        for name, number in (("rounds", rounds), ("shown", shown)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if threshold is not None and math.isnan(threshold):
             raise ValueError("threshold must be a number, got nan")
         self.model, self.tokenizer = model, tokenizer
         self.candidates = candidates if isinstance(candidates, str) else type(candidates).__name__
-        self.rounds, self.shown, self.batch_tokens = rounds, shown, batch_tokens
+        self.rounds, self.shown, self.batch_tokens = rounds, shown, tokens_per_pass(model, batch_tokens)
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
         self._frame = frame_of(tokenizer)

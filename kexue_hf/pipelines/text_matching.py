@@ -24,6 +24,7 @@ from .evaluation_mode import evaluating
 from .finite_results import check_finite
 from .own_tokenizer import check_tokenizer
 from .padding_leaks import padding_leaks
+from .pass_size import tokens_per_pass
 from .text_pairs import EncodedPair, PairFrame, TextPair, encode_pairs, pair_frame_of, pair_length, read_pair
 
 # Name of an ordinary classifier's task.
@@ -40,7 +41,7 @@ def match_texts(
     tasks: str | int | Sequence[str | int] | None = None,
     *,
     max_length: int | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     pairs_at_once: int = MAX_TEXTS,
     characters_at_once: int = MAX_CHARACTERS,
     pairs_done: int = 0,
@@ -56,7 +57,8 @@ def match_texts(
         tasks: the tasks to use, by name or id. None: the pair's `task`, or all tasks if it has none.
         max_length: tokens per pair, special tokens included; None for the limit of model and tokenizer. In a longer
             pair, the longer text is truncated.
-        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row); by default 1,024 on a
+            CPU, 8,192 elsewhere.
         pairs_at_once: maximum number of pairs read ahead; fewer at first.
         characters_at_once: maximum number of characters read ahead (but always at least one pair).
         pairs_done: number of pairs of the same stream that were matched before, so that the pair_chunks, and with them
@@ -78,12 +80,12 @@ def match_texts(
     names = task_names(model)
     chosen = None if tasks is None else task_numbers(tasks, names)
     for option, value in {
-        "batch_tokens": batch_tokens,
         "pairs_at_once": pairs_at_once,
         "characters_at_once": characters_at_once,
     }.items():
         if value < 1:
             raise ValueError(f"{option} must be at least 1, got {value}")
+    batch_tokens = tokens_per_pass(model, batch_tokens)
     check_tokenizer(model, tokenizer)
     frame = pair_frame_of(tokenizer)
     length = pair_length(model, tokenizer, frame, max_length)

@@ -31,6 +31,7 @@ from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
 from .given_texts import each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
+from .pass_size import tokens_per_pass
 from .text_windows import EncodedText, Frame, encode_texts, frame_of, window_capacity, windows
 
 
@@ -160,7 +161,7 @@ def score_encoded(
     include_specials: bool = False,
     max_length: int | None = None,
     overlap: int | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
 ) -> list[TextScore]:
     """Score texts that are already tokenized (`encode_texts`).
 
@@ -169,7 +170,8 @@ def score_encoded(
         include_specials: also score the special tokens around the text, as T-TA's original code does.
         max_length: tokens per window, special tokens included; by default the model's limit.
         overlap: tokens shared by neighbouring windows of a long text; by default half of a window.
-        batch_tokens: maximum number of tokens per forward pass (but always at least one row).
+        batch_tokens: maximum number of tokens per forward pass (but always at least one row); by default 1,024 on a
+            CPU, 8,192 elsewhere.
 
     Raises:
         ValueError: an option does not fit the model.
@@ -177,8 +179,7 @@ def score_encoded(
     method = chosen_method(model, method)
     check_tokenizer(model, tokenizer)
     frame = frame_of(tokenizer)
-    if batch_tokens < 1:
-        raise ValueError(f"batch_tokens must be at least 1, got {batch_tokens}")
+    batch_tokens = tokens_per_pass(model, batch_tokens)
     capacity = window_capacity(model, tokenizer, frame, max_length)
     rows = [
         row
