@@ -67,6 +67,7 @@ def test_both_languages_have_the_same_blocks_and_tables() -> None:
         assert re.findall(pattern, english) == re.findall(pattern, chinese)
 
 
+@pytest.mark.slow
 def test_the_blocks_run_as_they_stand(tmp_path: Path) -> None:
     """One process runs all of them in order, after what the demo leaves."""
     convert(ROOT / "kexue_hf" / "assets" / "wobert_tiny", tmp_path / "kexue-demo" / "wobert-tiny", dtype="float32")

@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_folder(tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.slow
 def test_a_game(folder: Path) -> None:
     """Bytes that are no UTF-8 are a wrong entry like any other."""
     code, out, error = run(folder, "--nodes", 50, lines="炮二平五\n\udcff\nquit\n")
@@ -36,6 +37,7 @@ def test_a_game(folder: Path) -> None:
     assert out.count("expected a move") == 1
 
 
+@pytest.mark.slow
 def test_an_engine(folder: Path) -> None:
     code, out, error = run(folder, "--ucci", lines="ucci\nisready\nposition startpos\ngo nodes 300\n")
     assert (code, error) == (0, "")
@@ -63,6 +65,7 @@ def test_errors_are_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None
     assert BAD[arguments] in error and len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child process")
 def test_ctrl_c_ends_the_game_cleanly(folder: Path) -> None:
     process = start(folder, "--nodes", 50)

@@ -89,6 +89,7 @@ def test_sigkill_keeps_the_folder_to_replace(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_concurrent_runs_keep_each_others_stages(tmp_path: Path) -> None:
     first = start_and_wait(tmp_path, "convert", str(GOLDEN / "wobert_tf_ckpt"), str(tmp_path / "out"))
     os.kill(first.pid, signal.SIGSTOP)

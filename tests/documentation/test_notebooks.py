@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_stored_outputs_are_those_of_the_code() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs" / "run_notebooks.py", "--check"],

@@ -107,6 +107,7 @@ def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert (ROOT / program).exists() or program in ("ruff", "mypy", "pytest"), words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)])
 def test_the_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parsing: None) -> None:
     monkeypatch.chdir(tmp_path)

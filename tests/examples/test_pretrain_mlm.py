@@ -88,6 +88,7 @@ class KillAfter(TrainerCallback):
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "script"),
     [
@@ -226,10 +227,12 @@ def two_processes(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return outputs
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(two_processes, uninterrupted):
     assert losses(two_processes["plain"]) == pytest.approx(uninterrupted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_for_a_tta(text, two_processes, tmp_path):
     output = tmp_path / "alone"
     alone = train(text, output, *LONG, *held_out(text, output, 64), "--batch_size=8", script=pretrain_tta)
@@ -240,6 +243,7 @@ def test_two_processes_equal_one_for_a_tta(text, two_processes, tmp_path):
         assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_sharded_model_is_saved_with_its_own_code(two_processes):
     for folder in (two_processes["sharded"], two_processes["sharded"] / "checkpoint-10"):
         files = {path.name for path in folder.glob("*.py")}
@@ -248,12 +252,14 @@ def test_a_sharded_model_is_saved_with_its_own_code(two_processes):
         assert config["auto_map"]["AutoModelForMaskedLM"] == "modeling_wobert.WoBertForMaskedLM"
 
 
+@pytest.mark.slow
 def test_ddp_needs_no_search_for_unused_parameters(text, two_processes):
     alone = two_processes["untied"].with_name("untied, alone")
     pretrain_tta.main(untied(text, alone, *LONG, "--batch_size=8"))
     assert losses(two_processes["untied"]) == pytest.approx(losses(alone), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_for_a_matcher(two_processes):
     output = two_processes["matcher"]
     alone = output.with_name("matcher, alone")
@@ -272,6 +278,7 @@ def test_two_processes_equal_one_for_a_matcher(two_processes):
                 assert twos[name].numpy() == pytest.approx(weight.numpy(), abs=1e-5), name
 
 
+@pytest.mark.slow
 def test_sharded_training_equals_unsharded(two_processes, uninterrupted):
     assert losses(two_processes["sharded"]) == pytest.approx(uninterrupted, rel=1e-5)
     # It did use FSDP, and the folder and each checkpoint are complete.
@@ -284,6 +291,7 @@ def test_sharded_training_equals_unsharded(two_processes, uninterrupted):
             assert weight.numpy() == pytest.approx(plain[name].numpy(), abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_one_process_resumes_two_killed_ones(text, two_processes, uninterrupted):
     output = two_processes["killed"]
     for late in output.glob("checkpoint-*"):  # written shortly after the first
@@ -362,6 +370,7 @@ def test_a_corpus_in_another_encoding_is_refused_with_its_line(tmp_path, capsys,
     assert f"pretrain_mlm: error: {path}, line 81: not UTF-8 (byte 0xb1 at position 0 of the line); convert" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "changes"),
     [

@@ -67,6 +67,7 @@ def whole(folder: Path) -> dict[str, list[float]]:
     return {name: train(folder, folder / f"whole-{name}", "--batch_size=8", *METHODS[name]) for name in METHODS}
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(folder: Path, whole: dict[str, list[float]]) -> None:
     runs = [
         ("train_sentence_vectors", arguments(folder, folder / f"two-{name}", "--batch_size=4", *METHODS[name]))
@@ -101,6 +102,7 @@ def test_a_resumed_run_has_the_losses_of_one_run(folder: Path, whole: dict[str, 
     ]
 
 
+@pytest.mark.slow
 def test_accumulated_batches_train_like_one_without_batch_norm(folder: Path) -> None:
     outputs = [folder / f"accumulated-{parts}" for parts in (1, 2, 4)]
     found = [

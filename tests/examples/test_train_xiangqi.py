@@ -43,6 +43,7 @@ def whole(folder: Path) -> list[float]:
     return train(folder, folder / "whole", "--batch_size=8", "--winner_only")
 
 
+@pytest.mark.slow
 def test_two_processes_and_accumulation_have_the_losses_of_one(folder: Path, whole: list[float]) -> None:
     """The number of labels differs from row to row, and the curriculum changes half-way."""
     parts = train(folder, folder / "parts", "--batch_size=2", "--gradient_accumulation_steps=4", "--winner_only")
@@ -63,6 +64,7 @@ def test_a_resumed_run_has_the_losses_of_one_run(folder: Path, whole: list[float
     assert train(folder, output, "--batch_size=8", "--winner_only", "--resume") == pytest.approx(whole, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_folder_holds_a_policy_and_a_value(folder: Path) -> None:
     output, report = folder / "result", folder / "report.json"
     held_out = [f"--validation_file={folder / 'games.jsonl'}", "--eval_strategy=steps", "--eval_steps=2"]

@@ -281,6 +281,7 @@ def test_every_saved_model_is_complete(model_type: str, tmp_path: Path) -> None:
     assert report.all_errors == [] == report.warnings == report.left_out
 
 
+@pytest.mark.slow
 def test_the_code_is_imported_in_a_fresh_process(folder: Path) -> None:
     """One process for each folder: an undamaged one, and one whose faults only an import shows."""
     config = json.loads((folder / "config.json").read_text())
@@ -292,6 +293,7 @@ def test_the_code_is_imported_in_a_fresh_process(folder: Path) -> None:
     assert all("cannot be loaded without kexue_hf: " in problem for problem in problems)
 
 
+@pytest.mark.slow
 def test_the_import_has_the_published_files_and_no_token(folder: Path, command: Command, monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "secret")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -316,6 +318,7 @@ def test_code_that_waits_is_one_line(folder: Path, command: Command, monkeypatch
     assert code == 2 and error.count("\n") == 1 and "the code was not imported within 1 seconds" in out
 
 
+@pytest.mark.slow
 def test_load_reports_what_reading_does_not_show(folder: Path, command: Command) -> None:
     path = folder / "configuration_wobert.py"
     path.write_text(path.read_text("utf-8") + "\nraise RuntimeError('at import')\n", encoding="utf-8")

@@ -98,6 +98,7 @@ def test_a_pipelines_module_may_be_the_first_import(name: str) -> None:
     run_forked(TORCH, f"import kexue_hf.pipelines.{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes_know_us(method: str, tmp_path) -> None:
     script = tmp_path / "workers.py"

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 # Modules that hooks import too, and that import transformers themselves.
 FIRST = ("kexue_hf.performer.swap", "kexue_hf.performer.attention_modules")
@@ -28,6 +30,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_hooks_are_set_up_whatever_is_imported_first() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *FIRST],

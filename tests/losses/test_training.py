@@ -54,6 +54,7 @@ def test_gradient_accumulation(name: str, accumulated: int, whole: dict[str, tor
     assert (found - whole[name]).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 def test_two_processes(whole: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with two_processes("tests.losses.training_runs", tmp_path) as process:
         _, errors = process.communicate(timeout=480)

@@ -84,6 +84,7 @@ def test_exported_without_a_mask() -> None:
     assert_program_equals_model(export(model, masked=False), model, (3, 7), (2, 12), (5, 4), (1, 9), masked=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PerformerBertForSequenceClassification", "WoBertForSequenceClassification"])
 def test_compiled_without_a_break(name: str) -> None:
     changes = {} if "Performer" in name else {"classifier_pooling": "mean"}

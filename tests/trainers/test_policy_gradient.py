@@ -173,6 +173,7 @@ def test_gradient_accumulation(name: str, accumulated: int, whole: dict[str, tor
     torch.testing.assert_close(found, whole[name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(whole: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with two_processes("tests.trainers.policy_gradient_runs", tmp_path) as process:
         _, errors = process.communicate(timeout=480)

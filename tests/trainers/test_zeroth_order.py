@@ -318,6 +318,7 @@ def test_a_resumed_run(kind: str, tmp_path: Path) -> None:
     assert weights(stopped) != weights(whole)
 
 
+@pytest.mark.slow
 def test_two_processes(plain: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with two_processes("tests.trainers.zeroth_order_runs", tmp_path) as process:
         _, errors = process.communicate(timeout=480)

@@ -104,6 +104,7 @@ def test_best_weights_are_no_step_and_evaluations_are_none(tmp_path: Path) -> No
     assert torch.equal(draws(model), draws(saved))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(plain: dict[str, Path], tmp_path: Path) -> None:
     """The same losses; and each has redrawn for itself, to the same features."""
     with two_processes("tests.models.performer_bert.training_runs", tmp_path, STEPS) as process:

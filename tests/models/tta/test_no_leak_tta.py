@@ -103,6 +103,7 @@ def test_compiled(implementation: str, padded: bool) -> None:
     torch.testing.assert_close(found, influences(model, mask=mask), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs a C++ compiler")
 def test_compiled_to_machine_code() -> None:
     model = model_of(2).eval()

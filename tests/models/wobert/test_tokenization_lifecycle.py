@@ -531,6 +531,7 @@ print(Hasher.hash(make(user_words=USER_WORDS, model_max_length=99)))
 """
 
 
+@pytest.mark.slow
 def test_the_hash_of_datasets_is_of_the_tokenizer_alone(tokenizer):
     fresh = Hasher.hash(tokenizer)
     outcome(tokenizer)

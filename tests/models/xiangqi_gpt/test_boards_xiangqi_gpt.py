@@ -191,6 +191,7 @@ print(model.generate(**batch, max_new_tokens=8, do_sample=False)[0].tolist())
     assert run_elsewhere(code, tmp_path).strip().splitlines()[-1] == str(expected)
 
 
+@pytest.mark.slow
 def test_exported_with_the_boards_as_an_input() -> None:
     model, tokenizer = model_for("squares", num_hidden_layers=1)
     ids = tokenizer([" ".join(GAME[:6]), " ".join(GAME[1:7])], return_tensors="pt")["input_ids"]

@@ -94,6 +94,7 @@ def test_shapes_and_impossible_boards() -> None:
     torch.testing.assert_close(found[1, 2], features_of(boards[1, 2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["compile", "export"])
 def test_the_encoder_is_the_same_when_compiled_and_exported(how: str) -> None:
     torch.manual_seed(0)
