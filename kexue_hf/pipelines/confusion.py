@@ -10,6 +10,7 @@ tables cover. The near-sound rules were chosen on the same data.
 """
 
 import functools
+import hashlib
 import json
 import math
 import re
@@ -70,6 +71,12 @@ class Confusion:
             for other, cost in self.mapping.get(char, {}).items()
         }
 
+    @property
+    def digest(self) -> str:
+        """A digest of all candidates and costs: that of another set with the same candidates, from whatever file."""
+        entries = sorted((text, sorted(costs.items())) for text, costs in self.mapping.items() if costs)
+        return hashlib.blake2b(repr(entries).encode(), digest_size=8).hexdigest()
+
     @classmethod
     def of_kinds(cls, *kinds: str, costs: Mapping[str, float] | None = None) -> "Confusion":
         """Build a confusion set from the included tables.
@@ -111,6 +118,11 @@ class Confusion:
         if not mapping:
             raise ValueError(f"{path}: expected at least one line with candidates, got none")
         return cls(mapping)
+
+
+def is_name(candidates: str) -> bool:
+    """Return whether a source of candidates is named, and not the path of a file."""
+    return candidates in ("confusion", "top_k") or set(candidates.split("+")) <= set(KINDS)
 
 
 def is_han(text: str) -> bool:
@@ -193,4 +205,4 @@ def _near_syllable(reading: str) -> str:
     return syllable.replace("v", "u")
 
 
-__all__ = ["COSTS", "KINDS", "Confusion", "is_han"]
+__all__ = ["COSTS", "KINDS", "Confusion", "is_han", "is_name"]

@@ -36,7 +36,7 @@ import torch
 from torch import nn
 
 from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
-from .confusion import KINDS, Confusion, is_han
+from .confusion import KINDS, Confusion, is_han, is_name
 from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
@@ -170,7 +170,6 @@ class Corrector:
         if threshold is not None and math.isnan(threshold):
             raise ValueError("threshold must be a number, got nan")
         self.model, self.tokenizer = model, tokenizer
-        self.candidates = candidates if isinstance(candidates, str) else type(candidates).__name__
         self.rounds, self.shown, self.batch_tokens = rounds, shown, batch_tokens
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
@@ -179,6 +178,7 @@ class Corrector:
         self._overlap = overlap
         self._protection = Protection([*_listed(protect), *getattr(tokenizer, "user_words", ())], known_words)
         self._confusion = candidate_source(candidates)
+        self.candidates = _name_of(candidates, self._confusion)
         special = set(tokenizer.all_special_ids)
         size = getattr(getattr(model, "config", None), "vocab_size", None) or len(tokenizer)
         # Only tokens of Chinese characters for which the model has an embedding can be candidates.
@@ -449,6 +449,13 @@ def calibrated_threshold(model: Any, candidates: str) -> float:
     return float(threshold)
 
 
+def _name_of(candidates: str | Path | Confusion, source: Confusion | None) -> str:
+    """Return what a calibration stores: a name, or for a file the digest, which does not depend on its path."""
+    if source is None or (not isinstance(candidates, Confusion) and is_name(str(candidates))):
+        return str(candidates)
+    return f"set {source.digest}"
+
+
 def _listed(words: Iterable[str]) -> list[str]:
     if isinstance(words, str):
         raise ValueError("expected a list of protected words, got a single string: put it into a list")
@@ -467,9 +474,8 @@ def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
         return None
     if candidates == "confusion":
         return Confusion.of_kinds(*KINDS)
-    kinds = str(candidates).split("+")
-    if set(kinds) <= set(KINDS):
-        return Confusion.of_kinds(*kinds)
+    if is_name(str(candidates)):
+        return Confusion.of_kinds(*str(candidates).split("+"))
     if not Path(candidates).is_file():
         raise ValueError(
             f"candidates must be confusion, top_k, some of {', '.join(KINDS)} joined by +, or the path of a file, "
