@@ -125,6 +125,35 @@ def is_name(candidates: str) -> bool:
     return candidates in ("confusion", "top_k") or set(candidates.split("+")) <= set(KINDS)
 
 
+def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
+    """Return the confusion set for `candidates`; None for `top_k`.
+
+    Raises:
+        ValueError: `candidates` is neither a known name nor the path of a file.
+    """
+    if isinstance(candidates, Confusion):
+        return candidates
+    if candidates == "top_k":
+        return None
+    if candidates == "confusion":
+        return Confusion.of_kinds(*KINDS)
+    if is_name(str(candidates)):
+        return Confusion.of_kinds(*str(candidates).split("+"))
+    if not Path(candidates).is_file():
+        raise ValueError(
+            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} joined by +, or the path of a file, "
+            f"got {str(candidates)!r}"
+        )
+    return Confusion.from_file(candidates)
+
+
+def name_of(candidates: str | Path | Confusion, source: Confusion | None) -> str:
+    """Return what a calibration stores: a name, or for a file the digest, which does not depend on its path."""
+    if source is None or (not isinstance(candidates, Confusion) and is_name(str(candidates))):
+        return str(candidates)
+    return f"set {source.digest}"
+
+
 def is_han(text: str) -> bool:
     """Return whether a text consists of Chinese characters only (at least one)."""
     return _HAN.fullmatch(text) is not None
@@ -205,4 +234,4 @@ def _near_syllable(reading: str) -> str:
     return syllable.replace("v", "u")
 
 
-__all__ = ["COSTS", "KINDS", "Confusion", "is_han", "is_name"]
+__all__ = ["COSTS", "KINDS", "Confusion", "candidate_source", "is_han", "is_name", "name_of"]

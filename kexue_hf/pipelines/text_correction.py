@@ -36,7 +36,7 @@ import torch
 from torch import nn
 
 from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
-from .confusion import KINDS, Confusion, is_han, is_name
+from .confusion import Confusion, candidate_source, is_han, name_of
 from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
@@ -178,7 +178,7 @@ class Corrector:
         self._overlap = overlap
         self._protection = Protection([*_listed(protect), *getattr(tokenizer, "user_words", ())], known_words)
         self._confusion = candidate_source(candidates)
-        self.candidates = _name_of(candidates, self._confusion)
+        self.candidates = name_of(candidates, self._confusion)
         special = set(tokenizer.all_special_ids)
         size = getattr(getattr(model, "config", None), "vocab_size", None) or len(tokenizer)
         # Only tokens of Chinese characters for which the model has an embedding can be candidates.
@@ -449,39 +449,10 @@ def calibrated_threshold(model: Any, candidates: str) -> float:
     return float(threshold)
 
 
-def _name_of(candidates: str | Path | Confusion, source: Confusion | None) -> str:
-    """Return what a calibration stores: a name, or for a file the digest, which does not depend on its path."""
-    if source is None or (not isinstance(candidates, Confusion) and is_name(str(candidates))):
-        return str(candidates)
-    return f"set {source.digest}"
-
-
 def _listed(words: Iterable[str]) -> list[str]:
     if isinstance(words, str):
         raise ValueError("expected a list of protected words, got a single string: put it into a list")
     return list(words)
-
-
-def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
-    """Return the confusion set for `candidates`; None for `top_k`.
-
-    Raises:
-        ValueError: `candidates` is neither a known name nor the path of a file.
-    """
-    if isinstance(candidates, Confusion):
-        return candidates
-    if candidates == "top_k":
-        return None
-    if candidates == "confusion":
-        return Confusion.of_kinds(*KINDS)
-    if is_name(str(candidates)):
-        return Confusion.of_kinds(*str(candidates).split("+"))
-    if not Path(candidates).is_file():
-        raise ValueError(
-            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} joined by +, or the path of a file, "
-            f"got {str(candidates)!r}"
-        )
-    return Confusion.from_file(candidates)
 
 
 def replaced(text: str, corrections: Iterable[Proposal]) -> str:
@@ -500,6 +471,5 @@ __all__ = [
     "Corrector",
     "Proposal",
     "calibrated_threshold",
-    "candidate_source",
     "replaced",
 ]
