@@ -64,6 +64,25 @@ def test_a_shard_gets_a_column_batch_by_batch(folder: Path, tmp_path: Path, monk
     assert os.listdir(target.parent) == [source.name]
 
 
+def test_a_large_row_group_is_not_held_in_memory(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, used = tmp_path / "large.parquet", []
+    pages = np.random.default_rng(0).bytes(30 << 20)
+    columns = {"text": ["今天"] * 3072, "page": [pages[start : start + 10240] for start in range(0, 30 << 20, 10240)]}
+    # A page ends after a batch of the writer at the earliest.
+    pq.write_table(pa.table(columns), source, use_dictionary=["text"], compression="none", write_batch_size=64)
+    del pages, columns
+    before, with_vectors = pa.total_allocated_bytes(), embed_corpus_ray.with_vectors
+    monkeypatch.setattr(
+        embed_corpus_ray,
+        "with_vectors",
+        lambda embed, batch: (used.append(pa.total_allocated_bytes() - before), with_vectors(embed, batch))[1],
+    )
+    embed_shard(EmbedTexts(folder), source, tmp_path / "out.parquet", 100)
+    assert max(used) < 10 << 20
+
+
 def test_a_wrong_cell_names_the_shard_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "bad.parquet", tmp_path / "out" / "bad.parquet"
     pq.write_table(pa.table({"text": [1, 2]}), source)
