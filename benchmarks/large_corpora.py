@@ -1,4 +1,4 @@
-"""Embed a large corpus: sentences per second and core, workers, a killed worker, memory, and the cost of a billion.
+"""Embed a large corpus: sentences per second and core, workers, a killed worker, and memory.
 
     python benchmarks/large_corpora.py                          # all parts; about 15 minutes on 2 idle cores
     python benchmarks/large_corpora.py --parts workers killed   # these parts; the other figures stay
@@ -12,13 +12,12 @@ Parts:
         worker's first shard, which contains its start.
     killed: the same with a worker killed by SIGKILL while it writes, and then with the whole run killed and continued.
     memory: resident memory of a process that embeds short rows by the example's function, with a one-layer model.
-The cost is computed from the speeds: every shard is independent, so it is linear in the number of cores.
+table_figures.py extrapolates the cost of a billion sentences from the speeds and the time until the first shard.
 """
 
 import argparse
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -44,13 +43,12 @@ from kexue_hf import (
     sentence_vectors,
 )
 from kexue_hf.batch.model_loading import load_encoder
+from tests.examples.ray_workers import kill_worker
 
 SAMPLES = ROOT / "kexue_hf" / "assets" / "samples"
 SCRIPT = ROOT / "examples" / "embed_corpus_ray.py"
 SORTED, AS_THEY_COME, PEER = "sorted by length", "32 as they come", "sentence-transformers"
 BATCH = 32
-BILLION = 10**9
-MACHINES, CORES = (1, 10, 100), 64
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
@@ -167,18 +165,6 @@ def workers(model: Path, corpus: Path, place: Path, rows: int) -> dict[str, Any]
     return found
 
 
-def kill_worker(run: "subprocess.Popen[str]", output: Path) -> bool:
-    """Kill a worker that writes a shard; return whether there was one."""
-    while run.poll() is None:
-        if list(output.glob(".*partial*/*")):
-            for process in psutil.Process(run.pid).children(recursive=True):
-                if process.name().startswith("ray::embed_shar"):
-                    process.send_signal(signal.SIGKILL)
-                    return True
-        time.sleep(0.01)
-    return False
-
-
 def killed(model: Path, corpus: Path, place: Path) -> dict[str, Any]:
     """Return what is left after a worker, and after the whole run, is killed."""
     output = place / "killed worker"
@@ -187,7 +173,8 @@ def killed(model: Path, corpus: Path, place: Path) -> dict[str, Any]:
     times = finished(run, lambda: hit.append(kill_worker(run, output)))
     found = {
         "worker": {
-            "killed": sum(hit), "shards": len(times), "exit code": run.returncode,
+            "killed": sum(hit), "shards finished before": 1, "shards after": len(times) - 1,
+            "exit code": run.returncode,
             "largest difference from one process": difference(place / "alone", output),
         }
     }  # fmt: skip
@@ -198,7 +185,7 @@ def killed(model: Path, corpus: Path, place: Path) -> dict[str, Any]:
     run = start(model, corpus, output, 2)
     times = finished(run)
     found["run"] = {
-        "shards finished before": len(kept), "reported before": len(before), "shards of the second run": len(times),
+        "shards finished before": len(kept), "reported before": len(before), "shards after": len(times),
         "kept as they were": all(path.stat().st_mtime_ns == then for path, then in kept.items()),
         "left over": len(list(output.glob(".*"))), "exit code": run.returncode,
         "largest difference from one process": difference(place / "alone", output),
@@ -224,20 +211,6 @@ def memory(model: Path, place: Path, rows: int) -> dict[str, Any]:
         "MB after the first": used[0],
         "most MB": max(used),
     }
-
-
-def cost(speeds: dict[str, Any]) -> dict[str, Any]:
-    """Return core hours of a billion sentences, and days on several numbers of machines."""
-    found = {}
-    for model, ways in speeds.items():
-        rate = ways[SORTED]["median"]
-        hours = BILLION / rate / 3600
-        found[model] = {
-            "sentences per second and core": rate,
-            "core hours": round(hours),
-            "days": {str(machines): round(hours / 24 / machines / CORES, 2) for machines in MACHINES},
-        }
-    return found
 
 
 PARTS = ("speed", "workers", "killed", "memory")
@@ -273,17 +246,17 @@ def main() -> None:
                 "tiny": speed(tiny, sentences(options.texts), options.repetitions),
                 "base": speed(base, sentences(options.base_texts), options.repetitions),
             }
-            keep(speed=speeds, cost=cost(speeds))
+            keep(speed=speeds)
         if {"workers", "killed"} & {*options.parts}:
             sources = write_shards(place / "corpus", options.shards, options.shard_rows, sentences(options.shard_rows))
             embed = EmbedTexts(tiny)
             for source in sources:
                 embed_shard(embed, source, place / "alone" / source.name, 4096)
-            keep(corpus={"shards": options.shards, "rows of a shard": options.shard_rows})
+            corpus = {"shards": options.shards, "rows of a shard": options.shard_rows}
         if "workers" in options.parts:
-            keep(workers=workers(tiny, place / "corpus", place, options.shard_rows))
+            keep(workers={"corpus": corpus, **workers(tiny, place / "corpus", place, options.shard_rows)})
         if "killed" in options.parts:
-            keep(killed=killed(tiny, place / "corpus", place))
+            keep(killed={"corpus": corpus, **killed(tiny, place / "corpus", place)})
 
 
 if __name__ == "__main__":

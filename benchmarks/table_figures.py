@@ -10,6 +10,8 @@ from typing import Any
 Result = dict[str, Any]
 
 THRESHOLDS = "held out, with thresholds"
+UNITS = {"days": 24.0, "hours": 1.0, "min": 1 / 60}  # in hours
+BILLION, MACHINES, CORES = 10**9, (1, 10, 100), 64
 CONTENDERS = ("one matcher", "six models", "not told the task", "bigram overlap")
 
 
@@ -39,6 +41,12 @@ def crossing(value: Any) -> str:
     return words[kind].format(f"{length:,}")
 
 
+def duration(hours: float) -> str:
+    """Return hours in the largest unit of which there are two, or in seconds."""
+    name, unit = next(((name, unit) for name, unit in UNITS.items() if hours >= 2 * unit), ("s", 1 / 3600))
+    return f"{hours / unit:,.0f} {name}"
+
+
 def times(digits: int) -> Callable[[float], str]:
     """Return the format of a speed-up: in italics below 1, where the reference is faster."""
     return lambda value: f"{value:.{digits}f}" if value >= 1 else f"*{value:.{digits}f}*"
@@ -48,6 +56,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "accuracy": lambda value: with_error(f"{value['mean_accuracy']:.1%}", value["standard_error"]),
     "crossing": crossing,
     "difference": lambda value: "0" if value == 0 else f"{value:.1e}",
+    "duration": duration,
     "f1": f1,
     "lead": lambda value: with_error(f"{100 * value['difference']:+.1f}", value["standard error"]),
     "nats": lambda value: f"{value['mean']:+.3f} ± {value['standard error']:.3f}",
@@ -59,6 +68,19 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "times.1f": times(1),
     "times.2f": times(2),
 }
+
+
+def large_corpora(found: Result) -> Result:
+    """Return core hours of a billion sentences, and hours on several numbers of machines, extrapolated."""
+    # The slowest start of the local workers, which includes their first shard.
+    runs = [run for run in found.get("workers", {}).values() if isinstance(run, dict)]
+    start = max((run.get("seconds until the first shard", 0) for run in runs), default=0)
+    cost = {}
+    for model, ways in found.get("speed", {}).items():
+        hours = BILLION / ways["sorted by length"]["median"] / 3600
+        on = {str(machines): hours / machines / CORES + start / 3600 for machines in MACHINES}
+        cost[model] = {"core hours": hours, "hours on": on}
+    return {"cost": cost, "start": start}
 
 
 def tokenizer(found: Result) -> Result:
@@ -259,6 +281,7 @@ def player_order(name: str) -> tuple[int, float, str]:
 DERIVED: dict[str, Callable[[Result], Result]] = {
     function.__name__: function
     for function in (
+        large_corpora,
         tokenizer,
         tta_pretraining,
         tta_correction,

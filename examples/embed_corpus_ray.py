@@ -6,9 +6,9 @@
 
 Every shard is one Ray task, which reads it batch by batch and writes OUTPUT/NAME under a temporary name, renamed when
 it is complete. So a killed worker or machine costs at most its shard: Ray runs the task again elsewhere. The same
-command continues an interrupted run: it skips the finished shards, and refuses those of another model or of other
-options. The batches of a shard do not depend on the number of workers, and neither do the vectors. The memory of a
-worker holds the model and one batch, whatever the size of a shard.
+command continues an interrupted run: it skips the finished shards, and refuses those of another model, of other
+options or of another content of the input. The batches of a shard do not depend on the number of workers, and neither
+do the vectors. A worker holds the model, a batch, and of each column of the shard a page and a buffer of 1 MB.
 
 Why tasks and not Ray Data: its blocks have no fixed shards, so what an interrupted run has finished would need a
 checkpoint with the ids of all rows in memory (`ray.data.checkpoint`, alpha). To embed inside a Ray Data pipeline, pass
@@ -19,6 +19,7 @@ On a cluster, all machines must see the folders MODEL, INPUT and OUTPUT under th
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -29,12 +30,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kexue_hf import EmbedTexts, InputError, KexueError
-from kexue_hf.files.quiet_loading import first_line
+from kexue_hf import EmbedTexts, InputError, KexueError, OutputError
+from kexue_hf.batch.loaded_models import file_digest
+from kexue_hf.files.quiet_loading import chosen_device, first_line
 from kexue_hf.files.whole_file import whole_binary_file
 
-# Key of the fingerprint in a shard's metadata.
-MADE_BY = b"kexue_hf.fingerprint"
+# Keys in the metadata of a shard with vectors: fingerprint of the callable; size, time and digest of the input.
+MADE_BY, MADE_OF = b"kexue_hf.fingerprint", b"kexue_hf.source"
+# Without these, pyarrow reads all columns of a row group at once, and a shard may be one row group.
+STREAMED = {"pre_buffer": False, "buffer_size": 1 << 20}
 # How often Ray runs a shard again whose worker died; an error of the data is not repeated.
 RETRIES = 3
 # Shards given to Ray at a time.
@@ -59,54 +63,97 @@ def is_finished(source: Path, target: Path, fingerprint: str) -> bool:
     """Return whether a shard has its result.
 
     Raises:
-        InputError: the result was made by another model or with other options, or of other rows.
+        InputError: the result was made by another model or with other options, or of another content.
     """
     if not target.exists():
         return False
     try:
-        rows, found = pq.read_metadata(source).num_rows, pq.read_metadata(target)
-    except (pa.ArrowException, OSError) as error:
+        found = pq.read_metadata(target).metadata or {}
+        made_by, made_of = found.get(MADE_BY, b"").decode(), json.loads(found.get(MADE_OF, b"{}"))
+        if made_by == fingerprint and is_content(made_of, source):
+            return True
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{source} or {target} cannot be read ({first_line(error)})") from None
-    made_by = (found.metadata or {}).get(MADE_BY, b"").decode()
-    if made_by != fingerprint or found.num_rows != rows:
-        what = "of other rows" if made_by == fingerprint else "by another model or with other options"
-        raise InputError(f"{target} was made {what}: name another --output, or remove it")
-    return True
+    what = "of another content of the shard" if made_by == fingerprint else "by another model or with other options"
+    raise InputError(f"{target} was made {what}: name another --output, or remove it")
+
+
+def content_of(source: Path) -> dict[str, Any]:
+    """Return what identifies the content of a file."""
+    facts = source.stat()
+    return {"bytes": facts.st_size, "ns": facts.st_mtime_ns, "digest": file_digest(source)}
+
+
+def is_content(known: dict[str, Any], source: Path) -> bool:
+    """Return whether a file has a known content. It is only read if its time differs, as that of a copy does."""
+    facts = source.stat()
+    if facts.st_size != known.get("bytes"):
+        return False
+    return facts.st_mtime_ns == known["ns"] or file_digest(source) == known["digest"]
 
 
 def embed_shard(embed: EmbedTexts, source: Path, target: Path, batch_size: int) -> int:
     """Write the columns of a shard with a column of vectors, batch by batch; return the number of rows.
 
     Raises:
-        InputError: the shard cannot be read, or a cell is not a text; nothing is written.
+        InputError: the shard cannot be read, a cell is not a text, or a name is taken; nothing is written.
+        OutputError: the target cannot be written.
     """
-    (name,) = embed.columns
     try:
-        with pq.ParquetFile(source) as file, whole_binary_file(target, overwrite=True) as output:
-            if name not in file.schema_arrow.names:
-                raise InputError(
-                    f"has no column '{name}', only {', '.join(file.schema_arrow.names)}; add --text-column"
-                )
+        made_by = {MADE_BY: embed.fingerprint.encode(), MADE_OF: json.dumps(content_of(source)).encode()}
+        with pq.ParquetFile(source, **STREAMED) as file, whole_binary_file(target, overwrite=True) as output:
+            check_columns(file.schema_arrow.names, *embed.columns)
             # Without rows too, so that an empty shard has the same columns.
-            first = with_vectors(embed, pa.RecordBatch.from_pylist([], schema=file.schema_arrow))
-            with pq.ParquetWriter(output, first.schema) as writer:
-                for batch in file.iter_batches(batch_size):
-                    writer.write_batch(with_vectors(embed, batch))
-            return int(file.metadata.num_rows)
-    except (pa.ArrowException, InputError, FileNotFoundError) as error:
+            schema = with_vectors(embed, pa.RecordBatch.from_pylist([], schema=file.schema_arrow)).schema
+            rows = 0
+            with pq.ParquetWriter(output, schema.with_metadata({**(schema.metadata or {}), **made_by})) as writer:
+                for batch in batches(file, batch_size):
+                    try:
+                        writer.write_batch(with_vectors(embed, batch))
+                    except ValueError as error:
+                        raise InputError(f"in the batch from row {rows:,}: {first_line(error)}") from error
+                    rows += len(batch)
+            return rows
+    except OutputError:
+        raise
+    except (pa.ArrowException, InputError, OSError) as error:
         raise InputError(f"{source}: {first_line(error)}") from error
 
 
+def batches(file: pq.ParquetFile, size: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file.
+
+    Raises:
+        InputError: they cannot be read; where a file is written meanwhile, an OSError would blame that one.
+    """
+    try:
+        yield from file.iter_batches(size)
+    except OSError as error:
+        raise InputError(f"cannot be read ({first_line(error)})") from error
+
+
+def check_columns(names: list[str], column: str) -> None:
+    """Raise InputError unless one column has the name of the texts."""
+    if (number := names.count(column)) != 1:
+        found = f"has {number} columns '{column}'" if number else f"has no column '{column}', only {', '.join(names)}"
+        raise InputError(f"{found}; name another one with --text-column")
+
+
 def with_vectors(embed: EmbedTexts, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch with a column of vectors, float32 lists of fixed size; the other columns are not touched."""
+    """Return a batch with a column of vectors, float32 lists of fixed size; the other columns are not touched.
+
+    Raises:
+        InputError: a cell is not a text, or the batch has a column with the name of the vectors.
+    """
     (name,) = embed.columns
     given = {name: batch[name].to_pylist()}
     added = {key: values for key, values in embed(given).items() if key != name}
     for key, vectors in added.items():
+        if key in batch.schema.names:
+            raise InputError(f"already has a column '{key}': name the vectors otherwise with --prefix")
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         batch = batch.append_column(key, column)
-    metadata = {**(batch.schema.metadata or {}), MADE_BY: embed.fingerprint.encode()}
-    return batch.replace_schema_metadata(metadata)
+    return batch
 
 
 def results(jobs: list[tuple[Path, Path]], embed: EmbedTexts, options: argparse.Namespace) -> Iterator[Any]:
@@ -119,13 +166,19 @@ def results(jobs: list[tuple[Path, Path]], embed: EmbedTexts, options: argparse.
         raise InputError("ray is needed: pip install 'kexue-hf[ray]'") from error
 
     if options.address is None:
-        # Shards and vectors do not pass through Ray's store.
-        started = {"num_cpus": options.workers, "object_store_memory": 100 << 20, "include_dashboard": False}
+        # Without an address, Ray would join a cluster that it finds. Shards and vectors do not pass through its store.
+        local = {"num_cpus": options.workers, "object_store_memory": 100 << 20, "include_dashboard": False}
+        started = {"address": "local", **local}
     else:
         started = {"address": options.address}
-    ray.init(**started, logging_level="error", log_to_driver=False)
     try:
-        task = ray.remote(num_cpus=1, num_gpus=options.gpus_per_worker, max_retries=RETRIES)(embed_shard)
+        ray.init(**started, logging_level="error", log_to_driver=False)
+    except Exception as error:
+        raise InputError(f"Ray does not start: {first_line(error)}") from error
+    try:
+        check_gpus(options.gpus_per_worker, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        # By default, a worker with a GPU ends after one task, and the next one loads torch and the model again.
+        task = ray.remote(num_cpus=1, num_gpus=options.gpus_per_worker, max_calls=0, max_retries=RETRIES)(embed_shard)
         held = ray.put(embed)
         waiting, running = iter(jobs), {}
         while True:
@@ -141,22 +194,34 @@ def results(jobs: list[tuple[Path, Path]], embed: EmbedTexts, options: argparse.
                 yield source, ray.get(done)
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
                 yield source, InputError(f"{source}: its worker died {RETRIES + 1} times; is there enough memory?")
-            except KexueError as error:
+            except Exception as error:
                 # Ray adds the worker's traceback to the message; the cause is the error itself.
-                yield source, getattr(error, "cause", error)
+                cause = getattr(error, "cause", None) or error
+                yield source, cause if isinstance(cause, KexueError) else InputError(f"{source}: {first_line(cause)}")
     finally:
         ray.shutdown()
+
+
+def check_gpus(needed: float, machines: list[dict[str, float]]) -> None:
+    """Raise InputError if no machine has the GPUs of a worker, for which Ray would wait without end."""
+    most = max((machine.get("GPU", 0.0) for machine in machines), default=0.0)
+    if needed > most:
+        raise InputError(f"--gpus-per-worker is {needed:g}, but no machine has more than {most:g} GPUs: give less")
 
 
 def run(options: argparse.Namespace) -> int:
     """Embed the shards that are not finished; return the number of those that failed."""
     sources = shards(options.input, options.output)
+    # Ray hides no GPU from workers that ask for none, and all would take the first one.
+    device = "cpu" if options.device == "auto" and not options.gpus_per_worker else options.device
+    chosen_device(device)
     embed = EmbedTexts(
         options.model,
         column=options.text_column,
+        prefix=options.prefix,
         normalize=options.normalize,
         max_length=options.max_length,
-        device=options.device,
+        device=device,
         dtype=options.dtype,
     )
     jobs = [(source.absolute(), options.output.absolute() / source.name) for source in sources]
@@ -164,7 +229,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"{len(sources)} shards, {len(sources) - len(jobs)} finished before", flush=True)
     if not jobs:
         return 0
-    # A wrong model or option is one error here, and an error for each shard in the workers.
+    # A wrong model or option is one error here, and an error for each shard in the workers. Only these see the device.
     dataclasses.replace(embed, device="cpu")({options.text_column: [""]})
     start, rows, failed = time.perf_counter(), 0, 0
     for number, (source, result) in enumerate(results(jobs, embed, options), 1):
@@ -186,19 +251,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--input", type=Path, required=True, help="folder of .parquet shards")
     parser.add_argument("--output", type=Path, required=True, help="folder for the shards with vectors")
     parser.add_argument("--text-column", default="text", help="column of the texts (default: text)")
+    parser.add_argument("--prefix", default="", help="text before the name of the new column, vector")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="local workers (default: one a core)")
     parser.add_argument("--address", help="a running Ray cluster, instead of local workers; auto finds it")
-    parser.add_argument("--gpus-per-worker", type=float, default=0, help="GPUs of a worker, such as 1 or 0.5")
+    parser.add_argument(
+        "--gpus-per-worker", type=float, default=0, help="GPUs of a worker, such as 1 or 0.5 (default: 0)"
+    )
     parser.add_argument("--batch-size", type=int, default=4096, help="rows in memory at a time (default: 4096)")
     parser.add_argument("--max-length", type=int, help="tokens per window (default: the model's limit)")
     parser.add_argument("--normalize", action="store_true", help="scale vectors to length 1")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--device", default="auto", help="auto (cuda with --gpus-per-worker, else cpu), ...")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
     options = parser.parse_args(arguments)
     try:
         for name in ("workers", "batch_size"):
             if getattr(options, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+        if not options.gpus_per_worker >= 0:
+            raise InputError(f"--gpus-per-worker must be at least 0, got {options.gpus_per_worker}")
         failed = run(options)
         if failed:
             raise InputError(f"{failed} shards failed; the others are complete: correct these and run again")

@@ -16,7 +16,7 @@ def text_column(batch: Any, name: str) -> list[str | None]:
     """Return the texts of a column; None for a null.
 
     Raises:
-        InputError: the batch is no table, lacks the column, or a cell is not a text; names the column and the row,
+        InputError: the batch is not a table, lacks the column, or a cell is not a text; names the column and the row,
             counted from 0 in this batch.
     """
     if not (isinstance(batch, Mapping) or _is_frame(batch)):

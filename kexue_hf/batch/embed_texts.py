@@ -22,11 +22,12 @@ class EmbedTexts(TextBatches):
             model and tokenizer.
         layer: index into the model's hidden states, -1 for the last layer.
         prefix: text before the names of the new columns.
-        device: a torch device; `auto` takes a GPU if there is one.
+        device: a torch device; `auto` takes a CUDA GPU if there is one, else the CPU.
         dtype: `auto` (that of the file), float32, float16 or bfloat16.
         batch_tokens: maximum number of tokens per forward pass (but always at least one row); None for 1,024 on a CPU
             and 8,192 on a GPU.
-        threads: number of torch's threads; None for 1 in a process of `num_proc`, else that of the engine.
+        threads: number of torch's threads; None for 1 in a process of `num_proc`, else that of the engine. A forked
+            process takes no more than 1.
 
     Raises:
         InputError: an option is wrong; the model is only loaded, and checked, with the first batch.
@@ -47,7 +48,7 @@ class EmbedTexts(TextBatches):
         from kexue_hf.pipelines.sentence_vectors import sentence_vectors
 
         model, tokenizer = self._loaded()
-        options = self._options(model, "normalize", "max_length", "layer")
+        options = self._options("normalize", "max_length", "layer")
         empty = np.zeros((0, model.config.hidden_size), dtype=np.float32)
         parts = (sentence_vectors(model, tokenizer, chunk, **options) for chunk in row_chunks(filled(columns[0])))
         return {"vector": np.concatenate([empty, *parts])}

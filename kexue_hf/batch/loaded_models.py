@@ -6,6 +6,7 @@ An engine unpickles a callable for every task or batch, so the callable itself c
 import contextlib
 import functools
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ from kexue_hf.errors import InputError
 from kexue_hf.files.regular_file import READ, open_regular
 
 _BLOCK = 1 << 20
-# A worker that alternates between two callables loads neither of them twice.
-_KEPT = 2
+# Models of a process, the last used: each kind once, and one more. Workers that alternate between more callables load
+# a model again with every batch.
+KEPT = 4
+# Callables are made before a pool forks, and importing this module in a spawned process sets it anew.
+_IMPORTED_IN = os.getpid()
 
 
 def folder_digest(model: str) -> str:
@@ -31,13 +35,29 @@ def folder_digest(model: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in folder.iterdir() if path.name.endswith(READ) and path.is_file()):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with open_regular(path) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        _add_file(digest, path)
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=_KEPT)
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return a digest of the content of a file.
+
+    Raises:
+        InputError: it is not a regular file.
+        OSError: it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    _add_file(digest, path)
+    return digest.hexdigest()
+
+
+def _add_file(digest: "hashlib.blake2b", path: str | os.PathLike[str]) -> None:
+    with open_regular(path) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+
+
+@functools.lru_cache(maxsize=KEPT)
 def loaded_model(loader: str, model: str, digest: str, device: str, dtype: str) -> tuple[Any, Any]:
     """Return a model in evaluation mode on its device, and its tokenizer.
 
@@ -65,10 +85,15 @@ def torch_threads(number: int | None) -> Iterator[None]:
     """Set the number of torch's threads within the block.
 
     None leaves the number to the engine or to OMP_NUM_THREADS, except in a pool's process (`num_proc`), which gets 1:
-    its siblings use the other cores, and a forked process hangs if it reuses its parent's threads.
+    its siblings use the other cores.
+
+    Raises:
+        InputError: several threads in a forked process, which hangs if its parent has used threads.
     """
     import torch
 
+    if number is not None and number > 1 and os.getpid() != _IMPORTED_IN:
+        raise InputError(f"threads must be 1 in a forked process, as those of num_proc, got {number}: leave it out")
     if number is None and _in_a_pool():
         number = 1
     before = torch.get_num_threads()
@@ -88,4 +113,4 @@ def _in_a_pool() -> bool:
     return any(module is not None and module.parent_process() is not None for module in modules)
 
 
-__all__ = ["folder_digest", "loaded_model", "torch_threads"]
+__all__ = ["KEPT", "file_digest", "folder_digest", "loaded_model", "torch_threads"]

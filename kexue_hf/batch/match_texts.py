@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import ClassVar
 
 import numpy as np
@@ -39,7 +39,9 @@ class MatchTexts(TextBatches):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tasks is not None:
-            self._set("tasks", (self.tasks,) if isinstance(self.tasks, str | int) else tuple(self.tasks))
+            tasks = (self.tasks,) if isinstance(self.tasks, str | int) else self.tasks
+            # The order of a set differs between processes, and with it the hash.
+            self._set("tasks", tuple(sorted(tasks, key=str) if isinstance(tasks, Set) else tasks))
 
     @property
     def columns(self) -> list[str]:
@@ -58,7 +60,7 @@ class MatchTexts(TextBatches):
             if first is not None and second is not None and not (is_blank(first) or is_blank(second)):
                 places.append(place)
                 pairs.append((first, second))
-        options = self._options(model, "max_length")
+        options = self._options("max_length")
         results = (
             result
             for chunk in row_chunks(pairs, lambda pair: len(pair[0]) + len(pair[1]))

@@ -18,7 +18,7 @@ def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tupl
 
     Args:
         name: a folder, or a name on the Hub.
-        device: a torch device; `auto` takes a GPU if there is one.
+        device: a torch device; `auto` takes a CUDA GPU if there is one.
         dtype: `auto` keeps the type in the file.
 
     Raises:

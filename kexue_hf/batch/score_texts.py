@@ -42,7 +42,7 @@ class ScoreTexts(TextBatches):
         from kexue_hf.pipelines.text_scoring import score_texts
 
         model, tokenizer = self._loaded()
-        options = self._options(model, "method", "include_specials", "max_length")
+        options = self._options("method", "include_specials", "max_length")
         rows = [
             (score.log_prob, math.nan if score.perplexity is None else score.perplexity, len(score.tokens),
              sum(score.unknown))

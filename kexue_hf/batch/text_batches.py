@@ -1,4 +1,4 @@
-"""What the batch callables share: options that pickle and hash, one model a process, columns in and columns out."""
+"""The base class of the batch callables: options that pickle and hash, one model a process, columns in and out."""
 
 import abc
 import dataclasses
@@ -17,17 +17,16 @@ from kexue_hf.pipelines.chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
 _Row = TypeVar("_Row")
 # These change where and how fast the results are computed, not what they are.
 _WITHOUT_EFFECT = ("model", "device", "threads", "batch_tokens")
-# A core gains nothing from more rows in a pass, and loses time to their padding; a GPU needs them.
-_TOKENS_ON_A_CPU, _TOKENS_ON_A_GPU = 1024, 8192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextBatches(abc.ABC):
     """A callable that adds columns of results to a batch. It holds options only, so it pickles and hashes at any time.
 
-    The first batch in a process loads the model, which then stays for all callables of the process. Within a batch,
-    texts go through the model sorted by length; the results are in the order of the rows. Give batches of about 1,000
-    rows: smaller ones need more padding.
+    The first batch in a process loads the model. All callables of the process that load the same kind of model from
+    the folder share it; a process keeps the four models that it used last. Within a batch, texts go through the model
+    sorted by length; the results are in the order of the rows. Give batches of about 1,000 rows: smaller ones need
+    more padding.
 
     A batch is a dictionary of lists or arrays, which returns as a dictionary with more columns; a DataFrame, which
     returns with more columns; or the lazy batch of `datasets.map`, which gets the new columns only.
@@ -79,12 +78,17 @@ class TextBatches(abc.ABC):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the class, the options and the model's files: equal only if the results are.
+        """A digest of the class, the options and the content of the files: equal only if the results are.
 
         A name on the Hub stands for itself: a later commit does not change the fingerprint.
         """
         options = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
-        facts = [(name, value) for name, value in options if name not in _WITHOUT_EFFECT]
+        # A file stands for its content, wherever it is.
+        facts = [
+            (name, value)
+            for name, value in options
+            if name not in _WITHOUT_EFFECT and not getattr(self, f"{name}_digest", "")
+        ]
         what = (type(self).__name__, self.model_digest or self.model, facts)
         return hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
 
@@ -100,10 +104,9 @@ class TextBatches(abc.ABC):
     def _loaded(self) -> tuple[Any, Any]:
         return loaded_model(self._loader, os.fspath(self.model), self.model_digest, self.device, self.dtype)
 
-    def _options(self, model: Any, *names: str) -> dict[str, Any]:
+    def _options(self, *names: str) -> dict[str, Any]:
         """Return the named options and `batch_tokens`, as the functions take them."""
-        tokens = _TOKENS_ON_A_CPU if model.device.type == "cpu" else _TOKENS_ON_A_GPU
-        return {"batch_tokens": self.batch_tokens or tokens, **{name: getattr(self, name) for name in names}}
+        return {name: getattr(self, name) for name in ("batch_tokens", *names)}
 
 
 def row_chunks(rows: Iterable[_Row], size: Any = len) -> Iterator[list[_Row]]:

@@ -40,7 +40,8 @@ class CorrectionCalibration:
     changed: share of the correct texts in which anything is changed.
     texts: number of texts.
     error_rate: the assumed share of texts with an error.
-    candidates: the corrector's kind of candidates, for which the threshold is valid.
+    candidates: the corrector's candidates, for which the threshold is valid: a name, or `set` and the digest of those
+        of a file.
     """
 
     threshold: float | None

@@ -55,7 +55,9 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def chosen_device(name: str) -> Any:
-    """Return the torch device of a name; `auto` is a GPU if there is one, else the CPU.
+    """Return the torch device of a name; `auto` is a CUDA GPU if there is one, else the CPU.
+
+    Other accelerators must be named: some have no double precision, in which correction compares its candidates.
 
     Raises:
         InputError: there is no such device.

@@ -17,8 +17,9 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from kexue_hf.errors import KexueError, OutputError
+from kexue_hf.errors import InputError, KexueError, OutputError
 
 _MAX_TRIES = 100
 NOTHING_WRITTEN = "; nothing was written"
@@ -76,6 +77,7 @@ def staged(
     Raises:
         OutputError: the target cannot be written, or the disk is full; or with `resumable`, another process is
             writing it.
+        InputError: the block failed to open or read another file.
     """
     created = _make_parents(output, target)
     stage = None
@@ -83,7 +85,13 @@ def staged(
         leftover = None if resumable is None else _resume_stage(output, target, resumable)
         _remove_leftovers(target)
         stage = leftover or Stage(*_make_stage(target))
-        yield stage
+        try:
+            yield stage
+        except OSError as error:
+            # The block may read: then the output is not at fault.
+            if error.filename is None or _lies_in(stage.path, error.filename):
+                raise
+            raise InputError(f"{os.fsdecode(error.filename)}: {error.strerror or error}") from error
         stage.disown()  # The folder itself may become the result.
         publish(stage)
         created = []
@@ -147,6 +155,14 @@ def contains_cwd(folder: Path) -> bool:
     except OSError:  # it was removed
         return False
     return folder in (here, *here.parents)
+
+
+def _lies_in(folder: Path, name: Any) -> bool:
+    """Return whether the file name of an error, which may also be a descriptor, is a folder or lies in it."""
+    if isinstance(name, int):
+        return True
+    path = Path(os.path.realpath(os.fsdecode(name)))
+    return Path(os.path.realpath(folder)) in (path, *path.parents)
 
 
 def write_error_message(output: object, error: OSError) -> str:

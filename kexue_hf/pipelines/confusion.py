@@ -10,6 +10,7 @@ tables cover. The near-sound rules were chosen on the same data.
 """
 
 import functools
+import hashlib
 import json
 import math
 import re
@@ -70,6 +71,12 @@ class Confusion:
             for other, cost in self.mapping.get(char, {}).items()
         }
 
+    @property
+    def digest(self) -> str:
+        """A digest of all candidates and costs: that of another set with the same candidates, from whatever file."""
+        entries = sorted((text, sorted(costs.items())) for text, costs in self.mapping.items() if costs)
+        return hashlib.blake2b(repr(entries).encode(), digest_size=8).hexdigest()
+
     @classmethod
     def of_kinds(cls, *kinds: str, costs: Mapping[str, float] | None = None) -> "Confusion":
         """Build a confusion set from the included tables.
@@ -111,6 +118,40 @@ class Confusion:
         if not mapping:
             raise ValueError(f"{path}: expected at least one line with candidates, got none")
         return cls(mapping)
+
+
+def is_name(candidates: str) -> bool:
+    """Return whether a source of candidates is named, and not the path of a file."""
+    return candidates in ("confusion", "top_k") or set(candidates.split("+")) <= set(KINDS)
+
+
+def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
+    """Return the confusion set for `candidates`; None for `top_k`.
+
+    Raises:
+        ValueError: `candidates` is neither a known name nor the path of a file.
+    """
+    if isinstance(candidates, Confusion):
+        return candidates
+    if candidates == "top_k":
+        return None
+    if candidates == "confusion":
+        return Confusion.of_kinds(*KINDS)
+    if is_name(str(candidates)):
+        return Confusion.of_kinds(*str(candidates).split("+"))
+    if not Path(candidates).is_file():
+        raise ValueError(
+            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} joined by +, or the path of a file, "
+            f"got {str(candidates)!r}"
+        )
+    return Confusion.from_file(candidates)
+
+
+def name_of(candidates: str | Path | Confusion, source: Confusion | None) -> str:
+    """Return what a calibration stores: a name, or for a file the digest, which does not depend on its path."""
+    if source is None or (not isinstance(candidates, Confusion) and is_name(str(candidates))):
+        return str(candidates)
+    return f"set {source.digest}"
 
 
 def is_han(text: str) -> bool:
@@ -193,4 +234,4 @@ def _near_syllable(reading: str) -> str:
     return syllable.replace("v", "u")
 
 
-__all__ = ["COSTS", "KINDS", "Confusion", "is_han"]
+__all__ = ["COSTS", "KINDS", "Confusion", "candidate_source", "is_han", "is_name", "name_of"]

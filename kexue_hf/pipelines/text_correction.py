@@ -36,7 +36,7 @@ import torch
 from torch import nn
 
 from .chunks import MAX_CHARACTERS, MAX_TEXTS, chunks
-from .confusion import KINDS, Confusion, is_han
+from .confusion import Confusion, candidate_source, is_han, name_of
 from .given_texts import all_texts, each_text
 from .leave_one_out import chosen_method, leave_one_out
 from .own_tokenizer import check_tokenizer
@@ -172,7 +172,6 @@ class Corrector:
         if threshold is not None and math.isnan(threshold):
             raise ValueError("threshold must be a number, got nan")
         self.model, self.tokenizer = model, tokenizer
-        self.candidates = candidates if isinstance(candidates, str) else type(candidates).__name__
         self.rounds, self.shown, self.batch_tokens = rounds, shown, tokens_per_pass(model, batch_tokens)
         self.method = chosen_method(model, method)
         check_tokenizer(model, tokenizer)
@@ -181,6 +180,7 @@ class Corrector:
         self._overlap = overlap
         self._protection = Protection([*_listed(protect), *getattr(tokenizer, "user_words", ())], known_words)
         self._confusion = candidate_source(candidates)
+        self.candidates = name_of(candidates, self._confusion)
         special = set(tokenizer.all_special_ids)
         size = getattr(getattr(model, "config", None), "vocab_size", None) or len(tokenizer)
         # Only tokens of Chinese characters for which the model has an embedding can be candidates.
@@ -457,29 +457,6 @@ def _listed(words: Iterable[str]) -> list[str]:
     return list(words)
 
 
-def candidate_source(candidates: str | Path | Confusion) -> Confusion | None:
-    """Return the confusion set for `candidates`; None for `top_k`.
-
-    Raises:
-        ValueError: `candidates` is neither a known name nor the path of a file.
-    """
-    if isinstance(candidates, Confusion):
-        return candidates
-    if candidates == "top_k":
-        return None
-    if candidates == "confusion":
-        return Confusion.of_kinds(*KINDS)
-    kinds = str(candidates).split("+")
-    if set(kinds) <= set(KINDS):
-        return Confusion.of_kinds(*kinds)
-    if not Path(candidates).is_file():
-        raise ValueError(
-            f"candidates must be confusion, top_k, some of {', '.join(KINDS)} joined by +, or the path of a file, "
-            f"got {str(candidates)!r}"
-        )
-    return Confusion.from_file(candidates)
-
-
 def replaced(text: str, corrections: Iterable[Proposal]) -> str:
     """Return the text with the corrections applied; they must not overlap."""
     parts, end = [], 0
@@ -496,6 +473,5 @@ __all__ = [
     "Corrector",
     "Proposal",
     "calibrated_threshold",
-    "candidate_source",
     "replaced",
 ]

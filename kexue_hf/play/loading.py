@@ -17,7 +17,7 @@ def load_parts(name: str | Path | None, device: str) -> tuple[Any, Any, torch.nn
 
     Args:
         name: a folder, or a name on the Hub; None for the model in the package.
-        device: a torch device; `auto` takes a GPU if there is one.
+        device: a torch device; `auto` takes a CUDA GPU if there is one.
 
     Raises:
         InputError: the model cannot be loaded or is no Xiangqi GPT, the tokenizer belongs to another model, or the

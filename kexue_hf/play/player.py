@@ -87,7 +87,7 @@ class XiangqiPlayer:
         Args:
             folder_or_name: a folder, or a name on the Hub; by default the model in the package. A `classifier` in the
                 file is the value head.
-            device: a torch device; `auto` takes a GPU if there is one.
+            device: a torch device; `auto` takes a CUDA GPU if there is one.
             options: those of the class.
 
         Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kexue_hf.errors import OutputError
+from kexue_hf.errors import InputError, OutputError
 from kexue_hf.files import staging
 from kexue_hf.files.whole_file import whole_binary_file, whole_file
 
@@ -42,6 +42,17 @@ def test_a_failure_leaves_folders_in_use(tmp_path: Path) -> None:
         (tmp_path / "new" / "b.txt").touch()
         raise KeyError
     assert list(tmp_path.rglob("*")) == [tmp_path / "new", tmp_path / "new" / "b.txt"]
+
+
+def test_an_error_of_reading_names_the_file_that_was_read(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=f"^{tmp_path / 'read.txt'}: No such file"),
+        whole_file(tmp_path / "a.txt"),
+    ):
+        (tmp_path / "read.txt").read_text()
+    with pytest.raises(OutputError, match=r"a.txt: cannot be written: No such file"), whole_file(tmp_path / "a.txt"):
+        next(tmp_path.glob(".a.txt.partial-*")).joinpath("none").read_text()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_in_place_of_a_folder_is_named_as_given(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 from transformers import BertTokenizer, BertTokenizerLegacy
 
 from kexue_hf import Confusion, Corrector, TtaForMaskedLM
-from kexue_hf.pipelines.confusion import COSTS, is_han
-from kexue_hf.pipelines.text_correction import Candidate, Proposal, candidate_source, replaced
+from kexue_hf.pipelines.confusion import COSTS, candidate_source, is_han
+from kexue_hf.pipelines.text_correction import Candidate, Proposal, replaced
 from tests.pipelines.correction_models import KINDS, LONG, TEXTS, TOKENS, Neighbours, make
 
 ALL = -math.inf
