@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measuring import machine, write_result
+from measuring import machine, read_result, write_result
 from torch.export import Dim
 
 from tests.models.test_export import batch_of, changes_for
@@ -72,7 +72,9 @@ def through_int8(name: str, model: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
         given, made = f"{folder}/model.onnx", f"{folder}/int8.onnx"
         onnx.save(onnx_program(name, model), given)
-        quantize_dynamic(given, made, per_channel=True)
+        # With scales by channel, onnxruntime makes a program of PerformerBert's three-dimensional features that it
+        # refuses to run.
+        quantize_dynamic(given, made, per_channel="Performer" not in name)
         if not any(node.op_type.endswith("Integer") for node in onnx.load(made).graph.node):
             raise RuntimeError("no layer became int8")
         return in_onnxruntime(name, model, made)
@@ -112,11 +114,11 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("classes", nargs="*", help="names of classes; all by default")
+    parser.add_argument("classes", nargs="*", help="names of classes whose results are replaced; all by default")
     chosen = parser.parse_args().classes
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = read_result("exports")["classes"] if chosen else {}
     for name in chosen or class_names():
         rows[name] = {}
         for way, run in WAYS.items():
@@ -130,9 +132,8 @@ def main() -> None:
                 found = {"error": str(error).strip().splitlines()[0][:200]}
             rows[name][way] = {**found, "seconds": round(time.perf_counter() - start, 1)}
         print(name, rows[name], flush=True)
-    if not chosen:
-        packages = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
-        print(write_result("exports", {"machine": machine(*packages), "ways": summary(rows), "classes": rows}))
+    packages = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+    print(write_result("exports", {"machine": machine(*packages), "ways": summary(rows), "classes": rows}))
 
 
 if __name__ == "__main__":
