@@ -25,6 +25,8 @@ def direct_to(address: str, patch: pytest.MonkeyPatch, cache: Path) -> None:
     # Xet has servers of its own; without it, huggingface_hub uses LFS.
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    # transformers keeps a client with the address that was set when it was first used.
+    patch.setattr("transformers.utils.hub._hf_api", None)
     patch.setenv("HF_TOKEN", TOKEN)
     patch.setenv("NO_PROXY", "127.0.0.1")
 
