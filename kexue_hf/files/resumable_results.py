@@ -241,9 +241,13 @@ def _check_facts(recorded: dict[str, Any] | None, facts: dict[str, Any]) -> None
         then, now = (recorded or {}).get(name), facts.get(name)
         if then != now:
             raise InputError(
-                f"the interrupted run had {name} {then!r:.80}, this one has {now!r:.80}, which changes the results: "
+                f"the interrupted run had {name} {_shown(then)}, this one has {_shown(now)}, which changes the results: "
                 "restore it, or leave --resume out to start again"
             )
+
+
+def _shown(value: object) -> str:
+    return "as its default" if value is None else f"{value!r:.80}"
 
 
 __all__ = ["ResumableResults", "resumable_results"]

@@ -15,11 +15,13 @@ from kexue_hf.play.player import XiangqiPlayer
 from kexue_hf.xiangqi import (
     START,
     Board,
+    GameError,
     Outcome,
     all_chinese,
     from_chinese,
     parse_iccs,
     pgn_text,
+    read_games,
     text_board,
     to_chinese,
 )
@@ -33,15 +35,17 @@ Enter a move in ICCS (h2e2) or Chinese notation (炮二平五), or a command:
   flip       turn the board
   fen        the position as FEN
   save FILE  write the game as PGN
+  load FILE  go on with the first game of a file (PGN)
   resign     give up the game
   new        begin a new game
   help       this text
   quit       leave
-Ctrl-C while the model thinks makes it move at once. In Chinese: 悔棋, 提示, 着法, 翻转, 存谱, 认输, 新局, 帮助, 退出.
+Ctrl-C while the model thinks makes it move at once.
+In Chinese: 悔棋, 提示, 着法, 翻转, 存谱, 读谱, 认输, 新局, 帮助, 退出.
 """
 _CHINESE_COMMANDS = {
-    "悔棋": "undo", "提示": "hint", "着法": "moves", "翻转": "flip", "存谱": "save", "认输": "resign", "新局": "new",
-    "帮助": "help", "退出": "quit",
+    "悔棋": "undo", "提示": "hint", "着法": "moves", "翻转": "flip", "存谱": "save", "读谱": "load", "认输": "resign",
+    "新局": "new", "帮助": "help", "退出": "quit",
 }  # fmt: skip
 _SIDES = {1: "Red", -1: "Black"}
 _RESULTS = {"w": "Red wins", "b": "Black wins", None: "a draw"}
@@ -86,6 +90,7 @@ class TerminalGame:
             "flip": self._flip,
             "fen": lambda rest: self._print(self._board.fen()),
             "save": self._save,
+            "load": self._load,
             "resign": self._resign,
             "new": self._new,
             "help": lambda rest: self._print(HELP.rstrip()),
@@ -219,6 +224,33 @@ class TerminalGame:
             message = str(error).removesuffix(", or pass --overwrite")
             raise InputError(f"not saved: {message}") from None
         self._print(f"saved {quoted(path)}")
+
+    def _load(self, rest: str) -> None:
+        """Continue the first game of a file, and leave this one; a game that cannot be read changes nothing."""
+        if not rest:
+            raise InputError("expected a file after load, such as load game.pgn")
+        path = os.path.expanduser(rest)
+        try:
+            game = next(read_games(path), None)
+        except GameError as error:
+            # Chinese programs write GB18030, which hardly any text fits by chance that is not UTF-8.
+            try:
+                game = next(read_games(path, encoding="gb18030"), None)
+            except GameError:
+                raise error from None
+        if game is None:
+            raise InputError(f"{quoted(path)} holds no game")
+        board = Board(game.fen)
+        for move in game.moves:
+            board.push(move)
+        self._board, self._resigned = board, None
+        self._print(f"loaded {quoted(path)}: {len(game.moves)} half-moves")
+        outcome = board.outcome()
+        if outcome is None:
+            self._show_to_you()
+        else:
+            self._show()
+            self._print(describe(outcome))
 
     def _resign(self, rest: str) -> None:
         if self._ended():

@@ -40,6 +40,7 @@ def rows(data: Any) -> dict[str, list[Any]]:
     return {name: [row[name] for row in found] for name in found[0]}
 
 
+@pytest.mark.slow
 def test_ray_data_passes_arrays_and_gets_columns(folder: Path) -> None:
     data = ray.data.from_items([{"id": number, "text": text} for number, text in enumerate(TEXTS)]).repartition(4)
     embed, correct = EmbedTexts(folder), CorrectTexts(folder, threshold=0.5)

@@ -186,7 +186,10 @@ def test_chunk_sizes_continue_after_an_interruption(
     ("arguments", "message"),
     [
         (["score", "tta", "--file", "lines.txt"], "had --tokens True, this one has False"),
-        (["score", "tta", "--file", "lines.txt", "--tokens", "--batch-tokens", "50"], "had --batch-tokens 8192, this"),
+        (
+            ["score", "tta", "--file", "lines.txt", "--tokens", "--batch-tokens", "50"],
+            "had --batch-tokens as its default, this one has 50",
+        ),
         (["score", "tta", "--file", "lists.jsonl", "--nbest"], "this one has "),
         (["embed", "tta", "--file", "lines.txt"], "this one has "),
         (["score", "tta", "--file", "a.txt", "--tokens"], "row 3 of the input has changed"),

@@ -89,9 +89,7 @@ def test_a_wrong_cell_names_the_shard_and_leaves_nothing(folder: Path, tmp_path:
     message = r"bad.parquet: in the batch from row 0: column 'text', row 0 of the batch: expected a text, got int"
     with pytest.raises(InputError, match=message):
         embed_shard(EmbedTexts(folder), source, target, 10)
-    with pytest.raises(
-        InputError, match=r"bad.parquet: has no column 'body', only text; name another one"
-    ):
+    with pytest.raises(InputError, match=r"bad.parquet: has no column 'body', only text; name another one"):
         embed_shard(EmbedTexts(folder, column="body"), source, target, 10)
     pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), source)
     with pytest.raises(InputError, match=r"bad.parquet: has 2 columns 'text'; name another one with --text-column"):
@@ -200,6 +198,7 @@ def test_workers_without_a_gpu_use_the_cpu(
     assert devices == ["cpu", "auto", "cuda:1"]
 
 
+@pytest.mark.slow
 @needs_ray
 def test_an_error_costs_its_shard_and_a_process_keeps_its_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -246,6 +245,7 @@ def test_workers_do_not_wait_for_gpus_that_no_machine_has(monkeypatch: pytest.Mo
         list(embed_corpus_ray.results([], None, options))
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path) -> None:
     """The first worker that works on a shard dies; one shard is wrong; the rest is what one process computes."""

@@ -36,6 +36,8 @@ WRONG = {
     "炮": "expected a move in Chinese notation such as 炮二平五",
     "undo": "no move to take back: this is the start of the game",
     "save": "expected a file after save, such as save game.pgn",
+    "load": "expected a file after load, such as load game.pgn",
+    "load nowhere.pgn": "nowhere.pgn",
     "x" * 20_000: "expected a move",
     "\x1b[2J": "expected a move",
 }
@@ -91,6 +93,28 @@ def test_a_saved_game_reads_back(tmp_path: Path) -> None:
     assert found.moves[0] == "h2e2" and len(found.moves) == 2 and found.result == "*"
     assert found.tags["Red"] == "you" and found.tags["Black"] == "kexue-hf"
     assert next(read_games(f"{path}2.PGN")).result == "0-1"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_a_saved_game_goes_on(encoding: str, tmp_path: Path) -> None:
+    """Also one in Chinese notation, as other programs write it, from Black's side and to its end."""
+    path = tmp_path / "game.pgn"
+    path.write_text('[Red "张三"]\n\n1. 炮二平五 马8进7\n2. 马二进三 *\n', encoding=encoding)
+    text = game("h2e2", f"load {path}", "fen", sides=frozenset({-1}))
+    assert "3 half-moves" in text and text.rstrip().splitlines()[-2].endswith(" b - - 3 2")
+    answered = game(f"load {path}", "undo", "fen")
+    assert "Black: " in answered and " w - - " in answered
+    path.write_text(f'[FEN "{MATE_IN_ONE}"]\n\n1. b0b9 *\n')
+    ended = game(f"读谱 {path}", "h2e2")
+    assert "loaded" in ended and "Red wins by checkmate" in ended and "the game is over" in ended
+
+
+@pytest.mark.parametrize("content", ["", "1. 炮二平五 车一平五 *\n", '[FEN "x"]\n\n1. h2e2\n', "\x00\xff"])
+def test_a_game_that_cannot_be_loaded_changes_nothing(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "game.pgn"
+    path.write_text(content, encoding="latin-1" if "\xff" in content else "utf-8")
+    text = game("h2e2", f"load {path}", "undo", "fen")
+    assert "game.pgn" in text and "loaded" not in text and text.rstrip().splitlines()[-2].endswith(START)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
