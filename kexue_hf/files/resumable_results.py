@@ -241,8 +241,8 @@ def _check_facts(recorded: dict[str, Any] | None, facts: dict[str, Any]) -> None
         then, now = (recorded or {}).get(name), facts.get(name)
         if then != now:
             raise InputError(
-                f"the interrupted run had {name} {_shown(then)}, this one has {_shown(now)}, which changes the results: "
-                "restore it, or leave --resume out to start again"
+                f"the interrupted run had {name} {_shown(then)}, this one has {_shown(now)}, which changes the "
+                "results: restore it, or leave --resume out to start again"
             )
 
 

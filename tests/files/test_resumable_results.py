@@ -93,7 +93,7 @@ def test_results_of_fixed_size(cut: int | None, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"facts": {"model": 2}}, "had model 1, this one has 2"),
-        ({"facts": {"model": 1, "--tokens": True}}, "had --tokens None, this one has True"),
+        ({"facts": {"model": 1, "--tokens": True}}, "had --tokens as its default, this one has True"),
         ({"rows": ["x", *ROWS[1:]]}, "row 1 of the input has changed"),
         ({"rows": ROWS[:2]}, "the input has 2 rows, but the interrupted run has results of 5"),
     ],
