@@ -24,7 +24,8 @@ def text_column(batch: Any, name: str) -> list[str | None]:
     if name not in batch:
         found = printable(", ".join(map(str, batch)), 300) or "nothing"
         raise InputError(
-            f"the batch has no column {quoted(name)}, only {found}: name the column of the texts with column="
+            f"the batch has no column {quoted(name)}, only {found}: name the texts with column=, or the "
+            "two of pairs with column_a= and column_b="
         )
     values = batch[name]
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):

@@ -68,7 +68,8 @@ class TextBatches(abc.ABC):
         except KexueError:
             raise
         except ValueError as error:
-            raise InputError(f"{self.model}: {error}") from error
+            name = os.fspath(self.model)
+            raise InputError(str(error) if str(error).startswith(name) else f"{name}: {error}") from error
         return with_columns(batch, {f"{self.prefix}{name}": values for name, values in results.items()})
 
     def map_pandas(self, frames: Iterable[Any]) -> Iterator[Any]:

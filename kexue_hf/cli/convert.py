@@ -93,7 +93,7 @@ def convert_command(
         )
     if quiet:
         return
-    typer.echo(f"{report.family} -> {report.output} ({report.architecture})")
+    typer.echo(f"{printable(source)} -> {report.output} ({report.architecture})")
     typer.echo(f"mapped  {report.mapped} tensors, {report.parameters:,} parameters")
     typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
     for note in report.notes:
@@ -118,7 +118,7 @@ def export_command(
         report = export(folder, output, to=to, dtype=dtype, overwrite=overwrite, progress=not quiet)
     if quiet:
         return
-    typer.echo(f"{report.family} -> {report.checkpoint}")
+    typer.echo(f"{printable(folder)} -> {report.checkpoint}")
     typer.echo(f"wrote   {report.mapped} tensors, {report.parameters:,} parameters, in {report.seconds:.2f} s")
     typer.echo(f"dropped {len(report.dropped)} tensors{_reasons(report.dropped)}")
     for note in report.notes:

@@ -76,9 +76,7 @@ def load_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, ConversionError):
             raise
-        raise ConversionError(
-            f"{path}: not a JSON file: {error}; expected a configuration like bert_config.json"
-        ) from None
+        raise ConversionError(f"{path}: not a JSON file: {error}; expected one object, {{...}}") from None
     if not isinstance(value, dict):
         raise ConversionError(f"{path}: expected a JSON object of settings, got a {type(value).__name__}")
     try:

@@ -1,7 +1,7 @@
 """Traces of the machine and of its owner in a folder's text files: absolute paths and access tokens.
 
 Every published file whose beginning is text is read to its end. What is not text, like weights and pictures, is not.
-Text is UTF-8 or UTF-16, or any other encoding that keeps ASCII, such as GB18030: what is searched for is ASCII.
+Text is UTF-8, UTF-16, GB18030, or in any other encoding that keeps ASCII, which all that is searched for consists of.
 """
 
 import codecs
@@ -50,8 +50,7 @@ def _blocks(path: Path) -> Iterator[tuple[str, int]]:
         try:
             text = decoder.decode(content)
         except UnicodeDecodeError:
-            decoder = codecs.getincrementaldecoder("latin-1")()
-            text = decoder.decode(content)
+            decoder, text = _other_decoder(content)
         if "\0" in text:
             return
         # Damage further on does not end the search.
@@ -64,6 +63,16 @@ def _blocks(path: Path) -> Iterator[tuple[str, int]]:
                 return
             start = min(len(text), _BEFORE)
             text = text[-_OVERLAP - _BEFORE :] + decoder.decode(content)
+
+
+def _other_decoder(content: bytes) -> tuple[codecs.IncrementalDecoder, str]:
+    """Return a decoder for text that is neither UTF-8 nor UTF-16, and the text."""
+    decoder = codecs.getincrementaldecoder("gb18030")()
+    try:
+        return decoder, decoder.decode(content)
+    except UnicodeDecodeError:
+        decoder = codecs.getincrementaldecoder("latin-1")()
+        return decoder, decoder.decode(content)
 
 
 def _local_path(text: str, start: int, checked: set[str]) -> str | None:

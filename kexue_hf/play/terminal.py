@@ -50,6 +50,8 @@ _CHINESE_COMMANDS = {
 _SIDES = {1: "Red", -1: "Black"}
 _RESULTS = {"w": "Red wins", "b": "Black wins", None: "a draw"}
 _HINTS = 5
+# Names of files of games.
+_GAMES = (".pgn", ".jsonl", ".iccs", ".txt")
 
 
 @dataclass
@@ -115,7 +117,7 @@ class TerminalGame:
 
     def _ask(self, ended: bool) -> str | None:
         """Return a line of the input without its ends; None after the last."""
-        self._output.write("new, undo, save FILE or quit> " if ended else f"{_SIDES[self._board.side]}> ")
+        self._output.write("new, undo, save FILE, load FILE or quit> " if ended else f"{_SIDES[self._board.side]}> ")
         self._output.flush()
         line = self._input.readline(10_000)
         if not line:
@@ -230,6 +232,8 @@ class TerminalGame:
         if not rest:
             raise InputError("expected a file after load, such as load game.pgn")
         path = os.path.expanduser(rest)
+        if not path.lower().endswith(_GAMES):
+            raise InputError(f"expected a file that ends in {', '.join(_GAMES)}, got {quoted(rest)}")
         try:
             game = next(read_games(path), None)
         except GameError as error:

@@ -256,7 +256,7 @@ def test_settings_that_the_original_lacks(converted: Path, tmp_path: Path) -> No
 def test_on_the_command_line(source: Path, tmp_path: Path) -> None:
     run, out = CliRunner().invoke, str(tmp_path / "out")
     done = run(app, ["convert", str(source), out, "--task-names", ",".join(TASKS)])
-    assert done.exit_code == 0 and "cln_matcher -> " in done.output, done.output
+    assert done.exit_code == 0 and f"{source} -> {out}" in done.output, done.output
     assert run(app, ["export", out, str(tmp_path / "back"), "--to", "keras"]).exit_code == 0
     done = run(app, ["convert", str(source), str(tmp_path / "few"), "--task-names", "a,b"])
     assert done.exit_code != 0 and not (tmp_path / "few").exists()

@@ -216,8 +216,8 @@ def test_traces_are_found_in_any_text_file(
         (tmp_path / name).write_text("\n" * before + text + "\n", encoding="utf-8")
         (line,) = private_traces.private_traces(tmp_path, files)
         assert line.startswith(f"{name} {message}")
-    for encoding in ("utf-16", "gb18030"):
-        (tmp_path / name).write_text(f"笔记 {text}", encoding=encoding)
+    for encoding in ("utf-16", "gb18030", "latin-1"):
+        (tmp_path / name).write_text(f"{'é ' if encoding == 'latin-1' else '笔记 '}{text}", encoding=encoding)
         assert private_traces.private_traces(tmp_path, files) == [line]
     (tmp_path / name).write_bytes(b"\0\xff" + text.encode())
     assert private_traces.private_traces(tmp_path, files) == []

@@ -38,6 +38,7 @@ WRONG = {
     "save": "expected a file after save, such as save game.pgn",
     "load": "expected a file after load, such as load game.pgn",
     "load nowhere.pgn": "nowhere.pgn",
+    "load .": "expected a file that ends in .pgn, .jsonl, .iccs, .txt, got '.'",
     "x" * 20_000: "expected a move",
     "\x1b[2J": "expected a move",
 }
