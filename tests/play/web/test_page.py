@@ -166,6 +166,7 @@ def test_a_picked_piece_shows_its_targets_and_is_put_back(site: Site) -> None:
 def test_bars_arrows_and_a_hint(site: Site) -> None:
     page = site.open()
     first = page.locator("#candidates button").first
+    page.locator("#candidates button").nth(7).wait_for()
     assert page.locator("#candidates button").count() == 8
     first.hover()
     assert page.locator(".arrow").count() == 1
