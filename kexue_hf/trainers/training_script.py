@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ COMMON = {
 }
 # A run reports its loss this many times, but at least every `_MAX_LOGGING_STEPS` steps.
 _LOSS_LINES, _MAX_LOGGING_STEPS = 20, 500
+# Seconds before the process group is left.
+_PAUSE = 0.05
 
 
 class _Format(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -159,6 +162,9 @@ def leave_process_group() -> None:
     has finished its work.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Whoever frees a gloo group holds the GIL and waits for its threads, one of which may need the GIL to free the
+        # tensors of the last collective: a deadlock in torch 2.13. While this thread sleeps, the other one can.
+        time.sleep(_PAUSE)
         torch.distributed.destroy_process_group()
 
 
