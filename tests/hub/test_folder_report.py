@@ -223,6 +223,13 @@ def test_traces_are_found_in_any_text_file(
     assert private_traces.private_traces(tmp_path, files) == []
 
 
+def test_a_path_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    for encoding in ("utf-8", "utf-16", "gb18030"):
+        (tmp_path / "说明.txt").write_text("训练集在 /home/zhang/数据/训练.txt", encoding=encoding)
+        (line,) = private_traces.private_traces(tmp_path, [FolderFile("说明.txt", 0)])
+        assert "/home/zhang/数据/训练.txt" in line
+
+
 def test_the_edge_of_a_part_makes_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path, or a part of a URL, at each place around the edges of the parts."""
     monkeypatch.setattr(private_traces, "_BLOCK", 1 << 12)
