@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import InputError
-from kexue_hf.files.hub_names import check_model_name
+from kexue_hf.files.model_folder import check_model_place
 from kexue_hf.files.quiet_loading import chosen_device, first_line, quiet_libraries
-from kexue_hf.files.regular_file import check_folder
 from kexue_hf.vocabulary.tokenizer_check import check_pairing
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -64,7 +63,7 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     Raises:
         InputError: as `load_encoder`.
     """
-    place = _check_name(name)
+    place = check_model_place(name)
     import transformers
 
     architectures = ""
@@ -81,7 +80,7 @@ def load_with_head(name: str, device: str = "auto", dtype: str = "auto") -> tupl
 def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tuple[Any, Any]:
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    place = _check_name(name)
+    place = check_model_place(name)
     import torch
     import transformers
 
@@ -120,19 +119,6 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         return model.to(target).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device}: {first_line(error)}") from error
-
-
-def _check_name(name: str) -> str:
-    """Return the name, checked before any library is imported."""
-    if not name.strip():
-        raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
-    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
-        raise InputError(f"{name}: no config.json here; expected the folder of a transformers model")
-    if Path(name).is_file():
-        raise InputError(f"{name} is a file; expected the folder of a transformers model")
-    if Path(name).is_dir():
-        check_folder(name)
-    return check_model_name(name)
 
 
 def _check_encoder(config: Any, name: str) -> None:

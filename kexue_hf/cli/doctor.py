@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,17 +47,37 @@ def doctor(
             return
         print("\n".join(_version_lines()))
         return
-    from kexue_hf.hub.folder_report import folder_report
-
-    report = folder_report(folder, load=load)
+    facts = {"versions": installed_versions()}
+    report = report_of(folder, load=load, json_facts=facts if as_json else None)
     if as_json:
-        print(json.dumps({**report.to_dict(), "versions": installed_versions()}, ensure_ascii=False))
+        print(json.dumps({**report.to_dict(), **facts}, ensure_ascii=False))
     else:
         print("\n".join(report.lines()))
         if not report.model_problems and not report.is_foreign:
             print(f"{folder}: configuration, weights, vocabulary and code fit together{_unread(folder)}")
     if report.all_errors:
         raise InputError(not_ready(report))
+
+
+def report_of(folder: Path, *, load: bool, json_facts: Mapping[str, object] | None) -> "FolderReport":
+    """Return the report on a folder.
+
+    Args:
+        load: as for `folder_report`.
+        json_facts: for output as JSON, what the object holds beside the report. Then a folder that cannot be examined
+            gives an object, too, before the error.
+
+    Raises:
+        InputError: as `folder_report`.
+    """
+    from kexue_hf.hub.folder_report import FolderReport, folder_report
+
+    try:
+        return folder_report(folder, load=load)
+    except InputError as error:
+        if json_facts is not None:
+            print(json.dumps({**FolderReport(folder, [str(error)]).to_dict(), **json_facts}, ensure_ascii=False))
+        raise
 
 
 def not_ready(report: "FolderReport") -> str:
@@ -95,4 +116,4 @@ def _unread(folder: Path) -> str:
     return "" if (folder / "model.safetensors").is_file() else " (the weights are in shards, which were not read)"
 
 
-__all__ = ["add_commands", "doctor", "installed_versions", "not_ready"]
+__all__ = ["add_commands", "doctor", "installed_versions", "not_ready", "report_of"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kexue_hf.cli.doctor import not_ready
+from kexue_hf.cli.doctor import not_ready, report_of
 from kexue_hf.errors import InputError, printable
 
 
@@ -49,13 +49,13 @@ def push(
     from kexue_hf.hub.card_fields import CARD, read_card
     from kexue_hf.hub.card_names import other_repository
     from kexue_hf.hub.folder_files import readable_size
-    from kexue_hf.hub.folder_report import folder_report
     from kexue_hf.hub.upload import check_repository_name, upload_folder
 
     if not message.strip():
         raise InputError("--message must not be empty")
     check_repository_name(repository)
-    report = folder_report(folder, load=load)
+    unpublished = {"commit": None, "new_commit": False}
+    report = report_of(folder, load=load, json_facts=unpublished if as_json else None)
     card = None if report.all_errors or "/" not in repository else read_card(folder)
     if card is not None and (other := other_repository(card, repository)) is not None:
         report.warnings.append(f"the code in {CARD} loads {printable(other)}; it was edited, so it stays")
@@ -67,15 +67,15 @@ def push(
         print("\n".join(report.lines()))
     if report.all_errors and not force:
         if as_json:
-            print(json.dumps({**report.to_dict(), "commit": None, "new_commit": False}, ensure_ascii=False))
+            print(json.dumps({**report.to_dict(), **unpublished}, ensure_ascii=False))
         raise InputError(f"{not_ready(report)}; nothing was uploaded")
     done = None
     if not dry_run:
         sys.stdout.flush()
         done = upload_folder(folder, report.files, repository, private=private, revision=revision, message=message)
     if as_json:
-        commit, is_new = (done.commit, done.is_new) if done else (None, False)
-        print(json.dumps({**report.to_dict(), "commit": commit, "new_commit": is_new}, ensure_ascii=False))
+        published = {"commit": done.commit, "new_commit": done.is_new} if done else unpublished
+        print(json.dumps({**report.to_dict(), **published}, ensure_ascii=False))
     elif done is None:
         print(f"dry run: nothing was uploaded; without --dry-run, it goes to {_target(repository)}")
     else:

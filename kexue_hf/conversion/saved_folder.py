@@ -26,6 +26,7 @@ from kexue_hf.conversion.source import (
 )
 from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, quoted
+from kexue_hf.files.model_folder import why_no_model
 from kexue_hf.files.regular_file import check_folder
 
 WEIGHTS = "model.safetensors"
@@ -268,8 +269,8 @@ def open_folder(folder: str | os.PathLike[str]) -> SavedFolder:
     if not os.fspath(folder):
         raise InputError("FOLDER is empty; name a folder that convert or save_pretrained wrote")
     path = Path(folder)
-    if not (path / "config.json").exists():
-        raise InputError(f"{path / 'config.json'}: missing; expected a folder that convert or save_pretrained wrote")
+    if reason := why_no_model(path):
+        raise InputError(reason)
     check_folder(path)
     raw = load_json_object(path / "config.json")
     family = raw.get("model_type")

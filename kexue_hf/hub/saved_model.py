@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
+from kexue_hf.files.model_folder import why_no_model
 from kexue_hf.files.regular_file import check_folder
 
 # transformers' own models that may have a tokenizer of this package.
@@ -65,14 +66,8 @@ def examine_folder(folder: Path) -> list[str]:
 def read_saved_config(folder: Path) -> dict[str, object]:
     """Return the content of config.json. Errors as `examine_folder`, for a missing or unreadable file."""
     path = folder / "config.json"
-    if not path.exists():
-        what = "no config.json here" if folder.is_dir() else "no such folder, and no config.json here"
-        if (folder / "adapter_config.json").is_file():
-            raise InputError(
-                f"{folder}: an adapter of PEFT; expected a whole model: merge it (merge_and_unload) and save the "
-                "result, or publish the adapter with `hf upload`"
-            )
-        raise InputError(f"{folder}: {what}; expected a folder written by save_pretrained or convert")
+    if reason := why_no_model(folder):
+        raise InputError(reason)
     from kexue_hf.conversion.source import load_json_object
 
     try:

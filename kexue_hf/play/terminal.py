@@ -216,6 +216,8 @@ class TerminalGame:
         if not rest:
             raise InputError("expected a file after save, such as save game.pgn")
         rest = os.path.expanduser(rest)
+        if os.path.isdir(rest):
+            raise InputError(f"{quoted(rest)} is a folder; expected a file after save, such as save game.pgn")
         path = rest if rest.lower().endswith(".pgn") else f"{rest}.pgn"
         names = {side: "you" if side in self._options.sides else "kexue-hf" for side in (1, -1)}
         text = pgn_text(self._board, self._result(), {"Red": names[1], "Black": names[-1]})

@@ -48,7 +48,7 @@ assert not heavy, heavy
         (("no-such-command",), "no-such-command"),
         (("convert",), "Missing argument"),
         (("convert", "no-such-folder", "x", "--no-such-option"), "no-such-option"),
-        (("doctor", "no-such-folder"), "no config.json here"),
+        (("doctor", "no-such-folder"), "there is no such folder"),
     ],
     ids=["unknown_command", "missing_argument", "unknown_option", "missing_folder"],
 )

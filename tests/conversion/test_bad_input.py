@@ -399,7 +399,7 @@ def lose_tokens(folder: Path) -> None:
 
 
 FOLDER_DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no_config": (lambda f: (f / "config.json").unlink(), "config.json: missing"),
+    "no_config": (lambda f: (f / "config.json").unlink(), "no config.json here"),
     "no_weights": (lambda f: (f / "model.safetensors").unlink(), "cannot be read: No such file"),
     "no_vocab": (lambda f: (f / "vocab.txt").unlink(), "No such file"),
     "other_model": (

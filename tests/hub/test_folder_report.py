@@ -276,6 +276,22 @@ def test_an_adapter_is_named_as_what_it_is(tmp_path: Path, command: Command) -> 
         assert code == 2 and "an adapter of PEFT; expected a whole model" in error
 
 
+@pytest.mark.parametrize("arguments", [("doctor",), ("push", "a/model", "--no-load")], ids=["doctor", "push"])
+@pytest.mark.parametrize("content", [None, "{", '{"model_type": 3}'], ids=["missing", "damaged", "untyped"])
+def test_json_of_a_folder_that_cannot_be_examined(
+    arguments: tuple[str, ...], content: str | None, folder: Path, command: Command
+) -> None:
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    name, *others = arguments
+    code, out, error = command(name, folder, *others, "--json")
+    assert code == 2 and error.count("\n") == 1
+    report = json.loads(out)
+    assert len(report["errors"]) == 1 and "config.json" in report["errors"][0] and report["files"] == []
+    assert ("versions" in report) == (name == "doctor") and ("commit" in report) == (name == "push")
+
+
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_every_saved_model_is_complete(model_type: str, tmp_path: Path) -> None:
     kind = TYPES[model_type]

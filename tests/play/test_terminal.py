@@ -36,6 +36,7 @@ WRONG = {
     "炮": "expected a move in Chinese notation such as 炮二平五",
     "undo": "no move to take back: this is the start of the game",
     "save": "expected a file after save, such as save game.pgn",
+    "save .": "'.' is a folder; expected a file after save",
     "load": "expected a file after load, such as load game.pgn",
     "load nowhere.pgn": "nowhere.pgn",
     "load .": "expected a file that ends in .pgn, .jsonl, .iccs, .txt, got '.'",
