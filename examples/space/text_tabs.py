@@ -80,9 +80,7 @@ def compare_tab(tools: LanguageTools) -> None:
     first = gr.Textbox("本文研究了图像分割的方法。", label="甲 First")
     second = gr.Textbox("提出一种分割图像的新算法。", label="乙 Second")
     button = gr.Button("匹配 Match", variant="primary")
-    answer = gr.Label(
-        label="匹配的概率；没有匹配模型时为句向量的余弦 · probability of a match; without a matcher the cosine"
-    )
+    answer = gr.Label(label="匹配的概率 Probability" if tools.has_matcher else "句向量的余弦 Cosine")
 
     answered(button, [first, second], tools.compare, answer, "match")
 
