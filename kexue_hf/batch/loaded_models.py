@@ -30,7 +30,7 @@ def folder_digest(model: str) -> str:
         InputError: a file of the folder is not a regular file.
     """
     folder = Path(model)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return ""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in folder.iterdir() if path.name.endswith(READ) and path.is_file()):
@@ -71,7 +71,7 @@ def loaded_model(loader: str, model: str, digest: str, device: str, dtype: str) 
     """
     from kexue_hf.batch import model_loading
 
-    if digest and Path(model).is_dir() and folder_digest(model) != digest:
+    if digest and os.path.isdir(model) and folder_digest(model) != digest:
         raise InputError(
             f"{model}: its files differ from those that the callable was made with: make it again, or copy the same "
             "folder to every machine"

@@ -23,10 +23,10 @@ _PICKLE = ["pytorch_model.bin"]
 
 
 def is_hub_name(name: str) -> bool:
-    """Return whether a name can be a name on the Hub and is not a local path, existing or not."""
+    """Return whether a name can be a name on the Hub. A path with a slash that exists is one of this machine."""
     if not _NAME.fullmatch(name) or _FILE.fullmatch(name) or len(name) > 96 or ".." in name:
         return False
-    return "/" not in name or not Path(name).parent.is_dir()
+    return "/" not in name or not os.path.exists(name)
 
 
 def check_model_name(name: str) -> str:
@@ -35,7 +35,7 @@ def check_model_name(name: str) -> str:
     Raises:
         InputError: there is no such folder, and the name is not valid on the Hub or the Hub cannot be reached.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return name
     if not is_hub_name(name):
         raise InputError(f"{name} is not a folder; expected the folder of a transformers model, or a name on the Hub")
@@ -55,7 +55,7 @@ def commit_of(name: str) -> str | None:
     """Return the last loaded commit of a Hub name, or that of a folder in the cache; None for anything else."""
     from huggingface_hub import try_to_load_from_cache
 
-    place = name if Path(name).is_dir() else try_to_load_from_cache(name, "config.json")
+    place = name if os.path.isdir(name) else try_to_load_from_cache(name, "config.json")
     found = re.search(r"snapshots[/\\]([0-9a-f]{40})(?![0-9a-f])", str(place))
     return found and found[1]
 

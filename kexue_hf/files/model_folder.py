@@ -1,6 +1,8 @@
 """Check where a model is to be loaded from, and say what lies there instead of one. Imports no library."""
 
+import glob
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -9,9 +11,9 @@ from kexue_hf.files.hub_names import check_model_name
 from kexue_hf.files.regular_file import check_folder
 
 _EXPECTED = "expected the folder of a transformers model"
-# Endings of weights of TensorFlow and Keras that `convert` reads; tf_model.h5 is a format of transformers 4.
-_ORIGINAL = (".index", ".h5", ".hdf5", ".weights")
-_TRANSFORMERS = (".safetensors", ".bin")
+_KERAS = (".h5", ".hdf5", ".weights")
+_PART_OF_TENSORFLOW = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
+_WEIGHTS = re.compile(r".*\.safetensors|pytorch_model.*\.bin")
 
 
 def check_model_place(name: str | os.PathLike[str]) -> str:
@@ -23,29 +25,24 @@ def check_model_place(name: str | os.PathLike[str]) -> str:
     text = os.fspath(name)
     if not text.strip():
         raise InputError("no model: expected a folder or a name on the Hub, got an empty string")
-    path = Path(text)
-    if path.is_dir():
-        if reason := why_no_model(path):
-            raise InputError(reason)
+    if (os.path.exists(text) or _original(Path(text))) and (reason := why_no_model(Path(text))):
+        raise InputError(reason)
+    if os.path.isdir(text):
         check_folder(text)
-    elif path.is_file():
-        convertible = path.suffix in _ORIGINAL
-        raise InputError(f"{text} is a file; {_convert(text) if convertible else _EXPECTED}")
-    elif Path(f"{text}.index").is_file():
-        raise InputError(f"{text} is a checkpoint of TensorFlow; {_convert(text)}")
     return check_model_name(text)
 
 
 def why_no_model(folder: Path) -> str | None:
-    """Return the message on a folder without config.json or with original weights only; None for any other."""
-    if not folder.is_dir():
-        return f"{folder}: there is no such folder; {_EXPECTED}"
+    """Return what is wrong with a path that is no folder, lacks config.json or has original weights only; or None."""
+    if not os.path.isdir(folder):
+        if original := _original(folder):
+            return f"{folder} is a file of original weights; {_convert(original)}"
+        return f"{folder}{' is a file' if os.path.exists(folder) else ': there is no such folder'}; {_EXPECTED}"
     names = sorted(os.listdir(folder))
-    original = next((name for name in names if name.endswith(_ORIGINAL) and name != "tf_model.h5"), None)
     # The official T-TA has a config.json of its own.
-    if original is not None and not any(name.endswith(_TRANSFORMERS) for name in names):
-        return f"{folder} holds original weights, {original}; {_convert(folder)}"
-    if (folder / "config.json").exists():
+    if not any(map(_WEIGHTS.fullmatch, names)) and any(original := _original(folder / name) for name in names):
+        return f"{folder} holds original weights, {Path(original).name}; {_convert(folder)}"
+    if "config.json" in names:
         return None
     if "adapter_config.json" in names:
         return (
@@ -57,6 +54,20 @@ def why_no_model(folder: Path) -> str | None:
         last = max(checkpoints, key=lambda path: (len(path.name), path.name))
         return f"{folder}: no config.json here; name a checkpoint of the training, like {last}"
     return f"{folder}: no config.json here; {_EXPECTED}"
+
+
+def _original(path: Path) -> str:
+    """Return the checkpoint of TensorFlow or Keras, as `convert` takes it, that a path names; empty if none.
+
+    The path is a file of the checkpoint, or the prefix of its files.
+    """
+    # tf_model.h5 is a format of transformers 4, which `convert` does not read.
+    if path.name.endswith(_KERAS) and not path.name.startswith("tf_model") and os.path.isfile(path):
+        return str(path)
+    prefix = _PART_OF_TENSORFLOW.sub("", str(path))
+    # Other libraries have files named .index, too.
+    is_checkpoint = os.path.isfile(f"{prefix}.index") and glob.glob(f"{glob.escape(prefix)}.data-*")
+    return prefix if is_checkpoint else ""
 
 
 def _convert(source: str | Path) -> str:

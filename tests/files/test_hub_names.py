@@ -33,7 +33,8 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("/nowhere/modle", False),
         ("~/modle", False),
         ("out/checkpoints/last", False),
-        ("here/modle", False),
+        ("here/modle", True),
+        ("here/model", False),
         ("modle/", False),
         ("..", False),
         ("a..b", False),
@@ -45,7 +46,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ],
 )
 def test_valid_hub_names(name: str, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert hub_names.is_hub_name(name) is known
 

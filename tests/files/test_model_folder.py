@@ -21,15 +21,18 @@ OF_FOLDERS: dict[str, Callable[[str], object]] = {
     "doctor": lambda name: folder_report(Path(name)),
     "verify": open_folder,
 }
+TENSORFLOW = ["model.ckpt.index", "model.ckpt.data-00000-of-00002", "model.ckpt.meta"]
 # Files of a folder -> what the message says.
 FOLDERS = {
-    "tensorflow": (["bert_config.json", "bert_model.ckpt.index", "vocab.txt"], "bert_model.ckpt.index; kexue-hf"),
-    "keras": (["bert_config.json", "best_model.weights"], "best_model.weights; kexue-hf"),
-    "tta": (["config.json", "model.ckpt.index", "vocab.txt"], "model.ckpt.index; kexue-hf"),
+    "tensorflow": (["bert_config.json", *TENSORFLOW, "vocab.txt"], "weights, model.ckpt; kexue-hf convert "),
+    "keras": (["bert_config.json", "best_model.weights"], "weights, best_model.weights; kexue-hf convert "),
+    "tta": (["config.json", *TENSORFLOW, "vocab.txt"], "weights, model.ckpt; kexue-hf convert "),
+    "arguments": (["bert_config.json", *TENSORFLOW, "training_args.bin"], "weights, model.ckpt; kexue-hf"),
     "adapter": (["adapter_config.json"], "an adapter of PEFT"),
     "training": (["checkpoint-90/config.json", "checkpoint-1000/config.json", "checkpoint-7/x"], "checkpoint-1000"),
+    "index": (["faiss.index"], "no config.json here; expected the folder of a transformers model"),
     "empty": ([], "no config.json here; expected the folder of a transformers model"),
-}  # fmt: skip
+}
 
 
 def written(folder: Path, names: list[str]) -> Path:
@@ -48,23 +51,40 @@ def test_a_folder_without_a_model(reader: str, case: str, tmp_path: Path) -> Non
     assert message in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("reader", OF_NAMES)
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("model.ckpt", "a checkpoint of TensorFlow; kexue-hf convert"),
-        ("model.ckpt.index", "a file; kexue-hf convert"),
-        ("best_model.weights", "a file; kexue-hf convert"),
-        ("notes.txt", "a file; expected the folder"),
-        ("missing", "is not a folder"),
-        ("", "no model: expected a folder"),
-    ],
-)
-def test_what_is_no_folder(reader: str, name: str, message: str, tmp_path: Path) -> None:
-    written(tmp_path, ["model.ckpt.index", "best_model.weights", "notes.txt"])
+PLACES = {
+    "model.ckpt": "a file of original weights; kexue-hf convert",
+    "model.ckpt.index": "a file of original weights; kexue-hf convert",
+    "model.ckpt.data-00000-of-00002": "a file of original weights; kexue-hf convert",
+    "best_model.weights": "a file of original weights; kexue-hf convert",
+    "tf_model.h5": "tf_model.h5 is a file; expected the folder",
+    "faiss.index": "faiss.index is a file; expected the folder",
+    "notes.txt": "notes.txt is a file; expected the folder",
+}
+
+
+@pytest.mark.parametrize("reader", [*OF_NAMES, *OF_FOLDERS])
+@pytest.mark.parametrize("name", PLACES)
+def test_a_file(reader: str, name: str, tmp_path: Path) -> None:
+    written(tmp_path, [*TENSORFLOW, "best_model.weights", "tf_model.h5", "faiss.index", "notes.txt"])
     with pytest.raises(InputError) as caught:
-        OF_NAMES[reader](str(tmp_path / name) if name else " ")
-    assert message in str(caught.value)
+        {**OF_NAMES, **OF_FOLDERS}[reader](str(tmp_path / name))
+    assert PLACES[name] in str(caught.value)
+    if name.startswith("model.ckpt"):
+        assert f"convert {tmp_path / 'model.ckpt'} OUTPUT" in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", OF_NAMES)
+@pytest.mark.parametrize("name", ["missing", "faiss", "x" * 5000, "x\0y", ".index"])
+def test_neither_a_path_nor_a_name_on_the_hub(reader: str, name: str, tmp_path: Path) -> None:
+    written(tmp_path, ["faiss.index"])
+    with pytest.raises(InputError, match="is not a folder; expected the folder of a transformers model"):
+        OF_NAMES[reader](str(tmp_path / name))
+
+
+@pytest.mark.parametrize("reader", OF_NAMES)
+def test_an_empty_name(reader: str) -> None:
+    with pytest.raises(InputError, match="no model: expected a folder"):
+        OF_NAMES[reader](" ")
 
 
 @pytest.mark.parametrize(
