@@ -28,6 +28,8 @@ def text_column(batch: Any, name: str) -> list[str | None]:
             "two of pairs with column_a= and column_b="
         )
     values = batch[name]
+    if _is_frame(values):
+        raise InputError(f"the batch has several columns {quoted(name)}; expected one: rename the others")
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         kind = type(values).__name__
         raise InputError(

@@ -74,7 +74,7 @@ def report_of(folder: Path, *, load: bool, json_facts: Mapping[str, object] | No
 
     try:
         return folder_report(folder, load=load)
-    except InputError as error:
+    except (InputError, OSError) as error:
         if json_facts is not None:
             print(json.dumps({**FolderReport(folder, [str(error)]).to_dict(), **json_facts}, ensure_ascii=False))
         raise

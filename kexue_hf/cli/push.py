@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kexue_hf.cli.doctor import not_ready, report_of
-from kexue_hf.errors import InputError, printable
+from kexue_hf.errors import InputError, KexueError, printable
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -72,7 +72,13 @@ def push(
     done = None
     if not dry_run:
         sys.stdout.flush()
-        done = upload_folder(folder, report.files, repository, private=private, revision=revision, message=message)
+        try:
+            done = upload_folder(folder, report.files, repository, private=private, revision=revision, message=message)
+        except (KexueError, OSError) as error:
+            if as_json:
+                report.errors.append(str(error))
+                print(json.dumps({**report.to_dict(), **unpublished}, ensure_ascii=False))
+            raise
     if as_json:
         published = {"commit": done.commit, "new_commit": done.is_new} if done else unpublished
         print(json.dumps({**report.to_dict(), **published}, ensure_ascii=False))

@@ -78,7 +78,8 @@ def read_regular(path: str | os.PathLike[str], largest: int, error: type[KexueEr
 def check_folder(folder: str | os.PathLike[str]) -> None:
     """Raise InputError if a file that a loader would read from a model folder is not regular, or is too large."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir() or not entry.name.endswith(READ) or not os.path.exists(entry.path):
+        # Unlike entry.is_dir, this is False for a link to itself.
+        if os.path.isdir(entry.path) or not entry.name.endswith(READ) or not os.path.exists(entry.path):
             continue
         read_whole = any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in _TEXTS)
         open_regular(entry.path, largest=_LARGEST_TEXT if read_whole else None).close()

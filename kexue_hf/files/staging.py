@@ -79,12 +79,11 @@ def staged(
             writing it.
         InputError: the block failed to open or read another file.
     """
-    created = _make_parents(output, target)
+    created: list[Path] = []
     stage = None
     try:
-        leftover = None if resumable is None else _resume_stage(output, target, resumable)
-        _remove_leftovers(target)
-        stage = leftover or Stage(*_make_stage(target))
+        created = [folder for folder in target.parents if not folder.exists()]
+        stage = _open_stage(output, target, resumable)
         try:
             yield stage
         except OSError as error:
@@ -188,14 +187,19 @@ def _move_content(stage: Path, target: Path) -> None:
         raise
 
 
-def _make_parents(output: object, target: Path) -> list[Path]:
-    """Create the missing parents; return those that were created, innermost first."""
-    missing = [folder for folder in target.parents if not folder.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(write_error_message(output, error)) from None
-    return missing
+def _open_stage(output: object, target: Path, resumable: Callable[[Path], bool] | None) -> Stage:
+    """Create the missing parents, and return a leftover that can be resumed, or a new stage."""
+    for attempt in range(_MAX_TRIES):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            leftover = None if resumable is None else _resume_stage(output, target, resumable)
+            _remove_leftovers(target)
+            return leftover or Stage(*_make_stage(target))
+        except (FileExistsError, FileNotFoundError):
+            # Another writer that failed may have removed the parent that both needed.
+            if attempt + 1 == _MAX_TRIES:
+                raise
+    raise AssertionError  # the last attempt returns or raises
 
 
 def _prefix(target: Path, mark: str = _PARTIAL) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-HIDDEN, TRAINING, PICKLE, CACHE, LINK = "hidden", "training state", "pickle", "cache", "link"
+HIDDEN, TRAINING, PICKLE, CACHE, LINK, SPECIAL = "hidden", "training state", "pickle", "cache", "link", "special"
 # Not .gitignore, which says what does not belong into a repository of code.
 _KEPT_HIDDEN = (".gitattributes",)
 _CACHES = ("__pycache__", "*.pyc", "*.tmp", "*.part", "*.lock", "_README.new.md")
@@ -51,18 +51,23 @@ def _walk(folder: Path, prefix: str, root: Path) -> Iterator[FolderFile]:
                     yield FolderFile(f"{path}/", _size_of(Path(entry.path)), reason)
                 else:
                     yield from _walk(Path(entry.path), f"{path}/", root)
-            elif entry.is_file():
+            elif os.path.isfile(entry.path):
                 yield FolderFile(path, entry.stat().st_size, reason)
-            else:  # a link to a folder or to nothing, a socket, a pipe
-                yield FolderFile(path, 0, reason or LINK)
+            else:  # a link to a folder, to nothing or to itself; a socket, a pipe
+                yield FolderFile(path, 0, reason or (LINK if entry.is_symlink() else SPECIAL))
 
 
 def _is_inside(link: Path, root: Path) -> bool:
     """Return whether a link leads to a published file of the folder, or into the same repository of HF's cache."""
-    target = link.resolve()
+    # Unlike Path.resolve, this ends at a link that leads to itself.
+    target = Path(os.path.realpath(link))
     if root.parent.name == "snapshots" and target.parent == root.parents[1] / "blobs":
-        return target.is_file()
-    return target.is_file() and target.is_relative_to(root) and not any(map(_reason, target.relative_to(root).parts))
+        return os.path.isfile(target)
+    return (
+        os.path.isfile(target)
+        and target.is_relative_to(root)
+        and not any(map(_reason, target.relative_to(root).parts))
+    )
 
 
 def _reason(name: str) -> str:

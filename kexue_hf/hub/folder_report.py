@@ -10,6 +10,7 @@ from kexue_hf.hub.card_fields import card_problems
 from kexue_hf.hub.folder_files import (
     LINK,
     PICKLE,
+    SPECIAL,
     TRAINING,
     FolderFile,
     published_and_left_out,
@@ -129,6 +130,8 @@ def _lost_files(left_out: Sequence[FolderFile], needed: Collection[str]) -> list
     for file in left_out:
         if file.reason == LINK:
             lost.append(f"{file.path} is a link, and not to a published file: replace it by the file, or remove it")
+        elif file.reason == SPECIAL:
+            lost.append(f"{file.path} is a pipe, a socket or a device, not a file: remove it")
         elif any(name == file.path or (file.path.endswith("/") and name.startswith(file.path)) for name in needed):
             lost.append(f"{file.path} is needed, and is not published because of its name ({file.reason}): rename it")
     return lost

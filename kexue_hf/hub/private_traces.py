@@ -1,7 +1,8 @@
 """Traces of the machine and of its owner in a folder's text files: absolute paths and access tokens.
 
 Every published file whose beginning is text is read to its end. What is not text, like weights and pictures, is not.
-Text is UTF-8, UTF-16, GB18030, or in any other encoding that keeps ASCII, which all that is searched for consists of.
+Text is UTF-8, UTF-16 with a byte order mark, or another encoding that keeps ASCII, which all that is searched for
+consists of.
 """
 
 import codecs

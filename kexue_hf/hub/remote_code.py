@@ -85,7 +85,7 @@ def code_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
         else:
             modules[module] = None
             source = _source(folder, module)
-            if source is not None and not source.fault and name not in source.defined:
+            if source is not None and not source.fault and not {name, "*"} & source.defined:
                 problems.append(f"{auto} names {name}, which {module}.py does not define")
     for module in list(modules):
         for importer, imported in _imports(folder, module):
@@ -221,6 +221,7 @@ def _imports(folder: Path, start: str) -> Iterator[tuple[str, str]]:
 
 
 def _defined(tree: ast.Module) -> set[str]:
+    """Return the names that a module may have after its import; with `*` if they cannot all be known."""
     names: set[str] = set()
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
@@ -230,7 +231,9 @@ def _defined(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.Assign):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, (ast.If, ast.Try)):
-            names |= _defined(ast.Module(node.body, []))
+            handlers = node.handlers if isinstance(node, ast.Try) else []
+            parts = [node.body, node.orelse, *(handler.body for handler in handlers)]
+            names |= {name for part in parts for name in _defined(ast.Module(part, []))}
     return names
 
 

@@ -68,6 +68,14 @@ def test_a_frame_keeps_its_index() -> None:
     assert list(frame.columns) == ["text"]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_two_columns_of_one_name_are_no_texts(rows: int) -> None:
+    """Usual after a join."""
+    frame = pd.DataFrame([["a", "b"]] * rows, columns=["text", "text"])
+    with pytest.raises(InputError, match="the batch has several columns 'text'"):
+        text_column(frame, "text")
+
+
 @pytest.mark.parametrize("make", [dict, pd.DataFrame])
 def test_no_column_is_replaced(make: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="already has a column 'number': choose other names with prefix="):

@@ -44,6 +44,25 @@ def test_a_failure_leaves_folders_in_use(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == [tmp_path / "new", tmp_path / "new" / "b.txt"]
 
 
+def test_another_writer_that_fails_does_not_take_the_folder_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It removes the parent that it created, between this writer's steps."""
+    output, rounds = tmp_path / "new" / "deep" / "a.txt", iter(range(5))
+    remove_leftovers = staging._remove_leftovers
+
+    def removed(target: Path) -> None:
+        remove_leftovers(target)
+        if next(rounds, None) is not None:
+            target.parent.rmdir()
+            target.parent.parent.rmdir()
+
+    monkeypatch.setattr(staging, "_remove_leftovers", removed)
+    with whole_file(output) as file:
+        file.write("a")
+    assert output.read_text() == "a" and next(rounds, None) is None
+
+
 def test_an_error_of_reading_names_the_file_that_was_read(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=f"^{tmp_path / 'read.txt'}: No such file"),

@@ -133,7 +133,8 @@ FAULTS = [
     (lambda f: (f / "sub").mkdir() or link(f / "linked", f / "sub"), "linked is a link, and not to a published file"),
     (lambda f: (f / ".env").write_text("x") and link(f / "env.txt", f / ".env"),
      "env.txt is a link, and not to a published file"),
-    (lambda f: os.mkfifo(f / "pipe"), "pipe is a link, and not to a published file"),
+    (lambda f: link(f / "a.json", f / "a.json"), "a.json is a link, and not to a published file"),
+    (lambda f: os.mkfifo(f / "pipe"), "pipe is a pipe, a socket or a device, not a file: remove it"),
     (lambda f: edit_json(f / "config.json", auto_map={**without_entry(f, ""), "AutoModel\x1b]0;x\x07": "a.b.c"}),
      r"AutoModel\x1b]0;x\x07 should name MODULE.CLASS"),
     (lambda f: card(f, "license: mit\nbase_model: runs/model"), "base_model should be a name on the Hub"),
@@ -151,7 +152,7 @@ def test_a_fault_is_one_line_and_exit_code_2(
 ) -> None:
     # `base_model: runs/model` names a local folder only where there is one.
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "model").mkdir(parents=True)
     damage(folder)
     code, out, error = command("doctor", folder)
     assert out.replace("\n", "").isprintable()
@@ -274,6 +275,23 @@ def test_an_adapter_is_named_as_what_it_is(tmp_path: Path, command: Command) -> 
     for name in ("doctor", "card"):
         code, _, error = command(name, tmp_path)
         assert code == 2 and "an adapter of PEFT; expected a whole model" in error
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try:\n    import none\nexcept ImportError:\n    class Pipe: pass\n",
+        "try:\n    import os\nexcept ImportError:\n    pass\nelse:\n    class Pipe: pass\n",
+        "if 0:\n    pass\nelif 1:\n    class Pipe: pass\n",
+        "from .layers import *\n",
+    ],
+    ids=["except", "else", "elif", "star"],
+)
+def test_a_class_defined_below_the_top(code: str, folder: Path) -> None:
+    (folder / "score.py").write_text(code)
+    (folder / "layers.py").write_text("class Pipe: pass\n")
+    edit_json(folder / "config.json", custom_pipelines={"x": {"impl": "score.Pipe"}})
+    assert folder_report(folder).all_errors == []
 
 
 @pytest.mark.parametrize("arguments", [("doctor",), ("push", "a/model", "--no-load")], ids=["doctor", "push"])

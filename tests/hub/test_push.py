@@ -136,6 +136,15 @@ def test_a_failure_is_one_line_and_no_commit(
     assert hub.files(f"{OWNER}/model") == published(folder) and len(hub.commits(f"{OWNER}/model")) == 1
 
 
+@pytest.mark.parametrize(("route", "status"), [("whoami", 401), ("put", 0), ("commit", 500)])
+def test_json_of_a_failure(route: str, status: int, folder: Path, hub: LoopbackHub, command: Command) -> None:
+    hub.fail(route, status)
+    code, out, error = command("push", folder, "model", "--no-load", "--json")
+    report = json.loads(out)
+    assert code == 2 and report["commit"] is None and report["files"]
+    assert error == f"kexue-hf: error: {report['errors'][-1]}\n"
+
+
 @pytest.mark.parametrize("status", [0, 500, 504])
 @pytest.mark.parametrize("revision", ["main", "next"])
 def test_a_lost_answer_to_a_commit(
