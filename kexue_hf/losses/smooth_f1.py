@@ -56,7 +56,8 @@ def _others(logits: torch.Tensor) -> torch.Tensor:
     # Of the likeliest class 1 - p may round to 0: its others are added up without it.
     top = logits.argmax(-1, keepdim=True)
     rest = logits.scatter(-1, top, torch.finfo(logits.dtype).min).logsumexp(-1, keepdim=True)
-    return torch.where(p > 0.5, rest, whole + torch.log1p(-p.clamp(max=0.5)))
+    # Not a clamp, whose gradient at the bound depends on the version of torch.
+    return torch.where(p > 0.5, rest, whole + torch.log1p(-p.masked_fill(p > 0.5, 0.5)))
 
 
 @dataclass(frozen=True)

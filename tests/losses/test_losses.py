@@ -122,6 +122,18 @@ def test_value_and_gradient_are_the_definition_s(name: str) -> None:
     assert abs(other.item() - expected.item()) > 1e-3
 
 
+@pytest.mark.parametrize("name", ORACLES)
+def test_gradients_of_equal_logits(name: str) -> None:
+    """As of a new head: probabilities are exactly 1/3, or 1/2, where a loss may change its formula."""
+    loss, oracle = ORACLES[name]
+    logits = torch.cat([torch.zeros(6, 3), torch.tensor([[0.0, 0.0, -40.0], [0.0, -40.0, 0.0], [-40.0, 0.0, 0.0]])])
+    labels = torch.arange(9) % 3
+    value, grad = gradient(lambda f: loss({"logits": f}, labels), logits)
+    expected, expected_grad = gradient(lambda f: oracle(f, labels), logits.double())
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(grad.double(), expected_grad, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["plain", "focal", "truncated_soft", "dice", "smooth_f1"])
 def test_two_classes(name: str) -> None:
     loss, oracle = ORACLES[name]

@@ -292,9 +292,10 @@ def _running_maximum(states: torch.Tensor) -> torch.Tensor:
 
 def decay(own: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
     """Return exp(own - top) for each pair of a row and a key up to it, 0 for later keys: [..., length, length]."""
-    # Positive exponents belong to later keys, which `tril` removes: exp(-inf) would be slower.
+    # Positive exponents, whose exp may be infinite, belong to later keys: the first `tril` makes them 0, the second
+    # their exp. Not a clamp: where a key is the maximum, its gradient at 0 depends on the version of torch.
     found = own[..., None, :] - top[..., None]
-    return found.clamp_max(0.0).exp().tril() if found.requires_grad else found.clamp_max_(0.0).exp_().tril_()
+    return found.tril().exp().tril() if found.requires_grad else found.tril_().exp_().tril_()
 
 
 def lower_triangle(real: torch.Tensor) -> torch.Tensor:
