@@ -72,9 +72,9 @@ def card(
             if field == "datasets":  # more of them contradict nothing
                 continue
             one = value[0] if isinstance(value, list) and len(value) == 1 else value
-            if value and not overwrite and there.get(field) not in (None, value, one):
+            if value and not overwrite and (found := there.get(field)) and found not in (value, one):
                 raise InputError(
-                    f"{folder / CARD} already has {field} {printable(str(there.get(field)))}; --overwrite replaces it"
+                    f"{folder / CARD} already has {field} {printable(str(found))}; --overwrite replaces it"
                 )
         fields = [field for field, value in given.items() if value] if overwrite else []
         text = complete_card(old, facts, overwrite=overwrite and not fields, fields=fields)

@@ -8,6 +8,7 @@ from kexue_hf.conversion.families import load_weight_map
 from kexue_hf.conversion.formats.weight_source import ElementType
 from kexue_hf.conversion.weight_plan import Plan
 from kexue_hf.errors import InputError
+from kexue_hf.files.utf8_text import utf8_text
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|multilingual|code")
 _LICENSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
@@ -57,8 +58,7 @@ def model_card(
         vocabulary: kind of the tokens, "words", "characters" or "pieces".
         language: a language code of the Hub ("zh"); None leaves it out.
     """
-    # A folder name may hold bytes that are not UTF-8.
-    name, origin = (text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in (name, origin))
+    name, origin = utf8_text(name), utf8_text(origin)
     call = json.dumps(name, ensure_ascii=False)
     task = pipeline_tag(architecture)
     auto = auto_class(architecture)

@@ -1,6 +1,7 @@
 """A Trainer callback that writes the model card of a training."""
 
 import math
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
+from kexue_hf.errors import InputError
 from kexue_hf.hub.card_completion import NEW_CARD, write_card
 from kexue_hf.hub.folder_facts import facts_of_model, with_base_model, with_options
 from kexue_hf.hub.model_card import CardFacts, Figure
@@ -23,6 +25,15 @@ from kexue_hf.losses.decision_rule import card_section
 _UNINTERESTING = ("runtime", "per_second", "epoch", "compilation_time", "mem_")
 # Names of figures -> the Hub's names of metrics; of other figures, the metric is the name.
 _METRICS = {"spearman": "spearmanr", "rouge_l": "rouge", "macro_f1": "f1"}
+# The folders of the absolute paths in an argument: --x=/a/b, -x/a/b, /a/b,/a/c, file:///a/b, C:\a\b. What precedes a
+# path is no part of a relative path (a/b, ~/b, $X/b) or of another URL. Folders may have spaces in their names.
+_FOLDERS = re.compile(
+    r"""(?: (?:(?<=^-\w) | (?<!\w)file:// | (?<![\w.~*?%$)\]}/\\-])(?!(?<=:)//)) /+
+            (?: [^/,;:|"'\n]* [^/,;:|"'\s] /+ )*
+        |   (?<![\w./\\-]) [A-Za-z]: [\\/]+ (?: [^\\/,;:|"'\n]* [^\\/,;:|"'\s] [\\/]+ )* )
+        (?= [^/\\,;:|"'\s] )""",
+    re.VERBOSE,
+)
 
 
 class ModelCardCallback(TrainerCallback):
@@ -122,9 +133,16 @@ class ModelCardCallback(TrainerCallback):
 
         Returns:
             The file.
+
+        Raises:
+            InputError: there is no model, because no training has ended yet.
         """
         ended = self._ended or {}
-        facts = self.facts(Path(folder), model or ended["model"], tokenizer or ended.get("tokenizer"))
+        model = ended.get("model") if model is None else model
+        tokenizer = ended.get("tokenizer") if tokenizer is None else tokenizer
+        if model is None:
+            raise InputError("ModelCardCallback.write has no model: pass model=, or call it after a training")
+        facts = self.facts(Path(folder), model, tokenizer)
         values = self.figures if figures is None else figures
         facts = replace(
             facts,
@@ -148,7 +166,7 @@ class ModelCardCallback(TrainerCallback):
 
     def facts(self, folder: Path, model: Any, tokenizer: Any) -> CardFacts:
         """Return what is known about the model beyond its training and its figures."""
-        trained_on, evaluated_on = (tuple(dict.fromkeys(base_name(file) for file in files)) for files in self.files)
+        trained_on, evaluated_on = (tuple(dict.fromkeys(_base_name(file) for file in files)) for files in self.files)
         known = facts_of_model(folder.resolve().name, model, tokenizer)
         facts = with_options(known, self.license, self.language, datasets=self.datasets)
         rule = card_section(model.config).partition("## Decision rule\n\n")[2]
@@ -171,10 +189,10 @@ def command_line(script: str | None) -> str | None:
     if script is None or path.stem != script or path.suffix != ".py":
         return None
     arguments = _without_secrets(sys.argv[1:])
-    return shlex.join(["python", f"examples/{path.name}", *map(_without_folders, arguments)])
+    return shlex.join(["python", f"examples/{path.name}", *(_FOLDERS.sub("", argument) for argument in arguments)])
 
 
-def base_name(path: str) -> str:
+def _base_name(path: str) -> str:
     """Return the name of a file or folder without its parents."""
     return Path(path).resolve().name if Path(path).exists() else PurePath(path).name
 
@@ -193,11 +211,6 @@ def _without_secrets(arguments: Sequence[str]) -> list[str]:
         if not (dropped or after_secret or (is_option and is_secret_name(argument.partition("=")[0]))):
             kept.append("..." if secret_in(argument) else argument)
     return kept
-
-
-def _without_folders(argument: str) -> str:
-    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    return f"{option}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else argument
 
 
 def _facts_of_run(args: Any, state: Any, model: Any) -> dict[str, Any]:
@@ -219,4 +232,4 @@ def _facts_of_run(args: Any, state: Any, model: Any) -> dict[str, Any]:
     }
 
 
-__all__ = ["ModelCardCallback", "base_name", "command_line"]
+__all__ = ["ModelCardCallback", "command_line"]

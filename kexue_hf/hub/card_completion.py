@@ -16,6 +16,8 @@ from kexue_hf.files.whole_file import whole_file
 from kexue_hf.hub.card_fields import CARD, parse_card, read_card
 from kexue_hf.hub.card_names import full_name, with_repository
 from kexue_hf.hub.folder_facts import filled_from_card, with_card
+from kexue_hf.hub.front_matter import with_fields
+from kexue_hf.hub.markdown import headings
 from kexue_hf.hub.model_card import (
     DATA,
     UNKNOWN_LICENSE,
@@ -31,9 +33,7 @@ NEW_CARD = "_README.new.md"
 # Headings of other writers for the same content.
 _SAME = {"Use": ("use", "usage", "use it", "load it", "how to use", "uses"), "Limits": ("limits", "limitations"),
          "Data and licence": ("data and licence", "training data", "licence", "license")}  # fmt: skip
-_HEADING = re.compile(r"^##? +(.+?) *#*$", re.MULTILINE)
 _TRAINED_ON = re.compile(r"Trained on `.*?`\. ")
-_FRONT = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
 def complete_card(text: str, facts: CardFacts, *, overwrite: bool = False, fields: Collection[str] = ()) -> str:
@@ -57,7 +57,7 @@ def complete_card(text: str, facts: CardFacts, *, overwrite: bool = False, field
     wanted = {name: value for name, value in card_data(facts).to_dict().items() if name != "model-index"}
     body = _complete_fields(body, wanted, set(wanted) if overwrite else set(fields))
     body = _restate(body, filled_from_card(CardFacts("", "", ""), text), facts, ours)
-    present = {_normal(heading): heading for heading in _HEADING.findall(_without_code(body))}
+    present = {found.content.lower(): found.content for found in headings(body)}
     for heading, section in card_sections(facts).items():
         names = (heading.lower(), *_SAME.get(heading, ()))
         there = next((present[name] for name in names if name in present), None)
@@ -104,10 +104,9 @@ def _restate(text: str, before: CardFacts, after: CardFacts, ours: bool) -> str:
         ours: whether the whole section on the data was rendered, so that sentences can be added to it.
     """
     old, new = data_sentences(before), data_sentences(after)
-    present = next((match[1] for match in _HEADING.finditer(_without_code(text)) if match[1] == DATA), None)
-    if ours and present is not None:
+    if ours and any(found.content == DATA for found in headings(text)):
         trained_on = _TRAINED_ON.search(text)
-        return _replace_section(text, present, (trained_on[0] if trained_on else "") + " ".join(new.values()))
+        return _replace_section(text, DATA, (trained_on[0] if trained_on else "") + " ".join(new.values()))
     if after.license:
         text = text.replace(UNKNOWN_LICENSE, new["license"])
     for name, sentence in old.items():
@@ -117,11 +116,11 @@ def _restate(text: str, before: CardFacts, after: CardFacts, ours: bool) -> str:
 
 def _complete_fields(text: str, wanted: Mapping[str, Any], replaced: Collection[str]) -> str:
     card = parse_card(text)
-    changed, added = dict[str, Any](), dict[str, Any]()
+    changed = dict[str, Any]()
     for name, value in wanted.items():
         old = card.data.get(name)
         if not old:
-            added[name] = value
+            changed[name] = value
         elif isinstance(value, list) and (name == "tags" or name not in replaced):
             # Naming more data sets or tags takes nothing away.
             union = [*(old if isinstance(old, list) else [old])]
@@ -130,39 +129,26 @@ def _complete_fields(text: str, wanted: Mapping[str, Any], replaced: Collection[
                 changed[name] = union
         elif name in replaced and old != value:
             changed[name] = value
-    if changed:
-        for name, value in {**changed, **added}.items():
-            card.data[name] = value
-        return str(card)
-    if not added:
+    if not changed:
         return text
-    from huggingface_hub import ModelCardData
-
-    # The person's own lines stay as they are, with their comments.
-    lines = ModelCardData(**added).to_yaml()
-    front = _FRONT.match(text)
-    if front is None:
-        return f"---\n{lines}\n---\n{text.lstrip()}"
-    written = [line for line in front[1].splitlines() if re.sub(r":.*", "", line) not in added]
-    return f"---\n{chr(10).join([*written, lines])}\n---\n{text[front.end() :]}"
+    edited = with_fields(text, changed)
+    for name, value in changed.items():
+        card.data[name] = value
+    try:
+        if parse_card(edited).data.to_dict() == card.data.to_dict():
+            return edited
+    except InputError:
+        pass
+    # Unusual YAML: all fields are right, but their comments are lost.
+    return str(card)
 
 
 def _replace_section(text: str, heading: str, section: str) -> str:
     """Return a text with the content of a section, up to the next heading of its level, replaced."""
-    hidden = _without_code(text)
-    start = next(match for match in _HEADING.finditer(hidden) if match[1] == heading)
-    after = _HEADING.search(hidden, start.end())
-    end = after.start() if after else len(text)
-    return f"{text[: start.end()]}\n\n{section}\n\n{text[end:]}".rstrip() + "\n"
-
-
-def _without_code(text: str) -> str:
-    """Return a text of the same length in which the lines of code blocks are blank: they may start with #."""
-    return re.sub(r"^```.*?^```", lambda code: re.sub(r"[^\n]", " ", code[0]), text, flags=re.DOTALL | re.MULTILINE)
-
-
-def _normal(heading: str) -> str:
-    return " ".join(heading.split()).lower()
+    found = headings(text)
+    place = next(number for number, one in enumerate(found) if one.content == heading)
+    end = found[place + 1].start if found[place + 1 :] else len(text)
+    return f"{text[: found[place].end].rstrip()}\n\n{section}\n\n{text[end:]}".rstrip() + "\n"
 
 
 __all__ = ["NEW_CARD", "complete_card", "write_card"]

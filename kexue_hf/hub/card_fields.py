@@ -7,10 +7,10 @@ from kexue_hf.errors import InputError, printable
 from kexue_hf.files.card_seal import is_untouched
 from kexue_hf.files.hub_names import is_hub_name
 from kexue_hf.files.regular_file import read_regular
-from kexue_hf.hub.card_names import bare_names
+from kexue_hf.hub.card_names import bare_names, written_name
 
 CARD = "README.md"
-LARGEST_CARD = 1 << 22
+_LARGEST = 1 << 22
 # Field -> why readers need it.
 _WANTED = {
     "language": "readers filter by it",
@@ -29,7 +29,7 @@ def read_card(folder: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        return read_regular(path, LARGEST_CARD).decode("utf-8-sig")
+        return read_regular(path, _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8: save it as UTF-8") from None
 
@@ -75,7 +75,7 @@ def card_problems(folder: Path) -> tuple[list[str], list[str]]:
         if not isinstance(name, str) or not is_hub_name(name):
             errors.append(f"{CARD}: base_model should be a name on the Hub, got {name!r:.100}")
     warnings = [f"{CARD} names no {field}: {why}" for field, why in _WANTED.items() if not data.get(field)]
-    names = [name for name in bare_names(text) if is_untouched(text) or name == folder.resolve().name]
+    names = [name for name in bare_names(text) if is_untouched(text) or name == written_name(folder)]
     if names:
         warnings.append(
             f"the code in {CARD} loads {names[0]!r:.100}, which only you have: kexue-hf card {folder} --repository "
@@ -86,4 +86,4 @@ def card_problems(folder: Path) -> tuple[list[str], list[str]]:
     return errors, warnings
 
 
-__all__ = ["CARD", "LARGEST_CARD", "card_problems", "parse_card", "read_card"]
+__all__ = ["CARD", "card_problems", "parse_card", "read_card"]

@@ -5,22 +5,22 @@ import re
 from pathlib import Path
 
 from kexue_hf.files.card_seal import is_untouched, seal
+from kexue_hf.files.utf8_text import utf8_text
+from kexue_hf.hub.markdown import code_blocks
 
-_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-_LOADED = re.compile(r'(?:from_pretrained\(|\bmodel=)("(?:[^"\\\n]|\\.)*")')
+_LOADED = re.compile(r'(?P<call>from_pretrained\(|\bmodel=)(?P<name>"(?:[^"\\\n]|\\.)*")')
 # Followed by a name as `shlex.quote` writes it.
 _COMMANDS = r"(?P<command>^kexue-hf (?:match|performer-report|score|embed|correct) )"
 
 
 def bare_names(text: str) -> list[str]:
     """Return the names without an owner that the code of a card loads, in their order."""
-    found = [name for block in _BLOCK.findall(text) for name in _loaded(block)]
-    return list(dict.fromkeys(name for name in found if "/" not in name))
+    return list(dict.fromkeys(name for name in _loaded(text) if "/" not in name))
 
 
 def full_name(text: str) -> str | None:
     """Return the first OWNER/NAME that the code of a card loads, or None."""
-    return next((name for block in _BLOCK.findall(text) for name in _loaded(block) if name.count("/") == 1), None)
+    return next((name for name in _loaded(text) if name.count("/") == 1), None)
 
 
 def with_repository(text: str, repository: str, folder: Path | None = None) -> str:
@@ -33,12 +33,14 @@ def with_repository(text: str, repository: str, folder: Path | None = None) -> s
     if folder is None:
         names = [*bare_names(text), *filter(None, [full_name(text)])]
     else:
-        names = [name for name in bare_names(text) if name == folder.resolve().name]
+        names = [name for name in bare_names(text) if name == written_name(folder)]
 
-    def named(block: re.Match[str]) -> str:
-        code = block[0]
+    def loading(found: re.Match[str]) -> str:
+        return found["call"] + (json.dumps(repository) if _parsed(found["name"]) in names else found["name"])
+
+    def named(code: str) -> str:
+        code = _LOADED.sub(loading, code)
         for name in names:
-            code = code.replace(json.dumps(name, ensure_ascii=False), json.dumps(repository))
             # Quoted for the shell only if it has to be.
             quoted = re.escape(name.replace("'", "'\"'\"'"))
             code = re.sub(
@@ -49,7 +51,9 @@ def with_repository(text: str, repository: str, folder: Path | None = None) -> s
             )
         return code
 
-    return _BLOCK.sub(named, text) if names else text
+    for block in reversed(code_blocks(text) if names else []):
+        text = text[: block.start] + named(text[block.start : block.end]) + text[block.end :]
+    return text
 
 
 def published_card(text: str, repository: str) -> str:
@@ -64,14 +68,21 @@ def other_repository(text: str, repository: str) -> str | None:
     return None if found == repository else found
 
 
-def _loaded(block: str) -> list[str]:
-    names = []
-    for found in _LOADED.findall(block):
-        try:
-            names.append(str(json.loads(found)))
-        except ValueError:  # an escape of Python that JSON does not have
-            continue
-    return names
+def written_name(folder: Path) -> str:
+    """Return the name of a folder as cards write it."""
+    return utf8_text(folder.resolve().name)
 
 
-__all__ = ["bare_names", "full_name", "other_repository", "published_card", "with_repository"]
+def _loaded(text: str) -> list[str]:
+    found = (_parsed(match["name"]) for block in code_blocks(text) for match in _LOADED.finditer(block.content))
+    return [name for name in found if name is not None]
+
+
+def _parsed(quoted: str) -> str | None:
+    try:
+        return str(json.loads(quoted))
+    except ValueError:  # an escape of Python that JSON does not have
+        return None
+
+
+__all__ = ["bare_names", "full_name", "other_repository", "published_card", "with_repository", "written_name"]

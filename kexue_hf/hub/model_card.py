@@ -8,6 +8,7 @@ from typing import Any
 
 from kexue_hf.conversion.model_card import auto_class, loading_code, pipeline_tag
 from kexue_hf.files.card_seal import seal
+from kexue_hf.files.utf8_text import utf8_text
 from kexue_hf.hub.markdown import code, plain, table
 from kexue_hf.hub.model_facts import Post, facts_of
 
@@ -37,14 +38,18 @@ class Figure:
 class CardFacts:
     """What is known about a model. The card leaves out the rest.
 
+    Texts may hold names with bytes that are not UTF-8; the attributes hold U+FFFD in their place.
+
     Attributes:
         name: the folder's name.
+        model_type: that of config.json.
         architecture: the class that was saved.
         license: the Hub's id of the licence.
         language: the Hub's codes of the languages.
         base_model: names on the Hub of the models that it started from.
         datasets: names on the Hub of the data sets that it was trained on.
         tags: beyond those of the model type.
+        word_tokenizer: the tokenizer needs a word segmenter.
         summary: the paragraph under the title; by default that of the model type.
         trained_on: names of the training files.
         evaluated_on: names of the files of the figures.
@@ -55,6 +60,7 @@ class CardFacts:
         own_tokenizer: the tokenizer's class is not one of transformers.
         adapter: the folder holds an adapter of PEFT, and neither a whole model nor code.
         sections: further sections, or replacements of the usual ones: {heading: Markdown}.
+        post: the post to cite, if it is not that of the model type.
     """
 
     name: str
@@ -65,7 +71,6 @@ class CardFacts:
     base_model: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    task: str | None = None
     word_tokenizer: bool = False
     own_code: bool = True
     own_tokenizer: bool = True
@@ -79,12 +84,16 @@ class CardFacts:
     sections: Mapping[str, str] = field(default_factory=dict)
     post: Post | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, _writable(value))
+
 
 def card_data(facts: CardFacts) -> Any:
     """Return the metadata as `huggingface_hub.ModelCardData`."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    known, task = facts_of(facts.model_type), facts.task or pipeline_tag(facts.architecture)
+    known, task = facts_of(facts.model_type), pipeline_tag(facts.architecture)
     language = facts.language or ((known.language,) if known.language else ())
     evaluated_on = ", ".join(facts.evaluated_on) or "held-out rows"
     results = [
@@ -142,6 +151,15 @@ def card_sections(facts: CardFacts) -> dict[str, str]:
     found = {heading: text for heading, text in {**usual, **facts.sections}.items() if text.strip()}
     middle = [heading for heading in found if heading not in (*_ORDER, *_LAST)]
     return {heading: found[heading] for heading in (*_ORDER, *middle, *_LAST) if heading in found}
+
+
+def _writable(value: Any) -> Any:
+    """Return a text, or the texts in a tuple or a mapping, as UTF-8 can hold them; anything else as it is."""
+    if isinstance(value, str):
+        return utf8_text(value)
+    if isinstance(value, tuple):
+        return tuple(map(_writable, value))
+    return {key: _writable(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _one_or_list(values: Sequence[str]) -> Any:

@@ -1,12 +1,12 @@
 """Model cards: rendered, completed without changing what a person wrote, and written by a training."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from transformers import Trainer, TrainerState, TrainingArguments
@@ -105,12 +105,6 @@ def test_completing_keeps_what_a_person_wrote() -> None:
     assert data.license == "mit" and data.base_model == "a/b" and data.tags == ["own", "wobert", "kexue-hf"]
     assert "The licence of the weights is `mit`." in found and "apache-2.0" not in found
     assert complete_card(found, FACTS_OF_ONE) == found and not is_untouched(found)
-
-
-def test_adding_fields_keeps_the_lines_of_the_others() -> None:
-    own = OWN.replace("tags: [own]\n", "")
-    front = complete_card(own, FACTS_OF_ONE).split("---\n")[1]
-    assert front.startswith("# my comment\nlicense: mit  # mine\n") and yaml.safe_load(front)["base_model"] == "a/b"
 
 
 def test_overwriting_replaces_fields_and_sections_of_the_same_name() -> None:
@@ -396,6 +390,55 @@ def test_the_command_line_has_no_folders(monkeypatch: pytest.MonkeyPatch) -> Non
         "python examples/pretrain_tta.py --push_to_hub --tokenizer t --note ... --seed 1"
     )
     assert command_line("pretrain_mlm") is None and command_line(None) is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("data=/home/me/x", "data=x"),
+        ("-o/home/me/x", "-ox"),
+        ("-o=/home/me/x", "-o=x"),
+        ("/a/b,/home/me/c", "b,c"),
+        ("--files=/a/b,/home/me/c", "--files=b,c"),
+        ("/home/me/my rows/x y", "x y"),
+        ("see /home/me/x and /home/me/y", "see x and y"),
+        ("/home/me/out/", "out/"),
+        ("/home/me/day=3/x", "x"),
+        ('{"file":"/home/me/x"}', '{"file":"x"}'),
+        ("@/home/me/arguments", "@arguments"),
+        ("file:///home/me/x", "x"),
+        ("a/b:/home/me/c", "a/b:c"),
+        ("/模型/中文/x", "x"),
+        ("/home/me/*.jsonl", "*.jsonl"),
+        ("C:\\Users\\me\\x", "x"),
+        ("--model=D:/me/x", "--model=x"),
+        # No absolute path.
+        ("runs/a/b", "runs/a/b"),
+        ("../a/b", "../a/b"),
+        ("~/a/b", "~/a/b"),
+        ("https://a.b/c/d", "https://a.b/c/d"),
+        ("s3://a/b", "s3://a/b"),
+        ("/", "/"),
+    ],
+)
+def test_absolute_paths_in_an_argument_become_names(
+    argument: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kexue_hf.hub.card_callback import command_line
+
+    monkeypatch.setattr("sys.argv", ["/x/pretrain_tta.py", argument])
+    assert command_line("pretrain_tta") == shlex.join(["python", "examples/pretrain_tta.py", expected])
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_card_needs_a_model(trained: bool, tmp_path: Path) -> None:
+    callback = kexue_hf.ModelCardCallback()
+    if trained:
+        state = TrainerState(is_world_process_zero=False)
+        callback.on_train_end(TrainingArguments(str(tmp_path), report_to=[], use_cpu=True), state, None)
+    with pytest.raises(InputError, match="has no model: pass model=, or call it after a training"):
+        callback.write(tmp_path)
+    assert callback.write(tmp_path, model=tiny_model("WoBertForMaskedLM", vocab_size=len(TOKENS))).is_file()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "model_cards").glob("*.md")), ids=lambda path: path.stem)
