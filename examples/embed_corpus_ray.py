@@ -160,6 +160,8 @@ def results(jobs: list[tuple[Path, Path]], embed: EmbedTexts, options: argparse.
     """Run the jobs on Ray; yield each finished job's source, and its number of rows or its error."""
     # Ray reports usage over the network otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray counts workers that it kills for want of memory apart, and runs their shards again without end.
+    os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
     try:
         import ray
     except ImportError as error:

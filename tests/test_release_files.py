@@ -30,6 +30,13 @@ def test_the_suite_runs_on_the_oldest_releases_and_every_python() -> None:
     assert {"python": matrix["python"][0], **bounds} in matrix["include"]
 
 
+def test_every_workflow_runs_the_slow_tests_too() -> None:
+    """pyproject.toml leaves them out by default."""
+    text = "".join(path.read_text("utf-8") for path in (ROOT / ".github").rglob("*.yml"))
+    runs = re.findall(r"- run: (pytest .*|pytest)$", text, re.MULTILINE)
+    assert runs and all('-m "slow or not slow"' in run for run in runs), runs
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
 def test_scripts_of_the_workflows_exist(path: Path) -> None:
     text = path.read_text("utf-8")

@@ -23,7 +23,7 @@ class EmbedTexts(TextBatches):
         layer: index into the model's hidden states, -1 for the last layer.
         prefix: text before the names of the new columns.
         device: a torch device; `auto` takes a CUDA GPU if there is one, else the CPU.
-        dtype: `auto` (that of the file), float32, float16 or bfloat16.
+        dtype: `auto` (that of the file; on a CPU float32 for float16), float32, float16 or bfloat16.
         batch_tokens: maximum number of tokens per forward pass (but always at least one row); None for 1,024 on a CPU
             and 8,192 on a GPU.
         threads: number of torch's threads; None for 1 in a process of `num_proc`, else that of the engine. A forked

@@ -18,7 +18,7 @@ def load_masked_lm(name: str, device: str = "auto", dtype: str = "auto") -> tupl
     Args:
         name: a folder, or a name on the Hub.
         device: a torch device; `auto` takes a CUDA GPU if there is one.
-        dtype: `auto` keeps the type in the file.
+        dtype: `auto` keeps the type in the file, but computes float16 in float32 on a CPU, where that is faster.
 
     Raises:
         InputError: the model cannot be loaded or has no MLM head, the tokenizer belongs to another model, or the
@@ -115,8 +115,10 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
             problems = [str(error)]
     if problems:
         raise InputError(f"{name}: the tokenizer does not belong to the model: {'; '.join(problems)}")
+    # Most CPUs have no arithmetic of float16.
+    is_slow = dtype == "auto" and target.type == "cpu" and model.dtype == torch.float16
     try:
-        return model.to(target).eval(), tokenizer
+        return model.to(device=target, dtype=torch.float32 if is_slow else None).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device}: {first_line(error)}") from error
 

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a CUDA GPU if there is one.")]
-Dtype = Annotated[str, typer.Option(help="float32, float16 or bfloat16; auto keeps the type in the file.")]
+Dtype = Annotated[
+    str,
+    typer.Option(help="float32, float16 or bfloat16; auto: the type in the file, but float32 for float16 on a CPU."),
+]
 BatchTokens = Annotated[
     int | None,
     typer.Option(help="Maximum tokens per batch; lower it to save memory.", show_default="1024 on a CPU, else 8192"),

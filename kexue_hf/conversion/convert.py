@@ -309,7 +309,8 @@ def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> li
     if opened.weight_map.CAVEAT and requested_family == "auto":
         notes.append(opened.weight_map.CAVEAT)
     if dtype in ("float16", "bfloat16"):
-        notes.append(f"the weights are {dtype}: to train them, load with dtype='float32' or convert --dtype float32")
+        purpose = "to train them, or to use them on a CPU" if dtype == "float16" else "to train them"
+        notes.append(f"the weights are {dtype}: {purpose}, load with dtype='float32' or convert --dtype float32")
     if opened.config.ignored:
         notes.append(f"settings that this model does not have were left out: {', '.join(opened.config.ignored)}")
     if opened.vocabulary.kind == "characters":

@@ -94,4 +94,4 @@ def readable_size(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-__all__ = ["LINK", "PICKLE", "TRAINING", "FolderFile", "published_and_left_out", "readable_size"]
+__all__ = ["LINK", "PICKLE", "SPECIAL", "TRAINING", "FolderFile", "published_and_left_out", "readable_size"]

@@ -271,3 +271,20 @@ def test_a_killed_worker_changes_nothing(folder: Path, tmp_path: Path) -> None:
         embed_shard(embed, source, tmp_path / "alone.parquet", 10)
         np.testing.assert_array_equal(vectors(output / source.name), vectors(tmp_path / "alone.parquet"))
         assert pq.read_table(output / source.name)["id"].to_pylist() == [*range(400)]
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_want_of_memory_ends(folder: Path, tmp_path: Path) -> None:
+    """Ray kills every worker, as if the machine were full."""
+    write_shards(tmp_path / "in", 1, 10)
+    arguments = ["--model", folder, "--input", tmp_path / "in", "--output", tmp_path / "out", "--workers", 1]
+    full = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "50"}
+    done = subprocess.run(
+        [sys.executable, embed_corpus_ray.__file__, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **full},
+        timeout=170,
+    )
+    assert done.returncode == 2 and "shard-0.parquet: its worker died 4 times; is there enough memory?" in done.stderr

@@ -104,10 +104,10 @@ def address() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def site(address: str) -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser, {CHROMIUM}")
+    if CHROMIUM is None:
+        pytest.skip("needs a browser: Chromium or Chrome")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=BROWSER_ARGUMENTS)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=BROWSER_ARGUMENTS)
         yield SimpleNamespace(browser=browser, address=address)
         browser.close()
 
