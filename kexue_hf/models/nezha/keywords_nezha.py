@@ -20,6 +20,8 @@ REASONS = {
     "encoder_hidden_states": _WITHOUT_CROSS_ATTENTION,
     "encoder_attention_mask": _WITHOUT_CROSS_ATTENTION,
 }
+# A tuple, because torch 2.8 does not compile a union.
+_FLAGS = (bool, str, numbers.Number)
 # Trainer passes this to every model whose forward takes `**kwargs`.
 _HARMLESS = ("num_items_in_batch",)
 # Names of keywords that carry a cache, mask, labels or positions. Other batch columns (length, idx) never have an
@@ -47,7 +49,7 @@ def refuse_unknown(
             raise ValueError(f"{model} takes no {name}: {reasons[name]}")
         if name in known:
             continue
-        flag = isinstance(value, bool | str | numbers.Number) or type(value).__name__ == "bool"
+        flag = isinstance(value, _FLAGS) or type(value).__name__ == "bool"
         # `output_hidden_states` and its like may be lists of layers.
         flag = flag or (name.startswith("output_") and not isinstance(value, torch.Tensor))
         if not flag and (hasattr(value, "get_seq_length") or _CARRIES.search(name)):

@@ -17,7 +17,9 @@ import torch
 def full_precision(device: torch.device) -> Any:
     """Return a context without autocast on a device."""
     kind = device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    # Devices with a compiler have it, and torch 2.8 does not trace the question.
+    has_autocast = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if has_autocast else nullcontext()
 
 
 def first_derivatives_only(backward: Callable) -> Callable:
