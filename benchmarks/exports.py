@@ -21,6 +21,7 @@ import torch
 from measuring import machine, read_result, write_result
 from torch.export import Dim
 
+from kexue_hf.files.quiet_loading import first_line
 from tests.models.test_export import batch_of, changes_for
 from tests.models.tiny_models import class_names, tiny_model
 
@@ -106,7 +107,7 @@ def summary(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         refused = [name for name, result in results.items() if "error" in result]
         found[way] = {
             "classes": len(differences),
-            "largest difference": max(differences),
+            "largest difference": max(differences, default=None),
             "not": ", ".join(refused) or "–",
         }
     return found
@@ -129,7 +130,7 @@ def main() -> None:
                 difference = run(name, tiny_model(name, **changes_for(name)))
                 found: dict[str, Any] = {"difference": float(f"{difference:.1e}")}
             except Exception as error:
-                found = {"error": str(error).strip().splitlines()[0][:200]}
+                found = {"error": first_line(error)[:200]}
             rows[name][way] = {**found, "seconds": round(time.perf_counter() - start, 1)}
         print(name, rows[name], flush=True)
     packages = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")

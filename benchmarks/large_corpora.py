@@ -78,7 +78,7 @@ def cpu_seconds(call: Callable[[], Any]) -> float:
 
 def speed(folder: Path, texts: list[str], repetitions: int) -> dict[str, Any]:
     """Return sentences per CPU second of each way."""
-    embed = EmbedTexts(folder, threads=1)
+    embed = EmbedTexts(folder, threads=1, device="cpu")
     peer = build_sentence_transformer(folder, device="cpu")
     model, tokenizer = load_encoder(str(folder), "cpu")
 
@@ -95,8 +95,8 @@ def speed(folder: Path, texts: list[str], repetitions: int) -> dict[str, Any]:
         AS_THEY_COME: as_they_come,
         PEER: lambda: peer.encode(texts, batch_size=BATCH, show_progress_bar=False),
     }
-    for way in (SORTED, AS_THEY_COME):
-        ways[way]()
+    for way in ways.values():
+        way()
     seconds = interleave({name: lambda way=way: cpu_seconds(way) for name, way in ways.items()}, repetitions)
     rates = {name: summary([len(texts) / each for each in found], 1) for name, found in seconds.items()}
     gains = {name: round(rates[SORTED]["median"] / rates[name]["median"], 2) for name in (AS_THEY_COME, PEER)}
@@ -170,10 +170,16 @@ def killed(model: Path, corpus: Path, place: Path) -> dict[str, Any]:
     output = place / "killed worker"
     run = start(model, corpus, output, 2)
     hit: list[bool] = []
-    times = finished(run, lambda: hit.append(kill_worker(run, output)))
+    whole: list[int] = []
+
+    def kill() -> None:
+        hit.append(kill_worker(run, output))
+        whole.append(len(list(output.glob("*.parquet"))))
+
+    times = finished(run, kill)
     found = {
         "worker": {
-            "killed": sum(hit), "shards finished before": 1, "shards after": len(times) - 1,
+            "killed": sum(hit), "shards finished before": whole[0], "shards after": len(times) - whole[0],
             "exit code": run.returncode,
             "largest difference from one process": difference(place / "alone", output),
         }
@@ -199,7 +205,7 @@ def memory(model: Path, place: Path, rows: int) -> dict[str, Any]:
     """Return the resident memory in MB after each shard of 50,000 short rows."""
     per_shard = min(rows, 50_000)
     texts = [text[:24] for text in sentences(per_shard)]
-    embed, process = EmbedTexts(model, threads=1), psutil.Process()
+    embed, process = EmbedTexts(model, threads=1, device="cpu"), psutil.Process()
     (source,) = write_shards(place / "short", 1, per_shard, texts)
     used, begin = [], time.process_time()
     for _ in range(rows // per_shard):
@@ -251,7 +257,7 @@ def main() -> None:
             keep(speed=speeds)
         if {"workers", "killed"} & {*options.parts}:
             sources = write_shards(place / "corpus", options.shards, options.shard_rows, sentences(options.shard_rows))
-            embed = EmbedTexts(tiny)
+            embed = EmbedTexts(tiny, device="cpu")
             for source in sources:
                 embed_shard(embed, source, place / "alone" / source.name, 4096)
             corpus = {"shards": options.shards, "rows of a shard": options.shard_rows}
