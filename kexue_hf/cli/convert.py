@@ -1,6 +1,7 @@
 """`kexue-hf convert`, `export` and `verify`."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,10 @@ from kexue_hf.cli.options import (
     VocabFile,
 )
 from kexue_hf.errors import OutputError, printable, printable_message
+from kexue_hf.files.utf8_text import utf8_text
+
+# Differences that `verify` prints.
+_SHOWN = 12
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -43,8 +48,11 @@ def echo_loading(folder: Path, auto_class: str) -> None:
     """Print the Python lines that load a model folder."""
     typer.echo("  import kexue_hf")
     typer.echo(f"  from transformers import AutoTokenizer, {auto_class}")
-    typer.echo(f'  tokenizer = AutoTokenizer.from_pretrained("{folder}")')
-    typer.echo(f'  model = {auto_class}.from_pretrained("{folder}")')
+    name = str(folder)
+    # A JSON string is a Python string. Only names that are not UTF-8 need all characters escaped.
+    quoted = json.dumps(name, ensure_ascii=utf8_text(name) != name)
+    typer.echo(f"  tokenizer = AutoTokenizer.from_pretrained({quoted})")
+    typer.echo(f"  model = {auto_class}.from_pretrained({quoted})")
 
 
 def convert_command(
@@ -133,6 +141,7 @@ def verify_command(
     vocab: VocabFile = None,
     head: Head = "auto",
     keep_tokens: KeepTokens = None,
+    all_: Annotated[bool, typer.Option("--all", help=f"Print all differences, not only the first {_SHOWN}.")] = False,
     quiet: Silent = False,
 ) -> None:
     """Compare every tensor, the configuration and the vocabulary of a converted folder with its source."""
@@ -142,8 +151,12 @@ def verify_command(
         report = verify(folder, against, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
     if report.differences:
         typer.echo(f"{folder} differs from {against}:", err=True)
-        for difference in report.differences:
+        shown = report.differences if all_ else report.differences[:_SHOWN]
+        for difference in shown:
             typer.echo(f"  {printable_message(difference)}", err=True)
+        if rest := len(report.differences) - len(shown):
+            typer.echo(f"  ... and {rest} more; --all prints them", err=True)
+        typer.echo(report.summary, err=True)
         raise typer.Exit(2)
     if not quiet:
         typer.echo(f"{folder} equals {against}: {report.compared} tensors, the configuration and the vocabulary")

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from kexue_hf.cli.demo_cards import LICENSE, complete_card_of_model
 from kexue_hf.cli.demo_training import Print, fine_tune
 from kexue_hf.errors import OutputError
 from kexue_hf.files.quiet_loading import quiet_libraries
@@ -27,6 +28,7 @@ MASKED_SENTENCES = (
     "宝玉[MASK]道：“你来了。”",
 )
 DEFAULT_OUTPUT = "kexue-demo"
+EPOCHS = 12
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(out: Path | None = None, *, quiet: bool = False, seed: int = 0, epochs: int = 12) -> DemoResult:
+def run_demo(out: Path | None = None, *, quiet: bool = False, seed: int = 0, epochs: int = EPOCHS) -> DemoResult:
     """Convert, load, fill masks, fine-tune and save; explain each step on stdout.
 
     Args:
@@ -64,7 +66,10 @@ def run_demo(out: Path | None = None, *, quiet: bool = False, seed: int = 0, epo
         with _quiet_training(), _one_thread(), resources.as_file(resources.files("kexue_hf") / "assets") as assets:
             _convert(assets / "wobert_tiny", model_folder, explain)
             fills = _fill_masks(model_folder, explain)
-            accuracy, majority = fine_tune(model_folder, classifier_folder, assets / "samples", explain, seed, epochs)
+            command = f"kexue-hf demo --seed {seed}" if epochs == EPOCHS else None
+            accuracy, majority = fine_tune(
+                model_folder, classifier_folder, assets / "samples", explain, seed, epochs, command
+            )
     except BaseException:
         # An incomplete demo is useless and would block the next run.
         for partial in (model_folder, classifier_folder):
@@ -142,8 +147,9 @@ def _convert(source: Path, output: Path, explain: Print) -> Path:
 
     size = sum(path.stat().st_size for path in source.iterdir()) / 1e6
     explain(f"1. Convert the original checkpoint ({size:.1f} MB, a small WoBERT trained for this demo)")
-    explain(f"     $ kexue-hf convert {source.name} {output} --dtype float32")
-    report = convert(source, output, dtype="float32")
+    explain(f"     $ kexue-hf convert {source.name} {output} --dtype float32 --license {LICENSE}")
+    report = convert(source, output, dtype="float32", license=LICENSE)
+    complete_card_of_model(output)
     explain(
         f"   {report.mapped} tensors, {report.parameters:,} parameters, {report.seconds:.2f} s; "
         f"all checksums and shapes are correct\n"

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kexue_hf.cli.demo_cards import LICENSE, classifier_sections
+
 LEARNING_RATE = 1e-3
 BATCH_SIZE = 16
 MAX_LENGTH = 96
@@ -15,9 +17,13 @@ Print = Callable[[str], None]
 
 
 def fine_tune(
-    source: Path, output: Path, samples: Path, explain: Print, seed: int, epochs: int
+    source: Path, output: Path, samples: Path, explain: Print, seed: int, epochs: int, command: str | None
 ) -> tuple[float, float]:
-    """Train a classifier on the samples and save it; return its held-out accuracy and the majority baseline's."""
+    """Train a classifier on the samples and save it; return its held-out accuracy and the majority baseline's.
+
+    Args:
+        command: the command that gives these figures, for the card.
+    """
     from datasets import Dataset
     from transformers import (
         AutoModelForSequenceClassification,
@@ -29,6 +35,8 @@ def fine_tune(
         set_seed,
     )
 
+    from kexue_hf.hub.card_callback import ModelCardCallback
+
     rows = {part: _read_samples(samples / f"{part}.jsonl") for part in ("train", "held_out")}
     names = sorted({row["label"] for row in rows["train"]})
     ids = {name: index for index, name in enumerate(names)}
@@ -36,6 +44,14 @@ def fine_tune(
     majority = sum(row["label"] == most_common for row in rows["held_out"]) / len(rows["held_out"])
     explain(f"3. Fine-tune with Trainer: the field of a paper ({'、'.join(names)}), {len(rows['train'])} examples")
 
+    card = ModelCardCallback(
+        str(source),
+        str(samples / "train.jsonl"),
+        str(samples / "held_out.jsonl"),
+        license=LICENSE,
+        training={"labels": ", ".join(names), "max_length": MAX_LENGTH},
+        command=command,
+    )
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -74,7 +90,7 @@ def fine_tune(
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
-            callbacks=[_progress(explain, epochs)],
+            callbacks=[_progress(explain, epochs), card],
         )
         # Our progress line replaces its dict of each log.
         trainer.remove_callback(PrinterCallback)
@@ -86,7 +102,13 @@ def fine_tune(
     )
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
-    (output / "README.md").write_text(_card(output.name, names, rows, accuracy, majority), encoding="utf-8")
+    card.write(
+        output,
+        figures={"accuracy": accuracy, "majority_accuracy": majority},
+        summary=f"A tiny WoBERT, fine-tuned by `kexue-hf demo` on the openings of {len(rows['train'])} Chinese papers "
+        f"to predict their field ({'、'.join(names)}). It shows how a model is made; it is too weak for real work.",
+        sections=classifier_sections(model.config.model_type),
+    )
     return accuracy, majority
 
 
@@ -111,44 +133,3 @@ def _progress(explain: Print, epochs: int) -> Any:
                 )
 
     return Progress()
-
-
-def _card(name: str, labels: list[str], rows: dict[str, list[Any]], accuracy: float, majority: float) -> str:
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
-
-    data = ModelCardData(
-        language="zh",
-        license="cc-by-sa-4.0",
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        tags=["wobert", "kexue-hf"],
-        model_name=name,
-        eval_results=[
-            EvalResult(
-                task_type="text-classification",
-                dataset_type="csl",
-                dataset_name="openings of CSL papers (demo samples)",
-                metric_type="accuracy",
-                metric_value=round(accuracy, 4),
-            )
-        ],
-    )
-    text = f"""---
-{data.to_yaml()}
----
-# {name}
-
-Made by `kexue-hf demo`: a small WoBERT, fine-tuned on the openings of {len(rows["train"])} Chinese papers to predict
-their field ({"、".join(labels)}). Held-out accuracy {accuracy:.1%} on {len(rows["held_out"])} papers; majority
-baseline: {majority:.1%}. This is only a demonstration: the samples are few and the model is tiny.
-
-The samples are from CSL (Li et al., COLING 2022, Apache-2.0). The base model was trained on CSL abstracts
-(Apache-2.0), Chinese Wikipedia paragraphs (DRCD, CC BY-SA 3.0; CMRC 2018, CC BY-SA 4.0) and two classic novels.
-
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="{name}", trust_remote_code=True)
-```
-"""
-    return str(ModelCard(text))

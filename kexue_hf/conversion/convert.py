@@ -37,6 +37,7 @@ _ENDINGS = {
     "token": "ForTokenClassification",
     "choice": "ForMultipleChoice",
 }
+_OF_CHARACTERS = "if this is a character BERT, kexue-hf extend makes a model of words of the same source"
 # Special tokens other than [PAD] whose ids go into the configuration.
 _AROUND = ("bos_token", "eos_token")
 
@@ -315,7 +316,7 @@ def notes_on(opened: OpenedSource, dtype: str, requested_family: str = "") -> li
         notes.append(f"settings that this model does not have were left out: {', '.join(opened.config.ignored)}")
     if opened.vocabulary.kind == "characters":
         tokenizer = opened.weight_map.TOKENIZERS["characters"]
-        advice = "is this a character BERT?" if "/" in tokenizer else f"its tokenizer is {tokenizer}"
+        advice = _OF_CHARACTERS if "/" in tokenizer else f"its tokenizer is {tokenizer}"
         notes.append(f"the vocabulary has no Chinese word of two or more characters: {advice}")
     if opened.vocabulary.special.get("mask_token", "") is None:
         notes.append("the vocabulary has no [MASK]: the tokenizer has no mask token")

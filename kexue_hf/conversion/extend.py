@@ -22,6 +22,7 @@ from kexue_hf.conversion.convert import (
     write_lines,
 )
 from kexue_hf.conversion.derived_weights import ExtendedWeights
+from kexue_hf.conversion.families import has_masked_lm
 from kexue_hf.conversion.formats.safetensors import write_safetensors
 from kexue_hf.conversion.formats.transfer import progress_bar
 from kexue_hf.conversion.formats.weight_source import Move
@@ -30,6 +31,7 @@ from kexue_hf.conversion.open_source import OpenedSource, is_saved_folder, open_
 from kexue_hf.conversion.python_files import python_files, references
 from kexue_hf.conversion.source import line_problem, source_vocabulary
 from kexue_hf.conversion.staged_folder import check_output, staged_folder
+from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.conversion.weight_plan import expand
 from kexue_hf.conversion.word_choice import Choice, SourceTokenizer, choose
 from kexue_hf.errors import ConversionError, InputError
@@ -124,11 +126,8 @@ def extend(
     name, source = os.fspath(source), local_source(source)
     opened, tokenizer = _open(source, family, config, vocab, cased)
     with opened:
-        if "words" not in opened.weight_map.TOKENIZERS:
-            raise InputError(
-                f"{source}: expected a BERT, NEZHA or RoFormer, got a {opened.weight_map.FAMILY}, whose tokenizer has "
-                "no words"
-            )
+        if problem := _unsuited(opened.weight_map):
+            raise InputError(f"{source}: expected a BERT, NEZHA or RoFormer, got a {problem}")
         choice = choose(opened.vocabulary, tokenizer, words, corpus, text_column, user_dict, progress, strict)
         _check_lines(opened.files.vocab, choice.kept)
         extended = extend_source(opened, choice.kept, choice.words, choice.pieces)
@@ -243,6 +242,19 @@ def _open(
         return open_original(source, family=family, config=config, vocab=vocab), SourceTokenizer({}, (), not cased)
     opened, found = open_transformers_folder(source, family, vocab)
     return opened, SourceTokenizer(found.added, found.user_words, found.do_lower_case if cased is None else not cased)
+
+
+def _unsuited(weight_map: WeightMap) -> str | None:
+    """Return the family and why its vocabulary cannot be extended; None if it can."""
+    if "words" not in weight_map.TOKENIZERS:
+        return f"{weight_map.FAMILY}, whose tokenizer has no words"
+    # Thousands of new embeddings can be trained by masked language modelling only.
+    if not has_masked_lm(weight_map):
+        return (
+            f"{weight_map.FAMILY}, which has no masked language model to train the new words with: extend the encoder "
+            "that it starts from, or add a few words with kexue_hf.add_words and continue its training"
+        )
+    return None
 
 
 def _spare_rows(opened: OpenedSource) -> list[str]:

@@ -43,11 +43,16 @@ _ACCEPTED = (
 )
 
 
+def described(family: str) -> str:
+    """Return the name of a family with its description."""
+    return f"{family} ({FAMILIES[family][0]})"
+
+
 class OtherFamilyError(ConversionError):
     """A checkpoint is not of the expected family. `found` describes the family that it looks like."""
 
     def __init__(self, wanted: str, found: str) -> None:
-        self.found = f"{found} ({FAMILIES[found][0]})"
+        self.found = described(found)
         super().__init__(f"expected a {wanted} (--family), but the checkpoint looks like {self.found}")
 
 
@@ -106,6 +111,11 @@ def number_of_tokens(tensors: Mapping[str, StoredTensor]) -> int:
     """Return the number of word embeddings of a checkpoint; 0 if it has none."""
     shape = next((tensors[name].shape for name in _WORD if name in tensors), ())
     return shape[0] if shape else 0
+
+
+def has_masked_lm(weight_map: WeightMap) -> bool:
+    """Return whether a family has a masked language model."""
+    return any(architecture.endswith("ForMaskedLM") for _, architecture in weight_map.ARCHITECTURES)
 
 
 def choose(family: str, tensors: Mapping[str, StoredTensor], config: Mapping[str, Any]) -> WeightMap:

@@ -126,9 +126,9 @@ def head_note(head: Head, shape: tuple[int, int]) -> str:
         if head.kind == "token"
         else "it reads averaged states"
         if head.pooling == "mean"
-        else "it does not read the states directly"
+        else "a pooling or another layer lies between the states and it"
         if head.kind == "text"
-        else "the file does not show its use"
+        else "the file does not show what it reads"
     )
     return (
         f"layer {head.layer!r} ({' x '.join(map(str, shape))}) is read as a {what} classifier with {shape[1]} "

@@ -24,7 +24,11 @@ _PIPELINES = {
     "ForQuestionAnswering": "question-answering",
 }
 _EXACT = "bit for bit"
-_AUTO_CLASSES = {"ForNextSentencePrediction": "AutoModelForNextSentencePrediction", "Model": "AutoModel"}
+_AUTO_CLASSES = {
+    "ForNextSentencePrediction": "AutoModelForNextSentencePrediction",
+    "ForMultipleChoice": "AutoModelForMultipleChoice",
+    "Model": "AutoModel",
+}
 
 
 def check_license(license: str | None) -> None:
@@ -91,10 +95,15 @@ def conversion(family: str, source: str, plan: Plan, dtype: ElementType | None) 
         dtype: the type that the tensors were cast to; None if they were not cast.
     """
     pooler = ", an unused pooler" if any("pooler" in name.lower() for name, _ in plan.dropped) else ""
+    dropped = (
+        f"; {len(plan.dropped)} tensors that are not part of the model (optimizer state, counters{pooler}) were left "
+        "out"
+        if plan.dropped
+        else ""
+    )
     return (
         f"A {family} model, converted with kexue_hf from the checkpoint `{source}`, {cast_of(plan, dtype) or _EXACT}: "
-        f"{len(plan.moves)} tensors with {plan.parameters:,} parameters; {len(plan.dropped)} tensors that are not "
-        f"part of the model (optimizer state, counters{pooler}) were left out."
+        f"{len(plan.moves)} tensors with {plan.parameters:,} parameters{dropped}."
     )
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from kexue_hf.conversion.derived_weights import add_derived_weights
-from kexue_hf.conversion.families import FAMILIES, choose, convertible, load_weight_map, number_of_tokens
+from kexue_hf.conversion.families import (
+    FAMILIES,
+    choose,
+    convertible,
+    has_masked_lm,
+    load_weight_map,
+    number_of_tokens,
+)
 from kexue_hf.conversion.fixed_vocabulary import fixed_tokens, keep_rows
 from kexue_hf.conversion.formats.pytorch import PyTorchWeights
 from kexue_hf.conversion.formats.tensorflow import TensorFlowCheckpoint
@@ -299,15 +306,19 @@ def _weight_map(folder: Path, raw: dict[str, Any]) -> WeightMap:
     kind = raw.get("model_type")
     family = _FAMILY_OF.get(kind, kind) if isinstance(kind, str) else None
     if family not in FAMILIES:
-        known = sorted({*_FAMILY_OF, *(name for name in convertible() if "words" in load_weight_map(name).TOKENIZERS)})
+        maps = {name: load_weight_map(name) for name in convertible()}
+        word_models = (name for name, own in maps.items() if "words" in own.TOKENIZERS and has_masked_lm(own))
+        known = sorted({*_FAMILY_OF, *word_models})
         raise InputError(f"{config}: model_type is {kind!r:.60}, expected one of {', '.join(known)}")
-    if raw.get("position_embedding_type", "absolute") not in (None, "absolute"):
+    weight_map = load_weight_map(family)
+    has_own_positions = "position_embedding_type" in weight_map.CONFIG_DERIVED
+    if not has_own_positions and raw.get("position_embedding_type", "absolute") not in (None, "absolute"):
         raise ConversionError(
             f"{config}: position_embedding_type is {raw['position_embedding_type']!r}, which a {family} does not have"
         )
     if raw.get("is_decoder") or raw.get("add_cross_attention"):
         raise ConversionError(f"{config}: is_decoder or add_cross_attention is on; expected an encoder")
-    return load_weight_map(family)
+    return weight_map
 
 
 def _check_tied(weights: WeightSource, raw: dict[str, Any]) -> None:

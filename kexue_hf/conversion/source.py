@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from kexue_hf.conversion.weight_map import WeightMap
 from kexue_hf.errors import CheckpointError, ConversionError, InputError, printable
+from kexue_hf.files.model_folder import adapter_or_training
 from kexue_hf.files.regular_file import open_regular, read_regular
 from kexue_hf.models.wobert import weight_map_wobert
 from kexue_hf.models.wobert.vocabulary_wobert import (
@@ -290,6 +291,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP, _GZIP, _PICKLE = b"PK\x03\x04", b"\x1f\x8b", b"\x80"
 _PARTS = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _KERAS_ENDINGS = (".h5", ".hdf5", ".weights")
+_TRANSFORMERS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _DEEPEST = 2
 _LARGEST_STATE = 1 << 20
 
@@ -367,13 +369,17 @@ def _in_folder(folder: Path, depth: int = 0) -> tuple[str, Path]:
                 f"{folder / (prefix.group(1) if prefix else '')}.index: missing; it is the index of the checkpoint "
                 f"with the data file {orphans[0].name}"
             )
+        has_config = (folder / "config.json").is_file()
+        weights = [name for name in _TRANSFORMERS if (folder / name).exists()]
+        if not weights and not has_config and (reason := adapter_or_training(folder)):
+            raise CheckpointError(reason)
         hint = (
-            "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow) or an .h5/.weights file (Keras)"
+            "expected bert_model.ckpt.index and bert_model.ckpt.data-... (TensorFlow), an .h5/.weights file (Keras), "
+            "or config.json and model.safetensors (transformers)"
         )
-        weights = [name for name in ("model.safetensors", "pytorch_model.bin") if (folder / name).exists()]
         if weights:
             hint = f"it has {weights[0]}, but no config.json"
-            if (folder / "config.json").is_file():
+            if has_config:
                 hint = "it is a transformers folder with its own config.json; leave out --config"
         raise CheckpointError(f"{folder}: holds no checkpoint: {hint}")
     if len(found) > 1:

@@ -1,20 +1,23 @@
 """Compare a converted folder with its source, tensor by tensor, reading only the files."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from kexue_hf.conversion.convert import config_fields
 from kexue_hf.conversion.exported_vocabulary import export_vocabulary
-from kexue_hf.conversion.families import OtherFamilyError
+from kexue_hf.conversion.families import OtherFamilyError, described
 from kexue_hf.conversion.formats.transfer import transfer
 from kexue_hf.conversion.formats.weight_source import FLOATING, Move
 from kexue_hf.conversion.missing_weights import missing_weights
 from kexue_hf.conversion.open_source import OpenedSource, open_source
 from kexue_hf.conversion.saved_folder import SavedFolder, open_folder
+from kexue_hf.conversion.source import SourceConfig
 from kexue_hf.conversion.weight_plan import canonical
-from kexue_hf.errors import ConversionError
+from kexue_hf.errors import ConversionError, KexueError
 
 # Settings that decide which weights exist and what a head reads.
 _COMPARED = ("add_pooling_layer", "classifier_pooling", "pooling", "position_embedding_type")
@@ -22,10 +25,32 @@ _COMPARED = ("add_pooling_layer", "classifier_pooling", "pooling", "position_emb
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """The number of tensors compared, and one line per difference (empty if the folder equals its source)."""
+    """The result of a comparison.
+
+    `compared` counts the source's tensors. `differences` has a line for each difference, those of single values last;
+    it is empty if the folder equals its source. Of `tensors` in either, `absent` are only in one, `unfit` differ in
+    shape or type, and `changed` in values only.
+    """
 
     compared: int
     differences: list[str]
+    tensors: int
+    absent: int
+    unfit: int
+    changed: int
+
+    @property
+    def summary(self) -> str:
+        """How many tensors differ, and whether training can be the reason."""
+        counts = f"{self.absent + self.unfit + self.changed:,} of {self.tensors:,} tensors differ"
+        if not self.changed or self.unfit:
+            return counts
+        if not self.absent:
+            return f"{counts}, in their values only: the folder may have been trained since"
+        return (
+            f"{counts}: {self.absent:,} are only in one, the others differ in their values only; the folder may have "
+            "been trained since, with another head"
+        )
 
 
 def verify(
@@ -50,18 +75,42 @@ def verify(
     Raises:
         InputError, CheckpointError, ConversionError: one of the two cannot be read.
     """
-    with open_folder(folder) as saved, _open_against(saved, against, config, vocab, head, keep_tokens) as source:
-        differences = _compare_configs(saved, source) + _compare_vocabularies(saved, source)
-        moves = [*source.plan.moves, *source.plan.derived]
-        known = {move.target for move in moves} | set(saved.weight_map.TWINS)
-        own = {canonical(saved.weight_map, name, known): name for name in saved.weights.tensors}
-        for move in moves:
-            differences += _compare(saved, source, move, own.get(move.target))
-        missing = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
-        differences += [f"tensor {name}, which config.json requires, is in neither" for name in missing]
-        extra = sorted(set(own) - known)
-        differences += [f"tensor {own[name]} is in the folder but not in the source" for name in extra]
-        return VerificationReport(len(source.plan.moves), differences)
+    with open_folder(folder) as saved:
+        other = partial(_other_family, saved, against, config, vocab, head, keep_tokens)
+        with _open_against(saved, against, config, vocab, head, keep_tokens, other) as source:
+            if _sizes(saved.config) != _sizes(source.config) and (found := other()):
+                raise _wrong_source(saved, against, found)
+            return _compare_all(saved, source)
+
+
+def _sizes(config: SourceConfig) -> dict[str, int]:
+    """Return the sizes of the network, without that of the vocabulary, which can grow."""
+    return {key: size for key, size in config.sizes.items() if key != "vocab_size"}
+
+
+def _compare_all(saved: SavedFolder, source: OpenedSource) -> VerificationReport:
+    moves = [*source.plan.moves, *source.plan.derived]
+    known = {move.target for move in moves} | set(saved.weight_map.TWINS)
+    own = {canonical(saved.weight_map, name, known): name for name in saved.weights.tensors}
+    absent = [f"tensor {move.target} is missing from the folder" for move in moves if move.target not in own]
+    unfit, changed = list[str](), list[str]()
+    for move in moves:
+        if move.target in own:
+            difference, fits = _compare(saved, source, move, own[move.target])
+            if difference:
+                (changed if fits else unfit).append(difference)
+    missing = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
+    absent += [f"tensor {name}, which config.json requires, is in neither" for name in missing]
+    extra = sorted(set(own) - known)
+    absent += [f"tensor {own[name]} is in the folder but not in the source" for name in extra]
+    return VerificationReport(
+        len(source.plan.moves),
+        [*_compare_configs(saved, source), *_compare_vocabularies(saved, source), *absent, *unfit, *changed],
+        len(moves) + len(missing) + len(extra),
+        len(absent),
+        len(unfit),
+        len(changed),
+    )
 
 
 def _open_against(
@@ -71,26 +120,55 @@ def _open_against(
     vocab: str | os.PathLike[str] | None,
     head: str,
     keep_tokens: str | os.PathLike[str] | None,
+    other: Callable[[], str | None],
 ) -> OpenedSource:
     family = saved.weight_map.FAMILY
     try:
         opened, _ = open_source(against, family=family, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
         return opened
     except OtherFamilyError as error:
-        raise ConversionError(
-            f"{saved.path} is a {family}, but {against} looks like {error.found}: give the source of the folder"
-        ) from None
+        raise _wrong_source(saved, against, error.found) from None
+    except ConversionError:
+        if (found := other()) is None:
+            raise
+        raise _wrong_source(saved, against, found) from None
 
 
-def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | None) -> list[str]:
-    if name is None:
-        return [f"tensor {move.target} is missing from the folder"]
+def _other_family(
+    saved: SavedFolder,
+    against: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None,
+    vocab: str | os.PathLike[str] | None,
+    head: str,
+    keep_tokens: str | os.PathLike[str] | None,
+) -> str | None:
+    """Return the description of the family that a source is recognised as; None if it is the folder's, or unknown.
+
+    Some families accept checkpoints that look like another one, which then do not fit.
+    """
+    try:
+        opened, _ = open_source(against, config=config, vocab=vocab, head=head, keep_tokens=keep_tokens)
+    except KexueError:
+        return None
+    opened.weights.close()
+    found = opened.weight_map.FAMILY
+    return None if found == saved.weight_map.FAMILY else described(found)
+
+
+def _wrong_source(saved: SavedFolder, against: str | os.PathLike[str], found: str) -> ConversionError:
+    return ConversionError(
+        f"{saved.path} is a {saved.weight_map.FAMILY}, but {against} looks like {found}: give the source of the folder"
+    )
+
+
+def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str) -> tuple[str, bool]:
+    """Return the difference of a tensor, empty if it has none, and whether its shape and type fit."""
     stored = saved.weights.tensors[name]
     if stored.shape != move.shape:
-        return [f"tensor {name} is {list(stored.shape)}, from the source {list(move.shape)}"]
+        return f"tensor {name} is {list(stored.shape)}, from the source {list(move.shape)}", False
     if stored.type is None or stored.type.name not in FLOATING:
         kind = stored.type.name if stored.type else "unknown"
-        return [f"tensor {name} has type {kind}, expected a floating-point type"]
+        return f"tensor {name} has type {kind}, expected a floating-point type", False
     different = at = 0
     width = stored.type.size
     try:
@@ -100,8 +178,8 @@ def _compare(saved: SavedFolder, source: OpenedSource, move: Move, name: str | N
             different += int(unequal.sum())
             at += len(chunk)
     except ConversionError as error:
-        return [str(error)]
-    return [f"tensor {name}: {different:,} of {at // width:,} values differ"] if different else []
+        return str(error), False
+    return (f"tensor {name}: {different:,} of {at // width:,} values differ" if different else ""), True
 
 
 def _compare_configs(saved: SavedFolder, source: OpenedSource) -> list[str]:

@@ -44,7 +44,16 @@ def why_no_model(folder: Path) -> str | None:
         return f"{folder} holds original weights, {Path(original).name}; {_convert(folder)}"
     if "config.json" in names:
         return None
-    if "adapter_config.json" in names:
+    return adapter_or_training(folder) or f"{folder}: no config.json here; {_EXPECTED}"
+
+
+def adapter_or_training(folder: Path) -> str | None:
+    """Return what to do with a folder without config.json that holds an adapter or checkpoints of a training.
+
+    Returns:
+        None if it holds neither.
+    """
+    if (folder / "adapter_config.json").is_file():
         return (
             f"{folder}: an adapter of PEFT; expected a whole model: merge it (merge_and_unload) and save the result, "
             "or publish the adapter with `hf upload`"
@@ -53,7 +62,7 @@ def why_no_model(folder: Path) -> str | None:
     if checkpoints:
         last = max(checkpoints, key=lambda path: (len(path.name), path.name))
         return f"{folder}: no config.json here; name a checkpoint of the training, like {last}"
-    return f"{folder}: no config.json here; {_EXPECTED}"
+    return None
 
 
 def _original(path: Path) -> str:
@@ -74,4 +83,4 @@ def _convert(source: str | Path) -> str:
     return f"kexue-hf convert {shlex.quote(str(source))} OUTPUT makes a model folder of it"
 
 
-__all__ = ["check_model_place", "why_no_model"]
+__all__ = ["adapter_or_training", "check_model_place", "why_no_model"]

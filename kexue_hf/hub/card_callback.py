@@ -49,6 +49,7 @@ class ModelCardCallback(TrainerCallback):
         training: further facts about the training, by name.
         script: the name of the training script. If it is the running one, its command line is in the card, without
             folders of this machine.
+        command: the command that gives the figures, if it is not that of a script.
         post: the post that describes the training, if it is not that of the model type.
     """
 
@@ -63,9 +64,10 @@ class ModelCardCallback(TrainerCallback):
         datasets: Sequence[str] = (),
         training: Mapping[str, Any] | None = None,
         script: str | None = None,
+        command: str | None = None,
         post: Post | None = None,
     ) -> None:
-        self.base_model, self.script, self.post = base_model, script, post
+        self.base_model, self.script, self.command, self.post = base_model, script, command, post
         self.files = _listed(trained_on), _listed(evaluated_on)
         self.license, self.language, self.datasets = license, list(language), list(datasets)
         self.training = dict(training or {})
@@ -174,7 +176,7 @@ class ModelCardCallback(TrainerCallback):
             with_base_model(facts, self.base_model),
             trained_on=trained_on,
             evaluated_on=evaluated_on,
-            command=command_line(self.script),
+            command=self.command or command_line(self.script),
             post=self.post,
             sections={"Decision rule": rule} if rule else {},
         )

@@ -52,13 +52,64 @@ def test_the_folder_is_ready_for_the_hub(demo):
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert set(config["label2id"]) == {"人文社科", "农学", "医学", "工学"}
-    assert "license: cc-by-sa-4.0" in (folder / "README.md").read_text(encoding="utf-8")
     classify = pipeline(
         "text-classification",
         model=AutoModelForSequenceClassification.from_pretrained(folder),
         tokenizer=AutoTokenizer.from_pretrained(folder),
     )
     assert classify("水稻产量与施肥量的关系")[0]["label"] in config["label2id"]
+
+
+@pytest.mark.parametrize("name", ["model_folder", "classifier_folder"])
+def test_doctor_finds_no_error(demo, name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", str(getattr(demo[0], name)), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert not stop.value.code and report["errors"] == []
+    # Neither the packaged model nor its data are on the Hub under names of their own.
+    stated = [
+        warning for warning in report["warnings"] if "names no base_model" in warning or "no datasets" in warning
+    ]
+    assert [
+        warning for warning in report["warnings"] if warning not in stated and "only you have" not in warning
+    ] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model_folder", "classifier_folder"])
+def test_doctor_loads_the_folder_without_the_package(demo, name):
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor", str(getattr(demo[0], name)), "--load"])
+    assert not stop.value.code
+
+
+@pytest.mark.parametrize("name", ["model_folder", "classifier_folder"])
+def test_the_cards_state_licence_sources_limits_and_use(demo, name):
+    card = (getattr(demo[0], name) / "README.md").read_text(encoding="utf-8")
+    metadata, _, text = card.removeprefix("---\n").partition("\n---\n")
+    assert "license: cc-by-sa-4.0" in metadata and "language: zh" in metadata
+    loaded = ("import kexue_hf", "trust_remote_code=True", "AutoTokenizer.from_pretrained(")
+    for word in ("CSL", "CMRC 2018", "DRCD", "## Limits", "Too weak for real work", *loaded):
+        assert word in text, word
+
+
+def test_the_classifiers_card_has_its_figures(demo):
+    result, _ = demo
+    card = (result.classifier_folder / "README.md").read_text(encoding="utf-8")
+    assert f"| accuracy | {result.accuracy:.4f} |" in card and "| majority_accuracy | 0.2500 |" in card
+    assert "Trained on `train.jsonl`" in card and "Measured on `held_out.jsonl`" in card and "| epochs | 4 |" in card
+    # Only the default number of epochs is that of the command.
+    assert "kexue-hf demo --seed" not in card and str(result.classifier_folder.parent) not in card
+
+
+def test_the_card_names_the_command(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "kexue_hf.cli.demo.fine_tune", lambda *arguments: (given.append(arguments[-1]), (0.5, 0.25))[1]
+    )
+    run_demo(tmp_path / "one", quiet=True, seed=3)
+    run_demo(tmp_path / "two", quiet=True, epochs=1)
+    assert given == ["kexue-hf demo --seed 3", None]
 
 
 def test_further_default_folders_are_numbered(tmp_path, monkeypatch):

@@ -487,5 +487,5 @@ def test_verify_lists_every_difference_and_exits_with_2(tmp_path: Path, capsys: 
     with pytest.raises(SystemExit) as stop:
         main(["verify", str(tmp_path / "out"), "--against", str(GOLDEN / "wobert_tf_ckpt")])
     lines = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and len(lines) == 3
+    assert stop.value.code == 2 and len(lines) == 4
     assert "intermediate_size is 113, from the source 112" in lines[1]

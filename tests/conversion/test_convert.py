@@ -452,7 +452,7 @@ def test_a_checkpoint_of_keras_objects_is_refused_with_advice(tmp_path: Path) ->
 def test_a_character_bert_is_converted_with_a_note(tmp_path: Path) -> None:
     assert SHARED is not None
     report = convert(SHARED / "golden" / "wobert_from_bert" / "bert_model.ckpt", tmp_path / "out")
-    assert any("is this a character BERT?" in note for note in report.notes)
+    assert any("if this is a character BERT, kexue-hf extend makes" in note for note in report.notes)
 
 
 def test_an_unknown_family(tmp_path: Path) -> None:

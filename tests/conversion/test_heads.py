@@ -172,7 +172,7 @@ def test_weights_inside_another_model_are_found(tmp_path: Path) -> None:
     write_layers(source / "best_model.weights", [("Input-Token", {}), LAMBDA, ("model_1", inner), ("dense_13", {})])
     report = convert(source, tmp_path / "out")
     assert report.architecture == TEXT
-    assert any("the file does not show its use" in note for note in report.notes)
+    assert any("the file does not show what it reads" in note for note in report.notes)
     assert verify(tmp_path / "out", GOLDEN / "wobert_keras_h5").differences == []
 
 

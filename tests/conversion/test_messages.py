@@ -71,6 +71,47 @@ def test_sources(
     assert message in say(capsys, command, make(tmp_path), tmp_path / "out")[1]
 
 
+def a_training(folder: Path) -> Path:
+    for name in ("checkpoint-90", "checkpoint-204"):
+        (folder / "papers" / name).mkdir(parents=True)
+        (folder / "papers" / name / "config.json").write_text("{}")
+    return folder / "papers"
+
+
+def an_adapter(folder: Path) -> Path:
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter_config.json").write_text("{}")
+    return folder / "adapter"
+
+
+def an_empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (a_training, "papers: no config.json here; name a checkpoint of the training, like {}/papers/checkpoint-204"),
+        (an_adapter, "adapter: an adapter of PEFT; expected a whole model: merge it"),
+        (an_empty_folder, "empty: holds no checkpoint: expected bert_model.ckpt.index and bert_model.ckpt.data-... "
+         "(TensorFlow), an .h5/.weights file (Keras), or config.json and model.safetensors (transformers)"),
+    ],
+    ids=["training", "adapter", "empty"],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["convert", "extend", "verify"])
+def test_folders_without_weights(
+    make: Callable[[Path], Path], message: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = make(tmp_path)
+    if command == "verify":
+        main_ok(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
+        _, error = say(capsys, "verify", tmp_path / "in", "--against", source)
+    else:
+        _, error = say(capsys, command, source, tmp_path / "out")
+    assert message.format(tmp_path) in error
+
+
 def test_a_transformers_folder_takes_no_config_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main_ok(capsys, "convert", GOLDEN / "wobert_tf_ckpt", tmp_path / "in")
     _, error = say(capsys, "convert", tmp_path / "in", tmp_path / "out", "--config", tmp_path / "in" / "config.json")

@@ -5,12 +5,14 @@ that cannot run says why in a comment before it.
 """
 
 import argparse
+import itertools
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,7 @@ def test_the_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     blocks = blocks_of(page)
     make(page, "\n".join(block.code for block in blocks), tmp_path)
+    readers = {path.name for path in tmp_path.iterdir()}
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(textwrap.dedent(NAMES.get(page, "")), names)
     for block in blocks:
@@ -124,6 +127,35 @@ def test_the_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 run_command(words, monkeypatch)
         elif page not in ELSEWHERE and (page not in NEEDED or find_spec(NEEDED[page])):
             exec(compile(block.code, f"{page}, line {block.line}", "exec"), names)
+    written = [path for path in tmp_path.iterdir() if path.name not in {*readers, "cache"}]
+    # Neither the copies of `run_command` nor the output of a reader's trainer.
+    written = [path for path in written if not path.name.startswith("calibrated-")]
+    written = [path for path in written if f'"{path.name}"' not in NAMES.get(page, "")]
+    assert seen_by_git(f"{path.name}/" if path.is_dir() else path.name for path in written) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
+def test_git_ignores_what_scripts_write(page: str) -> None:
+    blocks = [block for block in blocks_of(page) if block.language == "bash" and block.reason is None]
+    pairs = [pair for block in blocks for words in commands_of(block.code) for pair in itertools.pairwise(words)]
+    outputs = [value for option, value in pairs if option in ("--output_dir", "--output", "--report", "--text-output")]
+    assert seen_by_git({value if Path(value).suffix else f"{value.rstrip('/')}/" for value in outputs}) == []
+
+
+def test_git_sees_other_names() -> None:
+    assert seen_by_git(["my-own-model/", "notes.txt"]) == ["my-own-model/", "notes.txt"]
+
+
+def seen_by_git(names: Iterable[str]) -> list[str]:
+    """Return the names that `git status` would show if they lay in the repository's root."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git repository")
+    names = sorted(names)
+    command = ["git", "check-ignore", "--no-index", "--stdin", "-z"]
+    done = subprocess.run(command, cwd=ROOT, input="\0".join(names), capture_output=True, text=True, timeout=60)
+    assert done.returncode in (0, 1), done.stderr
+    ignored = set(done.stdout.split("\0"))
+    return [name for name in names if name not in ignored]
 
 
 @pytest.mark.parametrize("page", PAGES)

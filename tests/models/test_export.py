@@ -10,6 +10,7 @@ import torch
 from torch.export import Dim
 
 from tests.models.tiny_models import class_names, heads, tiny_model, type_of
+from tests.old_torch import needs_tracing
 
 
 def changes_for(name: str) -> dict[str, Any]:
@@ -85,6 +86,7 @@ def test_exported_without_a_mask() -> None:
 
 
 @pytest.mark.slow
+@needs_tracing
 @pytest.mark.parametrize("name", ["PerformerBertForSequenceClassification", "WoBertForSequenceClassification"])
 def test_compiled_without_a_break(name: str) -> None:
     changes = {} if "Performer" in name else {"classifier_pooling": "mean"}

@@ -15,6 +15,7 @@ from torch import nn
 
 from kexue_hf import TtaConfig, TtaForMaskedLM
 from kexue_hf.models.tta.layers_tta import TtaLayer
+from tests.old_torch import needs_tracing
 
 LENGTH = 6
 PADDED = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
@@ -92,6 +93,7 @@ def test_under_gradient_checkpointing(implementation: str, reentrant: bool) -> N
     check(torch.stack(found, 1), PADDED)
 
 
+@needs_tracing
 @pytest.mark.parametrize(("implementation", "padded"), [("eager", False), ("sdpa", True)])
 def test_compiled(implementation: str, padded: bool) -> None:
     # aot_eager: all of the compiler but the generation of code, which needs a C++ compiler.
@@ -104,6 +106,7 @@ def test_compiled(implementation: str, padded: bool) -> None:
 
 
 @pytest.mark.slow
+@needs_tracing
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs a C++ compiler")
 def test_compiled_to_machine_code() -> None:
     model = model_of(2).eval()

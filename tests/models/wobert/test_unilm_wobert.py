@@ -11,6 +11,7 @@ from transformers.generation import TextStreamer
 from transformers.utils.logging import warning_once
 
 from kexue_hf import WoBertConfig, WoBertForCausalLM, WoBertForMaskedLM, WoBertForPreTraining, WoBertTokenizer
+from tests.old_torch import needs_tracing
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]"]
 TOKENS = [*SPECIAL, *"的一是在不了有和人这中大为上个国我以要他时来用们"]
@@ -494,6 +495,7 @@ def test_scores_of_some_positions_only() -> None:
     assert len(output.hidden_states) == 3 and output.hidden_states[0].shape == (1, 8, 16)
 
 
+@needs_tracing
 def test_export_with_types() -> None:
     model, inputs = tiny_model("sdpa"), row(5, 3)
     exported = torch.export.export(model, (), kwargs=inputs).module()

@@ -14,6 +14,7 @@ from kexue_hf.xiangqi import Board
 from kexue_hf.xiangqi.coordinates import squares_of
 from tests.fresh_process import run_elsewhere
 from tests.models.tiny_models import trained_model
+from tests.old_torch import needs_tracing
 from tests.xiangqi.sample_games import GAMES
 
 VOCABS = ("squares", "characters")
@@ -168,6 +169,7 @@ def test_offloaded_it_computes_the_same() -> None:
     torch.testing.assert_close(cpu_offload(model, torch.device("cpu"))(ids).logits, expected)
 
 
+@needs_tracing
 def test_a_trace_needs_the_boards() -> None:
     model, tokenizer = model_for("squares", num_hidden_layers=1)
     ids = tokenizer(" ".join(GAME[:4]), return_tensors="pt")["input_ids"]
