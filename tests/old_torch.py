@@ -4,9 +4,9 @@ import pytest
 import torch
 from packaging.version import Version
 
-_IS_OLD = Version(torch.__version__) < Version("2.8")
+OLD_TORCH = Version(torch.__version__) < Version("2.8")
 
-needs_tracing = pytest.mark.skipif(_IS_OLD, reason="torch before 2.8 cannot trace transformers' own code")
+needs_tracing = pytest.mark.skipif(OLD_TORCH, reason="torch before 2.8 cannot trace transformers' own code")
 # FSDP itself wants the streams of an accelerator there.
-SHARDS_ON_CPUS = not _IS_OLD
+SHARDS_ON_CPUS = not OLD_TORCH
 needs_shards_on_cpus = pytest.mark.skipif(not SHARDS_ON_CPUS, reason="torch before 2.8 does not shard on CPUs")

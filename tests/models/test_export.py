@@ -12,6 +12,8 @@ from torch.export import Dim
 from tests.models.tiny_models import class_names, heads, tiny_model, type_of
 from tests.old_torch import needs_tracing
 
+pytestmark = needs_tracing
+
 
 def changes_for(name: str) -> dict[str, Any]:
     # Weights as large as a trained model's: with those of a new one, any attention is the mean of the values.
@@ -86,7 +88,6 @@ def test_exported_without_a_mask() -> None:
 
 
 @pytest.mark.slow
-@needs_tracing
 @pytest.mark.parametrize("name", ["PerformerBertForSequenceClassification", "WoBertForSequenceClassification"])
 def test_compiled_without_a_break(name: str) -> None:
     changes = {} if "Performer" in name else {"classifier_pooling": "mean"}

@@ -21,6 +21,7 @@ from kexue_hf.models.performer_bert.feature_maps_performer_bert import (
 )
 from kexue_hf.performer.exact_attention import naive_attention
 from tests.models.performer_bert.maps import MAPS, filled, states
+from tests.old_torch import needs_tracing
 
 WAYS = pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
 ALL_MAPS = pytest.mark.parametrize("name", MAPS)
@@ -319,6 +320,7 @@ def test_no_cumulative_sum_of_floats(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "causal"), [("low_order", True), ("learned", False)], ids=["low_order, causal", "learned, both ways"]
 )
+@needs_tracing
 def test_attention_of_one_length_exports(name: str, causal: bool) -> None:
     class Layer(torch.nn.Module):
         def __init__(self) -> None:

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 import kexue_hf
 from kexue_hf import PerformerBertConfig, PerformerBertForMaskedLM, use_performer
 from kexue_hf.performer.layer_comparison import observed_softmax
+from tests.old_torch import OLD_TORCH
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
@@ -50,14 +51,14 @@ def train(model, optimizer, number: int = 1) -> None:
 
 @pytest.mark.parametrize("make", [performed, performer_bert])
 def test_a_trainer_as_it_comes(make, tmp_path: Path) -> None:
-    """Its optimizer is a fused one, which changes weights without their versions."""
+    """By default its optimizer is a fused one, which changes weights without their versions."""
     model = make()
     first = draws(model)
     arguments = TrainingArguments(
         str(tmp_path), per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=3, save_strategy="no",
         report_to=[], use_cpu=True, disable_tqdm=True, dataloader_pin_memory=False,
     )  # fmt: skip
-    assert "fused" in arguments.optim.value
+    assert OLD_TORCH or "fused" in arguments.optim.value
     row = {"input_ids": IDS[0], "labels": IDS[0]}
     Trainer(model, arguments, train_dataset=[row] * 12).train()
     assert steps(model) == {3} and not torch.equal(draws(model), first)
