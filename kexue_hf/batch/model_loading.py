@@ -117,8 +117,11 @@ def _load(name: str, auto_class: str, kind: str, device: str, dtype: str) -> tup
         raise InputError(f"{name}: the tokenizer does not belong to the model: {'; '.join(problems)}")
     # Most CPUs have no arithmetic of float16.
     is_slow = dtype == "auto" and target.type == "cpu" and model.dtype == torch.float16
+    # A quantized model has types of its own, and refuses even the question for another one.
+    is_slow = is_slow and getattr(model, "quantization_method", None) is None
     try:
-        return model.to(device=target, dtype=torch.float32 if is_slow else None).eval(), tokenizer
+        model = model.to(target)
+        return (model.to(torch.float32) if is_slow else model).eval(), tokenizer
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device}: {first_line(error)}") from error
 

@@ -49,8 +49,8 @@ def echo_loading(folder: Path, auto_class: str) -> None:
     typer.echo("  import kexue_hf")
     typer.echo(f"  from transformers import AutoTokenizer, {auto_class}")
     name = str(folder)
-    # A JSON string is a Python string. Only names that are not UTF-8 need all characters escaped.
-    quoted = json.dumps(name, ensure_ascii=utf8_text(name) != name)
+    # A JSON string is a Python string, unless the name is not UTF-8.
+    quoted = json.dumps(name, ensure_ascii=False) if utf8_text(name) == name else ascii(name)
     typer.echo(f"  tokenizer = AutoTokenizer.from_pretrained({quoted})")
     typer.echo(f"  model = {auto_class}.from_pretrained({quoted})")
 

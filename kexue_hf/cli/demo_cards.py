@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kexue_hf.files.card_seal import seal
 from kexue_hf.files.whole_file import whole_file
 
 LICENSE = "cc-by-sa-4.0"
@@ -26,7 +27,7 @@ def complete_card_of_model(folder: Path) -> None:
     limits = "\n".join(f"- {limit}" for limit in LIMITS)
     text = f"{card.read_text('utf-8').rstrip()}\n\n## Sources\n\n{SOURCES}\n\n## Limits\n\n{limits}\n"
     with whole_file(card, overwrite=True) as file:
-        file.write(text)
+        file.write(seal(text))
 
 
 def classifier_sections(model_type: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Compare a converted folder with its source, tensor by tensor, reading only the files."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from kexue_hf.conversion.source import SourceConfig
 from kexue_hf.conversion.weight_plan import canonical
 from kexue_hf.errors import ConversionError, KexueError
 
+_BLOCK = 1 << 24
 # Settings that decide which weights exist and what a head reads.
 _COMPARED = ("add_pooling_layer", "classifier_pooling", "pooling", "position_embedding_type")
 
@@ -28,8 +30,8 @@ class VerificationReport:
     """The result of a comparison.
 
     `compared` counts the source's tensors. `differences` has a line for each difference, those of single values last;
-    it is empty if the folder equals its source. Of `tensors` in either, `absent` are only in one, `unfit` differ in
-    shape or type, and `changed` in values only.
+    it is empty if the folder equals its source. Of `tensors`, `absent` are only in one, `unfit` differ in shape or
+    type, and `changed` in values only. `missing` more, which config.json requires, are in neither.
     """
 
     compared: int
@@ -38,11 +40,14 @@ class VerificationReport:
     absent: int
     unfit: int
     changed: int
+    missing: int = 0
 
     @property
     def summary(self) -> str:
         """How many tensors differ, and whether training can be the reason."""
         counts = f"{self.absent + self.unfit + self.changed:,} of {self.tensors:,} tensors differ"
+        if self.missing:
+            return f"{counts}, and {self.missing:,} that config.json requires are in neither"
         if not self.changed or self.unfit:
             return counts
         if not self.absent:
@@ -100,17 +105,39 @@ def _compare_all(saved: SavedFolder, source: OpenedSource) -> VerificationReport
             if difference:
                 (changed if fits else unfit).append(difference)
     missing = [name for name in missing_weights(saved.raw, saved.weights.tensors) if name not in known]
-    absent += [f"tensor {name}, which config.json requires, is in neither" for name in missing]
+    required = [f"tensor {name}, which config.json requires, is in neither" for name in missing]
+    twins = {name: saved.weight_map.TWINS.get(full) for full, name in own.items()}
+    tied = {name: own[twin] for name, twin in twins.items() if twin in own and own[twin] != name}
+    changed += filter(None, (_twin_difference(saved, *names) for names in tied.items()))
     extra = sorted(set(own) - known)
     absent += [f"tensor {own[name]} is in the folder but not in the source" for name in extra]
     return VerificationReport(
         len(source.plan.moves),
-        [*_compare_configs(saved, source), *_compare_vocabularies(saved, source), *absent, *unfit, *changed],
-        len(moves) + len(missing) + len(extra),
+        [
+            *_compare_configs(saved, source),
+            *_compare_vocabularies(saved, source),
+            *absent,
+            *required,
+            *unfit,
+            *changed,
+        ],
+        len(moves) + len(extra) + len(tied),
         len(absent),
         len(unfit),
         len(changed),
+        len(missing),
     )
+
+
+def _twin_difference(saved: SavedFolder, name: str, twin: str) -> str:
+    """Return how a tensor differs from the one that it is stored beside and tied to; empty if it does not."""
+    one, other = (saved.weights.tensors[each] for each in (name, twin))
+    if one.shape == other.shape and one.type == other.type and one.type is not None:
+        size = one.type.size * math.prod(one.shape)
+        blocks = ((at, min(_BLOCK, size - at)) for at in range(0, size, _BLOCK))
+        if all(saved.weights.read_bytes(name, *each) == saved.weights.read_bytes(twin, *each) for each in blocks):
+            return ""
+    return f"tensor {name} differs from {twin}, to which it is tied, so transformers would not tie them"
 
 
 def _open_against(

@@ -190,12 +190,16 @@ def _move_content(stage: Path, target: Path) -> None:
 def _open_stage(output: object, target: Path, resumable: Callable[[Path], bool] | None) -> Stage:
     """Create the missing parents, and return a leftover that can be resumed, or a new stage."""
     for attempt in range(_MAX_TRIES):
+        leftover = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             leftover = None if resumable is None else _resume_stage(output, target, resumable)
             _remove_leftovers(target)
             return leftover or Stage(*_make_stage(target))
         except (FileExistsError, FileNotFoundError):
+            if leftover is not None:
+                leftover.keep = True
+                leftover.close()
             # Another writer that failed may have removed the parent that both needed.
             if attempt + 1 == _MAX_TRIES:
                 raise

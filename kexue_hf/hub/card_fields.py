@@ -79,7 +79,7 @@ def card_problems(folder: Path) -> tuple[list[str], list[str]]:
     if names:
         warnings.append(
             f"the code in {CARD} loads {names[0]!r:.100}, which only you have: kexue-hf card {folder} --repository "
-            "OWNER/NAME replaces it (kexue-hf push does so too, in a card that nobody edited)"
+            f"OWNER/NAME replaces it{' (kexue-hf push does so too)' if is_untouched(text) else ''}"
         )
     if license == "other" and not data.get("license_link"):
         warnings.append(f"{CARD}: license other needs license_name and license_link")

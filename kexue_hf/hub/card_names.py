@@ -1,5 +1,6 @@
 """The names by which a card's code loads the model: a folder's name works for its owner only, OWNER/NAME for all."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -8,7 +9,9 @@ from kexue_hf.files.card_seal import is_untouched, seal
 from kexue_hf.files.utf8_text import utf8_text
 from kexue_hf.hub.markdown import code_blocks
 
-_LOADED = re.compile(r'(?P<call>from_pretrained\(|\bmodel=)(?P<name>"(?:[^"\\\n]|\\.)*")')
+_LOADED = re.compile(
+    r"""(?P<call>from_pretrained\(\s*|\bmodel\s*=\s*)(?P<name>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+)
 # Followed by a name as `shlex.quote` writes it.
 _COMMANDS = r"(?P<command>^kexue-hf (?:match|performer-report|score|embed|correct) )"
 
@@ -80,8 +83,8 @@ def _loaded(text: str) -> list[str]:
 
 def _parsed(quoted: str) -> str | None:
     try:
-        return str(json.loads(quoted))
-    except ValueError:  # an escape of Python that JSON does not have
+        return str(ast.literal_eval(quoted))
+    except (SyntaxError, ValueError):
         return None
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 
-FRONT_MATTER = re.compile(r"\A\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+# Group 1 is empty, or ends with a line end.
+FRONT_MATTER = re.compile(r"\A\s*---\r?\n(|.*?\r?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _LINE_END = re.compile(r"\r?\n|\Z")
+_BLANK = re.compile(r"\A(?:[ \t]*\r?\n)+")
 
 
 def with_fields(text: str, fields: Mapping[str, Any]) -> str:
@@ -18,7 +20,7 @@ def with_fields(text: str, fields: Mapping[str, Any]) -> str:
     """
     front = FRONT_MATTER.match(text)
     if front is None:
-        return f"---\n{_lines(fields)}\n---\n{text.lstrip()}"
+        return f"---\n{_lines(fields)}\n---\n{_BLANK.sub('', text)}"
     lines = front[1]
     root = yaml.compose(lines, Loader=yaml.SafeLoader)
     there = {key.value: (key, value) for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
@@ -26,7 +28,7 @@ def with_fields(text: str, fields: Mapping[str, Any]) -> str:
     for start, stop, new in reversed(edits):
         lines = lines[:start] + new + lines[stop:]
     if added := {name: value for name, value in fields.items() if name not in there}:
-        lines = f"{lines}\n{_lines(added)}" if lines else _lines(added)
+        lines = f"{lines}{_lines(added)}\n"
     if "\r\n" in front[0]:
         lines = re.sub(r"\r?\n", "\r\n", lines)
     return text[: front.start(1)] + lines + text[front.end(1) :]

@@ -179,6 +179,13 @@ def _expected_classes(config: Mapping[str, Any]) -> set[str]:
     return set(module.AUTO_MAP)
 
 
+# What stands in these is no name of the module.
+_OWN_NAMES = (
+    ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp,
+    ast.GeneratorExp,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Source:
     """What a module defines at its top, and the siblings that it imports; or why it cannot be read."""
@@ -223,17 +230,17 @@ def _imports(folder: Path, start: str) -> Iterator[tuple[str, str]]:
 def _defined(tree: ast.Module) -> set[str]:
     """Return the names that a module may have after its import; with `*` if they cannot all be known."""
     names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+    waiting: list[ast.AST] = [*tree.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, _OWN_NAMES):
+            names.add(getattr(node, "name", ""))
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, (ast.If, ast.Try)):
-            handlers = node.handlers if isinstance(node, ast.Try) else []
-            parts = [node.body, node.orelse, *(handler.body for handler in handlers)]
-            names |= {name for part in parts for name in _defined(ast.Module(part, []))}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        waiting += ast.iter_child_nodes(node)
     return names
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.utils.quantization_config import QuantizationMethod
 
+from kexue_hf import TtaForMaskedLM
 from kexue_hf.batch.model_loading import load_encoder, load_masked_lm
 from tests.pipelines.test_text_scoring import make
 
@@ -38,3 +40,9 @@ def test_float16_is_computed_on_a_cpu_only_if_asked_for(
 ) -> None:
     model, _ = load(str(folders[stored]), "cpu", asked)
     assert {parameter.dtype for parameter in model.parameters()} == {computed}
+
+
+def test_a_quantized_model_keeps_its_types(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TtaForMaskedLM, "quantization_method", QuantizationMethod.QUARK, raising=False)
+    model, _ = load_masked_lm(str(folders["float16"]), "cpu")
+    assert model.dtype == torch.float16

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from kexue_hf.cli.demo import MASKED_SENTENCES, _make_folder, run_demo
 from kexue_hf.cli.main import main
 from kexue_hf.errors import OutputError
+from kexue_hf.hub.card_names import published_card
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,13 @@ def test_doctor_finds_no_error(demo, name, capsys):
     assert [
         warning for warning in report["warnings"] if warning not in stated and "only you have" not in warning
     ] == []
+
+
+@pytest.mark.parametrize("name", ["model_folder", "classifier_folder"])
+def test_a_push_renames_the_folder(demo, name):
+    folder = getattr(demo[0], name)
+    published = published_card((folder / "README.md").read_text(encoding="utf-8"), "own/er")
+    assert f'"{folder.name}"' not in published and '"own/er"' in published
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The Python lines that `convert` and `extend` print load what the command wrote."""
 
+import ast
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import transformers
 from transformers import AutoConfig
 
+from kexue_hf.cli.convert import echo_loading
 from kexue_hf.cli.main import main
 from kexue_hf.conversion.families import convertible, load_weight_map
 from kexue_hf.conversion.model_card import auto_class
@@ -46,6 +48,14 @@ def loaded_by(printed: str) -> dict[str, Any]:
 def test_convert(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("convert", GOLDEN / "wobert_tf_ckpt", tmp_path / name)
     assert type(loaded_by(capsys.readouterr().out)["model"]).__name__ == "WoBertForPreTraining"
+
+
+@pytest.mark.parametrize("name", ["模型", 'a "b"', "\U00020bb7\udcff"], ids=["chinese", "quotes", "no UTF-8"])
+def test_the_folder_is_named_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """safetensors opens no path that is not UTF-8, but the name must not become another one."""
+    echo_loading(Path(name), "AutoModel")
+    quoted = capsys.readouterr().out.rpartition("from_pretrained(")[2].strip().removesuffix(")")
+    assert ast.literal_eval(quoted) == name
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -1,6 +1,7 @@
 """`verify` against the source of another model, and what it says about a folder that was trained since."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,37 @@ def test_no_training_explains_it(change: str, tmp_path: Path, capsys: pytest.Cap
         (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.5}), "utf-8")
     lines = output_of(capsys, "verify", folder, "--against", source)
     assert lines[-1] == f"{2 if change == 'shape' else 0} of 62 tensors differ"
+
+
+def edited(folder: Path, copy: Path, **changes: np.ndarray | None) -> Path:
+    """Return a copy of a folder with tensors replaced or, by None, removed; their names have __ for a dot."""
+    shutil.copytree(folder, copy)
+    tensors = load_file(copy / "model.safetensors")
+    for name, value in changes.items():
+        tensors.pop(name.replace("__", "."), None)
+        if value is not None:
+            tensors[name.replace("__", ".")] = value
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    return copy
+
+
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_a_tensor_stored_beside_its_twin(other: float, folders: Path, tmp_path: Path) -> None:
+    """transformers ties the two only if they are equal."""
+    embeddings = load_file(folders / "wobert" / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    copy = edited(
+        folders / "wobert", tmp_path / "copy", cls__predictions__decoder__weight=embeddings + np.float32(other)
+    )
+    report = verify(copy, GOLDEN / OWN["wobert"])
+    assert [line.partition(" differs from ")[0] for line in report.differences] == (
+        ["tensor cls.predictions.decoder.weight"] if other else []
+    )
+
+
+def test_tensors_in_neither_are_no_sign_of_a_training(folders: Path, tmp_path: Path) -> None:
+    embeddings = load_file(folders / "wobert" / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    copy = edited(folders / "wobert", tmp_path / "copy", bert__embeddings__word_embeddings__weight=embeddings + 1)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["WoBertForSequenceClassification"]}))
+    summary = verify(copy, GOLDEN / OWN["wobert"]).summary
+    assert summary.endswith("tensors differ, and 2 that config.json requires are in neither")

@@ -63,6 +63,23 @@ def test_another_writer_that_fails_does_not_take_the_folder_away(
     assert output.read_text() == "a" and next(rounds, None) is None
 
 
+def test_a_leftover_is_resumed_though_the_first_attempt_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, fails = tmp_path / "out", iter([True])
+
+    def removed(target: Path) -> None:
+        if next(fails, False):
+            raise FileNotFoundError
+
+    with staging.staged(target, target, lambda stage: None) as stage:
+        (stage.path / "half").touch()
+        stage.keep = True
+    monkeypatch.setattr(staging, "_remove_leftovers", removed)
+    with staging.staged(target, target, lambda stage: None, lambda path: (path / "half").exists()) as stage:
+        assert stage.resumed and (stage.path / "half").exists()
+
+
 def test_an_error_of_reading_names_the_file_that_was_read(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=f"^{tmp_path / 'read.txt'}: No such file"),

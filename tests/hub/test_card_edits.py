@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 
 from kexue_hf.hub.card_completion import complete_card, write_card
 from kexue_hf.hub.card_names import published_card, with_repository
+from kexue_hf.hub.front_matter import with_fields
 from kexue_hf.hub.matcher_sections import matcher_sections
 from kexue_hf.hub.model_card import CardFacts, render_card
 
@@ -153,3 +154,20 @@ def test_a_name_that_is_not_utf8_can_be_written(name: bytes, tmp_path: Path, com
     # And the names of files that a training knows.
     facts = replace(FACTS, name=text, trained_on=(text,), command=f"python {text}", training={"file": text})
     assert write_card(folder, facts).read_text("utf-8").count("\ufffd") >= 4
+
+
+@pytest.mark.parametrize("quoted", ["'m'", '"m"'])
+@pytest.mark.parametrize("call", ["AutoModel.from_pretrained(\n    {}", "pipeline(model = {}"])
+def test_the_folder_is_renamed_however_it_is_written(quoted: str, call: str) -> None:
+    text = f"```python\n{call.format(quoted)}\n)\n```\n"
+    assert with_repository(text, "own/er", Path("m")) == text.replace(quoted, '"own/er"')
+
+
+@pytest.mark.parametrize(
+    ("before", "body"),
+    [("---\n---\n", "# T\nbody\n"), ("\n \n", "    code first\n\ntext\n"), ("---\r\n---\r\n", "# T\r\n")],
+    ids=["empty metadata", "indented", "carriage returns"],
+)
+def test_the_first_metadata_change_nothing_else(before: str, body: str) -> None:
+    end = "\r\n" if "\r" in before else "\n"
+    assert with_fields(before + body, {"license": "mit"}) == f"---{end}license: mit{end}---{end}{body}"

@@ -284,8 +284,13 @@ def test_an_adapter_is_named_as_what_it_is(tmp_path: Path, command: Command) -> 
         "try:\n    import os\nexcept ImportError:\n    pass\nelse:\n    class Pipe: pass\n",
         "if 0:\n    pass\nelif 1:\n    class Pipe: pass\n",
         "from .layers import *\n",
+        "try:\n    pass\nfinally:\n    class Pipe: pass\n",
+        "A, Pipe = 1, type\n",
+        "Pipe: type = object\n",
+        "import contextlib\nwith contextlib.suppress(ImportError):\n    class Pipe: pass\n",
+        "for Pipe in [int]:\n    pass\n",
     ],
-    ids=["except", "else", "elif", "star"],
+    ids=["except", "else", "elif", "star", "finally", "tuple", "annotated", "with", "for"],
 )
 def test_a_class_defined_below_the_top(code: str, folder: Path) -> None:
     (folder / "score.py").write_text(code)
