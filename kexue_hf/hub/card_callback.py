@@ -28,8 +28,8 @@ _METRICS = {"spearman": "spearmanr", "rouge_l": "rouge", "macro_f1": "f1"}
 # The folders of the absolute paths in an argument: --x=/a/b, -x/a/b, /a/b,/a/c, file:///a/b, C:\a\b. What precedes a
 # path is no part of a relative path (a/b, ~/b, $X/b) or of another URL. Folders may have spaces in their names.
 _FOLDERS = re.compile(
-    r"""(?: (?:(?<=^-\w) | (?<!\w)file:// | (?<![\w.~*?%$)\]}/\\-])(?!(?<=:)//)) /+
-            (?: [^/,;:|"'\n]* [^/,;:|"'\s] /+ )*
+    r"""(?: (?:(?<=^-\w) | (?<!\w)file:// | (?<![A-Za-z0-9_.~*?%$)\]}<>/\\-])(?!(?<=:)//)) /+
+            (?: (?:(?!\s[\w-]+=)[^/,;:|"'\n])+ (?<!\s) /+ )*
         |   (?<![\w./\\-]) [A-Za-z]: [\\/]+ (?: [^\\/,;:|"'\n]* [^\\/,;:|"'\s] [\\/]+ )* )
         (?= [^/\\,;:|"'\s] )""",
     re.VERBOSE,

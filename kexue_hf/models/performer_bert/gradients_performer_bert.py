@@ -18,7 +18,7 @@ def full_precision(device: torch.device) -> Any:
     """Return a context without autocast on a device."""
     kind = device.type
     # Devices with a compiler have it, and torch 2.8 does not trace the question.
-    has_autocast = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    has_autocast = kind != "meta" and (torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind))
     return torch.autocast(kind, enabled=False) if has_autocast else nullcontext()
 
 
